@@ -1,0 +1,58 @@
+"""Composite foregrounds on backgrounds into one Zarr dataset of images, masks and depth.
+
+Example:
+    >>> import fgbgpack
+    >>> spec = fgbgpack.DatasetSpec(backgrounds="bg", foregrounds="fg")
+    >>> fgbgpack.create("lobby.zarr", spec)  # doctest: +SKIP
+    >>> ds = fgbgpack.open_dataset("lobby.zarr")  # doctest: +SKIP
+    >>> ds[0].image.shape  # doctest: +SKIP
+    (128, 128, 3)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fgbgpack.build import create, estimate, fill_depth
+    from fgbgpack.dataset import Batch, Dataset, open_dataset
+    from fgbgpack.errors import DatasetError, DepthModelError, FgbgError, SourceError, SpecError
+    from fgbgpack.spec import DatasetSpec, DepthSpec
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Batch",
+    "Dataset",
+    "DatasetError",
+    "DatasetSpec",
+    "DepthModelError",
+    "DepthSpec",
+    "FgbgError",
+    "SourceError",
+    "SpecError",
+    "create",
+    "estimate",
+    "fill_depth",
+    "open_dataset",
+]
+
+_HOME = {
+    "build": ("create", "estimate", "fill_depth"),
+    "dataset": ("Batch", "Dataset", "open_dataset"),
+    "errors": ("DatasetError", "DepthModelError", "FgbgError", "SourceError", "SpecError"),
+    "spec": ("DatasetSpec", "DepthSpec"),
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first used: what needs no arrays starts without NumPy and Zarr."""
+    for module, names in _HOME.items():
+        if name in names:
+            return getattr(importlib.import_module(f"fgbgpack.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
