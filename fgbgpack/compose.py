@@ -1,0 +1,114 @@
+"""Composites: the checked layer over the compositing kernel."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fgbgpack.errors import SpecError
+from fgbgpack.kernels.compositing import composite
+from fgbgpack.plan import Placements
+
+T = TypeVar("T", bound=np.generic)
+
+
+class Composer:
+    """Composites placements of a set of sources. Safe to use from several threads at once.
+
+    Args:
+        background: (B, h, w, 3) uint8, RGB.
+        foreground: (F, ph, pw, 4) uint8, straight-alpha RGBA, each patch in the top-left corner.
+        foreground_size: (F, 2) int32, ``(height, width)`` of each patch in pixels.
+
+    Raises:
+        SpecError: The arrays do not fit each other, or a patch is larger than the picture.
+    """
+
+    def __init__(
+        self,
+        background: NDArray[np.uint8],
+        foreground: NDArray[np.uint8],
+        foreground_size: NDArray[np.int32],
+    ) -> None:
+        self._background = _array(background, np.uint8, "background", (None, None, None, 3))
+        self._foreground = _array(foreground, np.uint8, "foreground", (None, None, None, 4))
+        self._size = _array(foreground_size, np.int32, "foreground_size", (len(foreground), 2))
+        largest = np.minimum(self._background.shape[1:3], self._foreground.shape[1:3])
+        if np.any(self._size < 1) or np.any(self._size > largest):
+            raise SpecError(
+                "A foreground is smaller than 1x1 or larger than the picture or the array that holds it, "
+                f"{largest[0]} rows of {largest[1]} pixels."
+            )
+
+    def compose(
+        self,
+        placements: Placements,
+        image: NDArray[np.uint8],
+        mask: NDArray[np.uint8],
+        *,
+        top: int = 0,
+    ) -> None:
+        """Fill ``image`` and ``mask`` with the composites of ``placements``, exactly rounded.
+
+        Args:
+            placements: The placements of n samples.
+            image: (n, rows, w, 3) uint8, filled with rows ``top`` on of each composite, RGB.
+            mask: (n, rows, w) uint8, filled with the same rows of the pasted alpha, 0..255.
+            top: The first row. Rows below the picture's last are filled with 0.
+
+        Raises:
+            SpecError: A shape or dtype is wrong, an index is out of range, or a patch leaves the picture.
+        """
+        n = len(placements)
+        _, height, width, _ = self._background.shape
+        _array(image, np.uint8, "image", (n, None, width, 3), copy=False)
+        _array(mask, np.uint8, "mask", image.shape[:3], copy=False)
+        if not 0 <= top < height:
+            raise SpecError(f"The first row is {top}, expected 0 to {height - 1}.")
+        p = placements
+        if n and not (
+            _within(p.background, len(self._background)) and _within(p.foreground, len(self._foreground))
+        ):
+            raise SpecError("A placement names a background or foreground that is not there.")
+        size = self._size[p.foreground]
+        if n and not (_within(p.y, height - size[:, 0] + 1) and _within(p.x, width - size[:, 1] + 1)):
+            raise SpecError("A placement puts a patch partly outside the picture.")
+        composite(
+            self._background,
+            self._foreground,
+            self._size,
+            _array(p.background, np.int32, "placements.background", (n,)),
+            _array(p.foreground, np.int32, "placements.foreground", (n,)),
+            _array(p.flip, np.bool_, "placements.flip", (n,)),
+            _array(p.y, np.int32, "placements.y", (n,)),
+            _array(p.x, np.int32, "placements.x", (n,)),
+            top,
+            image,
+            mask,
+        )
+
+
+def _array(
+    array: NDArray[T], dtype: type[T], name: str, shape: tuple[int | None, ...], *, copy: bool = True
+) -> NDArray[T]:
+    """``array``, contiguous; an output (``copy=False``) has to be contiguous and writable already."""
+    fits = array.ndim == len(shape) and all(
+        want is None or want == found for want, found in zip(shape, array.shape, strict=True)
+    )
+    if array.dtype != dtype or not fits:
+        expected = ", ".join("any" if n is None else str(n) for n in shape)
+        raise SpecError(
+            f"{name} is {array.dtype} of shape {array.shape}, "
+            f"expected {np.dtype(dtype)} of shape ({expected})."
+        )
+    if copy:
+        return np.ascontiguousarray(array)
+    if not (array.flags.c_contiguous and array.flags.writeable):
+        raise SpecError(f"{name} is to be filled, so it must be contiguous and writable.")
+    return array
+
+
+def _within(index: NDArray[np.int32], count: int | NDArray[np.int32]) -> bool:
+    return bool(np.all((index >= 0) & (index < count)))

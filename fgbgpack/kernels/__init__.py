@@ -1,0 +1,1 @@
+"""All Numba code: bare loops over arrays, with nothing checked."""

@@ -1,0 +1,76 @@
+"""Alpha compositing of whole batches (the over operator of Porter and Duff, "Compositing digital
+images", 1984, section 4.3), in exact integer arithmetic.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fgbgpack.kernels._jit import kernel
+from fgbgpack.kernels._types import Bool, Int32, UInt8
+
+_OPAQUE = np.uint32(255)
+_HALF = np.uint32(128)
+_BYTE = np.uint32(8)
+
+
+@kernel
+def composite(
+    background: UInt8,
+    foreground: UInt8,
+    foreground_size: Int32,
+    which_background: Int32,
+    which_foreground: Int32,
+    flip: Bool,
+    y: Int32,
+    x: Int32,
+    top: int,
+    image: UInt8,
+    mask: UInt8,
+) -> None:
+    """Fill ``image`` (n, rows, w, 3) and ``mask`` (n, rows, w) with a band of each placement's composite.
+
+    The band is the picture's rows from ``top`` on; rows below the picture are filled with 0.
+    ``background`` is (B, h, w, 3), ``foreground`` (F, ph, pw, 4) with straight alpha and its patch of
+    ``foreground_size`` (F, 2) in the top-left corner; placements are (n,). Every patch must lie inside
+    the picture: nothing is checked here.
+
+    A colour ``f`` of alpha ``a`` over a colour ``b`` gives ``(a * f + (255 - a) * b) / 255`` rounded to
+    nearest, the division done exactly by ``v += 128; (v + (v >> 8)) >> 8`` (Blinn, "Three wrongs make
+    a right", 1995).
+    """
+    rows = image.shape[1]
+    inside = min(rows, background.shape[1] - top)
+    for i in range(image.shape[0]):
+        # Plain loops over flat rows become memory copies; assigning 3-D parts is thirty times slower.
+        scene = background[which_background[i], top : top + inside].reshape(-1)
+        flat_image = image[i].reshape(-1)
+        flat_mask = mask[i].reshape(-1)
+        for k in range(scene.size):
+            flat_image[k] = scene[k]
+        for k in range(scene.size, flat_image.size):
+            flat_image[k] = 0
+        for k in range(flat_mask.size):
+            flat_mask[k] = 0
+
+        f = which_foreground[i]
+        w = foreground_size[f, 1]
+        first_row = max(0, top - y[i])
+        last_row = min(foreground_size[f, 0], top + inside - y[i])
+        first_column = w - 1 if flip[i] else 0
+        step = -1 if flip[i] else 1
+        for row in range(first_row, last_row):
+            to_row = y[i] + row - top
+            column = first_column
+            for to in range(x[i], x[i] + w):
+                alpha = np.uint32(foreground[f, row, column, 3])
+                if alpha != 0:
+                    mask[i, to_row, to] = alpha
+                    for channel in range(3):
+                        v = (
+                            alpha * np.uint32(foreground[f, row, column, channel])
+                            + (_OPAQUE - alpha) * np.uint32(image[i, to_row, to, channel])
+                            + _HALF
+                        )
+                        image[i, to_row, to, channel] = (v + (v >> _BYTE)) >> _BYTE
+                column += step
