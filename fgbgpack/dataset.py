@@ -1,0 +1,600 @@
+"""A dataset on disk: the layout of its arrays, its document, and the ``Dataset`` that users hold."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.abc.store import Store, SuffixByteRequest
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
+from zarr.storage import FsspecStore, LocalStore, MemoryStore
+
+from fgbgpack import schema
+from fgbgpack.errors import DatasetError, IncompleteDatasetError
+from fgbgpack.plan import Layout, Placements, Plan
+from fgbgpack.shards import BloscChunk, ZstdChunk, index_bytes, read_index
+from fgbgpack.sources import Catalog, Source
+
+ROOT = "zarr.json"
+ATTRIBUTE = "fgbgpack"
+IMAGE, MASK, DEPTH, DEPTH_MIN, DEPTH_MAX = "image", "mask", "depth", "depth_min", "depth_max"
+PLACEMENTS = ("background", "foreground", "flip", "replica", "y", "x")
+SOURCES = "sources"
+_SOURCE_ARRAYS = tuple(f"{SOURCES}/{name}" for name in ("background", "foreground", "foreground_size"))
+_NODES = (IMAGE, MASK, DEPTH, DEPTH_MIN, DEPTH_MAX, *PLACEMENTS, SOURCES, *_SOURCE_ARRAYS)
+
+PIXEL_CODEC = ZstdChunk()
+DEPTH_CODEC = BloscChunk(itemsize=2)
+
+_CONCURRENT_REQUESTS = 32
+_SHOWN = 3
+_VECTOR_CHUNK = 1 << 20
+_SOURCE_CHUNK_BYTES = 8 << 20
+#: What Zarr's local store calls a file until it is whole.
+_PARTIAL = re.compile(r"\.[0-9a-f]{32}\.partial$")
+
+T = TypeVar("T")
+
+
+# --- the store -------------------------------------------------------------------------------------
+
+
+def store_of(target: str | Path | Store, *, read_only: bool) -> Store:
+    """The Zarr store of a local folder, of a URL that fsspec opens, or the store itself.
+
+    Raises:
+        DatasetError: A local path that is a file, or that is to be read and is not there.
+    """
+    if isinstance(target, Store):
+        return target
+    if "://" in str(target):
+        return _remote_store(str(target), read_only)
+    path = Path(target)
+    if path.is_file():
+        raise DatasetError(f"{path} is a file; a dataset is a folder.")
+    if read_only and not path.is_dir():
+        raise DatasetError(f"There is no dataset at {path}: no such folder.")
+    return LocalStore(path, read_only=read_only)
+
+
+def _remote_store(url: str, read_only: bool) -> Store:
+    try:
+        return FsspecStore.from_url(url, read_only=read_only)
+    except ImportError as exc:
+        raise DatasetError(
+            f"{url} is a URL, which needs fsspec and the package of its protocol: pip install fsspec ({exc})"
+        ) from exc
+    except ValueError as exc:
+        raise DatasetError(f"{url} is a URL that fsspec does not open: {exc}.") from exc
+
+
+def name_of(target: str | Path | Store) -> str:
+    """How messages call a dataset."""
+    return str(target)
+
+
+class Keys:
+    """The keys of a store, read and written whole, from any thread.
+
+    Args:
+        store: Any Zarr store. A key must appear whole or not at all when it is set, as it does in all
+            of Zarr's own stores.
+        name: What messages call it.
+
+    Raises:
+        DatasetError: From every method, where the store cannot be read or written.
+    """
+
+    def __init__(self, store: Store, name: str) -> None:
+        self.store = store
+        self._name = name
+
+    @property
+    def exist(self) -> bool:
+        """Whether there is anything to read; asking does not make a local folder, as reading would."""
+        return not isinstance(self.store, LocalStore) or self.store.root.is_dir()
+
+    def get(self, key: str) -> bytes | None:
+        """The value of a key; ``None`` if there is none."""
+        value = self._run(self.store.get(key, default_buffer_prototype()))
+        return None if value is None else value.to_bytes()
+
+    def put(self, key: str, value: bytes) -> None:
+        """Publish a value under a key, in one step."""
+        self._run(self.store.set(key, default_buffer_prototype().buffer.from_bytes(value)))
+
+    def find(self, prefix: str, at_most: int | None = None) -> list[str]:
+        """The keys that start with ``prefix``, sorted, without what a writer has not finished."""
+
+        async def collect() -> list[str]:
+            found: list[str] = []
+            async for key in self.store.list_prefix(prefix):
+                if not _PARTIAL.search(key):
+                    found.append(key)
+                if len(found) == at_most:
+                    break
+            return sorted(found)
+
+        return self._run(collect())
+
+    def delete_below(self, prefix: str) -> None:
+        """Delete every key below ``prefix``."""
+        self._run(self.store.delete_dir(prefix))
+
+    def sizes(self, keys: Iterable[str]) -> dict[str, int]:
+        """The size of the value of each key, in bytes."""
+        keys = list(keys)
+        return dict(zip(keys, self._each(keys, self.store.getsize), strict=True))
+
+    def sound_shards(self, array: str, layout: Layout) -> set[int]:
+        """Which shards of an array are there, with an index that is whole and points inside them."""
+        known = {f"{array}/{layout.key(i)}": i for i in range(layout.shards)}
+        present = [key for key in self.find(f"{array}/c/") if key in known]
+        tail_bytes = index_bytes(math.prod(layout.grid))
+
+        async def check(key: str) -> bool:
+            size = await self.store.getsize(key)
+            tail = await self.store.get(key, default_buffer_prototype(), SuffixByteRequest(tail_bytes))
+            try:
+                read_index(b"" if tail is None else tail.to_bytes(), size, layout.grid, key)
+            except DatasetError:
+                return False
+            return True
+
+        sound = self._each(present, check)
+        return {known[key] for key, good in zip(present, sound, strict=True) if good}
+
+    def sweep(self) -> None:
+        """Delete what writers that were killed left half-written in a local folder."""
+        if isinstance(self.store, LocalStore):
+            with _explained(self._name):
+                for left_over in self.store.root.rglob("*.partial"):
+                    if _PARTIAL.search(left_over.name):
+                        left_over.unlink(missing_ok=True)
+
+    def _each(self, keys: list[str], action: Callable[[str], Coroutine[Any, Any, T]]) -> list[T]:
+        async def all_of_them() -> list[T]:
+            limit = asyncio.Semaphore(_CONCURRENT_REQUESTS)
+
+            async def one(key: str) -> T:
+                async with limit:
+                    return await action(key)
+
+            return await asyncio.gather(*(one(key) for key in keys))
+
+        return self._run(all_of_them())
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        with _explained(self._name):
+            return sync(work)
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Say clearly that the disk is full, or that the place cannot be read or written."""
+    try:
+        yield
+    except OSError as exc:
+        if exc.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise DatasetError(
+                f"The disk that holds {name} is full: make room and run the same command again. "
+                "What is written already stays."
+            ) from exc
+        raise DatasetError(f"{name} cannot be read or written: {exc}.") from exc
+
+
+@contextmanager
+def exclusive(store: Store, name: str) -> Iterator[None]:
+    """Keep other processes of this machine from writing the same dataset: two writers lose data.
+
+    The lock is the system's, on the folder itself: it leaves no file, and a process that dies frees it.
+
+    Raises:
+        DatasetError: Another process writes it, or the folder cannot be made.
+    """
+    if not isinstance(store, LocalStore) or os.name != "posix":
+        yield
+        return
+    import fcntl
+
+    with _explained(name):
+        store.root.mkdir(parents=True, exist_ok=True)
+        folder = os.open(store.root, os.O_RDONLY)
+    try:
+        with _explained(name):
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as exc:
+                raise DatasetError(f"Another process is writing {name}: wait for it, or end it.") from exc
+        Keys(store, name).sweep()
+        yield
+    finally:
+        os.close(folder)
+        # Where nothing was written, nothing is left: a folder with anything in it stays.
+        with suppress(OSError):
+            store.root.rmdir()
+
+
+# --- the document ----------------------------------------------------------------------------------
+
+
+def read_document(keys: Keys, name: str) -> dict[str, Any] | None:
+    """The document of a dataset, checked and of the newest version; ``None`` where nothing is at all.
+
+    Raises:
+        DatasetError: Something else is there, or a document that is damaged or of a newer schema.
+    """
+    if not keys.exist:
+        return None
+    root = keys.get(ROOT)
+    if root is None:
+        others = keys.find("", at_most=_SHOWN)
+        if others:
+            raise DatasetError(
+                f"{name} holds other things than a dataset ({', '.join(others)}, ...): give another place."
+            )
+        return None
+    try:
+        node = json.loads(root)
+        document = node["attributes"][ATTRIBUTE]
+    except (ValueError, KeyError, TypeError) as exc:
+        kind = "a Zarr store" if b"zarr_format" in root else "a folder"
+        raise DatasetError(f"{name} is {kind} that fgbgpack did not make: give another place.") from exc
+    document = schema.read("dataset", document, where=name)
+    document["spec"] = schema.read("spec", document["spec"], where=f"the spec in {name}")
+    if document["depth"] is not None:
+        card = document["depth"]["model"]
+        document["depth"]["model"] = schema.read(
+            "depth-model", card, where=f"the depth model's card in {name}"
+        )
+    return document
+
+
+def write_document(keys: Keys, document: Mapping[str, Any]) -> None:
+    """Publish the document, checked, in the root group; other attributes of the group stay.
+
+    Once the dataset is complete its arrays' metadata will not change, and the group gets a copy of it
+    (Zarr's inline consolidated metadata): a reader far away then asks once instead of once an array.
+
+    Raises:
+        DatasetError: The document does not follow its schema.
+    """
+    checked = schema.read("dataset", document, where="the document to be written")
+    root = keys.get(ROOT)
+    node: dict[str, Any] = (
+        json.loads(root) if root else {"zarr_format": 3, "node_type": "group", "attributes": {}}
+    )
+    node["attributes"][ATTRIBUTE] = checked
+    node.pop("consolidated_metadata", None)
+    if checked["complete"]:
+        below = {path: json.loads(keys.get(f"{path}/{ROOT}") or b"{}") for path in _NODES}
+        node["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": below}
+    keys.put(ROOT, json.dumps(node, indent=2, ensure_ascii=False).encode())
+
+
+# --- the layout ------------------------------------------------------------------------------------
+
+
+def depth_attributes(section: Mapping[str, Any] | None, largest_error: float | None = None) -> dict[str, Any]:
+    """The attributes of /depth: what its numbers mean and how they were rounded.
+
+    Args:
+        section: The depth section of the document; ``None`` while depth is not filled.
+        largest_error: The largest rounding error, as a fraction of the range of all depth; ``None``
+            until all depth is there.
+    """
+    if section is None:
+        return {"quantity": None, "unit": None}
+    output = section["model"]["output"]
+    return {
+        "quantity": output["quantity"],
+        "unit": output.get("unit"),
+        "rounding": {
+            "step": section["step"],
+            "rule": "to the nearest multiple of step, then to the nearest float16",
+            "largest_error": largest_error,
+            "largest_error_of": "max - min of all depth",
+        },
+    }
+
+
+def write_depth_array(keys: Keys, layout: Layout, attributes: Mapping[str, Any]) -> None:
+    """Publish the metadata of /depth, and of the minimum and maximum of each sample beside it."""
+    memory = MemoryStore()
+    _create(
+        memory, DEPTH, layout, np.float16, DEPTH_CODEC.zarr_codecs(), ("sample", "y", "x"), dict(attributes)
+    )
+    extent = Layout(layout.shape[:1], layout.shard[:1], layout.shard[:1])
+    for array in (DEPTH_MIN, DEPTH_MAX):
+        _create(memory, array, extent, np.float16, PIXEL_CODEC.zarr_codecs(), ("sample",), {})
+    _publish(memory, keys)
+
+
+def stored_layout(keys: Keys, array: str) -> Layout | None:
+    """How an array that is there is cut; ``None`` if there is none."""
+    if keys.get(f"{array}/{ROOT}") is None:
+        return None
+    held = zarr.open_array(store=keys.store, path=array, mode="r")
+    return Layout(held.shape, held.chunks, held.shards or held.chunks)
+
+
+def write_static(keys: Keys, plan: Plan, catalog: Catalog, layouts: tuple[Layout, Layout]) -> None:
+    """Publish all but the document, depth and the shards: metadata, placements and sources."""
+    image, mask = layouts
+    memory = MemoryStore()
+    codecs = PIXEL_CODEC.zarr_codecs()
+    _create(memory, IMAGE, image, np.uint8, codecs, ("sample", "y", "x", "channel"), {})
+    _create(memory, MASK, mask, np.uint8, codecs, ("sample", "y", "x"), {})
+    _publish(memory, keys)
+
+    chunk = min(plan.samples, _VECTOR_CHUNK)
+    whole = Layout((plan.samples,), (chunk,), (chunk,))
+    dtypes = {"flip": np.bool_}
+    vectors = [
+        _create(memory, name, whole, dtypes.get(name, np.int32), codecs, ("sample",), {})
+        for name in PLACEMENTS
+    ]
+    for start in range(0, plan.samples, chunk):
+        stop = min(start + chunk, plan.samples)
+        placements = plan.placements_of(range(start, stop))
+        for name, vector in zip(PLACEMENTS, vectors, strict=True):
+            vector[start:stop] = getattr(placements, name)
+        _publish(memory, keys)
+
+    zarr.create_group(store=memory, path=SOURCES)
+    described: tuple[tuple[NDArray[Any], tuple[str, ...]], ...] = (
+        (catalog.background, ("background", "y", "x", "channel")),
+        (catalog.foreground, ("foreground", "patch_y", "patch_x", "rgba")),
+        (catalog.foreground_size, ("foreground", "side")),
+    )
+    for path, (pictures, dimensions) in zip(_SOURCE_ARRAYS, described, strict=True):
+        step = max(1, min(len(pictures), _SOURCE_CHUNK_BYTES // max(1, pictures[0].nbytes)))
+        cut = (step, *pictures.shape[1:])
+        layout = Layout(pictures.shape, cut, cut)
+        array = _create(memory, path, layout, pictures.dtype.type, codecs, dimensions, {})
+        for first in range(0, len(pictures), step):
+            array[first : first + step] = pictures[first : first + step]
+            _publish(memory, keys)
+
+
+def _create(
+    store: Store,
+    path: str,
+    layout: Layout,
+    dtype: type[np.generic],
+    codecs: Mapping[str, Any],
+    dimensions: tuple[str, ...],
+    attributes: dict[str, Any],
+) -> Any:
+    sharded = layout.shard != layout.chunk or path in (IMAGE, MASK, DEPTH)
+    return zarr.create_array(
+        store=store,
+        name=path,
+        shape=layout.shape,
+        chunks=layout.chunk,
+        shards=layout.shard if sharded else None,
+        dtype=dtype,
+        fill_value=np.nan if dtype is np.float16 else 0,
+        dimension_names=dimensions,
+        attributes=attributes,
+        # A chunk of nothing but zeros is data like any other: its absence would mean it was never written.
+        config={"write_empty_chunks": True},
+        **codecs,
+    )
+
+
+def _publish(memory: MemoryStore, keys: Keys) -> None:
+    """Move what was written in memory to the store, values before the metadata that tells of them."""
+    staged = Keys(memory, "memory")
+    for key in sorted(staged.find(""), key=lambda key: key.endswith(ROOT)):
+        value = staged.get(key)
+        if value is not None and keys.get(key) != value:
+            keys.put(key, value)
+        if not key.endswith(ROOT):
+            sync(memory.delete(key))
+
+
+# --- reading ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Batch:
+    """n samples, or one without the leading axis.
+
+    Attributes:
+        image: (n, h, w, 3) uint8, RGB.
+        mask: (n, h, w) uint8, alpha of the pasted foreground, 0..255.
+        depth: (n, h, w) float16 in the dataset's quantity and unit; ``None`` where no depth is filled.
+        background: (n,) int32, index of the background.
+        foreground: (n,) int32, index of the foreground.
+        flip: (n,) bool, whether the foreground is mirrored.
+        replica: (n,) int32, which placement of its pair it is.
+        y: (n,) int32, top row of the patch in pixels.
+        x: (n,) int32, left column of the patch in pixels.
+    """
+
+    image: NDArray[np.uint8]
+    mask: NDArray[np.uint8]
+    depth: NDArray[np.float16] | None
+    background: NDArray[np.int32]
+    foreground: NDArray[np.int32]
+    flip: NDArray[np.bool_]
+    replica: NDArray[np.int32]
+    y: NDArray[np.int32]
+    x: NDArray[np.int32]
+
+
+class Dataset:
+    """A dataset that is open for reading; get one with :func:`open_dataset`.
+
+    Attributes:
+        document: What the dataset says of itself, as ``schemas/dataset`` describes it.
+        image: Array (n, h, w, 3) uint8, RGB; slicing reads only the chunks that it touches.
+        mask: Array (n, h, w) uint8, alpha of the pasted foreground, 0..255.
+        depth: Array (n, h, w) float16, NaN where it is not filled; its ``attrs`` tell quantity and unit.
+    """
+
+    def __init__(self, store: Store, name: str, document: dict[str, Any]) -> None:
+        self._store = store
+        self._name = name
+        self.document = document
+        # The arrays' own metadata counts: the copy in the root is for readers who are far away.
+        self._group = zarr.open_group(store=store, mode="r", use_consolidated=False)
+        self.image = self._array(IMAGE)
+        self.mask = self._array(MASK)
+        self.depth = self._array(DEPTH)
+
+    def _array(self, name: str) -> zarr.Array[Any]:
+        try:
+            node = self._group.get(name)
+        except (OSError, ValueError, KeyError, TypeError) as exc:
+            raise DatasetError(f"The metadata of array /{name} in {self._name} is damaged: {exc}.") from exc
+        if not isinstance(node, zarr.Array):
+            raise DatasetError(
+                f"{self._name} has no array /{name}: it is damaged, or its creation was cut off."
+            )
+        return node
+
+    def __len__(self) -> int:
+        return int(self.image.shape[0])
+
+    def __repr__(self) -> str:
+        state = "" if self.complete else ", incomplete"
+        depth = " with depth" if self.has_depth else ""
+        size = f"{self.width}x{self.height}"
+        return f"<fgbgpack.Dataset {self._name!r}: {len(self):,} samples of {size}{depth}{state}>"
+
+    @property
+    def path(self) -> str:
+        """Where the dataset is, as it was given."""
+        return self._name
+
+    @property
+    def complete(self) -> bool:
+        """Whether all that the spec asks for is there."""
+        return bool(self.document["complete"])
+
+    @property
+    def has_depth(self) -> bool:
+        """Whether depth is filled, at least in part."""
+        return self.document["depth"] is not None
+
+    @property
+    def height(self) -> int:
+        """Height of every sample in pixels."""
+        return int(self.image.shape[1])
+
+    @property
+    def width(self) -> int:
+        """Width of every sample in pixels."""
+        return int(self.image.shape[2])
+
+    @cached_property
+    def placements(self) -> Placements:
+        """The placements of all samples."""
+        return Placements(*(np.asarray(self._array(name)[:]) for name in PLACEMENTS))
+
+    def whole(self, name: str) -> NDArray[Any]:
+        """The whole of an array, by its path: meant for the small ones."""
+        return np.asarray(self._array(name)[:])
+
+    def __getitem__(self, index: int | slice) -> Batch:
+        """One sample, or those of a slice, in all arrays.
+
+        Raises:
+            IndexError: There is no such sample.
+        """
+        if not isinstance(index, slice):
+            index = range(len(self))[index]
+        depth = np.asarray(self.depth[index]) if self.has_depth else None
+        placements = [np.asarray(getattr(self.placements, name)[index]) for name in PLACEMENTS]
+        return Batch(np.asarray(self.image[index]), np.asarray(self.mask[index]), depth, *placements)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return (self[i] for i in range(len(self)))
+
+    def catalog(self) -> Catalog:
+        """The resized sources that the samples were made of, with their names and digests."""
+        background, foreground, foreground_size = (self.whole(path) for path in _SOURCE_ARRAYS)
+        listed = self.document["sources"]
+        return Catalog(
+            background,
+            foreground,
+            foreground_size,
+            tuple(Source(**source) for source in listed["backgrounds"]),
+            tuple(Source(**source) for source in listed["foregrounds"]),
+        )
+
+    def stored_bytes(self) -> dict[str, int]:
+        """Bytes that each array takes in the store, by its path, metadata included."""
+        return stored_bytes(Keys(self._store, self._name))
+
+
+def stored_bytes(keys: Keys) -> dict[str, int]:
+    """Bytes that each array takes in a store, by its path; the document is ``zarr.json``."""
+    total: dict[str, int] = {}
+    for key, size in keys.sizes(keys.find("")).items():
+        parts = key.split("/")
+        path = "/".join(parts[:2] if parts[0] == SOURCES and len(parts) > 2 else parts[:1])
+        total[path] = total.get(path, 0) + size
+    return total
+
+
+def plan_of(spec: Mapping[str, Any], catalog: Catalog) -> Plan:
+    """The plan of a spec's document with its sources."""
+    return Plan(
+        height=spec["height"],
+        width=spec["width"],
+        background_words=tuple(source.word for source in catalog.backgrounds),
+        foreground_words=tuple(source.word for source in catalog.foregrounds),
+        foreground_sizes=tuple((int(h), int(w)) for h, w in catalog.foreground_size),
+        placements=spec["placements"],
+        flip=spec["flip"],
+        seed=spec["seed"],
+    )
+
+
+def open_dataset(path: str | os.PathLike[str] | Store, *, allow_incomplete: bool = False) -> Dataset:
+    """Open a dataset for reading.
+
+    Args:
+        path: A local folder, a URL that fsspec opens, or a Zarr store.
+        allow_incomplete: Open it also while its creation has not finished; what is not written yet
+            reads as 0, and depth as NaN.
+
+    Raises:
+        DatasetError: There is no dataset, it is damaged, or its schema is of a newer major version.
+        IncompleteDatasetError: Its creation has not finished.
+
+    Example:
+        >>> import fgbgpack
+        >>> ds = fgbgpack.open_dataset("lobby.zarr")  # doctest: +SKIP
+        >>> ds.image[0:8].shape, ds[5].mask.max()  # doctest: +SKIP
+        ((8, 128, 128, 3), 255)
+    """
+    target = path if isinstance(path, Store) else str(path) if "://" in str(path) else Path(path)
+    name = name_of(target)
+    store = store_of(target, read_only=True)
+    document = read_document(Keys(store, name), name)
+    if document is None:
+        raise DatasetError(f"There is no dataset at {name}.")
+    if not (document["complete"] or allow_incomplete):
+        raise IncompleteDatasetError(
+            f"{name} is not complete: run the command that makes it again to finish it, or open it with "
+            "allow_incomplete=True to read what is there."
+        )
+    return Dataset(store, name, document)
