@@ -328,8 +328,11 @@ def stored_layout(keys: Keys, array: str) -> Layout | None:
     """How an array that is there is cut; ``None`` if there is none."""
     if keys.get(f"{array}/{ROOT}") is None:
         return None
-    held = zarr.open_array(store=keys.store, path=array, mode="r")
-    return Layout(held.shape, held.chunks, held.shards or held.chunks)
+    return _layout_of(zarr.open_array(store=keys.store, path=array, mode="r"))
+
+
+def _layout_of(array: zarr.Array[Any]) -> Layout:
+    return Layout(array.shape, array.chunks, array.shards or array.chunks)
 
 
 def write_static(keys: Keys, plan: Plan, catalog: Catalog, layouts: tuple[Layout, Layout]) -> None:
@@ -402,7 +405,8 @@ def _publish(memory: MemoryStore, keys: Keys) -> None:
     staged = Keys(memory, "memory")
     for key in sorted(staged.find(""), key=lambda key: key.endswith(ROOT)):
         value = staged.get(key)
-        if value is not None and keys.get(key) != value:
+        # Zarr gives the store in memory a root of its own: the dataset's holds its document.
+        if key != ROOT and value is not None and keys.get(key) != value:
             keys.put(key, value)
         if not key.endswith(ROOT):
             sync(memory.delete(key))
@@ -538,6 +542,15 @@ class Dataset:
             tuple(Source(**source) for source in listed["backgrounds"]),
             tuple(Source(**source) for source in listed["foregrounds"]),
         )
+
+    def written_samples(self) -> dict[str, int]:
+        """How many samples of image, mask and depth are in shards that are there and sound."""
+        keys = Keys(self._store, self._name)
+        written = {}
+        for name in (IMAGE, MASK, DEPTH):
+            layout = _layout_of(self._array(name))
+            written[name] = sum(len(layout.samples_of(shard)) for shard in keys.sound_shards(name, layout))
+        return written
 
     def stored_bytes(self) -> dict[str, int]:
         """Bytes that each array takes in the store, by its path, metadata included."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any
@@ -17,6 +18,7 @@ from fgbgpack.errors import SpecError
 from fgbgpack.kernels.philox import multiply_high, philox4x32
 
 _PIXEL_CHUNK_SAMPLES = 40
+_PIXEL_CHUNK_RANGE = range(20, 65)
 _PIXEL_CHUNK_BYTES = 2 << 20
 _PIXEL_SHARD_BYTES = 128 << 20
 _DEPTH_CHUNK_BYTES = 128 << 10
@@ -218,8 +220,7 @@ def pixel_layouts(plan: Plan, chunk: int | None) -> tuple[Layout, Layout]:
     A chunk holds about 40 samples of one background, whose pixels a compressor with a window larger than
     one sample's part of the chunk finds again and again. Chunks are cut to 2 MB by rows, not by
     samples, so that this stays so for large pictures: one sample's rows of the chunk are then far
-    fewer than the window. Chunks never straddle backgrounds when the samples of a background divide
-    evenly.
+    fewer than the window.
     """
     row_bytes = plan.width * 3
     samples = min(chunk or _chunk_samples(plan), plan.samples)
@@ -237,18 +238,12 @@ def pixel_layouts(plan: Plan, chunk: int | None) -> tuple[Layout, Layout]:
 
 
 def _chunk_samples(plan: Plan) -> int:
-    """About 40 samples: a whole number of pairs, or an even part of a pair."""
-    pair = plan.samples_per_pair
-    if pair > _PIXEL_CHUNK_SAMPLES:
-        parts = -(-pair // _PIXEL_CHUNK_SAMPLES)
-        divisors = [d for d in range(parts, 2 * parts + 1) if pair % d == 0]
-        return pair // divisors[0] if divisors else _PIXEL_CHUNK_SAMPLES
-    pairs = _PIXEL_CHUNK_SAMPLES // pair
-    per_background = len(plan.foreground_words)
-    if pairs >= per_background:
-        return pair * per_background
-    divisors = [d for d in range(pairs, pairs // 2, -1) if per_background % d == 0]
-    return pair * (divisors[0] if divisors else pairs)
+    """About 40 samples: an even part of a background's, or all those of a few backgrounds."""
+    whole = plan.samples_per_background
+    if whole <= _PIXEL_CHUNK_SAMPLES:
+        return whole * (_PIXEL_CHUNK_SAMPLES // whole)
+    even = [n for n in _PIXEL_CHUNK_RANGE if whole % n == 0]
+    return min(even, key=lambda n: abs(math.log(n / _PIXEL_CHUNK_SAMPLES)), default=_PIXEL_CHUNK_SAMPLES)
 
 
 def depth_layout(plan: Plan) -> Layout:

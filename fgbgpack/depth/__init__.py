@@ -1,0 +1,7 @@
+"""Depth networks: their cards, the graphs compiled from them, and the session that runs those."""
+
+from fgbgpack.depth.card import DepthModel, load_model
+from fgbgpack.depth.graph import rounding_bound
+from fgbgpack.depth.session import DepthSession, Device
+
+__all__ = ["DepthModel", "DepthSession", "Device", "load_model", "rounding_bound"]

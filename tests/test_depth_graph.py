@@ -1,0 +1,506 @@
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from onnx import helper
+from onnx_models import FLOAT, FLOAT16, UINT8, card, echo, gray, halving, write_network
+from PIL import Image
+
+from fgbgpack.depth import graph as depth_graph
+from fgbgpack.depth import load_model, rounding_bound
+from fgbgpack.depth.graph import compile_graph, resampling, session_options
+from fgbgpack.errors import DepthModelError
+
+RNG = np.random.default_rng(7)
+FILTERS = {"nearest": Image.NEAREST, "bilinear": Image.BILINEAR, "bicubic": Image.BICUBIC}
+
+
+def pictures(height, width, n=2):
+    return RNG.integers(0, 256, (n, height, width, 3), np.uint8)
+
+
+def run(path, images, *, scale=1, step=0.0, tensor="depth"):
+    """Compile for ``images`` and return what the graph gives, or what arrives at a tensor on the way."""
+    model = load_model(path)
+    compiled = compile_graph(
+        model, height=images.shape[1] // scale, width=images.shape[2] // scale, scale=scale
+    )
+    if tensor != "depth":
+        compiled.graph.output.append(onnx.ValueInfoProto(name=tensor))
+    session = onnxruntime.InferenceSession(
+        compiled.SerializeToString(), session_options(model), providers=["CPUExecutionProvider"]
+    )
+    return session.run([tensor], {"images": images, "step": np.array([step], np.float32)})[0]
+
+
+def arriving(path, images, **options):
+    return run(path, images, tensor="network/input", **options)
+
+
+def pillow(array, size, filter_name):
+    """Resize a float array ``(h, w)`` with Pillow."""
+    picture = Image.fromarray(np.asarray(array, np.float32))
+    return np.asarray(picture.resize(size[::-1], FILTERS[filter_name]), np.float64)
+
+
+#: Half the spacing of float16 at the largest values that pictures give here (128 to 255), and some slack
+#: for sums that are taken in another order.
+HALF_SPACING = 2**-4 * 1.02
+
+
+# What arrives in the network
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("channels", ["RGB", "BGR"])
+def test_layout_and_channel_order(tmp_path, layout, channels):
+    document = card(
+        input={"layout": layout, "channels": channels},
+        output={"axes": "N1HW" if layout == "NCHW" else "NHW1"},
+    )
+    images = pictures(5, 7)
+    expected = images[..., ::-1] if channels == "BGR" else images
+    path = echo(tmp_path / "m.onnx", channel=2, card=document)
+    there = arriving(path, images)
+    assert there.dtype == np.float32
+    np.testing.assert_array_equal(there, expected if layout == "NHWC" else expected.transpose(0, 3, 1, 2))
+    np.testing.assert_array_equal(run(path, images), expected[..., 2])  # 0..255 is exact in float16
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_range_mean_and_std(tmp_path, layout):
+    mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+    document = card(
+        input={"layout": layout, "range": [-1, 3], "mean": mean, "std": std},
+        output={"axes": "N1HW" if layout == "NCHW" else "NHW1"},
+    )
+    images = pictures(6, 4)
+    there = arriving(echo(tmp_path / "m.onnx", card=document), images)
+    expected = ((images / 255 * 4 - 1) - mean) / std
+    np.testing.assert_allclose(
+        there if layout == "NHWC" else there.transpose(0, 2, 3, 1), expected, rtol=1e-6, atol=2e-6
+    )
+
+
+def test_range_without_mean_and_std(tmp_path):
+    images = pictures(6, 4)
+    there = arriving(echo(tmp_path / "m.onnx", card=card(input={"range": [0, 1]})), images)
+    np.testing.assert_allclose(there, images.transpose(0, 3, 1, 2) / 255, rtol=2e-7)
+
+
+@pytest.mark.parametrize("filter_name", FILTERS)
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("size", [(24, 40), (9, 7), (13, 29), (17, 20)])
+def test_resizing_is_what_pillow_does(tmp_path, filter_name, layout, size):
+    document = card(
+        input={"layout": layout, "size": {"fixed": list(size)}, "filter": filter_name, "channels": "BGR"},
+        output={"axes": "N1HW" if layout == "NCHW" else "NHW1"},
+    )
+    images = pictures(17, 20)
+    there = arriving(echo(tmp_path / "m.onnx", card=document), images)
+    there = there.transpose(0, 3, 1, 2) if layout == "NHWC" else there
+    for sample, picture in zip(there, images, strict=True):
+        for channel in range(3):
+            expected = pillow(picture[..., 2 - channel], size, filter_name)
+            np.testing.assert_allclose(sample[channel], expected, atol=1e-3)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from(list(FILTERS)))
+def test_resampling_weights(source, target, filter_name):
+    weights = resampling(source, target, filter_name)
+    assert weights.shape == (target, source)
+    np.testing.assert_allclose(weights.sum(axis=1), 1)
+    line = np.random.default_rng(source * 41 + target).uniform(0, 255, source)
+    expected = pillow(line[None], (1, target), filter_name)[0]
+    np.testing.assert_allclose(weights @ line, expected, atol=1e-3)
+
+
+def test_sizes_go_to_the_nearest_multiple(tmp_path):
+    path = echo(tmp_path / "m.onnx", card=card(input={"size": {"multiple_of": 8}}))
+    assert arriving(path, pictures(20, 13)).shape == (2, 3, 24, 16)
+    path = echo(
+        tmp_path / "n.onnx", card=card(input={"size": {"multiple_of": 8, "target": {"short_side": 32}}})
+    )
+    assert arriving(path, pictures(20, 40), scale=2).shape == (2, 3, 32, 64)
+
+
+def test_float16_input_and_output(tmp_path):
+    path = echo(
+        tmp_path / "m.onnx",
+        input=("input", FLOAT16, ["n", 3, "h", "w"]),
+        output=("output", FLOAT16, ["n", 1, "h", "w"]),
+        card=card(input={"dtype": "float16"}),
+    )
+    images = pictures(4, 6)
+    there = arriving(path, images)
+    assert there.dtype == np.float16
+    np.testing.assert_array_equal(there, images.transpose(0, 3, 1, 2))
+    np.testing.assert_array_equal(run(path, images), images[..., 0])
+
+
+@pytest.mark.parametrize("size", [None, (7, 11)])
+def test_uint8_input(tmp_path, size):
+    nodes = [
+        helper.make_node("Gather", ["input", "channel"], ["one"], axis=1),
+        helper.make_node("Cast", ["one"], ["output"], to=FLOAT),
+    ]
+    rule = {"fixed": list(size)} if size else {"multiple_of": 1}
+    path = write_network(
+        tmp_path / "m.onnx",
+        nodes,
+        input=("input", UINT8, ["n", 3, "h", "w"]),
+        weights={"channel": np.array([1])},
+        card=card(input={"dtype": "uint8", "size": rule, "filter": "bicubic"}),
+    )
+    images = pictures(5, 6)
+    images[0, :, :3] = 255  # where bicubic overshoots, and the bytes must not wrap round
+    images[0, :, 3:] = 0
+    there = arriving(path, images)
+    assert there.dtype == np.uint8
+    for sample, picture in zip(there, images, strict=True):
+        expected = pillow(picture[..., 1], size, "bicubic") if size else picture[..., 1]
+        np.testing.assert_allclose(sample[1], np.clip(expected, 0, 255), atol=0.501)
+
+
+# From the network's answer to what is stored
+
+
+def test_densedepth_transform(tmp_path):
+    document = card(
+        output={
+            "quantity": "depth",
+            "unit": "m",
+            "transform": [{"reciprocal_of": 1000}, {"clip": [10, 1000]}, {"multiply": 0.01}],
+        }
+    )
+    images = pictures(8, 8, n=1)
+    images[0, 0, :2, 0] = [0, 255]  # 1000 / 0 is infinite, and clipped
+    expected = np.clip(1000 / np.maximum(images[0, ..., 0], 1e-9), 10, 1000) / 100
+    depth = run(echo(tmp_path / "m.onnx", card=document), images)
+    assert (depth[0, 0, 0], depth.max()) == (10, 10)
+    np.testing.assert_allclose(depth[0], expected, rtol=2**-11)
+
+
+def test_steps_of_a_transform_apply_in_order(tmp_path):
+    steps = [{"add": -10}, {"multiply": 2}, {"clip": [0, 200]}, {"add": 1}]
+    images = pictures(8, 8)
+    depth = run(echo(tmp_path / "m.onnx", card=card(output={"transform": steps})), images)
+    np.testing.assert_array_equal(depth, np.clip((images[..., 0] - 10.0) * 2, 0, 200) + 1)
+
+
+def test_clipping_does_not_hide_what_is_not_a_number(tmp_path):
+    nodes = [
+        helper.make_node("Gather", ["input", "channel"], ["red"], axis=1),
+        helper.make_node("Sub", ["red", "some"], ["shifted"]),
+        helper.make_node("Sqrt", ["shifted"], ["output"]),
+    ]
+    weights = {"channel": np.array([0]), "some": np.array(100, np.float32)}
+    document = card(output={"transform": [{"clip": [1, 5]}]})
+    images = np.full((1, 4, 4, 3), 150, np.uint8)
+    images[0, 1, 2] = 0
+    depth = run(write_network(tmp_path / "m.onnx", nodes, weights=weights, card=document), images)
+    assert np.isnan(depth[0, 1, 2])
+
+
+@pytest.mark.parametrize("scale", [1, 2, 3, 4])
+def test_rendered_larger_and_averaged_down(tmp_path, scale):
+    images = pictures(6 * scale, 10 * scale)
+    depth = run(gray(tmp_path / "m.onnx"), images, scale=scale)
+    full = images @ [0.25, 0.5, 0.25]
+    expected = full.reshape(2, 6, scale, 10, scale).mean(axis=(2, 4))
+    assert depth.shape == (2, 6, 10)
+    np.testing.assert_allclose(depth, expected, atol=HALF_SPACING)
+
+
+def test_answer_of_half_the_size_is_resized(tmp_path):
+    images = pictures(8, 12)
+    halves = images.reshape(2, 4, 2, 6, 2, 3).mean(axis=(2, 4, 5))
+    depth = run(halving(tmp_path / "m.onnx"), images)
+    for sample, half in zip(depth, halves, strict=True):
+        np.testing.assert_allclose(sample, pillow(half, (8, 12), "bilinear"), atol=HALF_SPACING)
+
+
+def test_answer_of_half_a_double_rendering_is_taken_as_it_is(tmp_path):
+    images = pictures(16, 24)
+    halves = images.reshape(2, 8, 2, 12, 2, 3).mean(axis=(2, 4, 5))
+    depth = run(halving(tmp_path / "m.onnx"), images, scale=2)
+    np.testing.assert_allclose(depth, halves, atol=HALF_SPACING)
+
+
+@pytest.mark.parametrize("network_size", [(13, 40), (50, 9), (5, 5)])
+def test_answer_of_any_other_size_is_resized_to_the_rendering_and_averaged(tmp_path, network_size):
+    document = card(input={"size": {"fixed": list(network_size)}})
+    images = pictures(18, 24)
+    depth = run(echo(tmp_path / "m.onnx", card=document), images, scale=3)
+    for sample, picture in zip(depth, images, strict=True):
+        answer = pillow(picture[..., 0], network_size, "bilinear")
+        expected = pillow(answer, (18, 24), "bilinear").reshape(6, 3, 8, 3).mean(axis=(1, 3))
+        np.testing.assert_allclose(sample, expected, atol=HALF_SPACING)
+
+
+@pytest.mark.parametrize("axes", ["N1HW", "NHW1", "NHW"])
+def test_output_axes(tmp_path, axes):
+    shape = {"N1HW": [0, 1, 5, 7], "NHW1": [0, 5, 7, 1], "NHW": [0, 5, 7]}[axes]
+    nodes = [
+        helper.make_node("Gather", ["input", "channel"], ["red"], axis=1),
+        helper.make_node("Reshape", ["red", "shape"], ["output"]),
+    ]
+    path = write_network(
+        tmp_path / "m.onnx",
+        nodes,
+        output=("output", FLOAT, None),
+        weights={"channel": np.array([0]), "shape": np.array(shape)},
+        card=card(output={"axes": axes}),
+    )
+    images = pictures(5, 7)
+    np.testing.assert_array_equal(run(path, images), images[..., 0])
+
+
+def test_axes_that_only_a_run_shows_to_be_wrong(tmp_path):
+    path = write_network(
+        tmp_path / "m.onnx",
+        [helper.make_node("Identity", ["input"], ["output"])],
+        output=("output", FLOAT, None),
+        card=card(),
+    )
+    with pytest.raises(DepthModelError, match=r"has shape \[1, 3, 5, 7\].*N1HW"):
+        run(path, pictures(5, 7))
+
+
+# Whatever ONNX file it is
+
+
+@pytest.mark.parametrize("opset", [11, 12, 13, 17, 18, 21, 22])
+def test_opsets(tmp_path, opset):
+    path = gray(tmp_path / "m.onnx", opset=opset, ir_version=10 if opset > 20 else 7)
+    compiled = compile_graph(load_model(path), height=4, width=6, scale=2)
+    assert [(entry.domain, entry.version) for entry in compiled.opset_import] == [("", opset)]
+    images = np.full((2, 8, 12, 3), (8, 16, 32), np.uint8)
+    np.testing.assert_array_equal(run(path, images, scale=2), np.full((2, 4, 6), 18))
+
+
+@pytest.mark.parametrize("ir_version", [3, 4])
+def test_old_opset_is_converted(tmp_path, ir_version):
+    nodes = [
+        helper.make_node("Conv", ["input", "weights"], ["half"], strides=[2, 2]),
+        helper.make_node("Upsample", ["half", "scales"], ["output"], mode="nearest"),
+    ]
+    weights = {
+        "weights": np.full((1, 3, 2, 2), 1 / 12, np.float32),
+        "scales": np.array([1, 1, 2, 2], np.float32),
+    }
+    path = write_network(
+        tmp_path / "m.onnx",
+        nodes,
+        weights=weights,
+        opset=9,
+        ir_version=ir_version,
+        weights_as_inputs=ir_version == 3,
+    )
+    images = pictures(8, 6)
+    expected = images.reshape(2, 4, 2, 3, 2, 3).mean(axis=(2, 4, 5)).repeat(2, axis=1).repeat(2, axis=2)
+    np.testing.assert_allclose(run(path, images), expected, atol=HALF_SPACING)
+
+
+def test_old_opset_that_cannot_be_converted(tmp_path):
+    nodes = [
+        helper.make_node("Gather", ["input", "channel"], ["red"], axis=1),
+        helper.make_node("NoSuchOperator", ["red"], ["output"]),
+    ]
+    path = write_network(tmp_path / "m.onnx", nodes, weights={"channel": np.array([0])}, opset=9)
+    with pytest.raises(DepthModelError, match=r"opset 9.*re-export the network with opset >= 11") as caught:
+        run(path, pictures(4, 4))
+    assert str(path) in str(caught.value)
+
+
+def test_a_graph_that_breaks_onnx(tmp_path):
+    nodes = [
+        helper.make_node("Conv", ["input", "weights"], ["output"], colour="blue"),
+    ]
+    weights = {"weights": np.ones((1, 3, 1, 1), np.float32)}
+    path = write_network(tmp_path / "m.onnx", nodes, weights=weights)
+    with pytest.raises(DepthModelError, match=r"no valid ONNX graph.*colour"):
+        run(path, pictures(4, 4))
+
+
+def test_names_of_the_network_cannot_collide_with_ours(tmp_path):
+    nodes = [
+        helper.make_node("Gather", ["images", "fgbgpack/1_Transpose"], ["n"], axis=1, name="fgbgpack/2_Cast"),
+        helper.make_node("Identity", ["n"], ["depth"]),
+    ]
+    path = write_network(
+        tmp_path / "m.onnx",
+        nodes,
+        input=("images", FLOAT, ["n", 3, "h", "w"]),
+        output=("depth", FLOAT, ["n", 1, "h", "w"]),
+        weights={"fgbgpack/1_Transpose": np.array([0])},
+        card=card(input={"name": "images"}, output={"name": "depth"}),
+    )
+    images = pictures(4, 4)
+    np.testing.assert_array_equal(run(path, images), images[..., 0])
+
+
+def test_graphs_within_the_graph_see_the_same_names(tmp_path):
+    def branch(factor):
+        return helper.make_graph(
+            [helper.make_node("Mul", ["red", factor], ["scaled"])],
+            factor,
+            [],
+            [helper.make_tensor_value_info("scaled", FLOAT, None)],
+        )
+
+    nodes = [
+        helper.make_node("Gather", ["input", "channel"], ["red"], axis=1),
+        helper.make_node("ReduceMax", ["red"], ["largest"], keepdims=0),
+        helper.make_node("Greater", ["largest", "much"], ["bright"]),
+        helper.make_node("If", ["bright"], ["output"], then_branch=branch("half"), else_branch=branch("two")),
+    ]
+    weights = {
+        "channel": np.array([0]),
+        "much": np.array(100, np.float32),
+        "half": np.array(0.5, np.float32),
+        "two": np.array(2, np.float32),
+    }
+    path = write_network(tmp_path / "m.onnx", nodes, weights=weights)
+    for value, expected in [(64, 128), (200, 100)]:
+        assert (run(path, np.full((1, 4, 4, 3), value, np.uint8)) == expected).all()
+
+
+def test_size_of_the_answer_is_measured_where_it_cannot_be_inferred(tmp_path):
+    # The size comes from data, by a way that shape inference does not follow.
+    nodes = [
+        helper.make_node("Conv", ["input", "weights"], ["gray"]),
+        helper.make_node("Shape", ["gray"], ["shape"]),
+        helper.make_node("Cast", ["shape"], ["shape_float"], to=FLOAT),
+        helper.make_node("Mul", ["shape_float", "factors"], ["wanted_float"]),
+        helper.make_node("Ceil", ["wanted_float"], ["wanted_whole"]),
+        helper.make_node("Cast", ["wanted_whole"], ["wanted"], to=7),
+        helper.make_node("Resize", ["gray", "", "", "wanted"], ["output"], mode="nearest"),
+    ]
+    weights = {
+        "weights": np.ones((1, 3, 1, 1), np.float32),
+        "factors": np.array([1, 1, 0.5, 0.5], np.float32),
+    }
+    path = write_network(tmp_path / "m.onnx", nodes, weights=weights, output=("output", FLOAT, None))
+    network = onnx.load(str(path))
+    for dim, length in zip(network.graph.input[0].type.tensor_type.shape.dim, (1, 3, 8, 8), strict=True):
+        dim.dim_value = length
+    inferred = onnx.shape_inference.infer_shapes(network, data_prop=True).graph.output[0]
+    assert not any(d.HasField("dim_value") for d in inferred.type.tensor_type.shape.dim)
+    images = np.full((3, 8, 8, 3), 10, np.uint8)
+    np.testing.assert_array_equal(run(path, images, scale=2), np.full((3, 4, 4), 30))
+
+
+def test_a_network_that_cannot_run_at_this_size(tmp_path):
+    nodes = [
+        helper.make_node("Gather", ["input", "channel"], ["red"], axis=1),
+        helper.make_node("Reshape", ["red", "shape"], ["output"]),
+    ]
+    weights = {"channel": np.array([0]), "shape": np.array([-1, 1, 32, 32])}
+    path = write_network(tmp_path / "m.onnx", nodes, weights=weights, output=("output", FLOAT, None))
+    images = pictures(33, 31)
+    with pytest.raises(DepthModelError, match=r"cannot run on an input of shape \[1, 3, 33, 31\]") as caught:
+        run(path, images)
+    assert str(path) in str(caught.value)
+
+
+def test_weights_beside_the_file_stay_there(tmp_path):
+    path = gray(tmp_path / "weights beside" / "m.onnx", external=True)
+    compiled = compile_graph(load_model(path), height=4, width=4, scale=1)
+    assert [t.external_data[0].value for t in compiled.graph.initializer if t.external_data] == ["m.weights"]
+    images = np.full((2, 4, 4, 3), (8, 16, 32), np.uint8)
+    np.testing.assert_array_equal(run(path, images), np.full((2, 4, 4), 18))
+
+
+def test_stored_intermediate_shapes_of_another_size_do_no_harm(tmp_path):
+    path = gray(tmp_path / "m.onnx", output=("output", FLOAT, ["n", 1, 64, 64]))
+    images = np.full((2, 4, 4, 3), (8, 16, 32), np.uint8)
+    np.testing.assert_array_equal(run(path, images), np.full((2, 4, 4), 18))
+
+
+# The grid
+
+
+@functools.cache
+def grid_session():
+    nodes = depth_graph._Nodes(13)
+    nodes.add("Cast", depth_graph._to_grid(nodes, "values"), to=FLOAT16, output="depth")
+    shape = ["n", 1, "h", "w"]
+    graph = helper.make_graph(
+        nodes.take(),
+        "grid",
+        [
+            helper.make_tensor_value_info("values", FLOAT, shape),
+            helper.make_tensor_value_info("step", FLOAT, [1]),
+        ],
+        [helper.make_tensor_value_info("depth", FLOAT16, shape)],
+        nodes.constants,
+    )
+    model = helper.make_model(graph, ir_version=7, opset_imports=[helper.make_opsetid("", 13)])
+    return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+def to_grid(values, step):
+    values = np.asarray(values, np.float32)
+    given = {"values": values.reshape(1, 1, 1, -1), "step": np.array([step], np.float32)}
+    return grid_session().run(None, given)[0].reshape(values.shape)
+
+
+# Values of all magnitudes that float16 has; their range may be small beside them, and the step beside both.
+values_of_depth = st.tuples(
+    hnp.arrays(np.float32, 12, elements=st.floats(-1, 1, width=32, allow_subnormal=False)),
+    st.integers(-22, 14),
+    st.sampled_from([0.0, 0.5, -1.0, 0.999]),
+    st.sampled_from([1.0, 0.1, 1e-3]),
+).map(lambda t: ((t[0] * t[3] + t[2]) * 2.0 ** t[1]).astype(np.float32))
+steps = st.one_of(st.just(0.0), st.integers(-24, 4).map(lambda exponent: 2.0**exponent))
+
+
+@settings(max_examples=200)
+@given(values_of_depth, steps)
+def test_grid(values, step):
+    depth = to_grid(values, step)
+    exact = values.astype(np.float64)
+    expected = np.round(exact / step) * step if step else exact
+    np.testing.assert_array_equal(depth, expected.astype(np.float32).astype(np.float16))
+    if step >= np.abs(values).max() / 2048:
+        np.testing.assert_array_equal(depth, expected)  # multiples of the step are exact as float16
+    assert (np.diff(depth[np.argsort(values)]) >= 0).all()
+    low, high = float(depth.min()), float(depth.max())
+    error = np.abs(depth - exact).max()
+    assert error <= rounding_bound(low, high, step) * (high - low) * (1 + 1e-12) or low == high
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf, 70000.0, 3e38])
+@pytest.mark.parametrize("step", [0.0, 2.0**-9])
+def test_grid_keeps_what_is_wrong_wrong(wrong, step):
+    values = np.linspace(0, 1, 6, dtype=np.float32)
+    values[2] = wrong
+    np.testing.assert_array_equal(np.isfinite(to_grid(values, step)), np.arange(6) != 2)
+
+
+def test_step_is_given_with_each_run(tmp_path):
+    path, images = gray(tmp_path / "m.onnx"), pictures(8, 8)
+    exact = images @ [0.25, 0.5, 0.25]
+    for step in (0.25, 8.0, 64.0):
+        np.testing.assert_array_equal(run(path, images, step=step) % step, 0)
+        np.testing.assert_allclose(run(path, images, step=step), exact, atol=step / 2)
+    np.testing.assert_array_equal(run(path, images), exact.astype(np.float16))
+
+
+def test_rounding_bound():
+    # Up to 2048 steps float16 adds nothing; beyond, half its own spacing; alone, that is all there is.
+    assert rounding_bound(0.0, 1.0, 2**-9) == 2**-10
+    assert rounding_bound(-0.5, 1.5, 2**-10) == 2**-12
+    assert rounding_bound(1000.0, 1001.0, 2**-9) == (2**-9 + 2**-1) / 2
+    assert rounding_bound(0.0, 1.5, 0.0) == 2**-11 / 1.5
+    assert rounding_bound(0.0, 2**-20, 0.0) == 2**-5
+    assert rounding_bound(3.0, 3.0, 2**-9) == 0

@@ -1,0 +1,362 @@
+from __future__ import annotations
+
+import ctypes
+import json
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from onnx import helper
+from onnx_models import (
+    FLOAT,
+    TCMONODEPTH_CARD,
+    afraid_of_light,
+    card,
+    echo,
+    gray,
+    halving,
+    not_a_number,
+    write_network,
+)
+
+from fgbgpack.depth import DepthSession, load_model, rounding_bound
+from fgbgpack.errors import DepthModelError
+from fgbgpack.kernels.half import half_extent
+
+SHARED_MODEL = Path(__file__).parents[2] / "shared/models/tcmonodepth-small/tcmonodepth-small.onnx"
+RNG = np.random.default_rng(11)
+
+
+def has_gpu_driver():
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
+def open_session(path, **options):
+    return DepthSession(load_model(path), **({"height": 6, "width": 8, "device": "cpu"} | options))
+
+
+def depth_of(session, images):
+    height, width = session._sample
+    out = np.full((len(images), height, width), np.nan, np.float16)
+    minimum, maximum = session.run(images, out)
+    np.testing.assert_array_equal(minimum, out.min(axis=(1, 2)))
+    np.testing.assert_array_equal(maximum, out.max(axis=(1, 2)))
+    return out
+
+
+def pictures(n, height=6, width=8):
+    return RNG.integers(0, 256, (n, height, width, 3), np.uint8)
+
+
+def test_fills_the_callers_array_and_tells_its_extent(tmp_path):
+    session = open_session(echo(tmp_path / "m.onnx", channel=1))
+    images = pictures(5)
+    np.testing.assert_array_equal(depth_of(session, images), images[..., 1])
+    assert session.provider == "CPUExecutionProvider"
+    assert session.passed_over == ()
+
+
+@pytest.mark.parametrize("n", [0, 1, 31, 32, 33, 100])
+def test_any_number_of_pictures(tmp_path, n):
+    session = open_session(echo(tmp_path / "m.onnx"))
+    images = pictures(n)
+    np.testing.assert_array_equal(depth_of(session, images), images[..., 0])
+
+
+@pytest.mark.parametrize("bound", [1, 3])
+@pytest.mark.parametrize("n", [1, 2, 3, 7])
+def test_a_network_that_is_bound_to_a_batch_size(tmp_path, bound, n):
+    path = echo(
+        tmp_path / "m.onnx",
+        input=("input", FLOAT, [bound, 3, "h", "w"]),
+        output=("output", FLOAT, [bound, 1, "h", "w"]),
+    )
+    session = open_session(path)
+    assert session.batch_size == bound
+    images = pictures(n)
+    np.testing.assert_array_equal(depth_of(session, images), images[..., 0])
+
+
+def test_a_network_without_a_batch_axis_in_its_answer(tmp_path):
+    nodes = [
+        helper.make_node("Gather", ["input", "channel"], ["red"], axis=1),
+        helper.make_node("Squeeze", ["red", "axes"], ["output"]),
+    ]
+    path = write_network(
+        tmp_path / "m.onnx",
+        nodes,
+        input=("input", FLOAT, [1, 3, 6, 8]),
+        output=("output", FLOAT, [6, 8]),
+        weights={"channel": np.array([0]), "axes": np.array([0, 1])},
+        card=card(input={"size": {"fixed": [6, 8]}}, output={"axes": "HW"}),
+    )
+    images = pictures(4)
+    np.testing.assert_array_equal(depth_of(open_session(path), images), images[..., 0])
+
+
+def test_batch_size_follows_from_the_sizes(tmp_path):
+    path = gray(tmp_path / "m.onnx")
+    sizes = [(64, 1), (128, 1), (128, 2), (128, 4), (1024, 1)]
+    found = [open_session(path, height=s, width=s, scale=k).batch_size for s, k in sizes]
+    assert found == [16, 4, 1, 1, 1]
+    large = card(input={"size": {"fixed": [256, 256]}})
+    path = gray(tmp_path / "n.onnx", card=large)
+    assert open_session(path, height=64, width=64).batch_size == 1
+
+
+def test_non_contiguous_pictures(tmp_path):
+    session = open_session(echo(tmp_path / "m.onnx"))
+    images = pictures(4, width=16)[:, :, ::2]
+    np.testing.assert_array_equal(depth_of(session, images), images[..., 0])
+
+
+@pytest.mark.parametrize(
+    ("images", "out"),
+    [
+        (np.zeros((2, 6, 9, 3), np.uint8), np.zeros((2, 6, 8), np.float16)),
+        (np.zeros((2, 6, 8, 4), np.uint8), np.zeros((2, 6, 8), np.float16)),
+        (np.zeros((2, 6, 8, 3), np.float32), np.zeros((2, 6, 8), np.float16)),
+        (np.zeros((2, 6, 8, 3), np.uint8), np.zeros((3, 6, 8), np.float16)),
+        (np.zeros((2, 6, 8, 3), np.uint8), np.zeros((2, 6, 8), np.float32)),
+        (np.zeros((2, 6, 8, 3), np.uint8), np.zeros((2, 6, 16), np.float16)[:, :, ::2]),
+        (np.zeros((2, 6, 8, 3), np.uint8), np.zeros((2, 8, 6), np.float16).transpose(0, 2, 1)),
+    ],
+)
+def test_arrays_of_another_shape_or_type_are_refused(tmp_path, images, out):
+    session = open_session(gray(tmp_path / "m.onnx"))
+    with pytest.raises(ValueError, match=r"found .* expected"):
+        session.run(images, out)
+    assert not out.any()
+
+
+def test_many_threads_on_one_session_give_what_one_gives(tmp_path):
+    session = open_session(halving(tmp_path / "m.onnx"), height=16, width=24, scale=2)
+    batches = [pictures(n, 32, 48) for n in (1, 7, 40, 3, 16, 33, 2, 40)]
+    expected = [depth_of(session, batch) for batch in batches]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(3):
+            for got, wanted in zip(pool.map(lambda b: depth_of(session, b), batches), expected, strict=True):
+                np.testing.assert_array_equal(got.view(np.uint16), wanted.view(np.uint16))
+
+
+def test_a_network_that_gives_nan_fails_at_once(tmp_path):
+    path = not_a_number(tmp_path / "m.onnx")
+    with pytest.raises(DepthModelError, match=r"A trial .* of 6x8 failed.*not a number for 2 of 2") as caught:
+        open_session(path)
+    assert str(path) in str(caught.value)
+    assert caught.value.exit_code == 5
+
+
+def test_a_network_that_gives_nan_for_some_pictures(tmp_path):
+    session = open_session(afraid_of_light(tmp_path / "m.onnx"))
+    images = pictures(9)
+    depth_of(session, images)
+    images[[2, 7]] = 255
+    with pytest.raises(DepthModelError, match="not a number for 2 of 9 pictures"):
+        session.run(images, np.empty((9, 6, 8), np.float16))
+
+
+def test_values_beyond_float16(tmp_path):
+    document = card(output={"transform": [{"multiply": 1000}]})
+    with pytest.raises(DepthModelError, match=r"exceed 65504.*output\.transform"):
+        open_session(gray(tmp_path / "m.onnx", card=document))
+
+
+def test_a_network_that_cannot_run_at_this_size(tmp_path):
+    # The sum of two branches that agree in size only for even heights and widths.
+    nodes = [
+        helper.make_node("Conv", ["input", "weights"], ["half"], strides=[2, 2]),
+        helper.make_node("Resize", ["half", "", "twice"], ["again"], mode="nearest"),
+        helper.make_node("Gather", ["input", "channel"], ["red"], axis=1),
+        helper.make_node("Add", ["again", "red"], ["output"]),
+    ]
+    weights = {
+        "weights": np.ones((1, 3, 2, 2), np.float32),
+        "twice": np.array([1, 1, 2, 2], np.float32),
+        "channel": np.array([0]),
+    }
+    path = write_network(tmp_path / "m.onnx", nodes, weights=weights)
+    open_session(path, height=8, width=10)
+    with pytest.raises(DepthModelError) as caught:
+        open_session(path, height=9, width=10)
+    assert str(path) in str(caught.value)
+    assert "9" in str(caught.value)
+
+
+def test_an_operator_that_no_provider_has(tmp_path):
+    nodes = [helper.make_node("Depthify", ["input"], ["output"], domain="com.example")]
+    path = write_network(tmp_path / "m.onnx", nodes)
+    with pytest.raises(DepthModelError, match="Depthify") as caught:
+        open_session(path)
+    assert str(path) in str(caught.value)
+
+
+def test_weights_beside_the_file(tmp_path, monkeypatch):
+    path = gray(tmp_path / "there" / "m.onnx", external=True)
+    monkeypatch.chdir(path.parent)
+    session = open_session(Path("m.onnx"))
+    images = np.full((1, 6, 8, 3), (8, 16, 32), np.uint8)
+    assert (depth_of(session, images) == 18).all()
+
+
+def test_the_smallest_float16_survive(tmp_path):
+    document = card(output={"transform": [{"multiply": 2.0**-24}]})
+    images = pictures(1)
+    depth = depth_of(open_session(echo(tmp_path / "m.onnx", card=document)), images)
+    np.testing.assert_array_equal(depth.astype(np.float64), images[..., 0] * 2.0**-24)
+
+
+SCRIPT = """
+import json, sys
+import numpy as np
+from fgbgpack.depth import DepthSession, load_model
+from fgbgpack.errors import DepthModelError
+try:
+    session = DepthSession(load_model(sys.argv[1]), height=8, width=8, device=sys.argv[2])
+    subnormal = float((np.full(8, 1e-40, np.float32) * np.float32(1))[0])
+    answer = {"provider": session.provider, "passed_over": session.passed_over, "subnormal": subnormal}
+    print(json.dumps(answer))
+except DepthModelError as exc:
+    print(json.dumps({"exit_code": exc.exit_code, "message": str(exc)}))
+"""
+
+
+def in_a_new_process(path, device):
+    done = subprocess.run([sys.executable, "-c", SCRIPT, path, device], capture_output=True, text=True)
+    return json.loads(done.stdout), done.stderr
+
+
+def test_the_callers_arithmetic_is_left_alone(tmp_path):
+    # The first session of a process could make the calling thread flush subnormal numbers to zero.
+    answer, _ = in_a_new_process(gray(tmp_path / "m.onnx"), "cpu")
+    assert answer["provider"] == "CPUExecutionProvider"
+    assert answer["subnormal"] > 0
+
+
+@pytest.mark.skipif(has_gpu_driver(), reason="this machine has an NVIDIA driver")
+@pytest.mark.parametrize("device", ["cuda", "tensorrt"])
+def test_a_gpu_that_is_not_there(tmp_path, device):
+    answer, noise = in_a_new_process(gray(tmp_path / "m.onnx"), device)
+    assert answer["exit_code"] == 5
+    assert f"{device}: " in answer["message"]
+    assert ("no NVIDIA driver" in answer["message"]) or ("this build of ONNX Runtime" in answer["message"])
+    assert "'cpu' always works" in answer["message"]
+    assert noise == ""
+
+
+@pytest.mark.skipif(has_gpu_driver(), reason="this machine has an NVIDIA driver")
+def test_auto_takes_the_cpu_where_there_is_no_gpu_and_says_why(tmp_path):
+    answer, noise = in_a_new_process(gray(tmp_path / "m.onnx"), "auto")
+    assert answer["provider"] == "CPUExecutionProvider"
+    assert [line.split(":")[0] for line in answer["passed_over"]] == ["tensorrt", "cuda"]
+    assert noise == ""
+
+
+@pytest.mark.skipif(not has_gpu_driver(), reason="there is no NVIDIA driver")
+def test_cuda_gives_what_the_cpu_gives(tmp_path):
+    path = gray(tmp_path / "m.onnx")
+    try:
+        session = open_session(path, device="cuda")
+    except DepthModelError as exc:
+        pytest.skip(str(exc))
+    assert session.provider == "CUDAExecutionProvider"
+    images = pictures(40)
+    there, here = depth_of(session, images), depth_of(open_session(path), images)
+    np.testing.assert_allclose(there, here, atol=0.25)
+
+
+@pytest.fixture(scope="session")
+def tcmonodepth(tmp_path_factory):
+    if not SHARED_MODEL.is_file():
+        pytest.skip("../shared/models/tcmonodepth-small is not there")
+    folder = tmp_path_factory.mktemp("tcmonodepth")
+    path = folder / SHARED_MODEL.name
+    shutil.copyfile(SHARED_MODEL, path)
+    path.with_suffix(".json").write_text(json.dumps(TCMONODEPTH_CARD))
+    return load_model(path)
+
+
+@pytest.mark.parametrize(("scale", "step"), [(1, 0.0), (2, 2.0**-10), (3, 2.0**-8)])
+def test_tcmonodepth_equals_the_plain_way(tcmonodepth, scale, step):
+    session = DepthSession(tcmonodepth, height=64, width=96, scale=scale, device="cpu")
+    images = (
+        pictures(5, 64 * scale, 96 * scale) // 2 + np.linspace(0, 127, 96 * scale, dtype=np.uint8)[:, None]
+    )
+    depth = np.empty((5, 64, 96), np.float16)
+    minimum, maximum = session.run(images, depth, step=step)
+    plain = onnxruntime.InferenceSession(str(tcmonodepth.path), providers=["CPUExecutionProvider"])
+    answer = plain.run(None, {"input": images.transpose(0, 3, 1, 2).astype(np.float32)})[0]
+    expected = answer.reshape(5, 64, scale, 96, scale).mean(axis=(2, 4))
+    low, high = float(minimum.min()), float(maximum.max())
+    np.testing.assert_allclose(depth, expected, atol=(high - low) * rounding_bound(low, high, step) + 1e-5)
+    np.testing.assert_array_equal(depth % (step or 2**-24), 0)
+
+
+def test_tcmonodepth_does_not_depend_on_batches(tcmonodepth):
+    session = DepthSession(tcmonodepth, height=32, width=48, device="cpu")
+    images = pictures(40, 32, 48)
+    together = depth_of(session, images)
+    alone = np.concatenate([depth_of(session, images[i : i + 1]) for i in range(40)])
+    np.testing.assert_array_equal(together.view(np.uint16), alone.view(np.uint16))
+
+
+# The kernel
+
+
+def naive_half_extent(values):
+    """Least and greatest of each row by Python's own numbers (-0 before 0), and how many are not finite."""
+    least, greatest, wrong = [], [], 0
+    for row in values:
+        ordered = sorted(row, key=lambda v: (float(v), not np.signbit(v)))
+        least.append(ordered[0])
+        greatest.append(ordered[-1])
+        wrong += not all(np.isfinite(v) for v in row)
+    return np.array(least, np.float16), np.array(greatest, np.float16), wrong
+
+
+def extent(kernel, values):
+    lo, hi = np.empty(len(values), np.uint16), np.empty(len(values), np.uint16)
+    wrong = kernel(values.view(np.uint16), lo, hi)
+    return lo.view(np.float16), hi.view(np.float16), wrong
+
+
+halves = hnp.arrays(
+    np.uint16,
+    hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=40),
+    elements=st.integers(0, 65535),
+).map(lambda bits: bits.view(np.float16))
+
+
+@settings(deadline=None)
+@given(halves)
+def test_half_extent_equals_its_naive_twin(values):
+    finite = np.where(np.isfinite(values), values, np.float16(0.5))
+    for kernel in {half_extent, getattr(half_extent, "py_func", half_extent)}:
+        ref, comp = naive_half_extent(finite), extent(kernel, finite)
+        np.testing.assert_array_equal(comp[0].view(np.uint16), ref[0].view(np.uint16))
+        np.testing.assert_array_equal(comp[1].view(np.uint16), ref[1].view(np.uint16))
+        assert comp[2] == ref[2] == 0
+        lo, hi, wrong = extent(kernel, values)
+        assert wrong == sum(not np.isfinite(row).all() for row in values)
+        assert (~np.isfinite(lo) | ~np.isfinite(hi)).sum() == wrong
+
+
+@pytest.mark.parametrize("bits", [0x7C00, 0xFC00, 0x7C01, 0x7E00, 0xFE00, 0xFFFF, 0x7FFF])
+def test_half_extent_finds_one_wrong_value(bits):
+    values = np.full((3, 100), 65504, np.float16)
+    values[1] = -65504
+    assert extent(half_extent, values)[2] == 0
+    values.view(np.uint16)[1, 57] = bits
+    assert extent(half_extent, values)[2] == 1
