@@ -1,0 +1,170 @@
+"""What the commands print on stdout for people to read."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Iterable, Mapping
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+from rich.text import Text
+
+from fgbgpack.cli.console import amount, duration, say, stdout, visible
+
+if TYPE_CHECKING:
+    from fgbgpack.build import Estimate, Report
+
+
+def show_report(report: Report, *, size: str | None, verb: str) -> None:
+    """What was made, how fast, how large, and what to do next.
+
+    Args:
+        report: What the library says it did.
+        size: The size of a sample, as ``"128x128"``, where the command knows it.
+        verb: ``"Created"`` or ``"Filled"``.
+    """
+    samples = f"{report.samples:,} samples" + (f" of {size}" if size else "")
+    done = report.created or report.depth_filled
+    if done:
+        say(f"{verb} {report.path}: {samples} in {duration(report.seconds)}", style="bold")
+    else:
+        say(f"{report.path}: nothing to do, its {samples} are there", style="bold")
+    facts = [("image, mask", _work(report, report.created, report.sample_seconds, ("image", "mask")))]
+    if report.depth_model is None:
+        facts.append(("depth", "not filled: no depth model was given"))
+    else:
+        facts.append(("depth", _work(report, report.depth_filled, report.depth_seconds, ("depth",))))
+        facts.append(("depth model", f"{report.depth_model} on {report.provider}"))
+    facts.append(("all files", amount(sum(report.stored_bytes.values()))))
+    _facts(facts)
+    path = shlex.quote(report.path)
+    picture = shlex.quote(f"{PurePath(report.path).stem or 'preview'}.png")
+    commands = [f"fgbgpack preview {path} -o {picture}"]
+    if report.depth_model is None:
+        commands.insert(0, f"fgbgpack depth {path} --depth-model FILE.onnx")
+    batch = "batch.image, batch.mask" + (", batch.depth" if report.depth_model is not None else "")
+    say("\nNext:")
+    for command in commands:
+        say(f"  {command}")
+    say("\nIn Python:")
+    say("  import fgbgpack")
+    say(f"  dataset = fgbgpack.open_dataset({report.path!r})")
+    say(f"  batch = dataset[:40]  # {batch}")
+
+
+def _work(report: Report, done: int, seconds: float, arrays: Iterable[str]) -> str:
+    """The rate of this run, and what each sample takes on disk."""
+    stored = sum(report.stored_bytes.get(name, 0) for name in arrays)
+    took = f"{stored / report.samples:,.0f} bytes a sample"
+    if not done:
+        return f"already there, {took}"
+    some = "" if done == report.samples else f"{done:,} of {report.samples:,} in this run, "
+    rate = f"{done / seconds:,.0f}/s, " if seconds > 0 else ""
+    return f"{some}{rate}{took}"
+
+
+def show_estimate(estimate: Estimate, *, size: str) -> None:
+    """What ``create`` would make."""
+    say(
+        f"Would create {estimate.samples:,} samples of {size} in about {duration(estimate.seconds)}",
+        style="bold",
+    )
+    rates = f"image and mask {estimate.sample_rate:,.0f}/s"
+    if estimate.depth_rate is not None:
+        rates += f", depth {estimate.depth_rate:,.0f}/s on {estimate.provider}"
+    total = sum(estimate.bytes.values())
+    parts = ", ".join(f"{name} {amount(size)}" for name, size in estimate.bytes.items())
+    _facts(
+        [
+            ("pictures", f"{estimate.backgrounds:,} backgrounds, {estimate.foregrounds:,} foregrounds"),
+            ("on disk", f"about {amount(total)} in {estimate.shards:,} files ({parts})"),
+            ("chunk", f"{estimate.chunk:,} samples"),
+            ("rates", rates),
+        ]
+    )
+    say("\nNothing was written.")
+
+
+def show_info(info: Mapping[str, Any]) -> None:
+    """What a dataset holds."""
+    state = "complete" if info["complete"] else "NOT COMPLETE: the command that made it finishes it"
+    say(
+        f"{info['path']}: {info['samples']:,} samples of {info['width']}x{info['height']}, {state}",
+        style="bold",
+    )
+    recipe = info["recipe"]
+    placed = f"{recipe['placements']:,} a pair" + (", and as many mirrored" if recipe["flip"] else "")
+    masks = f", {info['masks']:,} with masks of their own" if info["masks"] else ""
+    _facts(
+        [
+            ("pictures", f"{info['backgrounds']:,} backgrounds, {info['foregrounds']:,} foregrounds{masks}"),
+            ("placements", f"{placed}; {recipe['placement']}, seed {recipe['seed']}"),
+            ("foregrounds", f"{recipe['foreground_height']} pixels high; backgrounds by {recipe['fit']}"),
+            *_depth_facts(info["depth"]),
+            ("all files", f"{amount(info['bytes'])}, {info['bytes'] / info['samples']:,.0f} bytes a sample"),
+            ("recipe", recipe["sha256"]),
+            ("schema", info["schema"]),
+            ("written by", ", ".join(f"{name} {version}" for name, version in info["software"].items())),
+        ]
+    )
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
+    table.add_column("array", no_wrap=True)
+    table.add_column("type", no_wrap=True)
+    for heading in ("filled", "stored", "a sample", "raw to stored"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, array in info["arrays"].items():
+        filled = array["filled"] / info["samples"]
+        if array["filled"]:
+            sizes = [f"{array['bytes_per_sample']:,.0f} B", f"{array['ratio']:,.1f} : 1"]
+        else:
+            sizes = ["-", "-"]
+        # Rounded down: what is not whole must not read 100 %.
+        table.add_row(
+            name, array["dtype"], f"{math.floor(filled * 1000) / 10:g} %", amount(array["stored"]), *sizes
+        )
+    say("")
+    stdout().print(table)
+
+
+def _depth_facts(depth: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    if depth is None:
+        return [("depth", "not filled")]
+    unit = f" in {depth['unit']}" if depth["unit"] else ", relative"
+    quantity = str(depth["quantity"]).replace("_", " ")
+    # Known once all depth is there.
+    error = (depth["rounding"] or {}).get("largest_error")
+    largest = f", largest rounding error {error:.2%} of the range" if error is not None else ""
+    return [
+        ("depth", f"{quantity}{unit}; {depth['bits']} bits{largest}"),
+        ("depth model", f"{depth['model']} on {depth['provider']}, {depth['mode']}, scale {depth['scale']}"),
+    ]
+
+
+def show_samples(folder: str, backgrounds: int, foregrounds: int) -> None:
+    """Which sample pictures were made, and what to do with them."""
+    say(
+        f"Made {backgrounds:,} backgrounds with their true depth and {foregrounds:,} foregrounds",
+        style="bold",
+    )
+    folders = [
+        f"--{kind} {shlex.quote(str(PurePath(folder) / kind))}" for kind in ("backgrounds", "foregrounds")
+    ]
+    say("\nNext:")
+    say(f"  fgbgpack create samples.zarr {' '.join(folders)}")
+
+
+def show_schemas(names: Mapping[str, str]) -> None:
+    """The schemas and their newest versions."""
+    _facts(list(names.items()))
+    say("\nfgbgpack schema NAME prints one.")
+
+
+def _facts(facts: list[tuple[str, str]]) -> None:
+    width = max(len(name) for name, _ in facts)
+    for name, value in facts:
+        line = Text("  ")
+        line.append(name.ljust(width), style="dim")
+        line.append(f"   {visible(value)}")
+        stdout().print(line)

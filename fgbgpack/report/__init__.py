@@ -1,0 +1,1 @@
+"""What people look at to judge a dataset: descriptions and figures."""

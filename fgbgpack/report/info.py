@@ -1,0 +1,88 @@
+"""What a dataset holds, as plain data."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import zarr
+
+from fgbgpack.dataset import DEPTH, IMAGE, MASK, Dataset
+
+
+def describe(dataset: Dataset) -> dict[str, Any]:
+    """Describe a dataset, complete or not, without reading a sample.
+
+    Args:
+        dataset: An open dataset.
+
+    Returns:
+        JSON data. ``arrays`` has for each of ``image``, ``mask`` and ``depth`` its ``dtype``, ``shape`` and
+        ``chunk``, the number of samples that are ``filled``, the bytes that they take ``stored`` and ``raw``
+        (in memory), and ``ratio`` (raw to stored) and ``bytes_per_sample``, which are ``None`` where nothing
+        is filled. ``depth`` is ``None`` where no depth model has run. ``bytes`` is all that is stored,
+        placements and sources included.
+    """
+    document = dataset.document
+    spec = document["spec"]
+    stored = dataset.stored_bytes()
+    written = dataset.written_samples()
+    sources = document["sources"]
+    return {
+        "path": dataset.path,
+        "schema": document["schema"],
+        "complete": dataset.complete,
+        "samples": len(dataset),
+        "width": dataset.width,
+        "height": dataset.height,
+        "backgrounds": len(sources["backgrounds"]),
+        "foregrounds": len(sources["foregrounds"]),
+        "masks": sum("mask_sha256" in source for source in sources["foregrounds"]),
+        "recipe": {
+            "sha256": document["recipe"]["sha256"],
+            **{
+                name: spec[name]
+                for name in ("fit", "foreground_height", "placements", "flip", "placement", "seed")
+            },
+        },
+        "arrays": {
+            name: _describe_array(array, written[name], stored.get(name, 0))
+            for name, array in ((IMAGE, dataset.image), (MASK, dataset.mask), (DEPTH, dataset.depth))
+        },
+        "bytes": sum(stored.values()),
+        "depth": _describe_depth(dataset),
+        "sources": sources,
+        "software": document["software"],
+    }
+
+
+def _describe_array(array: zarr.Array[Any], filled: int, stored: int) -> dict[str, Any]:
+    raw = filled * math.prod(array.shape[1:]) * array.dtype.itemsize
+    return {
+        "dtype": str(array.dtype),
+        "shape": list(array.shape),
+        "chunk": list(array.chunks),
+        "filled": filled,
+        "stored": stored,
+        "raw": raw,
+        "ratio": raw / stored if filled else None,
+        "bytes_per_sample": stored / filled if filled else None,
+    }
+
+
+def _describe_depth(dataset: Dataset) -> dict[str, Any] | None:
+    depth = dataset.document["depth"]
+    if depth is None:
+        return None
+    attributes = dict(dataset.depth.attrs)
+    return {
+        "complete": depth["complete"],
+        "model": depth["model"]["name"],
+        "sha256": depth["sha256"],
+        "mode": depth["mode"],
+        "scale": depth["scale"],
+        "bits": depth["bits"],
+        "provider": depth["provider"],
+        "onnxruntime": depth["onnxruntime"],
+        **{name: attributes.get(name) for name in ("quantity", "unit", "rounding")},
+    }
