@@ -19,11 +19,12 @@ from fgbgpack.kernels.philox import multiply_high, philox4x32
 
 _PIXEL_CHUNK_SAMPLES = 40
 _PIXEL_CHUNK_RANGE = range(20, 65)
-_PIXEL_CHUNK_BYTES = 2 << 20
+_PIXEL_CHUNK_BYTES = 3 << 20
 _PIXEL_SHARD_BYTES = 128 << 20
 _DEPTH_CHUNK_BYTES = 128 << 10
 _DEPTH_SHARD_BYTES = 32 << 20
 _LARGEST_SHARD_CHUNKS = 4096
+_FEWEST_SHARDS = 16  # of a small dataset, so that every thread has work
 
 
 @dataclass(frozen=True)
@@ -218,7 +219,7 @@ def pixel_layouts(plan: Plan, chunk: int | None) -> tuple[Layout, Layout]:
     """The layouts of image and mask: the same samples in the same shard of both.
 
     A chunk holds about 40 samples of one background, whose pixels a compressor with a window larger than
-    one sample's part of the chunk finds again and again. Chunks are cut to 2 MB by rows, not by
+    one sample's part of the chunk finds again and again. Chunks are cut to 3 MB by rows, not by
     samples, so that this stays so for large pictures: one sample's rows of the chunk are then far
     fewer than the window.
     """
@@ -229,7 +230,7 @@ def pixel_layouts(plan: Plan, chunk: int | None) -> tuple[Layout, Layout]:
     height = -(-plan.height // rows) * rows
     bands = height // rows
     chunks = max(1, _PIXEL_SHARD_BYTES // (samples * height * row_bytes))
-    chunks = min(chunks, max(1, _LARGEST_SHARD_CHUNKS // bands), -(-plan.samples // samples))
+    chunks = min(chunks, max(1, _LARGEST_SHARD_CHUNKS // bands), _fair_share(plan.samples, samples))
     shape = (plan.samples, plan.height, plan.width)
     return (
         Layout((*shape, 3), (samples, rows, plan.width, 3), (samples * chunks, height, plan.width, 3)),
@@ -246,10 +247,17 @@ def _chunk_samples(plan: Plan) -> int:
     return min(even, key=lambda n: abs(math.log(n / _PIXEL_CHUNK_SAMPLES)), default=_PIXEL_CHUNK_SAMPLES)
 
 
+def _fair_share(samples: int, chunk: int) -> int:
+    """The chunks of each shard when there are no more shards than a small dataset needs."""
+    chunks = -(-samples // chunk)
+    return -(-chunks // _FEWEST_SHARDS)
+
+
 def depth_layout(plan: Plan) -> Layout:
     """The layout of depth: small chunks, for neighbours share nothing that a compressor finds."""
     sample_bytes = plan.height * plan.width * 2
     samples = min(max(1, _DEPTH_CHUNK_BYTES // sample_bytes), plan.samples)
-    chunks = min(max(1, _DEPTH_SHARD_BYTES // (sample_bytes * samples)), -(-plan.samples // samples))
+    chunks = max(1, _DEPTH_SHARD_BYTES // (sample_bytes * samples))
+    chunks = min(chunks, _fair_share(plan.samples, samples))
     shape = (plan.samples, plan.height, plan.width)
     return Layout(shape, (samples, *shape[1:]), (samples * chunks, *shape[1:]))

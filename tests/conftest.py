@@ -1,0 +1,141 @@
+"""Pictures, specs and datasets that several test files use. Everything is real and small."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx_models
+import pytest
+from hypothesis import HealthCheck, settings
+from onnx import helper
+from PIL import Image
+
+from fgbgpack import create
+from fgbgpack import plan as plan_module
+from fgbgpack.spec import DatasetSpec, DepthSpec
+
+# The same examples on every run: a property that fails on one machine fails on all.
+settings.register_profile(
+    "steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("steady")
+
+
+class Pictures:
+    """Folders of pictures that a dataset is made of. Every picture of a name and size is always the same."""
+
+    def __init__(self, root: Path, backgrounds=3, foregrounds=2, size=(40, 60), patch=(24, 18)) -> None:
+        self.root = root
+        self.backgrounds = root / "bg"
+        self.foregrounds = root / "fg"
+        for folder in (self.backgrounds, self.foregrounds):
+            folder.mkdir(parents=True)
+        for i in range(backgrounds):
+            self.background(f"b{i}.png", *size, seed=i)
+        for i in range(foregrounds):
+            self.foreground(f"f{i}.png", patch[0], patch[1] + 2 * i, seed=100 + i)
+
+    def background(self, name: str, height: int, width: int, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        y, x = np.mgrid[:height, :width]
+        ramp = np.stack([x * 255 // width, y * 255 // height, (x + y) * 255 // (width + height)], -1)
+        noisy = ramp + rng.integers(-20, 20, ramp.shape) + rng.integers(-60, 60, 3)
+        Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8)).save(self.backgrounds / name)
+
+    def foreground(self, name: str, height: int, width: int, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        y, x = np.mgrid[:height, :width]
+        distance = np.hypot(2 * (y + 0.5) / height - 1, 2 * (x + 0.5) / width - 1)
+        alpha = np.clip((1.1 - distance) * 2 * 255, 0, 255)
+        colour = rng.integers(0, 256, (height, width, 3))
+        Image.fromarray(np.dstack([colour, alpha]).astype(np.uint8)).save(self.foregrounds / name)
+
+    def spec(self, **fields) -> DatasetSpec:
+        """A spec of these pictures: 33x21 pixels, all odd, unless told otherwise."""
+        given = {"width": 33, "height": 21, "foreground_height": 10, "placements": 3} | fields
+        return DatasetSpec(backgrounds=str(self.backgrounds), foregrounds=str(self.foregrounds), **given)
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory) -> Pictures:
+    """3 backgrounds and 2 foregrounds, not to be changed."""
+    return Pictures(tmp_path_factory.mktemp("pictures"))
+
+
+@pytest.fixture
+def own_pictures(tmp_path) -> Pictures:
+    """The same pictures, in folders of the test's own."""
+    return Pictures(tmp_path / "pictures")
+
+
+def write_depth_model(folder: Path, name="tiny", seed=0, **output) -> Path:
+    """A depth network with its card: the absolute answer of one 5x5 convolution, about 0 to 10."""
+    weights = np.random.default_rng(seed).normal(size=(1, 3, 5, 5)).astype(np.float32) / 100
+    nodes = [
+        helper.make_node("Conv", ["input", "weights"], ["raw"], pads=[2, 2, 2, 2]),
+        helper.make_node("Abs", ["raw"], ["output"]),
+    ]
+    described = onnx_models.card(name=name, output=output)
+    path = folder / f"{name}.onnx"
+    return onnx_models.write_network(path, nodes, weights={"weights": weights}, card=described)
+
+
+@pytest.fixture(scope="session")
+def depth_model(tmp_path_factory) -> Path:
+    """A tiny depth network with its card beside it."""
+    return write_depth_model(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture
+def make_depth_model(tmp_path):
+    """A function that writes other tiny networks: see ``write_depth_model``."""
+
+    def make(**options) -> Path:
+        return write_depth_model(tmp_path / "models", **options)
+
+    return make
+
+
+#: Sizes that cut datasets of a few small samples into many shards, as large ones are.
+SMALL_SHARDS = {"_PIXEL_SHARD_BYTES": 40_000, "_DEPTH_CHUNK_BYTES": 6_000, "_DEPTH_SHARD_BYTES": 12_000}
+
+
+@pytest.fixture
+def small_shards(monkeypatch):
+    """Many shards in every dataset that the test makes."""
+    for name, size in SMALL_SHARDS.items():
+        monkeypatch.setattr(plan_module, name, size)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, by its path."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory, pictures) -> Path:
+    """A complete dataset of 36 samples without depth, not to be changed."""
+    path = tmp_path_factory.mktemp("datasets") / "plain.zarr"
+    create(path, pictures.spec())
+    return path
+
+
+@pytest.fixture(scope="session")
+def depth_dataset(tmp_path_factory, pictures, depth_model) -> Path:
+    """A complete dataset of 36 samples with depth, in several shards, not to be changed."""
+    path = tmp_path_factory.mktemp("datasets") / "depth.zarr"
+    with pytest.MonkeyPatch.context() as patch:
+        for name, size in SMALL_SHARDS.items():
+            patch.setattr(plan_module, name, size)
+        create(path, pictures.spec(depth=depth_of(depth_model)))
+    return path
+
+
+def depth_of(model: Path, **fields) -> DepthSpec:
+    """A depth spec at scale 1 unless told otherwise."""
+    return DepthSpec(str(model), **({"scale": 1} | fields))

@@ -1,0 +1,95 @@
+"""Slow, obvious twins of the kernels, by other formulas, for the tests to compare with."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from math import isqrt
+
+import numpy as np
+
+# Every sum that a blend can give, over 255, as an exact fraction, rounded. 255 is odd: there are no ties.
+ROUNDED = np.array([round(Fraction(total, 255)) for total in range(255 * 255 + 1)], np.uint8)
+
+
+def blend(alpha, over, under):
+    """One channel of one pixel: the weighted mean as an exact fraction, rounded to nearest."""
+    return round(Fraction(alpha, 255) * over + (1 - Fraction(alpha, 255)) * under)
+
+
+def composite_pixels(background, patch, flip, y, x):
+    """One picture, pixel by pixel: (h, w, 3) and (ph, pw, 4) to an image (h, w, 3) and a mask (h, w)."""
+    height, width, _ = background.shape
+    patch_height, patch_width, _ = patch.shape
+    image = [[[0, 0, 0] for _ in range(width)] for _ in range(height)]
+    mask = [[0] * width for _ in range(height)]
+    for row in range(height):
+        for column in range(width):
+            inside = y <= row < y + patch_height and x <= column < x + patch_width
+            red = green = blue = alpha = 0
+            if inside:
+                across = column - x
+                if flip:
+                    across = patch_width - 1 - across
+                red, green, blue, alpha = (int(v) for v in patch[row - y, across])
+            under = [int(v) for v in background[row, column]]
+            image[row][column] = [blend(alpha, f, b) for f, b in zip((red, green, blue), under, strict=True)]
+            mask[row][column] = alpha
+    return np.array(image, np.uint8), np.array(mask, np.uint8)
+
+
+def composite(background, patch, flip, y, x):
+    """The same as :func:`composite_pixels`, a whole picture at a time, for pictures of real size."""
+    height, width, _ = background.shape
+    if flip:
+        patch = patch[:, ::-1]
+    canvas = np.zeros((height, width, 4), np.int64)
+    canvas[y : y + patch.shape[0], x : x + patch.shape[1]] = patch
+    colour, alpha = canvas[..., :3], canvas[..., 3:]
+    total = alpha * colour + (255 - alpha) * background.astype(np.int64)
+    return ROUNDED[total], alpha[..., 0].astype(np.uint8)
+
+
+def samples(placements, background, foreground, foreground_size, scale=1):
+    """All composites of placements, one by one: yields ``(index, image, mask)``."""
+    for i in range(len(placements.y)):
+        which = placements.foreground[i]
+        height, width = (int(side) for side in foreground_size[which])
+        image, mask = composite(
+            background[placements.background[i]],
+            foreground[which, :height, :width],
+            bool(placements.flip[i]),
+            int(placements.y[i]) * scale,
+            int(placements.x[i]) * scale,
+        )
+        yield i, image, mask
+
+
+def philox4x32(counter, key):
+    """Philox-4x32 with ten rounds, after Salmon et al., section 4.3, on Python's own integers.
+
+    The counter is two Feistel pairs (L, R); each round multiplies R by a constant, the low half of the
+    product becomes L, the high half is mixed with the old L and the key; then the words are permuted.
+    The keys go up by the golden ratio and by the square root of three less one, as 32-bit fractions.
+    """
+    golden = (isqrt(5 << 64) - (1 << 32)) // 2
+    root_of_three = isqrt(3 << 64) - (1 << 32)
+    r0, l0, r1, l1 = (int(word) for word in counter)
+    k0, k1 = (int(word) for word in key)
+    for _ in range(10):
+        high0, low0 = divmod(0xD2511F53 * r0, 1 << 32)
+        high1, low1 = divmod(0xCD9E8D57 * r1, 1 << 32)
+        r0, l0, r1, l1 = high1 ^ l0 ^ k0, low1, high0 ^ l1 ^ k1, low0
+        k0, k1 = (k0 + golden) % (1 << 32), (k1 + root_of_three) % (1 << 32)
+    return [r0, l0, r1, l1]
+
+
+def multiply_high(word, count):
+    """The word as a fraction of 2**32, times the count, rounded down."""
+    return int(Fraction(int(word), 1 << 32) * int(count))
+
+
+def half_extent(values):
+    """Minimum and maximum of float16 values, -0 less than 0, and whether any is not finite."""
+    wrong = not np.isfinite(values).all()
+    ordered = sorted(values.ravel().tolist(), key=lambda v: (v, np.copysign(1, v))) if not wrong else [0, 0]
+    return np.float16(ordered[0]), np.float16(ordered[-1]), wrong

@@ -1,0 +1,220 @@
+"""The schemas themselves, what is said of documents that break them, and versions older and newer."""
+
+from __future__ import annotations
+
+import copy
+import re
+import warnings
+
+import onnx_models
+import pytest
+from jsonschema import Draft202012Validator
+
+from fgbgpack import schema
+from fgbgpack.errors import DatasetError, DepthModelError, SpecError
+
+SPEC = {"schema": "spec/1.0", "backgrounds": "bg", "foregrounds": "fg"}
+DIGEST = "0" * 64
+DATASET = {
+    "schema": "dataset/1.0",
+    "complete": True,
+    "spec": SPEC,
+    "recipe": {"sha256": DIGEST, "samples": 3},
+    "sources": {
+        "backgrounds": [{"name": "b.png", "sha256": DIGEST}],
+        "foregrounds": [{"name": "f.png", "sha256": DIGEST, "mask_name": "f.png", "mask_sha256": DIGEST}],
+    },
+    "pixels": {"complete": True},
+    "depth": {
+        "complete": False,
+        "mode": "per-sample",
+        "model": onnx_models.CARD,
+        "sha256": DIGEST,
+        "scale": 2,
+        "bits": 9,
+        "step": 0.0625,
+        "provider": "CPUExecutionProvider",
+        "onnxruntime": "1.20",
+    },
+    "software": {"fgbgpack": "0.1"},
+}
+GOOD = {"spec": SPEC, "dataset": DATASET, "depth-model": onnx_models.TCMONODEPTH_CARD}
+
+
+# --- the schemas -----------------------------------------------------------------------------------
+
+
+def test_there_is_a_schema_for_each_document():
+    assert schema.schema_names() == sorted(GOOD)
+
+
+@pytest.mark.parametrize("name", schema.schema_names())
+def test_a_schema_is_valid_2020_12_with_an_id_and_a_title(name):
+    document = schema.load_schema(name)
+    Draft202012Validator.check_schema(document)
+    assert document["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert document["$id"] == f"urn:fgbgpack:schema:{name}:{schema.CURRENT[name]}"
+    assert document["title"]
+    assert document["properties"]["schema"]["const"] == f"{name}/{schema.CURRENT[name]}"
+
+
+def described(root, node, where):
+    """Every property below a schema, with what describes it."""
+    if not isinstance(node, dict):
+        return
+    for key, value in node.get("properties", {}).items():
+        target = value
+        if "$ref" in value and "description" not in value:
+            target = root
+            for part in value["$ref"].removeprefix("#/").split("/"):
+                target = target[part]
+        yield f"{where}.{key}", target.get("description")
+        yield from described(root, value, f"{where}.{key}")
+    for key in ("items", "additionalProperties"):
+        yield from described(root, node.get(key), f"{where}[]")
+    for key, value in node.get("$defs", {}).items():
+        yield f"{where}.$defs.{key}", value.get("description")
+        yield from described(root, value, f"{where}.$defs.{key}")
+
+
+@pytest.mark.parametrize("name", schema.schema_names())
+def test_every_property_has_a_description(name):
+    document = schema.load_schema(name)
+    found = dict(described(document, document, name))
+    assert len(found) > 10
+    assert [where for where, text in found.items() if not text] == []
+
+
+@pytest.mark.parametrize("name", schema.schema_names())
+def test_defaults_are_allowed_by_their_own_schema(name):
+    def defaults(node):
+        for value in node.get("properties", {}).values():
+            if "default" in value:
+                yield value
+            yield from defaults(value)
+
+    for value in defaults(schema.load_schema(name)):
+        assert Draft202012Validator(value).is_valid(value["default"]), value
+
+
+def test_an_unknown_name_or_version_is_refused_and_says_which_there_are():
+    with pytest.raises(SpecError, match="dataset, depth-model, spec"):
+        schema.load_schema("sample")
+    with pytest.raises(SpecError, match=r"It has 1\.0"):
+        schema.load_schema("spec", "0.9")
+    for sneaky in ("../spec/1.0", "1.0/../1.1"):
+        with pytest.raises(SpecError):
+            schema.load_schema("spec", sneaky + "x")
+
+
+# --- problems --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(GOOD))
+def test_a_good_document_has_no_problems_and_is_not_changed(name):
+    before = copy.deepcopy(GOOD[name])
+    assert schema.problems(name, GOOD[name]) == []
+    read = schema.read(name, GOOD[name], where="it")
+    assert read == before == GOOD[name]
+    assert read is not GOOD[name]
+
+
+def test_all_problems_are_told_each_with_its_place():
+    broken = copy.deepcopy(DATASET)
+    broken["sources"]["backgrounds"][0]["sha256"] = "12"
+    broken["pixels"] = {"complete": "yes", "more": 1}
+    broken["depth"]["bits"] = 11
+    del broken["software"]
+    with pytest.raises(DatasetError) as caught:
+        schema.read("dataset", broken, where="lobby.zarr")
+    problems = caught.value.problems
+    assert "lobby.zarr" in caught.value.message
+    for place in ("sources.backgrounds.0.sha256", "pixels.complete", "pixels:", "depth.bits", "software"):
+        assert any(place in problem for problem in problems), place
+    assert len(problems) == 5
+
+
+def test_a_problem_says_what_was_found_and_what_was_expected():
+    (problem,) = schema.problems("spec", {**SPEC, "width": 7})
+    assert problem.startswith("width: 7 ")
+    assert "8 to 8192 pixels" in problem
+
+
+def test_a_long_value_does_not_fill_the_screen():
+    (problem,) = schema.problems("spec", {**SPEC, "placements": list(range(5000))})
+    assert len(problem) < 500
+
+
+@pytest.mark.parametrize("value", [True, 3.0, 3.5, "3", None, float("nan"), float("inf")])
+def test_a_count_is_an_integer_and_nothing_like_one(value):
+    problems = schema.problems("spec", {**SPEC, "placements": value})
+    assert problems
+    assert all(problem.startswith("placements: ") for problem in problems)
+
+
+# --- kinds and versions ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("document", [None, 3, [], "spec/1.0", {}, {"schema": 1}, {"schema": "dataset/1.0"}])
+def test_something_else_is_not_a_document(document):
+    with pytest.raises(SpecError, match="it is not a spec document"):
+        schema.read("spec", document, where="it", error=SpecError)
+
+
+@pytest.mark.parametrize("tag", ["spec/1", "spec/1.0.0", "spec/x.y", "spec/-1.0", "spec/1.0\n", " spec/1.0"])
+def test_a_mangled_version_is_refused(tag):
+    with pytest.raises(SpecError, match="it is not a spec document"):
+        schema.read("spec", {**SPEC, "schema": tag}, where="it", error=SpecError)
+
+
+@pytest.mark.parametrize("tag", ["spec/2.0", "spec/2.7", "spec/10.0"])
+def test_a_newer_major_version_is_refused_with_what_to_do(tag):
+    with pytest.raises(SpecError, match=f"{re.escape(tag)}.*reads up to spec/1.0.*upgrade"):
+        schema.read("spec", {**SPEC, "schema": tag, "anything": 1}, where="it", error=SpecError)
+
+
+def test_a_version_that_was_never_released_is_refused():
+    with pytest.raises(SpecError, match="never released"):
+        schema.read("spec", {**SPEC, "schema": "spec/0.9"}, where="it", error=SpecError)
+
+
+def test_a_newer_minor_version_is_read_with_a_warning_without_what_is_new():
+    newer = copy.deepcopy(DATASET) | {"schema": "dataset/1.12", "licence": "CC0"}
+    newer["recipe"]["colours"] = 3
+    newer["sources"]["backgrounds"][0]["licence"] = "CC0"
+    newer["depth"]["focal"] = 1.5
+    with pytest.warns(schema.NewerSchemaWarning, match=r"lobby\.zarr is of schema dataset/1\.12"):
+        read = schema.read("dataset", newer, where="lobby.zarr")
+    assert read == DATASET
+
+
+def test_a_newer_minor_card_keeps_the_extensions_of_others():
+    newer = copy.deepcopy(onnx_models.CARD) | {"schema": "depth-model/1.1", "x-mine": {"a": 1}, "novel": 2}
+    newer["input"]["x-note"] = "kept"
+    with pytest.warns(schema.NewerSchemaWarning):
+        read = schema.read("depth-model", newer, where="it", error=DepthModelError)
+    assert "novel" not in read
+    assert read["x-mine"] == {"a": 1}
+    assert read["input"]["x-note"] == "kept"
+
+
+def test_a_newer_minor_version_is_still_checked():
+    with pytest.warns(schema.NewerSchemaWarning), pytest.raises(DatasetError, match="complete"):
+        schema.read("dataset", {**DATASET, "schema": "dataset/1.1", "complete": 1}, where="it")
+
+
+def test_this_version_warns_of_nothing():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        schema.read("dataset", DATASET, where="it")
+
+
+def test_older_versions_go_up_step_by_step(monkeypatch):
+    steps = {
+        ("spec", "0.8"): lambda d: {**d, "schema": "spec/0.9", "foregrounds": d["foregrounds"] + "9"},
+        ("spec", "0.9"): lambda d: {**d, "schema": "spec/1.0", "foregrounds": d["foregrounds"] + "10"},
+    }
+    monkeypatch.setattr(schema, "_UPGRADES", steps)
+    old = {**SPEC, "schema": "spec/0.8"}
+    assert schema.read("spec", old, where="it")["foregrounds"] == "fg910"
+    assert old["schema"] == "spec/0.8"

@@ -1,0 +1,202 @@
+"""Our shards against zarr-python's own sharding codec, in both directions, and damaged ones."""
+
+from __future__ import annotations
+
+import google_crc32c
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from zarr.codecs import ShardingCodec
+from zarr.storage import LocalStore, MemoryStore
+
+from fgbgpack.errors import DatasetError
+from fgbgpack.shards import BloscChunk, ZstdChunk, index_bytes, join, read_index
+
+ABSENT = 2**64 - 1
+CODECS = [ZstdChunk(), BloscChunk(itemsize=2)]
+
+
+def array_of(store, codec, dtype, shape, chunk, shard):
+    return zarr.create_array(
+        store,
+        shape=shape,
+        chunks=chunk,
+        shards=shard,
+        dtype=dtype,
+        fill_value=0,
+        config={"write_empty_chunks": True},
+        **codec.zarr_codecs(),
+    )
+
+
+def key_of(shape):
+    return "/".join(["c", *["0"] * len(shape)])
+
+
+def array_grid(shape, chunk):
+    return tuple(s // c for s, c in zip(shape, chunk, strict=True))
+
+
+def values(dtype, shape, seed=0):
+    return np.random.default_rng(seed).integers(0, 40, shape).astype(dtype)
+
+
+def write_one(store, codec, dtype=np.uint8, shape=(6, 5, 3), chunk=(2, 5, 3)):
+    """An array of one shard that we wrote, with its values."""
+    array = array_of(store, codec, dtype, shape, chunk, shape)
+    data = values(dtype, shape)
+    chunks = [codec.encode(data[i : i + chunk[0]]) for i in range(0, shape[0], chunk[0])]
+    path = store.root / key_of(shape)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(join(chunks, array_grid(shape, chunk)))
+    return array, data, path
+
+
+# --- against zarr-python ---------------------------------------------------------------------------
+
+
+@settings(max_examples=60)
+@given(st.integers(1, 4), st.integers(1, 3), st.integers(1, 3), st.data())
+def test_zarr_reads_what_we_write_and_we_read_the_index_of_what_zarr_writes(samples, across, bands, data):
+    codec = data.draw(st.sampled_from(CODECS))
+    dtype = np.uint8 if isinstance(codec, ZstdChunk) else np.float16
+    chunk = (data.draw(st.integers(1, 3)), data.draw(st.integers(1, 4)), 2)
+    grid = (samples, across, bands)
+    shape = tuple(g * c for g, c in zip(grid, chunk, strict=True))
+    picture = values(dtype, shape, data.draw(st.integers(0, 9)))
+    corners = [
+        tuple(slice(i * c, (i + 1) * c) for i, c in zip(index, chunk, strict=True))
+        for index in np.ndindex(grid)
+    ]
+
+    ours = MemoryStore()
+    array = array_of(ours, codec, dtype, shape, chunk, shape)
+    present = data.draw(st.integers(0, len(corners)))
+    encoded = [codec.encode(np.ascontiguousarray(picture[corner])) for corner in corners[:present]]
+    expected = picture.copy()
+    for corner in corners[present:]:
+        expected[corner] = 0
+    shard = join(encoded, grid)
+    ours._store_dict[key_of(shape)] = zarr.core.buffer.cpu.Buffer.from_bytes(shard)
+    np.testing.assert_array_equal(array[:], expected)
+    index = read_index(shard, len(shard), grid, "ours")
+    assert index.shape == (*grid, 2)
+    entries = index.reshape(-1, 2).tolist()
+    assert [shard[offset : offset + size] for offset, size in entries[:present]] == encoded
+    assert all(entry == [ABSENT, ABSENT] for entry in entries[present:])
+
+    theirs = MemoryStore()
+    array = array_of(theirs, codec, dtype, shape, chunk, shape)
+    array[:] = picture
+    shard = theirs._store_dict[key_of(shape)].to_bytes()
+    index = read_index(shard, len(shard), grid, "theirs")
+    for corner, (offset, size) in zip(corners, index.reshape(-1, 2).tolist(), strict=True):
+        assert shard[offset : offset + size] == codec.encode(np.ascontiguousarray(picture[corner]))
+
+
+def test_the_index_lies_where_zarr_says_it_does():
+    array = array_of(MemoryStore(), ZstdChunk(), np.uint8, (4, 4), (2, 2), (4, 4))
+    (codec,) = array.metadata.codecs
+    assert isinstance(codec, ShardingCodec)
+    assert codec.index_location.value == "end"
+    assert index_bytes(4) == codec._shard_index_size((2, 2))
+
+
+def test_the_index_may_be_read_from_the_end_of_the_shard_alone():
+    codec = ZstdChunk()
+    shard = join([codec.encode(values(np.uint8, (2, 3), seed)) for seed in range(2)], (3,))
+    whole = read_index(shard, len(shard), (3,), "it")
+    for tail in (shard[-index_bytes(3) :], memoryview(shard)[-index_bytes(3) :], bytearray(shard[3:])):
+        np.testing.assert_array_equal(read_index(tail, len(shard), (3,), "it"), whole)
+
+
+def test_a_shard_of_nothing_reads_as_the_fill_value(tmp_path):
+    array = array_of(LocalStore(tmp_path), ZstdChunk(), np.uint8, (4, 4), (2, 4), (4, 4))
+    (tmp_path / "c" / "0").mkdir(parents=True)
+    (tmp_path / "c/0/0").write_bytes(join([], (2, 1)))
+    assert not array[:].any()
+
+
+def test_chunks_are_encoded_the_same_every_time():
+    for codec in CODECS:
+        data = values(np.float16, (8, 50, 50))
+        assert len({codec.encode(data) for _ in range(3)}) == 1
+
+
+# --- damage ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("grid", [(3,), (3, 1, 1), (1, 3)])
+def test_a_shard_of_every_shorter_length_is_refused(grid):
+    codec = ZstdChunk()
+    shard = join([codec.encode(values(np.uint8, (4, 3), seed)) for seed in range(3)], (3,))
+    read_index(shard, len(shard), grid, "whole")
+    for length in range(len(shard)):
+        with pytest.raises(DatasetError, match=r"here is (cut short|damaged)"):
+            read_index(shard[:length], length, grid, "here")
+        tail = shard[:length][-index_bytes(3) :]
+        with pytest.raises(DatasetError, match=r"here is (cut short|damaged)"):
+            read_index(tail, length, grid, "here")
+
+
+def test_a_shard_without_its_beginning_is_refused():
+    codec = ZstdChunk()
+    shard = join([codec.encode(values(np.uint8, (4, 3), seed)) for seed in range(3)], (3,))
+    for start in range(1, len(shard) - index_bytes(3) + 1):
+        with pytest.raises(DatasetError, match="points outside"):
+            read_index(shard[start:], len(shard) - start, (3,), "here")
+
+
+def test_every_flipped_bit_of_the_index_is_found():
+    shard = bytearray(join([b"abc", b"defgh"], (3,)))
+    start = len(shard) - index_bytes(3)
+    for bit in range(start * 8, len(shard) * 8):
+        shard[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(DatasetError, match="checksum"):
+            read_index(bytes(shard), len(shard), (3,), "here")
+        shard[bit // 8] ^= 1 << bit % 8
+    read_index(bytes(shard), len(shard), (3,), "here")
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        (0, 11),  # ends behind the data
+        (10, 1),
+        (11, 0),
+        (2**63, 4),
+        (2**64 - 8, 16),  # the sum wraps round to 8
+        (2**64 - 2, 2),
+        (0, ABSENT),
+    ],
+)
+def test_an_index_with_a_right_checksum_that_points_outside_is_refused(entry):
+    table = np.array([entry], "<u8").tobytes()
+    shard = b"0123456789" + table + google_crc32c.value(table).to_bytes(4, "little")
+    with pytest.raises(DatasetError, match="points outside"):
+        read_index(shard, len(shard), (1,), "here")
+
+
+@pytest.mark.parametrize(("codec", "dtype"), [(CODECS[0], np.uint8), (CODECS[1], np.float16)])
+def test_a_flipped_bit_in_the_data_is_an_error_never_a_wrong_value(tmp_path, codec, dtype):
+    array, data, path = write_one(LocalStore(tmp_path), codec, dtype)
+    np.testing.assert_array_equal(array[:], data)
+    whole = path.read_bytes()
+    raised = 0
+    for position in range(len(whole) - index_bytes(3)):
+        for bit in (0, 3, 7):
+            damaged = bytearray(whole)
+            damaged[position] ^= 1 << bit
+            path.write_bytes(damaged)
+            try:
+                read = array[:]
+            except Exception:  # each codec has an error of its own
+                raised += 1
+            else:
+                # A few bits of a zstd frame's header mean nothing for what it holds.
+                np.testing.assert_array_equal(read, data)
+    assert raised > 2.8 * (len(whole) - index_bytes(3))
+    if isinstance(codec, BloscChunk):
+        assert raised == 3 * (len(whole) - index_bytes(3))

@@ -1,0 +1,226 @@
+"""Specs: ranges, all problems at once, and the way through JSON, TOML and files and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tomllib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fgbgpack import schema
+from fgbgpack.errors import SpecError
+from fgbgpack.spec import DatasetSpec, DepthSpec, read_config
+
+NAMES = st.text(
+    st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1, max_size=20
+) | st.sampled_from(["bg", "with space", 'quote"d', "back\\slash", "größe", "背景"])
+
+
+@st.composite
+def specs(draw):
+    height = draw(st.integers(8, 8192))
+    depth = st.builds(
+        DepthSpec,
+        NAMES,
+        scale=st.none() | st.integers(1, 4),
+        bits=st.integers(4, 10),
+    )
+    return DatasetSpec(
+        backgrounds=draw(NAMES),
+        foregrounds=draw(NAMES),
+        masks=draw(st.none() | NAMES),
+        width=draw(st.integers(8, 8192)),
+        height=height,
+        fit=draw(st.sampled_from(["crop", "stretch"])),
+        foreground_height=draw(st.integers(1, height)),
+        placements=draw(st.integers(1, 10**6)),
+        flip=draw(st.booleans()),
+        seed=draw(st.integers(0, 2**64 - 1)),
+        chunk=draw(st.none() | st.integers(1, 65536)),
+        depth=draw(st.none() | depth),
+    )
+
+
+def toml(document, table=""):
+    """A document as TOML, where what is None is left out."""
+    lines, tables = [], []
+    for key, value in document.items():
+        if isinstance(value, dict):
+            tables.append(f"[{key}]\n{toml(value)}")
+        elif value is not None:
+            lines.append(f"{key} = {json.dumps(value, ensure_ascii=False)}")
+    return "\n".join([*lines, *tables])
+
+
+@given(specs())
+def test_a_spec_survives_json(spec):
+    document = json.loads(json.dumps(spec.to_dict()))
+    assert schema.problems("spec", document) == []
+    assert DatasetSpec.from_dict(document) == spec
+    del document["schema"]
+    assert DatasetSpec.from_dict(document) == spec
+
+
+@given(specs())
+def test_a_spec_survives_toml(spec):
+    assert DatasetSpec.from_dict(tomllib.loads(toml(spec.to_dict()))) == spec
+
+
+def test_defaults_are_those_of_the_schema():
+    document = DatasetSpec("bg", "fg").to_dict()
+    properties = schema.load_schema("spec")["properties"]
+    assert set(document) == set(properties)
+    for key, described in properties.items():
+        if "default" in described:
+            assert document[key] == described["default"], key
+    depth = dataclasses.asdict(DepthSpec("m"))
+    assert set(depth) == set(properties["depth"]["properties"])
+    for key, described in properties["depth"]["properties"].items():
+        if "default" in described:
+            assert depth[key] == described["default"], key
+
+
+def test_a_spec_cannot_be_changed():
+    spec = DatasetSpec("bg", "fg")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        spec.width = 3
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("backgrounds", ["", None, 3]),
+        ("foregrounds", ["", None]),
+        ("masks", ["", 3]),
+        ("width", [0, 7, 8193, -1, "128", 128.5, 128.0, None, True]),
+        ("height", [0, 8193]),
+        ("fit", ["cover", "", None]),
+        ("foreground_height", [0, -1, 129, 8193]),
+        ("placements", [0, -1, 1_000_001, 2.0]),
+        ("flip", [0, 1, "yes", None]),
+        ("seed", [-1, 2**64, 1.0, "0"]),
+        ("placement", ["outside", None]),
+        ("chunk", [0, -1, 65537, 40.0]),
+        ("depth", [DepthSpec(""), DepthSpec("m", scale=0), DepthSpec("m", scale=5), DepthSpec("m", bits=3)]),
+        ("depth", [DepthSpec("m", bits=11), DepthSpec("m", bits=9.0)]),
+    ],
+)
+def test_what_is_out_of_range_is_refused_by_name(field, values):
+    for value in values:
+        with pytest.raises(SpecError) as caught:
+            DatasetSpec(**{"backgrounds": "bg", "foregrounds": "fg", field: value})
+        assert len(caught.value.problems) == 1, value
+        assert caught.value.problems[0].startswith(field), value
+
+
+def test_the_ends_of_every_range_are_allowed():
+    DatasetSpec("b", "f", width=8, height=8, foreground_height=8, placements=1, seed=0, chunk=1)
+    DatasetSpec(
+        "b",
+        "f",
+        width=8192,
+        height=8192,
+        foreground_height=8192,
+        placements=10**6,
+        seed=2**64 - 1,
+        chunk=65536,
+    )
+
+
+def test_all_problems_are_told_at_once():
+    with pytest.raises(SpecError) as caught:
+        DatasetSpec.from_dict(
+            {"backgrounds": "bg", "width": 0, "hight": 3, "seed": -1, "depth": {"bits": 99, "model": "m"}}
+        )
+    text = "\n".join(caught.value.problems)
+    assert len(caught.value.problems) == 5
+    for word in ("foregrounds", "width", "hight", "seed", "depth.bits"):
+        assert word in text
+
+
+def test_a_foreground_higher_than_the_sample_is_refused():
+    with pytest.raises(SpecError, match="foreground_height: 60 is more than the sample's height of 50"):
+        DatasetSpec("b", "f", height=50, foreground_height=60)
+
+
+def test_the_recipe_is_what_pixels_depend_on():
+    base = DatasetSpec("b", "f")
+    for same in ({"backgrounds": "x"}, {"masks": "m"}, {"chunk": 3}, {"depth": DepthSpec("m")}):
+        assert dataclasses.replace(base, **same).recipe == base.recipe
+    for other in (
+        {"width": 127},
+        {"height": 127},
+        {"fit": "stretch"},
+        {"foreground_height": 49},
+        {"placements": 19},
+        {"flip": False},
+        {"seed": 1},
+    ):
+        assert dataclasses.replace(base, **other).recipe != base.recipe
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "scale"),
+    [(128, 128, 2), (127, 300, 3), (256, 256, 1), (255, 400, 2), (64, 64, 4), (8, 8, 4), (2000, 300, 1)],
+)
+def test_the_automatic_depth_scale_brings_the_short_side_to_256(height, width, scale):
+    assert DepthSpec("m").resolved_scale(height, width) == scale
+    assert DepthSpec("m", scale=3).resolved_scale(height, width) == 3
+
+
+# --- config files ----------------------------------------------------------------------------------
+
+
+def test_folders_in_a_config_file_are_relative_to_it(tmp_path):
+    fields = {
+        "backgrounds": "bg",
+        "foregrounds": "../fg",
+        "masks": "/abs/masks",
+        "width": 64,
+        "depth": {"model": "nets/small.onnx", "scale": 2},
+    }
+    for name, text in (("a b.json", json.dumps(fields)), ("c.toml", toml(fields))):
+        path = tmp_path / "größe" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        read = read_config(path)
+        assert read["backgrounds"] == str(path.parent / "bg")
+        assert read["foregrounds"] == str(path.parent / "../fg")
+        assert read["masks"] == "/abs/masks"
+        assert read["depth"] == {"model": str(path.parent / "nets/small.onnx"), "scale": 2}
+        assert DatasetSpec.from_dict(read).width == 64
+
+
+def test_the_name_of_a_model_in_a_config_file_stays_a_name(tmp_path):
+    path = tmp_path / "spec.json"
+    path.write_text('{"depth": {"model": "small"}}')
+    assert read_config(path) == {"depth": {"model": "small"}}
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", '"bg"', "3", "null"])
+def test_a_config_file_that_is_no_json_object_is_refused(tmp_path, content):
+    path = tmp_path / "spec.json"
+    path.write_text(content)
+    with pytest.raises(SpecError, match=r"spec\.json"):
+        read_config(path)
+
+
+def test_a_config_file_that_cannot_be_read_is_refused(tmp_path):
+    for name, content in (("bad.toml", b"width ="), ("latin.toml", b'backgrounds = "gr\xf6\xdfe"')):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(SpecError, match=name):
+            read_config(tmp_path / name)
+    for path in (tmp_path, tmp_path / "none.toml"):
+        with pytest.raises(SpecError, match="cannot be read"):
+            read_config(path)
+
+
+def test_wrong_types_in_a_config_file_are_left_to_the_spec(tmp_path):
+    path = tmp_path / "spec.json"
+    path.write_text('{"backgrounds": 3, "foregrounds": null, "depth": {"model": 4}}')
+    with pytest.raises(SpecError) as caught:
+        DatasetSpec.from_dict(read_config(path))
+    assert len(caught.value.problems) == 3
