@@ -1,0 +1,621 @@
+"""Measure fgbgpack against today's way of doing the same, in one run on one machine.
+
+    python benchmarks/bench.py [--quick] [--only NAME ...] [--pictures DIR] [--model FILE.onnx]
+
+Every job of fgbgpack runs in a process of its own, so that its time is that of a fresh process whose
+kernels are compiled already, and its peak memory is its own. What is compared runs just before and after.
+The table goes to stdout and, as JSON, to bench-data/bench.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import io
+import json
+import os
+import platform
+import resource
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pillow_loop
+import zarr
+from PIL import Image
+
+from fgbgpack import Dataset, DatasetSpec, DepthSpec, create, fill_depth, open_dataset
+from fgbgpack.dataset import plan_of
+from fgbgpack.shards import BloscChunk
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+MODEL = SHARED / "models" / "tcmonodepth-small" / "tcmonodepth-small.onnx"
+
+#: How the network at MODEL is fed, and what comes out.
+CARD = {
+    "schema": "depth-model/1.0",
+    "name": "tcmonodepth-small",
+    "made_by": "Li et al. 2021",
+    "licence": "MIT",
+    "input": {
+        "name": "input",
+        "layout": "NCHW",
+        "channels": "RGB",
+        "range": [0, 255],
+        "size": {"multiple_of": 16},
+    },
+    "output": {"name": "output", "axes": "N1HW", "quantity": "inverse_depth", "unit": None},
+}
+
+#: 48 backgrounds, 47 foregrounds, 20 placements, each also mirrored.
+SAMPLES = 90_240
+#: Bytes that a composite and its mask may take on disk while memory is measured; twice what they do.
+SPACE_PER_SAMPLE = 7_000
+BATCH = 32
+SECTIONS = ("composites", "bytes", "memory", "depth", "depth-chunks")
+
+
+# --- one job, in a process of its own ----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a job did, and what it took."""
+
+    report: dict[str, Any]
+    seconds: float
+    peak_bytes: int
+
+
+def run_job(job: dict[str, Any]) -> Done:
+    """Run ``create`` or ``fill_depth`` in a fresh process."""
+    command = [sys.executable, str(Path(__file__).resolve()), "--job", json.dumps(job)]
+    finished = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if finished.returncode:
+        sys.exit("This job failed, as told above: " + json.dumps(job))
+    return Done(**json.loads(finished.stdout))
+
+
+def do_job(job: dict[str, Any]) -> None:
+    """The other end of ``run_job``."""
+    start = time.perf_counter()
+    if "spec" in job:
+        report = create(job["dataset"], DatasetSpec.from_dict(job["spec"]))
+    else:
+        report = fill_depth(job["dataset"], DepthSpec(**job["depth"]), device="cpu")
+    seconds = time.perf_counter() - start
+    print(json.dumps(dataclasses.asdict(Done(report.to_dict(), seconds, peak_bytes()))))
+
+
+def peak_bytes() -> int:
+    """The largest resident memory of this process so far.
+
+    Linux counts that of the parent into a child's ``ru_maxrss``, so there the process's own is read.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return largest if sys.platform == "darwin" else largest * 1024
+
+
+# --- results -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table. ``met`` is None where there is no goal."""
+
+    section: str
+    what: str
+    measured: str
+    compared: str = ""
+    ratio: str = ""
+    goal: str = ""
+    met: bool | None = None
+
+
+class Results:
+    """Rows for people, and the numbers behind them."""
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+        self.notes: list[str] = []
+        self.numbers: dict[str, Any] = {}
+
+    def add(self, *row: Any, **fields: Any) -> None:
+        self.rows.append(Row(*row, **fields))
+
+    def note(self, line: str) -> None:
+        self.notes.append(line)
+        say(line)
+
+    def table(self) -> str:
+        header = ("", "what", "measured", "compared with", "ratio", "goal", "")
+        told = {True: "met", False: "MISSED", None: ""}
+        cells = [(r.section, r.what, r.measured, r.compared, r.ratio, r.goal, told[r.met]) for r in self.rows]
+        widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
+        lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells]
+        rule = "  ".join("-" * width for width in widths)
+        top = "  ".join(c.ljust(w) for c, w in zip(header, widths, strict=True)).rstrip()
+        return "\n".join([top, rule, *lines])
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def machine() -> dict[str, Any]:
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        model = names[0].partition(":")[2].strip() if names else model
+    packages = ("fgbgpack", "zarr", "numcodecs", "numpy", "numba", "pillow", "onnxruntime-gpu", "onnxruntime")
+    installed = {}
+    for package in packages:
+        try:
+            installed[package] = version(package)
+        except ModuleNotFoundError:
+            continue
+    return {
+        "cpu": model,
+        "cores": cores(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "packages": installed,
+    }
+
+
+# --- what is measured --------------------------------------------------------------------------------
+
+
+class Bench:
+    """One run: the pictures, the model, and the datasets that several sections share."""
+
+    def __init__(self, *, data: Path, pictures: Path | None, model: Path, quick: bool) -> None:
+        self.data, self.quick, self.model = data, quick, model
+        self.pictures = pictures or self._default_pictures()
+        self.results = Results()
+        counts = [len(list((self.pictures / kind).iterdir())) for kind in ("backgrounds", "foregrounds")]
+        self.samples_per_placement = 2 * counts[0] * counts[1]
+        self.placements = max(1, round(SAMPLES / self.samples_per_placement))
+        self.results.note(f"Pictures: {self.pictures} ({counts[0]} backgrounds, {counts[1]} foregrounds)")
+        self._temporary: list[Path] = []
+
+    def _default_pictures(self) -> Path:
+        images = SHARED / "images"
+        if images.is_dir():
+            return images
+        rendered = self.data / "pictures"
+        if not rendered.is_dir():
+            say("Rendering sample pictures")
+            call = "from fgbgpack.cli import main; main()"
+            subprocess.run([sys.executable, "-c", call, "sample", str(rendered)], check=True)
+        return rendered
+
+    def temporary(self, name: str) -> Path:
+        """A folder that is not there now, and will not be after the run."""
+        path = self.data / name
+        shutil.rmtree(path, ignore_errors=True)
+        self._temporary.append(path)
+        return path
+
+    def clean_up(self) -> None:
+        for path in self._temporary:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def spec(self, placements: int, pictures: Path | None = None) -> dict[str, Any]:
+        folder = pictures or self.pictures
+        return DatasetSpec(
+            backgrounds=str(folder / "backgrounds"),
+            foregrounds=str(folder / "foregrounds"),
+            placements=placements,
+        ).to_dict()
+
+    def create(self, name: str, placements: int, pictures: Path | None = None) -> tuple[Path, Done]:
+        path = self.temporary(name)
+        return path, run_job({"dataset": str(path), "spec": self.spec(placements, pictures)})
+
+    def warm_up(self) -> None:
+        """Have the kernels compiled and cached, by a process that is not measured."""
+        path, done = self.create("warm-up.zarr", 1, self._few_pictures)
+        shutil.rmtree(path)
+        self.results.note(f"Kernels are compiled and cached before anything is timed ({done.seconds:.1f} s)")
+
+    @cached_property
+    def _few_pictures(self) -> Path:
+        return self._part_of("few-pictures", backgrounds=8, foregrounds=8)
+
+    def _part_of(self, name: str, **counts: int) -> Path:
+        """A folder with the first so many pictures of each kind, all where no number is given."""
+        part = self.temporary(name)
+        for kind in ("backgrounds", "foregrounds"):
+            (part / kind).mkdir(parents=True)
+            for path in sorted((self.pictures / kind).iterdir())[: counts.get(kind)]:
+                (part / kind / path.name).symlink_to(path.resolve())
+        return part
+
+    # --- 1 and 2
+
+    @cached_property
+    def _composites(self) -> tuple[Path, Done, float, float, Path]:
+        """The dataset, how it was made, and the seconds a sample of the loop in one process and in many."""
+        count = 150 if self.quick else 750
+        # Fewer backgrounds, not fewer placements: what a sample takes must not depend on --quick.
+        pictures = self._part_of("quick-pictures", backgrounds=12) if self.quick else self.pictures
+        small, _ = self.create("small.zarr", 1, pictures)
+        catalog = open_dataset(small).catalog()
+        plan = plan_of(self.spec(self.placements), catalog)
+        chosen = np.arange(count) * plan.samples // count
+        folder = self.temporary("png")
+        folder.mkdir()
+        work = pillow_loop.Work(catalog, chosen, plan.placements_of(chosen), folder)
+
+        say("Composites: Pillow")
+        before = pillow_loop.seconds_in_one_process(work)
+        say("Composites: fgbgpack")
+        path, done = self.create("composites.zarr", self.placements, pictures)
+        say("Composites: Pillow again, and in all processes")
+        after = pillow_loop.seconds_in_one_process(work)
+        in_all = pillow_loop.seconds_in_processes(work, cores())
+        _require_same(open_dataset(path), work)
+        return path, done, (before + after) / (2 * count), in_all / count, folder
+
+    def composites(self) -> None:
+        _, done, one, many, _ = self._composites
+        samples = done.report["samples"]
+        rate, loop, all_loops = samples / done.seconds, 1 / one, 1 / many
+        self.results.numbers["composites"] = {
+            "samples": samples,
+            "seconds": done.seconds,
+            "rate": rate,
+            "pillow_rate_one_process": loop,
+            f"pillow_rate_{cores()}_processes": all_loops,
+        }
+        what = f"composites + masks, {samples:,} samples, start to end"
+        self.results.add(
+            "composites",
+            what,
+            f"{rate:,.0f}/s",
+            f"Pillow + 2 PNGs, 1 process: {loop:,.0f}/s",
+            f"{rate / loop:.1f}",
+            ">= 60",
+            rate / loop >= 60,
+        )
+        self.results.add(
+            "composites",
+            "the same",
+            f"{rate:,.0f}/s",
+            f"{cores()} processes: {all_loops:,.0f}/s",
+            f"{rate / all_loops:.1f}",
+        )
+
+    def bytes(self) -> None:
+        path, done, _, _, folder = self._composites
+        held = open_dataset(path)
+        stored = done.report["stored_bytes"]
+        ours = (stored["image"] + stored["mask"]) / len(held)
+        pngs = pillow_loop.png_bytes(folder, "image") + pillow_loop.png_bytes(folder, "mask")
+        self.results.numbers["bytes"] = {"image_and_mask": ours, "png_image_and_mask": pngs}
+        self._add_bytes("image + mask", ours, pngs, 3_600)
+        if self._model_ready():
+            path, done = self._depth_filled
+            depth = done.report["stored_bytes"]["depth"] / done.report["samples"]
+            pngs = _depth_png_bytes(open_dataset(path))
+            self.results.numbers["bytes"] |= {"depth": depth, "png_16_bit_depth": pngs}
+            self._add_bytes("depth", depth, pngs, 9_000, bits=16)
+
+    def _add_bytes(self, what: str, ours: float, pngs: float, goal: int, *, bits: int = 8) -> None:
+        self.results.add(
+            "bytes",
+            f"{what}, bytes a sample",
+            f"{ours:,.0f}",
+            f"PNG of {bits} bits: {pngs:,.0f}",
+            f"{pngs / ours:.1f}",
+            f"< {goal:,}",
+            ours < goal,
+        )
+
+    # --- 3
+
+    def memory(self) -> None:
+        base = max(1, self.placements // (10 if self.quick else 1))
+        peaks = {}
+        for placements in (base, 10 * base):
+            name = f"memory-{placements}.zarr"
+            samples = placements * self.samples_per_placement
+            wanted, free = samples * SPACE_PER_SAMPLE / 1e9, shutil.disk_usage(self.data).free / 1e9
+            if free < wanted:
+                self.results.note(
+                    f"Memory at {samples:,} samples is not measured: it wants {wanted:.0f} GB of free disk, "
+                    f"{free:.0f} GB are there"
+                )
+                continue
+            say(f"Memory: create at {samples:,} samples")
+            path, done = self.create(name, placements)
+            shutil.rmtree(path)
+            peaks[samples] = done.peak_bytes
+            self.results.add(
+                "memory",
+                f"peak of create, {done.report['samples']:,} samples",
+                f"{done.peak_bytes / 1e6:,.0f} MB",
+                f"{done.report['samples'] / done.seconds:,.0f} samples/s",
+                "",
+                "< 1 GB",
+                done.peak_bytes < 1e9,
+            )
+        self.results.numbers["memory"] = {"peak_bytes": peaks}
+        if len(peaks) == 2:
+            small, large = peaks.values()
+            # What two runs of the same differ by is a few per cent: threads meet differently each time.
+            self.results.add(
+                "memory", "ten times the samples", f"{large / 1e6:,.0f} MB", f"{small / 1e6:,.0f} MB",
+                f"{large / small:.2f}", "<= 1.1", large <= 1.1 * small,
+            )  # fmt: skip
+
+    # --- 4
+
+    def _model_ready(self) -> bool:
+        if not self.model.is_file():
+            if not any("No depth model" in note for note in self.results.notes):
+                self.results.note(f"No depth model at {self.model}: everything about depth is skipped")
+            return False
+        return True
+
+    @cached_property
+    def _carded_model(self) -> Path:
+        """A copy of the model with its card beside it."""
+        folder = self.data / "models"
+        folder.mkdir(exist_ok=True)
+        copy = folder / self.model.name
+        shutil.copyfile(self.model, copy)
+        card = self.model.with_suffix(".json")
+        text = card.read_text(encoding="utf-8") if card.is_file() else json.dumps(CARD, indent=2)
+        copy.with_suffix(".json").write_text(text, encoding="utf-8")
+        return copy
+
+    def _depth_job(self, path: Path, scale: int) -> Done:
+        depth = {"model": str(self._carded_model), "scale": scale}
+        return run_job({"dataset": str(path), "depth": depth})
+
+    @cached_property
+    def _depth_filled(self) -> tuple[Path, Done]:
+        # At least 8,000 samples in a full run.
+        placements = max(1, round(self.placements / (20 if self.quick else 5)))
+        path, _ = self.create("depth.zarr", placements)
+        say("Depth: fgbgpack")
+        return path, self._depth_job(path, scale=1)
+
+    def depth(self) -> None:
+        if not self._model_ready():
+            return
+        import onnxruntime
+
+        source, _ = self.create("depth-input.zarr", 1)
+        images = np.asarray(open_dataset(source).image[: 16 * BATCH])
+        batches = [
+            np.ascontiguousarray(images[i : i + BATCH].transpose(0, 3, 1, 2), np.float32)
+            for i in range(0, len(images) - BATCH + 1, BATCH)
+        ]
+        one_thread = onnxruntime.SessionOptions()
+        one_thread.intra_op_num_threads = 1
+
+        def session(options: Any) -> Any:
+            return onnxruntime.InferenceSession(
+                str(self._carded_model), options, providers=["CPUExecutionProvider"]
+            )
+
+        bare = {
+            "default options": (session(onnxruntime.SessionOptions()), 1),
+            f"{cores()} threads of one": (session(one_thread), cores()),
+        }
+        seconds = 1.0 if self.quick else 8.0
+
+        def rates() -> dict[str, float]:
+            say("Depth: the bare session")
+            return {name: _bare_rate(*how, batches, seconds) for name, how in bare.items()}
+
+        before = rates()
+        path, done = self._depth_filled
+        after = rates()
+        samples = done.report["samples"]
+        ours = samples / done.seconds
+        self.results.numbers["depth"] = {"samples": samples, "rate": ours, "peak_bytes": done.peak_bytes}
+        for name in bare:
+            rate = 2 / (1 / before[name] + 1 / after[name])
+            self.results.numbers["depth"][f"bare session, {name}"] = rate
+            self.results.add(
+                "depth",
+                f"scale 1, 128x128, {samples:,} samples, start to end",
+                f"{ours:,.0f}/s",
+                f"bare session, batches of {BATCH}, {name}: {rate:,.0f}/s",
+                f"{ours / rate:.0%}",
+                ">= 80 %",
+                ours / rate >= 0.8,
+            )
+        self._add_rounding(path, 1)
+        peak = f"{done.peak_bytes / 1e6:,.0f} MB"
+        self.results.add("depth", "peak of filling depth", peak, goal="< 1 GB", met=done.peak_bytes < 1e9)
+        if self.quick:
+            self.results.note("Depth at scales 2 and 3 is measured in the full run only")
+            return
+        for scale in (2, 3):
+            say(f"Depth: scale {scale}")
+            path, _ = self.create(f"depth-{scale}.zarr", 16, self._few_pictures)
+            done = self._depth_job(path, scale)
+            rate = done.report["samples"] / done.seconds
+            self.results.numbers["depth"][f"rate_scale_{scale}"] = rate
+            self.results.add("depth", f"scale {scale}, {done.report['samples']:,} samples", f"{rate:,.0f}/s")
+            self._add_rounding(path, scale)
+
+    def _add_rounding(self, path: Path, scale: int) -> None:
+        rounding: Any = open_dataset(path).depth.attrs["rounding"]
+        error = rounding["largest_error"]
+        self.results.numbers["depth"][f"largest_rounding_error_scale_{scale}"] = error
+        self.results.add(
+            "depth",
+            f"largest rounding error, scale {scale}, of depth's range",
+            f"{error:.3%}",
+            goal="<= 0.11 %",
+            met=error <= 0.0011,
+        )
+
+    # --- 5
+
+    def depth_chunks(self) -> None:
+        if not self._model_ready():
+            return
+        path, _ = self._depth_filled
+        held = open_dataset(path)
+        maps = np.asarray(held.depth[: 2 * held.depth.shards[0]])
+        reads, rounds = (100, 2) if self.quick else (500, 4)
+        chosen = np.random.default_rng(0).integers(0, len(maps), reads)
+        arrays, sizes = {}, {}
+        for chunk in (1, 4, 8):
+            store = self.temporary(f"chunks-{chunk}.zarr")
+            array = zarr.create_array(
+                store=str(store),
+                shape=maps.shape,
+                chunks=(chunk, *maps.shape[1:]),
+                shards=(held.depth.shards[0], *maps.shape[1:]),
+                dtype=np.float16,
+                fill_value=np.nan,
+                **BloscChunk(itemsize=2).zarr_codecs(),
+            )
+            array[:] = maps
+            arrays[chunk] = zarr.open_array(str(store), mode="r")
+            sizes[chunk] = sum(file.stat().st_size for file in store.rglob("*") if file.is_file()) / len(maps)
+
+        def at_random(array: Any) -> float:
+            start = time.perf_counter()
+            for index in chosen:
+                array[int(index)]
+            return reads / (time.perf_counter() - start)
+
+        def in_order(array: Any) -> float:
+            start = time.perf_counter()
+            for first in range(0, len(maps), BATCH):
+                array[first : first + BATCH]
+            return len(maps) / (time.perf_counter() - start)
+
+        # By turns, and the best of each: what disturbs one of them must not decide.
+        say("Depth chunks: reading")
+        best = {chunk: [0.0, 0.0] for chunk in arrays}
+        for _ in range(rounds):
+            for chunk, array in arrays.items():
+                rates = (at_random(array), in_order(array))
+                best[chunk] = [max(pair) for pair in zip(best[chunk], rates, strict=True)]
+
+        numbers = {}
+        for chunk, (random, ordered) in best.items():
+            numbers[chunk] = {"random_reads": random, "in_order": ordered, "bytes": sizes[chunk]}
+            used = " (as fgbgpack writes)" if held.depth.chunks[0] == chunk else ""
+            self.results.add(
+                "depth-chunks",
+                f"chunks of {chunk}{used}, read by zarr-python",
+                f"{random:,.0f} maps/s at random",
+                f"{ordered:,.0f} maps/s in batches of {BATCH}; {sizes[chunk]:,.0f} bytes a map",
+            )
+        self.results.numbers["depth_chunks"] = numbers
+
+
+def _require_same(held: Dataset, work: pillow_loop.Work) -> None:
+    """Both made the same pictures, or comparing their speed means nothing."""
+    for index in work.samples[:50]:
+        sample = held[int(index)]
+        image = np.asarray(Image.open(work.folder / f"image-{index:07d}.png")).astype(int)
+        mask = np.asarray(Image.open(work.folder / f"mask-{index:07d}.png"))
+        if np.abs(image - sample.image).max() > 1 or not np.array_equal(mask, sample.mask):
+            raise RuntimeError(f"sample {index} differs from what Pillow makes of it")
+
+
+def _bare_rate(session: Any, threads: int, batches: list[np.ndarray], seconds: float) -> float:
+    """Pictures a second of a session that is handed float32 batches that lie in memory."""
+    name = session.get_inputs()[0].name
+    session.run(None, {name: batches[0]})
+    counts = [0] * threads
+    stop = time.perf_counter() + seconds
+
+    def loop(thread: int) -> None:
+        index = thread
+        while time.perf_counter() < stop:
+            session.run(None, {name: batches[index % len(batches)]})
+            counts[thread] += BATCH
+            index += threads
+
+    start = time.perf_counter()
+    running = [threading.Thread(target=loop, args=(thread,)) for thread in range(threads)]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join()
+    return sum(counts) / (time.perf_counter() - start)
+
+
+def _depth_png_bytes(held: Dataset) -> float:
+    """The mean size of 16-bit PNGs of depth, each stretched over its own range."""
+    sizes = []
+    for index in range(0, len(held), max(1, len(held) // 200)):
+        depth = held[index].depth.astype(np.float32)
+        stretched = (depth - depth.min()) / max(1e-9, depth.max() - depth.min()) * 65535
+        file = io.BytesIO()
+        Image.fromarray(np.rint(stretched).astype(np.uint16)).save(file, "PNG")
+        sizes.append(len(file.getvalue()))
+    return float(np.mean(sizes))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="about half a minute; numbers are rough")
+    parser.add_argument("--only", action="append", choices=SECTIONS, help="this section; may be repeated")
+    parser.add_argument("--pictures", type=Path, help="a folder with backgrounds/ and foregrounds/")
+    parser.add_argument("--model", type=Path, default=MODEL, help="an ONNX file, its card beside it")
+    parser.add_argument("--job", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.job:
+        do_job(json.loads(args.job))
+        return
+
+    data = ROOT / "bench-data"
+    data.mkdir(exist_ok=True)
+    about = machine()
+    bench = Bench(data=data, pictures=args.pictures, model=args.model, quick=args.quick)
+    say(f"{about['cpu']}, {about['cores']} cores, Python {about['python']}")
+    start = time.perf_counter()
+    try:
+        bench.warm_up()
+        for section in args.only or SECTIONS:
+            getattr(bench, section.replace("-", "_"))()
+    finally:
+        bench.clean_up()
+    seconds = time.perf_counter() - start
+    table = bench.results.table()
+    print(f"\n{about['cpu']}, {about['cores']} cores, Python {about['python']}, {seconds:.0f} s")
+    print("\n".join(bench.results.notes), table, sep="\n\n")
+    document = {
+        "machine": about,
+        "quick": args.quick,
+        "notes": bench.results.notes,
+        "numbers": bench.results.numbers,
+        "rows": [dataclasses.asdict(row) for row in bench.results.rows],
+    }
+    (data / "bench.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
