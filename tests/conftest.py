@@ -98,7 +98,12 @@ def make_depth_model(tmp_path):
 
 
 #: Sizes that cut datasets of a few small samples into many shards, as large ones are.
-SMALL_SHARDS = {"_PIXEL_SHARD_BYTES": 40_000, "_DEPTH_CHUNK_BYTES": 6_000, "_DEPTH_SHARD_BYTES": 12_000}
+SMALL_SHARDS = {
+    "_PIXEL_SHARD_BYTES": 40_000,
+    "_DEPTH_CHUNK_BYTES": 6_000,
+    "_DEPTH_SHARD_BYTES": 12_000,
+    "_FEWEST_SHARDS": 1,
+}
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import tensorstore
 import xarray
 import zarr
 from conftest import SMALL_SHARDS, Pictures
+from zarr.abc.store import Store
 from zarr.storage import LocalStore, MemoryStore, WrapperStore
 
 from fgbgpack import create, plan
@@ -78,7 +79,7 @@ def test_every_sample_is_the_naive_composite(dataset):
         # More than a chunk may hold: pictures are cut into bands, which do not divide the height.
         (
             {"width": 700, "height": 500, "foreground_height": 333, "placements": 1, "chunk": 7},
-            {"chunks": (7, 125, 700, 3), "shards": (14, 500, 700, 3)},
+            {"chunks": (7, 167, 700, 3), "shards": (14, 501, 700, 3)},
         ),
         (
             {
@@ -89,7 +90,7 @@ def test_every_sample_is_the_naive_composite(dataset):
                 "flip": False,
                 "chunk": 12,
             },
-            {"chunks": (12, 125, 420, 3), "shards": (12, 500, 420, 3)},
+            {"chunks": (12, 167, 420, 3), "shards": (12, 501, 420, 3)},
         ),
         (
             {"width": 8, "height": 8, "foreground_height": 1, "flip": False, "chunk": 1},
@@ -99,7 +100,8 @@ def test_every_sample_is_the_naive_composite(dataset):
         ({"width": 60, "height": 21, "foreground_height": 21, "fit": "stretch", "chunk": 65536}, {}),
     ],
 )
-def test_every_shape_of_dataset(tmp_path, pictures, fields, shapes):
+def test_every_shape_of_dataset(tmp_path, pictures, fields, shapes, monkeypatch):
+    monkeypatch.setattr(plan, "_FEWEST_SHARDS", 1)
     if fields.get("width") == 700:
         pictures = Pictures(tmp_path / "large", 3, 2, (500, 700), (333, 280))
     create(tmp_path / "it.zarr", pictures.spec(**fields), workers=3)
@@ -282,6 +284,10 @@ class Counting(WrapperStore):
     def __init__(self, store):
         super().__init__(store)
         self.reads = []
+
+    if hasattr(Store, "get_ranges"):
+        # Newer Zarr reads parts this way: by its own default, which is in terms of get, they are counted.
+        get_ranges = Store.get_ranges
 
     async def get(self, key, prototype, byte_range=None):
         value = await super().get(key, prototype, byte_range)
