@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import numpy as np
 import zarr
@@ -61,7 +63,9 @@ def store_of(target: str | Path | Store, *, read_only: bool) -> Store:
     """
     if isinstance(target, Store):
         return target
-    if "://" in str(target):
+    if str(target).startswith("file://"):
+        target = url2pathname(urlsplit(str(target)).path)
+    elif "://" in str(target):
         return _remote_store(str(target), read_only)
     path = Path(target)
     if path.is_file():

@@ -1,0 +1,210 @@
+"""``create`` killed with SIGKILL at random moments, again and again, and resumed each time.
+
+Every run is a real process with everything a user's run has but the time it takes to import: they are forked
+from a server process that has imported all and started nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import random
+import signal
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from conftest import Pictures, depth_of, tree
+
+from fgbgpack import DatasetSpec, create, fill_depth, open_dataset, plan
+from fgbgpack.build import Progress
+from fgbgpack.errors import IncompleteDatasetError
+
+#: Sizes that make many shards, and both phases about as long.
+SHARDS = {"_PIXEL_SHARD_BYTES": 100_000, "_DEPTH_CHUNK_BYTES": 50_000, "_DEPTH_SHARD_BYTES": 150_000}
+
+KILLS = 20
+#: When a dataset's runs are killed, one after the other, before one is left to finish it.
+STAGES = ("samples", "start", "samples", "depth", "start", "depth")
+#: More runs than any machine should need.
+RUNS = 150
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL on Windows")
+
+
+def run(sender, path, spec, workers, depth_later):
+    """What each process does: make the dataset, or finish it. It says which stage it comes to."""
+    for name, size in SHARDS.items():
+        setattr(plan, name, size)
+    seen = set()
+
+    def tell(event):
+        if isinstance(event, Progress) and event.stage not in seen:
+            seen.add(event.stage)
+            sender.send(event.stage)
+
+    spec = DatasetSpec.from_dict(spec)
+    if depth_later:
+        create(path, DatasetSpec.from_dict({**spec.to_dict(), "depth": None}), workers=workers, on_event=tell)
+        fill_depth(path, spec.depth, workers=workers, on_event=tell)
+    else:
+        create(path, spec, workers=workers, on_event=tell)
+
+
+def replace_depth(sender, path, depth):
+    """The same for a dataset that is to get another model's depth."""
+    for name, size in SHARDS.items():
+        setattr(plan, name, size)
+
+    def tell(event):
+        if isinstance(event, Progress):
+            sender.send(event.stage)
+
+    fill_depth(path, depth, overwrite=True, workers=2, on_event=tell)
+
+
+class Run:
+    """A process that is at work."""
+
+    def __init__(self, processes, target, *arguments):
+        self.receiver, sender = processes.Pipe(duplex=False)
+        self.process = processes.Process(target=target, args=(sender, *arguments))
+        self.process.start()
+        sender.close()
+
+    def reach(self, stage):
+        """Wait until it comes to a stage; whether it does."""
+        try:
+            while self.receiver.recv() != stage:
+                pass
+        except EOFError:
+            return False
+        return True
+
+    def kill(self):
+        """Kill it; whether it was still there."""
+        self.process.kill()
+        self.process.join()
+        self.receiver.close()
+        assert self.process.exitcode in (0, -signal.SIGKILL)
+        return self.process.exitcode != 0
+
+    def finish(self):
+        """Let it finish; the seconds that its samples and its depth took, or so."""
+        times = []
+        for stage in ("samples", "depth"):
+            self.reach(stage)
+            times.append(time.monotonic())
+        self.process.join()
+        self.receiver.close()
+        assert self.process.exitcode == 0
+        return {"samples": times[1] - times[0], "depth": time.monotonic() - times[1], "start": 0.4}
+
+
+@pytest.fixture(scope="module")
+def processes():
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["test_resume", "onnxruntime", "onnx", "PIL.Image", "jsonschema"])
+    with pytest.MonkeyPatch.context() as patch:
+        # Numcodecs has a lock in each process. That killed ones leave theirs is no news here.
+        patch.setenv("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
+        yield context
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory, depth_model):
+    pictures = Pictures(tmp_path_factory.mktemp("large"), 6, 4, size=(96, 128), patch=(60, 40))
+    depth = depth_of(depth_model)
+    return pictures.spec(width=96, height=64, foreground_height=40, placements=16, chunk=6, depth=depth)
+
+
+def phase_of(path):
+    """How far a killed run came: nothing, pixels or depth; and whether that is whole."""
+    if not (path / "zarr.json").exists():
+        return "nothing", False
+    document = json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"]["fgbgpack"]
+    return ("depth" if document["pixels"]["complete"] else "pixels"), document["complete"]
+
+
+def check_killed(path, expected):
+    """Whatever a kill leaves is right as far as it goes, and is not taken for whole."""
+    phase, complete = phase_of(path)
+    for name, content in tree(path).items() if path.exists() else ():
+        # A shard that is there is complete. (A file that was being written has another name.)
+        if "/c/" in name and not name.endswith(".partial"):
+            assert content == expected[name], name
+    if phase != "nothing" and not complete:
+        with pytest.raises(IncompleteDatasetError):
+            open_dataset(path)
+    return phase
+
+
+def test_killed_at_random_and_resumed_it_is_the_same_to_the_last_byte(tmp_path, processes, spec):
+    document = spec.to_dict()
+    Run(processes, run, tmp_path / "whole.zarr", document, 2, False).finish()  # It fills Numba's cache.
+    expected = tree(tmp_path / "whole.zarr")
+    seconds = Run(processes, run, tmp_path / "again.zarr", document, 1, False).finish()
+    check_whole(tmp_path / "again.zarr", expected)
+
+    dice = random.Random(0)
+    kills = Counter()
+    made = 0
+    stages = list(STAGES)
+    for _ in range(RUNS):
+        path = tmp_path / f"{made}.zarr"
+        depth_later = made % 2 == 1
+        one = Run(processes, run, path, document, dice.choice([1, 2, 3]), depth_later)
+        stage = stages.pop(0) if stages else None
+        if stage and (stage == "start" or one.reach(stage)):
+            time.sleep(dice.uniform(0, 0.6) * seconds[stage])
+            if one.kill():
+                kills[check_killed(path, expected)] += 1
+                continue
+        else:
+            one.process.join()
+            assert one.kill() is False
+        check_whole(path, expected)
+        made += 1
+        stages = list(STAGES)
+        if kills.total() >= KILLS:
+            break
+    assert kills.total() >= KILLS, kills
+    assert kills["pixels"] > 0, kills
+    assert kills["depth"] > 0, kills
+
+
+def check_whole(path: Path, expected):
+    found = tree(path)
+    assert [name for name in found if name.endswith(".partial")] == []
+    assert sorted(found) == sorted(expected)
+    assert [name for name in expected if found[name] != expected[name]] == []
+    assert open_dataset(path).complete
+
+
+def test_replacing_depth_killed_at_random_never_mixes_two_models(tmp_path, processes, spec, make_depth_model):
+    path = tmp_path / "it.zarr"
+    seconds = Run(processes, run, path, spec.to_dict(), 2, False).finish()
+    other = depth_of(make_depth_model(name="other", seed=1))
+    fresh = {**spec.to_dict(), "depth": vars(other)}
+    Run(processes, run, tmp_path / "fresh.zarr", fresh, 2, False).finish()
+    expected = tree(tmp_path / "fresh.zarr")
+    dice = random.Random(1)
+    kills = 0
+    for stage in ("start", "depth", "start", "depth", "depth"):
+        one = Run(processes, replace_depth, path, other)
+        if stage == "depth":
+            one.reach(stage)
+        time.sleep(dice.uniform(0, 0.6) * seconds[stage])
+        kills += one.kill()
+        document = open_dataset(path, allow_incomplete=True).document
+        if document["depth"] is not None and document["depth"]["model"]["name"] == "other":
+            for name, content in tree(path / "depth").items():
+                if name.startswith("c/") and not name.endswith(".partial"):
+                    assert content == expected[f"depth/{name}"], name
+    one = Run(processes, replace_depth, path, other)
+    one.process.join()
+    assert one.kill() is False
+    assert kills > 0
+    check_whole(path, expected)
