@@ -1,0 +1,267 @@
+"""Keras HDF5 files: the network's graph and its weights, read with neither Keras nor TensorFlow.
+
+``model.save("FILE.h5")`` writes the whole model into one HDF5 file: the graph as JSON in the root's attribute
+``model_config``, and the weights as datasets in the group ``model_weights``, which has a group for each layer
+whose attribute ``weight_names`` lists them. Keras 2 and Keras 3 differ in how they note the connections
+between layers; both are read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fgbgpack.errors import DepthModelError
+
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_ZIP_SIGNATURE = b"PK\x03\x04"
+
+_MODELS = ("Functional", "Model", "Sequential")  # classes that can stand in a layer's place
+
+#: What h5py raises where a file's structure or data is broken.
+_BROKEN = (OSError, KeyError, RuntimeError, ValueError, TypeError)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of a network, with its weights.
+
+    Attributes:
+        name: Its name, which no other layer of the network has.
+        kind: The name of its class, such as ``"Conv2D"``.
+        config: Its configuration, as Keras wrote it.
+        sources: The layers whose outputs it takes, in order.
+        weights: float32 arrays by the last part of their names, such as ``"kernel"``.
+    """
+
+    name: str
+    kind: str
+    config: Mapping[str, Any]
+    sources: tuple[str, ...]
+    weights: Mapping[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class KerasNetwork:
+    """A network of one input and one output.
+
+    Attributes:
+        layers: The layers that the output depends on, by name, each after all of its sources.
+        input: The name of the input's layer.
+        output: The name of the layer whose output is the network's.
+    """
+
+    layers: Mapping[str, Layer]
+    input: str
+    output: str
+
+
+def read_network(path: Path, *, kinds: Collection[str]) -> KerasNetwork:
+    """Read a network and its weights from a Keras HDF5 file.
+
+    Args:
+        path: The file, as ``model.save("FILE.h5")`` writes it.
+        kinds: The kinds of layers that the caller can use.
+
+    Raises:
+        DepthModelError: h5py is not installed, the file is not there, no HDF5 file, damaged, or holds only
+            weights; or the network is no graph of layers of these kinds, each used once, with one input and
+            one output: with everything that was found.
+    """
+    try:
+        import h5py  # type: ignore[import-untyped]
+    except ImportError as exc:
+        raise DepthModelError(
+            f'Reading {path} needs h5py, which is not installed: pip install "fgbgpack[keras]"'
+        ) from exc
+    _require_hdf5(path)
+    try:
+        with h5py.File(path, "r") as file:
+            config = _model_config(path, file)
+            try:
+                graph = _Graph(path, config, kinds)
+            except (KeyError, TypeError, IndexError, AttributeError) as exc:
+                raise DepthModelError(
+                    f"{path}: its attribute model_config is not as Keras writes it ({exc!r})."
+                ) from exc
+            return graph.with_weights(file["model_weights"])
+    except DepthModelError:
+        raise
+    except _BROKEN as exc:
+        raise DepthModelError(
+            f"{path} ({path.stat().st_size} bytes) is damaged, or its download was cut short: {exc}. "
+            "Download it again, and compare its size."
+        ) from exc
+
+
+def _require_hdf5(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_SIGNATURE))
+    except OSError as exc:
+        raise DepthModelError(
+            f"{path} cannot be read: {exc.strerror}. A Keras HDF5 file (.h5) was expected."
+        ) from exc
+    if start == _SIGNATURE:
+        return
+    if start.startswith(_ZIP_SIGNATURE):
+        raise DepthModelError(
+            f"{path} is a zip archive, perhaps of Keras' newer format. A Keras HDF5 file was expected: load "
+            'the model in Keras and save it with model.save("FILE.h5").'
+        )
+    raise DepthModelError(
+        f"{path} is no HDF5 file ({path.stat().st_size} bytes): a Keras HDF5 file (.h5) was expected. A web "
+        "page or a pointer to large file storage may have been saved in its place; download it again."
+    )
+
+
+def _model_config(path: Path, file: Any) -> dict[str, Any]:
+    if "model_config" not in file.attrs:
+        weights_only = "layer_names" in file.attrs or any("layer_names" in file[key].attrs for key in file)
+        found = "only the weights of a network, not its graph" if weights_only else "no Keras model"
+        raise DepthModelError(
+            f"{path} holds {found}. A whole model was expected: load it in Keras and save it with "
+            'model.save("FILE.h5"), not with save_weights.'
+        )
+    if "model_weights" not in file:
+        raise DepthModelError(f"{path} holds the graph of a network, but not its weights (model_weights).")
+    text = file.attrs["model_config"]
+    try:
+        config = json.loads(text)
+    except ValueError as exc:
+        raise DepthModelError(f"{path}: its attribute model_config is no JSON: {exc}.") from exc
+    if not isinstance(config, dict):
+        raise DepthModelError(f"{path}: its attribute model_config is no JSON object.")
+    return config
+
+
+class _Graph:
+    """The layers of a ``model_config``, checked: only those that the output depends on count."""
+
+    def __init__(self, path: Path, config: Mapping[str, Any], kinds: Collection[str]) -> None:
+        self.path = path
+        self._kinds = kinds
+        if config["class_name"] not in ("Functional", "Model"):
+            raise DepthModelError(
+                f"{path} holds a model of the class {config['class_name']!r}. A functional model was "
+                'expected: keras.Model(inputs, outputs), saved with model.save("FILE.h5").'
+            )
+        inner = config["config"]
+        self._entries: dict[str, Mapping[str, Any]] = {
+            entry.get("name") or entry["config"]["name"]: entry for entry in inner["layers"]
+        }
+        self._problems: list[str] = []
+        self.input = self._only_end(inner, "input")
+        self.output = self._only_end(inner, "output")
+        self._sources: dict[str, tuple[str, ...]] = {}
+        waiting = [self.output]
+        while waiting:
+            name = waiting.pop()
+            if name not in self._sources:
+                self._sources[name] = self._check(name)
+                waiting += self._sources[name]
+        self._raise_problems()
+
+    def with_weights(self, weights: Any) -> KerasNetwork:
+        """The network, with the weights from the HDF5 group ``weights``."""
+        sources = {name: self._sources[name] for name in self._entries if name in self._sources}
+        try:
+            order = list(TopologicalSorter(sources).static_order())
+        except CycleError as exc:
+            raise DepthModelError(
+                f"{self.path}: its layers form a circle: {' -> '.join(exc.args[1])}"
+            ) from exc
+        layers = {}
+        for name in order:
+            entry = self._entries[name]
+            arrays = self._arrays(weights, name)
+            layers[name] = Layer(name, entry["class_name"], entry["config"], self._sources[name], arrays)
+        self._raise_problems()
+        return KerasNetwork(layers, self.input, self.output)
+
+    def _only_end(self, config: Mapping[str, Any], end: str) -> str:
+        """The name of the network's only input or output layer."""
+        ends = config[f"{end}_layers"]
+        if ends and isinstance(ends[0], str):  # Keras 3 writes a single one without the outer list
+            ends = [ends]
+        names = [name for name, _, _ in ends]
+        if len(names) != 1:
+            raise DepthModelError(
+                f"{self.path} holds a network of {len(names)} {end}s ({', '.join(names)}); one was expected."
+            )
+        return str(names[0])
+
+    def _check(self, name: str) -> tuple[str, ...]:
+        """Note what is wrong with a layer. Returns the layers whose outputs it takes."""
+        if name not in self._entries:
+            self._problems.append(f"layer {name!r}: another layer takes its output, but it is not there")
+            return ()
+        entry = self._entries[name]
+        kind, calls = entry["class_name"], entry["inbound_nodes"]
+        where = f"layer {name!r} ({kind})"
+        if kind in _MODELS:
+            self._problems.append(f"{where}: a model within the model; expected a flat graph of layers")
+        elif kind not in self._kinds:
+            self._problems.append(f"{where}: not supported; supported are {', '.join(sorted(self._kinds))}")
+        if len(calls) > 1:
+            self._problems.append(f"{where}: shared: used {len(calls)} times; expected once")
+        if kind == "InputLayer" and name != self.input:
+            self._problems.append(f"{where}: a second input; expected one, {self.input!r}")
+        if kind != "InputLayer" and not calls:
+            self._problems.append(f"{where}: takes no output of another layer")
+        sources = []
+        for call in calls[:1]:
+            for source, node, tensor, arguments in _tensors(call):
+                if node != 0 or tensor != 0:
+                    self._problems.append(
+                        f"{where}: takes output {tensor} of use {node} of {source!r}; expected layers that "
+                        "are used once and have one output"
+                    )
+                if arguments.get("training"):
+                    self._problems.append(f"{where}: runs in training mode; expected inference")
+                sources.append(source)
+        return tuple(sources)
+
+    def _arrays(self, weights: Any, name: str) -> dict[str, NDArray[np.float32]]:
+        """The weights of a layer, by the last parts of their names, as in ``conv1/conv/kernel:0``."""
+        arrays: dict[str, NDArray[np.float32]] = {}
+        if name not in weights:
+            return arrays
+        group = weights[name]
+        for full_name in group.attrs.get("weight_names", []):
+            text = full_name.decode() if isinstance(full_name, bytes) else str(full_name)
+            array = np.asarray(group[text][()], np.float32)
+            if not np.isfinite(array).all():
+                self._problems.append(f"layer {name!r}: its weight {text!r} has values that are not finite")
+            arrays[text.rsplit("/", 1)[-1].split(":")[0]] = array
+        return arrays
+
+    def _raise_problems(self) -> None:
+        if self._problems:
+            raise DepthModelError(f"The network in {self.path} cannot be imported:", self._problems)
+
+
+def _tensors(call: Any) -> Iterator[tuple[str, int, int, Mapping[str, Any]]]:
+    """What one use of a layer takes: source layer, which use of it, which output of that, and arguments."""
+    if not isinstance(call, dict):  # Keras 2: [[source, use, output, arguments], ...]
+        for source, node, tensor, *arguments in call:
+            yield source, node, tensor, arguments[0] if arguments else {}
+        return
+    for name, node, tensor in _histories(call["args"]):  # Keras 3: tensors as objects among the arguments
+        yield name, node, tensor, call["kwargs"]
+
+
+def _histories(value: Any) -> Iterator[tuple[str, int, int]]:
+    if isinstance(value, list):
+        for item in value:
+            yield from _histories(item)
+    elif isinstance(value, dict) and value.get("class_name") == "__keras_tensor__":
+        name, node, tensor = value["config"]["keras_history"]
+        yield name, node, tensor
