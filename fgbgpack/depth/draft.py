@@ -1,0 +1,142 @@
+"""Cards for networks that have none: what the graph tells, what somebody says, and what is only a guess."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+from onnx import TensorProto
+
+from fgbgpack import schema
+from fgbgpack.depth.onnx_file import declared_shape, inputs_of, listed, outputs_of
+from fgbgpack.errors import DepthModelError
+
+_DTYPES: Mapping[int, str] = {TensorProto.FLOAT16: "float16", TensorProto.UINT8: "uint8"}
+
+#: What the card of another model can lend: its convention, and who made the network. Not its file.
+_LENT = ("made_by", "licence", "input", "output")
+
+_ORDER = {
+    "input": ("name", "layout", "channels", "range", "mean", "std", "size", "filter", "dtype"),
+    "output": ("name", "axes", "quantity", "unit", "transform"),
+}
+
+_IMAGENET_MEAN, _IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A card for a network.
+
+    Attributes:
+        card: A card that follows its schema and fits the graph.
+        guessed: The fields that nothing but habit speaks for, as ``("input.range", ...)``. No graph tells
+            them, and depth is plausible and wrong where they are wrong.
+    """
+
+    card: dict[str, Any]
+    guessed: tuple[str, ...]
+
+
+def draft(
+    path: Path,
+    graph: onnx.GraphProto,
+    *,
+    answers: Mapping[str, Any] | None = None,
+    like: Mapping[str, Any] | None = None,
+) -> Draft:
+    """Write a card for a network.
+
+    Args:
+        path: Its ONNX file, which lends the card its name.
+        graph: Its graph.
+        answers: What somebody knows of it, by field: ``{"output.quantity": "depth", ...}``; ``None`` for a
+            field that the card shall not have.
+        like: The card of a model that is fed in the same way. The graph and the answers override it.
+
+    Raises:
+        DepthModelError: An answer names an input or output that the graph does not have.
+    """
+    answers = answers or {}
+    value = _chosen(graph, "input", answers.get("input.name"))
+    result = _chosen(graph, "output", answers.get("output.name"))
+    card: dict[str, Any] = {
+        "schema": f"depth-model/{schema.CURRENT['depth-model']}",
+        "name": _name(path),
+        "input": {"channels": "RGB", "range": [0, 1], "mean": _IMAGENET_MEAN, "std": _IMAGENET_STD},
+        "output": {"quantity": "inverse_depth", "unit": None},
+    }
+    card["input"]["size"] = {"multiple_of": 32}
+    guessed = ["input.range", "input.mean", "input.std", "input.size", "output.quantity"]
+    if like is not None:
+        card |= {key: copy.deepcopy(like[key]) for key in _LENT if key in like}
+        guessed = []
+    facts = _facts_of_input(value) | _facts_of_output(result, str(answers.get("input.layout", "NCHW")))
+    if facts.get("input.dtype") == "uint8":
+        # Pixels go in as they are: that much is certain.
+        facts |= {"input.range": [0, 255], "input.mean": None, "input.std": None}
+    for field, known in {**facts, **answers}.items():
+        _set(card, field, known)
+    for side in ("input", "output"):
+        # In the order that cards have, whatever came first.
+        card[side] = {key: card[side][key] for key in _ORDER[side] if key in card[side]}
+    told = facts.keys() | answers.keys()
+    if "output.quantity" in answers and "output.unit" not in answers:
+        _set(card, "output.unit", None)
+        guessed += ["output.unit"] if answers["output.quantity"] == "depth" else []
+    return Draft(card, tuple(field for field in guessed if field not in told))
+
+
+def _chosen(graph: onnx.GraphProto, side: str, name: str | None) -> onnx.ValueInfoProto:
+    """The tensor that takes the picture or gives depth: the one that is named, or the likeliest."""
+    tensors = inputs_of(graph) if side == "input" else outputs_of(graph)
+    if name is not None and name not in tensors:
+        raise DepthModelError(f"The graph has no {side} {name!r}; it has {listed(tensors)}.")
+    if name is not None:
+        return tensors[name]
+    for value in tensors.values():
+        dims = declared_shape(value) or []
+        if side == "output" or (len(dims) == 4 and 3 in (dims[1], dims[3])):
+            return value
+    return next(iter(tensors.values()), onnx.ValueInfoProto())
+
+
+def _facts_of_input(value: onnx.ValueInfoProto) -> dict[str, Any]:
+    dims = declared_shape(value) or []
+    layout = "NHWC" if len(dims) == 4 and dims[3] == 3 and dims[1] != 3 else "NCHW"
+    facts: dict[str, Any] = {"input.name": value.name, "input.layout": layout, "input.dtype": None}
+    if value.type.tensor_type.elem_type in _DTYPES:
+        facts["input.dtype"] = _DTYPES[value.type.tensor_type.elem_type]
+    sides = dict(zip(layout, dims, strict=False))
+    if sides.get("H") and sides.get("W"):
+        facts["input.size"] = {"fixed": [sides["H"], sides["W"]]}
+    return facts
+
+
+def _facts_of_output(value: onnx.ValueInfoProto, layout: str) -> dict[str, Any]:
+    dims = declared_shape(value) or []
+    axes = {3: "NHW", 2: "HW"}.get(len(dims), "NHW1" if layout == "NHWC" else "N1HW")
+    if len(dims) == 4 and 1 in (dims[1], dims[3]):
+        axes = "N1HW" if dims[1] == 1 else "NHW1"
+    return {"output.name": value.name, "output.axes": axes}
+
+
+def _set(card: dict[str, Any], field: str, value: Any) -> None:
+    *parents, key = field.split(".")
+    for parent in parents:
+        card = card[parent]
+    # The unit is the one field that has to be there and may be null.
+    if value is None and key != "unit":
+        card.pop(key, None)
+    else:
+        card[key] = value
+
+
+def _name(path: Path) -> str:
+    name = re.sub(r"[^a-z0-9._-]", "-", path.stem.lower()).lstrip("._-")
+    return name[:64] or "model"
