@@ -26,7 +26,7 @@ from fgbgpack.cli import app
 from fgbgpack.cli.progress import ProgressDisplay
 from fgbgpack.dataset import open_dataset
 
-COMMANDS = ("create", "depth", "info", "preview", "sample", "schema")
+COMMANDS = ("create", "depth", "info", "models", "preview", "sample", "schema")
 PROGRAM = [sys.executable, "-c", "from fgbgpack.cli import main; main()"]
 TINY = ("--size", "32x24", "--foreground-height", "10", "--placements", "2")
 SAMPLES = 3 * 2 * 2 * 2
@@ -218,9 +218,10 @@ class TestOptions:
         assert open_dataset(out).document["spec"]["seed"] == 2**64 - 1
 
     def test_depth_and_preview_tell_theirs(self, made: Path) -> None:
-        result = run("depth", made, "--depth-bits", "99", "--device", "x")
+        result = run("depth", made, "--depth-bits", "99", "--device", "x", "--precision", "fp8")
         assert result.exit_code == 2
-        assert [p.split(":")[0] for p in problems(result)] == ["--device", "--depth-model", "--depth-bits"]
+        told = ["--device", "--depth-model", "--depth-bits", "--precision"]
+        assert [p.split(":")[0] for p in problems(result)] == told
         result = run("preview", made, "-o", "x.png", "--samples", "1,x", "--rows", "0")
         assert result.exit_code == 2
         assert [p.split(":")[0] for p in problems(result)] == ["--samples", "--rows"]
@@ -496,9 +497,11 @@ class TestDepth:
         assert run(*fill, "--depth-bits", "6", "--overwrite").exit_code == 0
 
     def test_create_with_a_model(self, tmp_path: Path, folders: tuple[str, ...], model: Path) -> None:
-        options = ("--depth-model", model, "--depth-scale", "2", "--device", "cpu")
+        options = ("--depth-model", model, "--depth-scale", "2", "--device", "cpu", "--precision", "fp16")
         result = run("create", tmp_path / "x.zarr", *folders, *TINY, *options)
         assert result.exit_code == 0, result.stderr
+        assert "fp16 is for GPUs" in " ".join(result.stderr.split())
+        assert "on CPUExecutionProvider in fp16" in run("info", tmp_path / "x.zarr").stdout
         assert "batch.depth" in result.stdout
         assert "fgbgpack depth" not in result.stdout
 

@@ -281,6 +281,7 @@ def test_another_depth_is_refused_by_name(tmp_path, made, make_depth_model):
         (depth_of(changed), "file"),
         (depth_of(Path(spec.depth.model), scale=2), "scale"),
         (depth_of(Path(spec.depth.model), bits=8), "bits"),
+        (depth_of(Path(spec.depth.model), precision="fp16"), "precision"),
     ):
         document = {**spec.to_dict(), "depth": vars(depth)}
         for action in (

@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -28,6 +29,17 @@ from onnx_models import (
 )
 
 from fgbgpack.depth import DepthSession, load_model, rounding_bound
+from fgbgpack.depth import providers as depth_providers
+from fgbgpack.depth.graph import compile_graph
+from fgbgpack.depth.providers import (
+    Gpu,
+    affordable_batch,
+    engine_folder,
+    is_out_of_memory,
+    picture_bytes,
+    provider_options,
+    strays,
+)
 from fgbgpack.errors import DepthModelError
 from fgbgpack.kernels.half import half_extent
 
@@ -265,16 +277,340 @@ def test_auto_takes_the_cpu_where_there_is_no_gpu_and_says_why(tmp_path):
 
 
 @pytest.mark.skipif(not has_gpu_driver(), reason="there is no NVIDIA driver")
-def test_cuda_gives_what_the_cpu_gives(tmp_path):
+@pytest.mark.parametrize("device", ["cuda", "tensorrt"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_gpu_gives_what_the_cpu_gives(tmp_path, monkeypatch, device, precision):
+    monkeypatch.setenv("FGBGPACK_MODELS", str(tmp_path))
     path = gray(tmp_path / "m.onnx")
     try:
-        session = open_session(path, device="cuda")
+        session = open_session(path, device=device, precision=precision)
     except DepthModelError as exc:
         pytest.skip(str(exc))
-    assert session.provider == "CUDAExecutionProvider"
+    assert session.provider == depth_providers.PROVIDERS[device]
     images = pictures(40)
     there, here = depth_of(session, images), depth_of(open_session(path), images)
     np.testing.assert_allclose(there, here, atol=0.25)
+
+
+class PretendedGpu(Gpu):
+    """Lets a session be opened for a GPU where there is none: what follows is ONNX Runtime's own doing."""
+
+    def __init__(self):
+        super().__init__(None)
+
+    name = "Pretended GPU"
+    free_bytes = 1 << 34
+
+
+@pytest.mark.skipif(has_gpu_driver(), reason="this machine has an NVIDIA driver")
+@pytest.mark.parametrize("device", ["cuda", "tensorrt"])
+def test_libraries_that_are_missing_are_named_and_nothing_falls_back(tmp_path, monkeypatch, capfd, device):
+    if depth_providers.PROVIDERS[device] not in onnxruntime.get_available_providers():
+        pytest.skip("this build of ONNX Runtime is for CPUs only")
+    monkeypatch.setenv("FGBGPACK_MODELS", str(tmp_path))
+    monkeypatch.setattr(Gpu, "require", lambda *_: PretendedGpu())
+    with pytest.raises(DepthModelError, match=rf"{device}: libraries that .* cannot be loaded") as caught:
+        open_session(gray(tmp_path / "m.onnx"), device=device)
+    assert "pip install" in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+# What providers are asked for
+
+
+def test_options_of_the_providers(tmp_path):
+    cpu, cuda, tensorrt = (
+        provider_options(device, "fp32", (1, 16), (256, 192), tmp_path)
+        for device in ("cpu", "cuda", "tensorrt")
+    )
+    assert cpu == [("CPUExecutionProvider", {})]
+    assert [name for name, _ in cuda] == ["CUDAExecutionProvider"]
+    assert cuda[0][1]["use_tf32"] == "0"
+    assert [name for name, _ in tensorrt] == ["TensorrtExecutionProvider", "CUDAExecutionProvider"]
+    assert tensorrt[1] == cuda[0]
+    assert tensorrt[0][1] == {
+        "trt_fp16_enable": "False",
+        "trt_engine_cache_enable": "True",
+        "trt_engine_cache_path": str(tmp_path),
+        "trt_timing_cache_enable": "True",
+        "trt_timing_cache_path": str(tmp_path),
+        "trt_profile_min_shapes": "images:1x256x192x3",
+        "trt_profile_opt_shapes": "images:16x256x192x3",
+        "trt_profile_max_shapes": "images:16x256x192x3",
+    }
+    # A network that is bound to a batch size has no range of sizes; and no folder, no cache.
+    bound = provider_options("tensorrt", "fp16", (4, 4), (8, 8), None)[0][1]
+    assert bound == {"trt_fp16_enable": "True"}
+
+
+def test_engines_are_kept_apart_by_all_that_they_depend_on(tmp_path, monkeypatch):
+    monkeypatch.setenv("FGBGPACK_MODELS", str(tmp_path / "models"))
+    sizes = {"sample": (6, 8), "rendered": (12, 16)}
+    given = {"precision": "fp32", "batch": (1, 8), "sizes": sizes, "gpu": "A"}
+    model, other = load_model(gray(tmp_path / "m.onnx")), load_model(halving(tmp_path / "n.onnx"))
+    folder = engine_folder(model, **given)
+    assert folder == engine_folder(model, **given)
+    assert folder.parent == tmp_path / "models" / "tensorrt"
+    changes = [
+        {"precision": "fp16"},
+        {"batch": (1, 16)},
+        {"sizes": {"sample": (6, 8), "rendered": (6, 8)}},
+        {"gpu": "B"},
+    ]
+    folders = {folder, engine_folder(other, **given)} | {engine_folder(model, **given | c) for c in changes}
+    monkeypatch.setattr(onnxruntime, "__version__", "9.9")
+    assert len(folders | {engine_folder(model, **given)}) == 7
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    assert len(folders | {engine_folder(model, **given)}) == 7
+
+
+@pytest.mark.parametrize(
+    ("free", "each", "expected"),
+    [
+        (0, 1 << 20, 1),
+        (1 << 30, 1 << 30, 1),
+        (1 << 34, 1 << 26, 64),
+        ((1 << 34) - 1, 1 << 26, 32),
+        (1 << 20, 0, 1 << 19),
+    ],
+)
+def test_batch_from_free_memory(free, each, expected):
+    assert affordable_batch(free, each) == expected
+
+
+def test_bytes_that_a_picture_takes(tmp_path):
+    compiled = compile_graph(load_model(gray(tmp_path / "m.onnx")), height=32, width=16, scale=2)
+    rendered, sample = 64 * 32, 32 * 16
+    # At most: the floats that go in and their copy under the network's own name; all else is smaller.
+    most = picture_bytes(compiled)
+    assert 2 * 3 * 4 * rendered <= most <= 2 * 3 * 4 * rendered + 3 * rendered + 64
+    larger = compile_graph(load_model(gray(tmp_path / "m.onnx")), height=64, width=32, scale=2)
+    assert picture_bytes(larger) == pytest.approx(4 * most, rel=0.01)
+    assert most > 4 * sample
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (
+            "bfc_arena.cc:376 AllocateRawInternal Failed to allocate memory for requested buffer of size 4",
+            True,
+        ),
+        ("CUDA failure 2: out of memory ; GPU=0 ; expr=cudaMalloc", True),
+        ("CUDNN failure 4: CUDNN_STATUS_ALLOC_FAILED", True),
+        ("CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED", True),
+        ("Error Code 2: OutOfMemory (Requested size was 1 bytes.)", True),
+        ("std::bad_alloc", True),
+        ("CUDA failure 700: an illegal memory access was encountered", False),
+        ("Got invalid dimensions for input", False),
+    ],
+)
+def test_what_out_of_memory_sounds_like(error, expected):
+    assert is_out_of_memory(RuntimeError(error)) is expected
+    assert is_out_of_memory(MemoryError())
+
+
+class ShortOfMemory:
+    """Stands before a real session and fails, in ONNX Runtime's words, for more than ``most`` pictures."""
+
+    def __init__(
+        self, session, most, words="Failed to allocate memory for requested buffer of size 1073741824"
+    ):
+        self._session, self._most, self._words = session, most, words
+        self.tried = []
+
+    def io_binding(self):
+        self._bound = self._session.io_binding()
+        return self
+
+    def bind_input(self, name, device, index, dtype, shape, pointer):
+        if name == "images":
+            self.count = shape[0]
+        self._bound.bind_input(name, device, index, dtype, shape, pointer)
+
+    def bind_output(self, *arguments):
+        self._bound.bind_output(*arguments)
+
+    def run_with_iobinding(self, binding):
+        self.tried.append(self.count)
+        if self.count > self._most:
+            raise RuntimeError(f"[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : {self._words}")
+        self._session.run_with_iobinding(self._bound)
+
+
+def test_batches_are_halved_where_memory_runs_out(tmp_path):
+    session = open_session(gray(tmp_path / "m.onnx"))
+    images = pictures(70)
+    expected = depth_of(session, images)
+    session._session = short = ShortOfMemory(session._session, 5)
+    np.testing.assert_array_equal(depth_of(session, images), expected)
+    assert short.tried[:3] == [24, 12, 6]
+    assert set(short.tried[3:]) == {3, 2}
+    assert session.batch_size == 3
+    assert [notice.split(":")[0] for notice in session.notices] == [
+        f"Memory does not suffice for {count} pictures at a time" for count in (24, 12, 6)
+    ]
+    short.tried.clear()
+    depth_of(session, images)
+    assert max(short.tried) == 3
+
+
+def test_threads_that_run_out_of_memory_together(tmp_path):
+    session = open_session(gray(tmp_path / "m.onnx"))
+    images = pictures(64)
+    expected = depth_of(session, images)
+    real = session._session
+    local = threading.local()
+
+    class PerThread:
+        def io_binding(self):
+            local.short = ShortOfMemory(real, 8)
+            return local.short.io_binding()
+
+        def run_with_iobinding(self, binding):
+            binding.run_with_iobinding(binding)
+
+    session._session = PerThread()
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(lambda _: depth_of(session, images), range(8)):
+            np.testing.assert_array_equal(found, expected)
+    assert session.batch_size == 8
+    assert len(session.notices) == 2
+
+
+def test_one_picture_that_does_not_fit(tmp_path):
+    session = open_session(gray(tmp_path / "m.onnx"))
+    session._session = short = ShortOfMemory(session._session, 0)
+    with pytest.raises(DepthModelError, match="Failed to allocate memory"):
+        depth_of(session, pictures(9))
+    assert short.tried == [9, 3, 1]
+    assert session.batch_size == 1
+
+
+def test_another_failure_is_not_taken_for_want_of_memory(tmp_path):
+    session = open_session(gray(tmp_path / "m.onnx"))
+    session._session = short = ShortOfMemory(
+        session._session, 0, "CUDA failure 700: an illegal memory access"
+    )
+    with pytest.raises(DepthModelError, match="CUDA failure 700"):
+        depth_of(session, pictures(9))
+    assert short.tried == [9]
+
+
+def test_a_network_that_is_bound_to_a_batch_size_cannot_be_halved(tmp_path):
+    path = echo(
+        tmp_path / "m.onnx",
+        input=("input", FLOAT, [4, 3, "h", "w"]),
+        output=("output", FLOAT, [4, 1, "h", "w"]),
+    )
+    session = open_session(path)
+    session._session = short = ShortOfMemory(session._session, 2)
+    with pytest.raises(DepthModelError, match="Failed to allocate memory"):
+        depth_of(session, pictures(9))
+    assert short.tried == [4]
+
+
+class Part:
+    """As ONNX Runtime tells of the nodes that a provider got."""
+
+    def __init__(self, ep_name, *ops):
+        self.ep_name, self._ops = ep_name, ops
+
+    def get_nodes(self):
+        return [type("Node", (), {"op_type": op}) for op in self._ops]
+
+
+class Assigned:
+    def __init__(self, *parts):
+        self._parts = parts
+
+    def get_provider_graph_assignment_info(self):
+        return self._parts
+
+
+def test_nodes_that_stay_on_the_cpu_are_told_of(tmp_path):
+    cuda, cpu = "CUDAExecutionProvider", "CPUExecutionProvider"
+    shapes = Part(cpu, "Shape", "Gather", "Concat")
+    assert strays(Assigned(Part(cuda, "Conv", "Relu"), shapes), cuda) is None
+    told = strays(
+        Assigned(Part(cuda, "Conv"), Part(cpu, "GridSample"), shapes, Part(cpu, "GridSample")), cuda
+    )
+    assert told is not None
+    assert told.startswith("2 of the 6 nodes of the network run on the CPU")
+    assert "GridSample (2)" in told
+    assert "Gather" not in told
+    assert "cannot tell" in str(strays(object(), cuda))
+    assert strays(object(), cpu) is None
+
+
+def test_onnx_runtime_tells_where_nodes_are(tmp_path):
+    model = load_model(halving(tmp_path / "m.onnx"))
+    session = DepthSession(model, height=6, width=8, device="cpu")._session
+    if not hasattr(session, "get_provider_graph_assignment_info"):
+        pytest.skip("this version of ONNX Runtime does not tell")
+    # Asked of a session on the CPU as though it were meant for CUDA: it is all strays.
+    told = str(strays(session, "CUDAExecutionProvider"))
+    assert "Conv (1)" in told
+
+
+class Driver:
+    """Answers as NVIDIA's driver does: 0 for success, results through pointers."""
+
+    def __init__(self, failing=""):
+        self._failing = failing
+        self.retained = self.pushed = 0
+
+    def __getattr__(self, name):
+        if name == self._failing:
+            return lambda *arguments: 2
+        return {
+            "cuDeviceGet": self._get,
+            "cuDeviceGetName": self._name,
+            "cuDevicePrimaryCtxRetain": lambda context, device: self._count("retained", 1),
+            "cuDevicePrimaryCtxRelease_v2": lambda device: self._count("retained", -1),
+            "cuCtxPushCurrent_v2": lambda context: self._count("pushed", 1),
+            "cuCtxPopCurrent_v2": lambda context: self._count("pushed", -1),
+            "cuMemGetInfo_v2": self._memory,
+        }[name]
+
+    def _count(self, what, change):
+        setattr(self, what, getattr(self, what) + change)
+        return 0
+
+    def _get(self, device, index):
+        device._obj.value = index
+        return 0
+
+    def _name(self, text, size, device):
+        text.value = b"NVIDIA Example"
+        return 0
+
+    def _memory(self, free, total):
+        assert self.retained == self.pushed == 1
+        free._obj.value, total._obj.value = 5 << 30, 16 << 30
+        return 0
+
+
+def test_free_memory_is_asked_of_the_driver():
+    driver = Driver()
+    assert (Gpu(driver).free_bytes, Gpu(driver).name) == (5 << 30, "NVIDIA Example")
+    assert (driver.retained, driver.pushed) == (0, 0)
+    failing = ["cuDeviceGet", "cuDevicePrimaryCtxRetain", "cuCtxPushCurrent_v2", "cuMemGetInfo_v2"]
+    for name in failing:
+        driver = Driver(name)
+        assert Gpu(driver).free_bytes is None
+        assert (driver.retained, driver.pushed) == (0, 0)
+    assert Gpu(Driver("cuDeviceGetName")).name == ""
+
+
+def test_fp16_on_a_cpu_works_and_is_commented(tmp_path):
+    path = gray(tmp_path / "m.onnx")
+    session, plain = open_session(path, precision="fp16"), open_session(path)
+    assert (session.precision, plain.precision) == ("fp16", "fp32")
+    assert (len(session.notices), plain.notices) == (1, [])
+    assert "fp16 is for GPUs" in session.notices[0]
+    images = pictures(9)
+    np.testing.assert_allclose(depth_of(session, images), depth_of(plain, images), rtol=2**-10)
 
 
 @pytest.fixture(scope="session")

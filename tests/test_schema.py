@@ -32,6 +32,7 @@ DATASET = {
         "sha256": DIGEST,
         "scale": 2,
         "bits": 9,
+        "precision": "fp32",
         "step": 0.0625,
         "provider": "CPUExecutionProvider",
         "onnxruntime": "1.20",

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -17,13 +14,13 @@ from numpy.typing import NDArray
 
 from fgbgpack import dataset as disk
 from fgbgpack.build.work import Advance, Check, Notice, OnEvent, fill_missing, worker_count
-from fgbgpack.compose import Composer
 from fgbgpack.dataset import Keys
 from fgbgpack.depth import DepthModel, DepthSession, Device, rounding_bound
-from fgbgpack.errors import DepthModelError, RecipeMismatchError, SourceError
-from fgbgpack.plan import Placements, Plan, depth_layout
+from fgbgpack.errors import DepthModelError, RecipeMismatchError
+from fgbgpack.plan import Plan, depth_layout
+from fgbgpack.render import Renderer
 from fgbgpack.shards import join
-from fgbgpack.sources import Catalog, Source, Sources, find_sources, load_background, load_catalog
+from fgbgpack.sources import Catalog
 from fgbgpack.spec import DatasetSpec, DepthSpec
 
 
@@ -40,8 +37,8 @@ _MEASURED_SAMPLES = (32, 512)
 _MARGIN = 1.1
 _SMALLEST_EXPONENT = -24  # of a float16
 
-#: Samples that are rendered and run at a time: so many, or as many as take so many bytes. How many of them
-#: the network sees at once is the session's affair.
+#: Samples that are rendered and run at a time: so many, or as many as the network sees at once, which is the
+#: session's affair; but no more than take so many bytes.
 _BATCH = 32
 _BATCH_BYTES = 32 << 20
 
@@ -68,25 +65,42 @@ class DepthFilling:
         tell: OnEvent,
     ) -> None:
         self._plan, self._depth, self._model, self._workers, self._tell = plan, depth, model, workers, tell
+        self._told = 0
         self.layout = depth_layout(plan)
         self._scale = depth.resolved_scale(plan.height, plan.width)
-        rendered_bytes = plan.height * plan.width * self._scale**2 * 3
-        self.batch = max(1, min(_BATCH, _BATCH_BYTES // rendered_bytes))
         if device == "auto" and begun is not None:
             device = _DEVICE_OF.get(begun["provider"], "auto")
         self.session = DepthSession(
-            model, height=plan.height, width=plan.width, scale=self._scale, device=device
+            model,
+            height=plan.height,
+            width=plan.width,
+            scale=self._scale,
+            precision=depth.precision,
+            device=device,
         )
+        rendered_bytes = plan.height * plan.width * self._scale**2 * 3
+        self.batch = max(1, min(max(_BATCH, self.session.batch_size), _BATCH_BYTES // rendered_bytes))
         if begun is not None and begun["provider"] != self.session.provider:
             raise RecipeMismatchError(
                 f"Depth was begun with {begun['provider']} and cannot be finished with "
                 f"{self.session.provider}, whose numbers differ: give --device "
                 f"{_DEVICE_OF.get(begun['provider'], 'auto')}, or begin again with --overwrite."
             )
-        self._render = _renderer(plan, spec, catalog, self._scale, worker_count(workers))
+        # A shard lies on few backgrounds, so those of the shards in work are all that memory need hold.
+        kept = 2 * worker_count(workers) + 2
+        self._render = Renderer(spec, catalog, self._scale, backgrounds_kept=kept)
         self._step: float = begun["step"] if begun is not None else self._measured_step()
         at = f" at {self._scale} times the size" if self._scale > 1 else ""
-        tell(Notice(f"Depth by {model.name}{at} on {self.session.provider}."))
+        tell(Notice(f"Depth by {model.name}{at} on {self.session.provider} in {self.session.precision}."))
+        for reason, devices in _by_reason(self.session.passed_over).items():
+            tell(Notice(f"Not on {' or '.join(devices)}: {reason}."))
+        self._tell_notices()
+
+    def _tell_notices(self) -> None:
+        """Tell what the session has to say since this was last asked."""
+        while self._told < len(self.session.notices):
+            self._tell(Notice(self.session.notices[self._told]))
+            self._told += 1
 
     def _measured_step(self) -> float:
         """The grid that depth is rounded to: a power of two, for the range of samples from all over."""
@@ -116,6 +130,7 @@ class DepthFilling:
             "scale": self._scale,
             "bits": self._depth.bits,
             "step": self._step,
+            "precision": self.session.precision,
             "provider": self.session.provider,
             "onnxruntime": onnxruntime.__version__,
         }
@@ -162,6 +177,7 @@ class DepthFilling:
             self._workers,
             self._tell,
         )
+        self._tell_notices()
         held = disk.Dataset(keys.store, disk.name_of(keys.store), document)
         low = float(np.min(held.whole(disk.DEPTH_MIN)))
         high = float(np.max(held.whole(disk.DEPTH_MAX)))
@@ -179,86 +195,11 @@ _DEVICE_OF: dict[str, Device] = {
     "TensorrtExecutionProvider": "tensorrt",
 }
 
-Render: TypeAlias = Callable[[Placements], NDArray[np.uint8]]
 
-
-def _renderer(plan: Plan, spec: DatasetSpec, catalog: Catalog, scale: int, workers: int) -> Render:
-    """A function from placements to (n, h * scale, w * scale, 3) composites, for any thread."""
-    if scale == 1:
-        composer = Composer(catalog.background, catalog.foreground, catalog.foreground_size)
-
-        def render_stored(placements: Placements) -> NDArray[np.uint8]:
-            return _composed(composer, placements, plan.height, plan.width)
-
-        return render_stored
-
-    sources = _originals(spec, catalog)
-    height, width = plan.height * scale, plan.width * scale
-    large = load_catalog(
-        sources,
-        height=plan.height,
-        width=plan.width,
-        fit=spec.fit,
-        foreground_height=spec.foreground_height,
-        scale=scale,
-        with_backgrounds=False,
-    )
-
-    # A shard lies on few backgrounds, so those of the shards in work are all that memory need hold.
-    @lru_cache(maxsize=2 * workers + 2)
-    def background(index: int) -> NDArray[np.uint8]:
-        return load_background(sources.backgrounds[index], height=height, width=width, fit=spec.fit)
-
-    def render(placements: Placements) -> NDArray[np.uint8]:
-        used, local = np.unique(placements.background, return_inverse=True)
-        composer = Composer(
-            np.stack([background(int(index)) for index in used]), large.foreground, large.foreground_size
-        )
-        here = dataclasses.replace(placements.scaled(scale), background=local.astype(np.int32))
-        return _composed(composer, here, height, width)
-
-    return render
-
-
-def _composed(composer: Composer, placements: Placements, height: int, width: int) -> NDArray[np.uint8]:
-    n = len(placements)
-    image = np.empty((n, height, width, 3), np.uint8)
-    composer.compose(placements, image, np.empty((n, height, width), np.uint8))
-    return image
-
-
-def _originals(spec: DatasetSpec, catalog: Catalog) -> Sources:
-    """The original pictures that a catalog was made of, found again in the spec's folders."""
-    try:
-        found = find_sources(
-            Path(spec.backgrounds), Path(spec.foregrounds), Path(spec.masks) if spec.masks else None
-        )
-    except SourceError as exc:
-        raise SourceError(
-            "A depth scale above 1 renders from the original pictures, and they are not where the dataset "
-            "says. Give --backgrounds and --foregrounds (and --masks), or --depth-scale 1. " + exc.message,
-            exc.problems,
-        ) from exc
-    problems = []
-    for kind, wanted, there in (
-        ("background", catalog.backgrounds, found.backgrounds),
-        ("foreground", catalog.foregrounds, found.foregrounds),
-    ):
-        by_name = {source.name: source for source in there}
-        for source in wanted:
-            if source.name not in by_name:
-                problems.append(f"{kind} {source.name}: is not there")
-            elif by_name[source.name] != source:
-                problems.append(f"{kind} {source.name}: is not the file that the dataset was made of")
-    if problems:
-        raise SourceError("These are not the pictures that the dataset was made of:", problems)
-    return dataclasses.replace(
-        found,
-        backgrounds=_in_order(catalog.backgrounds, found.backgrounds),
-        foregrounds=_in_order(catalog.foregrounds, found.foregrounds),
-    )
-
-
-def _in_order(wanted: Sequence[Source], found: Sequence[Source]) -> tuple[Source, ...]:
-    by_name = {source.name: source for source in found}
-    return tuple(by_name[source.name] for source in wanted)
+def _by_reason(refusals: Sequence[str]) -> dict[str, list[str]]:
+    """Which devices could not be had, by the reason: it is often the same for all of them."""
+    devices: dict[str, list[str]] = {}
+    for refusal in refusals:
+        device, _, reason = refusal.partition(": ")
+        devices.setdefault(reason.rstrip("."), []).append(device)
+    return devices

@@ -57,25 +57,25 @@ def depth_differences(
     wanted = {
         "depth model": model.name,
         "depth model's file": model.sha256,
-        "depth model's card": model.card,
         "depth scale": depth.resolved_scale(*size),
         "depth bits": depth.bits,
+        "depth precision": depth.precision,
     }
     has = {
         "depth model": begun["model"]["name"],
         "depth model's file": begun["sha256"],
-        "depth model's card": begun["model"],
         "depth scale": begun["scale"],
         "depth bits": begun["bits"],
+        "depth precision": begun["precision"],
     }
     lines = [
         f"{key}: the dataset has {has[key]}, asked for {wanted[key]}"
         for key in has
         if has[key] != wanted[key]
     ]
-    if len(lines) > 1:
-        # A card is long, and that it differs goes without saying where the model does.
-        lines = [line for line in lines if not line.startswith("depth model's card")]
+    # Of a card only what feeds the network counts: its texts and addresses may change with a version.
+    if not lines and any(begun["model"][part] != model.card[part] for part in ("input", "output")):
+        lines.append("depth model's card: how the network is fed, or what its answer means, has changed")
     return lines
 
 

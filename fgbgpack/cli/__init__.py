@@ -19,7 +19,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 import typer.core
 
-from fgbgpack.cli import options
+from fgbgpack.cli import models, options
 from fgbgpack.cli.console import print_json, say, show_bug, show_error, show_warning
 from fgbgpack.cli.parse import Parser
 from fgbgpack.errors import DatasetError, FgbgError
@@ -63,6 +63,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Start with:\n  fgbgpack sample pictures\n  fgbgpack COMMAND --help",
 )
+
+
+app.add_typer(models.app)
 
 
 def main() -> None:
@@ -160,6 +163,7 @@ def create(
     depth_model: options.DepthModel = None,
     depth_scale: options.DepthScale = None,
     depth_bits: options.DepthBits = None,
+    precision: options.Precision = None,
     device: options.Device = None,
     config: options.Config = None,
     chunk: options.Chunk = None,
@@ -194,6 +198,7 @@ def create(
         depth={
             "scale": parser.integer("--depth-scale", depth_scale),
             "bits": parser.integer("--depth-bits", depth_bits),
+            "precision": precision,
         },
         config=config,
     )
@@ -230,6 +235,7 @@ def depth(
     depth_model: options.DepthModel = None,
     depth_scale: options.DepthScale = None,
     depth_bits: options.DepthBits = None,
+    precision: options.Precision = None,
     device: options.Device = None,
     backgrounds: options.Backgrounds = None,
     foregrounds: options.Foregrounds = None,
@@ -247,7 +253,7 @@ def depth(
     parser = Parser()
     where = parser.device(device)
     threads = parser.workers(workers)
-    spec = parser.depth_spec(depth_model, scale=depth_scale, bits=depth_bits)
+    spec = parser.depth_spec(depth_model, scale=depth_scale, bits=depth_bits, precision=precision)
 
     from fgbgpack.build import fill_depth
     from fgbgpack.cli.progress import ProgressDisplay

@@ -137,6 +137,15 @@ DepthBits = Annotated[
         "halves that (default 9).",
     ),
 ]
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        "--precision",
+        metavar="fp32|fp16",
+        rich_help_panel=_DEPTH,
+        help="What the network computes in; fp16 is faster on a GPU and less exact (default fp32).",
+    ),
+]
 Device = Annotated[
     str | None,
     typer.Option(

@@ -31,6 +31,7 @@ OPTIONS: Mapping[str, str] = {
     "depth.model": "--depth-model",
     "depth.scale": "--depth-scale",
     "depth.bits": "--depth-bits",
+    "depth.precision": "--precision",
 }
 
 #: Stands in for a size that could not be read: no other field is too large for it.
@@ -106,7 +107,7 @@ class Parser:
         *,
         size: str | None,
         depth_model: str | None,
-        depth: Mapping[str, int | None],
+        depth: Mapping[str, int | str | None],
         config: Path | None,
     ) -> DatasetSpec:
         """The spec that the options describe, on top of those in a file.
@@ -148,7 +149,9 @@ class Parser:
                 document[name] = "."
         return self._checked(document, from_file, config)
 
-    def depth_spec(self, model: str | None, *, scale: str | None, bits: str | None) -> DepthSpec:
+    def depth_spec(
+        self, model: str | None, *, scale: str | None, bits: str | None, precision: str | None
+    ) -> DepthSpec:
         """The depth spec that the options of ``fgbgpack depth`` describe.
 
         Raises:
@@ -163,6 +166,7 @@ class Parser:
             "model": model or "none",
             "scale": self.integer("--depth-scale", scale),
             "bits": self.integer("--depth-bits", bits),
+            "precision": precision,
         }
         given = {name: value for name, value in fields.items() if value is not None}
         self._checked({"backgrounds": ".", "foregrounds": ".", "depth": given}, set(), None)

@@ -136,9 +136,10 @@ def _depth_facts(depth: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     # Known once all depth is there.
     error = (depth["rounding"] or {}).get("largest_error")
     largest = f", largest rounding error {error:.2%} of the range" if error is not None else ""
+    where = f"{depth['provider']} in {depth['precision']}"
     return [
         ("depth", f"{quantity}{unit}; {depth['bits']} bits{largest}"),
-        ("depth model", f"{depth['model']} on {depth['provider']}, {depth['mode']}, scale {depth['scale']}"),
+        ("depth model", f"{depth['model']} on {where}, {depth['mode']}, scale {depth['scale']}"),
     ]
 
 

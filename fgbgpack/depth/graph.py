@@ -5,7 +5,7 @@ work between the two runs where the network runs, and the host only binds buffer
 
     images, uint8 (n, h * scale, w * scale, 3), RGB
       -> channel order, network's size, range, mean, std, layout       [card: input]
-      -> the network
+      -> the network, in float32 or (precision "fp16") float16       [depth/precision.py]
       -> (n, 1, H, W), transform to the card's quantity                 [card: output]
       -> average down to (n, 1, h, w)
       -> the grid                                                     [step, float32 (1,)]
@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, TensorProto, helper, numpy_helper
 
 from fgbgpack.depth.card import DepthModel, declared_shape, input_size, read_graph
+from fgbgpack.depth.precision import Precision, in_half
 from fgbgpack.errors import DepthModelError
 
 Filter = Literal["nearest", "bilinear", "bicubic"]
@@ -50,7 +51,9 @@ _FLOAT16_BITS = 10  # stored bits of its significand
 _FLOAT16_SMALLEST = 2.0**-24  # its smallest positive value, and its spacing near zero
 
 
-def compile_graph(model: DepthModel, *, height: int, width: int, scale: int) -> ModelProto:
+def compile_graph(
+    model: DepthModel, *, height: int, width: int, scale: int, precision: Precision = "fp32"
+) -> ModelProto:
     """Compile the card of ``model`` into its graph.
 
     Args:
@@ -58,6 +61,8 @@ def compile_graph(model: DepthModel, *, height: int, width: int, scale: int) -> 
         height: Height of a sample; pictures are rendered ``scale`` times as high.
         width: Width of a sample; likewise.
         scale: How many times larger than the sample the pictures are rendered, at least 1.
+        precision: What the network's own products are taken in; what is done before and after it is always
+            in float32.
 
     Returns:
         A graph with two inputs, ``images``: uint8 ``(n, height * scale, width * scale, 3)``, RGB, and
@@ -67,7 +72,8 @@ def compile_graph(model: DepthModel, *, height: int, width: int, scale: int) -> 
         in the result.
 
     Raises:
-        DepthModelError: The network's opset is too old to be converted, or it cannot run at this size.
+        DepthModelError: The network's opset is too old to be converted, or it cannot run at this size or in
+            this precision.
     """
     network = _network(model)
     rendered = (height * scale, width * scale)
@@ -76,6 +82,8 @@ def compile_graph(model: DepthModel, *, height: int, width: int, scale: int) -> 
     answer_size = _answer_size(model, network)
     answer_type = _output(network.graph, model).type.tensor_type.elem_type
     _add_prefix(network.graph)
+    if precision == "fp16":
+        network = in_half(network, model)
 
     nodes = _Nodes(_opset(network))
     fed = _feed(nodes, model.card["input"], rendered, size)
@@ -152,6 +160,8 @@ def resampling(source: int, target: int, filter_name: Filter) -> NDArray[np.floa
     ratio = source / target
     centres = (np.arange(target) + 0.5) * ratio
     if filter_name == "nearest":
+        # Where a centre lies between two pixels, rounding decides: so it is rounded as in Pillow, sum by sum.
+        centres = np.cumsum(np.r_[ratio / 2, np.full(target - 1, ratio)])
         return np.eye(source)[np.minimum(centres.astype(np.int64), source - 1)]
     distance = np.abs(np.arange(source) + 0.5 - centres[:, None]) / max(ratio, 1.0)
     if filter_name == "bilinear":

@@ -2,52 +2,62 @@
 
 from __future__ import annotations
 
-import ctypes
-import sys
+import os
 import threading
-from collections.abc import Iterator
-from contextlib import redirect_stderr, redirect_stdout
-from io import StringIO
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import ModelProto
 
 from fgbgpack.depth.card import DepthModel, input_size
 from fgbgpack.depth.graph import DEPTH, IMAGES, STEP, compile_graph, session_options
+from fgbgpack.depth.precision import Precision
+from fgbgpack.depth.providers import (
+    PROVIDERS,
+    Gpu,
+    UnavailableError,
+    affordable_batch,
+    engine_folder,
+    is_out_of_memory,
+    picture_bytes,
+    provider_options,
+    strays,
+)
 from fgbgpack.errors import DepthModelError
 from fgbgpack.kernels.half import half_extent
 
 Device = Literal["auto", "cpu", "cuda", "tensorrt"]
 
-_PROVIDERS = {
-    "tensorrt": "TensorrtExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "cpu": "CPUExecutionProvider",
-}
-
 #: Pixels that go through the network at once on a CPU. More do not stay in its cache: TCMonoDepth small at
 #: 128x128 runs 780 pictures/s in batches of 4 and 640 in batches of 32, in an eighth of the memory.
 _CPU_PIXELS = 4 * 128 * 128
 
-#: The same on a GPU, which wants more to do at once, and the most pictures for both.
+#: The same on a GPU, which wants more to do at once; memory permitting.
 _GPU_PIXELS = 32 * 256 * 256
-_LARGEST_BATCH = 32
+
+#: The most pictures in a batch.
+_LARGEST_BATCH = {"cpu": 32, "cuda": 128, "tensorrt": 128}
 
 
 class DepthSession:
     """A depth model, ready to run on batches of rendered pictures.
 
     On a CPU every run stays in the thread that calls it, and many threads may call one session at a
-    time: that is faster than threads within the session, and no result depends on how many there are.
+    time: that is faster than threads within the session, and no result depends on how many there are, or on
+    the batches. On a GPU the threads take turns, so that its memory need hold one batch; the last bits of a
+    result may depend on the size of the batch, and so on the memory that was free.
 
     Attributes:
         model: The model.
+        precision: What the network's products are taken in.
         provider: The execution provider that runs it, e.g. ``"CPUExecutionProvider"``. What that provider
             has no operator for runs on the CPU; the whole graph never does unless asked for.
-        batch_size: How many pictures go through the network at once; it depends on nothing but the sizes and
-            the kind of device. ``run`` takes any number.
+        batch_size: How many pictures go through the network at once, at most; ``run`` takes any number. It is
+            halved where memory runs out.
         passed_over: With the device ``"auto"``, one line for each better device that could not be had.
+        notices: What the user should know, a line each. It may grow while the session runs.
     """
 
     def __init__(
@@ -57,6 +67,7 @@ class DepthSession:
         height: int,
         width: int,
         scale: int = 1,
+        precision: Precision = "fp32",
         device: Device = "auto",
     ) -> None:
         """Compile the model for one size of pictures, choose the device, and prove that it runs there.
@@ -66,24 +77,26 @@ class DepthSession:
             height: Height of a sample; pictures are rendered ``scale`` times as high.
             width: Width of a sample; likewise.
             scale: How many times larger than the sample the pictures are rendered.
+            precision: ``"fp32"``, or ``"fp16"`` for the network's products in float16.
             device: ``"auto"`` takes the first of TensorRT, CUDA and CPU that works.
 
         Raises:
-            DepthModelError: The model cannot run at this size or gives values that are not finite, or the
-                device cannot be had.
+            DepthModelError: The model cannot run at this size or in this precision or gives values that are
+                not finite, or the device cannot be had.
         """
         self.model = model
+        self.precision = precision
         self._rendered = (height * scale, width * scale)
         self._sample = (height, width)
-        compiled = compile_graph(model, height=height, width=width, scale=scale)
+        self._turn = threading.Lock()
+        compiled = compile_graph(model, height=height, width=width, scale=scale, precision=precision)
         #: The batch size that the network's own graph is bound to, 0 where it is free.
         self._bound_batch: int = compiled.graph.input[0].type.tensor_type.shape.dim[0].dim_value
-        graph = compiled.SerializeToString()
         refusals: list[str] = []
         for name in ("tensorrt", "cuda", "cpu") if device == "auto" else (device,):
             try:
-                self._open(graph, name)
-            except _UnavailableError as exc:
+                self._open(compiled, name)
+            except UnavailableError as exc:
                 refusals.append(f"{name}: {exc}")
             except DepthModelError as exc:
                 if name == "cpu" or device != "auto":
@@ -99,39 +112,112 @@ class DepthSession:
             )
         self.passed_over = tuple(refusals)
 
-    def _open(self, graph: bytes, device: str) -> None:
+    def _open(self, compiled: ModelProto, device: str) -> None:
         """Open the session on that device and prove that it runs there.
 
         Raises:
-            _UnavailableError: The device cannot be had.
+            UnavailableError: The device cannot be had.
             DepthModelError: The model cannot run there.
         """
+        self.notices: list[str] = []
+        self._on_host = device == "cpu"
+        self._buffers = threading.local()
         size = "x".join(map(str, self._rendered))
-        pixels = max(np.prod(self._rendered), np.prod(input_size(self.model.card, *self._rendered)))
-        affordable = int((_CPU_PIXELS if device == "cpu" else _GPU_PIXELS) // pixels)
-        self.batch_size = self._bound_batch or max(1, min(_LARGEST_BATCH, affordable))
+        gpu = None if device == "cpu" else _gpu(device)
+        self.batch_size = self._bound_batch or self._first_batch(compiled, device, gpu)
         try:
-            self._session = _session(
-                self.model, graph, device, (self._bound_batch or 1, self.batch_size), self._rendered
-            )
-        except _UnavailableError:
+            self._session = self._new_session(compiled.SerializeToString(), device, gpu)
+        except UnavailableError:
             raise
         except Exception as exc:  # ONNX Runtime has an exception of its own for each kind of failure
             raise DepthModelError(
-                f"{self.model.path} cannot be loaded for pictures of {size}: {exc}"
+                f"{self.model.path} cannot be loaded for pictures of {size} in {self.precision}: {exc}"
             ) from exc
         self.provider: str = self._session.get_providers()[0]
-        self._on_host = device == "cpu"
-        self._buffers = threading.local()
+        self._say_what_is_not_as_asked(device)
         pictures = np.zeros((2, *self._rendered, 3), np.uint8)
         pictures[1] = np.random.default_rng(0).integers(0, 256, pictures.shape[1:], np.uint8)
+        # Whether a whole batch fits into a GPU's memory had better show here.
+        pictures = pictures[np.arange(2 if self._on_host else max(2, self.batch_size)) % 2]
         try:
-            self.run(pictures, np.empty((2, *self._sample), np.float16))
+            self.run(pictures, np.empty((len(pictures), *self._sample), np.float16))
         except DepthModelError as exc:
             # What cannot work shall fail now, not after an hour.
             raise DepthModelError(
                 f"A trial with a black and a noisy picture of {size} failed: {exc.message}"
             ) from exc
+
+    def _first_batch(self, compiled: ModelProto, device: str, gpu: Gpu | None) -> int:
+        """The batch size to begin with: it depends on the sizes, and on the free memory of a GPU."""
+        pixels = max(np.prod(self._rendered), np.prod(input_size(self.model.card, *self._rendered)))
+        wanted = int((_CPU_PIXELS if device == "cpu" else _GPU_PIXELS) // pixels)
+        wanted = max(1, min(_LARGEST_BATCH[device], wanted))
+        free = None if gpu is None else gpu.free_bytes
+        return wanted if free is None else min(wanted, affordable_batch(free, picture_bytes(compiled)))
+
+    def _new_session(self, graph: bytes, device: str, gpu: Gpu | None) -> Any:
+        """An ONNX Runtime session of ``graph`` on that device, and no other.
+
+        Raises:
+            UnavailableError: The device cannot be had.
+        """
+        import onnxruntime
+
+        options = session_options(self.model)
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.use_deterministic_compute = True
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+        batch = (self._bound_batch or 1, self.batch_size)
+        engines = self._engines(batch, gpu) if gpu is not None and device == "tensorrt" else None
+        providers = provider_options(device, self.precision, batch, self._rendered, engines)
+        if gpu is None:
+            return onnxruntime.InferenceSession(graph, options, providers=providers)
+        # A provider that cannot be loaded is only reported on stderr, and the next one taken: so silence,
+        # then look. The severity that is set again is ONNX Runtime's default; it cannot be asked for.
+        onnxruntime.set_default_logger_severity(4)
+        try:
+            session = onnxruntime.InferenceSession(graph, options, providers=providers, enable_fallback=0)
+        except Exception as exc:
+            if "TensorRT libraries" in str(exc):
+                raise _missing_libraries(onnxruntime, device) from exc
+            raise
+        finally:
+            onnxruntime.set_default_logger_severity(2)
+        if session.get_providers()[0] != PROVIDERS[device]:
+            raise _missing_libraries(onnxruntime, device)
+        return session
+
+    def _engines(self, batch: tuple[int, int], gpu: Gpu) -> Path | None:
+        """Where TensorRT keeps its engines; ``None`` where nothing can be kept."""
+        sizes = {"sample": self._sample, "rendered": self._rendered}
+        folder = engine_folder(self.model, self.precision, batch, sizes, gpu.name)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            self.notices.append(
+                f"TensorRT builds its engine anew each time, as {folder} cannot be made: {exc}"
+            )
+            return None
+        return folder
+
+    def _say_what_is_not_as_asked(self, device: str) -> None:
+        stray = strays(self._session, self.provider)
+        if stray is not None:
+            self.notices.append(stray)
+        if device == "cpu" and self.precision == "fp16":
+            self.notices.append(
+                "fp16 is for GPUs: a CPU has no float16 arithmetic that is fast, and fp32 is more exact."
+            )
+        if (
+            device == "tensorrt"
+            and self.precision == "fp32"
+            and os.environ.get("NVIDIA_TF32_OVERRIDE") != "0"
+        ):
+            self.notices.append(
+                "TensorRT may take products in TF32, which has 10 bits of precision and not 23: for float32 "
+                "give --device cuda, or set NVIDIA_TF32_OVERRIDE=0."
+            )
 
     def run(
         self, images: NDArray[np.uint8], out: NDArray[np.float16], *, step: float = 0.0
@@ -161,31 +247,53 @@ class DepthSession:
             )
         images = np.ascontiguousarray(images)
         grid = np.array([step], np.float32)
-        try:
-            for part in self._parts(n):
+        done = 0
+        while done < n:
+            part = slice(done, done + self._next_batch(n - done))
+            try:
                 self._run_part(images[part], out[part], grid)
-        except Exception as exc:  # ONNX Runtime has an exception of its own for each kind of failure
-            raise DepthModelError(f"{self.model.path} failed on a batch of pictures: {exc}") from exc
+            except Exception as exc:  # ONNX Runtime has an exception of its own for each kind of failure
+                if is_out_of_memory(exc) and self._halve(len(images[part])):
+                    continue
+                raise DepthModelError(f"{self.model.path} failed on a batch of pictures: {exc}") from exc
+            done = part.stop
         minimum, maximum = np.empty(n, np.float16), np.empty(n, np.float16)
         bits = out.view(np.uint16).reshape(n, self._sample[0] * self._sample[1])
         wrong = half_extent(bits, minimum.view(np.uint16), maximum.view(np.uint16))
         if wrong:
+            narrow = (
+                "Perhaps the network needs larger numbers than float16 has: try --precision fp32. "
+                if self.precision == "fp16"
+                else ""
+            )
             raise DepthModelError(
                 f"{self.model.path} gave depth that is infinite or not a number for {wrong} of {n} pictures. "
-                "Either the network does not fit its card (range, mean, std, transform), or its values "
-                "exceed 65504, the largest that is stored: then scale them down in output.transform."
+                f"{narrow}Either the network does not fit its card (range, mean, std, transform), or its "
+                "values exceed 65504, the largest that is stored: then scale them down in output.transform."
             )
         return minimum, maximum
 
-    def _parts(self, n: int) -> Iterator[slice]:
-        """Batches of equal size, but for one, so that none is left with a picture or two."""
+    def _next_batch(self, left: int) -> int:
+        """How many of the pictures that are left come next: equal batches, so that no small one remains."""
         if self._bound_batch:
-            step = self._bound_batch
-        else:
-            batches = -(-n // self.batch_size)
-            step = -(-n // max(1, batches))
-        for start in range(0, n, max(1, step)):
-            yield slice(start, min(start + step, n))
+            return min(self._bound_batch, left)
+        batches = -(-left // self.batch_size)
+        return -(-left // batches)
+
+    def _halve(self, failed: int) -> bool:
+        """Make batches half as large as the one that was too much for memory; False if there is no half."""
+        if self._bound_batch or failed == 1:
+            return False
+        self._buffers.__dict__.clear()
+        with self._turn:
+            # Another thread may have been here with a batch of the same size.
+            if self.batch_size > failed // 2:
+                self.batch_size = failed // 2
+                self.notices.append(
+                    f"Memory does not suffice for {failed} pictures at a time: batches are of "
+                    f"{self.batch_size} from here on."
+                )
+        return True
 
     def _run_part(
         self, images: NDArray[np.uint8], out: NDArray[np.float16], step: NDArray[np.float32]
@@ -208,7 +316,8 @@ class DepthSession:
         binding, images_there, depth_there = self._device_buffers(n)
         images_there.update_inplace(images)
         binding.bind_cpu_input(STEP, step)
-        self._session.run_with_iobinding(binding)
+        with self._turn:
+            self._session.run_with_iobinding(binding)
         out[...] = depth_there.numpy()
 
     def _device_buffers(self, n: int) -> tuple[Any, Any, Any]:
@@ -227,72 +336,17 @@ class DepthSession:
         return by_count[n]
 
 
-class _UnavailableError(Exception):
-    """A device that cannot be had here, with the reason."""
-
-
-def _session(
-    model: DepthModel, graph: bytes, device: str, batch: tuple[int, int], rendered: tuple[int, int]
-) -> Any:
-    """An ONNX Runtime session of ``graph`` on that device, and no other, for that range of batch sizes.
-
-    Raises:
-        _UnavailableError: The device cannot be had.
-    """
+def _gpu(device: str) -> Gpu:
     import onnxruntime
 
-    options = session_options(model)
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.use_deterministic_compute = True
-    if device == "cpu":
-        return onnxruntime.InferenceSession(graph, options, providers=[_PROVIDERS["cpu"]])
-    _require_gpu(onnxruntime, device)
-    providers: list[Any] = [(_PROVIDERS["cuda"], {"use_tf32": "0"})]  # full float32, as on a CPU
+    return Gpu.require(onnxruntime, device)
+
+
+def _missing_libraries(onnxruntime: Any, device: str) -> UnavailableError:
+    libraries, packages = "CUDA and cuDNN", '"onnxruntime-gpu[cuda,cudnn]"'
     if device == "tensorrt":
-        one, most = (f"{IMAGES}:{n}x{rendered[0]}x{rendered[1]}x3" for n in batch)
-        shapes = {"min": one, "opt": most, "max": most}
-        profile = {f"trt_profile_{which}_shapes": shape for which, shape in shapes.items()}
-        providers.insert(0, (_PROVIDERS["tensorrt"], profile if one != most else {}))
-    # A provider that cannot be loaded is only reported on stderr, and the next one taken: so silence, then
-    # look. The severity that is set again is ONNX Runtime's default; it cannot be asked for.
-    onnxruntime.set_default_logger_severity(4)
-    try:
-        session = onnxruntime.InferenceSession(graph, options, providers=providers)
-    finally:
-        onnxruntime.set_default_logger_severity(2)
-    session.disable_fallback()
-    if session.get_providers()[0] != _PROVIDERS[device]:
-        libraries, packages = "CUDA and cuDNN", '"onnxruntime-gpu[cuda,cudnn]"'
-        if device == "tensorrt":
-            libraries, packages = f"TensorRT, {libraries}", f"{packages} tensorrt"
-        raise _UnavailableError(
-            f"libraries that {_PROVIDERS[device]} needs cannot be loaded ({libraries}; ONNX Runtime "
-            f"{onnxruntime.__version__} is built for CUDA {onnxruntime.cuda_version}): pip install {packages}"
-        )
-    return session
-
-
-def _require_gpu(onnxruntime: Any, device: str) -> None:
-    """Make sure that a GPU can be there at all, before ONNX Runtime tries and complains.
-
-    Raises:
-        _UnavailableError: It cannot.
-    """
-    if _PROVIDERS[device] not in onnxruntime.get_available_providers():
-        raise _UnavailableError(
-            f"this build of ONNX Runtime ({onnxruntime.__version__}) has no {_PROVIDERS[device]}; "
-            "pip install onnxruntime-gpu in place of onnxruntime"
-        )
-    library = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
-    try:
-        driver = ctypes.CDLL(library)
-    except OSError:
-        raise _UnavailableError(f"there is no NVIDIA driver ({library} was not found)") from None
-    count = ctypes.c_int(0)
-    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0 or count.value == 0:
-        raise _UnavailableError(f"the NVIDIA driver ({library}) is there, but it finds no GPU")
-    if hasattr(onnxruntime, "preload_dlls"):
-        # It finds the libraries that pip installed, and prints what it does not find.
-        with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-            onnxruntime.preload_dlls()
+        libraries, packages = f"TensorRT, {libraries}", f"{packages} tensorrt"
+    return UnavailableError(
+        f"libraries that {PROVIDERS[device]} needs cannot be loaded ({libraries}; ONNX Runtime "
+        f"{onnxruntime.__version__} is built for CUDA {onnxruntime.cuda_version}): pip install {packages}"
+    )

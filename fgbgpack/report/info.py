@@ -82,6 +82,7 @@ def _describe_depth(dataset: Dataset) -> dict[str, Any] | None:
         "mode": depth["mode"],
         "scale": depth["scale"],
         "bits": depth["bits"],
+        "precision": depth["precision"],
         "provider": depth["provider"],
         "onnxruntime": depth["onnxruntime"],
         **{name: attributes.get(name) for name in ("quantity", "unit", "rounding")},
