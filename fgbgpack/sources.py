@@ -186,7 +186,7 @@ def load_background(source: Source, *, height: int, width: int, fit: str) -> NDA
             f"a background that is transparent in places (alpha goes down to {lowest_alpha})",
             "an opaque picture: flatten it",
         )
-    box = _crop_box(picture.rgb.size, height, width) if fit == "crop" else None
+    box = crop_box(picture.rgb.size, height, width) if fit == "crop" else None
     return np.asarray(picture.rgb.resize((width, height), Image.Resampling.LANCZOS, box=box))
 
 
@@ -626,7 +626,7 @@ def _patch_width(size: tuple[int, int], patch_height: int) -> int:
     return max(1, round(size[0] * patch_height / size[1]))
 
 
-def _crop_box(size: tuple[int, int], height: int, width: int) -> tuple[float, float, float, float]:
+def crop_box(size: tuple[int, int], height: int, width: int) -> tuple[float, float, float, float]:
     """The largest centred box of aspect ``width / height`` in a picture of ``size`` = (width, height)."""
     full_width, full_height = size
     box_width, box_height = float(full_width), float(full_height)

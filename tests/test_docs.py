@@ -23,7 +23,19 @@ from fgbgpack.spec import DatasetSpec
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
-COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+
+
+def commands_of(group: Any, *words: str) -> dict[tuple[str, ...], Any]:
+    """Every command below a group, by its words: ``("create",)``, ``("models", "get")``."""
+    found = {}
+    for name, command in group.commands.items():
+        found |= (
+            commands_of(command, *words, name) if hasattr(command, "commands") else {(*words, name): command}
+        )
+    return found
+
+
+COMMANDS = commands_of(typer.main.get_command(app))
 
 
 def text_of(document: str) -> str:
@@ -55,7 +67,13 @@ def table(document: str, header: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in body.splitlines()[2:]]
 
 
-def option_names(command: str) -> set[str]:
+def command_of(words: list[str]) -> tuple[tuple[str, ...], list[str]]:
+    """The command that a line begins with, after ``fgbgpack``, if there is one, and its arguments."""
+    length = next((n for n in (3, 2, 1) if tuple(words[1 : 1 + n]) in COMMANDS), 0)
+    return tuple(words[1 : 1 + length]), words[1 + length :]
+
+
+def option_names(*command: str) -> set[str]:
     names = [
         n for parameter in COMMANDS[command].params for n in (*parameter.opts, *parameter.secondary_opts)
     ]
@@ -67,18 +85,21 @@ class TestCommands:
         "words", [w for w in shell_lines(*DOCUMENTS) if w[0] == "fgbgpack"], ids=lambda words: " ".join(words)
     )
     def test_a_command_that_is_shown_can_be_parsed(self, words: list[str]) -> None:
-        with COMMANDS[words[1]].make_context(words[1], words[2:]):
+        command, arguments = command_of(words)
+        with COMMANDS[command].make_context(" ".join(command), list(arguments)):
             pass
 
     def test_commands_in_the_text_exist_and_have_the_options_that_are_named(self) -> None:
         named = [words for words in spans(*DOCUMENTS) if words[0] == "fgbgpack" and len(words) > 1]
         assert len(named) > 3
-        for _, command, *arguments in named:
+        groups = {command[:n] for command in COMMANDS for n in range(1, len(command))}
+        for words in named:
+            command, arguments = command_of(words)
             options = {word for word in arguments if word.startswith("-")} - {"--help"}
-            assert options <= option_names(command), command
+            assert tuple(words[1:]) in groups or options <= option_names(*command), words
 
     def test_options_in_the_text_exist_somewhere(self) -> None:
-        everywhere = {"--help"}.union(*(option_names(command) for command in COMMANDS))
+        everywhere = {"--help"}.union(*(option_names(*command) for command in COMMANDS))
         named = {word for words in spans(*DOCUMENTS) for word in words if word.startswith("--")}
         assert named
         assert named <= everywhere
@@ -94,7 +115,7 @@ class TestCommands:
         shown = [
             words for words in (*shell_lines("README.md"), *spans("README.md")) if words[0] == "fgbgpack"
         ]
-        assert {words[1] for words in shown if len(words) > 1} == set(COMMANDS)
+        assert {command_of(words)[0] for words in shown if len(words) > 1} - {()} == set(COMMANDS)
 
 
 class TestSnippets:

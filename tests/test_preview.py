@@ -11,14 +11,9 @@ from conftest import Pictures, depth_of
 from PIL import Image
 
 from fgbgpack import SpecError, create, open_dataset
-from fgbgpack.report import preview
-from fgbgpack.report.preview import (
-    choose_samples,
-    colour_map,
-    depth_colours,
-    render_preview,
-    write_preview,
-)
+from fgbgpack.report import page, preview
+from fgbgpack.report.colours import colour_map, depth_colours
+from fgbgpack.report.preview import choose_samples, render_preview, write_preview
 
 
 def enlarged(pixels: np.ndarray, factor: int) -> np.ndarray:
@@ -202,10 +197,10 @@ class TestDepth:
 
 def assert_hatched(figure: Image.Image, top: int, left: int) -> None:
     cell = np.asarray(figure)[top : top + 21 * FACTOR, left : left + 33 * FACTOR]
-    for colour in (preview._HATCH_LIGHT, preview._HATCH_DARK):
+    for colour in (page.HATCH_LIGHT, page.HATCH_DARK):
         assert np.all(cell[:20] == colour, axis=-1).mean() > 0.05
     outside_the_text = np.concatenate([cell[:30], cell[-30:]])
-    known = [np.all(outside_the_text == c, axis=-1) for c in (preview._HATCH_LIGHT, preview._HATCH_DARK)]
+    known = [np.all(outside_the_text == c, axis=-1) for c in (page.HATCH_LIGHT, page.HATCH_DARK)]
     assert np.all(known[0] | known[1])
 
 
@@ -259,8 +254,8 @@ class TestFile:
 
     @pytest.mark.parametrize("side", range(8, 260, 7))
     def test_is_never_higher_than_webp_allows(self, side):
-        cell = round(side * max(1, round(preview._USUAL_CELL / side)))
-        layout = preview._Layout(cell, cell, preview._MOST_ROWS, with_bar=True, with_banner=True)
+        cell = page.cell_size(side, side)
+        layout = preview._Layout(*cell, page.MOST_ROWS, with_bar=True, with_banner=True)
         assert layout.height <= 16_383
 
     def test_jpeg_is_close_to_it(self, plain, tmp_path):
@@ -367,13 +362,13 @@ class TestWords:
         ],
     )
     def test_what_the_font_lacks_is_replaced(self, text, drawn):
-        assert preview._printable(text) == drawn
+        assert page.printable(text) == drawn
 
     @pytest.mark.parametrize(
         ("room", "shown"), [(14, "person-001.png"), (9, "pers….png"), (2, "p…"), (1, "…"), (0, "…")]
     )
     def test_long_names_lose_their_middle(self, room, shown):
-        assert preview._shortened("person-001.png", lambda text: len(text) <= room) == shown
+        assert page.shortened("person-001.png", lambda text: len(text) <= room) == shown
 
     @pytest.mark.parametrize(
         ("value", "shown"), [(0.9, "0.900"), (12.34, "12.3"), (-3, "-3.00"), (100, "100"), (65504, "65504")]

@@ -727,7 +727,7 @@ def test_crop_is_the_largest_centred_box_of_the_aspect(folders, size, target, bo
     assert np.abs(difference).max() <= 1
 
 
-def test_crop_box_may_lie_between_pixels(folders):
+def testcrop_box_may_lie_between_pixels(folders):
     rgb = smooth(47, 101)
     found = background_of(folders, rgb, height=20, width=30, fit="crop").astype(float)
     width = 47 * 30 / 20
@@ -737,9 +737,9 @@ def test_crop_box_may_lie_between_pixels(folders):
 
 @pytest.mark.parametrize("size", [(7, 1000), (1000, 7), (333, 77), (101, 103), (2, 2)])
 @pytest.mark.parametrize("target", [(128, 128), (31, 97), (97, 31), (1, 1)])
-def test_crop_box_never_leaves_the_picture(size, target):
+def testcrop_box_never_leaves_the_picture(size, target):
     height, width = size
-    left, top, right, bottom = module._crop_box((width, height), *target)
+    left, top, right, bottom = module.crop_box((width, height), *target)
     assert 0 <= left < right <= width
     assert 0 <= top < bottom <= height
     assert left == 0 or top == 0

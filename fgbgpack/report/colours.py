@@ -1,0 +1,74 @@
+"""The colours of depth."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@cache
+def colour_map() -> NDArray[np.uint8]:
+    """The colours of depth, from far to near: indigo, purple, red, orange, pale yellow.
+
+    The map is a curve through Oklab, the colour space in which distance is how different two colours look
+    (B. Ottosson, "A perceptual color space for image processing", 2020, which is also the source of the
+    numbers that lead from it to linear RGB). Lightness rises evenly from 0.21 to 0.95 while the hue turns
+    from 278 to 465 degrees; chroma is a parabola that stays inside sRGB. The entries lie at equal distances
+    along it, so equal steps of depth look equally large, and brightness alone tells the order.
+
+    Returns:
+        (256, 3) uint8, sRGB, read-only.
+    """
+    t = np.linspace(0, 1, 4097)
+    lightness = 0.21 + 0.74 * t
+    hue = np.radians(278 + 187 * t)
+    chroma = 0.095 * (1 - t) ** 2 + 0.44 * t * (1 - t) + 0.12 * t**2
+    curve = np.stack([lightness, chroma * np.cos(hue), chroma * np.sin(hue)], axis=1)
+    length = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(curve, axis=0), axis=1))])
+    even = np.linspace(0, length[-1], 256)
+    oklab = np.stack([np.interp(even, length, curve[:, axis]) for axis in range(3)], axis=1)
+    to_cones = np.array(
+        [
+            [1, 0.3963377774, 0.2158037573],
+            [1, -0.1055613458, -0.0638541728],
+            [1, -0.0894841775, -1.2914855480],
+        ]
+    )
+    to_linear = np.array(
+        [
+            [4.0767416621, -3.3077115913, 0.2309699292],
+            [-1.2684380046, 2.6097574011, -0.3413193965],
+            [-0.0041960863, -0.7034186147, 1.7076147010],
+        ]
+    )
+    linear = np.clip((oklab @ to_cones.T) ** 3 @ to_linear.T, 0, 1)
+    # The transfer function of sRGB, IEC 61966-2-1.
+    encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    colours: NDArray[np.uint8] = np.rint(encoded * 255).astype(np.uint8)
+    colours.flags.writeable = False
+    return colours
+
+
+def depth_colours(depth: NDArray[np.floating[Any]], *, larger_is_nearer: bool) -> NDArray[np.uint8]:
+    """Colour a depth map over its own range, the nearest value with the last entry of :func:`colour_map`.
+
+    Args:
+        depth: (h, w), any float; NaN where it is not filled.
+        larger_is_nearer: Whether it is inverse depth.
+
+    Returns:
+        (h, w, 3) uint8. All of a constant map has the middle colour; unfilled pixels are black.
+    """
+    filled = np.isfinite(depth)
+    colours = np.zeros((*depth.shape, 3), np.uint8)
+    if filled.any():
+        values = depth[filled].astype(np.float64)
+        low, high = values.min(), values.max()
+        nearness = (values - low) / (high - low) if high > low else np.full_like(values, 0.5)
+        if not larger_is_nearer:
+            nearness = 1 - nearness
+        colours[filled] = colour_map()[np.rint(nearness * 255).astype(np.intp)]
+    return colours

@@ -1,0 +1,167 @@
+"""Figures that tell how good a depth map is. In every map here, larger is nearer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Alpha of 0.9 and more, and of 0.1 and less, in 255ths. In between a pixel shows both, and what depth it
+#: should have is nobody's to say.
+OPAQUE, CLEAR = 230, 25
+
+#: How far from the outline depth is looked at, in foreground heights: a twentieth and at least two pixels,
+#: rounded up. That is wide enough to have pixels on both sides of a soft edge, and narrow enough to tell a
+#: step from a slope: the figure of a blob, which swells towards the middle of a person, grows with the width
+#: of the band, that of a step which follows the outline does not.
+_BANDS_IN_HEIGHT = 20
+_NARROWEST_BAND = 2
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How a figure is spread over samples.
+
+    Attributes:
+        lower: First quartile.
+        median: Median.
+        upper: Third quartile. Quartiles lie between two values in proportion.
+        count: How many samples it was measured on.
+    """
+
+    lower: float
+    median: float
+    upper: float
+    count: int
+
+    @classmethod
+    def of(cls, values: Iterable[float | None]) -> Spread | None:
+        """The spread of the values that are not ``None``; ``None`` where there are none."""
+        measured = [value for value in values if value is not None]
+        if not measured:
+            return None
+        lower, median, upper = (float(q) for q in np.quantile(measured, [0.25, 0.5, 0.75]))
+        return cls(lower, median, upper, len(measured))
+
+
+def centred_ranks(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Twice the rank of each value among all, less the mean: whole numbers that add up to 0.
+
+    Args:
+        values: Any shape, without NaN. Equal values share the mean of their ranks.
+
+    Returns:
+        (n,), in the order of the flattened values.
+    """
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    doubled = 2 * last - counts + 1
+    ranks: NDArray[np.float64] = (doubled - (last[-1] + 1 if last.size else 0)).astype(np.float64)
+    return ranks[inverse.reshape(-1)]
+
+
+def correlation(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    """Pearson's correlation of values whose mean is 0; 0 where one of them does not vary.
+
+    Of the centred ranks of two maps it is Spearman's rank correlation, ties and all. Sums are exact for up
+    to 200,000 values.
+    """
+    norm = np.sqrt((first @ first) * (second @ second))
+    return float(np.clip((first @ second) / norm, -1, 1)) if norm else 0.0
+
+
+def spearman(first: NDArray[Any], second: NDArray[Any]) -> float:
+    """Spearman's rank correlation: 1 where both order their pixels in the same way, -1 in the opposite way.
+
+    Args:
+        first: Any shape, without NaN.
+        second: Of the same shape.
+
+    Returns:
+        -1 to 1. A map that is constant orders nothing and agrees with none: 0.
+    """
+    return correlation(centred_ranks(first), centred_ranks(second))
+
+
+def band_width(foreground_height: int) -> int:
+    """How many pixels from the outline depth is looked at, for foregrounds of that height in pixels."""
+    return max(_NARROWEST_BAND, -(-foreground_height // _BANDS_IN_HEIGHT))
+
+
+def outline_bands(mask: NDArray[np.uint8], width: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """The pixels on the two sides of a foreground's outline.
+
+    Inside are the opaque pixels (alpha of 0.9 and more) with a clear one (0.1 and less) at most ``width``
+    rows and at most ``width`` columns away; outside are the clear ones with an opaque one as near.
+
+    Args:
+        mask: (h, w) uint8, alpha.
+        width: How far in pixels, 1 or more.
+
+    Returns:
+        Inside and outside, (h, w) each. Both are empty where no outline is that sharp.
+    """
+    opaque, clear = mask >= OPAQUE, mask <= CLEAR
+    return opaque & _reached(clear, width), clear & _reached(opaque, width)
+
+
+def _reached(marked: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:
+    """Whether the square of ``2 * width + 1`` pixels around each pixel holds one that is marked."""
+    height, length = marked.shape
+    total = np.zeros((height + 1, length + 1), np.int64)
+    total[1:, 1:] = marked.cumsum(axis=0, dtype=np.int64).cumsum(axis=1)
+    y, x = np.arange(height), np.arange(length)
+    top, bottom = np.maximum(y - width, 0), np.minimum(y + width + 1, height)
+    left, right = np.maximum(x - width, 0), np.minimum(x + width + 1, length)
+    rows = total[bottom] - total[top]
+    return np.asarray(rows[:, right] > rows[:, left])
+
+
+def outline_step(
+    nearness: NDArray[np.floating[Any]], inside: NDArray[np.bool_], outside: NDArray[np.bool_]
+) -> float | None:
+    """How much nearer a map is inside an outline than outside, in standard deviations of the whole map.
+
+    The difference of two medians, so that a foot that stands on the floor, or one thing behind a shoulder,
+    does not tell; the standard deviation makes it free of the map's scale and shift.
+
+    Args:
+        nearness: (h, w), larger is nearer, finite.
+        inside: (h, w), from :func:`outline_bands`.
+        outside: Likewise.
+
+    Returns:
+        0 where the person does not stand out at all (also in a constant map), more than 1 where plainly;
+        ``None`` where there is no outline to look at.
+    """
+    if not (inside.any() and outside.any()):
+        return None
+    values = nearness.astype(np.float64)
+    if values.min() == values.max():
+        return 0.0
+    return float((np.median(values[inside]) - np.median(values[outside])) / values.std())
+
+
+def aligned_error(nearness: NDArray[np.floating[Any]], truth: NDArray[np.floating[Any]]) -> float:
+    """Mean relative error of depth, once scale and shift are those that fit the true inverse depth best.
+
+    The fit is the least squares one of Ranftl et al., "Towards robust monocular depth estimation", 2020,
+    section 5; the error is ``mean(|z - z*| / z*)`` with ``z`` the reciprocal of the fitted inverse depth. A
+    fit may say that something is behind infinity: it is taken to be as far as the farthest true pixel.
+
+    Args:
+        nearness: (n,) inverse depth, up to scale and shift.
+        truth: (n,) true inverse depth, above 0.
+
+    Returns:
+        0 for a perfect map.
+    """
+    x, y = nearness.astype(np.float64), truth.astype(np.float64)
+    from_mean = x - x.mean()
+    spread = from_mean @ from_mean
+    scale = (from_mean @ y) / spread if x.min() < x.max() else 0.0
+    fitted = np.maximum(scale * from_mean + y.mean(), y.min())
+    return float(np.abs(y / fitted - 1).mean())
