@@ -44,7 +44,7 @@ DEPTH_CODEC = BloscChunk(itemsize=2)
 
 _CONCURRENT_REQUESTS = 32
 _SHOWN = 3
-_VECTOR_CHUNK = 1 << 20
+_VECTOR_CHUNK = 1 << 16
 _SOURCE_CHUNK_BYTES = 8 << 20
 #: What Zarr's local store calls a file until it is whole.
 _PARTIAL = re.compile(r"\.[0-9a-f]{32}\.partial$")

@@ -19,6 +19,7 @@ from test_registry import Site, serving
 from typer.main import get_command
 from typer.testing import CliRunner, Result
 
+from fgbgpack import DepthSpec, create, open_dataset
 from fgbgpack.cli import app
 from fgbgpack.depth import load_model
 from fgbgpack.report import model_check
@@ -450,6 +451,16 @@ class TestImport:
         model = load_model("densedepth-nyu")
         assert model.path == folder / "densedepth-nyu.onnx"
         assert model.card["output"]["unit"] == "m"
+
+    def test_what_is_imported_fills_depth_in_metres(self, folder, tmp_path, pictures):
+        assert run("import", "densedepth", KERAS, "--weights", "nyu").exit_code == 0
+        spec = pictures.spec(placements=1, depth=DepthSpec("densedepth-nyu", scale=3))
+        assert create(tmp_path / "it.zarr", spec).depth_model == "densedepth-nyu"
+        ds = open_dataset(tmp_path / "it.zarr")
+        assert (ds.depth.attrs["quantity"], ds.depth.attrs["unit"]) == ("depth", "m")
+        metres = ds.depth[:].astype(np.float32)
+        assert metres.shape == (len(ds), ds.height, ds.width)
+        assert 0.1 <= metres.min() < metres.max() <= 10.0
 
     def test_to_a_file(self, folder, tmp_path):
         out = tmp_path / "mine.onnx"

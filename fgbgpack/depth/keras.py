@@ -19,8 +19,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from fgbgpack import schema
 from fgbgpack.depth.keras_file import KerasNetwork, Layer, read_network
+from fgbgpack.depth.registry import our_card
 from fgbgpack.errors import DepthModelError
 
 #: How pixel x of an axis that is made k times as long is found in the axis it comes from, n long:
@@ -30,28 +30,6 @@ Bilinear = Literal["half_pixel", "align_corners", "asymmetric"]
 DenseDepthWeights = Literal["nyu", "kitti"]
 
 _OPSET, _IR_VERSION = 17, 8
-
-_DENSEDEPTH: Mapping[str, Mapping[str, Any]] = {
-    "nyu": {
-        "title": "DenseDepth (NYU Depth v2)",
-        "description": (
-            "Indoor scenes, 0.1 to 10 metres. The network answers 1000 over the depth in centimetres, at "
-            "half the size of its input. It was trained on pictures of 480x640 and does best near that size."
-        ),
-        "transform": [{"reciprocal_of": 1000}, {"clip": [10, 1000]}, {"multiply": 0.01}],
-    },
-    "kitti": {
-        "title": "DenseDepth (KITTI)",
-        "description": (
-            "Street scenes, 1 to 80 metres. The network answers 80 over the depth in metres, at half the "
-            "size of its input. Wide pictures of a street, such as 384x1248, suit it. The scale rests on "
-            "what its author wrote in answer to questions (trained for 1 to 80 metres; predictions are the "
-            "largest depth over the depth): the published code has it for NYU only, and it has not been "
-            "checked against measured depth."
-        ),
-        "transform": [{"reciprocal_of": 80}, {"clip": [1, 80]}],
-    },
-}
 
 
 def import_keras(path: str | Path, *, bilinear: Bilinear = "half_pixel", fold: bool = True) -> ModelProto:
@@ -117,8 +95,9 @@ def write_densedepth(
         'm'
     """
     path, out = Path(path), Path(out)
-    if weights not in _DENSEDEPTH:
-        raise DepthModelError(f"weights: found {weights!r}, expected one of {_listed(_DENSEDEPTH)}.")
+    if weights not in get_args(DenseDepthWeights):
+        known = _listed(get_args(DenseDepthWeights))
+        raise DepthModelError(f"weights: found {weights!r}, expected one of {known}.")
     if out.suffix != ".onnx":
         raise DepthModelError(f"{out}: expected a name that ends with .onnx; the card goes beside it.")
     model = import_keras(path, bilinear=bilinear)
@@ -126,35 +105,11 @@ def write_densedepth(
     _try_densedepth(path, model, content)
     with path.open("rb") as file:
         origin = hashlib.file_digest(file, "sha256").hexdigest()
-    facts = _DENSEDEPTH[weights]
     card = {
-        "schema": f"depth-model/{schema.CURRENT['depth-model']}",
-        "name": f"densedepth-{weights}",
-        "title": facts["title"],
-        "description": facts["description"],
-        "made_by": (
-            "Alhashim and Wonka, High Quality Monocular Depth Estimation via Transfer Learning, 2018, "
-            "arXiv:1812.11941"
-        ),
-        "source": f"{weights}.h5 of github ialhashim/DenseDepth, imported from Keras",
+        **{key: part for key, part in our_card(f"densedepth-{weights}").items() if key != "obtain"},
         "sha256": hashlib.sha256(content).hexdigest(),
         "x-keras-sha256": origin,
         "x-bilinear": bilinear,
-        "input": {
-            "name": model.graph.input[0].name,
-            "layout": "NHWC",
-            "channels": "RGB",
-            "range": [0, 1],
-            "size": {"multiple_of": 32},
-            "filter": "bilinear",
-        },
-        "output": {
-            "name": model.graph.output[0].name,
-            "axes": "NHW1",
-            "quantity": "depth",
-            "unit": "m",
-            "transform": facts["transform"],
-        },
     }
     _write(out, content)
     _write(out.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode())

@@ -138,6 +138,11 @@ def how_to_get(entry: Entry) -> str:
     )
 
 
+def our_card(name: str) -> dict[str, Any]:
+    """The card of that name that comes with fgbgpack."""
+    return schema.read("depth-model", read_json(_our_cards()[name]), where=name, error=DepthModelError)
+
+
 def is_name(reference: str | Path) -> bool:
     """Whether this is meant as a model's name: no folder in it, and no ``.onnx`` or ``.json`` at its end."""
     text = str(reference)
