@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from fgbgpack import dataset as disk
-from fgbgpack.build.work import Advance, Check, Notice, OnEvent, fill_missing, worker_count
+from fgbgpack.build.work import Advance, Check, Notice, OnEvent, fill_missing, on_threads, worker_count
 from fgbgpack.dataset import Keys
 from fgbgpack.depth import DepthModel, DepthSession, Device, rounding_bound
 from fgbgpack.errors import DepthModelError, RecipeMismatchError
@@ -32,7 +31,7 @@ class _EncodedDepth:
 
 
 #: Samples whose range the grid is chosen for: one in a hundred, at least and at most so many.
-_MEASURED_SAMPLES = (32, 512)
+_MEASURED_SAMPLES = (16, 512)
 #: The range of a few samples is less than that of all, and a power of two is rarely just what is wanted.
 _MARGIN = 1.1
 _SMALLEST_EXPONENT = -24  # of a float16
@@ -89,12 +88,12 @@ class DepthFilling:
         # A shard lies on few backgrounds, so those of the shards in work are all that memory need hold.
         kept = 2 * worker_count(workers) + 2
         self._render = Renderer(spec, catalog, self._scale, backgrounds_kept=kept)
-        self._step: float = begun["step"] if begun is not None else self._measured_step()
         at = f" at {self._scale} times the size" if self._scale > 1 else ""
         tell(Notice(f"Depth by {model.name}{at} on {self.session.provider} in {self.session.precision}."))
         for reason, devices in _by_reason(self.session.passed_over).items():
             tell(Notice(f"Not on {' or '.join(devices)}: {reason}."))
         self._tell_notices()
+        self._step: float = begun["step"] if begun is not None else self._measured_step()
 
     def _tell_notices(self) -> None:
         """Tell what the session has to say since this was last asked."""
@@ -114,8 +113,9 @@ class DepthFilling:
             minimum, maximum = self.session.run(self._render(placements), depth)
             return float(minimum.min()), float(maximum.max())
 
-        with ThreadPoolExecutor(worker_count(self._workers)) as pool:
-            lowest, highest = zip(*pool.map(extent, range(0, count, self.batch)), strict=True)
+        self._tell(Notice(f"Measuring the range of depth on {count} samples."))
+        extents = on_threads(extent, range(0, count, self.batch), self._workers)
+        lowest, highest = zip(*extents, strict=True)
         # frexp gives a fraction in [0.5, 1): the exponent less one is floor(log2), exactly.
         exponent = math.frexp((max(highest) - min(lowest)) * _MARGIN)[1] - 1 - self._depth.bits
         return math.ldexp(1.0, max(exponent, _SMALLEST_EXPONENT))

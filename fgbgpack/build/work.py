@@ -6,15 +6,18 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar
 
 from fgbgpack.errors import DatasetError, SpecError
 from fgbgpack.plan import Layout
 
 Stage: TypeAlias = Literal["sources", "samples", "depth"]
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 _POLL_SECONDS = 0.1
 _MEASURE_SECONDS = 1.0
@@ -117,6 +120,15 @@ def fill_missing(
     return total - at_first
 
 
+def on_threads(work: Callable[[T], R], items: Iterable[T], workers: int | None) -> list[R]:
+    """What ``work`` makes of each item, in order; an error or an interrupt drops those that are not begun."""
+    pool = ThreadPoolExecutor(worker_count(workers))
+    try:
+        return list(pool.map(work, items))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 def measure(work: Callable[[range], None], runs: Sequence[range], workers: int | None) -> tuple[int, float]:
     """Work on runs of samples on threads for about a second.
 
@@ -126,11 +138,10 @@ def measure(work: Callable[[range], None], runs: Sequence[range], workers: int |
     threads = worker_count(workers)
     done = 0
     start = time.perf_counter()
-    with ThreadPoolExecutor(threads) as pool:
-        for first in range(0, len(runs), threads):
-            group = runs[first : first + threads]
-            list(pool.map(work, group))
-            done += sum(len(run) for run in group)
-            if time.perf_counter() - start > _MEASURE_SECONDS:
-                break
+    for first in range(0, len(runs), threads):
+        group = runs[first : first + threads]
+        on_threads(work, group, threads)
+        done += sum(len(run) for run in group)
+        if time.perf_counter() - start > _MEASURE_SECONDS:
+            break
     return done, time.perf_counter() - start
