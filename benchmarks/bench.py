@@ -407,11 +407,7 @@ class Bench:
         import onnxruntime
 
         source, _ = self.create("depth-input.zarr", 1)
-        images = np.asarray(open_dataset(source).image[: 16 * BATCH])
-        batches = [
-            np.ascontiguousarray(images[i : i + BATCH].transpose(0, 3, 1, 2), np.float32)
-            for i in range(0, len(images) - BATCH + 1, BATCH)
-        ]
+        images = np.asarray(open_dataset(source).image[: 4 * BATCH]).transpose(0, 3, 1, 2).astype(np.float32)
         one_thread = onnxruntime.SessionOptions()
         one_thread.intra_op_num_threads = 1
 
@@ -424,44 +420,49 @@ class Bench:
             "default options": (session(onnxruntime.SessionOptions()), 1),
             f"{cores()} threads of one": (session(one_thread), cores()),
         }
-        seconds = 1.0 if self.quick else 8.0
 
-        def rates() -> dict[str, float]:
-            say("Depth: the bare session")
+        def rates(scale: int) -> dict[str, float]:
+            """What the bare sessions do with pictures of that size, which lie in memory."""
+            say(f"Depth: the bare session, scale {scale}")
+            large = images.repeat(scale, axis=2).repeat(scale, axis=3)
+            batches = [large[i : i + BATCH] for i in range(0, len(large), BATCH)]
+            seconds = 1.0 if self.quick else 6.0
             return {name: _bare_rate(*how, batches, seconds) for name, how in bare.items()}
 
-        before = rates()
-        path, done = self._depth_filled
-        after = rates()
-        samples = done.report["samples"]
-        ours = samples / done.seconds
-        self.results.numbers["depth"] = {"samples": samples, "rate": ours, "peak_bytes": done.peak_bytes}
-        for name in bare:
-            rate = 2 / (1 / before[name] + 1 / after[name])
-            self.results.numbers["depth"][f"bare session, {name}"] = rate
-            self.results.add(
-                "depth",
-                f"scale 1, 128x128, {samples:,} samples, start to end",
-                f"{ours:,.0f}/s",
-                f"bare session, batches of {BATCH}, {name}: {rate:,.0f}/s",
-                f"{ours / rate:.0%}",
-                ">= 80 %",
-                ours / rate >= 0.8,
-            )
-        self._add_rounding(path, 1)
-        peak = f"{done.peak_bytes / 1e6:,.0f} MB"
-        self.results.add("depth", "peak of filling depth", peak, goal="< 1 GB", met=done.peak_bytes < 1e9)
+        self.results.numbers["depth"] = {}
+        for scale in (1,) if self.quick else (1, 2, 3):
+            before = rates(scale)
+            path, done = self._depth_filled if scale == 1 else self._depth_at(scale)
+            after = rates(scale)
+            samples = done.report["samples"]
+            ours = samples / done.seconds
+            numbers = {"samples": samples, "rate": ours, "peak_bytes": done.peak_bytes}
+            for name in bare:
+                rate = 2 / (1 / before[name] + 1 / after[name])
+                numbers[f"bare session, {name}"] = rate
+                self.results.add(
+                    "depth",
+                    f"scale {scale}, {samples:,} samples, start to end",
+                    f"{ours:,.0f}/s",
+                    f"bare session, batches of {BATCH}, {name}: {rate:,.0f}/s",
+                    f"{ours / rate:.0%}",
+                    ">= 85 %",
+                    ours / rate >= 0.85,
+                )
+            self.results.numbers["depth"][f"scale {scale}"] = numbers
+            self._add_rounding(path, scale)
+            if scale == 1:
+                peak = f"{done.peak_bytes / 1e6:,.0f} MB"
+                self.results.add(
+                    "depth", "peak of filling depth", peak, goal="< 1 GB", met=done.peak_bytes < 1e9
+                )
         if self.quick:
             self.results.note("Depth at scales 2 and 3 is measured in the full run only")
-            return
-        for scale in (2, 3):
-            say(f"Depth: scale {scale}")
-            path, _ = self.create(f"depth-{scale}.zarr", 16, self._few_pictures)
-            done = self._depth_job(path, scale)
-            rate = done.report["samples"] / done.seconds
-            self.results.numbers["depth"][f"rate_scale_{scale}"] = rate
-            self.results.add("depth", f"scale {scale}, {done.report['samples']:,} samples", f"{rate:,.0f}/s")
-            self._add_rounding(path, scale)
+
+    def _depth_at(self, scale: int) -> tuple[Path, Done]:
+        say(f"Depth: fgbgpack, scale {scale}")
+        path, _ = self.create(f"depth-{scale}.zarr", 16, self._few_pictures)
+        return path, self._depth_job(path, scale)
 
     def _add_rounding(self, path: Path, scale: int) -> None:
         rounding: Any = open_dataset(path).depth.attrs["rounding"]
