@@ -636,7 +636,7 @@ class TestPipesAndSignals:
     ) -> None:
         out = tmp_path / "x.zarr"
         # Several shards, and seconds of work for one thread.
-        command = ("create", out, *folders, *TINY[:-1], "20000", "--workers", "1")
+        command = ("create", out, *folders, *TINY[:-1], "60000", "--workers", "1")
         for sent, code, word in (
             (signal.SIGINT, 130, "interrupted"),
             (signal.SIGTERM, 143, "terminated"),
