@@ -7,51 +7,36 @@ the same, and resizes. All files that cannot be used are reported together, in o
 
 from __future__ import annotations
 
-import hashlib
-import io
 import os
-import threading
 import unicodedata
-import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from fgbgpack.errors import SourceError
+from fgbgpack.pictures import (
+    crop_box,
+    hash_file,
+    picture_suffixes,
+    problem,
+    read_picture,
+    refusal,
+    resize_premultiplied,
+)
 
 T = TypeVar("T")
 
-# Pillow registers these but has no pixels to give for them (HDF5, GRIB, BUFR, WMF and MPEG are only
-# recognised), or runs an external program on the file (EPS runs Ghostscript).
-_UNDECODABLE_FORMATS = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
 
 # Each thread holds one original picture, so a few threads bound the memory as well.
 _THREADS = min(4, os.cpu_count() or 1)
-
-# What to do to a stored picture so that it stands upright, by its EXIF orientation (tag 0x0112).
-_ORIENTATION_TAG = 0x0112
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
-_TIFF_BITS_TAG = 258
-_TIFF_PHOTOMETRIC_TAG = 262
-_TIFF_WHITE_IS_ZERO = 0
 
 
 @dataclass(frozen=True)
@@ -146,12 +131,12 @@ def find_sources(backgrounds: Path, foregrounds: Path, masks: Path | None = None
     paths = [*background_paths, *foreground_paths, *mask_of.values()]
     if problems:
         try:
-            _run_all([partial(_read_picture, path) for path in paths])
+            _run_all([partial(read_picture, path) for path in paths])
         except SourceError as error:
             problems.extend(error.problems)
-        raise _refusal(problems)
+        raise refusal(problems)
 
-    digest = dict(zip(paths, _run_all([partial(_hash_file, path) for path in paths]), strict=True))
+    digest = dict(zip(paths, _run_all([partial(hash_file, path) for path in paths]), strict=True))
 
     def source(path: Path) -> Source:
         mask = mask_of.get(path)
@@ -178,10 +163,10 @@ def load_background(source: Source, *, height: int, width: int, fit: str) -> NDA
     Raises:
         SourceError: The file cannot be used, or is not the one that was listed.
     """
-    picture = _read_picture(source.path, source.name, source.sha256)
+    picture = read_picture(source.path, source.name, source.sha256)
     lowest_alpha = 255 if picture.alpha is None else picture.alpha.getextrema()[0]
     if lowest_alpha != 255:
-        raise _problem(
+        raise problem(
             source.path,
             f"a background that is transparent in places (alpha goes down to {lowest_alpha})",
             "an opaque picture: flatten it",
@@ -247,20 +232,6 @@ def load_catalog(
 # --- Listing -----------------------------------------------------------------------------------
 
 
-@cache
-def _formats() -> tuple[str, ...]:
-    """Pillow's names of the formats that it decodes by itself, in the order in which it tries them."""
-    Image.init()
-    return tuple(name for name in Image.ID if name not in _UNDECODABLE_FORMATS)
-
-
-@cache
-def _suffixes() -> frozenset[str]:
-    """Lower-case file extensions of pictures, with the dot."""
-    formats = set(_formats())
-    return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in formats)
-
-
 def _list_pictures(option: str, folder: Path, problems: list[str], ignored: list[str]) -> list[Path]:
     """The picture files of ``folder`` in order; what is wrong with it goes to ``problems``."""
     expected = "a folder of pictures"
@@ -285,7 +256,7 @@ def _list_pictures(option: str, folder: Path, problems: list[str], ignored: list
             problems.append(f"{str(entry)!a}: its name is not valid Unicode; expected a name that is")
         elif entry.is_dir():
             folders.append(f"{entry}/")
-        elif entry.suffix.lower() not in _suffixes():
+        elif entry.suffix.lower() not in picture_suffixes():
             others.append(str(entry))
         elif not entry.is_file():
             problems.append(f"{entry}: no regular file (a broken link?); expected a picture file")
@@ -364,170 +335,6 @@ def _is_unicode(name: str) -> bool:
     return True
 
 
-def _hash_file(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise _unreadable(path, error) from error
-
-
-# --- Decoding ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Picture:
-    """A decoded picture, upright: ``rgb`` is a Pillow image of mode RGB, ``alpha`` of mode L."""
-
-    rgb: Image.Image
-    alpha: Image.Image | None
-
-
-def _read_picture(path: Path | None, name: str = "", sha256: str | None = None) -> _Picture:
-    """Read a file once, check its digest (unless None), and decode these same bytes."""
-    if path is None:
-        raise _problem(name, "only its name is known", "the picture file itself: give its folder")
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    if sha256 is not None and (now := hashlib.sha256(data).hexdigest()) != sha256:
-        raise _problem(
-            path,
-            f"the file has changed: SHA-256 {now[:12]}...",
-            f"{sha256[:12]}..., as when it was listed: let it be, and run again",
-        )
-    return _decode(path, data)
-
-
-def _decode(path: Path, data: bytes) -> _Picture:
-    if not data:
-        raise _problem(path, "an empty file (0 bytes)", "a picture")
-    with _quiet_pillow():
-        image = _open_and_load(path, data)
-        upright = _UPRIGHT.get(_orientation(image))
-        alpha = _alpha_of(path, image, data)
-        rgb = _rgb_of(path, image)
-    if upright is not None:
-        rgb = rgb.transpose(upright)
-        alpha = None if alpha is None else alpha.transpose(upright)
-    return _Picture(rgb, alpha)
-
-
-def _open_and_load(path: Path, data: bytes) -> Image.Image:
-    most = Image.MAX_IMAGE_PIXELS
-    try:
-        image = Image.open(io.BytesIO(data), formats=_formats())
-        width, height = image.size
-        if most is not None and width * height > most:
-            raise Image.DecompressionBombError
-        if min(width, height) < 2:
-            raise _problem(path, f"a picture of {width}x{height} pixels", "at least 2x2")
-        # Further pictures in an MPO file (phones write them) belong to its first, the photograph.
-        frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-        if frames > 1:
-            raise _problem(
-                path,
-                f"an animation, or a file of {frames} frames",
-                "a single still picture: save the frame that you want as a file of its own",
-            )
-        image.load()
-    except SourceError:
-        raise
-    except Image.DecompressionBombError as error:
-        raise _problem(path, f"more than {most:,} pixels", "a smaller picture: scale it down") from error
-    except UnidentifiedImageError as error:
-        raise _problem(path, "not the content of any picture format", "a picture") from error
-    except Exception as error:  # On damaged data, decoders raise almost anything.
-        reason = str(error) or type(error).__name__
-        raise _problem(path, f"it cannot be decoded ({reason})", "a whole, undamaged picture") from error
-    return image
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(_ORIENTATION_TAG, 1))
-    except Exception:  # A damaged EXIF block raises almost anything; viewers take it for none.
-        return 1
-
-
-def _alpha_of(path: Path, image: Image.Image, data: bytes) -> Image.Image | None:
-    """Alpha as a channel, through a palette, or by one colour that stands for transparent."""
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
-        return image.getchannel(len(image.getbands()) - 1)
-    if image.mode == "P":
-        return image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
-    key = image.info.get("transparency")
-    if key is None:
-        return None
-    if image.format == "PNG":
-        bits = data[24]  # bit depth, in the IHDR chunk
-        if image.mode == "RGB" and bits == 16:
-            raise _problem(
-                path,
-                "one transparent colour (tRNS) of 16 bits a channel, of which 8 bits are read",
-                "an alpha channel",
-            )
-        if image.mode == "L" and bits < 8:  # Pillow scales the pixels to 0..255, but not the key
-            key = key * 255 // ((1 << bits) - 1)
-    stored = np.asarray(image.convert("L") if image.mode == "1" else image)
-    opaque = stored != np.asarray(key)
-    if opaque.ndim == 3:
-        opaque = opaque.any(axis=-1)
-    return Image.fromarray(np.where(opaque, 255, 0).astype(np.uint8))
-
-
-def _rgb_of(path: Path, image: Image.Image) -> Image.Image:
-    """Colour in 8 bits, whatever alpha says."""
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
-        return _gray_from_16_bits(image).convert("RGB")
-    if image.mode in ("I", "F"):
-        kind = "integer" if image.mode == "I" else "floating-point"
-        raise _problem(path, f"{kind} pixels of no known range (mode {image.mode})", "8 or 16 bits a channel")
-    if image.mode in ("P", "PA", "RGBa", "La"):
-        image = image.convert("LA" if image.mode == "La" else "RGBA")
-    return image.convert("RGB")
-
-
-def _gray_from_16_bits(image: Image.Image) -> Image.Image:
-    """Scale to 0..255, to the nearest; Pillow's own conversion would clip instead."""
-    values = np.asarray(image).astype(np.uint32)
-    top = 65535
-    tags = getattr(image, "tag_v2", None)
-    if tags is not None:  # of TIFF, Pillow leaves 12 bits unscaled and white-is-zero as it is
-        top = (1 << tags.get(_TIFF_BITS_TAG, (16,))[0]) - 1
-        if tags.get(_TIFF_PHOTOMETRIC_TAG) == _TIFF_WHITE_IS_ZERO:
-            values = top - values
-    return Image.fromarray(((values * 510 + top) // (2 * top)).astype(np.uint8))
-
-
-_quiet_lock = threading.Lock()
-_quiet_users = 0
-_quiet_filters = ExitStack()
-
-
-@contextmanager
-def _quiet_pillow() -> Iterator[None]:
-    """Keep Pillow's warnings to itself: what matters of them is reported as a problem.
-
-    The filters belong to the whole process, so the first thread that comes in sets them and the
-    last one that leaves restores them.
-    """
-    global _quiet_users
-    with _quiet_lock:
-        _quiet_users += 1
-        if _quiet_users == 1:
-            _quiet_filters.enter_context(warnings.catch_warnings())
-            warnings.filterwarnings("ignore", module=r"PIL\.")
-    try:
-        yield
-    finally:
-        with _quiet_lock:
-            _quiet_users -= 1
-            if _quiet_users == 0:
-                _quiet_filters.close()
-
-
 # --- Foregrounds -------------------------------------------------------------------------------
 
 
@@ -540,15 +347,15 @@ def _load_patch(
     if foreground_height > height or patch_width > width:
         fitting = [tall for tall in range(height, 0, -1) if _patch_width(rgb.size, tall) <= width][:1]
         advice = f"--foreground-height of at most {fitting[0]}" if fitting else "a less elongated picture"
-        raise _problem(
+        raise problem(
             source.path,
             f"a foreground of {patch_width}x{foreground_height} pixels (width x height) once resized, "
             f"larger than the dataset's {width}x{height}",
             advice,
         )
-    patch = _resize_premultiplied(rgb, alpha, foreground_height * scale, patch_width * scale)
+    patch = resize_premultiplied(rgb, alpha, foreground_height * scale, patch_width * scale)
     if not patch[..., 3].any():
-        raise _problem(
+        raise problem(
             source.mask_path or source.path,
             f"so little is opaque that nothing is left at {patch_width}x{foreground_height} pixels",
             "a foreground that can be seen: crop it closer",
@@ -561,7 +368,7 @@ def _load_cutout(source: Source) -> tuple[Image.Image, Image.Image]:
     problems: list[str] = []
     picture = mask = None
     try:
-        picture = _read_picture(source.path, source.name, source.sha256)
+        picture = read_picture(source.path, source.name, source.sha256)
     except SourceError as error:
         problems.extend(error.problems)
     if source.mask_name is not None:
@@ -570,47 +377,47 @@ def _load_cutout(source: Source) -> tuple[Image.Image, Image.Image]:
         except SourceError as error:
             problems.extend(error.problems)
     if problems or picture is None:
-        raise _refusal(problems)
+        raise refusal(problems)
 
     if mask is not None:
         if mask.size != picture.rgb.size:
-            raise _problem(
+            raise problem(
                 source.mask_path,
                 "a mask of {}x{} pixels".format(*mask.size),
                 "{}x{}, as {}".format(*picture.rgb.size, source.path),
             )
         return picture.rgb, mask
     if picture.alpha is None:
-        raise _problem(source.path, "no alpha channel", "transparency around the object, or --masks")
+        raise problem(source.path, "no alpha channel", "transparency around the object, or --masks")
     lowest, highest = picture.alpha.getextrema()
     if lowest == 255:
-        raise _problem(
+        raise problem(
             source.path,
             "alpha is 255 everywhere, so the mask would be the full rectangle",
             "transparency around the object: cut it out, or give --masks",
         )
     if highest == 0:
-        raise _problem(source.path, "alpha is 0 everywhere", "something opaque")
+        raise problem(source.path, "alpha is 0 everywhere", "something opaque")
     return picture.rgb, picture.alpha
 
 
 def _load_mask(source: Source) -> Image.Image:
     """The mask file of a foreground as gray, mode L; its own alpha plays no part."""
-    picture = _read_picture(source.mask_path, source.mask_name or "", source.mask_sha256)
+    picture = read_picture(source.mask_path, source.mask_name or "", source.mask_sha256)
     gray = picture.rgb.convert("L")
     lowest, highest = gray.getextrema()
     if picture.alpha is not None and lowest == highest:
         lowest_alpha, highest_alpha = picture.alpha.getextrema()
         if lowest_alpha != highest_alpha:
-            raise _problem(
+            raise problem(
                 source.mask_path,
                 f"a mask whose gray is {lowest} everywhere while its alpha varies",
                 "the mask as gray values: save its alpha channel as a grayscale picture",
             )
     if highest == 0:
-        raise _problem(source.mask_path, "a mask that is 0 everywhere", "something opaque (255)")
+        raise problem(source.mask_path, "a mask that is 0 everywhere", "something opaque (255)")
     if highest == 1:
-        raise _problem(
+        raise problem(
             source.mask_path,
             "a mask with no value above 1",
             "0 (transparent) to 255 (opaque): multiply it by 255",
@@ -618,60 +425,9 @@ def _load_mask(source: Source) -> Image.Image:
     return gray
 
 
-# --- Resizing ----------------------------------------------------------------------------------
-
-
 def _patch_width(size: tuple[int, int], patch_height: int) -> int:
     """Width of a patch of that height, for an original of ``size`` = (width, height)."""
     return max(1, round(size[0] * patch_height / size[1]))
-
-
-def crop_box(size: tuple[int, int], height: int, width: int) -> tuple[float, float, float, float]:
-    """The largest centred box of aspect ``width / height`` in a picture of ``size`` = (width, height)."""
-    full_width, full_height = size
-    box_width, box_height = float(full_width), float(full_height)
-    if full_width * height > full_height * width:
-        box_width = full_height * width / height
-    else:
-        box_height = full_width * height / width
-    left = (full_width - box_width) / 2
-    top = (full_height - box_height) / 2
-    return left, top, left + box_width, top + box_height
-
-
-def _resize_premultiplied(rgb: Image.Image, alpha: Image.Image, height: int, width: int) -> NDArray[np.uint8]:
-    """Lanczos on alpha and on colour times alpha; their ratio is the colour.
-
-    Args:
-        rgb: Mode RGB.
-        alpha: Mode L, of the same size.
-        height: Height of the result in pixels.
-        width: Width of the result in pixels.
-
-    Returns:
-        uint8 ``(height, width, 4)``, RGBA not premultiplied, 0 in all channels where alpha is 0.
-    """
-
-    def resize(plane: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.asarray(Image.fromarray(plane).resize((width, height), Image.Resampling.LANCZOS))
-
-    opacity = np.asarray(alpha, np.float32)
-    resized_opacity = resize(opacity)
-    patch = np.zeros((height, width, 4), np.uint8)
-    patch[..., 3] = _to_uint8(resized_opacity)
-    visible = patch[..., 3] > 0
-    for channel in range(3):
-        premultiplied = np.asarray(rgb.getchannel(channel), np.float32) * opacity
-        # Divided by alpha before that is clipped: where both overshoot at an edge, the colour stays.
-        colour = resize(premultiplied)[visible] / resized_opacity[visible]
-        patch[..., channel][visible] = _to_uint8(colour)
-    return patch
-
-
-def _to_uint8(values: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Clip to 0..255 and round half up."""
-    rounded: NDArray[np.float32] = np.floor(np.clip(values, 0, 255) + np.float32(0.5))
-    return rounded.astype(np.uint8)
 
 
 # --- Problems ----------------------------------------------------------------------------------
@@ -695,18 +451,5 @@ def _run_all(jobs: Sequence[Callable[[], T]], on_done: Callable[[int, int], None
         except SourceError as error:
             problems.extend(error.problems)
     if problems:
-        raise _refusal(problems)
+        raise refusal(problems)
     return results
-
-
-def _refusal(problems: Sequence[str]) -> SourceError:
-    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    return SourceError(f"{count} with the pictures: fix or remove what is named here", problems)
-
-
-def _problem(where: Path | str | None, found: str, expected: str) -> SourceError:
-    return _refusal([f"{where}: {found}; expected {expected}"])
-
-
-def _unreadable(path: Path, error: OSError) -> SourceError:
-    return _problem(path, f"it cannot be read ({error.strerror})", "a readable file")

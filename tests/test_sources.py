@@ -17,6 +17,7 @@ from PIL import Image, ImageCms
 
 from fgbgpack import sources as module
 from fgbgpack.errors import SourceError
+from fgbgpack.pictures import crop_box, hash_file
 from fgbgpack.sources import Source, Sources, find_sources, load_background, load_catalog
 
 ORIENTATION = 0x0112
@@ -154,7 +155,7 @@ def test_names_digests_and_paths(folders):
     found = folders.find(masks=True)
     data = (folders.foregrounds / "good.png").read_bytes()
     digest = hashlib.sha256(data).hexdigest()
-    assert found.foregrounds == (Source("good.png", digest, "good.tif", module._hash_file(mask)),)
+    assert found.foregrounds == (Source("good.png", digest, "good.tif", hash_file(mask)),)
     assert found.foregrounds[0].path == folders.foregrounds / "good.png"
     assert found.foregrounds[0].mask_path == mask
     assert found.backgrounds[0].mask_name is None
@@ -739,7 +740,7 @@ def testcrop_box_may_lie_between_pixels(folders):
 @pytest.mark.parametrize("target", [(128, 128), (31, 97), (97, 31), (1, 1)])
 def testcrop_box_never_leaves_the_picture(size, target):
     height, width = size
-    left, top, right, bottom = module.crop_box((width, height), *target)
+    left, top, right, bottom = crop_box((width, height), *target)
     assert 0 <= left < right <= width
     assert 0 <= top < bottom <= height
     assert left == 0 or top == 0

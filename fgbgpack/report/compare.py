@@ -17,13 +17,13 @@ from fgbgpack.dataset import Dataset
 from fgbgpack.depth import DepthModel, DepthSession, Device
 from fgbgpack.depth.precision import Precision
 from fgbgpack.errors import DatasetError, IncompleteDatasetError, SourceError, SpecError
+from fgbgpack.pictures import crop_box
 from fgbgpack.plan import Placements
 from fgbgpack.render import Renderer
 from fgbgpack.report.comparison import STORED, Comparison, measure
 from fgbgpack.report.comparison_picture import render_comparison
 from fgbgpack.report.preview import choose_samples
 from fgbgpack.report.statistics import band_width
-from fgbgpack.sources import crop_box
 from fgbgpack.spec import DatasetSpec
 
 __all__ = ["compare", "render_comparison"]
