@@ -22,7 +22,7 @@ _PIXEL_CHUNK_RANGE = range(20, 65)
 _PIXEL_CHUNK_BYTES = 3 << 20
 _PIXEL_SHARD_BYTES = 128 << 20
 _DEPTH_CHUNK_BYTES = 128 << 10
-_DEPTH_SHARD_BYTES = 32 << 20
+_DEPTH_SHARD_BYTES = 8 << 20  # 256 maps of 128x128: what is lost when a slow network is stopped
 _LARGEST_SHARD_CHUNKS = 4096
 _FEWEST_SHARDS = 16  # of a small dataset, so that every thread has work
 

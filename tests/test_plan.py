@@ -350,7 +350,7 @@ def test_depth_layout(plan):
     assert layout.chunk[1:] == layout.shard[1:] == layout.shape[1:]
     one = plan.height * plan.width * 2
     assert math.prod(layout.chunk) * 2 <= max(128 << 10, one)
-    assert math.prod(layout.shard) * 2 <= max(33 << 20, one)
+    assert math.prod(layout.shard) * 2 <= max(8 << 20, one)
 
 
 def test_keys_are_those_of_zarr():
