@@ -34,10 +34,11 @@ from fgbgpack.sources import Catalog, Source
 ROOT = "zarr.json"
 ATTRIBUTE = "fgbgpack"
 IMAGE, MASK, DEPTH, DEPTH_MIN, DEPTH_MAX = "image", "mask", "depth", "depth_min", "depth_max"
+DEPTHS = (DEPTH, DEPTH_MIN, DEPTH_MAX)
 PLACEMENTS = ("background", "foreground", "flip", "replica", "y", "x")
 SOURCES = "sources"
 _SOURCE_ARRAYS = tuple(f"{SOURCES}/{name}" for name in ("background", "foreground", "foreground_size"))
-_NODES = (IMAGE, MASK, DEPTH, DEPTH_MIN, DEPTH_MAX, *PLACEMENTS, SOURCES, *_SOURCE_ARRAYS)
+_NODES = (IMAGE, MASK, *DEPTHS, *PLACEMENTS, SOURCES, *_SOURCE_ARRAYS)
 
 PIXEL_CODEC = ZstdChunk()
 DEPTH_CODEC = BloscChunk(itemsize=2)

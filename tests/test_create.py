@@ -821,3 +821,28 @@ def test_depth_wants_whole_images(tmp_path, pictures, depth_model):
 def test_a_local_store_is_the_same_as_its_path(tmp_path, pictures, dataset):
     create(LocalStore(tmp_path / "it.zarr"), pictures.spec())
     assert_same_tree(tmp_path / "it.zarr", tree(dataset))
+
+
+@pytest.mark.parametrize("stage", ["samples", "depth"])
+def test_shards_of_another_layout_are_refused_and_replaced(
+    tmp_path, pictures, depth_model, monkeypatch, stage
+):
+    spec = pictures.spec(depth=depth_of(depth_model))
+    whole = create(tmp_path / "whole.zarr", spec)
+    for name, size in SMALL_SHARDS.items():
+        monkeypatch.setattr("fgbgpack.plan." + name, size)
+
+    def stop(event):
+        if isinstance(event, Progress) and event.stage == stage:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        create(tmp_path / "it.zarr", spec, on_event=stop)
+    monkeypatch.undo()
+    with pytest.raises(RecipeMismatchError, match="another version of fgbgpack"):
+        create(tmp_path / "it.zarr", spec)
+    if stage == "depth":
+        with pytest.raises(RecipeMismatchError, match="another version of fgbgpack"):
+            fill_depth(tmp_path / "it.zarr", spec.depth)
+    assert create(tmp_path / "it.zarr", spec, overwrite=True).created == whole.samples
+    assert tree(tmp_path / "it.zarr") == tree(tmp_path / "whole.zarr")

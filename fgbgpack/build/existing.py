@@ -8,7 +8,6 @@ from typing import Any
 from fgbgpack import dataset as disk
 from fgbgpack.dataset import Keys
 from fgbgpack.depth import DepthModel
-from fgbgpack.errors import DatasetError
 from fgbgpack.plan import Layout
 from fgbgpack.spec import DatasetSpec, DepthSpec
 
@@ -79,19 +78,16 @@ def depth_differences(
     return lines
 
 
-def require_layout(keys: Keys, name: str, layouts: Mapping[str, Layout]) -> None:
-    """Make sure that shards which are there are cut as the ones to come.
+def layout_differences(keys: Keys, layouts: Mapping[str, Layout]) -> list[str]:
+    """Which arrays that are there are cut otherwise than they would be now, one line each.
 
-    Raises:
-        DatasetError: They are not: another version of fgbgpack, which cuts otherwise, began them.
+    Another version of fgbgpack began them: its shards and ours would not fit together.
     """
-    for array, layout in layouts.items():
-        held = disk.stored_layout(keys, array)
-        if held not in (None, layout):
-            raise DatasetError(
-                f"/{array} of {name} was begun by a version of fgbgpack that cuts it otherwise: finish it "
-                "with that version, or begin again with --overwrite."
-            )
+    return [
+        f"/{array}: the dataset's shards are cut as another version of fgbgpack does (finish it with that)"
+        for array, layout in layouts.items()
+        if disk.stored_layout(keys, array) not in (None, layout)
+    ]
 
 
 def clear(keys: Keys, existing: Mapping[str, Any] | None) -> None:
@@ -102,20 +98,12 @@ def clear(keys: Keys, existing: Mapping[str, Any] | None) -> None:
     if existing is None:
         return
     disk.write_document(keys, {**existing, "complete": False, "pixels": {"complete": False}, "depth": None})
-    for name in (
-        disk.IMAGE,
-        disk.MASK,
-        disk.DEPTH,
-        disk.DEPTH_MIN,
-        disk.DEPTH_MAX,
-        *disk.PLACEMENTS,
-        disk.SOURCES,
-    ):
+    for name in (disk.IMAGE, disk.MASK, *disk.DEPTHS, *disk.PLACEMENTS, disk.SOURCES):
         keys.delete_below(name)
 
 
 def clear_depth(keys: Keys, document: dict[str, Any]) -> None:
     """Delete depth, saying first that there is none: a shard of an earlier model is never taken for new."""
     disk.write_document(keys, {**document, "complete": False, "depth": None})
-    for name in (disk.DEPTH, disk.DEPTH_MIN, disk.DEPTH_MAX):
+    for name in disk.DEPTHS:
         keys.delete_below(f"{name}/c")

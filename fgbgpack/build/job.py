@@ -14,13 +14,13 @@ from zarr.abc.store import Store
 
 from fgbgpack import dataset as disk
 from fgbgpack.build.depth import DepthFilling
-from fgbgpack.build.existing import clear, clear_depth, depth_differences, differences, require_layout
+from fgbgpack.build.existing import clear, clear_depth, depth_differences, differences, layout_differences
 from fgbgpack.build.pixels import PixelFilling
 from fgbgpack.build.work import Notice, OnEvent, Progress, check_workers, measure, silent
 from fgbgpack.dataset import Keys
-from fgbgpack.depth import Device, load_model
+from fgbgpack.depth import DepthModel, Device, load_model
 from fgbgpack.errors import DatasetError, RecipeMismatchError
-from fgbgpack.plan import Plan, depth_layout
+from fgbgpack.plan import Layout, Plan, depth_layout
 from fgbgpack.sources import Catalog, Source, find_sources, load_catalog
 from fgbgpack.spec import DatasetSpec, DepthSpec
 
@@ -142,6 +142,8 @@ def create(
     with disk.exclusive(keys.store, name):
         existing = disk.read_document(keys, name)
         differs = differences(existing, document, spec, model) if existing else []
+        if existing is not None:
+            differs += layout_differences(keys, _layouts_to_go_on_with(existing, pixels, plan, model))
         if differs and not overwrite:
             raise RecipeMismatchError(
                 f"{name} was made with other options: give another place, or --overwrite to replace it.",
@@ -149,16 +151,11 @@ def create(
             )
         if existing is not None and not differs:
             document = existing
-            if not existing["pixels"]["complete"]:
-                image, mask = pixels.layouts
-                require_layout(keys, name, {disk.IMAGE: image, disk.MASK: mask})
             tell(Notice(f"{name} is complete already." if existing["complete"] else f"Resuming {name}."))
         wants_depth = model is not None and not (document["depth"] or {}).get("complete")
         filling = None
         if spec.depth is not None and model is not None and wants_depth:
             begun = document["depth"]
-            if begun is not None:
-                require_layout(keys, name, {disk.DEPTH: depth_layout(plan)})
             filling = DepthFilling(plan, spec, spec.depth, catalog, model, device, begun, workers, tell)
             document["depth"] = filling.section()
         if document is not existing:
@@ -239,6 +236,8 @@ def fill_depth(
             raise DatasetError(f"{name} has gone.")
         begun = document["depth"]
         differs = depth_differences(begun, depth, model, (plan.height, plan.width)) if begun else []
+        if begun is not None and not begun["complete"]:
+            differs += layout_differences(keys, {disk.DEPTH: depth_layout(plan)})
         if differs and not overwrite:
             raise RecipeMismatchError(f"{name} has other depth; --overwrite replaces it:", differs)
         if differs:
@@ -247,7 +246,6 @@ def fill_depth(
             tell(Notice(f"The depth of {name} is complete already."))
         else:
             if begun is not None:
-                require_layout(keys, name, {disk.DEPTH: depth_layout(plan)})
                 tell(Notice(f"Resuming the depth of {name}."))
             filling = DepthFilling(plan, spec, depth, catalog, model, device, begun, workers, tell)
             if begun is None:
@@ -375,6 +373,18 @@ def _new_document(spec: DatasetSpec, catalog: Catalog, plan: Plan) -> dict[str, 
         "depth": None,
         "software": {package: version(package) for package in _SOFTWARE},
     }
+
+
+def _layouts_to_go_on_with(
+    existing: Mapping[str, Any], pixels: PixelFilling, plan: Plan, model: DepthModel | None
+) -> dict[str, Layout]:
+    """The layouts of the arrays that are begun, not complete, and to be finished."""
+    layouts: dict[str, Layout] = {}
+    if not existing["pixels"]["complete"]:
+        layouts[disk.IMAGE], layouts[disk.MASK] = pixels.layouts
+    if model is not None and existing["depth"] is not None and not existing["depth"]["complete"]:
+        layouts[disk.DEPTH] = depth_layout(plan)
+    return layouts
 
 
 def _spec_with_folders(
