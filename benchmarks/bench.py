@@ -34,27 +34,12 @@ from PIL import Image
 
 from fgbgpack import Dataset, DatasetSpec, DepthSpec, create, fill_depth, open_dataset
 from fgbgpack.dataset import plan_of
+from fgbgpack.depth.registry import our_card
 from fgbgpack.shards import BloscChunk
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 MODEL = SHARED / "models" / "tcmonodepth-small" / "tcmonodepth-small.onnx"
-
-#: How the network at MODEL is fed, and what comes out.
-CARD = {
-    "schema": "depth-model/1.0",
-    "name": "tcmonodepth-small",
-    "made_by": "Li et al. 2021",
-    "licence": "MIT",
-    "input": {
-        "name": "input",
-        "layout": "NCHW",
-        "channels": "RGB",
-        "range": [0, 255],
-        "size": {"multiple_of": 16},
-    },
-    "output": {"name": "output", "axes": "N1HW", "quantity": "inverse_depth", "unit": None},
-}
 
 #: 48 backgrounds, 47 foregrounds, 20 placements, each also mirrored.
 SAMPLES = 90_240
@@ -385,7 +370,7 @@ class Bench:
         copy = folder / self.model.name
         shutil.copyfile(self.model, copy)
         card = self.model.with_suffix(".json")
-        text = card.read_text(encoding="utf-8") if card.is_file() else json.dumps(CARD, indent=2)
+        text = card.read_text(encoding="utf-8") if card.is_file() else json.dumps(our_card(MODEL.stem))
         copy.with_suffix(".json").write_text(text, encoding="utf-8")
         return copy
 

@@ -83,7 +83,7 @@ class DepthFilling:
             raise RecipeMismatchError(
                 f"Depth was begun with {begun['provider']} and cannot be finished with "
                 f"{self.session.provider}, whose numbers differ: give --device "
-                f"{_DEVICE_OF.get(begun['provider'], 'auto')}, or begin again with --overwrite."
+                f"{_DEVICE_OF.get(begun['provider'], 'auto')}, on a machine that has it."
             )
         # A shard lies on few backgrounds, so those of the shards in work are all that memory need hold.
         kept = 2 * worker_count(workers) + 2

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fgbgpack.cli.console import amount, say
-from fgbgpack.cli.summary import _facts
+from fgbgpack.cli.summary import print_facts
 
 if TYPE_CHECKING:
     from fgbgpack.depth.download import Fetched
@@ -72,7 +72,7 @@ def show_entry(entry: Entry, how_to_get: str) -> None:
         ("card", "comes with fgbgpack" if entry.is_ours else str(entry.card_path)),
         ("file", str(entry.path) if entry.here else "not here yet"),
     ]
-    _facts(facts)
+    print_facts(facts)
     say("")
     if entry.here:
         say(f"Use it with: --depth-model {entry.name}")
@@ -130,7 +130,7 @@ def show_check(check: ModelCheck) -> None:
     if check.metres is not None:
         facts.append(("metres", f"{check.metres:.3g} times the true ones (median)"))
     facts.append(("speed", f"{check.rate:,.1f} pictures/s on {check.provider}, {check.precision}"))
-    _facts(facts)
+    print_facts(facts)
 
 
 def show_comparison(comparison: Comparison) -> None:
@@ -147,10 +147,10 @@ def show_comparison(comparison: Comparison) -> None:
             facts.append(("rank agreement with truth", _spread(model.truth)))
         if model.truth_error is not None:
             facts.append(("error of depth, fitted", _spread(model.truth_error, percent=True)))
-        _facts(facts)
+        print_facts(facts)
     if comparison.agreement:
         say("\nRank agreement with each other", style="bold")
-        _facts([(f"{pair.first}, {pair.second}", _spread(pair.rank)) for pair in comparison.agreement])
+        print_facts([(f"{pair.first}, {pair.second}", _spread(pair.rank)) for pair in comparison.agreement])
     say(
         "\nThe step is how much nearer a person is than what is beside the outline, in standard deviations "
         "of the map: near 0 people melt into the scene, above 1 they stand out."

@@ -38,7 +38,7 @@ def show_report(report: Report, *, size: str | None, verb: str) -> None:
         facts.append(("depth", _work(report, report.depth_filled, report.depth_seconds, ("depth",))))
         facts.append(("depth model", f"{report.depth_model} on {report.provider}"))
     facts.append(("all files", amount(sum(report.stored_bytes.values()))))
-    _facts(facts)
+    print_facts(facts)
     path = shlex.quote(report.path)
     picture = shlex.quote(f"{PurePath(report.path).stem or 'preview'}.png")
     commands = [f"fgbgpack preview {path} -o {picture}"]
@@ -76,7 +76,7 @@ def show_estimate(estimate: Estimate, *, size: str) -> None:
         rates += f", depth {estimate.depth_rate:,.0f}/s on {estimate.provider}"
     total = sum(estimate.bytes.values())
     parts = ", ".join(f"{name} {amount(size)}" for name, size in estimate.bytes.items())
-    _facts(
+    print_facts(
         [
             ("pictures", f"{estimate.backgrounds:,} backgrounds, {estimate.foregrounds:,} foregrounds"),
             ("on disk", f"about {amount(total)} in {estimate.shards:,} files ({parts})"),
@@ -97,7 +97,7 @@ def show_info(info: Mapping[str, Any]) -> None:
     recipe = info["recipe"]
     placed = f"{recipe['placements']:,} a pair" + (", and as many mirrored" if recipe["flip"] else "")
     masks = f", {info['masks']:,} with masks of their own" if info["masks"] else ""
-    _facts(
+    print_facts(
         [
             ("pictures", f"{info['backgrounds']:,} backgrounds, {info['foregrounds']:,} foregrounds{masks}"),
             ("placements", f"{placed}; {recipe['placement']}, seed {recipe['seed']}"),
@@ -158,11 +158,12 @@ def show_samples(folder: str, backgrounds: int, foregrounds: int) -> None:
 
 def show_schemas(names: Mapping[str, str]) -> None:
     """The schemas and their newest versions."""
-    _facts(list(names.items()))
+    print_facts(list(names.items()))
     say("\nfgbgpack schema NAME prints one.")
 
 
-def _facts(facts: list[tuple[str, str]]) -> None:
+def print_facts(facts: list[tuple[str, str]]) -> None:
+    """Lines of a name and what there is to say of it, in two columns."""
     width = max(len(name) for name, _ in facts)
     for name, value in facts:
         line = Text("  ")
