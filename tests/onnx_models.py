@@ -63,6 +63,7 @@ def write_network(
     nodes: list[NodeProto],
     *,
     input: tuple[str, int, list[Any]] = ("input", FLOAT, ["n", 3, "h", "w"]),
+    more_inputs: list[tuple[str, int, list[Any]]] | None = None,
     output: tuple[str, int, list[Any] | None] = ("output", FLOAT, ["n", 1, "h", "w"]),
     weights: dict[str, np.ndarray] | None = None,
     opset: int = 13,
@@ -73,7 +74,7 @@ def write_network(
 ) -> Path:
     """Write a network, and its card beside it unless ``card`` is None. Returns the path of the ONNX file."""
     tensors = [numpy_helper.from_array(array, name) for name, array in (weights or {}).items()]
-    inputs = [helper.make_tensor_value_info(*input)]
+    inputs = [helper.make_tensor_value_info(*one) for one in (input, *(more_inputs or []))]
     if weights_as_inputs:
         inputs += [helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in tensors]
     graph = helper.make_graph(nodes, "tiny", inputs, [helper.make_tensor_value_info(*output)], tensors)
@@ -138,3 +139,101 @@ def afraid_of_light(path: Path, **options: Any) -> Path:
     ]
     weights = {"channel": np.array([0]), "most": np.array(200, np.float32)}
     return write_network(path, nodes, weights=weights, **options)
+
+
+#: A card that fits the guided networks below as they are by default.
+GUIDED_CARD: dict[str, Any] = CARD | {
+    "name": "guided",
+    "guides": {
+        "mask": {"name": "mask", "range": [-1, 1]},
+        "background_depth": {"name": "background", "normalise": "median"},
+    },
+    "output": CARD["output"] | {"of": "foreground"},
+}
+
+
+def guided_card(
+    *,
+    guides: dict[str, Any] | None = None,
+    input: dict[str, Any] | None = None,
+    output: dict[str, Any] | None = None,
+    **top: Any,
+) -> dict:
+    """``GUIDED_CARD`` with fields changed; a field set to ``...`` is removed."""
+    base = {key: copy.deepcopy(GUIDED_CARD[key]) for key in ("name", "guides")} | top
+    document = card(input=input, output=GUIDED_CARD["output"] | (output or {}), **base)
+    for key, value in (guides or {}).items():
+        if value is ...:
+            document["guides"].pop(key)
+        else:
+            document["guides"][key] = value
+    return document
+
+
+def write_guided(
+    path: Path,
+    nodes: list[NodeProto],
+    *,
+    inputs: tuple[str, ...] = ("input", "mask", "background"),
+    batch: Any = "n",
+    layout: str = "NCHW",
+    size: tuple[Any, Any] = ("h", "w"),
+    element: int = FLOAT,
+    card: dict[str, Any] | None = GUIDED_CARD,
+    **options: Any,
+) -> Path:
+    """A network of several inputs: the first takes the picture, the others are of one channel."""
+
+    def value(name: str) -> tuple[str, int, list[Any]]:
+        sides = {"N": batch, "C": 3 if name == inputs[0] else 1, "H": size[0], "W": size[1]}
+        return name, element, [sides[axis] for axis in layout]
+
+    return write_network(
+        path,
+        nodes,
+        input=value(inputs[0]),
+        more_inputs=[value(name) for name in inputs[1:]],
+        card=card,
+        **({"output": ("output", element, None)} | options),
+    )
+
+
+def guided(path: Path, **options: Any) -> Path:
+    """A network that mixes picture, mask and background's depth, by two convolutions: about -2 to 4."""
+    rng = np.random.default_rng(5)
+    inputs = options.get("inputs", ("input", "mask", "background"))
+    nodes = []
+    names = list(inputs)
+    if options.get("layout") == "NHWC":
+        nodes = [
+            helper.make_node("Transpose", [name], [f"{name}_planes"], perm=[0, 3, 1, 2]) for name in inputs
+        ]
+        names = [f"{name}_planes" for name in inputs]
+    channels = 2 + len(inputs)
+    nodes += [
+        helper.make_node("Concat", names, ["all"], axis=1),
+        helper.make_node("Conv", ["all", "first"], ["features"], pads=[1, 1, 1, 1]),
+        helper.make_node("Tanh", ["features"], ["bent"]),
+        helper.make_node("Conv", ["bent", "second", "bias"], ["output"], pads=[1, 1, 1, 1]),
+    ]
+    first = rng.normal(size=(8, channels, 3, 3)) / 4
+    first[:, :3] /= 100  # colours are large numbers
+    weights = {
+        "first": first.astype(np.float32),
+        "second": (rng.normal(size=(1, 8, 3, 3)) / 4).astype(np.float32),
+        "bias": np.array([1], np.float32),
+    }
+    return write_guided(path, nodes, weights=weights, **options)
+
+
+def constant_guided(path: Path, answer: float, **options: Any) -> Path:
+    """A guided network that always gives the same answer."""
+    nodes = [
+        helper.make_node("Add", ["mask", "background"], ["sum"]),
+        helper.make_node("Mul", ["sum", "nothing"], ["zero"]),
+        helper.make_node("ReduceMean", ["input"], ["gray"], axes=[1], keepdims=1),
+        helper.make_node("Mul", ["gray", "nothing"], ["also_zero"]),
+        helper.make_node("Sum", ["zero", "also_zero", "answer"], ["output"]),
+    ]
+    weights = {"nothing": np.array(0, np.float32), "answer": np.array(answer, np.float32)}
+    return write_guided(path, nodes, weights=weights, **options)

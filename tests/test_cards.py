@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 from onnx_models import write_network
 
 from fgbgpack import schema
-from fgbgpack.depth import DepthSession, keras, load_model, registry
+from fgbgpack.depth import BackgroundDepth, DepthSession, keras, load_model, registry
 from fgbgpack.errors import DepthModelError
 
 HEIGHT, WIDTH = 240, 320
@@ -63,6 +63,10 @@ CARDS = {
 TENSORS = {
     name: ("pixel_values", "predicted_depth") for name in CARDS if name.startswith(("dpt", "depth-anything"))
 }
+
+
+#: Cards of networks that come with fgbgpack.
+EMBEDDED = ("fgbgpack-guided", "fgbgpack-scene")
 
 
 @pytest.fixture
@@ -144,7 +148,7 @@ def untransformed(folder: Path, name: str) -> None:
 
 
 def test_there_are_no_others():
-    assert {path.stem for path in (Path(registry.__file__).parent / "cards").iterdir()} == set(CARDS)
+    assert {path.stem for path in (Path(registry.__file__).parent / "cards").iterdir()} == {*CARDS, *EMBEDDED}
 
 
 @pytest.mark.parametrize("name", CARDS)
@@ -179,6 +183,32 @@ class TestCard:
         card = load_model(name).card
         assert (card["output"]["quantity"], card["output"]["unit"]) == (quantity, unit)
         assert (card["output"]["axes"], card["input"]["filter"]) == (axes, resized)
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+class TestEmbeddedCard:
+    def test_follows_the_schema_and_says_what_people_need(self, name):
+        card = our_card(name)
+        assert schema.problems("depth-model", card) == []
+        assert card["name"] == name
+        assert {"title", "description", "made_by", "source", "licence"} <= card.keys()
+        assert {"download", "obtain", "size"}.isdisjoint(card)
+
+    def test_has_its_network_which_runs(self, folder, name):
+        model = load_model(name)
+        assert model.card["output"]["quantity"] == "inverse_depth"
+        rng = np.random.default_rng(1)
+        images, depth = rng.integers(0, 256, (3, 48, 80, 3), np.uint8), np.empty((3, 48, 80), np.float16)
+        guides, backgrounds = {}, None
+        if model.is_guided:
+            backgrounds = BackgroundDepth.of(rng.uniform(1, 9, (2, 48, 80)), "depth", "m")
+            guides = {
+                "mask": rng.integers(0, 256, (3, 48, 80), np.uint8),
+                "background": np.array([0, 1, 1], np.int32),
+            }
+        session = DepthSession(model, height=48, width=80, device="cpu", backgrounds=backgrounds)
+        low, high = session.run(images, depth, **guides)
+        assert (low < high).all()
 
 
 @pytest.mark.parametrize("name", ["depth-anything-v2-small", "dpt-hybrid"])

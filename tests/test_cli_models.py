@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import write_depth_model
 from onnx import TensorProto, helper
-from onnx_models import card, gray, halving, write_network
+from onnx_models import card, constant_guided, gray, guided, guided_card, halving, write_guided, write_network
 from PIL import Image
 from test_registry import Site, serving
 from typer.main import get_command
@@ -21,7 +21,7 @@ from typer.testing import CliRunner, Result
 
 from fgbgpack import DepthSpec, create, open_dataset
 from fgbgpack.cli import app
-from fgbgpack.depth import load_model
+from fgbgpack.depth import BackgroundDepth, load_model
 from fgbgpack.report import model_check
 from fgbgpack.report.model_check import check_model
 
@@ -83,6 +83,12 @@ class TestList:
         assert re.search(r"^densedepth-nyu +metres +GPL-3.0 +- +by hand$", result.stdout, re.MULTILINE)
         assert re.search(r"^depth-anything-v2-small +inverse depth +Apache-2.0 +99.1 MB +models get$",
                          result.stdout, re.MULTILINE)  # fmt: skip
+        assert re.search(
+            r"^fgbgpack-guided +foregrounds +.* comes with fgbgpack$", result.stdout, re.MULTILINE
+        )
+        assert re.search(
+            r"^fgbgpack-scene +inverse depth +.* comes with fgbgpack$", result.stdout, re.MULTILINE
+        )
         assert str(folder) in result.stdout
 
     def test_as_json(self, folder):
@@ -90,17 +96,21 @@ class TestList:
         document = json.loads(run("list", "--json").stdout)
         assert document["folder"] == str(folder)
         models = {model["name"]: model for model in document["models"]}
-        assert len(models) == 12
+        assert len(models) == 14
         assert models["mine"] == {
             "name": "mine",
             "quantity": "inverse_depth",
             "unit": None,
+            "guided": False,
             "licence": None,
             "size": path.stat().st_size,
             "source": None,
             "here": True,
+            "embedded": False,
             "path": str(path),
         }
+        ours = models["fgbgpack-guided"]
+        assert (ours["here"], ours["embedded"], ours["guided"]) == (True, True, True)
         assert not models["zoedepth-nyu"]["here"]
 
     def test_warns_of_files_that_are_no_models(self, folder):
@@ -137,6 +147,25 @@ class TestShow:
         document = json.loads(run("show", "midas-v2.1", "--json").stdout)
         assert document["card"]["input"]["size"] == {"fixed": [384, 384]}
         assert document["here"] is False
+
+    def test_a_network_that_comes_with_fgbgpack(self):
+        result = run("show", "fgbgpack-scene")
+        assert re.search(
+            r"^  file +\S+fgbgpack-scene\.onnx, comes with fgbgpack$", result.stdout, re.MULTILINE
+        )
+        assert "--depth-model fgbgpack-scene" in result.stdout
+
+    def test_a_guided_network(self, folder):
+        guided(folder / "guide.onnx", card=guided_card(guides={"mask": {"name": "mask", "range": [-1, 2]}}))
+        result = run("show", "guide")
+        for words in (
+            "gives +where a pasted foreground stands, beside a network",
+            "mask +-1 to 2",
+            "background +inverse depth, less its median",
+            "answers +N1HW, of the foreground",
+        ):
+            assert re.search(rf"^  {words}", result.stdout, re.MULTILINE), words
+        assert "--depth-mode guided --depth-guide guide" in result.stdout
 
     def test_an_unknown_name(self):
         result = run("show", "midass-v2.1")
@@ -183,6 +212,13 @@ class TestGet:
         assert result.exit_code == 5
         assert "answered 404" in result.stderr
         assert "put the file here" in result.stderr
+
+    def test_a_network_that_comes_with_fgbgpack(self, folder):
+        result = run("get", "fgbgpack-guided")
+        assert result.exit_code == 0, result.output
+        assert "Already there" in result.stdout
+        assert "--depth-mode guided --depth-guide fgbgpack-guided" in result.stdout
+        assert list(folder.iterdir()) == []
 
     def test_a_model_that_has_to_be_made(self):
         result = run("get", "densedepth-kitti")
@@ -291,6 +327,122 @@ class TestCheck:
 
     def test_a_model_that_is_not_there(self):
         assert run("check", "midas-v2.1").exit_code == 5
+
+
+def knowing_guide(path: Path, *, of: str = "foreground", looks_at: str = "mask") -> Path:
+    """A guided network that knows the figures by how much of the picture they cover, and where they stand."""
+    standing, (_, rooms) = model_check._figures(), model_check._rooms()
+    backgrounds = BackgroundDepth.of(rooms, "depth", "m")
+    areas = standing.mask.mean(axis=(1, 2)) / 255
+    inverse = 1 / (standing.truth if of == "picture" else standing.distance[:, None, None])
+    answers = (inverse - backgrounds.centre[standing.room, None, None]) / backgrounds.spread[
+        standing.room, None, None
+    ]
+    answers = np.broadcast_to(answers, standing.truth.shape)
+    # To be told from the areas, which lie between 0 and 1, when the network is to look at nothing.
+    nodes = [
+        helper.make_node("Mul", ["mask", "gain"], ["perhaps"]),
+        helper.make_node("GlobalAveragePool", ["perhaps"], ["pooled"]),
+        helper.make_node("Reshape", ["pooled", "one"], ["area"]),
+        helper.make_node("Sub", ["area", "areas"], ["difference"]),
+        helper.make_node("Abs", ["difference"], ["distance"]),
+        helper.make_node("ArgMin", ["distance"], ["which"], axis=1, keepdims=0),
+        helper.make_node("Gather", ["answers", "which"], ["output"], axis=0),
+    ]
+    return write_guided(
+        path,
+        nodes,
+        size=(240, 320),
+        weights={
+            "gain": np.array(1 if looks_at == "mask" else 0, np.float32),
+            "one": np.array([-1, 1]),
+            "areas": areas[None].astype(np.float32),
+            "answers": np.ascontiguousarray(answers[:, None], np.float32),
+        },
+        card=guided_card(
+            name="guide",
+            guides={"mask": {"name": "mask", "range": [0, 1]}},
+            input={"size": {"fixed": [240, 320]}},
+            output={"of": of},
+        ),
+    )
+
+
+class TestCheckGuided:
+    @pytest.fixture(autouse=True)
+    def _in_a_hurry(self, monkeypatch):
+        monkeypatch.setattr(model_check, "_TIMED_SECONDS", 0.01)
+
+    @pytest.mark.parametrize("of", ["picture", "foreground"])
+    def test_a_network_that_is_right(self, tmp_path, of):
+        path, picture = knowing_guide(tmp_path / "guide.onnx", of=of), tmp_path / "check.png"
+        result = run("check", path, "--device", "cpu", "-o", picture)
+        assert result.exit_code == 0, result.output
+        assert re.search(r"pictures +10 rendered rooms of 320x240, with one figure each", result.stdout)
+        assert re.search(r"figures' distance +0% off", result.stdout)
+        assert re.search(r"rank agreement +1\.00 with true depth", result.stdout)
+        step = re.search(r"step at the outline +(\S+); true depth has (\S+)$", result.stdout, re.MULTILINE)
+        assert step is not None
+        assert float(step[1]) == pytest.approx(float(step[2]), abs=0.05)
+        assert picture.is_file()
+
+    def test_as_json(self, tmp_path):
+        path = knowing_guide(tmp_path / "guide.onnx")
+        document = json.loads(run("check", path, "--device", "cpu", "--json").stdout)
+        assert document["ok"]
+        assert (document["quantity"], document["unit"]) == ("depth", "m")
+        figures = document["figures"]
+        assert figures["uses_mask"] is True
+        assert figures["off"] < 0.01
+        assert figures["found"] == pytest.approx(figures["distance"], rel=0.01)
+        assert figures["step"] == pytest.approx(figures["true_step"], abs=0.05)
+        assert document["rank"] > 0.99
+
+    def test_a_network_that_ignores_the_mask(self, tmp_path):
+        result = run("check", knowing_guide(tmp_path / "guide.onnx", looks_at="nothing"), "--device", "cpu")
+        assert result.exit_code == 5
+        assert "the mask is ignored" in problems(result)[0]
+        assert "guides.mask.name" in problems(result)[0]
+
+    def test_figures_that_do_not_stand_out(self, tmp_path):
+        nodes = [
+            helper.make_node("Mul", ["mask", "little"], ["some"]),
+            helper.make_node("Add", ["some", "background"], ["output"]),
+        ]
+        path = write_guided(tmp_path / "m.onnx", nodes, weights={"little": np.array(0.01, np.float32)})
+        result = run("check", path, "--device", "cpu")
+        assert result.exit_code == 5
+        assert any("figures do not stand out" in problem for problem in problems(result))
+
+    def test_figures_that_stand_anywhere(self, tmp_path):
+        result = run("check", constant_guided(tmp_path / "m.onnx", 40.0), "--device", "cpu")
+        assert result.exit_code == 5
+        assert any("figures do not stand where they are" in problem for problem in problems(result))
+
+    def test_a_network_that_is_told_of_the_mask_alone(self, tmp_path):
+        document = guided_card(guides={"background_depth": ...}, output={"of": ...})
+        nodes = [helper.make_node("Identity", ["mask"], ["output"])]
+        path = write_guided(tmp_path / "m.onnx", nodes, inputs=("input", "mask"), card=document)
+        checked = check_model(load_model(path), device="cpu")
+        assert checked.figures is None
+        assert len(checked.agreement) == 10
+        assert (checked.minimum, checked.maximum) == (-1, 1)
+
+    def test_where_the_figures_stand(self):
+        standing, (images, rooms) = model_check._figures(), model_check._rooms()
+        assert standing.room.tolist() == sorted([*range(5)] * 2)
+        for i, room in enumerate(standing.room):
+            outside = standing.mask[i] == 0
+            np.testing.assert_array_equal(standing.image[i][outside], images[room][outside])
+            np.testing.assert_array_equal(standing.truth[i][outside], rooms[room][outside])
+            covered = standing.mask[i] >= 128
+            np.testing.assert_array_equal(standing.truth[i][covered], standing.distance[i])
+            # On the floor that was seen below its feet, and before everything behind it.
+            foot = np.flatnonzero(covered.any(axis=1))[-1]
+            column = int(np.median(np.flatnonzero(covered[foot])))
+            assert rooms[room][min(foot + 1, 239), column] == pytest.approx(standing.distance[i], rel=0.06)
+            assert rooms[room][covered].min() > 0.94 * standing.distance[i]
+        assert len(np.unique(standing.distance)) == 10
 
 
 SAID = (
@@ -435,6 +587,26 @@ class TestCard:
         result = run("card", network, *SAID, "--input", "image")
         assert result.exit_code == 5
         assert "The graph has no input 'image'; it has 'input'" in result.stderr
+
+    def test_a_guided_network(self, tmp_path):
+        path = guided(tmp_path / "guide.onnx", inputs=("image", "mask", "prior"), card=None)
+        said = [word for word in SAID if word not in ("--quantity", "inverse_depth")]
+        result = run("card", path, *said, "--background-depth", "prior")
+        assert result.exit_code == 2
+        assert [problem.split(":")[0] for problem in problems(result)] == ["--mask-range", "--of"]
+        words = [*said, "--background-depth", "prior", "--mask-range", "0,1", "--of", "foreground"]
+        assert run("card", path, *words).exit_code == 0
+        written = load_model(path).card
+        assert written["guides"] == {
+            "mask": {"name": "mask", "range": [0, 1]},
+            "background_depth": {"name": "prior", "normalise": "median"},
+        }
+        assert (written["output"]["of"], written["output"]["quantity"]) == ("foreground", "inverse_depth")
+
+    def test_a_mask_that_the_network_does_not_take(self, network):
+        result = run("card", network, *SAID, "--mask-range", "0,1")
+        assert result.exit_code == 2
+        assert "guides.mask: 'name' is a required property" in problems(result)[0]
 
     def test_a_file_that_is_no_network(self, tmp_path):
         (tmp_path / "x.onnx").write_text("hello")

@@ -15,7 +15,8 @@ from PIL import Image
 
 from fgbgpack.depth import graph as depth_graph
 from fgbgpack.depth import load_model, rounding_bound
-from fgbgpack.depth.graph import compile_graph, resampling, session_options
+from fgbgpack.depth.graph import compile_graph, session_options
+from fgbgpack.depth.nodes import Nodes, resampling
 from fgbgpack.errors import DepthModelError
 
 RNG = np.random.default_rng(7)
@@ -555,7 +556,7 @@ def test_stored_intermediate_shapes_of_another_size_do_no_harm(tmp_path):
 
 @functools.cache
 def grid_session():
-    nodes = depth_graph._Nodes(13)
+    nodes = Nodes(13)
     nodes.add("Cast", depth_graph._to_grid(nodes, "values"), to=FLOAT16, output="depth")
     shape = ["n", 1, "h", "w"]
     graph = helper.make_graph(

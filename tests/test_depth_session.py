@@ -320,7 +320,7 @@ def test_libraries_that_are_missing_are_named_and_nothing_falls_back(tmp_path, m
 
 def test_options_of_the_providers(tmp_path):
     cpu, cuda, tensorrt = (
-        provider_options(device, "fp32", (1, 16), (256, 192), tmp_path)
+        provider_options(device, "fp32", (1, 16), {"images": (256, 192, 3)}, tmp_path)
         for device in ("cpu", "cuda", "tensorrt")
     )
     assert cpu == [("CPUExecutionProvider", {})]
@@ -339,7 +339,7 @@ def test_options_of_the_providers(tmp_path):
         "trt_profile_max_shapes": "images:16x256x192x3",
     }
     # A network that is bound to a batch size has no range of sizes; and no folder, no cache.
-    bound = provider_options("tensorrt", "fp16", (4, 4), (8, 8), None)[0][1]
+    bound = provider_options("tensorrt", "fp16", (4, 4), {"images": (8, 8, 3)}, None)[0][1]
     assert bound == {"trt_fp16_enable": "True"}
 
 

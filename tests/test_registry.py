@@ -467,7 +467,7 @@ class TestNames:
 
     def test_a_folder_that_is_not_there(self, tmp_path, monkeypatch):
         monkeypatch.setenv("FGBGPACK_MODELS", str(tmp_path / "nowhere"))
-        assert len(registry.known_models()[0]) == 11
+        assert len(registry.known_models()[0]) == 13
         assert "models get" in refusal("midas-v2.1")
 
     def test_names_of_tensors_may_be_left_out(self, folder):
@@ -490,6 +490,43 @@ class TestNames:
         message = refusal("midas-v2.1")
         assert "output.axes" in message
         assert f"a card of your own, {path.with_suffix('.json')}, takes its place" in message
+
+
+class TestEmbedded:
+    """Networks that come with fgbgpack."""
+
+    NAMES = ("fgbgpack-scene", "fgbgpack-guided")
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_is_here_without_a_download(self, tmp_path, monkeypatch, name):
+        monkeypatch.setenv("FGBGPACK_MODELS", str(tmp_path / "nowhere"))
+        model = load_model(name)
+        assert model.path.parent.name == "networks"
+        assert model.is_guided == (name == "fgbgpack-guided")
+        entry = registry.find(name)
+        assert (entry.here, entry.is_embedded, entry.path) == (True, True, model.path)
+        assert registry.how_to_get(entry) == f"It comes with fgbgpack: {model.path}"
+        assert entry in registry.known_models()[0]
+
+    def test_get_has_nothing_to_do(self, folder):
+        fetched = get_model("fgbgpack-scene")
+        assert fetched.received == 0
+        assert fetched.sha256 == load_model("fgbgpack-scene").sha256
+        assert list(folder.iterdir()) == []
+
+    def test_a_file_of_that_name_in_the_folder_takes_its_place(self, folder):
+        path = gray(folder / "fgbgpack-scene.onnx")
+        assert load_model("fgbgpack-scene").path == path
+        assert not registry.find("fgbgpack-scene").is_embedded
+        path.unlink()  # its card alone changes nothing
+        model = load_model("fgbgpack-scene")
+        assert model.path.parent.name == "networks"
+        assert model.name == "fgbgpack-scene"
+
+    def test_only_these_are(self, folder):
+        gray(folder / "mine.onnx")
+        embedded = {entry.name for entry in registry.known_models()[0] if entry.is_embedded}
+        assert embedded == set(self.NAMES)
 
 
 class TestGet:

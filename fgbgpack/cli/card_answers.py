@@ -77,6 +77,18 @@ FIELDS: Mapping[str, tuple[str, Callable[[str], Any], str]] = {
         "Size it takes (HEIGHTxWIDTH, 'multiple 32', 'multiple 32, short_side 384')",
     ),
     "input.filter": ("--filter", _plain, "Filter that pictures are resized with"),
+    "guides.mask.name": ("--mask", _plain, "Input that takes the mask of the foreground"),
+    "guides.mask.range": (
+        "--mask-range",
+        _range,
+        "What background (0) and foreground (255) become in the mask (0,1 or -1,1)",
+    ),
+    "guides.background_depth.name": (
+        "--background-depth",
+        _plain,
+        "Input that takes the depth of the empty background",
+    ),
+    "output.of": ("--of", _plain, "Whose depth comes out: of the whole picture, or of the foreground"),
     "output.quantity": ("--quantity", _plain, "What comes out: depth, or inverse_depth (larger is nearer)"),
     "output.unit": ("--unit", _unit, "Unit of depth: m, or none if it is relative"),
     "output.transform": ("--transform", json.loads, "Steps from the raw output to that, as JSON"),

@@ -27,10 +27,12 @@ def entry_facts(entry: Entry) -> dict[str, Any]:
         "name": entry.name,
         "quantity": output["quantity"],
         "unit": output["unit"],
+        "guided": _is_guided(entry.card),
         "licence": entry.card.get("licence"),
         "size": size,
         "source": entry.card.get("source"),
         "here": entry.here,
+        "embedded": entry.is_embedded,
         "path": str(entry.path),
     }
 
@@ -40,9 +42,12 @@ def show_entries(entries: Sequence[Entry], folder: Path) -> None:
     rows, sources = [("name", "gives", "licence", "size", "file")], [""]
     for entry in entries:
         facts = entry_facts(entry)
-        where = "here" if entry.here else "models get" if "download" in entry.card else "by hand"
+        if entry.here:
+            where = "comes with fgbgpack" if entry.is_embedded else "here"
+        else:
+            where = "models get" if "download" in entry.card else "by hand"
         size = amount(facts["size"]) if facts["size"] else "-"
-        gives = _meaning(facts["quantity"], facts["unit"])
+        gives = "foregrounds" if facts["guided"] else _meaning(facts["quantity"], facts["unit"])
         rows.append((entry.name, gives, facts["licence"] or "not stated", size, where))
         sources.append(facts["source"] or "")
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -63,25 +68,25 @@ def show_entry(entry: Entry, how_to_get: str) -> None:
     if "description" in card:
         say(card["description"])
     facts = [
-        ("gives", _meaning(card["output"]["quantity"], card["output"]["unit"])),
+        ("gives", _gives(card)),
         ("made by", card.get("made_by", "not stated")),
         ("licence", card.get("licence", "not stated")),
         ("source", card.get("source", "not stated")),
-        ("SHA-256", card.get("sha256", "not known: a download of it cannot be verified")),
+        ("SHA-256", card.get("sha256", "not stated: the file cannot be verified")),
         *_convention(card),
         ("card", "comes with fgbgpack" if entry.is_ours else str(entry.card_path)),
-        ("file", str(entry.path) if entry.here else "not here yet"),
+        ("file", _file(entry)),
     ]
     print_facts(facts)
     say("")
     if entry.here:
-        say(f"Use it with: --depth-model {entry.name}")
+        say(f"Use it with: {_use(entry.name, card)}")
         say(f"Try it with: fgbgpack models check {entry.name}")
     else:
         say(how_to_get)
 
 
-def show_fetched(name: str, fetched: Fetched) -> None:
+def show_fetched(name: str, fetched: Fetched, card: Mapping[str, Any]) -> None:
     """Where a file is now, and whether it is the right one."""
     done = "Got" if fetched.received else "Already there:"
     say(f"{done} {fetched.path} ({amount(fetched.path.stat().st_size)})", style="bold")
@@ -90,7 +95,7 @@ def show_fetched(name: str, fetched: Fetched) -> None:
         say("It is the digest that the card asks for.")
     else:
         say("Not verified: the card knows no digest to compare that with. Compare it with one you trust.")
-    say(f"\nUse it with: --depth-model {name}")
+    say(f"\nUse it with: {_use(name, card)}")
     say(f"Try it with: fgbgpack models check {name}")
 
 
@@ -114,9 +119,10 @@ def show_check(check: ModelCheck) -> None:
     verdict = "depth that can be used" if not check.problems else "something is wrong"
     say(f"{check.model}: {verdict}", style="bold")
     height, width = check.picture
+    people = ", with one figure each" if check.figures is not None else ""
     facts = [
         ("file", check.path),
-        ("pictures", f"{len(check.agreement)} rendered rooms of {width}x{height}"),
+        ("pictures", f"{len(check.agreement)} rendered rooms of {width}x{height}{people}"),
         ("network's input", f"{check.network[1]}x{check.network[0]} (width x height)"),
         ("gives", _meaning(check.quantity, check.unit)),
         ("range", f"{check.minimum:.4g} to {check.maximum:.4g}, no NaN"),
@@ -127,6 +133,15 @@ def show_check(check: ModelCheck) -> None:
             f"plain gradient reaches {check.gradient:.2f}",
         ),
     ]
+    if check.figures is not None:
+        figures = check.figures
+        facts += [
+            (
+                "figures' distance",
+                f"{figures.off:.0%} off (median), {min(figures.each_off):.0%} to {max(figures.each_off):.0%}",
+            ),
+            ("step at the outline", f"{figures.step:.2f}; true depth has {figures.true_step:.2f}"),
+        ]
     if check.metres is not None:
         facts.append(("metres", f"{check.metres:.3g} times the true ones (median)"))
     facts.append(("speed", f"{check.rate:,.1f} pictures/s on {check.provider}, {check.precision}"))
@@ -181,9 +196,45 @@ def _convention(card: Mapping[str, Any]) -> list[tuple[str, str]]:
     steps = result.get("transform", [])
     return [
         ("takes", "; ".join(fed)),
+        *_guides(card),
         ("at", f"{size}; resized {given.get('filter', 'bilinear')}"),
-        ("answers", f"{result['axes']}" + (f", then {json.dumps(steps)}" if steps else "")),
+        (
+            "answers",
+            f"{result['axes']}, of the {result.get('of', 'picture')}"
+            + (f", then {json.dumps(steps)}" if steps else ""),
+        ),
     ]
+
+
+def _guides(card: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the network is told beside the picture."""
+    guides, lines = card.get("guides", {}), []
+    if "mask" in guides:
+        low, high = guides["mask"]["range"]
+        lines.append(("mask", f"{low:g} to {high:g}"))
+    if "background_depth" in guides:
+        lines.append(("background", "inverse depth, less its median, over its mean deviation from that"))
+    return lines
+
+
+def _is_guided(card: Mapping[str, Any]) -> bool:
+    return "background_depth" in card.get("guides", {})
+
+
+def _gives(card: Mapping[str, Any]) -> str:
+    if _is_guided(card):
+        return "where a pasted foreground stands, beside a network that gives the depth of backgrounds"
+    return _meaning(card["output"]["quantity"], card["output"]["unit"])
+
+
+def _use(name: str, card: Mapping[str, Any]) -> str:
+    return f"--depth-mode guided --depth-guide {name}" if _is_guided(card) else f"--depth-model {name}"
+
+
+def _file(entry: Entry) -> str:
+    if not entry.here:
+        return "not here yet"
+    return f"{entry.path}, comes with fgbgpack" if entry.is_embedded else str(entry.path)
 
 
 def _meaning(quantity: str, unit: str | None) -> str:

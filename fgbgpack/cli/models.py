@@ -32,6 +32,9 @@ imports = typer.Typer(
 )
 app.add_typer(imports)
 
+#: What stands before a model that is to run on backgrounds and guide another.
+_GUIDED = "guided:"
+
 _PRECISIONS: tuple[Literal["fp32", "fp16"], ...] = ("fp32", "fp16")
 _WEIGHTS: tuple[Literal["nyu", "kitti"], ...] = ("nyu", "kitti")
 
@@ -98,8 +101,8 @@ def show(name: Name, as_json: options.Json = False) -> None:
 
     entry = find(name)
     if as_json:
-        paths = {"path": str(entry.path), "here": entry.here, "card_path": str(entry.card_path)}
-        print_json({"name": entry.name, **paths, "card": entry.card})
+        where = {"path": str(entry.path), "here": entry.here, "embedded": entry.is_embedded}
+        print_json({"name": entry.name, **where, "card_path": str(entry.card_path), "card": entry.card})
     else:
         show_entry(entry, "" if entry.here else how_to_get(entry))
 
@@ -122,12 +125,12 @@ def get(name: Name, as_json: options.Json = False, quiet: options.Quiet = False)
     except KeyboardInterrupt as exc:
         exc.add_note("What has come is kept: run the same command again to resume.")
         raise
-    load_model(name)
+    model = load_model(name)
     if as_json:
         facts = {"path": str(fetched.path), "sha256": fetched.sha256, "verified": fetched.verified}
         print_json({"name": name, **facts, "received": fetched.received})
     elif not quiet:
-        show_fetched(name, fetched)
+        show_fetched(name, fetched, model.card)
 
 
 @app.command(
@@ -150,6 +153,8 @@ def check(
     as_json: options.Json = False,
 ) -> None:
     """Run a model on rendered rooms of known depth: shapes, range, near and far, agreement, speed.
+
+    A guided network gets figures on the floor of the rooms, their masks and the rooms' depth.
 
     Exits with 5 if what comes out cannot be depth as the card has it.
     """
@@ -201,6 +206,10 @@ def card(
     transform: Annotated[str | None, _field("output.transform", "JSON")] = None,
     input_name: Annotated[str | None, _field("input.name", "TENSOR")] = None,
     output_name: Annotated[str | None, _field("output.name", "TENSOR")] = None,
+    mask: Annotated[str | None, _field("guides.mask.name", "TENSOR")] = None,
+    mask_range: Annotated[str | None, _field("guides.mask.range", "LOW,HIGH")] = None,
+    background_depth: Annotated[str | None, _field("guides.background_depth.name", "TENSOR")] = None,
+    of: Annotated[str | None, _field("output.of", "picture|foreground")] = None,
     licence: Annotated[str | None, _field("licence", "TEXT")] = None,
     source: Annotated[str | None, _field("source", "TEXT")] = None,
     force: Force = False,
@@ -235,6 +244,10 @@ def card(
         "input.std": std,
         "input.size": size,
         "input.filter": resize,
+        "guides.mask.name": mask,
+        "guides.mask.range": mask_range,
+        "guides.background_depth.name": background_depth,
+        "output.of": of,
         "output.quantity": quantity,
         "output.unit": unit,
         "output.transform": transform,
@@ -321,18 +334,27 @@ def densedepth(
 
 @app.command(
     epilog="Examples:\n\n  fgbgpack models compare midas-v2.1 depth-anything-v2-small --on lobby.zarr\n"
-    "  fgbgpack models compare tcmonodepth-small@1 tcmonodepth-small@3 --on lobby.zarr -o compare.png"
+    "  fgbgpack models compare tcmonodepth-small@1 tcmonodepth-small@3 --on lobby.zarr -o compare.png\n"
+    "  fgbgpack models compare guided:fgbgpack-scene guided:midas-v2.1@3 midas-v2.1@3 --on lobby.zarr"
 )
 def compare(
     models: Annotated[
         list[str],
         typer.Argument(
-            metavar="MODEL[@SCALE]...",
-            help="Names or ONNX files, each with a depth scale of 1 to 4 if need be; 'stored' is the "
-            "dataset's own depth.",
+            metavar="[guided:]MODEL[@SCALE]...",
+            help="Names or ONNX files, each with a depth scale if need be: 1 to 4 on samples, 1 to 16 with "
+            "'guided:' before it on backgrounds; 'stored' is the dataset's own depth.",
         ),
     ],
     on: Annotated[str, typer.Option("--on", metavar="DATASET", help="A dataset that fgbgpack made.")],
+    guide: Annotated[
+        str | None,
+        typer.Option(
+            "--guide",
+            metavar="NAME|FILE.onnx",
+            help="The guided network beside all models that are 'guided:' (default fgbgpack-guided).",
+        ),
+    ] = None,
     samples: Annotated[
         str | None, typer.Option("--samples", metavar="N", help="How many samples to look at (default 64).")
     ] = None,
@@ -365,13 +387,15 @@ def compare(
     products = _precision(parser, precision)
     where = parser.device(device)
     _check_picture(parser, output)
+    if guide is not None and not any(model.startswith(_GUIDED) for model in models):
+        parser.problems.append(f"--guide: of no use where no model is {_GUIDED!r}")
     parser.check()
 
     from fgbgpack.build import Progress
     from fgbgpack.cli.model_summary import show_comparison
     from fgbgpack.cli.progress import ProgressDisplay
-    from fgbgpack.dataset import open_dataset
-    from fgbgpack.depth import load_model
+    from fgbgpack.inference import Networks
+    from fgbgpack.opened import open_dataset
     from fgbgpack.report.compare import compare as run
     from fgbgpack.report.compare import render_comparison
     from fgbgpack.report.page import write_picture
@@ -380,11 +404,17 @@ def compare(
     dataset = open_dataset(on, allow_incomplete=True)
     chosen = []
     for reference in (model for model in models if model != "stored"):
-        match = re.fullmatch(r"(.+)@([1-4])", reference)
-        model, scale = (match[1], int(match[2])) if match else (reference, None)
-        chosen.append(
-            (load_model(model), DepthSpec(model, scale).resolved_scale(dataset.height, dataset.width))
+        # A file's name may have an @ in it too, but not before a number at its end.
+        match = re.fullmatch(r"(guided:)?(.+?)(?:@([0-9]{1,4}))?", reference, re.DOTALL)
+        if match is None:
+            raise SpecError(f"{reference!r} names no model.")
+        depth = DepthSpec(
+            match[2],
+            mode="guided" if match[1] else "per-sample",
+            guide=guide if match[1] else None,
+            scale=int(match[3]) if match[3] else None,
         )
+        chosen.append((Networks.load(depth), depth.resolved_scale(dataset.height, dataset.width)))
     with ProgressDisplay(quiet=quiet or as_json) as display:
         result = run(
             dataset,

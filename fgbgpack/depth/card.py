@@ -32,10 +32,14 @@ from fgbgpack.depth.onnx_file import (
 )
 from fgbgpack.errors import DepthModelError
 
-__all__ = ["DepthModel", "declared_shape", "input_size", "load_model", "read_graph"]
+__all__ = ["DepthModel", "declared_shape", "fed_tensors", "input_size", "load_model", "read_graph"]
 
 _DTYPES = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "uint8": TensorProto.UINT8}
 _OUTPUT_DTYPES = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
+
+
+#: What a network can be told beside the picture.
+_GUIDES = ("mask", "background_depth")
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,16 @@ class DepthModel:
     def name(self) -> str:
         """What the card calls the model."""
         return str(self.card["name"])
+
+    @property
+    def is_guided(self) -> bool:
+        """Whether it is told the depth of the empty background, and so cannot run without a scene network."""
+        return "background_depth" in self.card.get("guides", {})
+
+    @property
+    def takes_mask(self) -> bool:
+        """Whether it is told where the foreground is."""
+        return "mask" in self.card.get("guides", {})
 
 
 def load_model(reference: str | Path) -> DepthModel:
@@ -109,11 +123,21 @@ def load_model(reference: str | Path) -> DepthModel:
             )
     if problems:
         own = path.with_suffix(".json")
-        hint = "" if card_path == own else f" (a card of your own, {own}, takes its place)"
+        hint = (
+            ""
+            if card_path == own or registry.is_embedded(path)
+            else f" (a card of your own, {own}, takes its place)"
+        )
         raise DepthModelError(
             f"The depth model {path} and its card {card_path}{hint} cannot be used:", problems
         )
     return DepthModel(path, card, sha256)
+
+
+def fed_tensors(card: Mapping[str, Any]) -> dict[str, int]:
+    """The inputs of the graph that a card feeds, by name, with the number of their channels."""
+    guides = card.get("guides", {})
+    return {card["input"]["name"]: 3} | {guides[guide]["name"]: 1 for guide in _GUIDES if guide in guides}
 
 
 def input_size(card: Mapping[str, Any], height: int, width: int) -> tuple[int, int]:
@@ -179,9 +203,40 @@ def _senseless(card: Mapping[str, Any]) -> list[str]:
             problems.append(
                 f"output.transform.{index}.clip: found {step['clip']}, expected the smaller bound first"
             )
+    problems += _senseless_guides(card)
     as_stored = given["range"] == [0, 255] and "mean" not in given and "std" not in given
     if given.get("dtype") == "uint8" and not as_stored:
         problems.append("input.dtype: uint8 takes pixels as they are: range [0, 255], no mean and no std")
+    return problems
+
+
+def _senseless_guides(card: Mapping[str, Any]) -> list[str]:
+    guides, result, problems = card.get("guides", {}), card["output"], []
+    is_bytes = card["input"].get("dtype") == "uint8"
+    if "mask" in guides:
+        low, high = guides["mask"]["range"]
+        if low == high:
+            problems.append(f"guides.mask.range: found [{low}, {high}], expected two different numbers")
+        if is_bytes and [low, high] != [0, 255]:
+            problems.append(
+                f"guides.mask.range: found [{low}, {high}], expected [0, 255], as input.dtype uint8 takes "
+                "the mask as it is"
+            )
+    if "background_depth" in guides:
+        if is_bytes:
+            problems.append(
+                "input.dtype: uint8 cannot hold guides.background_depth; expected float32 or float16"
+            )
+        if result["quantity"] != "inverse_depth":
+            problems.append(
+                f"output.quantity: found {result['quantity']!r}, expected 'inverse_depth': the answer of a "
+                "network with guides.background_depth is in the units of that"
+            )
+    if result.get("of") == "foreground" and not {"mask", "background_depth"} <= guides.keys():
+        problems.append(
+            "output.of: 'foreground' is blended into the background with the mask, so the network needs "
+            "guides.mask and guides.background_depth"
+        )
     return problems
 
 
@@ -189,15 +244,24 @@ def _misfits(card: Mapping[str, Any], graph: onnx.GraphProto) -> list[str]:
     """Where the card and what the graph declares of its input and output contradict each other."""
     inputs, outputs = inputs_of(graph), outputs_of(graph)
     problems = []
-    given, result = card["input"], card["output"]
-    if "name" not in given:
-        problems.append(f"input.name: not given, but the graph has not one input; it has {listed(inputs)}")
-    elif given["name"] not in inputs:
-        problems.append(f"input.name: the graph has no input {given['name']!r}; it has {listed(inputs)}")
-    else:
-        problems += _input_misfits(given, inputs.pop(given["name"]))
-        if inputs:
-            problems.append(f"input: the graph also needs {listed(inputs)}, which this card does not feed")
+    given, result, guides = card["input"], card["output"], card.get("guides", {})
+    fed = {"input": given} | {f"guides.{key}": guides[key] for key in _GUIDES if key in guides}
+    left = dict(inputs)
+    for field, tensor in fed.items():
+        if "name" not in tensor:
+            problems.append(
+                f"{field}.name: not given, but the graph has not one input; it has {listed(inputs)}"
+            )
+        elif tensor["name"] not in inputs:
+            problems.append(
+                f"{field}.name: the graph has no input {tensor['name']!r}; it has {listed(inputs)}"
+            )
+        elif tensor["name"] not in left:
+            problems.append(f"{field}.name: the input {tensor['name']!r} has another task already")
+        else:
+            problems += _input_misfits(field, tensor["name"], given, left.pop(tensor["name"]))
+    if left and not problems:
+        problems.append(f"input: the graph also needs {listed(left)}, which this card does not feed")
     if "name" not in result:
         problems.append(f"output.name: not given, but the graph has not one output; it has {listed(outputs)}")
     elif result["name"] not in outputs:
@@ -207,26 +271,31 @@ def _misfits(card: Mapping[str, Any], graph: onnx.GraphProto) -> list[str]:
     return problems
 
 
-def _input_misfits(given: Mapping[str, Any], value: onnx.ValueInfoProto) -> list[str]:
-    name, layout, problems = given["name"], given["layout"], []
+def _input_misfits(field: str, name: str, given: Mapping[str, Any], value: onnx.ValueInfoProto) -> list[str]:
+    """Of the picture's tensor (``field`` is ``"input"``), or of a guide's, which follows the same rules."""
+    layout, channels, problems = given["layout"], 3 if field == "input" else 1, []
     expected = given.get("dtype", "float32")
     if value.type.tensor_type.elem_type != _DTYPES[expected]:
-        problems.append(f"input.dtype: the graph's {name!r} is {dtype_name(value)}, the card says {expected}")
+        found = dtype_name(value)
+        problems.append(
+            f"input.dtype: the graph's {name!r} is {found}, the card says {expected}"
+            if field == "input"
+            else f"{field}: the graph's {name!r} is {found}, expected {expected} as in input.dtype"
+        )
     dims = declared_shape(value)
     if dims is None:
         return problems
+    rule = "input.layout" if field == "input" else field
     if len(dims) != 4:
-        problems.append(
-            f"input.layout: the graph's {name!r} has shape {shape_text(dims)}, the card says {layout}"
-        )
+        problems.append(f"{rule}: the graph's {name!r} has shape {shape_text(dims)}, the card says {layout}")
         return problems
     sides = dict(zip(layout, dims, strict=True))
     other = dims[3] if layout == "NCHW" else dims[1]
-    if sides["C"] != 3 and (sides["C"] is not None or other == 3):
+    if sides["C"] != channels and (sides["C"] is not None or other == channels):
         found = sides["C"] or "a free axis"
         problems.append(
-            f"input.layout: {layout} puts the channels where the graph's {name!r} of shape "
-            f"{shape_text(dims)} has {found}; 3 were expected"
+            f"{rule}: {layout} puts the channels where the graph's {name!r} of shape "
+            f"{shape_text(dims)} has {found}; {channels} {'were' if channels > 1 else 'was'} expected"
         )
     elif None not in (sides["H"], sides["W"]) and given["size"].get("fixed") != [sides["H"], sides["W"]]:
         problems.append(

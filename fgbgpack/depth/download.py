@@ -103,7 +103,7 @@ def get_model(
     on_progress: Callable[[int, int | None], None] = lambda *_: None,
     on_notice: Callable[[str], None] = lambda _: None,
 ) -> Fetched:
-    """Have the file of a depth model in the models folder, from where its card says.
+    """Have the file of a depth model: with fgbgpack, or else in the models folder from where its card says.
 
     Args:
         name: The name of a model; see :mod:`fgbgpack.depth.registry`.
@@ -114,6 +114,9 @@ def get_model(
         DepthModelError: There is no such model, its card knows no download, or what :func:`fetch` raises.
     """
     entry = registry.find(name)
+    if entry.is_embedded:
+        digest = sha256_of(entry.path)
+        return Fetched(entry.path, digest, digest == entry.card.get("sha256"), received=0)
     if "download" not in entry.card:
         if entry.here:
             raise DepthModelError(f"{entry.path} is there; its card {entry.card_path} knows no download.")

@@ -21,9 +21,15 @@ _DTYPES: Mapping[int, str] = {TensorProto.FLOAT16: "float16", TensorProto.UINT8:
 #: What the card of another model can lend: its convention, and who made the network. Not its file.
 _LENT = ("made_by", "licence", "input", "output")
 
+#: What an input beside the picture is likely to be called, and what nothing but habit says of it.
+_GUIDES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "mask": ("mask", {"range": [0, 1]}),
+    "background_depth": ("background", {"normalise": "median"}),
+}
+
 _ORDER = {
     "input": ("name", "layout", "channels", "range", "mean", "std", "size", "filter", "dtype"),
-    "output": ("name", "axes", "quantity", "unit", "transform"),
+    "output": ("name", "axes", "of", "quantity", "unit", "transform"),
 }
 
 _IMAGENET_MEAN, _IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -80,6 +86,19 @@ def draft(
     if facts.get("input.dtype") == "uint8":
         # Pixels go in as they are: that much is certain.
         facts |= {"input.range": [0, 255], "input.mean": None, "input.std": None}
+    guides = _guides(graph, value.name, answers, {} if like is None else like.get("guides", {}))
+    if guides:
+        # Cards have them between input and output.
+        card = card | {"guides": guides, "output": card.pop("output")}
+    if "mask" in guides and (like is None or "mask" not in like.get("guides", {})):
+        guessed.append("guides.mask.range")
+    if "background_depth" in guides:
+        facts |= {"output.quantity": "inverse_depth", "output.unit": None}
+    if guides.keys() != _GUIDES.keys():
+        facts["output.of"] = None
+    elif like is None or "of" not in like["output"]:
+        card["output"]["of"] = "picture"
+        guessed.append("output.of")
     for field, known in {**facts, **answers}.items():
         _set(card, field, known)
     for side in ("input", "output"):
@@ -106,6 +125,25 @@ def _chosen(graph: onnx.GraphProto, side: str, name: str | None) -> onnx.ValueIn
     return next(iter(tensors.values()), onnx.ValueInfoProto())
 
 
+def _guides(
+    graph: onnx.GraphProto, picture: str, answers: Mapping[str, Any], lent: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The guides of a card: inputs beside the picture that somebody names, or that are called like one."""
+    guides = {}
+    for guide, (word, habit) in _GUIDES.items():
+        alike = [
+            name
+            for name, value in inputs_of(graph).items()
+            if name != picture and word in name.lower() and 3 not in (declared_shape(value) or [])[1::2]
+        ]
+        name = answers.get(f"guides.{guide}.name") or next(iter(alike), None)
+        if name is not None:
+            guides[guide] = {"name": name} | {
+                key: copy.deepcopy(lent.get(guide, {}).get(key, usual)) for key, usual in habit.items()
+            }
+    return guides
+
+
 def _facts_of_input(value: onnx.ValueInfoProto) -> dict[str, Any]:
     dims = declared_shape(value) or []
     layout = "NHWC" if len(dims) == 4 and dims[3] == 3 and dims[1] != 3 else "NCHW"
@@ -129,7 +167,7 @@ def _facts_of_output(value: onnx.ValueInfoProto, layout: str) -> dict[str, Any]:
 def _set(card: dict[str, Any], field: str, value: Any) -> None:
     *parents, key = field.split(".")
     for parent in parents:
-        card = card[parent]
+        card = card.setdefault(parent, {})
     # The unit is the one field that has to be there and may be null.
     if value is None and key != "unit":
         card.pop(key, None)

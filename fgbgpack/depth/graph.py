@@ -11,11 +11,11 @@ work between the two runs where the network runs, and the host only binds buffer
       -> the grid                                                     [step, float32 (1,)]
     depth, float16 (n, h, w)
 
-**Resizing** is two matrix products with constant weights. ONNX's own ``Resize`` differs between opsets
-and execution providers and cannot antialias before opset 18; a product does the same everywhere.
+A network that is also told of the mask or of the background's depth has more inputs, and its answer takes
+another way before the grid: see :mod:`fgbgpack.depth.guided`.
 
 **The grid.** The low bits of a network's answer are noise that no codec can compress. So values are
-rounded to multiples of ``step``, a power of two that is the graph's second input; 0 leaves them as they
+rounded to multiples of ``step``, a power of two that is an input of the graph; 0 leaves them as they
 are. Multiples of it up to 2048 times as large are exactly a float16; larger values are rounded once more,
 to the spacing of float16 there.
 """
@@ -24,19 +24,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
-from onnx import GraphProto, ModelProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, TensorProto, helper
 
-from fgbgpack.depth.card import DepthModel, declared_shape, input_size, read_graph
+from fgbgpack.depth.background import Quantity
+from fgbgpack.depth.card import DepthModel, declared_shape, fed_tensors, input_size, read_graph
+from fgbgpack.depth.guided import Guidance
+from fgbgpack.depth.nodes import Nodes, Size, resampling, resize, resize_to
 from fgbgpack.depth.precision import Precision, in_half
 from fgbgpack.errors import DepthModelError
-
-Filter = Literal["nearest", "bilinear", "bicubic"]
-Size = tuple[int, int]
 
 #: The compiled graph's inputs and its output.
 IMAGES, STEP, DEPTH = "images", "step", "depth"
@@ -52,7 +51,13 @@ _FLOAT16_SMALLEST = 2.0**-24  # its smallest positive value, and its spacing nea
 
 
 def compile_graph(
-    model: DepthModel, *, height: int, width: int, scale: int, precision: Precision = "fp32"
+    model: DepthModel,
+    *,
+    height: int,
+    width: int,
+    scale: int,
+    precision: Precision = "fp32",
+    background: Quantity | None = None,
 ) -> ModelProto:
     """Compile the card of ``model`` into its graph.
 
@@ -63,31 +68,36 @@ def compile_graph(
         scale: How many times larger than the sample the pictures are rendered, at least 1.
         precision: What the network's own products are taken in; what is done before and after it is always
             in float32.
+        background: What the depth of backgrounds means, for a guided network and no other.
 
     Returns:
-        A graph with two inputs, ``images``: uint8 ``(n, height * scale, width * scale, 3)``, RGB, and
-        ``step``: float32 ``(1,)``, see the module's text; and one output, ``depth``: float16
-        ``(n, height, width)``, in the card's quantity and unit. ``n`` is free, or the number that the
-        network itself is bound to. Weights that lie in files beside the model's file are still there, not
-        in the result.
+        A graph with the inputs ``images``: uint8 ``(n, height * scale, width * scale, 3)``, RGB; those of
+        the card's guides, see :mod:`fgbgpack.depth.guided`; and ``step``: float32 ``(1,)``, see the module's
+        text. It has one output, ``depth``: float16 ``(n, height, width)``, in the card's quantity and unit,
+        or in ``background``. ``n`` is free, or the number that the network itself is bound to. Weights that
+        lie in files beside the model's file are still there, not in the result.
 
     Raises:
-        DepthModelError: The network's opset is too old to be converted, or it cannot run at this size or in
-            this precision.
+        DepthModelError: The network's opset is too old to be converted, or it cannot run at this size, scale
+            or precision; or it is a guided network, and ``background`` is not given.
+        ValueError: ``background`` is given for a network that is not guided.
     """
+    _check_guidance(model, scale, background)
     network = _network(model)
     rendered = (height * scale, width * scale)
     size = input_size(model.card, *rendered)
-    batch = _bind_input(network.graph, model.card["input"], size)
+    batch = _bind_inputs(network.graph, model.card, size)
     answer_size = _answer_size(model, network)
     answer_type = _output(network.graph, model).type.tensor_type.elem_type
     _add_prefix(network.graph)
     if precision == "fp16":
         network = in_half(network, model)
 
-    nodes = _Nodes(_opset(network))
-    fed = _feed(nodes, model.card["input"], rendered, size)
-    nodes.add("Identity", fed, output=_NETWORK + model.card["input"]["name"])
+    nodes = Nodes(_opset(network))
+    guidance = Guidance(nodes, model.card, (height, width), background)
+    fed = {model.card["input"]["name"]: _feed(nodes, model.card["input"], rendered, size)}
+    for name, value in {**fed, **guidance.feed(size)}.items():
+        nodes.add("Identity", value, output=_NETWORK + name)
     first = nodes.take()
     answer = _NETWORK + model.card["output"]["name"]
     if answer_type != TensorProto.FLOAT:
@@ -95,6 +105,7 @@ def compile_graph(
     answer = nodes.add("Reshape", answer, np.array([-1, 1, *answer_size]))
     answer = _transform(nodes, answer, model.card["output"].get("transform", []))
     answer = _average_down(nodes, answer, answer_size, (height, width), scale)
+    answer = guidance.settle(answer)
     answer = nodes.add("Cast", _to_grid(nodes, answer), to=TensorProto.FLOAT16)
     nodes.add("Reshape", answer, np.array([-1, height, width]), output=DEPTH)
 
@@ -104,6 +115,7 @@ def compile_graph(
         "fgbgpack_depth",
         [
             helper.make_tensor_value_info(IMAGES, TensorProto.UINT8, [n, *rendered, 3]),
+            *guidance.inputs(n),
             helper.make_tensor_value_info(STEP, TensorProto.FLOAT, [1]),
         ],
         [helper.make_tensor_value_info(DEPTH, TensorProto.FLOAT16, [n, height, width])],
@@ -141,73 +153,25 @@ def rounding_bound(minimum: float, maximum: float, step: float) -> float:
     return (step + (spacing if spacing > step else 0.0)) / 2 / (maximum - minimum)
 
 
-def resampling(source: int, target: int, filter_name: Filter) -> NDArray[np.float64]:
-    """The weights that resize one axis, as Pillow does it on floating-point pictures.
-
-    Pixel centres lie at half-integers; shrinking stretches the filter by the same factor
-    (antialiasing), except for ``nearest``; at the borders the weights of the pixels that exist are
-    scaled to the sum 1. Bicubic is the kernel of Keys (1981), "Cubic convolution interpolation for
-    digital image processing", equation 15: a = -1/2.
-
-    Args:
-        source: Length of the axis.
-        target: Length that it shall have.
-        filter_name: The filter.
-
-    Returns:
-        ``(target, source)``, float64; each row has sum 1.
-    """
-    ratio = source / target
-    centres = (np.arange(target) + 0.5) * ratio
-    if filter_name == "nearest":
-        # Where a centre lies between two pixels, rounding decides: so it is rounded as in Pillow, sum by sum.
-        centres = np.cumsum(np.r_[ratio / 2, np.full(target - 1, ratio)])
-        return np.eye(source)[np.minimum(centres.astype(np.int64), source - 1)]
-    distance = np.abs(np.arange(source) + 0.5 - centres[:, None]) / max(ratio, 1.0)
-    if filter_name == "bilinear":
-        weights = np.maximum(0.0, 1.0 - distance)
-    else:
-        near = (1.5 * distance - 2.5) * distance**2 + 1.0
-        far = ((-0.5 * distance + 2.5) * distance - 4.0) * distance + 2.0
-        weights = np.where(distance < 1.0, near, np.where(distance < 2.0, far, 0.0))
-    return cast(NDArray[np.float64], weights / weights.sum(axis=1, keepdims=True))
+def _check_guidance(model: DepthModel, scale: int, background: Quantity | None) -> None:
+    if not model.is_guided:
+        if background is not None:
+            raise ValueError(f"background: {model.name} is not a guided network, and not told of backgrounds")
+        return
+    if background is None:
+        raise DepthModelError(
+            f"{model.name!r} is a guided network: it has to be told the depth of the empty background. "
+            "Use it with --depth-mode guided beside a scene network: --depth-model SCENE_NETWORK "
+            f"--depth-guide {model.name}"
+        )
+    if scale != 1:
+        raise DepthModelError(
+            f"{model.name!r} is a guided network, which sees pictures at the sample's own size: found scale "
+            f"{scale}, expected 1. What is seen larger is the background, by the scene network."
+        )
 
 
-class _Nodes:
-    """Nodes being written, in order, with their constants, in the network's own opset."""
-
-    def __init__(self, opset: int) -> None:
-        self.opset = opset
-        self.constants: list[TensorProto] = []
-        self._nodes: list[onnx.NodeProto] = []
-        self._count = 0
-
-    def add(self, op: str, *inputs: str | NDArray[Any], output: str = "", **attributes: Any) -> str:
-        """Append a node; arrays among its inputs become constants. Returns the name of its output."""
-        self._count += 1
-        name = f"fgbgpack/{self._count}_{op}"
-        names = []
-        for index, value in enumerate(inputs):
-            if not isinstance(value, str):
-                self.constants.append(numpy_helper.from_array(value, f"{name}/{index}"))
-                value = self.constants[-1].name
-            names.append(value)
-        self._nodes.append(helper.make_node(op, names, [output or name], name=name, **attributes))
-        return output or name
-
-    def clip(self, value: str, low: float, high: float) -> str:
-        """Clip, but leave NaN alone: what ``Clip`` makes of it depends on the provider."""
-        low_, high_ = np.float32(low), np.float32(high)
-        value = self.add("Where", self.add("Less", value, np.array(low_)), np.array(low_), value)
-        return self.add("Where", self.add("Greater", value, np.array(high_)), np.array(high_), value)
-
-    def take(self) -> list[onnx.NodeProto]:
-        """The nodes since the last call."""
-        nodes, self._nodes = self._nodes, []
-        return nodes
-
-
-def _feed(nodes: _Nodes, card: Mapping[str, Any], rendered: Size, size: Size) -> str:
+def _feed(nodes: Nodes, card: Mapping[str, Any], rendered: Size, size: Size) -> str:
     """From the rendered picture to what the network's input takes."""
     value, axes = IMAGES, "NHWC"
     if card["channels"] == "BGR":
@@ -219,11 +183,7 @@ def _feed(nodes: _Nodes, card: Mapping[str, Any], rendered: Size, size: Size) ->
     if rendered != size or not wants_bytes:
         value = nodes.add("Cast", value, to=TensorProto.FLOAT)
     if rendered != size:
-        vertical, horizontal = (
-            resampling(source, target, card.get("filter", "bilinear"))
-            for source, target in zip(rendered, size, strict=True)
-        )
-        value = _resize(nodes, value, vertical, horizontal)
+        value = resize_to(nodes, value, rendered, size, card.get("filter", "bilinear"))
     if wants_bytes:
         if rendered != size:
             value = nodes.clip(nodes.add("Round", value), 0, 255)
@@ -237,7 +197,7 @@ def _feed(nodes: _Nodes, card: Mapping[str, Any], rendered: Size, size: Size) ->
     return value
 
 
-def _normalise(nodes: _Nodes, value: str, card: Mapping[str, Any], axes: str) -> str:
+def _normalise(nodes: Nodes, value: str, card: Mapping[str, Any], axes: str) -> str:
     """0..255 to the card's range, less mean, over std: one product and one sum."""
     low, high = card["range"]
     std = np.array(card.get("std", [1, 1, 1]), np.float64)
@@ -251,18 +211,7 @@ def _normalise(nodes: _Nodes, value: str, card: Mapping[str, Any], axes: str) ->
     return value
 
 
-def _resize(nodes: _Nodes, value: str, vertical: NDArray[Any], horizontal: NDArray[Any]) -> str:
-    """Apply weights to the last two axes, in the order that takes fewer multiplications."""
-    (tall, h), (wide, w) = vertical.shape, horizontal.shape
-    rows_first = tall * w * (h + wide) <= wide * h * (w + tall)
-    for rows in (rows_first, not rows_first):
-        weights = (vertical if rows else horizontal.T).astype(np.float32)
-        if weights.shape[0] != weights.shape[1] or (weights != np.eye(len(weights))).any():
-            value = nodes.add("MatMul", weights, value) if rows else nodes.add("MatMul", value, weights)
-    return value
-
-
-def _transform(nodes: _Nodes, value: str, steps: Iterable[Mapping[str, Any]]) -> str:
+def _transform(nodes: Nodes, value: str, steps: Iterable[Mapping[str, Any]]) -> str:
     """The card's steps from the raw answer to its quantity."""
     for step in steps:
         match next(iter(step.items())):
@@ -277,7 +226,7 @@ def _transform(nodes: _Nodes, value: str, steps: Iterable[Mapping[str, Any]]) ->
     return value
 
 
-def _average_down(nodes: _Nodes, value: str, answer: Size, sample: Size, scale: int) -> str:
+def _average_down(nodes: Nodes, value: str, answer: Size, sample: Size, scale: int) -> str:
     """Bring the answer to the sample's size.
 
     An answer of a whole number of values for each pixel is averaged; any other is resized to the rendered
@@ -292,10 +241,10 @@ def _average_down(nodes: _Nodes, value: str, answer: Size, sample: Size, scale: 
         np.kron(np.eye(size), np.full((1, scale), 1 / scale)) @ resampling(source, size * scale, "bilinear")
         for source, size in zip(answer, sample, strict=True)
     )
-    return _resize(nodes, value, vertical, horizontal)
+    return resize(nodes, value, vertical, horizontal)
 
 
-def _to_grid(nodes: _Nodes, value: str) -> str:
+def _to_grid(nodes: Nodes, value: str) -> str:
     """Round to multiples of ``step``, or not at all where that is 0: see the module's text."""
     is_given = nodes.add("Greater", STEP, np.array([0.0], np.float32))
     divisor = nodes.add("Where", is_given, STEP, np.array([1.0], np.float32))
@@ -326,14 +275,17 @@ def _opset(network: ModelProto) -> int:
     return next((entry.version for entry in network.opset_import if entry.domain in ("", "ai.onnx")), 0)
 
 
-def _bind_input(graph: GraphProto, card: Mapping[str, Any], size: Size) -> int | None:
-    """Give the network's input its size. Returns the batch size that it is bound to, None if it is free."""
-    value = next(value for value in graph.input if value.name == card["name"])
-    batch = (declared_shape(value) or [None])[0]
-    sides = {"N": "n" if batch is None else batch, "C": 3, "H": size[0], "W": size[1]}
-    element = value.type.tensor_type.elem_type
-    dims = [sides[axis] for axis in card["layout"]]
-    value.CopyFrom(helper.make_tensor_value_info(card["name"], element, dims))
+def _bind_inputs(graph: GraphProto, card: Mapping[str, Any], size: Size) -> int | None:
+    """Give the network's inputs their size. Returns the batch size that it is bound to, None if free."""
+    channels = fed_tensors(card)
+    values = [value for value in graph.input if value.name in channels]
+    batches = [(declared_shape(value) or [None])[0] for value in values]
+    batch = next((bound for bound in batches if bound is not None), None)
+    for value in values:
+        sides = {"N": "n" if batch is None else batch, "C": channels[value.name], "H": size[0], "W": size[1]}
+        dims = [sides[axis] for axis in card["input"]["layout"]]
+        element = value.type.tensor_type.elem_type
+        value.CopyFrom(helper.make_tensor_value_info(value.name, element, dims))
     return batch
 
 
@@ -368,15 +320,17 @@ def _measured_shape(model: DepthModel, probe: ModelProto) -> list[int | None]:
     """The shape of the network's answer to one black picture, on the CPU."""
     import onnxruntime
 
-    value = probe.graph.input[0]
-    size = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
-    black = np.zeros(size, helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
+    black = {}
+    for value in probe.graph.input:
+        size = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        black[value.name] = np.zeros(size, helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
     try:
         session = onnxruntime.InferenceSession(
             probe.SerializeToString(), session_options(model), providers=["CPUExecutionProvider"]
         )
-        return list(session.run([model.card["output"]["name"]], {value.name: black})[0].shape)
+        return list(session.run([model.card["output"]["name"]], black)[0].shape)
     except Exception as exc:  # ONNX Runtime has an exception of its own for each kind of failure
+        size = list(black[model.card["input"]["name"]].shape)
         raise DepthModelError(f"{model.path} cannot run on an input of shape {size}: {exc}") from exc
 
 
@@ -396,10 +350,11 @@ def session_options(model: DepthModel) -> Any:
 
 
 def _bind_batch(graph: GraphProto, model: DepthModel) -> None:
-    """Bind a free batch to 1 in the network's input, and forget the declared shape of its output."""
-    dims = graph.input[0].type.tensor_type.shape.dim
-    if dims[0].dim_param:
-        dims[0].dim_value = 1
+    """Bind a free batch to 1 in the network's inputs, and forget the declared shape of its output."""
+    for value in graph.input:
+        batch = value.type.tensor_type.shape.dim[0]
+        if batch.dim_param:
+            batch.dim_value = 1
     _output(graph, model).type.tensor_type.ClearField("shape")
 
 

@@ -25,7 +25,6 @@ import onnx
 from onnx import ModelProto, TensorProto, helper
 
 from fgbgpack.depth.card import DepthModel, declared_shape
-from fgbgpack.depth.graph import IMAGES
 from fgbgpack.depth.precision import Precision
 from fgbgpack.depth.registry import models_folder
 
@@ -65,7 +64,11 @@ class UnavailableError(Exception):
 
 
 def provider_options(
-    device: str, precision: Precision, batch: tuple[int, int], rendered: tuple[int, int], engines: Path | None
+    device: str,
+    precision: Precision,
+    batch: tuple[int, int],
+    inputs: Mapping[str, tuple[int, ...]],
+    engines: Path | None,
 ) -> list[tuple[str, dict[str, str]]]:
     """The providers of a session on a device, the first being the one that is asked for, with their options.
 
@@ -73,7 +76,7 @@ def provider_options(
         device: ``"cpu"``, ``"cuda"`` or ``"tensorrt"``.
         precision: Of the network.
         batch: The fewest and the most pictures in a batch.
-        rendered: ``(height, width)`` of the pictures.
+        inputs: The graph's inputs that hold something for each picture, with the shape of one.
         engines: Where TensorRT keeps what it has built; ``None`` to build it each time.
     """
     if device == "cpu":
@@ -87,7 +90,9 @@ def provider_options(
     }
     if device == "cuda":
         return [(PROVIDERS["cuda"], cuda)]
-    fewest, most = (f"{IMAGES}:{n}x{rendered[0]}x{rendered[1]}x3" for n in batch)
+    fewest, most = (
+        ",".join(f"{name}:{'x'.join(map(str, (n, *shape)))}" for name, shape in inputs.items()) for n in batch
+    )
     # ONNX Runtime takes these two words for TensorRT, and nothing else: not "1", as for CUDA.
     tensorrt = {"trt_fp16_enable": str(precision == "fp16")}
     if engines is not None:
@@ -113,7 +118,7 @@ def engine_folder(
         model: The model.
         precision: Its precision.
         batch: The fewest and the most pictures in a batch.
-        sizes: Of the pictures and the samples.
+        sizes: Of the pictures and the samples, and all else that the graph was compiled for.
         gpu: Name of the GPU.
     """
     import onnxruntime
@@ -151,8 +156,9 @@ def picture_bytes(compiled: ModelProto) -> int:
     graph = ModelProto()
     graph.CopyFrom(compiled)
     for value in graph.graph.input:
-        if value.name == IMAGES:
-            value.type.tensor_type.shape.dim[0].dim_value = 1
+        batch = value.type.tensor_type.shape.dim[0]
+        if batch.dim_param:
+            batch.dim_value = 1
     del graph.graph.output[:]
     try:
         inferred = onnx.shape_inference.infer_shapes(graph, data_prop=True).graph

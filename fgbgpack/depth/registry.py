@@ -1,8 +1,10 @@
-"""Depth models by name: the cards that come with fgbgpack, and the files in the user's models folder.
+"""Depth models by name: what comes with fgbgpack, and the files in the user's models folder.
 
 The folder is ``FGBGPACK_MODELS`` where that is set, else ``fgbgpack/models`` in the platform's cache folder.
 A model is ``NAME.onnx`` in it. Its card is ``NAME.json`` beside it, or the one of that name that comes with
 fgbgpack: so files that somebody made or fetched by hand are found as well, and a card in the folder wins.
+
+A few networks come with fgbgpack, file and card. A file of the same name in the folder takes their place.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from fgbgpack import schema
 from fgbgpack.errors import DepthModelError
 
 _CARDS = Path(__file__).with_name("cards")
+_NETWORKS = Path(__file__).with_name("networks")
 
 
 @dataclass(frozen=True)
@@ -41,13 +44,18 @@ class Entry:
 
     @property
     def here(self) -> bool:
-        """Whether its ONNX file is in the models folder."""
+        """Whether its ONNX file is there: in the models folder, or with fgbgpack."""
         return self.path.is_file()
 
     @property
     def is_ours(self) -> bool:
         """Whether the card is one that comes with fgbgpack."""
         return self.card_path.parent == _CARDS
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the file is one that comes with fgbgpack."""
+        return is_embedded(self.path)
 
 
 def models_folder() -> Path:
@@ -91,7 +99,7 @@ def find(name: str) -> Entry:
     Raises:
         DepthModelError: There is none; the message names those that are spelled alike. Or its card is broken.
     """
-    path = models_folder() / f"{name}.onnx"
+    path = _path(name)
     card_path = _card_path(path)
     if card_path is not None and (path.is_file() or name in _our_cards()):
         return _entry(name, card_path)
@@ -117,7 +125,7 @@ def locate(name: str) -> tuple[Path, Path]:
     Raises:
         DepthModelError: There is no such model, or its file is not there; the message says how to get it.
     """
-    path = models_folder() / f"{name}.onnx"
+    path = _path(name)
     card_path = _card_path(path)
     if path.is_file() and card_path is not None:
         # A card that is broken is reported by who reads it, together with all else that is wrong.
@@ -128,6 +136,8 @@ def locate(name: str) -> tuple[Path, Path]:
 
 def how_to_get(entry: Entry) -> str:
     """What to do to have the file of a model that fgbgpack has a card of: a sentence or a few."""
+    if entry.is_embedded:
+        return f"It comes with fgbgpack: {entry.path}"
     if "download" in entry.card:
         size = entry.card.get("size")
         length = f" ({size / 1e6:,.0f} MB)" if size else ""
@@ -141,6 +151,11 @@ def how_to_get(entry: Entry) -> str:
 def our_card(name: str) -> dict[str, Any]:
     """The card of that name that comes with fgbgpack."""
     return schema.read("depth-model", read_json(_our_cards()[name]), where=name, error=DepthModelError)
+
+
+def is_embedded(path: Path) -> bool:
+    """Whether this is an ONNX file that comes with fgbgpack."""
+    return path.parent == _NETWORKS
 
 
 def is_name(reference: str | Path) -> bool:
@@ -182,6 +197,12 @@ def _files_in_folder() -> list[Path]:
         return []
 
 
+def _path(name: str) -> Path:
+    """Where the ONNX file of a model is, or belongs."""
+    own, embedded = models_folder() / f"{name}.onnx", _NETWORKS / f"{name}.onnx"
+    return embedded if embedded.is_file() and not own.is_file() else own
+
+
 def _card_path(path: Path) -> Path | None:
     beside = path.with_suffix(".json")
     return beside if beside.is_file() else _our_cards().get(path.stem)
@@ -190,4 +211,4 @@ def _card_path(path: Path) -> Path | None:
 def _entry(name: str, card_path: Path) -> Entry:
     document = read_json(card_path)
     card = schema.read("depth-model", document, where=str(card_path), error=DepthModelError)
-    return Entry(name, card, card_path, models_folder() / f"{name}.onnx")
+    return Entry(name, card, card_path, _path(name))

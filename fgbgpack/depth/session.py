@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
+from fgbgpack.depth.background import BackgroundDepth
 from fgbgpack.depth.card import DepthModel, input_size
 from fgbgpack.depth.graph import DEPTH, IMAGES, STEP, compile_graph, session_options
+from fgbgpack.depth.guided import BACKGROUND, CENTRE, MASK, SPREAD
 from fgbgpack.depth.precision import Precision
 from fgbgpack.depth.providers import (
     PROVIDERS,
@@ -69,6 +72,7 @@ class DepthSession:
         scale: int = 1,
         precision: Precision = "fp32",
         device: Device = "auto",
+        backgrounds: BackgroundDepth | None = None,
     ) -> None:
         """Compile the model for one size of pictures, choose the device, and prove that it runs there.
 
@@ -79,17 +83,40 @@ class DepthSession:
             scale: How many times larger than the sample the pictures are rendered.
             precision: ``"fp32"``, or ``"fp16"`` for the network's products in float16.
             device: ``"auto"`` takes the first of TensorRT, CUDA and CPU that works.
+            backgrounds: Depth of the empty backgrounds, of ``height`` x ``width`` pixels, for a guided
+                network and no other.
 
         Raises:
             DepthModelError: The model cannot run at this size or in this precision or gives values that are
-                not finite, or the device cannot be had.
+                not finite, or the device cannot be had; or it is a guided network, and there is no depth
+                of backgrounds.
+            ValueError: The backgrounds have another size, or the network is not guided.
         """
         self.model = model
         self.precision = precision
         self._rendered = (height * scale, width * scale)
         self._sample = (height, width)
         self._turn = threading.Lock()
-        compiled = compile_graph(model, height=height, width=width, scale=scale, precision=precision)
+        self._backgrounds = backgrounds
+        if backgrounds is not None and backgrounds.depth.shape[1:] != self._sample:
+            raise ValueError(
+                f"backgrounds: found depth of shape {backgrounds.depth.shape}, expected "
+                f"{('backgrounds', *self._sample)}"
+            )
+        compiled = compile_graph(
+            model,
+            height=height,
+            width=width,
+            scale=scale,
+            precision=precision,
+            background=None if backgrounds is None else backgrounds.meaning,
+        )
+        #: What the graph takes of each picture: its inputs, with the shape of one.
+        self._inputs: Mapping[str, tuple[int, ...]] = {
+            value.name: tuple(side.dim_value for side in value.type.tensor_type.shape.dim[1:])
+            for value in compiled.graph.input
+            if value.name != STEP
+        }
         #: The batch size that the network's own graph is bound to, 0 where it is free.
         self._bound_batch: int = compiled.graph.input[0].type.tensor_type.shape.dim[0].dim_value
         refusals: list[str] = []
@@ -138,9 +165,16 @@ class DepthSession:
         pictures = np.zeros((2, *self._rendered, 3), np.uint8)
         pictures[1] = np.random.default_rng(0).integers(0, 256, pictures.shape[1:], np.uint8)
         # Whether a whole batch fits into a GPU's memory had better show here.
-        pictures = pictures[np.arange(2 if self._on_host else max(2, self.batch_size)) % 2]
+        n = 2 if self._on_host else max(2, self.batch_size)
         try:
-            self.run(pictures, np.empty((len(pictures), *self._sample), np.float16))
+            self.run(
+                pictures[np.arange(n) % 2],
+                np.empty((n, *self._sample), np.float16),
+                mask=np.full((n, *self._sample), 255, np.uint8) if MASK in self._inputs else None,
+                background=None
+                if self._backgrounds is None
+                else (np.arange(n) % len(self._backgrounds)).astype(np.int32),
+            )
         except DepthModelError as exc:
             # What cannot work shall fail now, not after an hour.
             raise DepthModelError(
@@ -170,7 +204,7 @@ class DepthSession:
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         batch = (self._bound_batch or 1, self.batch_size)
         engines = self._engines(batch, gpu) if gpu is not None and device == "tensorrt" else None
-        providers = provider_options(device, self.precision, batch, self._rendered, engines)
+        providers = provider_options(device, self.precision, batch, self._inputs, engines)
         if gpu is None:
             return onnxruntime.InferenceSession(graph, options, providers=providers)
         # A provider that cannot be loaded is only reported on stderr, and the next one taken: so silence,
@@ -190,7 +224,8 @@ class DepthSession:
 
     def _engines(self, batch: tuple[int, int], gpu: Gpu) -> Path | None:
         """Where TensorRT keeps its engines; ``None`` where nothing can be kept."""
-        sizes = {"sample": self._sample, "rendered": self._rendered}
+        meaning = None if self._backgrounds is None else self._backgrounds.meaning
+        sizes = {"sample": self._sample, "rendered": self._rendered, "background": meaning}
         folder = engine_folder(self.model, self.precision, batch, sizes, gpu.name)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -220,40 +255,52 @@ class DepthSession:
             )
 
     def run(
-        self, images: NDArray[np.uint8], out: NDArray[np.float16], *, step: float = 0.0
+        self,
+        images: NDArray[np.uint8],
+        out: NDArray[np.float16],
+        *,
+        step: float = 0.0,
+        mask: NDArray[np.uint8] | None = None,
+        background: NDArray[np.int32] | None = None,
     ) -> tuple[NDArray[np.float16], NDArray[np.float16]]:
         """Fill ``out`` with the depth of ``images``. Safe to call from many threads at once.
 
         Args:
             images: ``(n, height * scale, width * scale, 3)``, RGB.
-            out: ``(n, height, width)``, C-contiguous, filled in the card's quantity and unit.
+            out: ``(n, height, width)``, C-contiguous, filled in the card's quantity and unit, or by a guided
+                network in those of the backgrounds.
             step: The power of two that values are rounded to multiples of; 0 rounds to float16 only.
+            mask: ``(n, height, width)``, where the foreground is; for a network that takes it, and no other.
+            background: ``(n,)``, int32, which of the backgrounds each picture has; for a guided network, and
+                no other.
 
         Returns:
             The minimum and the maximum of each sample, ``(n,)`` each.
 
         Raises:
             DepthModelError: The network fails, or gives values that are not finite.
-            ValueError: An array has another shape or type than this.
+            ValueError: An array has another shape or type than this, is missing or not for this network.
         """
         n = len(images)
-        if images.shape != (n, *self._rendered, 3) or images.dtype != np.uint8:
-            raise ValueError(
-                f"images: found {images.dtype} {images.shape}, expected uint8 {('n', *self._rendered, 3)}"
-            )
-        if out.shape != (n, *self._sample) or out.dtype != np.float16 or not out.flags.c_contiguous:
-            raise ValueError(
-                f"out: found {out.dtype} {out.shape}, expected C-contiguous float16 {(n, *self._sample)}"
-            )
-        images = np.ascontiguousarray(images)
+        _check_array("images", images, np.uint8, (n, *self._rendered, 3))
+        _check_array("out", out, np.float16, (n, *self._sample))
+        if not out.flags.c_contiguous:
+            raise ValueError("out: found an array that is not C-contiguous, expected one that is")
+        self._check_guides(n, mask, background)
+        given = {IMAGES: np.ascontiguousarray(images)}
+        if mask is not None:
+            given[MASK] = np.ascontiguousarray(mask)
         grid = np.array([step], np.float32)
         done = 0
         while done < n:
             part = slice(done, done + self._next_batch(n - done))
+            fed: dict[str, NDArray[Any]] = {name: array[part] for name, array in given.items()}
+            if background is not None:
+                fed |= self._told(background[part])
             try:
-                self._run_part(images[part], out[part], grid)
+                self._run_part(fed, out[part], grid)
             except Exception as exc:  # ONNX Runtime has an exception of its own for each kind of failure
-                if is_out_of_memory(exc) and self._halve(len(images[part])):
+                if is_out_of_memory(exc) and self._halve(len(out[part])):
                     continue
                 raise DepthModelError(f"{self.model.path} failed on a batch of pictures: {exc}") from exc
             done = part.stop
@@ -295,45 +342,93 @@ class DepthSession:
                 )
         return True
 
-    def _run_part(
-        self, images: NDArray[np.uint8], out: NDArray[np.float16], step: NDArray[np.float32]
+    def _check_guides(
+        self, n: int, mask: NDArray[np.uint8] | None, background: NDArray[np.int32] | None
     ) -> None:
-        n = len(images)
+        for name, array, takes in (
+            ("mask", mask, MASK in self._inputs),
+            ("background", background, self._backgrounds is not None),
+        ):
+            if takes != (array is not None):
+                found, takes_it = ("an array", "takes none") if array is not None else ("None", "needs it")
+                raise ValueError(f"{name}: found {found}, but {self.model.name} {takes_it}")
+        if mask is not None:
+            _check_array("mask", mask, np.uint8, (n, *self._sample))
+        if background is not None and self._backgrounds is not None:
+            _check_array("background", background, np.int32, (n,))
+            most = len(self._backgrounds) - 1
+            if n and (background.min() < 0 or background.max() > most):
+                raise ValueError(
+                    f"background: found {background.min()} to {background.max()}, expected 0 to {most}"
+                )
+
+    def _told(self, background: NDArray[np.int32]) -> dict[str, NDArray[np.float32]]:
+        """What a guided network is told of some backgrounds."""
+        backgrounds = self._backgrounds
+        if backgrounds is None:
+            return {}
+        return {
+            BACKGROUND: backgrounds.depth[background],
+            CENTRE: backgrounds.centre[background],
+            SPREAD: backgrounds.spread[background],
+        }
+
+    def _run_part(
+        self, fed: Mapping[str, NDArray[Any]], out: NDArray[np.float16], step: NDArray[np.float32]
+    ) -> None:
+        n = len(out)
         if n < self._bound_batch:
-            whole = np.zeros((self._bound_batch, *self._rendered, 3), np.uint8)
-            whole[:n] = images
+            # The last picture again, as often as it takes.
+            whole = np.minimum(np.arange(self._bound_batch), n - 1)
             answer = np.empty((self._bound_batch, *self._sample), np.float16)
-            self._run_part(whole, answer, step)
+            self._run_part({name: array[whole] for name, array in fed.items()}, answer, step)
             out[...] = answer[:n]
             return
         if self._on_host:
             binding = self._session.io_binding()
-            binding.bind_input(IMAGES, "cpu", 0, np.uint8, images.shape, images.ctypes.data)
-            binding.bind_input(STEP, "cpu", 0, np.float32, step.shape, step.ctypes.data)
+            for name, array in (*fed.items(), (STEP, step)):
+                binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
             binding.bind_output(DEPTH, "cpu", 0, np.float16, out.shape, out.ctypes.data)
             self._session.run_with_iobinding(binding)
             return
-        binding, images_there, depth_there = self._device_buffers(n)
-        images_there.update_inplace(images)
+        binding, there, depth_there = self._device_buffers(n)
+        for name, array in fed.items():
+            there[name].update_inplace(array)
         binding.bind_cpu_input(STEP, step)
         with self._turn:
             self._session.run_with_iobinding(binding)
         out[...] = depth_there.numpy()
 
-    def _device_buffers(self, n: int) -> tuple[Any, Any, Any]:
+    def _device_buffers(self, n: int) -> tuple[Any, dict[str, Any], Any]:
         """The calling thread's buffers on the GPU for ``n`` pictures, made once, and the binding to them."""
         import onnxruntime
 
-        by_count: dict[int, tuple[Any, Any, Any]] = self._buffers.__dict__.setdefault("by_count", {})
+        by_count: dict[int, tuple[Any, dict[str, Any], Any]]
+        by_count = self._buffers.__dict__.setdefault("by_count", {})
         if n not in by_count:
             make = onnxruntime.OrtValue.ortvalue_from_shape_and_type
-            images = make((n, *self._rendered, 3), np.uint8, "cuda", 0)
+            there = {
+                name: make((n, *shape), _input_type(name), "cuda", 0) for name, shape in self._inputs.items()
+            }
             depth = make((n, *self._sample), np.float16, "cuda", 0)
             binding = self._session.io_binding()
-            binding.bind_ortvalue_input(IMAGES, images)
+            for name, value in there.items():
+                binding.bind_ortvalue_input(name, value)
             binding.bind_ortvalue_output(DEPTH, depth)
-            by_count[n] = binding, images, depth
+            by_count[n] = binding, there, depth
         return by_count[n]
+
+
+def _input_type(name: str) -> type[np.generic]:
+    """The type of one of the compiled graph's inputs: pictures and masks are bytes, depth is not."""
+    return np.uint8 if name in (IMAGES, MASK) else np.float32
+
+
+def _check_array(name: str, array: NDArray[Any], dtype: type[np.generic], shape: tuple[int, ...]) -> None:
+    if array.shape != shape or array.dtype != dtype:
+        raise ValueError(
+            f"{name}: found {array.dtype} {array.shape}, expected {np.dtype(dtype)} {('n', *shape[1:])}"
+        )
 
 
 def _gpu(device: str) -> Gpu:
