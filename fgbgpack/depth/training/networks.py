@@ -1,0 +1,133 @@
+"""The two networks: what a background's depth is, and where in it a pasted foreground stands.
+
+Both are plain convolutions with batch normalisation, which is folded into them before export: at these sizes
+a CPU runs full convolutions at low resolution faster than it moves the memory of depthwise ones.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, relu
+
+
+class SceneNetwork(nn.Module):
+    """RGB to relative inverse depth: an encoder of residual blocks to 1/32, and a decoder back to 1/2.
+
+    The mean over the whole picture is added at 1/32, so that every pixel knows the scene it is in.
+    """
+
+    MULTIPLE = 32
+    _WIDTHS = (24, 32, 64, 128, 224)
+    _BLOCKS = (1, 2, 3, 2)
+    _DECODED = (96, 64, 32, 24, 16)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = _convolution(3, self._WIDTHS[0], stride=2)
+        self.stages = _stages(self._WIDTHS, self._BLOCKS)
+        self.context = nn.Conv2d(self._WIDTHS[-1], self._WIDTHS[-1], 1)
+        self.decoder = _Decoder(self._WIDTHS[::-1], self._DECODED)
+        self.head = nn.Sequential(
+            _convolution(self._DECODED[-1], self._DECODED[-1]), nn.Conv2d(self._DECODED[-1], 1, 3, padding=1)
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Depth of pictures.
+
+        Args:
+            image: (n, 3, h, w), RGB as (0..255 - 127.5) / 64; h and w multiples of 32.
+
+        Returns:
+            (n, 1, h / 2, w / 2), inverse depth up to scale and shift.
+        """
+        levels = [self.stem(image)]
+        for stage in self.stages:
+            levels.append(stage(levels[-1]))
+        levels[-1] = levels[-1] + self.context(levels[-1].mean((2, 3), keepdim=True))
+        depth: Tensor = self.head(self.decoder(levels))
+        return depth
+
+
+class GuidedNetwork(nn.Module):
+    """Composite, mask and the background's depth to the depth of the foreground.
+
+    The answer is made at 1/8 and enlarged: a person is nearly flat in a room, and what a network adds to that
+    at full size is the pattern of the clothes. The outline is the mask's affair, not the network's.
+    """
+
+    MULTIPLE = 32
+    _WIDTHS = (16, 32, 64, 112, 160)
+    _BLOCKS = (0, 1, 1, 1)
+    _DECODED = (96, 80, 64)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = _convolution(5, self._WIDTHS[0], stride=2)
+        self.stages = _stages(self._WIDTHS, self._BLOCKS)
+        self.context = nn.Conv2d(self._WIDTHS[-1], self._WIDTHS[-1], 1)
+        self.decoder = _Decoder(self._WIDTHS[:1:-1], self._DECODED)
+        self.head = nn.Sequential(_convolution(self._DECODED[-1], 32), nn.Conv2d(32, 1, 3, padding=1))
+
+    def forward(self, image: Tensor, mask: Tensor, background_depth: Tensor) -> Tensor:
+        """Depth of foregrounds.
+
+        Args:
+            image: (n, 3, h, w), RGB as (0..255 - 127.5) / 64; h and w multiples of 32.
+            mask: (n, 1, h, w), -1 (none) to 1 (opaque).
+            background_depth: (n, 1, h, w), inverse depth of the empty background, less its median, over its
+                mean absolute deviation from that.
+
+        Returns:
+            (n, 1, h, w), inverse depth of the foreground in the same units. It counts where the mask is.
+        """
+        levels = [self.stem(torch.cat([image, mask, background_depth.clamp(-6.0, 12.0)], 1))]
+        for stage in self.stages:
+            levels.append(stage(levels[-1]))
+        levels[-1] = levels[-1] + self.context(levels[-1].mean((2, 3), keepdim=True))
+        depth = self.head(self.decoder(levels[2:]))
+        return interpolate(depth, scale_factor=8.0, mode="bilinear")
+
+
+class _Residual(nn.Module):
+    """Two convolutions of 3x3 and a way past them."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = _convolution(width, width)
+        self.second = _convolution(width, width, active=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return relu(x + self.second(self.first(x)))
+
+
+class _Decoder(nn.Module):
+    """From the coarsest level to the finest: convolve, double, add the next level."""
+
+    def __init__(self, levels: tuple[int, ...], widths: tuple[int, ...]) -> None:
+        super().__init__()
+        self.lateral = nn.ModuleList(nn.Conv2d(c, width, 1) for c, width in zip(levels, widths, strict=True))
+        self.steps = nn.ModuleList(_convolution(a, b) for a, b in pairwise(widths))
+
+    def forward(self, levels: list[Tensor]) -> Tensor:
+        """``levels``: from fine to coarse, each half the one before; the result has the size of the first."""
+        coarsest, *finer = reversed(levels)
+        x = self.lateral[0](coarsest)
+        for step, lateral, level in zip(self.steps, list(self.lateral)[1:], finer, strict=True):
+            x = interpolate(step(x), scale_factor=2.0, mode="bilinear") + lateral(level)
+        return relu(x)
+
+
+def _convolution(inputs: int, outputs: int, *, stride: int = 1, active: bool = True) -> nn.Sequential:
+    layers = [nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs)]
+    return nn.Sequential(*layers, nn.ReLU(inplace=True)) if active else nn.Sequential(*layers)
+
+
+def _stages(widths: tuple[int, ...], blocks: tuple[int, ...]) -> nn.ModuleList:
+    """Stages that each halve the picture: a convolution of stride 2, then residual blocks."""
+    return nn.ModuleList(
+        nn.Sequential(_convolution(before, width, stride=2), *(_Residual(width) for _ in range(count)))
+        for (before, width), count in zip(pairwise(widths), blocks, strict=True)
+    )
