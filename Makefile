@@ -7,16 +7,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 DEMO := demo
+PEERS := bench-data/peers-venv
 
 .DEFAULT_GOAL := help
 .SUFFIXES:
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format bench wheel clean FORCE
+.PHONY: help demo test lint format bench bench-peers wheel clean FORCE
 
 help: ## List these commands
-	@sed -n 's/^\([a-z]*\): .*## /  make \1|/p' Makefile | awk -F '|' '{ printf "%-15s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\): .*## /  make \1|/p' Makefile | awk -F '|' '{ printf "%-20s %s\n", $$1, $$2 }'
 	@printf '\n  PYTHON=python3.12 picks the Python that .venv is made with; make clean removes an earlier .venv.\n'
-	@printf '  ARGS="..." is handed on by test and bench, as in: make test ARGS="-k shards -x"\n'
+	@printf '  ARGS="..." is handed on by test, bench and bench-peers, as in: make test ARGS="-k shards -x"\n'
 
 demo: $(DEMO)/pictures/.made ## Set up, make sample pictures, a dataset of them and a preview of it
 	@printf '\n== A dataset\n\n'
@@ -29,7 +30,7 @@ demo: $(DEMO)/pictures/.made ## Set up, make sample pictures, a dataset of them 
 	@printf '    import fgbgpack\n'
 	@printf '    dataset = fgbgpack.open_dataset("%s")\n' '$(DEMO)/demo.zarr'
 	@printf '    batch = dataset[0:40]\n'
-	@printf '    print(batch.image.shape, batch.mask.shape)\n\n'
+	@printf '    print(batch.image.shape, batch.mask.shape, batch.depth.shape)\n\n'
 	@printf '  Use your own pictures (foregrounds with alpha, or --masks DIR):\n\n'
 	@printf '    %s create own.zarr --backgrounds DIR --foregrounds DIR\n\n' '$(BIN)/fgbgpack'
 	@printf '  README.md tells the rest; %s create --help lists every option.\n' '$(BIN)/fgbgpack'
@@ -54,6 +55,9 @@ format: $(VENV)/.dev ## Format the code and fix what can be fixed by itself
 
 bench: $(VENV)/.dev ## Measure; ARGS="--quick" takes half a minute
 	$(BIN)/python benchmarks/bench.py $(ARGS)
+
+bench-peers: $(PEERS)/.made ## Read the same samples in other formats, too; needs 10 GB of disk
+	$(PEERS)/bin/python benchmarks/peers.py --install $(ARGS)
 
 wheel: $(VENV)/.dev ## Build a wheel in dist
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist
@@ -100,3 +104,10 @@ $(VENV)/.dev: pyproject.toml $(VENV)/.made $(if $(HEALTHY),,FORCE)
 	@echo "Installing fgbgpack and what developing it needs into $(VENV): about a minute the first time."
 	@$(PIP) install --editable '.[dev]'
 	@touch $@ $(VENV)/.run
+
+# Other formats' packages want versions of their own: they get an environment of their own.
+$(PEERS)/.made: pyproject.toml $(VENV)/.made
+	@echo "Installing fgbgpack and PyTorch into $(PEERS): some minutes the first time."
+	@$(BIN)/python -m venv $(PEERS)
+	@$(PEERS)/bin/python -m pip -qq --disable-pip-version-check install --editable '.[torch]'
+	@touch $@

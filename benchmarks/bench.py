@@ -21,6 +21,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -29,6 +30,7 @@ from typing import Any
 
 import numpy as np
 import pillow_loop
+import read
 import zarr
 from PIL import Image
 
@@ -46,7 +48,7 @@ SAMPLES = 90_240
 #: Bytes that a composite and its mask may take on disk while memory is measured; twice what they do.
 SPACE_PER_SAMPLE = 7_000
 BATCH = 32
-SECTIONS = ("composites", "bytes", "memory", "depth", "depth-chunks")
+SECTIONS = ("composites", "bytes", "memory", "depth", "guided", "depth-chunks", "read")
 
 
 # --- one job, in a process of its own ----------------------------------------------------------------
@@ -62,7 +64,7 @@ class Done:
 
 
 def run_job(job: dict[str, Any]) -> Done:
-    """Run ``create`` or ``fill_depth`` in a fresh process."""
+    """Run ``create`` or ``fill_depth``, or measure reading, in a fresh process."""
     command = [sys.executable, str(Path(__file__).resolve()), "--job", json.dumps(job)]
     finished = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if finished.returncode:
@@ -74,11 +76,13 @@ def do_job(job: dict[str, Any]) -> None:
     """The other end of ``run_job``."""
     start = time.perf_counter()
     if "spec" in job:
-        report = create(job["dataset"], DatasetSpec.from_dict(job["spec"]))
+        report = create(job["dataset"], DatasetSpec.from_dict(job["spec"])).to_dict()
+    elif "depth" in job:
+        report = fill_depth(job["dataset"], DepthSpec(**job["depth"]), device="cpu").to_dict()
     else:
-        report = fill_depth(job["dataset"], DepthSpec(**job["depth"]), device="cpu")
+        report = read.measure(job["dataset"], quick=job["quick"])
     seconds = time.perf_counter() - start
-    print(json.dumps(dataclasses.asdict(Done(report.to_dict(), seconds, peak_bytes()))))
+    print(json.dumps(dataclasses.asdict(Done(report, seconds, peak_bytes()))))
 
 
 def peak_bytes() -> int:
@@ -128,12 +132,20 @@ class Results:
     def table(self) -> str:
         header = ("", "what", "measured", "compared with", "ratio", "goal", "")
         told = {True: "met", False: "MISSED", None: ""}
-        cells = [(r.section, r.what, r.measured, r.compared, r.ratio, r.goal, told[r.met]) for r in self.rows]
-        widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
-        lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells]
-        rule = "  ".join("-" * width for width in widths)
-        top = "  ".join(c.ljust(w) for c, w in zip(header, widths, strict=True)).rstrip()
-        return "\n".join([top, rule, *lines])
+        return table(
+            header,
+            [(r.section, r.what, r.measured, r.compared, r.ratio, r.goal, told[r.met]) for r in self.rows],
+        )
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns, each as wide as its longest cell."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    rule = ["-" * width for width in widths]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in (header, rule, *rows)
+    )
 
 
 def say(line: str) -> None:
@@ -150,7 +162,9 @@ def machine() -> dict[str, Any]:
     if cpuinfo.exists():
         names = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
         model = names[0].partition(":")[2].strip() if names else model
-    packages = ("fgbgpack", "zarr", "numcodecs", "numpy", "numba", "pillow", "onnxruntime-gpu", "onnxruntime")
+    packages = (
+        "fgbgpack", "zarr", "numcodecs", "numpy", "numba", "pillow", "onnxruntime-gpu", "onnxruntime", "torch"
+    )  # fmt: skip
     installed = {}
     for package in packages:
         try:
@@ -166,6 +180,27 @@ def machine() -> dict[str, Any]:
     }
 
 
+def pictures_in(data: Path) -> Path:
+    """Real pictures where there are some; else rendered ones, which stay in ``data``."""
+    images = SHARED / "images"
+    if images.is_dir():
+        return images
+    rendered = data / "pictures"
+    if not rendered.is_dir():
+        say("Rendering sample pictures")
+        call = "from fgbgpack.cli import main; main()"
+        subprocess.run([sys.executable, "-c", call, "sample", str(rendered)], check=True)
+    return rendered
+
+
+def some_of(pictures: Path, part: Path, **counts: int) -> None:
+    """Make a folder with the first so many pictures of each kind, all where no number is given."""
+    for kind in ("backgrounds", "foregrounds"):
+        (part / kind).mkdir(parents=True)
+        for path in sorted((pictures / kind).iterdir())[: counts.get(kind)]:
+            (part / kind / path.name).symlink_to(path.resolve())
+
+
 # --- what is measured --------------------------------------------------------------------------------
 
 
@@ -174,24 +209,13 @@ class Bench:
 
     def __init__(self, *, data: Path, pictures: Path | None, model: Path, quick: bool) -> None:
         self.data, self.quick, self.model = data, quick, model
-        self.pictures = pictures or self._default_pictures()
+        self.pictures = pictures or pictures_in(data)
         self.results = Results()
         counts = [len(list((self.pictures / kind).iterdir())) for kind in ("backgrounds", "foregrounds")]
         self.samples_per_placement = 2 * counts[0] * counts[1]
         self.placements = max(1, round(SAMPLES / self.samples_per_placement))
         self.results.note(f"Pictures: {self.pictures} ({counts[0]} backgrounds, {counts[1]} foregrounds)")
         self._temporary: list[Path] = []
-
-    def _default_pictures(self) -> Path:
-        images = SHARED / "images"
-        if images.is_dir():
-            return images
-        rendered = self.data / "pictures"
-        if not rendered.is_dir():
-            say("Rendering sample pictures")
-            call = "from fgbgpack.cli import main; main()"
-            subprocess.run([sys.executable, "-c", call, "sample", str(rendered)], check=True)
-        return rendered
 
     def temporary(self, name: str) -> Path:
         """A folder that is not there now, and will not be after the run."""
@@ -210,6 +234,7 @@ class Bench:
             backgrounds=str(folder / "backgrounds"),
             foregrounds=str(folder / "foregrounds"),
             placements=placements,
+            depth=None,
         ).to_dict()
 
     def create(self, name: str, placements: int, pictures: Path | None = None) -> tuple[Path, Done]:
@@ -229,10 +254,7 @@ class Bench:
     def _part_of(self, name: str, **counts: int) -> Path:
         """A folder with the first so many pictures of each kind, all where no number is given."""
         part = self.temporary(name)
-        for kind in ("backgrounds", "foregrounds"):
-            (part / kind).mkdir(parents=True)
-            for path in sorted((self.pictures / kind).iterdir())[: counts.get(kind)]:
-                (part / kind / path.name).symlink_to(path.resolve())
+        some_of(self.pictures, part, **counts)
         return part
 
     # --- 1 and 2
@@ -463,6 +485,46 @@ class Bench:
 
     # --- 5
 
+    def guided(self) -> None:
+        """Guided depth, that of the backgrounds included: by our networks, and with another one on those."""
+        jobs: dict[str, tuple[dict[str, Any], str]] = {"our networks": ({}, ">= 500/s")}
+        if self._model_ready():
+            jobs[f"{self.model.stem} on the backgrounds"] = (
+                {"model": str(self._carded_model), "mode": "guided"},
+                "",
+            )
+        # Backgrounds take their time once: with few samples on each, that would be most of it.
+        pictures, placements = None, max(1, round(self.placements / 4))
+        if self.quick:
+            pictures, placements = self._few_pictures, 16
+        self.results.numbers["guided"] = {}
+        for number, (name, (depth, goal)) in enumerate(jobs.items()):
+            path, _ = self.create(f"guided-{number}.zarr", placements, pictures)
+            say(f"Guided depth: {name}")
+            done = run_job({"dataset": str(path), "depth": depth})
+            held = open_dataset(path)
+            rate, scale = len(held) / done.seconds, held.document["depth"]["scale"]
+            backgrounds = len(held.document["sources"]["backgrounds"])
+            self.results.numbers["guided"][name] = {
+                "samples": len(held),
+                "backgrounds": backgrounds,
+                "scale": scale,
+                "rate": rate,
+                "peak_bytes": done.peak_bytes,
+                "bytes": done.report["stored_bytes"]["depth"] / len(held),
+            }
+            self.results.add(
+                "guided",
+                f"{name}, {len(held):,} samples, start to end",
+                f"{rate:,.0f}/s",
+                f"{backgrounds} backgrounds at {scale} times the size; peak {done.peak_bytes / 1e6:,.0f} MB",
+                "",
+                goal,
+                rate >= 500 if goal else None,
+            )
+
+    # --- 6
+
     def depth_chunks(self) -> None:
         if not self._model_ready():
             return
@@ -518,6 +580,58 @@ class Bench:
                 f"{ordered:,.0f} maps/s in batches of {BATCH}; {sizes[chunk]:,.0f} bytes a map",
             )
         self.results.numbers["depth_chunks"] = numbers
+
+    # --- 7
+
+    def read(self) -> None:
+        """Reading all that a dataset has: depth as it comes by default, pixels stored and recomposed."""
+        pictures = self._part_of("read-pictures", backgrounds=3 if self.quick else 12)
+        path, _ = self.create("read.zarr", self.placements, pictures)
+        say("Reading: depth to read")
+        run_job({"dataset": str(path), "depth": {}})
+        say("Reading")
+        done = run_job({"dataset": str(path), "quick": self.quick})
+        numbers = done.report
+        samples = len(open_dataset(path))
+        self.results.numbers["read"] = numbers | {"samples": samples, "peak_bytes": done.peak_bytes}
+        self.results.note(
+            f"Reading: one dataset of {samples:,} samples, files in the page cache; the best of turns"
+        )
+
+        def against_zarr(what: str, group: dict[str, float], goal: str, met: bool | None) -> None:
+            ours, zarrs = group["stored"], group["zarr-python"]
+            self.results.add(
+                "read",
+                what,
+                f"{ours:,.0f}/s",
+                f"zarr-python: {zarrs:,.0f}/s",
+                f"{ours / zarrs:.1f}",
+                goal,
+                met,
+            )
+
+        def alone(what: str, found: float, least: int | None = None) -> None:
+            goal, met = (f">= {least:,}/s", found >= least) if least else ("", None)
+            self.results.add("read", what, f"{found:,.0f}/s", goal=goal, met=met)
+
+        single = numbers["single"]
+        against_zarr("random single samples, all three", single, ">= 2,500/s", single["stored"] >= 2_500)
+        alone("random single samples, image + mask recomposed", single["recomposed"], 20_000)
+        for fields in ("image + mask", "all three"):
+            group = numbers[f"chunks, {fields}"]
+            ratio = group["stored"] / group["zarr-python"]
+            against_zarr(f"whole random chunks, {fields}", group, ">= 4 times", ratio >= 4)
+        alone("shuffled epoch, image + mask", numbers["epoch"]["image + mask"], 60_000)
+        alone("shuffled epoch, all three", numbers["epoch"]["all three"], 25_000)
+        alone(
+            "batches from anywhere, image + mask recomposed on one core",
+            numbers["random batches"]["recomposed, one core"],
+            25_000,
+        )
+        if "loader" not in numbers:
+            self.results.note("Reading through a DataLoader is skipped: there is no PyTorch here")
+        for what, found in numbers.get("loader", {}).items():
+            alone(f"DataLoader, batches of {read.BATCH}, shuffled, {what}", found)
 
 
 def _require_same(held: Dataset, work: pillow_loop.Work) -> None:

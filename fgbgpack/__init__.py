@@ -15,10 +15,12 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from fgbgpack.batch import Batch
     from fgbgpack.build import create, estimate, fill_depth
-    from fgbgpack.dataset import Batch, Dataset, open_dataset
     from fgbgpack.errors import DatasetError, DepthModelError, FgbgError, SourceError, SpecError
+    from fgbgpack.opened import Dataset, open_dataset
     from fgbgpack.spec import DatasetSpec, DepthSpec
+    from fgbgpack.virtual import store
 
 __version__ = "0.1.0"
 
@@ -36,13 +38,16 @@ __all__ = [
     "estimate",
     "fill_depth",
     "open_dataset",
+    "store",
 ]
 
 _HOME = {
     "build": ("create", "estimate", "fill_depth"),
-    "dataset": ("Batch", "Dataset", "open_dataset"),
+    "batch": ("Batch",),
+    "opened": ("Dataset", "open_dataset"),
     "errors": ("DatasetError", "DepthModelError", "FgbgError", "SourceError", "SpecError"),
     "spec": ("DatasetSpec", "DepthSpec"),
+    "virtual": ("store",),
 }
 
 

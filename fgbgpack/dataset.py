@@ -1,4 +1,4 @@
-"""A dataset on disk: the layout of its arrays, its document, and the ``Dataset`` that users hold."""
+"""A dataset on disk: its store, its document, the layout of its arrays, and how they are written."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ import os
 import re
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -26,10 +24,10 @@ from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore, MemoryStore
 
 from fgbgpack import schema
-from fgbgpack.errors import DatasetError, IncompleteDatasetError
-from fgbgpack.plan import Layout, Placements, Plan
+from fgbgpack.errors import DatasetError
+from fgbgpack.plan import Layout, Plan, depth_layout
 from fgbgpack.shards import BloscChunk, ZstdChunk, index_bytes, read_index
-from fgbgpack.sources import Catalog, Source
+from fgbgpack.sources import Catalog
 
 ROOT = "zarr.json"
 ATTRIBUTE = "fgbgpack"
@@ -37,16 +35,22 @@ IMAGE, MASK, DEPTH, DEPTH_MIN, DEPTH_MAX = "image", "mask", "depth", "depth_min"
 DEPTHS = (DEPTH, DEPTH_MIN, DEPTH_MAX)
 PLACEMENTS = ("background", "foreground", "flip", "replica", "y", "x")
 SOURCES = "sources"
-_SOURCE_ARRAYS = tuple(f"{SOURCES}/{name}" for name in ("background", "foreground", "foreground_size"))
-_NODES = (IMAGE, MASK, *DEPTHS, *PLACEMENTS, SOURCES, *_SOURCE_ARRAYS)
+SOURCE_ARRAYS = tuple(f"{SOURCES}/{name}" for name in ("background", "foreground", "foreground_size"))
+BACKGROUND_DEPTH = f"{SOURCES}/background_depth"
+_NODES = (IMAGE, MASK, *DEPTHS, *PLACEMENTS, SOURCES, *SOURCE_ARRAYS)
 
 PIXEL_CODEC = ZstdChunk()
+#: Of depth per sample, and of guided depth, which repeats that of its background.
 DEPTH_CODEC = BloscChunk(itemsize=2)
+GUIDED_DEPTH_CODEC = BloscChunk(itemsize=2, compressor="lz4hc", level=7, whole=True)
+BACKGROUND_DEPTH_CODEC = BloscChunk(itemsize=4)
 
 _CONCURRENT_REQUESTS = 32
 _SHOWN = 3
 _VECTOR_CHUNK = 1 << 16
 _SOURCE_CHUNK_BYTES = 8 << 20
+#: The depth of backgrounds is cut into about so many shards: few files, and little to do again after a kill.
+_BACKGROUND_DEPTH_SHARDS = 64
 #: What Zarr's local store calls a file until it is whole.
 _PARTIAL = re.compile(r"\.[0-9a-f]{32}\.partial$")
 
@@ -100,13 +104,17 @@ class Keys:
             of Zarr's own stores.
         name: What messages call it.
 
+    Attributes:
+        store: The store.
+        name: What messages call it.
+
     Raises:
         DatasetError: From every method, where the store cannot be read or written.
     """
 
     def __init__(self, store: Store, name: str) -> None:
         self.store = store
-        self._name = name
+        self.name = name
 
     @property
     def exist(self) -> bool:
@@ -117,6 +125,15 @@ class Keys:
         """The value of a key; ``None`` if there is none."""
         value = self._run(self.store.get(key, default_buffer_prototype()))
         return None if value is None else value.to_bytes()
+
+    def get_all(self, keys: Iterable[str]) -> list[bytes | None]:
+        """The values of some keys, which are asked for at once; ``None`` for those that are not there."""
+
+        async def get(key: str) -> bytes | None:
+            value = await self.store.get(key, default_buffer_prototype())
+            return None if value is None else value.to_bytes()
+
+        return self._each(list(keys), get)
 
     def put(self, key: str, value: bytes) -> None:
         """Publish a value under a key, in one step."""
@@ -166,7 +183,7 @@ class Keys:
     def sweep(self) -> None:
         """Delete what writers that were killed left half-written in a local folder."""
         if isinstance(self.store, LocalStore):
-            with _explained(self._name):
+            with _explained(self.name):
                 for left_over in self.store.root.rglob("*.partial"):
                     if _PARTIAL.search(left_over.name):
                         left_over.unlink(missing_ok=True)
@@ -184,8 +201,13 @@ class Keys:
         return self._run(all_of_them())
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        with _explained(self._name):
-            return sync(work)
+        with _explained(self.name):
+            try:
+                return sync(work)
+            except (OSError, DatasetError):
+                raise
+            except Exception as exc:  # each kind of store has errors of its own
+                raise DatasetError(f"{self.name} cannot be read or written: {exc}.") from exc
 
 
 @contextmanager
@@ -266,6 +288,11 @@ def read_document(keys: Keys, name: str) -> dict[str, Any] | None:
         document["depth"]["model"] = schema.read(
             "depth-model", card, where=f"the depth model's card in {name}"
         )
+        if document["depth"]["guide"] is not None:
+            card = document["depth"]["guide"]["model"]
+            document["depth"]["guide"]["model"] = schema.read(
+                "depth-model", card, where=f"the guided network's card in {name}"
+            )
     return document
 
 
@@ -286,28 +313,64 @@ def write_document(keys: Keys, document: Mapping[str, Any]) -> None:
     node["attributes"][ATTRIBUTE] = checked
     node.pop("consolidated_metadata", None)
     if checked["complete"]:
-        below = {path: json.loads(keys.get(f"{path}/{ROOT}") or b"{}") for path in _NODES}
+        nodes = [*_NODES, BACKGROUND_DEPTH] if is_guided(checked["depth"]) else [*_NODES]
+        if is_virtual(checked):
+            nodes = [path for path in nodes if path not in (IMAGE, MASK)]
+        below = {path: json.loads(keys.get(f"{path}/{ROOT}") or b"{}") for path in nodes}
         node["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": below}
     keys.put(ROOT, json.dumps(node, indent=2, ensure_ascii=False).encode())
+
+
+def is_guided(section: Mapping[str, Any] | None) -> bool:
+    """Whether the depth section of a document is of depth that that of the backgrounds guided."""
+    return section is not None and section["mode"] == "guided"
+
+
+def is_virtual(document: Mapping[str, Any]) -> bool:
+    """Whether a dataset has no /image and /mask: they are made of its recipe when they are read."""
+    return not document["pixels"].get("stored", True)
 
 
 # --- the layout ------------------------------------------------------------------------------------
 
 
-def depth_attributes(section: Mapping[str, Any] | None, largest_error: float | None = None) -> dict[str, Any]:
-    """The attributes of /depth: what its numbers mean and how they were rounded.
+def write_depth_arrays(
+    keys: Keys, plan: Plan, section: Mapping[str, Any] | None, largest_error: float | None = None
+) -> None:
+    """Publish the metadata of /depth, of the minimum and maximum of each sample beside it, and of the
+    backgrounds' depth where that guides it.
 
     Args:
-        section: The depth section of the document; ``None`` while depth is not filled.
+        keys: The dataset.
+        plan: Its samples.
+        section: The depth section of its document; ``None`` while depth is not filled.
         largest_error: The largest rounding error, as a fraction of the range of all depth; ``None``
             until all depth is there.
     """
+    layout = depth_layout(plan, guided=is_guided(section))
+    codec = GUIDED_DEPTH_CODEC if is_guided(section) else DEPTH_CODEC
+    codecs = codec.zarr_codecs(2 * math.prod(layout.chunk))
+    memory = MemoryStore()
+    attributes = _depth_attributes(section, largest_error)
+    _create(memory, DEPTH, layout, np.float16, codecs, ("sample", "y", "x"), attributes)
+    extent = Layout(layout.shape[:1], layout.shard[:1], layout.shard[:1])
+    for array in (DEPTH_MIN, DEPTH_MAX):
+        _create(memory, array, extent, np.float16, PIXEL_CODEC.zarr_codecs(), ("sample",), {})
+    if section is not None and is_guided(section):
+        codecs, dimensions = BACKGROUND_DEPTH_CODEC.zarr_codecs(), ("background", "y", "x")
+        layout = background_depth_layout(plan)
+        _create(memory, BACKGROUND_DEPTH, layout, np.float32, codecs, dimensions, _meaning(section))
+    _publish(memory, keys)
+
+
+def _depth_attributes(section: Mapping[str, Any] | None, largest_error: float | None) -> dict[str, Any]:
+    """The attributes of /depth: what its numbers mean and, once that is known, how they were rounded."""
     if section is None:
         return {"quantity": None, "unit": None}
-    output = section["model"]["output"]
+    if section["step"] is None:
+        return _meaning(section)
     return {
-        "quantity": output["quantity"],
-        "unit": output.get("unit"),
+        **_meaning(section),
         "rounding": {
             "step": section["step"],
             "rule": "to the nearest multiple of step, then to the nearest float16",
@@ -317,16 +380,35 @@ def depth_attributes(section: Mapping[str, Any] | None, largest_error: float | N
     }
 
 
-def write_depth_array(keys: Keys, layout: Layout, attributes: Mapping[str, Any]) -> None:
-    """Publish the metadata of /depth, and of the minimum and maximum of each sample beside it."""
-    memory = MemoryStore()
-    _create(
-        memory, DEPTH, layout, np.float16, DEPTH_CODEC.zarr_codecs(), ("sample", "y", "x"), dict(attributes)
-    )
-    extent = Layout(layout.shape[:1], layout.shard[:1], layout.shard[:1])
-    for array in (DEPTH_MIN, DEPTH_MAX):
-        _create(memory, array, extent, np.float16, PIXEL_CODEC.zarr_codecs(), ("sample",), {})
-    _publish(memory, keys)
+def _meaning(section: Mapping[str, Any]) -> dict[str, Any]:
+    """What the numbers of depth mean: guided or not, they are in the terms of the model's card."""
+    output = section["model"]["output"]
+    return {"quantity": output["quantity"], "unit": output["unit"]}
+
+
+def background_depth_layout(plan: Plan) -> Layout:
+    """The layout of the backgrounds' depth: a chunk is that of one background."""
+    backgrounds = len(plan.background_words)
+    size = (plan.height, plan.width)
+    held = max(1, _SOURCE_CHUNK_BYTES // (4 * plan.height * plan.width))
+    held = min(held, -(-backgrounds // _BACKGROUND_DEPTH_SHARDS))
+    return Layout((backgrounds, *size), (1, *size), (held, *size))
+
+
+def read_background_depth(keys: Keys) -> NDArray[np.float32]:
+    """The whole of /sources/background_depth, (B, h, w).
+
+    Raises:
+        DatasetError: It is damaged.
+    """
+    try:
+        with _explained(keys.name):
+            return np.asarray(zarr.open_array(store=keys.store, path=BACKGROUND_DEPTH, mode="r")[:])
+    except (ValueError, RuntimeError, KeyError) as exc:
+        raise DatasetError(
+            f"The depth of the backgrounds in {keys.name} is damaged ({exc}): delete {BACKGROUND_DEPTH} "
+            "there and run the same command again."
+        ) from exc
 
 
 def stored_layout(keys: Keys, array: str) -> Layout | None:
@@ -340,8 +422,8 @@ def _layout_of(array: zarr.Array[Any]) -> Layout:
     return Layout(array.shape, array.chunks, array.shards or array.chunks)
 
 
-def write_static(keys: Keys, plan: Plan, catalog: Catalog, layouts: tuple[Layout, Layout]) -> None:
-    """Publish all but the document, depth and the shards: metadata, placements and sources."""
+def write_pixel_arrays(keys: Keys, layouts: tuple[Layout, Layout]) -> None:
+    """Publish the metadata of /image and /mask."""
     image, mask = layouts
     memory = MemoryStore()
     codecs = PIXEL_CODEC.zarr_codecs()
@@ -349,6 +431,11 @@ def write_static(keys: Keys, plan: Plan, catalog: Catalog, layouts: tuple[Layout
     _create(memory, MASK, mask, np.uint8, codecs, ("sample", "y", "x"), {})
     _publish(memory, keys)
 
+
+def write_static(keys: Keys, plan: Plan, catalog: Catalog) -> None:
+    """Publish the placements and the sources."""
+    memory = MemoryStore()
+    codecs = PIXEL_CODEC.zarr_codecs()
     chunk = min(plan.samples, _VECTOR_CHUNK)
     whole = Layout((plan.samples,), (chunk,), (chunk,))
     dtypes = {"flip": np.bool_}
@@ -369,7 +456,7 @@ def write_static(keys: Keys, plan: Plan, catalog: Catalog, layouts: tuple[Layout
         (catalog.foreground, ("foreground", "patch_y", "patch_x", "rgba")),
         (catalog.foreground_size, ("foreground", "side")),
     )
-    for path, (pictures, dimensions) in zip(_SOURCE_ARRAYS, described, strict=True):
+    for path, (pictures, dimensions) in zip(SOURCE_ARRAYS, described, strict=True):
         step = max(1, min(len(pictures), _SOURCE_CHUNK_BYTES // max(1, pictures[0].nbytes)))
         cut = (step, *pictures.shape[1:])
         layout = Layout(pictures.shape, cut, cut)
@@ -388,7 +475,7 @@ def _create(
     dimensions: tuple[str, ...],
     attributes: dict[str, Any],
 ) -> Any:
-    sharded = layout.shard != layout.chunk or path in (IMAGE, MASK, DEPTH)
+    sharded = layout.shard != layout.chunk or path in (IMAGE, MASK, DEPTH, BACKGROUND_DEPTH)
     return zarr.create_array(
         store=store,
         name=path,
@@ -396,7 +483,7 @@ def _create(
         chunks=layout.chunk,
         shards=layout.shard if sharded else None,
         dtype=dtype,
-        fill_value=np.nan if dtype is np.float16 else 0,
+        fill_value=np.nan if issubclass(dtype, np.floating) else 0,
         dimension_names=dimensions,
         attributes=attributes,
         # A chunk of nothing but zeros is data like any other: its absence would mean it was never written.
@@ -410,156 +497,11 @@ def _publish(memory: MemoryStore, keys: Keys) -> None:
     staged = Keys(memory, "memory")
     for key in sorted(staged.find(""), key=lambda key: key.endswith(ROOT)):
         value = staged.get(key)
-        # Zarr gives the store in memory a root of its own: the dataset's holds its document.
+        # Zarr gives the store in memory groups of its own: the dataset's root holds its document.
         if key != ROOT and value is not None and keys.get(key) != value:
             keys.put(key, value)
         if not key.endswith(ROOT):
             sync(memory.delete(key))
-
-
-# --- reading ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Batch:
-    """n samples, or one without the leading axis.
-
-    Attributes:
-        image: (n, h, w, 3) uint8, RGB.
-        mask: (n, h, w) uint8, alpha of the pasted foreground, 0..255.
-        depth: (n, h, w) float16 in the dataset's quantity and unit; ``None`` where no depth is filled.
-        background: (n,) int32, index of the background.
-        foreground: (n,) int32, index of the foreground.
-        flip: (n,) bool, whether the foreground is mirrored.
-        replica: (n,) int32, which placement of its pair it is.
-        y: (n,) int32, top row of the patch in pixels.
-        x: (n,) int32, left column of the patch in pixels.
-    """
-
-    image: NDArray[np.uint8]
-    mask: NDArray[np.uint8]
-    depth: NDArray[np.float16] | None
-    background: NDArray[np.int32]
-    foreground: NDArray[np.int32]
-    flip: NDArray[np.bool_]
-    replica: NDArray[np.int32]
-    y: NDArray[np.int32]
-    x: NDArray[np.int32]
-
-
-class Dataset:
-    """A dataset that is open for reading; get one with :func:`open_dataset`.
-
-    Attributes:
-        document: What the dataset says of itself, as ``schemas/dataset`` describes it.
-        image: Array (n, h, w, 3) uint8, RGB; slicing reads only the chunks that it touches.
-        mask: Array (n, h, w) uint8, alpha of the pasted foreground, 0..255.
-        depth: Array (n, h, w) float16, NaN where it is not filled; its ``attrs`` tell quantity and unit.
-    """
-
-    def __init__(self, store: Store, name: str, document: dict[str, Any]) -> None:
-        self._store = store
-        self._name = name
-        self.document = document
-        # The arrays' own metadata counts: the copy in the root is for readers who are far away.
-        self._group = zarr.open_group(store=store, mode="r", use_consolidated=False)
-        self.image = self._array(IMAGE)
-        self.mask = self._array(MASK)
-        self.depth = self._array(DEPTH)
-
-    def _array(self, name: str) -> zarr.Array[Any]:
-        try:
-            node = self._group.get(name)
-        except (OSError, ValueError, KeyError, TypeError) as exc:
-            raise DatasetError(f"The metadata of array /{name} in {self._name} is damaged: {exc}.") from exc
-        if not isinstance(node, zarr.Array):
-            raise DatasetError(
-                f"{self._name} has no array /{name}: it is damaged, or its creation was cut off."
-            )
-        return node
-
-    def __len__(self) -> int:
-        return int(self.image.shape[0])
-
-    def __repr__(self) -> str:
-        state = "" if self.complete else ", incomplete"
-        depth = " with depth" if self.has_depth else ""
-        size = f"{self.width}x{self.height}"
-        return f"<fgbgpack.Dataset {self._name!r}: {len(self):,} samples of {size}{depth}{state}>"
-
-    @property
-    def path(self) -> str:
-        """Where the dataset is, as it was given."""
-        return self._name
-
-    @property
-    def complete(self) -> bool:
-        """Whether all that the spec asks for is there."""
-        return bool(self.document["complete"])
-
-    @property
-    def has_depth(self) -> bool:
-        """Whether depth is filled, at least in part."""
-        return self.document["depth"] is not None
-
-    @property
-    def height(self) -> int:
-        """Height of every sample in pixels."""
-        return int(self.image.shape[1])
-
-    @property
-    def width(self) -> int:
-        """Width of every sample in pixels."""
-        return int(self.image.shape[2])
-
-    @cached_property
-    def placements(self) -> Placements:
-        """The placements of all samples."""
-        return Placements(*(np.asarray(self._array(name)[:]) for name in PLACEMENTS))
-
-    def whole(self, name: str) -> NDArray[Any]:
-        """The whole of an array, by its path: meant for the small ones."""
-        return np.asarray(self._array(name)[:])
-
-    def __getitem__(self, index: int | slice) -> Batch:
-        """One sample, or those of a slice, in all arrays.
-
-        Raises:
-            IndexError: There is no such sample.
-        """
-        if not isinstance(index, slice):
-            index = range(len(self))[index]
-        depth = np.asarray(self.depth[index]) if self.has_depth else None
-        placements = [np.asarray(getattr(self.placements, name)[index]) for name in PLACEMENTS]
-        return Batch(np.asarray(self.image[index]), np.asarray(self.mask[index]), depth, *placements)
-
-    def __iter__(self) -> Iterator[Batch]:
-        return (self[i] for i in range(len(self)))
-
-    def catalog(self) -> Catalog:
-        """The resized sources that the samples were made of, with their names and digests."""
-        background, foreground, foreground_size = (self.whole(path) for path in _SOURCE_ARRAYS)
-        listed = self.document["sources"]
-        return Catalog(
-            background,
-            foreground,
-            foreground_size,
-            tuple(Source(**source) for source in listed["backgrounds"]),
-            tuple(Source(**source) for source in listed["foregrounds"]),
-        )
-
-    def written_samples(self) -> dict[str, int]:
-        """How many samples of image, mask and depth are in shards that are there and sound."""
-        keys = Keys(self._store, self._name)
-        written = {}
-        for name in (IMAGE, MASK, DEPTH):
-            layout = _layout_of(self._array(name))
-            written[name] = sum(len(layout.samples_of(shard)) for shard in keys.sound_shards(name, layout))
-        return written
-
-    def stored_bytes(self) -> dict[str, int]:
-        """Bytes that each array takes in the store, by its path, metadata included."""
-        return stored_bytes(Keys(self._store, self._name))
 
 
 def stored_bytes(keys: Keys) -> dict[str, int]:
@@ -584,35 +526,3 @@ def plan_of(spec: Mapping[str, Any], catalog: Catalog) -> Plan:
         flip=spec["flip"],
         seed=spec["seed"],
     )
-
-
-def open_dataset(path: str | os.PathLike[str] | Store, *, allow_incomplete: bool = False) -> Dataset:
-    """Open a dataset for reading.
-
-    Args:
-        path: A local folder, a URL that fsspec opens, or a Zarr store.
-        allow_incomplete: Open it also while its creation has not finished; what is not written yet
-            reads as 0, and depth as NaN.
-
-    Raises:
-        DatasetError: There is no dataset, it is damaged, or its schema is of a newer major version.
-        IncompleteDatasetError: Its creation has not finished.
-
-    Example:
-        >>> import fgbgpack
-        >>> ds = fgbgpack.open_dataset("lobby.zarr")  # doctest: +SKIP
-        >>> ds.image[0:8].shape, ds[5].mask.max()  # doctest: +SKIP
-        ((8, 128, 128, 3), 255)
-    """
-    target = path if isinstance(path, Store) else str(path) if "://" in str(path) else Path(path)
-    name = name_of(target)
-    store = store_of(target, read_only=True)
-    document = read_document(Keys(store, name), name)
-    if document is None:
-        raise DatasetError(f"There is no dataset at {name}.")
-    if not (document["complete"] or allow_incomplete):
-        raise IncompleteDatasetError(
-            f"{name} is not complete: run the command that makes it again to finish it, or open it with "
-            "allow_incomplete=True to read what is there."
-        )
-    return Dataset(store, name, document)

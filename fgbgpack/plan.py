@@ -18,10 +18,12 @@ from fgbgpack.errors import SpecError
 from fgbgpack.kernels.philox import multiply_high, philox4x32
 
 _PIXEL_CHUNK_SAMPLES = 40
-_PIXEL_CHUNK_RANGE = range(20, 65)
 _PIXEL_CHUNK_BYTES = 3 << 20
 _PIXEL_SHARD_BYTES = 128 << 20
 _DEPTH_CHUNK_BYTES = 128 << 10
+_GUIDED_CHUNK_BYTES = 320 << 10
+_GUIDED_CHUNK_SAMPLES = (10, 40)  # of large maps, and of small ones
+_DEPTH_HELD_BYTES = 256 << 20  # whole maps that are filled together, by each thread
 _DEPTH_SHARD_BYTES = 8 << 20  # 256 maps of 128x128: what is lost when a slow network is stopped
 _LARGEST_SHARD_CHUNKS = 4096
 _FEWEST_SHARDS = 16  # of a small dataset, so that every thread has work
@@ -224,9 +226,8 @@ def pixel_layouts(plan: Plan, chunk: int | None) -> tuple[Layout, Layout]:
     fewer than the window.
     """
     row_bytes = plan.width * 3
-    samples = min(chunk or _chunk_samples(plan), plan.samples)
-    rows = min(plan.height, max(1, _PIXEL_CHUNK_BYTES // (samples * row_bytes)))
-    rows = -(-plan.height // -(-plan.height // rows))
+    samples = min(chunk or _even_part(plan, _PIXEL_CHUNK_SAMPLES), plan.samples)
+    rows = _band(plan, _PIXEL_CHUNK_BYTES // (samples * row_bytes))
     height = -(-plan.height // rows) * rows
     bands = height // rows
     chunks = max(1, _PIXEL_SHARD_BYTES // (samples * height * row_bytes))
@@ -238,13 +239,19 @@ def pixel_layouts(plan: Plan, chunk: int | None) -> tuple[Layout, Layout]:
     )
 
 
-def _chunk_samples(plan: Plan) -> int:
-    """About 40 samples: an even part of a background's, or all those of a few backgrounds."""
+def _even_part(plan: Plan, target: int) -> int:
+    """About ``target`` samples: an even part of a background's, or all those of a few backgrounds."""
     whole = plan.samples_per_background
-    if whole <= _PIXEL_CHUNK_SAMPLES:
-        return whole * (_PIXEL_CHUNK_SAMPLES // whole)
-    even = [n for n in _PIXEL_CHUNK_RANGE if whole % n == 0]
-    return min(even, key=lambda n: abs(math.log(n / _PIXEL_CHUNK_SAMPLES)), default=_PIXEL_CHUNK_SAMPLES)
+    if whole <= target:
+        return whole * (target // whole)
+    even = [n for n in range(max(1, target // 2), target * 13 // 8) if whole % n == 0]
+    return min(even, key=lambda n: abs(math.log(n / target)), default=target)
+
+
+def _band(plan: Plan, most: int) -> int:
+    """The rows of bands of about the same height, of ``most`` rows at most, that make up the picture."""
+    bands = -(-plan.height // min(plan.height, max(1, most)))
+    return -(-plan.height // bands)
 
 
 def _fair_share(samples: int, chunk: int) -> int:
@@ -253,11 +260,28 @@ def _fair_share(samples: int, chunk: int) -> int:
     return -(-chunks // _FEWEST_SHARDS)
 
 
-def depth_layout(plan: Plan) -> Layout:
-    """The layout of depth: small chunks, for neighbours share nothing that a compressor finds."""
+def depth_layout(plan: Plan, *, guided: bool) -> Layout:
+    """The layout of depth.
+
+    Guided depth repeats that of its background wherever no foreground stands: as with pixels, a chunk holds
+    samples of one background, and is cut by rows, not by samples, so that a compressor that looks back
+    64 KiB finds the background in the sample before. They are fewer than with pixels, for one map shall be
+    had without decoding many.
+
+    Depth per sample shares nothing with its neighbours that a compressor finds: small chunks of whole maps.
+    """
     sample_bytes = plan.height * plan.width * 2
-    samples = min(max(1, _DEPTH_CHUNK_BYTES // sample_bytes), plan.samples)
+    rows = plan.height
+    if guided:
+        least, most = _GUIDED_CHUNK_SAMPLES
+        target = min(max(least, _GUIDED_CHUNK_BYTES // sample_bytes), most)
+        target = max(1, min(target, _DEPTH_HELD_BYTES // sample_bytes))
+        samples = min(_even_part(plan, target), plan.samples)
+        rows = _band(plan, _GUIDED_CHUNK_BYTES // (max(least, samples) * plan.width * 2))
+    else:
+        samples = min(max(1, _DEPTH_CHUNK_BYTES // sample_bytes), plan.samples)
+    height = -(-plan.height // rows) * rows
     chunks = max(1, _DEPTH_SHARD_BYTES // (sample_bytes * samples))
     chunks = min(chunks, _fair_share(plan.samples, samples))
     shape = (plan.samples, plan.height, plan.width)
-    return Layout(shape, (samples, *shape[1:]), (samples * chunks, *shape[1:]))
+    return Layout(shape, (samples, rows, plan.width), (samples * chunks, height, plan.width))

@@ -1,4 +1,4 @@
-"""Composites at a multiple of the dataset's size, rendered anew from the original pictures."""
+"""Composites and backgrounds at a multiple of the dataset's size, from the original pictures."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fgbgpack.compose import Composer
 from fgbgpack.errors import SourceError
+from fgbgpack.pictures import hash_file
 from fgbgpack.plan import Placements
 from fgbgpack.sources import Catalog, Source, Sources, find_sources, load_background, load_catalog
 from fgbgpack.spec import DatasetSpec
@@ -56,8 +57,12 @@ class Renderer:
 
         self._background = background
 
-    def __call__(self, placements: Placements) -> NDArray[np.uint8]:
-        """The composites of n placements of the dataset: (n, h * scale, w * scale, 3) uint8, RGB."""
+    def __call__(self, placements: Placements) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """The composites of n placements of the dataset, and their masks.
+
+        Returns:
+            (n, h * scale, w * scale, 3) uint8, RGB, and (n, h * scale, w * scale) uint8, alpha.
+        """
         composer = self._composer if self._scale == 1 else None
         if composer is None:
             used, local = np.unique(placements.background, return_inverse=True)
@@ -67,8 +72,44 @@ class Renderer:
                 placements.scaled(self._scale), background=local.astype(np.int32)
             )
         image = np.empty((len(placements), *self._size, 3), np.uint8)
-        composer.compose(placements, image, np.empty(image.shape[:3], np.uint8))
-        return image
+        mask = np.empty(image.shape[:3], np.uint8)
+        composer.compose(placements, image, mask)
+        return image, mask
+
+
+class Backgrounds:
+    """Renders empty backgrounds at a scale, and keeps none. Safe to use from several threads at once.
+
+    Args:
+        spec: What the dataset was made by; its folder of backgrounds is read for scales above 1.
+        catalog: The resized sources of the dataset.
+        scale: How many times as large as a sample they are, 1 or more.
+
+    Raises:
+        SourceError: The original pictures are not there, or not the ones the dataset was made of.
+    """
+
+    def __init__(self, spec: DatasetSpec, catalog: Catalog, scale: int) -> None:
+        self._spec, self._scale = spec, scale
+        self._resized = catalog.background
+        self._originals = catalog.backgrounds
+        # A catalog that a dataset remembers knows no paths.
+        if scale > 1 and any(source.path is None for source in catalog.backgrounds):
+            self._originals = _original_backgrounds(Path(spec.backgrounds), catalog.backgrounds)
+
+    def __call__(self, index: int) -> NDArray[np.uint8]:
+        """The background of that number: (h * scale, w * scale, 3) uint8, RGB."""
+        if self._scale == 1:
+            return np.asarray(self._resized[index])
+        spec, scale = self._spec, self._scale
+        return load_background(
+            self._originals[index], height=spec.height * scale, width=spec.width * scale, fit=spec.fit
+        )
+
+
+_NOT_THERE = (
+    "A depth scale above 1 renders from the original pictures, and they are not where the dataset says. Give "
+)
 
 
 def _originals(spec: DatasetSpec, catalog: Catalog) -> Sources:
@@ -79,8 +120,7 @@ def _originals(spec: DatasetSpec, catalog: Catalog) -> Sources:
         )
     except SourceError as exc:
         raise SourceError(
-            "A depth scale above 1 renders from the original pictures, and they are not where the dataset "
-            "says. Give --backgrounds and --foregrounds (and --masks), or --depth-scale 1. " + exc.message,
+            f"{_NOT_THERE}--backgrounds and --foregrounds (and --masks), or --depth-scale 1. {exc.message}",
             exc.problems,
         ) from exc
     problems = []
@@ -96,6 +136,26 @@ def _originals(spec: DatasetSpec, catalog: Catalog) -> Sources:
             elif by_name[source.name] != source:
                 problems.append(f"{kind} {source.name}: is not the file that the dataset was made of")
         in_order.append(tuple(by_name.get(source.name, source) for source in wanted))
+    _refuse(problems)
+    return dataclasses.replace(found, backgrounds=in_order[0], foregrounds=in_order[1])
+
+
+def _original_backgrounds(folder: Path, wanted: tuple[Source, ...]) -> tuple[Source, ...]:
+    """The same with their files: nothing else in the folder matters, nor where the foregrounds are."""
+    found = tuple(dataclasses.replace(source, path=folder / source.name) for source in wanted)
+    missing = [source.name for source in found if not (folder / source.name).is_file()]
+    if len(missing) == len(found):
+        raise SourceError(f"{_NOT_THERE}--backgrounds, or --depth-scale 1. None of them is in {folder}.")
+    problems = [f"background {name}: is not there" for name in missing]
+    problems += [
+        f"background {source.name}: is not the file that the dataset was made of"
+        for source in found
+        if source.name not in missing and hash_file(folder / source.name) != source.sha256
+    ]
+    _refuse(problems)
+    return found
+
+
+def _refuse(problems: list[str]) -> None:
     if problems:
         raise SourceError("These are not the pictures that the dataset was made of:", problems)
-    return dataclasses.replace(found, backgrounds=in_order[0], foregrounds=in_order[1])

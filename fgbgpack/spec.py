@@ -13,9 +13,22 @@ from typing import Any, Literal
 from fgbgpack import schema
 from fgbgpack.errors import SpecError
 
-#: A depth network needs about this many pixels on the short side to see a person at all.
-_DEPTH_SHORT_SIDE = 256
-_LARGEST_DEPTH_SCALE = 4
+DepthMode = Literal["guided", "per-sample"]
+
+#: The depth networks that come with fgbgpack: one that sees an empty background, one that sees a composite
+#: and is told where its foreground is and how deep the background.
+SCENE_MODEL, GUIDED_MODEL = "fgbgpack-scene", "fgbgpack-guided"
+
+#: What a depth model is called where there is none.
+NO_MODEL = "none"
+
+
+#: By mode: how many pixels a network needs on the short side. On a composite it then sees the person, more or
+#: less. On a background it runs but once, so that may be as large as it likes.
+_SHORT_SIDE: dict[DepthMode, int] = {"per-sample": 256, "guided": 384}
+
+#: By mode: the largest scale.
+LARGEST_SCALE: dict[DepthMode, int] = {"per-sample": 4, "guided": 16}
 
 
 @dataclass(frozen=True)
@@ -24,25 +37,46 @@ class DepthSpec:
 
     Attributes:
         model: The name of a depth model, or the path of an ONNX file with its card beside it.
-        scale: The model sees the sample rendered this many times as large (1 to 4) from the original
-            pictures; ``None`` takes the smallest that makes the short side at least 256 pixels.
+        mode: ``"guided"``: the model runs once on each background, and a guided network says on each sample
+            where the foreground stands in it. ``"per-sample"``: the model runs on each sample. ``None`` is
+            guided where the model is ``"fgbgpack-scene"`` or a guide is given, else per sample.
+        guide: The guided network, by name or path; ``None`` takes ``"fgbgpack-guided"``. For the guided mode
+            alone.
+        scale: The model sees each picture this many times as large as a sample, rendered from the originals.
+            Guided: 1 to 16, ``None`` takes the smallest that makes the short side at least 384 pixels; per
+            sample: 1 to 4, and 256 pixels.
         bits: Precision of stored depth (4 to 10): the largest rounding error is
             ``1.1 / 2**(bits + 1)`` of the range of depth, which is measured on samples from all over the
             dataset before it is filled. 9 bits keep it within 0.11 %.
-        precision: What the network's products are taken in: ``"fp32"``, or ``"fp16"``, which is faster on a
+        precision: What the networks' products are taken in: ``"fp32"``, or ``"fp16"``, which is faster on a
             GPU and less exact.
     """
 
-    model: str
+    model: str = SCENE_MODEL
+    mode: DepthMode | None = None
+    guide: str | None = None
     scale: int | None = None
     bits: int = 9
     precision: Literal["fp32", "fp16"] = "fp32"
 
+    @property
+    def resolved_mode(self) -> DepthMode:
+        """The mode that it is filled in."""
+        if self.mode is not None:
+            return self.mode
+        return "guided" if self.model == SCENE_MODEL or self.guide is not None else "per-sample"
+
+    @property
+    def resolved_guide(self) -> str | None:
+        """The guided network; ``None`` in the mode per sample."""
+        return (self.guide or GUIDED_MODEL) if self.resolved_mode == "guided" else None
+
     def resolved_scale(self, height: int, width: int) -> int:
-        """The scale for samples of ``height`` x ``width`` pixels, 1 to 4."""
+        """The scale for samples of ``height`` x ``width`` pixels: 1 to 16 where guided, else 1 to 4."""
         if self.scale is not None:
             return self.scale
-        return min(_LARGEST_DEPTH_SCALE, -(-_DEPTH_SHORT_SIDE // min(height, width)))
+        mode = self.resolved_mode
+        return min(LARGEST_SCALE[mode], -(-_SHORT_SIDE[mode] // min(height, width)))
 
 
 @dataclass(frozen=True)
@@ -63,7 +97,8 @@ class DatasetSpec:
         seed: The key of all random numbers, 0 to 2**64 - 1.
         placement: ``"inside"``: uniform over all positions that keep the patch inside the picture.
         chunk: Samples in a chunk of image and mask; ``None`` chooses it from the sizes.
-        depth: How depth is filled; ``None`` for no depth.
+        depth: How depth is filled; ``None`` for no depth. By default the two networks that come with fgbgpack
+            fill it.
 
     Raises:
         SpecError: Any field is out of range; all problems are named together.
@@ -85,7 +120,7 @@ class DatasetSpec:
     seed: int = 0
     placement: Literal["inside"] = "inside"
     chunk: int | None = None
-    depth: DepthSpec | None = None
+    depth: DepthSpec | None = DepthSpec()
 
     def __post_init__(self) -> None:
         problems = schema.problems("spec", self.to_dict())
@@ -110,13 +145,16 @@ class DatasetSpec:
     def from_dict(cls, document: Mapping[str, Any]) -> DatasetSpec:
         """The spec that a document describes; ``schema`` may be left out, and so may fields with a default.
 
+        A depth model called ``"none"`` means no depth, as ``null`` does: TOML has no null.
+
         Raises:
             SpecError: The document does not follow its schema; all problems are named together.
         """
         fields = schema.read("spec", {"schema": "spec/1.0", **document}, where="the spec", error=SpecError)
         del fields["schema"]
         if fields.get("depth") is not None:
-            fields["depth"] = DepthSpec(**fields["depth"])
+            depth = DepthSpec(**fields["depth"])
+            fields["depth"] = None if depth.model == NO_MODEL else depth
         return cls(**fields)
 
     @property
@@ -162,6 +200,8 @@ def read_config(path: str | Path) -> dict[str, Any]:
         if isinstance(fields.get(key), str):
             fields[key] = str(path.parent / fields[key])
     depth = fields.get("depth")
-    if isinstance(depth, dict) and isinstance(depth.get("model"), str) and depth["model"].endswith(".onnx"):
-        depth["model"] = str(path.parent / depth["model"])
+    if isinstance(depth, dict):
+        for key in ("model", "guide"):
+            if isinstance(depth.get(key), str) and depth[key].endswith(".onnx"):
+                depth[key] = str(path.parent / depth[key])
     return fields

@@ -52,8 +52,8 @@ class Pictures:
         Image.fromarray(np.dstack([colour, alpha]).astype(np.uint8)).save(self.foregrounds / name)
 
     def spec(self, **fields) -> DatasetSpec:
-        """A spec of these pictures: 33x21 pixels, all odd, unless told otherwise."""
-        given = {"width": 33, "height": 21, "foreground_height": 10, "placements": 3} | fields
+        """A spec of these pictures: 33x21 pixels, all odd, and no depth, unless told otherwise."""
+        given = {"width": 33, "height": 21, "foreground_height": 10, "placements": 3, "depth": None} | fields
         return DatasetSpec(backgrounds=str(self.backgrounds), foregrounds=str(self.foregrounds), **given)
 
 
@@ -87,6 +87,12 @@ def depth_model(tmp_path_factory) -> Path:
     return write_depth_model(tmp_path_factory.mktemp("models"))
 
 
+@pytest.fixture(scope="session")
+def guide_model(tmp_path_factory) -> Path:
+    """A tiny guided network with its card beside it."""
+    return onnx_models.guided(tmp_path_factory.mktemp("guides") / "guide.onnx")
+
+
 @pytest.fixture
 def make_depth_model(tmp_path):
     """A function that writes other tiny networks: see ``write_depth_model``."""
@@ -101,6 +107,7 @@ def make_depth_model(tmp_path):
 SMALL_SHARDS = {
     "_PIXEL_SHARD_BYTES": 40_000,
     "_DEPTH_CHUNK_BYTES": 6_000,
+    "_GUIDED_CHUNK_BYTES": 6_000,
     "_DEPTH_SHARD_BYTES": 12_000,
     "_FEWEST_SHARDS": 1,
 }
@@ -138,6 +145,17 @@ def depth_dataset(tmp_path_factory, pictures, depth_model) -> Path:
         for name, size in SMALL_SHARDS.items():
             patch.setattr(plan_module, name, size)
         create(path, pictures.spec(depth=depth_of(depth_model)))
+    return path
+
+
+@pytest.fixture(scope="session")
+def guided_dataset(tmp_path_factory, pictures, depth_model, guide_model) -> Path:
+    """A complete dataset of 36 samples with guided depth, in several shards, not to be changed."""
+    path = tmp_path_factory.mktemp("datasets") / "guided.zarr"
+    with pytest.MonkeyPatch.context() as patch:
+        for name, size in SMALL_SHARDS.items():
+            patch.setattr(plan_module, name, size)
+        create(path, pictures.spec(depth=depth_of(depth_model, guide=str(guide_model), scale=2)))
     return path
 
 

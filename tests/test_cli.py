@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from conftest import tree
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from rich.console import Console
@@ -24,11 +25,21 @@ from typer.testing import CliRunner, Result
 from fgbgpack.build import Notice, Progress
 from fgbgpack.cli import app
 from fgbgpack.cli.progress import ProgressDisplay
-from fgbgpack.dataset import open_dataset
+from fgbgpack.opened import open_dataset
 
-COMMANDS = ("create", "depth", "info", "models", "preview", "sample", "schema")
+COMMANDS = (
+    "create",
+    "depth",
+    "info",
+    "materialize",
+    "models",
+    "preview",
+    "sample",
+    "schema",
+    "virtualize",
+)
 PROGRAM = [sys.executable, "-c", "from fgbgpack.cli import main; main()"]
-TINY = ("--size", "32x24", "--foreground-height", "10", "--placements", "2")
+TINY = ("--depth-model", "none", "--size", "32x24", "--foreground-height", "10", "--placements", "2")
 SAMPLES = 3 * 2 * 2 * 2
 
 
@@ -84,6 +95,16 @@ def made(tmp_path_factory: pytest.TempPathFactory, folders: tuple[str, ...]) -> 
     """A complete dataset without depth, for reading only."""
     out = tmp_path_factory.mktemp("made") / "tiny.zarr"
     assert run("create", out, *folders, *TINY, "--quiet").exit_code == 0
+    return out
+
+
+@pytest.fixture(scope="session")
+def virtual(tmp_path_factory: pytest.TempPathFactory, folders: tuple[str, ...]) -> Path:
+    """The dataset ``made``, virtual; for reading only."""
+    out = tmp_path_factory.mktemp("virtual") / "tiny.zarr"
+    result = run("create", out, *folders, *TINY, "--virtual")
+    assert result.exit_code == 0, result.stderr
+    assert re.search(r"image, mask +virtual", result.stdout)
     return out
 
 
@@ -194,7 +215,9 @@ class TestOptions:
             ("--foreground-height", "25", "25 is more than the sample's height of 24"),
             ("--placement", "outside", "'outside'"),
             ("--workers", "many", "'many' is not a whole number"),
-            ("--depth-scale", "2", "a depth model is needed"),
+            ("--depth-scale", "2", "of no use with --depth-model none"),
+            ("--depth-mode", "guided", "of no use with --depth-model none"),
+            ("--depth-model", "", "'' should be non-empty"),
         ],
     )
     def test_bad_value_is_told_by_the_name_of_its_option(
@@ -218,10 +241,19 @@ class TestOptions:
         assert open_dataset(out).document["spec"]["seed"] == 2**64 - 1
 
     def test_depth_and_preview_tell_theirs(self, made: Path) -> None:
-        result = run("depth", made, "--depth-bits", "99", "--device", "x", "--precision", "fp8")
+        wrong = ("--depth-bits", "99", "--device", "x", "--precision", "fp8", "--depth-model", "none")
+        result = run("depth", made, *wrong)
         assert result.exit_code == 2
         told = ["--device", "--depth-model", "--depth-bits", "--precision"]
         assert [p.split(":")[0] for p in problems(result)] == told
+        wrong = ("--depth-mode", "per-sample", "--depth-guide", "mine", "--depth-scale", "5")
+        told = ["--depth-guide", "--depth-scale"]
+        for command in (("create", "x.zarr", "--backgrounds", "b", "--foregrounds", "f"), ("depth", made)):
+            result = run(*command, *wrong)
+            assert result.exit_code == 2
+            assert [p.split(":")[0] for p in problems(result)] == told
+        result = run("depth", made, "--depth-mode", "both")
+        assert [p.split(":")[0] for p in problems(result)] == ["--depth-mode"]
         result = run("preview", made, "-o", "x.png", "--samples", "1,x", "--rows", "0")
         assert result.exit_code == 2
         assert [p.split(":")[0] for p in problems(result)] == ["--samples", "--rows"]
@@ -279,6 +311,29 @@ class TestConfig:
         ):
             assert any(problem.startswith(beginning) for problem in told), told
 
+    def test_options_of_depth_go_on_top_of_those_of_the_file(self, tmp_path: Path, pictures: Path) -> None:
+        more = '[depth]\nmodel = "nowhere"\nmode = "per-sample"\nscale = 4\nbits = 7\n'
+        config = self.write(tmp_path, pictures, "depth.toml", more)
+        out = tmp_path / "x.zarr"
+        given = ("--depth-model", "fgbgpack-scene", "--depth-mode", "guided", "--depth-scale", "2")
+        assert run("create", out, "--config", config, *given, "--quiet").exit_code == 0
+        depth = open_dataset(out).document["spec"]["depth"]
+        assert (depth["model"], depth["mode"], depth["scale"], depth["bits"]) == (
+            "fgbgpack-scene",
+            "guided",
+            2,
+            7,
+        )
+
+    def test_a_file_that_asks_for_no_depth(self, tmp_path: Path, pictures: Path) -> None:
+        config = self.write(tmp_path, pictures, "none.toml", '[depth]\nmodel = "none"\n')
+        command = ("create", tmp_path / "x.zarr", "--config", config, "--quiet")
+        refused = run(*command, "--depth-scale", "2")
+        assert refused.exit_code == 2
+        assert "none.toml asks for no depth; a model is needed too" in refused.stderr
+        assert run(*command).exit_code == 0
+        assert not open_dataset(tmp_path / "x.zarr").has_depth
+
     def test_no_depth_overrides_the_file(self, tmp_path: Path, pictures: Path) -> None:
         config = self.write(tmp_path, pictures, "depth.toml", '[depth]\nmodel = "nowhere.onnx"\n')
         assert run("create", tmp_path / "x.zarr", "--config", config).exit_code == 5
@@ -300,7 +355,7 @@ class TestCreate:
         assert result.exit_code == 0
         assert result.stdout.startswith(f"Created {out}: {SAMPLES} samples of 32x24 in ")
         assert f"fgbgpack preview '{out}' -o 'a b.png'" in result.stdout
-        assert f"fgbgpack depth '{out}' --depth-model" in result.stdout
+        assert f"fgbgpack depth '{out}'\n" in result.stdout
         assert f"open_dataset({str(out)!r})" in result.stdout
         assert "Pictures: 5 of 5" in result.stderr
         assert f"Samples: {SAMPLES} of {SAMPLES}" in result.stderr
@@ -505,6 +560,52 @@ class TestDepth:
         assert "batch.depth" in result.stdout
         assert "fgbgpack depth" not in result.stdout
 
+    def test_guided_unless_told_otherwise(self, tmp_path: Path, folders: tuple[str, ...]) -> None:
+        out = tmp_path / "x.zarr"
+        command = ("create", out, *folders, *TINY[2:], "--device", "cpu")
+        dry = run(*command, "--dry-run")
+        assert dry.exit_code == 0, dry.stderr
+        assert re.search(
+            r"depth [\d,]+/s on CPUExecutionProvider, once that of the backgrounds is", dry.stdout
+        )
+        result = run(*command)
+        assert result.exit_code == 0, result.stderr
+        assert "fgbgpack-scene on the backgrounds, then fgbgpack-guided on CPUExecution" in result.stdout
+        assert "Backgrounds: 3 of 3" in result.stderr
+        told = run("info", out).stdout
+        assert re.search(r"depth model +fgbgpack-scene on CPUE.*, guided, scale 16\n", told)
+        assert re.search(r"depth guide +fgbgpack-guided on CPUExecutionProvider in fp32\n", told)
+        depth = json.loads(run("info", out, "--json").stdout)["depth"]
+        assert (depth["mode"], depth["model"], depth["guide"]["model"]) == (
+            "guided",
+            "fgbgpack-scene",
+            "fgbgpack-guided",
+        )
+        assert json.loads(run(*command, "--json").stdout)["depth_guide"] == "fgbgpack-guided"
+        refused = run("depth", out, "--depth-mode", "per-sample")
+        assert refused.exit_code == 4
+        assert "depth mode: the dataset has guided, asked for per-sample" in problems(refused)
+        assert run("depth", out, "--depth-mode", "per-sample", "--overwrite", "--quiet").exit_code == 0
+        assert json.loads(run("info", out, "--json").stdout)["depth"]["guide"] is None
+
+    def test_compare_both_modes(self, tmp_path: Path, made: Path, model: Path) -> None:
+        words = ("models", "compare", f"{model}@1", f"guided:{model}@7", "guided:fgbgpack-scene")
+        result = run(*words, "--on", made, "--samples", "4", "--device", "cpu", "--json")
+        assert result.exit_code == 0, result.stderr
+        figures = json.loads(result.stdout)["models"]
+        assert [(f["label"], f["mode"], f["guide"]) for f in figures] == [
+            ("mean-of-colours x1", "per-sample", None),
+            ("guided:mean-of-colours x7", "guided", "fgbgpack-guided"),
+            ("guided:fgbgpack-scene x16", "guided", "fgbgpack-guided"),
+        ]
+        refused = run("models", "compare", "fgbgpack-scene", "--on", made, "--guide", "fgbgpack-guided")
+        assert refused.exit_code == 2
+        assert "of no use where no model is 'guided:'" in refused.stderr
+        wrong = run("models", "compare", f"guided:{model}", "--on", made, "--guide", model)
+        assert wrong.exit_code == 5
+        assert "is no guided network" in wrong.stderr
+        assert run("models", "compare", f"{model}@5", "--on", made).exit_code == 2
+
 
 class TestOtherCommands:
     def test_preview(self, made: Path, tmp_path: Path) -> None:
@@ -537,6 +638,62 @@ class TestOtherCommands:
             assert run("schema", f"{name}/1.0").stdout == printed.stdout
         assert run("schema", "nothing").exit_code == 2
         assert run("schema", "spec/9.9").exit_code == 2
+
+
+class TestVirtual:
+    def test_dry_run(self, tmp_path: Path, folders: tuple[str, ...]) -> None:
+        result = run("create", tmp_path / "x.zarr", *folders, *TINY, "--virtual", "--dry-run")
+        assert result.exit_code == 0, result.stderr
+        assert re.search(r"on disk +about [\d,.]+ k?B \(recipe", result.stdout)
+        assert not (tmp_path / "x.zarr").exists()
+
+    def test_info_and_preview(self, virtual: Path, tmp_path: Path) -> None:
+        told = run("info", virtual)
+        assert told.exit_code == 0
+        for name in ("pixels +virtual", "image +uint8 +virtual +- +- +-", "mask +uint8 +virtual +- +- +-"):
+            assert re.search(rf"^ *{name}", told.stdout, re.MULTILINE), told.stdout
+        assert json.loads(run("info", virtual, "--json").stdout)["virtual"] is True
+        assert run("preview", virtual, "-o", tmp_path / "x.png").exit_code == 0
+
+    def test_there_and_back(self, virtual: Path, made: Path, tmp_path: Path) -> None:
+        stored, again = tmp_path / "stored.zarr", tmp_path / "a gain.zarr"
+        result = run("materialize", virtual, stored)
+        assert result.exit_code == 0, result.stderr
+        assert f"Made {stored}: a dataset of {SAMPLES} samples" in result.stdout
+        assert f"Samples: {SAMPLES} of {SAMPLES}" in result.stderr
+        assert f"Checking: {SAMPLES} of {SAMPLES}" in result.stderr
+        assert tree(stored) == tree(made)
+        result = run("virtualize", stored, again, "--workers", "1")
+        assert result.exit_code == 0, result.stderr
+        assert f"Made {again}: a virtual dataset of {SAMPLES} samples" in result.stdout
+        assert f"fgbgpack preview '{again}'" in result.stdout
+        assert tree(again) == tree(virtual)
+        assert "nothing to do" in run("virtualize", stored, again).stdout
+
+        result = run("materialize", again, "--json", "--quiet")
+        assert result.stderr == ""
+        told = json.loads(result.stdout)
+        assert (told["samples"], told["written"], told["virtual"]) == (SAMPLES, SAMPLES, False)
+        assert tree(again) == tree(made)
+        silent = run("materialize", again, "--quiet")
+        assert (silent.exit_code, silent.stdout, silent.stderr) == (0, "", "")
+
+    def test_refused(self, virtual: Path, made: Path, tmp_path: Path, folders: tuple[str, ...]) -> None:
+        assert run("materialize", virtual, virtual).exit_code == 2
+        assert run("virtualize", virtual, tmp_path / "x.zarr").exit_code == 4
+        assert run("virtualize", tmp_path / "nothing.zarr", tmp_path / "x.zarr").exit_code == 4
+        wrong = run("materialize", virtual, tmp_path / "x.zarr", "--workers", "none")
+        assert wrong.exit_code == 2
+        assert problems(wrong) == ["--workers: 'none' is not a whole number"]
+        assert not (tmp_path / "x.zarr").exists()
+        other = run("create", made, *folders, *TINY, "--virtual")
+        assert other.exit_code == 4
+        assert "fgbgpack virtualize" in problems(other)[0]
+        there = tmp_path / "there.zarr"
+        assert run("create", there, *folders, *TINY, "--seed", 8, "--quiet").exit_code == 0
+        assert run("virtualize", made, there).exit_code == 4
+        assert run("virtualize", made, there, "--overwrite").exit_code == 0
+        assert tree(there) == tree(virtual)
 
 
 class TestProgress:

@@ -27,6 +27,7 @@ from fgbgpack.errors import (
     SourceError,
     SpecError,
 )
+from fgbgpack.inference import Networks
 from fgbgpack.report.colours import depth_colours
 from fgbgpack.report.compare import compare, render_comparison
 from fgbgpack.report.preview import choose_samples
@@ -137,12 +138,18 @@ def models(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def guide(guide_model):
+    return load_model(guide_model)
+
+
+@pytest.fixture(scope="module")
 def plain(dataset):
     return open_dataset(dataset)
 
 
 def run(dataset, *models, **options):
-    return compare(dataset, [(model, 1) for model in models], **({"device": "cpu", "samples": 12} | options))
+    chosen = [(Networks(model), 1) for model in models]
+    return compare(dataset, chosen, **({"device": "cpu", "samples": 12} | options))
 
 
 def ranks_of(comparison):
@@ -311,7 +318,7 @@ class TestCompare:
         assert [rank.lower, rank.median, rank.upper] == pytest.approx(quartiles, abs=1e-12)
 
     def test_a_scale_renders_from_the_originals(self, pictures, plain, models):
-        comparison = compare(plain, [(models["gray"], 2)], samples=12, device="cpu")
+        comparison = compare(plain, [(Networks(models["gray"]), 2)], samples=12, device="cpu")
         sources = find_sources(pictures.backgrounds, pictures.foregrounds)
         large = load_catalog(sources, height=21, width=33, fit="crop", foreground_height=10, scale=2)
         image = np.empty((12, 42, 66, 3), np.uint8)
@@ -325,7 +332,8 @@ class TestCompare:
     def test_answers_what_the_dataset_stores(self, own_pictures, depth_model, tmp_path, scale):
         create(tmp_path / "d.zarr", own_pictures.spec(depth=depth_of(depth_model, scale=scale)), device="cpu")
         ds = open_dataset(tmp_path / "d.zarr")
-        comparison = compare(ds, [(load_model(depth_model), scale)], stored=True, samples=10, device="cpu")
+        models = [(Networks(load_model(depth_model)), scale)]
+        comparison = compare(ds, models, stored=True, samples=10, device="cpu")
         kept, fresh = comparison.maps.astype(float)
         assert np.array_equal(kept, [ds[i].depth for i in comparison.samples])
         # The grid's rounding, then that of float16, which may go the same way.
@@ -512,12 +520,22 @@ class TestTrueDepth:
 
 
 class TestRefuses:
-    def test_options_all_at_once(self, plain, models):
+    def test_options_all_at_once(self, plain, models, guide):
         with pytest.raises(SpecError) as caught:
-            compare(plain, [(models["gray"], 5), (models["rows"], 0)], samples=0, seed=-1)
+            compare(
+                plain,
+                [
+                    (Networks(models["gray"]), 5),
+                    (Networks(models["rows"]), 0),
+                    (Networks(models["rows"], guide), 17),
+                ],
+                samples=0,
+                seed=-1,
+            )
         assert caught.value.problems == (
             "scale of gray: found 5, expected 1 to 4",
             "scale of rows: found 0, expected 1 to 4",
+            "scale of guided:rows: found 17, expected 1 to 16",
             "samples: found 0, expected 1 or more",
             "seed: found -1, expected 0 or more",
         )
@@ -548,21 +566,21 @@ class TestRefuses:
     def test_originals_that_have_gone_unless_told_where_they_are(self, own_pictures, models, tmp_path):
         create(tmp_path / "d.zarr", own_pictures.spec())
         ds = open_dataset(tmp_path / "d.zarr")
-        before = compare(ds, [(models["gray"], 2)], device="cpu")
+        before = compare(ds, [(Networks(models["gray"]), 2)], device="cpu")
         moved = own_pictures.root.rename(tmp_path / "moved")
         with pytest.raises(SourceError, match="not where the dataset says"):
-            compare(ds, [(models["gray"], 2)], device="cpu")
+            compare(ds, [(Networks(models["gray"]), 2)], device="cpu")
         folders = {"backgrounds": moved / "bg", "foregrounds": moved / "fg"}
-        again = compare(ds, [(models["gray"], 2)], device="cpu", **folders)
+        again = compare(ds, [(Networks(models["gray"]), 2)], device="cpu", **folders)
         np.testing.assert_array_equal(again.maps, before.maps)
-        assert compare(ds, [(models["gray"], 1)], device="cpu").models
+        assert compare(ds, [(Networks(models["gray"]), 1)], device="cpu").models
 
     def test_originals_that_are_others(self, own_pictures, models, tmp_path):
         create(tmp_path / "d.zarr", own_pictures.spec())
         own_pictures.background("b1.png", 40, 60, seed=77)
         (own_pictures.foregrounds / "f0.png").unlink()
         with pytest.raises(SourceError, match="not the pictures") as caught:
-            compare(open_dataset(tmp_path / "d.zarr"), [(models["gray"], 2)], device="cpu")
+            compare(open_dataset(tmp_path / "d.zarr"), [(Networks(models["gray"]), 2)], device="cpu")
         assert [problem.split(": ")[0] for problem in caught.value.problems] == [
             "background b1.png",
             "foreground f0.png",

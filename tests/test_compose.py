@@ -62,6 +62,43 @@ def test_good_placements_give_the_naive_composites():
         np.testing.assert_array_equal(mask[i], ref_mask)
 
 
+def test_any_of_placed_samples_are_composited_in_any_order_and_by_rows():
+    placed = Composer(BACKGROUND, FOREGROUND, SIZE).place(GOOD)
+    expected = compose()
+    some = np.array([3, 0, 0, -1, 2])
+    for top, rows in ((0, HEIGHT), (5, 4), (9, 6)):
+        inside = min(rows, HEIGHT - top)
+        image, mask = outputs(5, rows)
+        placed.compose(some, image, mask, top=top)
+        np.testing.assert_array_equal(image[:, :inside], expected[0][some, top : top + inside])
+        np.testing.assert_array_equal(mask[:, :inside], expected[1][some, top : top + inside])
+        assert not image[:, inside:].any()
+        assert not mask[:, inside:].any()
+        alone = outputs(5, rows)[1]
+        placed.compose_mask(some, alone, top=top)
+        np.testing.assert_array_equal(alone, mask)
+
+
+def test_placed_samples_that_are_not_there_and_outputs_that_do_not_fit_are_refused():
+    placed = Composer(BACKGROUND, FOREGROUND, SIZE).place(GOOD)
+    image, mask = outputs(1)
+    with pytest.raises(IndexError):
+        placed.compose(np.array([4]), image, mask)
+    for wrong in (
+        outputs(2)[1],
+        outputs(1, width=WIDTH + 1)[1],
+        np.asfortranarray(mask),
+        mask.astype(np.int8),
+        mask[0],
+    ):
+        with pytest.raises(SpecError, match="mask"):
+            placed.compose_mask(np.array([0]), wrong)
+    for top in (-1, HEIGHT):
+        with pytest.raises(SpecError, match="first row"):
+            placed.compose_mask(np.array([0]), mask, top=top)
+    assert (mask == 7).all()
+
+
 def test_no_placements_are_no_work():
     image, mask = compose(GOOD[:0])
     assert image.shape == (0, HEIGHT, WIDTH, 3)

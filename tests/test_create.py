@@ -457,7 +457,12 @@ def test_missing_and_damaged_shards_of_an_unfinished_dataset_are_made_again(tmp_
     spec, expected = made
     path = tmp_path / "made.zarr"
     document = open_dataset(path).document
-    edit(path, complete=False, pixels={"complete": False}, depth={**document["depth"], "complete": False})
+    edit(
+        path,
+        complete=False,
+        pixels={**document["pixels"], "complete": False},
+        depth={**document["depth"], "complete": False},
+    )
     shard = shards(path, name)[1]
     content = shard.read_bytes()
     if damage == "gone":
@@ -479,7 +484,12 @@ def test_missing_metadata_placements_and_sources_of_an_unfinished_dataset_are_ma
     spec, expected = made
     path = tmp_path / "made.zarr"
     document = open_dataset(path).document
-    edit(path, complete=False, pixels={"complete": False}, depth={**document["depth"], "complete": False})
+    edit(
+        path,
+        complete=False,
+        pixels={**document["pixels"], "complete": False},
+        depth={**document["depth"], "complete": False},
+    )
     for name in ("image/zarr.json", "x/c/0", "flip/zarr.json", "sources/zarr.json", "depth/zarr.json"):
         (path / name).unlink()
     shutil.rmtree(path / "sources" / "foreground")
@@ -515,7 +525,7 @@ def test_an_overwrite_that_is_cut_off_anywhere_leaves_something_that_resumes(tmp
         create(memory, other)
         store = Breaks(memory)
         store.left = n
-        with pytest.raises(RuntimeError, match="gone"):
+        with pytest.raises(DatasetError, match="gone"):
             create(store, spec, overwrite=True, workers=1)
         try:
             open_dataset(memory)

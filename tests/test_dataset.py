@@ -15,13 +15,13 @@ import pytest
 import tensorstore
 import xarray
 import zarr
-from conftest import SMALL_SHARDS, Pictures
+from conftest import SMALL_SHARDS, Pictures, depth_of
 from zarr.abc.store import Store
 from zarr.storage import LocalStore, MemoryStore, WrapperStore
 
-from fgbgpack import create, plan
-from fgbgpack.dataset import open_dataset
+from fgbgpack import create, fill_depth, plan
 from fgbgpack.errors import DatasetError, IncompleteDatasetError
+from fgbgpack.opened import open_dataset
 from fgbgpack.schema import NewerSchemaWarning
 
 PLACEMENTS = ("background", "foreground", "flip", "replica", "y", "x")
@@ -37,9 +37,11 @@ ARRAYS = {
     "sources/foreground_size": ("int32", ("foreground", "side")),
 }
 
+GUIDED_ARRAYS = ARRAYS | {"sources/background_depth": ("float32", ("background", "y", "x"))}
 
-def everything(group):
-    return {name: np.asarray(group[name][...]) for name in ARRAYS}
+
+def everything(group, arrays=ARRAYS):
+    return {name: np.asarray(group[name][...]) for name in arrays}
 
 
 def same(found, expected):
@@ -124,15 +126,17 @@ def test_one_sample_is_a_dataset(tmp_path):
     assert len(check_pixels(tmp_path / "it.zarr")) == 1
 
 
-def test_the_arrays_are_those_of_the_format(depth_dataset):
-    group = zarr.open_group(depth_dataset, mode="r")
+@pytest.mark.parametrize("depth", ["per-sample", "guided"])
+def test_the_arrays_are_those_of_the_format(depth_dataset, guided_dataset, depth):
+    path, arrays = (guided_dataset, GUIDED_ARRAYS) if depth == "guided" else (depth_dataset, ARRAYS)
+    group = zarr.open_group(path, mode="r")
     found = {name: array for name, array in group.members(max_depth=None) if isinstance(array, zarr.Array)}
-    assert set(found) == set(ARRAYS)
-    for name, (dtype, dimensions) in ARRAYS.items():
+    assert set(found) == set(arrays)
+    for name, (dtype, dimensions) in arrays.items():
         assert str(found[name].dtype) == dtype, name
         assert found[name].metadata.dimension_names == dimensions, name
     # Only codecs that every reader of Zarr v3 knows.
-    text = "".join(path.read_text() for path in depth_dataset.rglob("zarr.json"))
+    text = "".join(metadata.read_text() for metadata in path.rglob("zarr.json"))
     names = {codec["name"] for codec in find_codecs(json.loads(f"[{text.replace('}{', '},{')}]"))}
     assert names <= {"bytes", "zstd", "blosc", "crc32c", "sharding_indexed"}
     assert found["image"].shards is not None
@@ -219,16 +223,16 @@ def test_stored_bytes_are_those_on_disk(depth_dataset):
 # --- other readers ---------------------------------------------------------------------------------
 
 
-def test_zarr_python_zarrs_and_tensorstore_read_the_same(depth_dataset, tmp_path):
-    expected = everything(zarr.open_group(depth_dataset, mode="r"))
-    ds = open_dataset(depth_dataset)
-    same({name: ds.whole(name) for name in ARRAYS}, expected)
-    for name in ARRAYS:
-        spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{depth_dataset / name}/"}}
+def test_zarr_python_zarrs_and_tensorstore_read_the_same(guided_dataset, tmp_path):
+    expected = everything(zarr.open_group(guided_dataset, mode="r"), GUIDED_ARRAYS)
+    ds = open_dataset(guided_dataset)
+    same({name: ds.whole(name) for name in GUIDED_ARRAYS}, expected)
+    for name in GUIDED_ARRAYS:
+        spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{guided_dataset / name}/"}}
         array = tensorstore.open(spec, read=True, open=True).result()
         found = array.read().result()
         np.testing.assert_array_equal(found, expected[name], err_msg=name)
-        assert array.domain.labels == ARRAYS[name][1]
+        assert array.domain.labels == GUIDED_ARRAYS[name][1]
     # zarrs puts its own pipeline into zarr-python's configuration, for the whole process: so in another one.
     script = (
         "import sys, numpy as np, zarr, zarrs\n"
@@ -240,38 +244,42 @@ def test_zarr_python_zarrs_and_tensorstore_read_the_same(depth_dataset, tmp_path
         "np.savez(sys.argv[2], **{n.replace('/', '.'): group[n][...] for n in names})\n"
     )
     out = tmp_path / "zarrs.npz"
-    subprocess.run([sys.executable, "-c", script, depth_dataset, out, *ARRAYS], check=True)
+    subprocess.run([sys.executable, "-c", script, guided_dataset, out, *GUIDED_ARRAYS], check=True)
     with np.load(out) as found:
-        same({name: found[name.replace("/", ".")] for name in ARRAYS}, expected)
+        same({name: found[name.replace("/", ".")] for name in GUIDED_ARRAYS}, expected)
 
 
-def test_xarray_opens_it_with_no_help_and_no_warning(depth_dataset):
-    expected = everything(zarr.open_group(depth_dataset, mode="r"))
+def test_xarray_opens_it_with_no_help_and_no_warning(guided_dataset):
+    expected = everything(zarr.open_group(guided_dataset, mode="r"), GUIDED_ARRAYS)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with xarray.open_zarr(depth_dataset) as opened:
+        with xarray.open_zarr(guided_dataset) as opened:
             assert dict(opened.sizes) == {"sample": 36, "y": 21, "x": 33, "channel": 3}
             for name, (_, dimensions) in ARRAYS.items():
                 if "/" not in name:
                     assert opened[name].dims == dimensions
                     np.testing.assert_array_equal(opened[name].values, expected[name])
-        with xarray.open_zarr(depth_dataset, group="sources") as opened:
+        with xarray.open_zarr(guided_dataset, group="sources") as opened:
             assert dict(opened.sizes)["background"] == 3
+            of_backgrounds = opened["background_depth"].values
+            np.testing.assert_array_equal(of_backgrounds, expected["sources/background_depth"])
             np.testing.assert_array_equal(opened["foreground"].values, expected["sources/foreground"])
-        with xarray.open_datatree(depth_dataset, engine="zarr") as opened:
+        with xarray.open_datatree(guided_dataset, engine="zarr") as opened:
             np.testing.assert_array_equal(opened["image"].values, expected["image"])
 
 
-def test_consolidated_metadata_is_the_metadata(depth_dataset):
-    root = json.loads((depth_dataset / "zarr.json").read_text(encoding="utf-8"))
+@pytest.mark.parametrize("fixture", ["depth_dataset", "guided_dataset"])
+def test_consolidated_metadata_is_the_metadata(request, fixture):
+    path = request.getfixturevalue(fixture)
+    root = json.loads((path / "zarr.json").read_text(encoding="utf-8"))
     copies = root["consolidated_metadata"]["metadata"]
     on_disk = {
-        path.parent.relative_to(depth_dataset).as_posix(): json.loads(path.read_text())
-        for path in depth_dataset.rglob("zarr.json")
-        if path.parent != depth_dataset
+        metadata.parent.relative_to(path).as_posix(): json.loads(metadata.read_text())
+        for metadata in path.rglob("zarr.json")
+        if metadata.parent != path
     }
     assert copies == on_disk
-    group = zarr.open_consolidated(depth_dataset)
+    group = zarr.open_consolidated(path)
     np.testing.assert_array_equal(group["sources/foreground_size"][:], [[10, 8], [10, 8]])
 
 
@@ -322,15 +330,14 @@ def test_a_slice_reads_only_the_chunks_that_it_touches(counted):
     ds, store = counted
     whole = {key.name: key.stat().st_size for key in (store._store.root / "image/c").glob("*")}
     assert sorted(whole) == ["0", "1", "2"]
-    index = 3 * 16 + 4
     sizes = []
     for first in (0, 5, 10):
         _ = ds.image[first : first + 5]
         read = store.data()
         assert set(read) == {"image/c/0/0/0/0"}
-        sizes.append(read["image/c/0/0/0/0"] - index)
+        sizes.append(read["image/c/0/0/0/0"])
     shard = (store._store.root / "image/c/0/0/0/0").stat().st_size
-    assert sum(sizes) + index == shard, "three chunks make the shard, and each was read alone"
+    assert sum(sizes) == shard, "three chunks and an index make the shard, and each was read once"
     _ = ds.image[17]
     assert set(store.data()) == {"image/c/1/0/0/0"}
     _ = ds.mask[14:16]
@@ -344,8 +351,73 @@ def test_a_sample_reads_one_chunk_of_each_array_and_placements_once(counted):
     _ = ds[16]
     first = set(store.data())
     assert first == {"image/c/1/0/0/0", "mask/c/1/0/0", *(f"{name}/c/0" for name in PLACEMENTS)}
-    _ = ds[16]
+    _ = ds[20]
     assert set(store.data()) == {"image/c/1/0/0/0", "mask/c/1/0/0"}
+    _ = ds[21]
+    assert store.data() == {}, "the chunk that was decoded last is still there"
+
+
+# --- guided depth ----------------------------------------------------------------------------------
+
+
+def test_guided_depth_is_in_chunks_of_one_background_cut_by_rows(guided_dataset, depth_dataset):
+    array = open_dataset(guided_dataset).depth
+    assert (array.chunks, array.shards) == ((12, 7, 33), (12, 21, 33)), "those of one background, in bands"
+    assert open_dataset(depth_dataset).depth.chunks == (4, 21, 33)
+
+
+def test_guided_depth_in_bands_is_that_in_whole_maps(
+    guided_dataset, tmp_path, pictures, depth_model, guide_model
+):
+    create(tmp_path / "it.zarr", pictures.spec(depth=depth_of(depth_model, guide=str(guide_model), scale=2)))
+    whole, cut = open_dataset(tmp_path / "it.zarr"), open_dataset(guided_dataset)
+    assert whole.depth.chunks[1] == 21
+    np.testing.assert_array_equal(whole.depth[:], cut.depth[:])
+    np.testing.assert_array_equal(whole.depth[3::5, 6:8], cut.depth[3::5, 6:8])
+
+
+def test_of_a_map_in_bands_only_those_are_decoded_that_are_asked_for(guided_dataset):
+    for rows, bands in ((slice(8, 13), 1), (slice(5, 9), 2), (slice(None), 3), (20, 1)):
+        with open_dataset(guided_dataset) as ds:
+            _ = ds.depth[17, rows]
+            assert ds.depth.chunks_decoded == bands
+
+
+class Stopping(WrapperStore):
+    """A store that a process was killed over, right after it wrote so many keys."""
+
+    def __init__(self, store, writes):
+        super().__init__(store)
+        self.left = writes
+
+    async def set(self, key, value):
+        if not self.left:
+            raise KeyboardInterrupt
+        self.left -= 1
+        await super().set(key, value)
+
+
+@pytest.mark.parametrize("before", [None, "per-sample", "guided"])
+def test_depth_that_is_stopped_anywhere_is_finished_by_the_same_command(
+    pictures, depth_model, guide_model, before, monkeypatch
+):
+    """Whatever was written last: the arrays of one mode are never taken for those of the other."""
+    for name, size in SMALL_SHARDS.items():
+        monkeypatch.setattr(plan, name, size)
+    guided = depth_of(depth_model, guide=str(guide_model))
+    other = depth_of(depth_model, guide=str(guide_model), scale=2)
+    first = {None: None, "per-sample": depth_of(depth_model), "guided": other}[before]
+    begun = MemoryStore()
+    create(begun, pictures.spec(depth=first))
+    expected = MemoryStore(dict(begun._store_dict))
+    fill_depth(expected, guided, overwrite=True)
+    for writes in range(9):  # until the first shards are written
+        store = MemoryStore(dict(begun._store_dict))
+        with pytest.raises(KeyboardInterrupt):
+            fill_depth(Stopping(store, writes), guided, overwrite=True, workers=1)
+        fill_depth(store, guided, overwrite=True, workers=1)
+        found = {key: value.to_bytes() for key, value in store._store_dict.items()}
+        assert found == {key: value.to_bytes() for key, value in expected._store_dict.items()}, writes
 
 
 # --- other stores ----------------------------------------------------------------------------------

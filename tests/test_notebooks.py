@@ -52,5 +52,7 @@ def test_a_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert [output for output in outputs if output.get("name") == "stderr"] == []
     assert "180 samples" in printed
     assert "equal: figure-" in printed
-    assert sum("image/png" in output.get("data", {}) for output in outputs) == 4
+    assert "'quantity': 'inverse_depth'" in printed
+    assert "where nothing is pasted, depth is that of the background" in printed
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 5
     assert list(work.iterdir()) == []

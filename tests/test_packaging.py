@@ -62,7 +62,9 @@ def test_the_wheel_carries_code_and_schemas_and_nothing_else(wheel):
     assert "fgbgpack/py.typed" in held
     assert schemas | code <= held
     others = held - schemas - code - {"fgbgpack/py.typed"}
-    # Networks and other data of the package may come with it; what was made while running may not.
+    networks = {f"fgbgpack/depth/networks/{name}.onnx" for name in ("fgbgpack-scene", "fgbgpack-guided")}
+    assert networks <= held
+    # Other data of the package may come with it too; what was made while running may not.
     assert [
         name for name in others if name.endswith((".pyc", ".nbi", ".nbc", ".py")) or "__pycache__" in name
     ] == []

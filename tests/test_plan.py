@@ -343,14 +343,52 @@ def test_a_chunk_is_about_40_samples_of_one_background_or_of_a_few_whole_ones(
 
 @settings(max_examples=200)
 @given(plans())
-def test_depth_layout(plan):
-    layout = depth_layout(plan)
+def test_layout_of_depth_per_sample(plan):
+    layout = depth_layout(plan, guided=False)
     check(layout, plan)
     assert layout.shape == (plan.samples, plan.height, plan.width)
     assert layout.chunk[1:] == layout.shard[1:] == layout.shape[1:]
     one = plan.height * plan.width * 2
     assert math.prod(layout.chunk) * 2 <= max(128 << 10, one)
     assert math.prod(layout.shard) * 2 <= max(8 << 20, one)
+
+
+@settings(max_examples=200)
+@given(plans())
+def test_layout_of_guided_depth(plan):
+    layout = depth_layout(plan, guided=True)
+    check(layout, plan)
+    assert layout.shape == (plan.samples, plan.height, plan.width)
+    assert layout.chunk[2] == layout.shard[2] == plan.width
+    samples, rows, _ = layout.chunk
+    assert math.prod(layout.chunk) * 2 <= max(320 << 10, samples * plan.width * 2)
+    # One plane of bytes of a sample's part is less than the 64 KiB that lz4 looks back.
+    assert rows * plan.width < 64 << 10
+    held = samples * layout.shard[1] * plan.width * 2
+    assert held <= 512 << 20, "what each thread holds to fill a chunk"
+    assert math.prod(layout.shard) * 2 <= max(8 << 20, held) * layout.shard[1] / plan.height
+    background, size = plan.samples_per_background, plan.height * plan.width * 2
+    if size <= 16 << 20 and samples < plan.samples:
+        assert 5 <= samples < 65
+    if 16 << 10 <= size <= 16 << 20 and any(background % n == 0 for n in range(10, 16)):
+        assert background % samples == 0
+
+
+@pytest.mark.parametrize(
+    ("size", "foregrounds", "placements", "expected"),
+    [
+        ((128, 128), 47, 20, (10, 128, 128)),
+        ((128, 128), 100, 20, (10, 128, 128)),
+        ((128, 128), 9, 2, (9, 128, 128)),  # a quarter of a background's
+        ((64, 64), 100, 20, (40, 64, 64)),  # small maps: more of them
+        ((512, 512), 100, 20, (10, 32, 512)),  # large ones: cut into bands
+        ((250, 500), 1, 5, (10, 32, 500)),
+    ],
+)
+def test_chunks_of_guided_depth(size, foregrounds, placements, expected):
+    sizes = ((1, 1),) * foregrounds
+    plan = Plan(*size, (1, 2), tuple(range(foregrounds)), sizes, placements, True, 0)
+    assert depth_layout(plan, guided=True).chunk == expected
 
 
 def test_keys_are_those_of_zarr():

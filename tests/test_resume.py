@@ -6,6 +6,7 @@ from a server process that has imported all and started nothing.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import multiprocessing
 import random
@@ -15,6 +16,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import Pictures, depth_of, tree
 
@@ -25,9 +27,13 @@ from fgbgpack.errors import IncompleteDatasetError
 #: Sizes that make many shards, and both phases about as long.
 SHARDS = {"_PIXEL_SHARD_BYTES": 100_000, "_DEPTH_CHUNK_BYTES": 50_000, "_DEPTH_SHARD_BYTES": 150_000}
 
-KILLS = 20
-#: When a dataset's runs are killed, one after the other, before one is left to finish it.
-STAGES = ("samples", "start", "samples", "depth", "start", "depth")
+#: How often runs are killed in each mode of depth; and when those of a dataset are, one after the other,
+#: before one is left to finish it.
+KILLS = {"per-sample": 20, "guided": 10}
+STAGES = {
+    "per-sample": ("samples", "start", "samples", "depth", "start", "depth"),
+    "guided": ("samples", "backgrounds", "start", "backgrounds", "depth", "depth"),
+}
 #: More runs than any machine should need.
 RUNS = 150
 
@@ -91,16 +97,17 @@ class Run:
         assert self.process.exitcode in (0, -signal.SIGKILL)
         return self.process.exitcode != 0
 
-    def finish(self):
-        """Let it finish; the seconds that its samples and its depth took, or so."""
+    def finish(self, *stages):
+        """Let it finish; the seconds that each of its stages took, or so."""
         times = []
-        for stage in ("samples", "depth"):
+        for stage in stages:
             self.reach(stage)
             times.append(time.monotonic())
         self.process.join()
         self.receiver.close()
         assert self.process.exitcode == 0
-        return {"samples": times[1] - times[0], "depth": time.monotonic() - times[1], "start": 0.4}
+        times.append(time.monotonic())
+        return {"start": 0.4} | dict(zip(stages, np.diff(times), strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -120,12 +127,21 @@ def spec(tmp_path_factory, depth_model):
     return pictures.spec(width=96, height=64, foreground_height=40, placements=16, chunk=6, depth=depth)
 
 
+@pytest.fixture(scope="module")
+def guided_spec(spec, depth_model, guide_model):
+    # At such a scale the backgrounds take a while too.
+    return dataclasses.replace(spec, depth=depth_of(depth_model, guide=str(guide_model), scale=16))
+
+
 def phase_of(path):
-    """How far a killed run came: nothing, pixels or depth; and whether that is whole."""
+    """How far a killed run came: nothing, pixels, backgrounds or depth; and whether that is whole."""
     if not (path / "zarr.json").exists():
         return "nothing", False
     document = json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"]["fgbgpack"]
-    return ("depth" if document["pixels"]["complete"] else "pixels"), document["complete"]
+    depth = document["depth"]
+    # The grid is measured once the backgrounds are through.
+    phase = "backgrounds" if depth and depth["mode"] == "guided" and depth["step"] is None else "depth"
+    return (phase if document["pixels"]["complete"] else "pixels"), document["complete"]
 
 
 def check_killed(path, expected):
@@ -141,17 +157,21 @@ def check_killed(path, expected):
     return phase
 
 
-def test_killed_at_random_and_resumed_it_is_the_same_to_the_last_byte(tmp_path, processes, spec):
-    document = spec.to_dict()
+@pytest.mark.parametrize("mode", ["per-sample", "guided"])
+def test_killed_at_random_and_resumed_it_is_the_same_to_the_last_byte(
+    tmp_path, processes, spec, guided_spec, mode
+):
+    document = (guided_spec if mode == "guided" else spec).to_dict()
     Run(processes, run, tmp_path / "whole.zarr", document, 2, False).finish()  # It fills Numba's cache.
     expected = tree(tmp_path / "whole.zarr")
-    seconds = Run(processes, run, tmp_path / "again.zarr", document, 1, False).finish()
+    phases = ("samples", "backgrounds", "depth") if mode == "guided" else ("samples", "depth")
+    seconds = Run(processes, run, tmp_path / "again.zarr", document, 1, False).finish(*phases)
     check_whole(tmp_path / "again.zarr", expected)
 
     dice = random.Random(0)
     kills = Counter()
     made = 0
-    stages = list(STAGES)
+    stages = list(STAGES[mode])
     for _ in range(RUNS):
         path = tmp_path / f"{made}.zarr"
         depth_later = made % 2 == 1
@@ -167,12 +187,13 @@ def test_killed_at_random_and_resumed_it_is_the_same_to_the_last_byte(tmp_path, 
             assert one.kill() is False
         check_whole(path, expected)
         made += 1
-        stages = list(STAGES)
-        if kills.total() >= KILLS:
+        stages = list(STAGES[mode])
+        if kills.total() >= KILLS[mode]:
             break
-    assert kills.total() >= KILLS, kills
+    assert kills.total() >= KILLS[mode], kills
     assert kills["pixels"] > 0, kills
     assert kills["depth"] > 0, kills
+    assert (kills["backgrounds"] > 0) == (mode == "guided"), kills
 
 
 def check_whole(path: Path, expected):
@@ -185,7 +206,7 @@ def check_whole(path: Path, expected):
 
 def test_replacing_depth_killed_at_random_never_mixes_two_models(tmp_path, processes, spec, make_depth_model):
     path = tmp_path / "it.zarr"
-    seconds = Run(processes, run, path, spec.to_dict(), 2, False).finish()
+    seconds = Run(processes, run, path, spec.to_dict(), 2, False).finish("samples", "depth")
     other = depth_of(make_depth_model(name="other", seed=1))
     fresh = {**spec.to_dict(), "depth": vars(other)}
     Run(processes, run, tmp_path / "fresh.zarr", fresh, 2, False).finish()

@@ -30,6 +30,7 @@ DATASET = {
         "mode": "per-sample",
         "model": onnx_models.CARD,
         "sha256": DIGEST,
+        "guide": None,
         "scale": 2,
         "bits": 9,
         "precision": "fp32",
@@ -109,6 +110,14 @@ def test_an_unknown_name_or_version_is_refused_and_says_which_there_are():
 
 
 # --- problems --------------------------------------------------------------------------------------
+
+
+def test_guided_depth_names_both_networks_and_may_wait_for_its_grid():
+    guide = {"model": onnx_models.CARD, "sha256": DIGEST, "provider": "CPUExecutionProvider"}
+    guided = DATASET["depth"] | {"mode": "guided", "guide": guide, "scale": 16, "step": None}
+    assert schema.problems("dataset", DATASET | {"depth": guided}) == []
+    for wrong in ({"guide": {"model": onnx_models.CARD}}, {"mode": "both"}, {"step": 0}, {"scale": 17}):
+        assert schema.problems("dataset", DATASET | {"depth": guided | wrong}), wrong
 
 
 @pytest.mark.parametrize("name", sorted(GOOD))

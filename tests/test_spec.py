@@ -22,10 +22,13 @@ NAMES = st.text(
 @st.composite
 def specs(draw):
     height = draw(st.integers(8, 8192))
+    guided = draw(st.booleans())
     depth = st.builds(
         DepthSpec,
-        NAMES,
-        scale=st.none() | st.integers(1, 4),
+        NAMES.filter(lambda name: name != "none"),
+        mode=st.just("guided") if guided else st.sampled_from([None, "per-sample"]),
+        guide=st.none() | NAMES if guided else st.none(),
+        scale=st.none() | st.integers(1, 16 if guided else 4),
         bits=st.integers(4, 10),
     )
     return DatasetSpec(
@@ -44,8 +47,10 @@ def specs(draw):
     )
 
 
-def toml(document, table=""):
-    """A document as TOML, where what is None is left out."""
+def toml(document):
+    """A document as TOML, where what is None is left out but for depth, which is then none."""
+    if "depth" in document and document["depth"] is None:
+        document = document | {"depth": {"model": "none"}}
     lines, tables = [], []
     for key, value in document.items():
         if isinstance(value, dict):
@@ -76,7 +81,7 @@ def test_defaults_are_those_of_the_schema():
     for key, described in properties.items():
         if "default" in described:
             assert document[key] == described["default"], key
-    depth = dataclasses.asdict(DepthSpec("m"))
+    depth = dataclasses.asdict(DepthSpec())
     assert set(depth) == set(properties["depth"]["properties"])
     for key, described in properties["depth"]["properties"].items():
         if "default" in described:
@@ -105,7 +110,10 @@ def test_a_spec_cannot_be_changed():
         ("placement", ["outside", None]),
         ("chunk", [0, -1, 65537, 40.0]),
         ("depth", [DepthSpec(""), DepthSpec("m", scale=0), DepthSpec("m", scale=5), DepthSpec("m", bits=3)]),
-        ("depth", [DepthSpec("m", bits=11), DepthSpec("m", bits=9.0)]),
+        ("depth", [DepthSpec("m", bits=11), DepthSpec("m", bits=9.0), DepthSpec("m", mode="both")]),
+        ("depth", [DepthSpec(scale=17), DepthSpec("m", mode="guided", scale=17), DepthSpec(scale=0)]),
+        ("depth", [DepthSpec(mode="per-sample", scale=5), DepthSpec("m", guide="g", scale=17)]),
+        ("depth", [DepthSpec(mode="per-sample", guide="g"), DepthSpec(guide="")]),
     ],
 )
 def test_what_is_out_of_range_is_refused_by_name(field, values):
@@ -148,7 +156,7 @@ def test_a_foreground_higher_than_the_sample_is_refused():
 
 def test_the_recipe_is_what_pixels_depend_on():
     base = DatasetSpec("b", "f")
-    for same in ({"backgrounds": "x"}, {"masks": "m"}, {"chunk": 3}, {"depth": DepthSpec("m")}):
+    for same in ({"backgrounds": "x"}, {"masks": "m"}, {"chunk": 3}, {"depth": None}):
         assert dataclasses.replace(base, **same).recipe == base.recipe
     for other in (
         {"width": 127},
@@ -171,6 +179,46 @@ def test_the_automatic_depth_scale_brings_the_short_side_to_256(height, width, s
     assert DepthSpec("m", scale=3).resolved_scale(height, width) == 3
 
 
+@pytest.mark.parametrize(
+    ("height", "width", "scale"),
+    [(128, 128, 3), (127, 300, 4), (384, 384, 1), (383, 400, 2), (24, 24, 16), (8, 8, 16), (2000, 300, 2)],
+)
+def test_on_backgrounds_it_brings_the_short_side_to_384(height, width, scale):
+    for depth in (DepthSpec(), DepthSpec("m", mode="guided"), DepthSpec("m", guide="g")):
+        assert depth.resolved_scale(height, width) == scale
+    assert DepthSpec(scale=12).resolved_scale(height, width) == 12
+
+
+@pytest.mark.parametrize(
+    ("depth", "mode", "guide"),
+    [
+        (DepthSpec(), "guided", "fgbgpack-guided"),
+        (DepthSpec("fgbgpack-scene", guide="mine"), "guided", "mine"),
+        (DepthSpec("fgbgpack-scene", mode="per-sample"), "per-sample", None),
+        (DepthSpec("other"), "per-sample", None),
+        (DepthSpec("other", mode="guided"), "guided", "fgbgpack-guided"),
+        (DepthSpec("other", guide="mine.onnx"), "guided", "mine.onnx"),
+        (DepthSpec("./fgbgpack-scene.onnx"), "per-sample", None),
+    ],
+)
+def test_our_scene_network_and_any_guide_mean_guided_depth(depth, mode, guide):
+    assert (depth.resolved_mode, depth.resolved_guide) == (mode, guide)
+    assert DatasetSpec("b", "f", depth=depth).depth == depth
+
+
+def test_depth_is_filled_unless_it_says_that_there_is_none():
+    assert DatasetSpec("b", "f").depth == DepthSpec()
+    for fields, depth in (
+        ({}, DepthSpec()),
+        ({"depth": {}}, DepthSpec()),
+        ({"depth": {"scale": 2}}, DepthSpec(scale=2)),
+        ({"depth": {"guide": "mine"}}, DepthSpec(guide="mine")),
+        ({"depth": None}, None),
+        ({"depth": {"model": "none"}}, None),
+    ):
+        assert DatasetSpec.from_dict({"backgrounds": "b", "foregrounds": "f", **fields}).depth == depth
+
+
 # --- config files ----------------------------------------------------------------------------------
 
 
@@ -180,7 +228,7 @@ def test_folders_in_a_config_file_are_relative_to_it(tmp_path):
         "foregrounds": "../fg",
         "masks": "/abs/masks",
         "width": 64,
-        "depth": {"model": "nets/small.onnx", "scale": 2},
+        "depth": {"model": "nets/small.onnx", "guide": "../guide.onnx", "scale": 2},
     }
     for name, text in (("a b.json", json.dumps(fields)), ("c.toml", toml(fields))):
         path = tmp_path / "größe" / name
@@ -190,14 +238,18 @@ def test_folders_in_a_config_file_are_relative_to_it(tmp_path):
         assert read["backgrounds"] == str(path.parent / "bg")
         assert read["foregrounds"] == str(path.parent / "../fg")
         assert read["masks"] == "/abs/masks"
-        assert read["depth"] == {"model": str(path.parent / "nets/small.onnx"), "scale": 2}
+        assert read["depth"] == {
+            "model": str(path.parent / "nets/small.onnx"),
+            "guide": str(path.parent / "../guide.onnx"),
+            "scale": 2,
+        }
         assert DatasetSpec.from_dict(read).width == 64
 
 
 def test_the_name_of_a_model_in_a_config_file_stays_a_name(tmp_path):
     path = tmp_path / "spec.json"
-    path.write_text('{"depth": {"model": "small"}}')
-    assert read_config(path) == {"depth": {"model": "small"}}
+    path.write_text('{"depth": {"model": "small", "guide": "large"}}')
+    assert read_config(path) == {"depth": {"model": "small", "guide": "large"}}
 
 
 @pytest.mark.parametrize("content", ["{", "[1]", '"bg"', "3", "null"])

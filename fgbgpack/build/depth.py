@@ -1,9 +1,9 @@
-"""Fill /depth with a model that runs on every sample, rendered at the model's scale."""
+"""Fill /depth: what the document says of it, the grid, and the shards."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,15 +12,21 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from fgbgpack import dataset as disk
-from fgbgpack.build.work import Advance, Check, Notice, OnEvent, fill_missing, on_threads, worker_count
+from fgbgpack.build.modes import DepthJob, GuidedMode, PerSampleMode
+from fgbgpack.build.work import Advance, Check, Notice, fill_missing, on_threads
 from fgbgpack.dataset import Keys
-from fgbgpack.depth import DepthModel, DepthSession, Device, rounding_bound
-from fgbgpack.errors import DepthModelError, RecipeMismatchError
-from fgbgpack.plan import Plan, depth_layout
-from fgbgpack.render import Renderer
+from fgbgpack.depth import rounding_bound
+from fgbgpack.errors import DepthModelError
+from fgbgpack.inference import DepthSource
+from fgbgpack.opened import Dataset
+from fgbgpack.plan import Layout, depth_layout
 from fgbgpack.shards import join
-from fgbgpack.sources import Catalog
-from fgbgpack.spec import DatasetSpec, DepthSpec
+
+#: Samples whose range the grid is chosen for: one in a hundred, at least and at most so many.
+_MEASURED_SAMPLES = (16, 512)
+#: The range of a few samples is less than that of all, and a power of two is rarely just what is wanted.
+_MARGIN = 1.1
+_SMALLEST_EXPONENT = -24  # of a float16
 
 
 @dataclass(frozen=True)
@@ -30,110 +36,49 @@ class _EncodedDepth:
     maximum: NDArray[np.float16]
 
 
-#: Samples whose range the grid is chosen for: one in a hundred, at least and at most so many.
-_MEASURED_SAMPLES = (16, 512)
-#: The range of a few samples is less than that of all, and a power of two is rarely just what is wanted.
-_MARGIN = 1.1
-_SMALLEST_EXPONENT = -24  # of a float16
+class DepthEncoder:
+    """The depth of samples, rounded to a grid and encoded.
 
-#: Samples that are rendered and run at a time: so many, or as many as the network sees at once, which is the
-#: session's affair; but no more than take so many bytes.
-_BATCH = 32
-_BATCH_BYTES = 32 << 20
-
-
-class DepthFilling:
-    """A depth model that runs on the samples of a plan, rendered at its scale.
+    Args:
+        job: What is to be filled.
+        source: What gives the depth of samples.
+        step: The grid: a power of two; ``None`` to measure which.
 
     Attributes:
         layout: How depth is cut.
-        batch: Samples that are rendered and run at a time.
-        session: What runs the model.
+        batch: Samples that go through the source at a time.
+        provider: What runs them.
+        step: The grid.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        spec: DatasetSpec,
-        depth: DepthSpec,
-        catalog: Catalog,
-        model: DepthModel,
-        device: Device,
-        begun: Mapping[str, Any] | None,
-        workers: int | None,
-        tell: OnEvent,
-    ) -> None:
-        self._plan, self._depth, self._model, self._workers, self._tell = plan, depth, model, workers, tell
-        self._told = 0
-        self.layout = depth_layout(plan)
-        self._scale = depth.resolved_scale(plan.height, plan.width)
-        if device == "auto" and begun is not None:
-            device = _DEVICE_OF.get(begun["provider"], "auto")
-        self.session = DepthSession(
-            model,
-            height=plan.height,
-            width=plan.width,
-            scale=self._scale,
-            precision=depth.precision,
-            device=device,
-        )
-        rendered_bytes = plan.height * plan.width * self._scale**2 * 3
-        self.batch = max(1, min(max(_BATCH, self.session.batch_size), _BATCH_BYTES // rendered_bytes))
-        if begun is not None and begun["provider"] != self.session.provider:
-            raise RecipeMismatchError(
-                f"Depth was begun with {begun['provider']} and cannot be finished with "
-                f"{self.session.provider}, whose numbers differ: give --device "
-                f"{_DEVICE_OF.get(begun['provider'], 'auto')}, on a machine that has it."
-            )
-        # A shard lies on few backgrounds, so those of the shards in work are all that memory need hold.
-        kept = 2 * worker_count(workers) + 2
-        self._render = Renderer(spec, catalog, self._scale, backgrounds_kept=kept)
-        at = f" at {self._scale} times the size" if self._scale > 1 else ""
-        tell(Notice(f"Depth by {model.name}{at} on {self.session.provider} in {self.session.precision}."))
-        for reason, devices in _by_reason(self.session.passed_over).items():
-            tell(Notice(f"Not on {' or '.join(devices)}: {reason}."))
-        self._tell_notices()
-        self._step: float = begun["step"] if begun is not None else self._measured_step()
-
-    def _tell_notices(self) -> None:
-        """Tell what the session has to say since this was last asked."""
-        while self._told < len(self.session.notices):
-            self._tell(Notice(self.session.notices[self._told]))
-            self._told += 1
+    def __init__(self, job: DepthJob, source: DepthSource, step: float | None) -> None:
+        self._job, self._source = job, source
+        is_guided = job.networks.guide is not None
+        self.layout: Layout = depth_layout(job.plan, guided=is_guided)
+        self._codec = disk.GUIDED_DEPTH_CODEC if is_guided else disk.DEPTH_CODEC
+        self.batch = source.batch
+        self.provider: str = source.session.provider
+        self.step = self._measured_step() if step is None else step
 
     def _measured_step(self) -> float:
-        """The grid that depth is rounded to: a power of two, for the range of samples from all over."""
+        """A power of two, for the range of samples from all over."""
+        plan = self._job.plan
         fewest, most = _MEASURED_SAMPLES
-        count = min(max(fewest, self._plan.samples // 100), most, self._plan.samples)
-        samples = np.linspace(0, self._plan.samples - 1, count).astype(np.int64)
+        count = min(max(fewest, plan.samples // 100), most, plan.samples)
+        samples = np.linspace(0, plan.samples - 1, count).astype(np.int64)
 
         def extent(first: int) -> tuple[float, float]:
-            placements = self._plan.placements_of(samples[first : first + self.batch])
+            placements = plan.placements_of(samples[first : first + self.batch])
             depth = np.empty((len(placements), *self.layout.shape[1:]), np.float16)
-            minimum, maximum = self.session.run(self._render(placements), depth)
+            minimum, maximum = self._source(placements, depth)
             return float(minimum.min()), float(maximum.max())
 
-        self._tell(Notice(f"Measuring the range of depth on {count} samples."))
-        extents = on_threads(extent, range(0, count, self.batch), self._workers)
+        self._job.tell(Notice(f"Measuring the range of depth on {count} samples."))
+        extents = on_threads(extent, range(0, count, self.batch), self._job.workers)
         lowest, highest = zip(*extents, strict=True)
         # frexp gives a fraction in [0.5, 1): the exponent less one is floor(log2), exactly.
-        exponent = math.frexp((max(highest) - min(lowest)) * _MARGIN)[1] - 1 - self._depth.bits
+        exponent = math.frexp((max(highest) - min(lowest)) * _MARGIN)[1] - 1 - self._job.depth.bits
         return math.ldexp(1.0, max(exponent, _SMALLEST_EXPONENT))
-
-    def section(self) -> dict[str, Any]:
-        """The depth section of the document, not complete."""
-        return {
-            "complete": False,
-            "mode": "per-sample",
-            "model": self._model.card,
-            "sha256": self._model.sha256,
-            "scale": self._scale,
-            "bits": self._depth.bits,
-            "step": self._step,
-            "precision": self.session.precision,
-            "provider": self.session.provider,
-            "onnxruntime": onnxruntime.__version__,
-        }
 
     def encode(self, run: range, check: Check, advance: Advance) -> _EncodedDepth:
         """The encoded chunks of a run of samples, which starts with a chunk."""
@@ -145,61 +90,110 @@ class DepthFilling:
         for first in range(0, len(run), self.batch):
             check()
             last = min(first + self.batch, len(run))
-            images = self._render(self._plan.placements_of(run[first:last]))
+            placements = self._job.plan.placements_of(run[first:last])
             try:
-                minimum[first:last], maximum[first:last] = self.session.run(
-                    images, depth[first:last], step=self._step
+                minimum[first:last], maximum[first:last] = self._source(
+                    placements, depth[first:last], step=self.step
                 )
             except DepthModelError as exc:
                 exc.add_note(f"while running samples {run.start + first} to {run.start + last - 1}")
                 raise
             advance(last - first)
-        chunks = [disk.DEPTH_CODEC.encode(depth[i : i + chunk]) for i in range(0, padded, chunk)]
+        chunks = [
+            self._codec.encode(band)
+            for first in range(0, padded, chunk)
+            for band in self._bands(depth[first : first + chunk])
+        ]
         return _EncodedDepth(chunks, minimum, maximum)
 
+    def _bands(self, maps: NDArray[np.float16]) -> Iterator[NDArray[np.float16]]:
+        """The maps of a chunk's samples, cut as chunks are, band by band from the top."""
+        shape = self.layout.chunk
+        for top in range(0, maps.shape[1], shape[1]):
+            rows = maps[:, top : top + shape[1]]
+            if rows.shape == shape:
+                yield np.ascontiguousarray(rows)
+            else:
+                band = np.full(shape, np.nan, np.float16)
+                band[:, : rows.shape[1]] = rows
+                yield band
+
+    def tell_notices(self) -> None:
+        """Tell what the session has to say since this was last asked."""
+        self._job.check(self._source.session, None)
+
+
+class DepthFilling:
+    """The depth of the samples of a plan, in either mode.
+
+    Args:
+        job: What is to be filled, and by what.
+        begun: The depth section of the document where that is to be finished.
+        keys: Where the dataset is, or will be; ``None`` where nothing is to be written.
+
+    Raises:
+        SourceError: The original pictures are not there, or not the ones the dataset was made of.
+        DepthModelError: A network, or the device, cannot be used.
+        RecipeMismatchError: What began it cannot be had here.
+    """
+
+    def __init__(
+        self, job: DepthJob, begun: Mapping[str, Any] | None = None, keys: Keys | None = None
+    ) -> None:
+        self._job = job
+        guide = job.networks.guide
+        self._mode = PerSampleMode(job, begun) if guide is None else GuidedMode(job, guide, begun, keys)
+        self._step: float | None = None if begun is None else begun["step"]
+
+    def section(self) -> dict[str, Any]:
+        """The depth section of the document, not complete."""
+        networks = self._job.networks
+        return {
+            "complete": False,
+            "mode": networks.mode,
+            "model": networks.model.card,
+            "sha256": networks.model.sha256,
+            "scale": self._job.scale,
+            "bits": self._job.depth.bits,
+            "step": self._step,
+            "precision": self._job.depth.precision,
+            "onnxruntime": onnxruntime.__version__,
+            **self._mode.section(),
+        }
+
+    def rehearsal(self) -> tuple[DepthEncoder, float]:
+        """What encodes depth, without a dataset; and the seconds that all before it would take."""
+        source, seconds = self._mode.rehearsal()
+        return DepthEncoder(self._job, source, self._step), seconds
+
     def fill(self, keys: Keys, document: dict[str, Any]) -> int:
-        """Write the shards that are missing and say that depth is whole; return how many samples that was."""
-        layout = self.layout
-        disk.write_depth_array(keys, layout, disk.depth_attributes(document["depth"]))
+        """Write what is missing and say that depth is whole; return how many samples that was."""
+        job, section = self._job, document["depth"]
+        disk.write_depth_arrays(keys, job.plan, section)
+        encoder = DepthEncoder(job, self._mode.source(keys), self._step)
+        if section["step"] is None:
+            # The document comes first: a shard without a grid would tell nothing.
+            section["step"] = encoder.step
+            disk.write_document(keys, document)
+            disk.write_depth_arrays(keys, job.plan, section)
+        layout = encoder.layout
 
         def write(shard: int, check: Check, advance: Advance) -> None:
-            encoded = self.encode(layout.samples_of(shard), check, advance)
+            encoded = encoder.encode(layout.samples_of(shard), check, advance)
             # The shard comes last: where it is, the numbers that belong to it are too.
             for name, extent in ((disk.DEPTH_MIN, encoded.minimum), (disk.DEPTH_MAX, encoded.maximum)):
                 keys.put(f"{name}/c/{shard}", disk.PIXEL_CODEC.encode(extent))
             keys.put(f"{disk.DEPTH}/{layout.key(shard)}", join(encoded.chunks, layout.grid))
 
         filled = fill_missing(
-            layout,
-            lambda: keys.sound_shards(disk.DEPTH, layout),
-            write,
-            "depth",
-            self._workers,
-            self._tell,
+            layout, lambda: keys.sound_shards(disk.DEPTH, layout), write, "depth", job.workers, job.tell
         )
-        self._tell_notices()
-        held = disk.Dataset(keys.store, disk.name_of(keys.store), document)
+        encoder.tell_notices()
+        held = Dataset(keys.store, disk.name_of(keys.store), document)
         low = float(np.min(held.whole(disk.DEPTH_MIN)))
         high = float(np.max(held.whole(disk.DEPTH_MAX)))
-        largest = rounding_bound(low, high, self._step)
-        disk.write_depth_array(keys, layout, disk.depth_attributes(document["depth"], largest))
-        document["depth"]["complete"] = True
+        disk.write_depth_arrays(keys, job.plan, section, rounding_bound(low, high, encoder.step))
+        section["complete"] = True
         document["complete"] = True
         disk.write_document(keys, document)
         return filled
-
-
-_DEVICE_OF: dict[str, Device] = {
-    "CPUExecutionProvider": "cpu",
-    "CUDAExecutionProvider": "cuda",
-    "TensorrtExecutionProvider": "tensorrt",
-}
-
-
-def _by_reason(refusals: Sequence[str]) -> dict[str, list[str]]:
-    """Which devices could not be had, by the reason: it is often the same for all of them."""
-    devices: dict[str, list[str]] = {}
-    for refusal in refusals:
-        device, _, reason = refusal.partition(": ")
-        devices.setdefault(reason.rstrip("."), []).append(device)
-    return devices

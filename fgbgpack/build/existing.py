@@ -7,17 +7,26 @@ from typing import Any
 
 from fgbgpack import dataset as disk
 from fgbgpack.dataset import Keys
-from fgbgpack.depth import DepthModel
+from fgbgpack.inference import Networks
 from fgbgpack.plan import Layout
 from fgbgpack.spec import DatasetSpec, DepthSpec
 
 
 def differences(
-    existing: Mapping[str, Any], new: Mapping[str, Any], spec: DatasetSpec, model: DepthModel | None
+    existing: Mapping[str, Any], new: Mapping[str, Any], spec: DatasetSpec, networks: Networks | None
 ) -> list[str]:
     """How a dataset that is there differs from the one asked for, one line each."""
     before = DatasetSpec.from_dict(existing["spec"])
-    lines = [
+    lines = []
+    if disk.is_virtual(existing) and not disk.is_virtual(new):
+        lines.append(
+            "pixels: the dataset is virtual, asked for stored ones (fgbgpack materialize stores them)"
+        )
+    elif disk.is_virtual(new) and not disk.is_virtual(existing):
+        lines.append(
+            "pixels: the dataset stores them, asked for a virtual one (fgbgpack virtualize makes one)"
+        )
+    lines += [
         f"{field}: the dataset has {was}, asked for {now}"
         for field, now in {**spec.recipe, "chunk": spec.chunk}.items()
         if (was := {**before.recipe, "chunk": before.chunk}[field]) != now
@@ -34,48 +43,67 @@ def differences(
                 lines.append(f"{kind}: {len(names)} {verb} ({shown})")
     if not lines and existing["recipe"] != new["recipe"]:
         lines.append("the resized pictures differ, perhaps because another version of Pillow resized them")
-    if spec.depth is not None and model is not None:
+    if spec.depth is not None and networks is not None:
         if existing["depth"] is None:
-            lines.append(f"depth: the dataset has none, asked for {model.name} (fgbgpack depth adds it)")
+            asked = f"{networks.mode} depth by {networks.model.name}"
+            lines.append(f"depth: the dataset has none, asked for {asked} (fgbgpack depth adds it)")
         else:
-            lines += depth_differences(existing["depth"], spec.depth, model, (spec.height, spec.width))
+            lines += depth_differences(existing["depth"], spec.depth, networks, (spec.height, spec.width))
     return lines
 
 
 def depth_differences(
-    begun: Mapping[str, Any], depth: DepthSpec, model: DepthModel, size: tuple[int, int]
+    begun: Mapping[str, Any], depth: DepthSpec, networks: Networks, size: tuple[int, int]
 ) -> list[str]:
     """How the depth that is there, or begun, differs from the one asked for, one line each.
 
     Args:
         begun: The depth section of the document.
         depth: What is asked for.
-        model: The model that is asked for.
+        networks: The networks that are asked for.
         size: ``(height, width)`` of the samples.
     """
+    model, guide = networks.model, networks.guide
     wanted = {
-        "depth model": model.name,
-        "depth model's file": model.sha256,
-        "depth scale": depth.resolved_scale(*size),
-        "depth bits": depth.bits,
-        "depth precision": depth.precision,
+        "mode": networks.mode,
+        "model": model.name,
+        "model's file": model.sha256,
+        "guide": None if guide is None else guide.name,
+        "guide's file": None if guide is None else guide.sha256,
+        "scale": depth.resolved_scale(*size),
+        "bits": depth.bits,
+        "precision": depth.precision,
     }
+    guided_by = begun["guide"]
     has = {
-        "depth model": begun["model"]["name"],
-        "depth model's file": begun["sha256"],
-        "depth scale": begun["scale"],
-        "depth bits": begun["bits"],
-        "depth precision": begun["precision"],
+        "mode": begun["mode"],
+        "model": begun["model"]["name"],
+        "model's file": begun["sha256"],
+        "guide": None if guided_by is None else guided_by["model"]["name"],
+        "guide's file": None if guided_by is None else guided_by["sha256"],
+        "scale": begun["scale"],
+        "bits": begun["bits"],
+        "precision": begun["precision"],
     }
     lines = [
-        f"{key}: the dataset has {has[key]}, asked for {wanted[key]}"
+        f"depth {key}: the dataset has {has[key] or 'none'}, asked for {wanted[key] or 'none'}"
         for key in has
         if has[key] != wanted[key]
     ]
-    # Of a card only what feeds the network counts: its texts and addresses may change with a version.
-    if not lines and any(begun["model"][part] != model.card[part] for part in ("input", "output")):
-        lines.append("depth model's card: how the network is fed, or what its answer means, has changed")
+    if not lines:
+        if _fed_otherwise(begun["model"], model.card):
+            lines.append(_FED_OTHERWISE.format("model"))
+        if guide is not None and _fed_otherwise(guided_by["model"], guide.card):
+            lines.append(_FED_OTHERWISE.format("guide"))
     return lines
+
+
+_FED_OTHERWISE = "depth {}'s card: how the network is fed, or what its answer means, has changed"
+
+
+def _fed_otherwise(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether two cards differ in what feeds the network: texts and addresses may change with a version."""
+    return any(before.get(part) != now.get(part) for part in ("input", "guides", "output"))
 
 
 def layout_differences(keys: Keys, layouts: Mapping[str, Layout]) -> list[str]:
@@ -97,7 +125,8 @@ def clear(keys: Keys, existing: Mapping[str, Any] | None) -> None:
     """
     if existing is None:
         return
-    disk.write_document(keys, {**existing, "complete": False, "pixels": {"complete": False}, "depth": None})
+    pixels = {**existing["pixels"], "complete": False}
+    disk.write_document(keys, {**existing, "complete": False, "pixels": pixels, "depth": None})
     for name in (disk.IMAGE, disk.MASK, *disk.DEPTHS, *disk.PLACEMENTS, disk.SOURCES):
         keys.delete_below(name)
 
@@ -107,3 +136,4 @@ def clear_depth(keys: Keys, document: dict[str, Any]) -> None:
     disk.write_document(keys, {**document, "complete": False, "depth": None})
     for name in disk.DEPTHS:
         keys.delete_below(f"{name}/c")
+    keys.delete_below(disk.BACKGROUND_DEPTH)

@@ -15,16 +15,21 @@ from zarr.abc.store import Store
 from fgbgpack import dataset as disk
 from fgbgpack.build.depth import DepthFilling
 from fgbgpack.build.existing import clear, clear_depth, depth_differences, differences, layout_differences
+from fgbgpack.build.modes import DepthJob
 from fgbgpack.build.pixels import PixelFilling
 from fgbgpack.build.work import Notice, OnEvent, Progress, check_workers, measure, silent
 from fgbgpack.dataset import Keys
-from fgbgpack.depth import DepthModel, Device, load_model
+from fgbgpack.depth import Device
 from fgbgpack.errors import DatasetError, RecipeMismatchError
+from fgbgpack.inference import Networks
+from fgbgpack.opened import open_dataset
 from fgbgpack.plan import Layout, Plan, depth_layout
 from fgbgpack.sources import Catalog, Source, find_sources, load_catalog
 from fgbgpack.spec import DatasetSpec, DepthSpec
 
 _MEASURED_SHARDS = 97
+_MEASURED_PLACEMENTS = 1 << 16
+_RECIPE = "recipe"
 _SOFTWARE = ("fgbgpack", "zarr", "numcodecs", "numpy", "numba", "pillow")
 
 
@@ -35,14 +40,17 @@ class Report:
     Attributes:
         path: Where the dataset is.
         samples: Samples in the dataset.
-        created: Samples that this run composited.
+        created: Samples that this run composited, or of a virtual dataset, placed.
         depth_filled: Samples whose depth this run filled.
         seconds: What the whole run took.
         sample_seconds: What compositing and writing those samples took.
         depth_seconds: What filling and writing that depth took.
         stored_bytes: Bytes in the store, by array.
-        depth_model: The name of the model that filled depth; ``None`` where depth is not filled.
-        provider: The ONNX Runtime execution provider that ran it.
+        virtual: Whether image and mask are not stored.
+        depth_mode: ``"guided"`` or ``"per-sample"``; ``None`` where depth is not filled.
+        depth_model: The name of the model that saw the samples or, where guided, the backgrounds.
+        depth_guide: The name of the guided network; ``None`` where there is none.
+        provider: The ONNX Runtime execution provider that ran the network on the samples.
         complete: Whether all that was ever asked for is there.
     """
 
@@ -54,7 +62,10 @@ class Report:
     sample_seconds: float
     depth_seconds: float
     stored_bytes: dict[str, int]
+    virtual: bool
+    depth_mode: str | None
     depth_model: str | None
+    depth_guide: str | None
     provider: str | None
     complete: bool
 
@@ -73,11 +84,12 @@ class Estimate:
         samples: Samples that the dataset would hold.
         chunk: Samples in a chunk of image and mask.
         shards: Shards of image, mask and depth together: so many files.
-        bytes: Estimated bytes of each of them.
+        bytes: Estimated bytes of each of them, or of a virtual dataset, those of its recipe and of depth.
         seconds: Estimated time for all.
-        sample_rate: Measured composites a second, compressed.
+        sample_rate: Measured composites a second, compressed; ``None`` for a virtual dataset.
         depth_rate: Measured depth maps a second; ``None`` without a depth model.
-        provider: The execution provider that would run the depth model.
+        background_seconds: Estimated time for the depth of the backgrounds, 0 where that guides nothing.
+        provider: The execution provider that would run the network on the samples.
     """
 
     backgrounds: int
@@ -87,8 +99,9 @@ class Estimate:
     shards: int
     bytes: dict[str, int]
     seconds: float
-    sample_rate: float
+    sample_rate: float | None
     depth_rate: float | None
+    background_seconds: float
     provider: str | None
 
     def to_dict(self) -> dict[str, Any]:
@@ -103,6 +116,7 @@ def create(
     device: Device = "auto",
     workers: int | None = None,
     overwrite: bool = False,
+    virtual: bool = False,
     on_event: OnEvent | None = None,
 ) -> Report:
     """Make a dataset, or finish one that the same spec began.
@@ -114,6 +128,8 @@ def create(
         workers: Threads, each on a shard of its own; ``None`` takes one for each processor. The bytes
             do not depend on it.
         overwrite: Replace a dataset made with other options. Nothing but a dataset is ever replaced.
+        virtual: Store sources, placements and depth, but neither image nor mask: they are made of these when
+            they are read, with the same bytes.
         on_event: Called in this thread with progress and notices.
 
     Raises:
@@ -134,16 +150,16 @@ def create(
     check_workers(workers)
     keys = Keys(disk.store_of(out, read_only=False), name)
     disk.read_document(keys, name)  # What must not be overwritten is found before any work is done.
-    model = load_model(spec.depth.model) if spec.depth else None
+    networks = Networks.load(spec.depth) if spec.depth else None
     catalog, plan = _load(spec, tell)
     pixels = PixelFilling(plan, catalog, spec.chunk)
-    document = _new_document(spec, catalog, plan)
+    document = _new_document(spec, catalog, plan, virtual)
 
     with disk.exclusive(keys.store, name):
         existing = disk.read_document(keys, name)
-        differs = differences(existing, document, spec, model) if existing else []
+        differs = differences(existing, document, spec, networks) if existing else []
         if existing is not None:
-            differs += layout_differences(keys, _layouts_to_go_on_with(existing, pixels, plan, model))
+            differs += layout_differences(keys, _layouts_to_go_on_with(existing, pixels, plan, networks))
         if differs and not overwrite:
             raise RecipeMismatchError(
                 f"{name} was made with other options: give another place, or --overwrite to replace it.",
@@ -152,19 +168,24 @@ def create(
         if existing is not None and not differs:
             document = existing
             tell(Notice(f"{name} is complete already." if existing["complete"] else f"Resuming {name}."))
-        wants_depth = model is not None and not (document["depth"] or {}).get("complete")
+        begun = document["depth"]
         filling = None
-        if spec.depth is not None and model is not None and wants_depth:
-            begun = document["depth"]
-            filling = DepthFilling(plan, spec, spec.depth, catalog, model, device, begun, workers, tell)
+        if spec.depth is not None and networks is not None and not (begun or {}).get("complete"):
+            job = DepthJob(plan, spec, spec.depth, catalog, networks, device, workers, tell)
+            filling = DepthFilling(job, begun, keys)
             document["depth"] = filling.section()
         if document is not existing:
             clear(keys, existing)
         if not document["pixels"]["complete"]:
             disk.write_document(keys, document)
-            disk.write_static(keys, plan, catalog, pixels.layouts)
-            disk.write_depth_array(keys, depth_layout(plan), disk.depth_attributes(document["depth"]))
-            clock.fill_pixels(pixels, keys, workers, tell)
+            if not virtual:
+                disk.write_pixel_arrays(keys, pixels.layouts)
+            disk.write_static(keys, plan, catalog)
+            disk.write_depth_arrays(keys, plan, document["depth"])
+            if virtual:
+                clock.created = plan.samples
+            else:
+                clock.fill_pixels(pixels, keys, workers, tell)
             document["pixels"]["complete"] = True
             document["complete"] = document["depth"] is None
             disk.write_document(keys, document)
@@ -173,8 +194,7 @@ def create(
         elif document["depth"] is None and not spec.depth:
             tell(
                 Notice(
-                    "No depth model was given and none is built in, so /depth is not filled. Fill it "
-                    f"with: fgbgpack depth {name} --depth-model FILE.onnx"
+                    f"No depth was asked for, so /depth is not filled. Fill it with: fgbgpack depth {name}"
                 )
             )
         elif not document["depth"]["complete"]:
@@ -185,7 +205,7 @@ def create(
 
 def fill_depth(
     dataset: str | Path | Store,
-    depth: DepthSpec,
+    depth: DepthSpec = DepthSpec(),  # noqa: B008 (it is frozen)
     *,
     device: Device = "auto",
     workers: int | None = None,
@@ -199,17 +219,18 @@ def fill_depth(
 
     Args:
         dataset: A local folder, a URL that fsspec opens, or a Zarr store.
-        depth: The model and how it is run.
+        depth: The model and how it is run; by default the two networks that come with fgbgpack, guided.
         device: What runs it: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"tensorrt"``.
         workers: Threads, each on a shard of its own; ``None`` takes one for each processor.
         overwrite: Replace the depth of another model, or of other settings.
         backgrounds: The folder of the original backgrounds, for a scale above 1; ``None`` takes the one
             that the dataset's spec names.
-        foregrounds: The same for the foregrounds.
+        foregrounds: The same for the foregrounds, which only depth per sample looks at.
         masks: The same for the masks.
         on_event: Called in this thread with progress and notices.
 
     Raises:
+        SpecError: A field of ``depth`` is out of range; all problems are named together.
         SourceError: The original pictures are not there, or not the ones the dataset was made of.
         DepthModelError: A depth model, or a device, that cannot be used.
         RecipeMismatchError: The dataset has depth of another model or other settings.
@@ -219,13 +240,13 @@ def fill_depth(
     tell = silent if on_event is None else on_event
     name = disk.name_of(dataset)
     check_workers(workers)
-    held = disk.open_dataset(dataset, allow_incomplete=True)
+    held = open_dataset(dataset, allow_incomplete=True)
     if not held.document["pixels"]["complete"]:
         raise DatasetError(
             f"The images of {name} are not complete: run fgbgpack create again to finish them."
         )
-    model = load_model(depth.model)
-    spec = _spec_with_folders(held.document["spec"], backgrounds, foregrounds, masks)
+    spec = _spec_with(held.document["spec"], depth, backgrounds, foregrounds, masks)
+    networks = Networks.load(depth)
     keys = Keys(disk.store_of(dataset, read_only=False), name)
     catalog = held.catalog()
     plan = disk.plan_of(held.document["spec"], catalog)
@@ -235,9 +256,9 @@ def fill_depth(
         if document is None:
             raise DatasetError(f"{name} has gone.")
         begun = document["depth"]
-        differs = depth_differences(begun, depth, model, (plan.height, plan.width)) if begun else []
+        differs = depth_differences(begun, depth, networks, (plan.height, plan.width)) if begun else []
         if begun is not None and not begun["complete"]:
-            differs += layout_differences(keys, {disk.DEPTH: depth_layout(plan)})
+            differs += layout_differences(keys, _depth_layouts(begun, plan))
         if differs and not overwrite:
             raise RecipeMismatchError(f"{name} has other depth; --overwrite replaces it:", differs)
         if differs:
@@ -247,12 +268,15 @@ def fill_depth(
         else:
             if begun is not None:
                 tell(Notice(f"Resuming the depth of {name}."))
-            filling = DepthFilling(plan, spec, depth, catalog, model, device, begun, workers, tell)
+            job = DepthJob(plan, spec, depth, catalog, networks, device, workers, tell)
+            filling = DepthFilling(job, begun, keys)
             if begun is None:
                 clear_depth(keys, document)
             document["depth"] = filling.section()
             document["spec"]["depth"] = dataclasses.asdict(depth)
             document["complete"] = False
+            # The document comes last: what it says is begun is found cut as that mode cuts it.
+            disk.write_depth_arrays(keys, plan, document["depth"])
             disk.write_document(keys, document)
             clock.fill_depth(filling, keys, document)
             keys.sweep()
@@ -260,7 +284,12 @@ def fill_depth(
 
 
 def estimate(
-    spec: DatasetSpec, *, device: Device = "auto", workers: int | None = None, on_event: OnEvent | None = None
+    spec: DatasetSpec,
+    *,
+    device: Device = "auto",
+    workers: int | None = None,
+    virtual: bool = False,
+    on_event: OnEvent | None = None,
 ) -> Estimate:
     """What ``create`` would make, measured on about a second's work; nothing is written.
 
@@ -268,6 +297,7 @@ def estimate(
         spec: What to make.
         device: What would run the depth model.
         workers: Threads, as for :func:`create`.
+        virtual: As for :func:`create`.
         on_event: Called in this thread with progress and notices.
 
     Raises:
@@ -276,51 +306,76 @@ def estimate(
     """
     tell = silent if on_event is None else on_event
     check_workers(workers)
-    model = load_model(spec.depth.model) if spec.depth else None
+    networks = Networks.load(spec.depth) if spec.depth else None
     catalog, plan = _load(spec, tell)
     pixels = PixelFilling(plan, catalog, spec.chunk)
-    sizes: dict[str, list[int]] = {disk.IMAGE: [], disk.MASK: [], disk.DEPTH: []}
-
-    def encode_pixels(run: range) -> None:
-        for array, encoded in pixels.encode(run):
-            sizes[array].append(len(encoded))  # Appending to a list is safe on any thread.
-
     image, _ = pixels.layouts
-    runs = [next(image.chunk_runs(shard)) for shard in _spread(image.shards)]
-    encode_pixels(runs[0])  # Compiles the kernel, which is not to be measured.
-    for measured in sizes.values():
-        measured.clear()
-    composed, sample_seconds = measure(encode_pixels, runs, workers)
-    counts = {disk.IMAGE: composed, disk.MASK: composed}
-    seconds = plan.samples * sample_seconds / composed
-    shards = 2 * image.shards
+    if virtual:
+        sample_rate, shards, seconds = None, 0, 0.0
+        stored = {_RECIPE: _recipe_bytes(plan, catalog)}
+    else:
+        sample_rate, stored = _rehearse_pixels(pixels, plan, workers)
+        shards, seconds = 2 * image.shards, plan.samples / sample_rate
     depth_rate = provider = None
-    if spec.depth is not None and model is not None:
-        filling = DepthFilling(plan, spec, spec.depth, catalog, model, device, None, workers, tell)
-        provider = filling.session.provider
+    background_seconds = 0.0
+    if spec.depth is not None and networks is not None:
+        job = DepthJob(plan, spec, spec.depth, catalog, networks, device, workers, tell)
+        encoder, background_seconds = DepthFilling(job).rehearsal()
+        provider = encoder.provider
+        sizes: list[int] = []
 
         def encode_depth(run: range) -> None:
-            encoded = filling.encode(run, check=lambda: None, advance=lambda count: None)
-            sizes[disk.DEPTH].extend(len(chunk) for chunk in encoded.chunks)
+            encoded = encoder.encode(run, check=lambda: None, advance=lambda count: None)
+            sizes.extend(len(chunk) for chunk in encoded.chunks)
 
-        runs = [filling.layout.samples_of(shard)[: filling.batch] for shard in _spread(filling.layout.shards)]
+        layout = encoder.layout
+        runs = [layout.samples_of(shard)[: encoder.batch] for shard in _spread(layout.shards)]
         filled, depth_seconds = measure(encode_depth, runs, workers)
-        counts[disk.DEPTH] = filled
+        stored[disk.DEPTH] = round(plan.samples * sum(sizes) / filled)
         depth_rate = filled / depth_seconds
-        seconds += plan.samples / depth_rate
-        shards += filling.layout.shards
+        seconds += background_seconds + plan.samples / depth_rate
+        shards += layout.shards
     return Estimate(
         backgrounds=len(catalog.backgrounds),
         foregrounds=len(catalog.foregrounds),
         samples=plan.samples,
         chunk=image.chunk[0],
         shards=shards,
-        bytes={array: round(plan.samples * sum(sizes[array]) / n) for array, n in counts.items()},
+        bytes=stored,
         seconds=seconds,
-        sample_rate=composed / sample_seconds,
+        sample_rate=sample_rate,
         depth_rate=depth_rate,
+        background_seconds=background_seconds,
         provider=provider,
     )
+
+
+def _rehearse_pixels(pixels: PixelFilling, plan: Plan, workers: int | None) -> tuple[float, dict[str, int]]:
+    """Samples a second, and the bytes that all of them would take."""
+    sizes: dict[str, list[int]] = {disk.IMAGE: [], disk.MASK: []}
+
+    def encode(run: range) -> None:
+        for array, encoded in pixels.encode(run):
+            sizes[array].append(len(encoded))  # Appending to a list is safe on any thread.
+
+    image, _ = pixels.layouts
+    runs = [next(image.chunk_runs(shard)) for shard in _spread(image.shards)]
+    encode(runs[0])  # Compiles the kernel, which is not to be measured.
+    for measured in sizes.values():
+        measured.clear()
+    composed, seconds = measure(encode, runs, workers)
+    return composed / seconds, {
+        array: round(plan.samples * sum(measured) / composed) for array, measured in sizes.items()
+    }
+
+
+def _recipe_bytes(plan: Plan, catalog: Catalog) -> int:
+    """About the bytes that sources and placements take."""
+    some = plan.placements_of(range(min(plan.samples, _MEASURED_PLACEMENTS)))
+    encode = disk.PIXEL_CODEC.encode
+    placed = sum(len(encode(getattr(some, name))) for name in disk.PLACEMENTS)
+    pictures = (catalog.background, catalog.foreground, catalog.foreground_size)
+    return sum(len(encode(array)) for array in pictures) + placed * plan.samples // len(some)
 
 
 def _load(spec: DatasetSpec, tell: OnEvent) -> tuple[Catalog, Plan]:
@@ -356,7 +411,7 @@ def _listed(source: Source) -> dict[str, str]:
     return {key: value for key, value in fields.items() if value is not None}
 
 
-def _new_document(spec: DatasetSpec, catalog: Catalog, plan: Plan) -> dict[str, Any]:
+def _new_document(spec: DatasetSpec, catalog: Catalog, plan: Plan, virtual: bool) -> dict[str, Any]:
     return {
         "schema": "dataset/1.0",
         "complete": False,
@@ -369,33 +424,42 @@ def _new_document(spec: DatasetSpec, catalog: Catalog, plan: Plan) -> dict[str, 
             "backgrounds": [_listed(source) for source in catalog.backgrounds],
             "foregrounds": [_listed(source) for source in catalog.foregrounds],
         },
-        "pixels": {"complete": False},
+        "pixels": {"complete": False, "stored": not virtual},
         "depth": None,
         "software": {package: version(package) for package in _SOFTWARE},
     }
 
 
 def _layouts_to_go_on_with(
-    existing: Mapping[str, Any], pixels: PixelFilling, plan: Plan, model: DepthModel | None
+    existing: Mapping[str, Any], pixels: PixelFilling, plan: Plan, networks: Networks | None
 ) -> dict[str, Layout]:
     """The layouts of the arrays that are begun, not complete, and to be finished."""
     layouts: dict[str, Layout] = {}
     if not existing["pixels"]["complete"]:
         layouts[disk.IMAGE], layouts[disk.MASK] = pixels.layouts
-    if model is not None and existing["depth"] is not None and not existing["depth"]["complete"]:
-        layouts[disk.DEPTH] = depth_layout(plan)
+    if networks is not None and existing["depth"] is not None and not existing["depth"]["complete"]:
+        layouts |= _depth_layouts(existing["depth"], plan)
     return layouts
 
 
-def _spec_with_folders(
+def _depth_layouts(section: Mapping[str, Any], plan: Plan) -> dict[str, Layout]:
+    layouts = {disk.DEPTH: depth_layout(plan, guided=disk.is_guided(section))}
+    if disk.is_guided(section):
+        layouts[disk.BACKGROUND_DEPTH] = disk.background_depth_layout(plan)
+    return layouts
+
+
+def _spec_with(
     document: Mapping[str, Any],
+    depth: DepthSpec,
     backgrounds: str | Path | None,
     foregrounds: str | Path | None,
     masks: str | Path | None,
 ) -> DatasetSpec:
+    """The spec of a dataset with other depth, and with where its pictures are now."""
     given = {"backgrounds": backgrounds, "foregrounds": foregrounds, "masks": masks}
     folders = {key: str(folder) for key, folder in given.items() if folder is not None}
-    return DatasetSpec.from_dict({**document, **folders})
+    return dataclasses.replace(DatasetSpec.from_dict({**document, **folders}), depth=depth)
 
 
 class _Clock:
@@ -418,6 +482,7 @@ class _Clock:
 
     def report(self, keys: Keys, name: str, document: Mapping[str, Any], plan: Plan) -> Report:
         depth = document["depth"]
+        guide = depth["guide"] if depth else None
         return Report(
             path=name,
             samples=plan.samples,
@@ -427,7 +492,10 @@ class _Clock:
             sample_seconds=self._sample_seconds,
             depth_seconds=self._depth_seconds,
             stored_bytes=disk.stored_bytes(keys),
+            virtual=disk.is_virtual(document),
+            depth_mode=depth["mode"] if depth else None,
             depth_model=depth["model"]["name"] if depth else None,
-            provider=depth["provider"] if depth else None,
+            depth_guide=guide["model"]["name"] if guide else None,
+            provider=(guide or depth)["provider"] if depth else None,
             complete=document["complete"],
         )

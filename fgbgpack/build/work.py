@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias, TypeVar
 from fgbgpack.errors import DatasetError, SpecError
 from fgbgpack.plan import Layout
 
-Stage: TypeAlias = Literal["sources", "samples", "depth"]
+Stage: TypeAlias = Literal["sources", "samples", "backgrounds", "depth", "checks"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -28,7 +28,9 @@ class Progress:
     """How far a stage is.
 
     Attributes:
-        stage: ``"sources"`` counts pictures, ``"samples"`` and ``"depth"`` count samples.
+        stage: ``"sources"`` counts pictures, ``"samples"`` and ``"depth"`` count samples, ``"backgrounds"``
+            the backgrounds whose depth guides that of the samples, ``"checks"`` the samples whose pixels were
+            read back and compared with those of the recipe.
         done: How many are done, those of earlier runs included.
         total: How many there are.
     """
@@ -83,7 +85,11 @@ def fill_missing(
     workers: int | None,
     tell: OnEvent,
 ) -> int:
-    """Write every shard that is missing, check that all are there, return how many samples were written."""
+    """Write every shard that is missing and check that all are there.
+
+    Returns:
+        How many samples were written, or whatever else the array's first axis counts.
+    """
     there = present()
     missing = [shard for shard in range(layout.shards) if shard not in there]
     total = layout.shape[0]

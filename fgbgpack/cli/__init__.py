@@ -10,8 +10,6 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, NoReturn
@@ -19,8 +17,9 @@ from typing import Annotated, Any, NoReturn
 import typer
 import typer.core
 
-from fgbgpack.cli import models, options
+from fgbgpack.cli import convert, models, options
 from fgbgpack.cli.console import print_json, say, show_bug, show_error, show_warning
+from fgbgpack.cli.convert import resumable
 from fgbgpack.cli.parse import Parser
 from fgbgpack.errors import DatasetError, FgbgError
 
@@ -146,6 +145,7 @@ def _fgbgpack(
 
   fgbgpack create lobby.zarr --backgrounds bg --foregrounds fg
   fgbgpack create lobby.zarr --backgrounds bg --foregrounds fg --dry-run
+  fgbgpack create lobby.zarr --backgrounds bg --foregrounds fg --depth-model none --virtual
   fgbgpack create wide.zarr --config wide.toml --size 320x192 --seed 7"""
 )
 def create(
@@ -161,6 +161,8 @@ def create(
     seed: options.Seed = None,
     placement: options.Placement = None,
     depth_model: options.DepthModel = None,
+    depth_mode: options.DepthMode = None,
+    depth_guide: options.DepthGuide = None,
     depth_scale: options.DepthScale = None,
     depth_bits: options.DepthBits = None,
     precision: options.Precision = None,
@@ -168,6 +170,7 @@ def create(
     config: options.Config = None,
     chunk: options.Chunk = None,
     workers: options.Workers = None,
+    virtual: options.Virtual = False,
     dry_run: options.DryRun = False,
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
@@ -175,6 +178,7 @@ def create(
 ) -> None:
     """Make a dataset: paste every foreground on every background many times, with masks and depth.
 
+    Two networks that come with fgbgpack fill depth, unless others are asked for, or none.
     A run that was stopped (Ctrl-C, a crash, a full disk) is resumed by the same command.
     """
     parser = Parser()
@@ -195,11 +199,9 @@ def create(
         },
         size=size,
         depth_model=depth_model,
-        depth={
-            "scale": parser.integer("--depth-scale", depth_scale),
-            "bits": parser.integer("--depth-bits", depth_bits),
-            "precision": precision,
-        },
+        depth=parser.depth_fields(
+            mode=depth_mode, guide=depth_guide, scale=depth_scale, bits=depth_bits, precision=precision
+        ),
         config=config,
     )
     from fgbgpack.build import create as make
@@ -210,14 +212,22 @@ def create(
     shape = f"{spec.width}x{spec.height}"
     if dry_run:
         with ProgressDisplay(quiet=quiet) as display:
-            expected = estimate(spec, device=where, workers=threads, on_event=display)
+            expected = estimate(spec, device=where, workers=threads, virtual=virtual, on_event=display)
         if as_json:
             print_json(expected.to_dict())
         elif not quiet:
             show_estimate(expected, size=shape)
         return
-    with _resumable(), ProgressDisplay(quiet=quiet) as display:
-        report = make(out, spec, device=where, workers=threads, overwrite=overwrite, on_event=display)
+    with resumable(), ProgressDisplay(quiet=quiet) as display:
+        report = make(
+            out,
+            spec,
+            device=where,
+            workers=threads,
+            overwrite=overwrite,
+            virtual=virtual,
+            on_event=display,
+        )
     if as_json:
         print_json(report.to_dict())
     elif not quiet:
@@ -227,12 +237,15 @@ def create(
 @app.command(
     epilog="""Examples:
 
-  fgbgpack depth lobby.zarr --depth-model midas.onnx
-  fgbgpack depth lobby.zarr --depth-model better.onnx --depth-scale 3 --overwrite"""
+  fgbgpack depth lobby.zarr
+  fgbgpack depth lobby.zarr --depth-model depth-anything-v2-large --depth-mode guided --overwrite
+  fgbgpack depth lobby.zarr --depth-model midas.onnx --depth-scale 3 --overwrite"""
 )
 def depth(
     dataset: options.Dataset,
     depth_model: options.DepthModel = None,
+    depth_mode: options.DepthMode = None,
+    depth_guide: options.DepthGuide = None,
     depth_scale: options.DepthScale = None,
     depth_bits: options.DepthBits = None,
     precision: options.Precision = None,
@@ -253,14 +266,17 @@ def depth(
     parser = Parser()
     where = parser.device(device)
     threads = parser.workers(workers)
-    spec = parser.depth_spec(depth_model, scale=depth_scale, bits=depth_bits, precision=precision)
+    fields = parser.depth_fields(
+        mode=depth_mode, guide=depth_guide, scale=depth_scale, bits=depth_bits, precision=precision
+    )
+    spec = parser.depth_spec(depth_model, fields)
 
     from fgbgpack.build import fill_depth
     from fgbgpack.cli.progress import ProgressDisplay
     from fgbgpack.cli.summary import show_report
 
     folders = {"backgrounds": backgrounds, "foregrounds": foregrounds, "masks": masks}
-    with _resumable(), ProgressDisplay(quiet=quiet) as display:
+    with resumable(), ProgressDisplay(quiet=quiet) as display:
         report = fill_depth(
             dataset,
             spec,
@@ -276,11 +292,15 @@ def depth(
         show_report(report, size=None, verb="Filled")
 
 
+app.command(epilog=convert.MATERIALIZE_EXAMPLES)(convert.materialize)
+app.command(epilog=convert.VIRTUALIZE_EXAMPLES)(convert.virtualize)
+
+
 @app.command(epilog="Examples:\n\n  fgbgpack info lobby.zarr\n  fgbgpack info lobby.zarr --json")
 def info(dataset: options.Dataset, as_json: options.Json = False) -> None:
     """Say what a dataset holds, how complete and how large it is, and what made it."""
     from fgbgpack.cli.summary import show_info
-    from fgbgpack.dataset import open_dataset
+    from fgbgpack.opened import open_dataset
     from fgbgpack.report.info import describe
 
     described = describe(open_dataset(dataset, allow_incomplete=True))
@@ -310,7 +330,7 @@ def preview(
     draw = parser.at_least("--seed", seed, 0, default=0)
     parser.check()
 
-    from fgbgpack.dataset import open_dataset
+    from fgbgpack.opened import open_dataset
     from fgbgpack.report.preview import write_preview
 
     opened = open_dataset(dataset, allow_incomplete=True)
@@ -365,13 +385,3 @@ def schema(name: options.SchemaName = None) -> None:
     else:
         wanted, _, version = name.partition("/")
         print_json(load_schema(wanted, version or None))
-
-
-@contextmanager
-def _resumable() -> Iterator[None]:
-    """Tells who stops the work that it is not lost."""
-    try:
-        yield
-    except (KeyboardInterrupt, OSError) as exc:
-        exc.add_note("What is written is kept: run the same command again to resume.")
-        raise

@@ -17,6 +17,12 @@ _PICTURES, _COMPOSITION, _DEPTH, _RUN, _OUTPUT = "Pictures", "Composition", "Dep
 
 Out = Annotated[str, typer.Argument(metavar="OUT", help="The dataset to make, such as lobby.zarr.")]
 Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="A dataset that fgbgpack made.")]
+VirtualSource = Annotated[str, typer.Argument(metavar="SRC", help="A virtual dataset.")]
+StoredSource = Annotated[str, typer.Argument(metavar="SRC", help="A dataset that stores its pixels.")]
+Target = Annotated[str, typer.Argument(metavar="DST", help="The dataset to make.")]
+OptionalTarget = Annotated[
+    str | None, typer.Argument(metavar="[DST]", help="The dataset to make (default: SRC itself).")
+]
 
 Backgrounds = Annotated[
     str | None,
@@ -114,17 +120,39 @@ DepthModel = Annotated[
         "--depth-model",
         metavar="NAME|FILE.onnx|none",
         rich_help_panel=_DEPTH,
-        help="The network that fills depth: a name, or an ONNX file with its card FILE.json beside it.",
+        help="The network that fills depth: a name, or an ONNX file with its card FILE.json beside it "
+        "(default fgbgpack-scene).",
+    ),
+]
+DepthMode = Annotated[
+    str | None,
+    typer.Option(
+        "--depth-mode",
+        metavar="guided|per-sample",
+        rich_help_panel=_DEPTH,
+        help="guided: the network runs once on each background, and the guide says on each sample where the "
+        "foreground stands in it; per-sample: the network runs on each sample (default: guided with "
+        "fgbgpack-scene or a guide, else per-sample).",
+    ),
+]
+DepthGuide = Annotated[
+    str | None,
+    typer.Option(
+        "--depth-guide",
+        metavar="NAME|FILE.onnx",
+        rich_help_panel=_DEPTH,
+        help="The guided network (default fgbgpack-guided).",
     ),
 ]
 DepthScale = Annotated[
     str | None,
     typer.Option(
         "--depth-scale",
-        metavar="1..4",
+        metavar="1..16",
         rich_help_panel=_DEPTH,
-        help="Show the network each sample this many times as large, drawn from the original pictures "
-        "(default: the smallest that makes the short side 256 pixels).",
+        help="Show the network pictures this many times as large as a sample, drawn from the originals: up "
+        "to 16 where guided, else up to 4 (default: the smallest that makes the short side 384 or 256 "
+        "pixels).",
     ),
 ]
 DepthBits = Annotated[
@@ -143,7 +171,7 @@ Precision = Annotated[
         "--precision",
         metavar="fp32|fp16",
         rich_help_panel=_DEPTH,
-        help="What the network computes in; fp16 is faster on a GPU and less exact (default fp32).",
+        help="What the networks compute in; fp16 is faster on a GPU and less exact (default fp32).",
     ),
 ]
 Device = Annotated[
@@ -152,7 +180,7 @@ Device = Annotated[
         "--device",
         metavar="|".join(DEVICES),
         rich_help_panel=_DEPTH,
-        help="What runs the network; auto takes the best that works here, the others fail where they "
+        help="What runs the networks; auto takes the best that works here, the others fail where they "
         "cannot be had (default auto).",
     ),
 ]
@@ -185,6 +213,15 @@ Workers = Annotated[
         help="Threads (default: one for each core); the result is the same with any number.",
     ),
 ]
+Virtual = Annotated[
+    bool,
+    typer.Option(
+        "--virtual",
+        rich_help_panel=_RUN,
+        help="Store no images and masks: they are made of sources and placements when they are read, with "
+        "the same bytes.",
+    ),
+]
 DryRun = Annotated[
     bool,
     typer.Option(
@@ -200,6 +237,9 @@ Overwrite = Annotated[
         rich_help_panel=_RUN,
         help="Replace a dataset made with other options.",
     ),
+]
+OverwriteTarget = Annotated[
+    bool, typer.Option("--overwrite", rich_help_panel=_RUN, help="Replace another dataset at DST.")
 ]
 OverwriteDepth = Annotated[
     bool,

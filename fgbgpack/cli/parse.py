@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fgbgpack.errors import SpecError
-from fgbgpack.spec import DatasetSpec, DepthSpec, read_config
+from fgbgpack.spec import NO_MODEL, DatasetSpec, DepthSpec, read_config
 
 Device = Literal["auto", "cpu", "cuda", "tensorrt"]
 DEVICES: tuple[Device, ...] = ("auto", "cpu", "cuda", "tensorrt")
@@ -29,6 +29,8 @@ OPTIONS: Mapping[str, str] = {
     "chunk": "--chunk",
     "depth": "--depth-model",
     "depth.model": "--depth-model",
+    "depth.mode": "--depth-mode",
+    "depth.guide": "--depth-guide",
     "depth.scale": "--depth-scale",
     "depth.bits": "--depth-bits",
     "depth.precision": "--precision",
@@ -107,7 +109,7 @@ class Parser:
         *,
         size: str | None,
         depth_model: str | None,
-        depth: Mapping[str, int | str | None],
+        depth: Mapping[str, Any],
         config: Path | None,
     ) -> DatasetSpec:
         """The spec that the options describe, on top of those in a file.
@@ -131,14 +133,16 @@ class Parser:
         document |= changes
 
         finer = {name: value for name, value in depth.items() if value is not None}
-        if depth_model == "none":
+        if depth_model == NO_MODEL:
             document["depth"] = None
             if finer:
                 self.problems.append(f"{_options_of(finer)}: of no use with --depth-model none")
         elif depth_model is not None or finer:
-            before = document.get("depth")
-            if depth_model is None and not isinstance(before, dict):
-                self.problems.append(f"{_options_of(finer)}: a depth model is needed too (--depth-model)")
+            before = document.get("depth", {})
+            if depth_model is None and _is_no_depth(before):
+                self.problems.append(
+                    f"{_options_of(finer)}: {config} asks for no depth; a model is needed too (--depth-model)"
+                )
             else:
                 model = {} if depth_model is None else {"model": depth_model}
                 document["depth"] = {**(before if isinstance(before, dict) else {}), **model, **finer}
@@ -149,26 +153,39 @@ class Parser:
                 document[name] = "."
         return self._checked(document, from_file, config)
 
-    def depth_spec(
-        self, model: str | None, *, scale: str | None, bits: str | None, precision: str | None
-    ) -> DepthSpec:
-        """The depth spec that the options of ``fgbgpack depth`` describe.
-
-        Raises:
-            SpecError: With a line for each problem, those found earlier included.
-        """
-        if model is None or model == "none":
-            found = "not given" if model is None else "'none' fills nothing"
-            self.problems.append(
-                f"--depth-model: {found}, expected the name of a depth model or an ONNX file"
-            )
-        fields: dict[str, Any] = {
-            "model": model or "none",
+    def depth_fields(
+        self,
+        *,
+        mode: str | None,
+        guide: str | None,
+        scale: str | None,
+        bits: str | None,
+        precision: str | None,
+    ) -> dict[str, Any]:
+        """The fields of a depth spec other than the model; ``None`` where an option was not given."""
+        return {
+            "mode": mode,
+            "guide": guide,
             "scale": self.integer("--depth-scale", scale),
             "bits": self.integer("--depth-bits", bits),
             "precision": precision,
         }
-        given = {name: value for name, value in fields.items() if value is not None}
+
+    def depth_spec(self, model: str | None, fields: Mapping[str, Any]) -> DepthSpec:
+        """The depth spec that the options of ``fgbgpack depth`` describe.
+
+        Args:
+            model: The text of ``--depth-model``.
+            fields: The other fields, of :meth:`depth_fields`.
+
+        Raises:
+            SpecError: With a line for each problem, those found earlier included.
+        """
+        if model == NO_MODEL:
+            self.problems.append(
+                "--depth-model: 'none' fills nothing, expected the name of a depth model or an ONNX file"
+            )
+        given = {name: value for name, value in {"model": model, **fields}.items() if value is not None}
         self._checked({"backgrounds": ".", "foregrounds": ".", "depth": given}, set(), None)
         return DepthSpec(**given)
 
@@ -195,6 +212,11 @@ class Parser:
 def _paths(document: Mapping[str, Any]) -> list[str]:
     depth = document.get("depth")
     return [*document, *(f"depth.{name}" for name in (depth if isinstance(depth, dict) else ()))]
+
+
+def _is_no_depth(depth: object) -> bool:
+    """Whether this is how a config file says that there is to be no depth."""
+    return depth is None or (isinstance(depth, dict) and depth.get("model") == NO_MODEL)
 
 
 def _options_of(depth_fields: Mapping[str, Any]) -> str:

@@ -23,7 +23,13 @@ from rich.text import Text
 from fgbgpack.build import Event, Notice, Progress
 from fgbgpack.cli.console import duration, on_terminal, stderr, visible
 
-_TITLES = {"sources": "Pictures", "samples": "Samples", "depth": "Depth"}
+_TITLES = {
+    "sources": "Pictures",
+    "samples": "Samples",
+    "backgrounds": "Backgrounds",
+    "depth": "Depth",
+    "checks": "Checking",
+}
 
 
 @dataclass

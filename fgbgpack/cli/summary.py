@@ -14,7 +14,7 @@ from rich.text import Text
 from fgbgpack.cli.console import amount, duration, say, stdout, visible
 
 if TYPE_CHECKING:
-    from fgbgpack.build import Estimate, Report
+    from fgbgpack.build import Conversion, Estimate, Report
 
 
 def show_report(report: Report, *, size: str | None, verb: str) -> None:
@@ -31,19 +31,18 @@ def show_report(report: Report, *, size: str | None, verb: str) -> None:
         say(f"{verb} {report.path}: {samples} in {duration(report.seconds)}", style="bold")
     else:
         say(f"{report.path}: nothing to do, its {samples} are there", style="bold")
-    facts = [("image, mask", _work(report, report.created, report.sample_seconds, ("image", "mask")))]
+    facts = [("image, mask", _pixel_work(report))]
     if report.depth_model is None:
-        facts.append(("depth", "not filled: no depth model was given"))
+        facts.append(("depth", "not filled: none was asked for"))
     else:
         facts.append(("depth", _work(report, report.depth_filled, report.depth_seconds, ("depth",))))
-        facts.append(("depth model", f"{report.depth_model} on {report.provider}"))
+        facts.append(("depth model", _networks(report)))
     facts.append(("all files", amount(sum(report.stored_bytes.values()))))
     print_facts(facts)
     path = shlex.quote(report.path)
-    picture = shlex.quote(f"{PurePath(report.path).stem or 'preview'}.png")
-    commands = [f"fgbgpack preview {path} -o {picture}"]
+    commands = [_preview(report.path)]
     if report.depth_model is None:
-        commands.insert(0, f"fgbgpack depth {path} --depth-model FILE.onnx")
+        commands.insert(0, f"fgbgpack depth {path}")
     batch = "batch.image, batch.mask" + (", batch.depth" if report.depth_model is not None else "")
     say("\nNext:")
     for command in commands:
@@ -52,6 +51,42 @@ def show_report(report: Report, *, size: str | None, verb: str) -> None:
     say("  import fgbgpack")
     say(f"  dataset = fgbgpack.open_dataset({report.path!r})")
     say(f"  batch = dataset[:40]  # {batch}")
+
+
+def _networks(report: Report) -> str:
+    if report.depth_guide is None:
+        return f"{report.depth_model} on {report.provider}"
+    return f"{report.depth_model} on the backgrounds, then {report.depth_guide} on {report.provider}"
+
+
+def show_conversion(done: Conversion) -> None:
+    """What was stored or left out, and how much that is."""
+    kind = "virtual dataset" if done.virtual else "dataset"
+    said = f"{done.path}: a {kind} of {done.samples:,} samples"
+    if done.checked:
+        say(f"Made {said} in {duration(done.seconds)}", style="bold")
+    else:
+        say(f"{said}, nothing to do", style="bold")
+    facts = []
+    if done.checked:
+        facts.append(("checked", f"the pixels of {done.checked:,} samples are those of the recipe"))
+    pixels = f"{amount(done.pixel_bytes)}, {done.pixel_bytes / done.samples:,.0f} bytes a sample"
+    facts.append(("image, mask", f"not stored; stored they take {pixels}" if done.virtual else pixels))
+    facts.append(("all files", amount(done.total_bytes)))
+    print_facts(facts)
+    say("\nNext:")
+    say(f"  {_preview(done.path)}")
+
+
+def _preview(path: str) -> str:
+    picture = f"{PurePath(path).stem or 'preview'}.png"
+    return f"fgbgpack preview {shlex.quote(path)} -o {shlex.quote(picture)}"
+
+
+def _pixel_work(report: Report) -> str:
+    if report.virtual:
+        return "virtual: made when they are read"
+    return _work(report, report.created, report.sample_seconds, ("image", "mask"))
 
 
 def _work(report: Report, done: int, seconds: float, arrays: Iterable[str]) -> str:
@@ -71,15 +106,20 @@ def show_estimate(estimate: Estimate, *, size: str) -> None:
         f"Would create {estimate.samples:,} samples of {size} in about {duration(estimate.seconds)}",
         style="bold",
     )
-    rates = f"image and mask {estimate.sample_rate:,.0f}/s"
+    rates = "image and mask are made when they are read"
+    if estimate.sample_rate is not None:
+        rates = f"image and mask {estimate.sample_rate:,.0f}/s"
     if estimate.depth_rate is not None:
         rates += f", depth {estimate.depth_rate:,.0f}/s on {estimate.provider}"
+    if estimate.background_seconds:
+        rates += f", once that of the backgrounds is there ({duration(estimate.background_seconds)})"
     total = sum(estimate.bytes.values())
+    files = f" in {estimate.shards:,} files" if estimate.shards else ""
     parts = ", ".join(f"{name} {amount(size)}" for name, size in estimate.bytes.items())
     print_facts(
         [
             ("pictures", f"{estimate.backgrounds:,} backgrounds, {estimate.foregrounds:,} foregrounds"),
-            ("on disk", f"about {amount(total)} in {estimate.shards:,} files ({parts})"),
+            ("on disk", f"about {amount(total)}{files} ({parts})"),
             ("chunk", f"{estimate.chunk:,} samples"),
             ("rates", rates),
         ]
@@ -102,6 +142,7 @@ def show_info(info: Mapping[str, Any]) -> None:
             ("pictures", f"{info['backgrounds']:,} backgrounds, {info['foregrounds']:,} foregrounds{masks}"),
             ("placements", f"{placed}; {recipe['placement']}, seed {recipe['seed']}"),
             ("foregrounds", f"{recipe['foreground_height']} pixels high; backgrounds by {recipe['fit']}"),
+            *([("pixels", "virtual: image and mask are made when they are read")] if info["virtual"] else []),
             *_depth_facts(info["depth"]),
             ("all files", f"{amount(info['bytes'])}, {info['bytes'] / info['samples']:,.0f} bytes a sample"),
             ("recipe", recipe["sha256"]),
@@ -115,15 +156,15 @@ def show_info(info: Mapping[str, Any]) -> None:
     for heading in ("filled", "stored", "a sample", "raw to stored"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, array in info["arrays"].items():
-        filled = array["filled"] / info["samples"]
-        if array["filled"]:
-            sizes = [f"{array['bytes_per_sample']:,.0f} B", f"{array['ratio']:,.1f} : 1"]
-        else:
-            sizes = ["-", "-"]
         # Rounded down: what is not whole must not read 100 %.
-        table.add_row(
-            name, array["dtype"], f"{math.floor(filled * 1000) / 10:g} %", amount(array["stored"]), *sizes
-        )
+        cells = [f"{math.floor(array['filled'] / info['samples'] * 1000) / 10:g} %", amount(array["stored"])]
+        if array["filled"]:
+            cells += [f"{array['bytes_per_sample']:,.0f} B", f"{array['ratio']:,.1f} : 1"]
+        elif info["virtual"] and name in ("image", "mask"):
+            cells = ["virtual", "-", "-", "-"]
+        else:
+            cells += ["-", "-"]
+        table.add_row(name, array["dtype"], *cells)
     say("")
     stdout().print(table)
 
@@ -137,10 +178,14 @@ def _depth_facts(depth: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     error = (depth["rounding"] or {}).get("largest_error")
     largest = f", largest rounding error {error:.2%} of the range" if error is not None else ""
     where = f"{depth['provider']} in {depth['precision']}"
-    return [
+    facts = [
         ("depth", f"{quantity}{unit}; {depth['bits']} bits{largest}"),
         ("depth model", f"{depth['model']} on {where}, {depth['mode']}, scale {depth['scale']}"),
     ]
+    if depth["guide"] is not None:
+        guide = depth["guide"]
+        facts.append(("depth guide", f"{guide['model']} on {guide['provider']} in {depth['precision']}"))
+    return facts
 
 
 def show_samples(folder: str, backgrounds: int, foregrounds: int) -> None:

@@ -13,22 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fgbgpack.dataset import Dataset
-from fgbgpack.depth import DepthModel, DepthSession, Device
+from fgbgpack.depth import BackgroundDepth, Device
 from fgbgpack.depth.precision import Precision
 from fgbgpack.errors import DatasetError, IncompleteDatasetError, SourceError, SpecError
+from fgbgpack.inference import DepthSource, Guided, Networks, PerSample, SceneDepth
+from fgbgpack.opened import Dataset
 from fgbgpack.pictures import crop_box
 from fgbgpack.plan import Placements
-from fgbgpack.render import Renderer
 from fgbgpack.report.comparison import STORED, Comparison, measure
 from fgbgpack.report.comparison_picture import render_comparison
 from fgbgpack.report.preview import choose_samples
 from fgbgpack.report.statistics import band_width
-from fgbgpack.spec import DatasetSpec
+from fgbgpack.sources import Catalog
+from fgbgpack.spec import LARGEST_SCALE, DatasetSpec
 
 __all__ = ["compare", "render_comparison"]
 
-_SCALES = range(1, 5)
 #: Samples that are rendered and run at a time, all of one background.
 _BATCH = 8
 _THREADS = min(4, os.cpu_count() or 1)
@@ -38,7 +38,7 @@ _TRUE_DEPTH_FOLDER = "depth"
 
 def compare(
     dataset: Dataset,
-    models: Sequence[tuple[DepthModel, int]],
+    models: Sequence[tuple[Networks, int]],
     *,
     stored: bool = False,
     samples: int = 64,
@@ -53,6 +53,8 @@ def compare(
 ) -> Comparison:
     """Run depth models on samples of a dataset and measure what comes out; the dataset is not changed.
 
+    A model with a guide runs once on each background, and the guide on the samples, as for a dataset.
+
     Before anything is measured, depth is turned so that larger is nearer: inverse depth is taken as it is,
     metres are inverted, relative depth is negated. Figures are of each sample on its own, then spread over
     samples: models that are right up to scale and shift are all that is asked for.
@@ -64,7 +66,7 @@ def compare(
 
     Args:
         dataset: An open dataset whose images are complete.
-        models: Each with the scale, 1 to 4, at which samples are rendered for it.
+        models: Each with the scale at which pictures are rendered for it: 1 to 4, or to 16 with a guide.
         stored: Whether the dataset's own depth is one of the models.
         samples: How many samples to look at, drawn as :func:`~fgbgpack.report.preview.choose_samples` does.
         seed: What the choice depends on, 0 or more.
@@ -73,7 +75,8 @@ def compare(
         true_depth: The folder of true depth; it must have some background's. ``None`` takes a folder called
             ``depth`` beside that of the backgrounds, if it is there and its files are of this form.
         backgrounds: The folder of the original backgrounds; ``None`` takes the one in the dataset's spec.
-        foregrounds: The same for the foregrounds; the originals are read for scales above 1.
+        foregrounds: The same for the foregrounds; the originals are read for scales above 1, those of the
+            foregrounds for models without a guide.
         masks: The same for the masks.
         on_map: Called in this thread after each map that a model has made, with how many are done and how
             many there are.
@@ -103,23 +106,15 @@ def compare(
         maps[0] = [batch.depth for batch in batches]
     catalog = dataset.catalog()
     total = len(models) * len(chosen)
-    for model, scale in models:
-        # One session at a time: several large networks may not fit into a device's memory together.
-        session = DepthSession(
-            model,
-            height=dataset.height,
-            width=dataset.width,
-            scale=scale,
-            precision=precision,
-            device=device,
-        )
+    for networks, scale in models:
+        # One at a time: several large networks may not fit into a device's memory together.
+        source = _open(networks, scale, spec, catalog, placements, precision=precision, device=device)
         done = (len(described) - stored) * len(chosen)
-        render = Renderer(spec, catalog, scale, backgrounds_kept=_THREADS)
-        for count in _fill(maps[len(described)], session, render, placements):
+        for count in _fill(maps[len(described)], source, placements):
             done += count
             if on_map is not None:
                 on_map(done, total)
-        described.append(_describe(model, scale, session))
+        described.append(_describe(networks, scale, source))
     figures, agreement = measure(_labelled(described), maps, mask, truth, spec.foreground_height)
     return Comparison(
         dataset=dataset.path,
@@ -136,14 +131,14 @@ def compare(
 # --- what is asked for -----------------------------------------------------------------------------
 
 
-def _refuse_options(models: Sequence[tuple[DepthModel, int]], stored: bool, samples: int, seed: int) -> None:
+def _refuse_options(models: Sequence[tuple[Networks, int]], stored: bool, samples: int, seed: int) -> None:
     problems = []
     if not (models or stored):
         problems.append("models: found none, expected at least one")
     problems += [
-        f"scale of {model.name}: found {scale}, expected 1 to {_SCALES[-1]}"
-        for model, scale in models
-        if scale not in _SCALES
+        f"scale of {_name(networks)}: found {scale}, expected 1 to {LARGEST_SCALE[networks.mode]}"
+        for networks, scale in models
+        if not 1 <= scale <= LARGEST_SCALE[networks.mode]
     ]
     if samples < 1:
         problems.append(f"samples: found {samples}, expected 1 or more")
@@ -170,13 +165,40 @@ def _require_complete(dataset: Dataset, stored: bool) -> None:
 # --- running the models ----------------------------------------------------------------------------
 
 
-def _fill(
-    maps: NDArray[np.float16], session: DepthSession, render: Renderer, placements: Placements
-) -> Iterator[int]:
+def _open(
+    networks: Networks,
+    scale: int,
+    spec: DatasetSpec,
+    catalog: Catalog,
+    placements: Placements,
+    *,
+    precision: Precision,
+    device: Device,
+) -> DepthSource:
+    """What gives the depth of the samples, the depth of their backgrounds first where that guides it."""
+    model, guide = networks.model, networks.guide
+    if guide is None:
+        return PerSample(
+            spec, catalog, model, scale, precision=precision, device=device, backgrounds_kept=_THREADS
+        )
+    scene = SceneDepth(spec, catalog, model, scale, precision=precision, device=device)
+    used = [int(background) for background in np.unique(placements.background)]
+    depth = np.zeros(catalog.background.shape[:3], np.float32)
+    pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="fgbgpack-compare")
+    try:
+        depth[used] = list(pool.map(scene, used))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    output = model.card["output"]
+    backgrounds = BackgroundDepth.of(depth, output["quantity"], output["unit"])
+    return Guided(spec, catalog, guide, backgrounds, precision=precision, device=device)
+
+
+def _fill(maps: NDArray[np.float16], source: DepthSource, placements: Placements) -> Iterator[int]:
     """Fill (n, h, w) with the depth of all samples, on a few threads; yields how many each step filled."""
 
     def work(run: slice) -> int:
-        session.run(render(placements[run]), maps[run])
+        source(placements[run], maps[run])
         return len(maps[run])
 
     pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="fgbgpack-compare")
@@ -197,16 +219,21 @@ def _runs(backgrounds: NDArray[np.int32]) -> Iterator[slice]:
         start = end
 
 
-def _describe(model: DepthModel, scale: int, session: DepthSession) -> dict[str, Any]:
-    output = model.card["output"]
+def _name(networks: Networks) -> str:
+    return networks.model.name if networks.guide is None else f"guided:{networks.model.name}"
+
+
+def _describe(networks: Networks, scale: int, source: DepthSource) -> dict[str, Any]:
+    output = networks.model.card["output"]
     return {
-        "label": f"{model.name} x{scale}",
-        "model": model.name,
-        "sha256": model.sha256,
-        "mode": "per-sample",
+        "label": f"{_name(networks)} x{scale}",
+        "model": networks.model.name,
+        "sha256": networks.model.sha256,
+        "mode": networks.mode,
+        "guide": None if networks.guide is None else networks.guide.name,
         "scale": scale,
-        "precision": session.precision,
-        "provider": session.provider,
+        "precision": source.session.precision,
+        "provider": source.session.provider,
         "quantity": output["quantity"],
         "unit": output["unit"],
     }
@@ -218,7 +245,9 @@ def _describe_stored(dataset: Dataset) -> dict[str, Any]:
     return {
         "label": STORED,
         "model": depth["model"]["name"],
-        **{name: depth[name] for name in ("sha256", "mode", "scale", "precision", "provider")},
+        "guide": None if depth["guide"] is None else depth["guide"]["model"]["name"],
+        "provider": (depth["guide"] or depth)["provider"],
+        **{name: depth[name] for name in ("sha256", "mode", "scale", "precision")},
         "quantity": output["quantity"],
         "unit": output["unit"],
     }

@@ -33,13 +33,14 @@ class ModelFigures:
     """What was measured of one model.
 
     Attributes:
-        label: What tells it from the others: its name and scale, or ``"stored"``.
+        label: What tells it from the others: its name and scale, ``guided:`` before it, or ``"stored"``.
         model: The model's name.
         sha256: Digest of its ONNX file.
-        mode: How it ran: ``"per-sample"``, or what the dataset says of its own depth.
-        scale: How many times larger than the sample the pictures were that it saw.
-        precision: What its products were taken in: ``"fp32"`` or ``"fp16"``.
-        provider: The execution provider that ran it.
+        mode: How it ran: ``"per-sample"``, or ``"guided"`` where it saw the backgrounds only.
+        guide: The name of the guided network, which then saw the samples; else ``None``.
+        scale: How many times larger than the sample the pictures were that the model saw.
+        precision: What products were taken in: ``"fp32"`` or ``"fp16"``.
+        provider: The execution provider that ran the network on the samples.
         quantity: ``"depth"`` or ``"inverse_depth"``.
         unit: ``"m"`` or ``None``.
         step: How much nearer it has the foreground than what is beside its outline, in standard deviations
@@ -54,6 +55,7 @@ class ModelFigures:
     model: str
     sha256: str
     mode: str
+    guide: str | None
     scale: int
     precision: str
     provider: str

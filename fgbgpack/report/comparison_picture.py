@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fgbgpack.dataset import Dataset
 from fgbgpack.errors import SpecError
+from fgbgpack.opened import Dataset
 from fgbgpack.report.comparison import STORED, Comparison, nearness
 from fgbgpack.report.page import MOST_ROWS, Layout, Page, cell_size
 from fgbgpack.report.statistics import outline_bands, outline_step
@@ -82,7 +82,7 @@ def _headings(comparison: Comparison) -> list[tuple[str, list[str]]]:
         columns.append(("True depth", ["of the background"]))
     for model in comparison.models:
         notes = [
-            f"scale {model.scale}",
+            f"scale {model.scale}" if model.guide is None else f"guided, scale {model.scale}",
             "no outline" if model.step is None else f"step {model.step.median:.2f}",
         ]
         if model.label == STORED:

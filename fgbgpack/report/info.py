@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import zarr
-
-from fgbgpack.dataset import DEPTH, IMAGE, MASK, Dataset
+from fgbgpack.dataset import DEPTH, IMAGE, MASK, is_virtual
+from fgbgpack.opened import Dataset
+from fgbgpack.reading import StoredArray
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
@@ -20,8 +20,9 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         JSON data. ``arrays`` has for each of ``image``, ``mask`` and ``depth`` its ``dtype``, ``shape`` and
         ``chunk``, the number of samples that are ``filled``, the bytes that they take ``stored`` and ``raw``
         (in memory), and ``ratio`` (raw to stored) and ``bytes_per_sample``, which are ``None`` where nothing
-        is filled. ``depth`` is ``None`` where no depth model has run. ``bytes`` is all that is stored,
-        placements and sources included.
+        is filled, as image and mask of a dataset that is ``virtual``. ``depth`` is ``None`` where no depth
+        model has run; its ``mode`` says how, and ``guide`` which network saw the samples where that was not
+        ``model``. ``bytes`` is all that is stored, placements and sources included.
     """
     document = dataset.document
     spec = document["spec"]
@@ -32,6 +33,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "path": dataset.path,
         "schema": document["schema"],
         "complete": dataset.complete,
+        "virtual": is_virtual(document),
         "samples": len(dataset),
         "width": dataset.width,
         "height": dataset.height,
@@ -56,7 +58,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _describe_array(array: zarr.Array[Any], filled: int, stored: int) -> dict[str, Any]:
+def _describe_array(array: StoredArray, filled: int, stored: int) -> dict[str, Any]:
     raw = filled * math.prod(array.shape[1:]) * array.dtype.itemsize
     return {
         "dtype": str(array.dtype),
@@ -75,11 +77,13 @@ def _describe_depth(dataset: Dataset) -> dict[str, Any] | None:
     if depth is None:
         return None
     attributes = dict(dataset.depth.attrs)
+    guide = depth["guide"]
     return {
         "complete": depth["complete"],
         "model": depth["model"]["name"],
         "sha256": depth["sha256"],
         "mode": depth["mode"],
+        "guide": None if guide is None else {**guide, "model": guide["model"]["name"]},
         "scale": depth["scale"],
         "bits": depth["bits"],
         "precision": depth["precision"],

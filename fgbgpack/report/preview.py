@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fgbgpack.dataset import Batch, Dataset
+from fgbgpack.batch import Batch
 from fgbgpack.errors import SpecError
+from fgbgpack.opened import Dataset
 from fgbgpack.plan import Placements
 from fgbgpack.report.colours import colour_map
 from fgbgpack.report.page import (
@@ -167,6 +168,14 @@ def _meaning(quantity: str | None, unit: str | None) -> str:
     return f"{word} (relative, larger is {'nearer' if quantity == 'inverse_depth' else 'farther'})"
 
 
+def _how_deep(depth: Mapping[str, Any] | None) -> str:
+    """What filled depth, from its section of the document."""
+    if depth is None:
+        return "no depth"
+    by = f"depth by {depth['model']['name']} at scale {depth['scale']}"
+    return by if depth["guide"] is None else f"{by}, guiding {depth['guide']['model']['name']}"
+
+
 # --- the figure ------------------------------------------------------------------------------------
 
 
@@ -247,7 +256,7 @@ def _draw_head(page: Page[_Layout], dataset: Dataset) -> None:
         f"{dataset.width} x {dataset.height} pixels",
         f"{len(sources['backgrounds']):,} backgrounds",
         f"{len(sources['foregrounds']):,} foregrounds",
-        "no depth" if depth is None else f"depth by {depth['model']['name']} at scale {depth['scale']}",
+        _how_deep(depth),
     ]
     title = layout.margin + round(1.15 * layout.line)
     page.write((left, title), PurePath(dataset.path).name or dataset.path, page.title, width=room)

@@ -1,0 +1,87 @@
+"""``fgbgpack materialize`` and ``fgbgpack virtualize``: pixels stored, or made when they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from fgbgpack.cli import options
+from fgbgpack.cli.console import print_json
+from fgbgpack.cli.parse import Parser
+
+if TYPE_CHECKING:
+    from fgbgpack.build import Conversion
+
+MATERIALIZE_EXAMPLES = """Examples:
+
+  fgbgpack materialize virtual.zarr
+  fgbgpack materialize virtual.zarr lobby.zarr"""
+
+VIRTUALIZE_EXAMPLES = "Example:\n\n  fgbgpack virtualize lobby.zarr virtual.zarr"
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Tells who stops the work that it is not lost."""
+    try:
+        yield
+    except (KeyboardInterrupt, OSError) as exc:
+        exc.add_note("What is written is kept: run the same command again to resume.")
+        raise
+
+
+def materialize(
+    source: options.VirtualSource,
+    target: options.OptionalTarget = None,
+    workers: options.Workers = None,
+    overwrite: options.OverwriteTarget = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Store the pixels of a virtual dataset, in it or in a new one.
+
+    The result has the same files as if it had never been virtual. All pixels are read back and compared;
+    until then SRC stays virtual. A run that was stopped is resumed by the same command.
+    """
+    parser = Parser()
+    threads = parser.workers(workers)
+    parser.check()
+    from fgbgpack.build import materialize as run
+    from fgbgpack.cli.progress import ProgressDisplay
+
+    with resumable(), ProgressDisplay(quiet=quiet) as display:
+        done = run(source, target, workers=threads, overwrite=overwrite, on_event=display)
+    _show(done, as_json=as_json, quiet=quiet)
+
+
+def virtualize(
+    source: options.StoredSource,
+    target: options.Target,
+    workers: options.Workers = None,
+    overwrite: options.OverwriteTarget = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Make a virtual dataset of one that stores its pixels.
+
+    Every stored pixel is compared with the recipe first; if any differs, nothing is made. SRC stays as it is.
+    """
+    parser = Parser()
+    threads = parser.workers(workers)
+    parser.check()
+    from fgbgpack.build import virtualize as run
+    from fgbgpack.cli.progress import ProgressDisplay
+
+    with resumable(), ProgressDisplay(quiet=quiet) as display:
+        done = run(source, target, workers=threads, overwrite=overwrite, on_event=display)
+    _show(done, as_json=as_json, quiet=quiet)
+
+
+def _show(done: Conversion, *, as_json: bool, quiet: bool) -> None:
+    if as_json:
+        print_json(done.to_dict())
+    elif not quiet:
+        from fgbgpack.cli.summary import show_conversion
+
+        show_conversion(done)

@@ -1,0 +1,33 @@
+"""Datasets in PyTorch: ``make_loader`` for most, its parts for who puts them together differently.
+
+- ``dataset``: a map-style dataset, whose samples are dictionaries of tensors.
+- ``sampler``: an order that is shuffled and still cheap to read.
+- ``batches``: samples to one dictionary of tensors, written once, where they will be used.
+- ``loader``: all of it with good defaults, and a state to go on from.
+
+Needs PyTorch (the extra ``torch``); nothing else in fgbgpack imports this package.
+
+Example:
+    >>> from fgbgpack.torch import make_loader
+    >>> loader = make_loader("lobby.zarr", batch_size=64)  # doctest: +SKIP
+    >>> for batch in loader:  # doctest: +SKIP
+    ...     image = batch["image"].to("cuda", non_blocking=True).float() / 255
+"""
+
+from __future__ import annotations
+
+try:
+    import torch as _torch  # noqa: F401 only to say what is missing
+except ModuleNotFoundError as exc:
+    if exc.name != "torch":
+        raise
+    raise ModuleNotFoundError(
+        'fgbgpack.torch needs PyTorch, which is not installed: pip install "fgbgpack[torch]"', name="torch"
+    ) from exc
+
+from fgbgpack.torch.batches import collate
+from fgbgpack.torch.dataset import FgBgDataset
+from fgbgpack.torch.loader import FgBgLoader, make_loader
+from fgbgpack.torch.sampler import BlockShuffleSampler
+
+__all__ = ["BlockShuffleSampler", "FgBgDataset", "FgBgLoader", "collate", "make_loader"]
