@@ -53,7 +53,7 @@ format: $(VENV)/.dev ## Format the code and fix what can be fixed by itself
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.dev ## Measure; ARGS="--quick" takes half a minute
+bench: $(VENV)/.dev ## Measure; ARGS="--quick" takes a minute
 	$(BIN)/python benchmarks/bench.py $(ARGS)
 
 bench-peers: $(PEERS)/.made ## Read the same samples in other formats, too; needs 10 GB of disk

@@ -176,6 +176,8 @@ def machine() -> dict[str, Any]:
         "cores": cores(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
+        # Of others: what is measured on a busy machine is too low.
+        "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
         "packages": installed,
     }
 
@@ -199,6 +201,10 @@ def some_of(pictures: Path, part: Path, **counts: int) -> None:
         (part / kind).mkdir(parents=True)
         for path in sorted((pictures / kind).iterdir())[: counts.get(kind)]:
             (part / kind / path.name).symlink_to(path.resolve())
+
+
+def in_words(about: dict[str, Any]) -> str:
+    return f"{about['cpu']}, {about['cores']} cores, load {about['load']} before, Python {about['python']}"
 
 
 # --- what is measured --------------------------------------------------------------------------------
@@ -681,7 +687,7 @@ def _depth_png_bytes(held: Dataset) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="about half a minute; numbers are rough")
+    parser.add_argument("--quick", action="store_true", help="about a minute; numbers are rough")
     parser.add_argument("--only", action="append", choices=SECTIONS, help="this section; may be repeated")
     parser.add_argument("--pictures", type=Path, help="a folder with backgrounds/ and foregrounds/")
     parser.add_argument("--model", type=Path, default=MODEL, help="an ONNX file, its card beside it")
@@ -695,7 +701,7 @@ def main() -> None:
     data.mkdir(exist_ok=True)
     about = machine()
     bench = Bench(data=data, pictures=args.pictures, model=args.model, quick=args.quick)
-    say(f"{about['cpu']}, {about['cores']} cores, Python {about['python']}")
+    say(in_words(about))
     start = time.perf_counter()
     try:
         bench.warm_up()
@@ -705,7 +711,7 @@ def main() -> None:
         bench.clean_up()
     seconds = time.perf_counter() - start
     table = bench.results.table()
-    print(f"\n{about['cpu']}, {about['cores']} cores, Python {about['python']}, {seconds:.0f} s")
+    print(f"\n{in_words(about)}, {seconds:.0f} s")
     print("\n".join(bench.results.notes), table, sep="\n\n")
     document = {
         "machine": about,

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
-from bench import ROOT, machine, pictures_in, say, some_of, table
+from bench import ROOT, in_words, machine, pictures_in, say, some_of, table
 from formats import BATCH, PEERS, Peer, Samples, Stored
 
 from fgbgpack import DatasetSpec, create
@@ -228,7 +228,7 @@ def main() -> None:
             read(peer, outcome, folder, seconds)
     packages = dict.fromkeys(package for peer in chosen for package in peer.packages)
     about["packages"] |= {package: version(package) for package in packages if is_installed(package)}
-    print(f"\n{about['cpu']}, {about['cores']} cores, Python {about['python']}", end=", ")
+    print(f"\n{in_words(about)}", end=", ")
     print(f"{time.perf_counter() - start:.0f} s; {len(Samples(folder)):,} samples, image + mask + depth,")
     print(f"shuffled, batches of {BATCH}, through a DataLoader; files in the page cache")
     print(", ".join(f"{package} {number}" for package, number in about["packages"].items()))

@@ -384,15 +384,15 @@ def test_of_a_map_in_bands_only_those_are_decoded_that_are_asked_for(guided_data
 
 
 class Stopping(WrapperStore):
-    """A store that a process was killed over, right after it wrote so many keys."""
+    """A store that takes so many keys and no more."""
 
-    def __init__(self, store, writes):
+    def __init__(self, store, writes=0):
         super().__init__(store)
         self.left = writes
 
     async def set(self, key, value):
         if not self.left:
-            raise KeyboardInterrupt
+            raise RuntimeError("stopped here")
         self.left -= 1
         await super().set(key, value)
 
@@ -413,7 +413,7 @@ def test_depth_that_is_stopped_anywhere_is_finished_by_the_same_command(
     fill_depth(expected, guided, overwrite=True)
     for writes in range(9):  # until the first shards are written
         store = MemoryStore(dict(begun._store_dict))
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(DatasetError, match="stopped here"):
             fill_depth(Stopping(store, writes), guided, overwrite=True, workers=1)
         fill_depth(store, guided, overwrite=True, workers=1)
         found = {key: value.to_bytes() for key, value in store._store_dict.items()}

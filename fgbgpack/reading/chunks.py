@@ -6,6 +6,7 @@ import asyncio
 import math
 import os
 import sys
+import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Generic, Protocol, TypeAlias, TypeVar
@@ -120,22 +121,27 @@ def encoded_chunks(store: Store, description: Description) -> EncodedChunks:
 
 
 class _Recent(Generic[K, V]):
-    """The entries used last, at most ``most``. Every step is one that other threads cannot divide."""
+    """The entries used last, at most ``most``, for many threads."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._entries: OrderedDict[K, V] = OrderedDict()
+        # Not even one step of an ordered dictionary is safe: to let go of a file runs other code.
+        self._lock = threading.Lock()
 
     def get(self, key: K) -> V | None:
-        value = self._entries.pop(key, None)
-        if value is not None:
-            self._entries[key] = value
-        return value
+        with self._lock:
+            value = self._entries.get(key)
+            if value is not None:
+                self._entries.move_to_end(key)
+            return value
 
     def put(self, key: K, value: V) -> None:
-        self._entries[key] = value
-        while len(self._entries) > self._most:
-            self._entries.popitem(last=False)
+        with self._lock:
+            self._entries[key] = value
+            self._entries.move_to_end(key)
+            while len(self._entries) > self._most:
+                self._entries.popitem(last=False)
 
 
 class _File:

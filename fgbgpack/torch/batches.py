@@ -6,9 +6,10 @@ import ctypes
 import itertools
 import mmap
 import os
-import threading
 import weakref
+from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from multiprocessing.context import BaseContext
@@ -114,8 +115,8 @@ class Recycled:
     """Memory of this process, used again once no tensor of it is left: fresh one costs much."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._free: list[NDArray[np.uint8]] = []
+        # Threads, and the collector of any of them, append to it and take from it in single steps.
+        self._free: deque[NDArray[np.uint8]] = deque()
 
     def __reduce__(self) -> tuple[type[Recycled], tuple[()]]:
         return Recycled, ()
@@ -124,16 +125,21 @@ class Recycled:
         """Memory of so many bytes."""
         if size < _RECYCLED_BYTES:
             return Memory(torch.from_numpy(np.empty(size, np.uint8)))
-        with self._lock:
-            fits = [i for i, room in enumerate(self._free) if size <= len(room) <= 2 * size]
-            whole = self._free.pop(fits[0]) if fits else np.empty(size, np.uint8)
+        whole = self._fitting(size)
         memory = whole[:size]
         # A tensor keeps the array that it was made from, and all views of a tensor keep the same one.
-        weakref.finalize(memory, self._keep, whole)
+        weakref.finalize(memory, self._free.append, whole)
         return Memory(torch.from_numpy(memory))
 
-    def _keep(self, whole: NDArray[np.uint8]) -> None:
-        self._free = [*self._free[1 - _RECYCLED :], whole]
+    def _fitting(self, size: int) -> NDArray[np.uint8]:
+        with suppress(IndexError):  # another thread took the last
+            for _ in range(len(self._free)):
+                room = self._free.popleft()
+                if size <= len(room) <= 2 * size:
+                    return room
+                if len(self._free) < _RECYCLED:
+                    self._free.append(room)
+        return np.empty(size, np.uint8)
 
 
 #: The slots that this process made, by their number, for batches that come back from workers.

@@ -263,7 +263,7 @@ def _samples(
     """(n,) int64, from 0 on: the samples asked for; what is wrong with them is added to ``problems``."""
     everything = np.arange(len(dataset))
     if split is not None:
-        if not (isinstance(split, tuple) and len(split) == 2):
+        if not (isinstance(split, (tuple, list)) and len(split) == 2):
             problems.append(f"split: found {split!r}, expected the names of a split and of one of its parts")
             return everything
         name, part = split

@@ -62,6 +62,9 @@ class BlockShuffleSampler(Sampler[list[int]]):
 
     Attributes:
         epoch: The number of the epoch that the next order is of; change it by ``set_epoch``.
+        window: How many chunks make a lot.
+        batches_of_lot: How many batches come out of a lot.
+        lanes_used: How many lanes there are: each has the chunks for a lot.
 
     Raises:
         SpecError: A number is out of range; all problems are named together.
@@ -103,9 +106,7 @@ class BlockShuffleSampler(Sampler[list[int]]):
         self._sizes = self._batch_sizes()
         blocks = len(np.unique(self._blocks))
         mean = len(self._blocks) / blocks
-        #: Batches of a lot.
         self.batches_of_lot = max(1, round(self.window * mean / batch_size)) if shuffle else 1
-        #: Lanes that there are: each has a lot or more.
         self.lanes_used = max(1, min(lanes, blocks // (self.world_size * self.window), len(self._sizes)))
         self._given = 0  # batches of this epoch, by the last iterator
         self._skip = 0  # batches that the next iterator leaves out
@@ -218,14 +219,13 @@ class BlockShuffleSampler(Sampler[list[int]]):
         total = int(self._sizes.sum())
         first = self.rank * total if self.drop_last else self._end(self.rank)
         numbers = np.random.Philox(key=np.array([self.seed, self.epoch], np.uint64))
-        own = (self._by_block(numbers) if self.shuffle else np.arange(len(self._blocks)))[
-            first : first + total
-        ]
+        everything = self._by_block(numbers) if self.shuffle else np.arange(len(self._blocks))
+        own = everything[first : first + total]
         if not self.shuffle:
             starts = np.cumsum(self._sizes) - self._sizes
             return [(0, own, int(a), int(n)) for a, n in zip(starts, self._sizes, strict=True)]
         lanes = self.lanes_used
-        batches: list[Any] = [None] * len(self._sizes)
+        batches: list[tuple[int, Positions, int, int]] = [(0, own, 0, 0)] * len(self._sizes)
         start = 0
         for lane in range(lanes):
             sizes = self._sizes[lane::lanes].tolist()
