@@ -6,7 +6,7 @@
 to bench-data/peers, with all three arrays exactly as the dataset has them. Each is read in a process of its
 own, its files in the page cache: shuffled, in batches of 64, with 0 and with 2 workers, epoch after epoch,
 the start of each epoch included. All take turns, twice, and the better time counts. What cannot be installed
-or run is listed with the reason.
+or run is listed with the reason. Remove bench-data/peers to have everything made anew.
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ class TestRuns:
         notebook = run(ROOT / "notebooks" / "train.ipynb", tmp_path, monkeypatch)
         printed = printed_by(notebook)
         assert "160 samples of 96x96" in printed
-        assert "image  torch.uint8    (16, 3, 96, 96)" in printed
+        assert "image  torch.uint8    (16, 3, 80, 80)" in printed
         losses = [float(loss) for loss in re.findall(r"loss ([0-9.]+)", printed)]
         assert len(losses) == 2
         assert losses[1] < losses[0]
