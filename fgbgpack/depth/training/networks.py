@@ -62,6 +62,7 @@ class GuidedNetwork(nn.Module):
     _WIDTHS = (16, 32, 64, 112, 160)
     _BLOCKS = (0, 1, 1, 1)
     _DECODED = (96, 80, 64)
+    _RELIEF = 0.25
 
     def __init__(self) -> None:
         super().__init__()
@@ -87,8 +88,11 @@ class GuidedNetwork(nn.Module):
         for stage in self.stages:
             levels.append(stage(levels[-1]))
         levels[-1] = levels[-1] + self.context(levels[-1].mean((2, 3), keepdim=True))
-        depth = self.head(self.decoder(levels[2:]))
-        return interpolate(depth, scale_factor=8.0, mode="bilinear")
+        depth = interpolate(self.head(self.decoder(levels[2:])), scale_factor=8.0, mode="bilinear")
+        # A person is whole, feet to head: what is left of relief is little.
+        opacity = (mask + 1.0) / 2.0
+        mean = (depth * opacity).sum((2, 3), keepdim=True) / opacity.sum((2, 3), keepdim=True).clamp(min=1.0)
+        return mean + self._RELIEF * (depth - mean)
 
 
 class _Residual(nn.Module):
