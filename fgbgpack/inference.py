@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgbgpack.depth import BackgroundDepth, DepthModel, DepthSession, Device, load_model
+from fgbgpack.depth.background import centre_and_spread
 from fgbgpack.depth.card import input_size
 from fgbgpack.depth.precision import Precision
 from fgbgpack.errors import DepthModelError
@@ -278,21 +279,15 @@ class SceneDepth:
                 raise
             answers += [both[0].astype(np.float64), both[1, :, ::-1].astype(np.float64)]
         if self._is_relative:
-            centre, spread = _centre_and_spread(answers[0])
+            centre, spread = centre_and_spread(answers[0])
             answers[1:] = [_brought_to(centre, spread, answer) for answer in answers[1:]]
         mean: NDArray[np.float32] = np.mean(answers, axis=0).astype(np.float32)
         return mean
 
 
 def _brought_to(centre: float, spread: float, depth: NDArray[np.float64]) -> NDArray[np.float64]:
-    its_centre, its_spread = _centre_and_spread(depth)
+    its_centre, its_spread = centre_and_spread(depth)
     return (depth - its_centre) / its_spread * spread + centre
-
-
-def _centre_and_spread(depth: NDArray[np.float64]) -> tuple[float, float]:
-    """The median, and the mean absolute deviation from it; 1 where that is 0."""
-    centre = float(np.median(depth))
-    return centre, float(np.abs(depth - centre).mean()) or 1.0
 
 
 def _batch(session: DepthSession, spec: DatasetSpec, scale: int) -> int:

@@ -56,6 +56,12 @@ def from_inverse(inverse: NDArray[np.float64], quantity: Quantity) -> NDArray[np
     return 1 / inverse if quantity.unit == "m" else -inverse
 
 
+def centre_and_spread(depth: NDArray[np.float64]) -> tuple[float, float]:
+    """The median of values of any shape, and their mean absolute deviation from it; 1 where that is 0."""
+    centre = float(np.median(depth))
+    return centre, float(np.abs(depth - centre).mean()) or 1.0
+
+
 @dataclass(frozen=True)
 class BackgroundDepth:
     """Depth of B empty backgrounds of h x w pixels, and what a guided network is told of it.
@@ -108,9 +114,7 @@ class BackgroundDepth:
         centre, spread = np.empty(len(stored), np.float32), np.empty(len(stored), np.float32)
         for i, values in enumerate(stored):
             inverse = to_inverse(values.astype(np.float64), Quantity(quantity, unit))
-            middle = np.median(inverse)
-            centre[i], spread[i] = middle, np.abs(inverse - middle).mean()
-        spread[spread == 0] = 1
+            centre[i], spread[i] = centre_and_spread(inverse)
         return cls(stored, quantity, unit, centre, spread)
 
     @property

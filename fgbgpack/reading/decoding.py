@@ -102,11 +102,11 @@ class Benches:
 
     def _clear(self, most: int) -> None:
         """Part benches that nobody holds from their chunks, the oldest first, until so many have one."""
-        if len(self._kept) > most:
-            for chunk in [chunk for chunk, bench in self._kept.items() if not bench.users]:
-                self._spare.append(self._kept.pop(chunk))
-                if len(self._kept) <= most:
-                    break
+        while len(self._kept) > most:
+            free = next((chunk for chunk, bench in self._kept.items() if not bench.users), None)
+            if free is None:
+                break
+            self._spare.append(self._kept.pop(free))
 
 
 class Decoding:

@@ -26,6 +26,7 @@ from PIL import Image, ImageEnhance, ImageFilter
 
 from fgbgpack.compose import Composer
 from fgbgpack.depth import DepthModel, DepthSession
+from fgbgpack.depth.background import centre_and_spread
 from fgbgpack.pictures import read_picture, resize_premultiplied
 from fgbgpack.plan import Placements
 from fgbgpack.scenes import render_figure, render_scene
@@ -353,9 +354,7 @@ class Views:
 
 def _normalised(depth: NDArray[Any]) -> tuple[NDArray[np.float32], float, float]:
     """A map less its median, over its mean absolute deviation; and those two."""
-    depth = depth.astype(np.float32)
-    median = float(np.median(depth))
-    spread = max(float(np.abs(depth - median).mean()), 1e-6)
+    median, spread = centre_and_spread(depth.astype(np.float64))
     return ((depth - median) / spread).astype(np.float32), median, spread
 
 
