@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 DEMO := demo
 PEERS := bench-data/peers-venv
+MDS := $(VENV)/mds
+JS := tests/js/node_modules
 
 .DEFAULT_GOAL := help
 .SUFFIXES:
@@ -41,7 +43,7 @@ $(DEMO)/pictures/.made: | $(VENV)/.run
 	$(BIN)/fgbgpack sample $(DEMO)/pictures
 	@touch $@
 
-test: $(VENV)/.dev ## Set up and run all tests
+test: $(VENV)/.dev $(MDS)/.made $(JS)/.made ## Set up and run all tests
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/.dev ## Check style, formatting and types
@@ -63,7 +65,7 @@ wheel: $(VENV)/.dev ## Build a wheel in dist
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist
 
 clean: ## Remove everything that these commands make, .venv included
-	rm -rf $(VENV) $(DEMO) bench-data dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(JS) $(DEMO) bench-data dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find fgbgpack tests benchmarks -name '__pycache__' -prune -exec rm -rf {} +
 
 # --- the virtual environment -----------------------------------------------------------------------
@@ -104,6 +106,22 @@ $(VENV)/.dev: pyproject.toml $(VENV)/.made $(if $(HEALTHY),,FORCE)
 	@echo "Installing fgbgpack and what developing it needs into $(VENV): about a minute the first time."
 	@$(PIP) install --editable '.[dev]'
 	@touch $@ $(VENV)/.run
+
+# Two readers of what fgbgpack writes that only tests need; where they are not to be had, their tests are
+# skipped. That of MDS asks for other versions of what is in .venv than it needs: so it lies apart, and gets
+# only what it imports. That of JavaScript needs npm.
+MDS_PACKAGES := mosaicml-streaming==0.13.0 zstd==1.5.7.2 brotli==1.2.1 python-snappy==0.7.3 cramjam==2.14.0 \
+  xxhash==3.8.2 catalogue==2.0.10 tqdm==4.70.1
+
+$(MDS)/.made: Makefile $(VENV)/.dev
+	@rm -rf $(MDS)
+	@$(PIP) install --no-deps --target $(MDS) $(MDS_PACKAGES) && touch $@ || { \
+	  rm -rf $(MDS); echo "The reader of MDS cannot be installed: its tests will be skipped."; }
+
+$(JS)/.made: tests/js/package.json tests/js/package-lock.json
+	@rm -rf $(JS)
+	@{ command -v npm && npm ci --prefix tests/js --prefer-offline --ignore-scripts --no-audit --no-fund --loglevel=error; } >/dev/null && \
+	  touch $@ || { rm -rf $(JS); echo "Without npm and its packages, the test that reads in JavaScript will be skipped."; }
 
 # Other formats' packages want versions of their own: they get an environment of their own.
 $(PEERS)/.made: pyproject.toml $(VENV)/.made

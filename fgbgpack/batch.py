@@ -25,6 +25,8 @@ _UINT8, _FLOAT16, _INT32, _BOOL = map(np.dtype, (np.uint8, np.float16, np.int32,
 class Batch:
     """n samples, or one without the leading axis.
 
+    Those of a dataset that was imported have no placement: ``background`` and the others are a SpecError.
+
     Args:
         arrays: The arrays by the names below; of image, mask and depth those that were read.
 
@@ -53,6 +55,11 @@ class Batch:
             )
         return self.arrays[name]
 
+    def _placement(self, name: str) -> NDArray[Any]:
+        if name not in self.arrays:
+            raise SpecError(f"This batch has no {name}: its dataset was imported, and has no placements.")
+        return self.arrays[name]
+
     @property
     def image(self) -> NDArray[np.uint8]:
         """(n, h, w, 3) uint8, RGB. A SpecError where it was not read."""
@@ -71,39 +78,39 @@ class Batch:
     @property
     def background(self) -> NDArray[np.int32]:
         """(n,) int32, index of the background."""
-        return self.arrays["background"]
+        return self._placement("background")
 
     @property
     def foreground(self) -> NDArray[np.int32]:
         """(n,) int32, index of the foreground."""
-        return self.arrays["foreground"]
+        return self._placement("foreground")
 
     @property
     def flip(self) -> NDArray[np.bool_]:
         """(n,) bool, whether the foreground is mirrored."""
-        return self.arrays["flip"]
+        return self._placement("flip")
 
     @property
     def replica(self) -> NDArray[np.int32]:
         """(n,) int32, which placement of its pair it is."""
-        return self.arrays["replica"]
+        return self._placement("replica")
 
     @property
     def y(self) -> NDArray[np.int32]:
         """(n,) int32, top row of the patch in pixels."""
-        return self.arrays["y"]
+        return self._placement("y")
 
     @property
     def x(self) -> NDArray[np.int32]:
         """(n,) int32, left column of the patch in pixels."""
-        return self.arrays["x"]
+        return self._placement("x")
 
 
-def shapes(n: int, height: int, width: int) -> Shapes:
-    """Shape and type of each array of a batch of n samples."""
+def shapes(n: int, height: int, width: int, *, placements: bool = True) -> Shapes:
+    """Shape and type of each array of a batch of n samples, those of placements if there are any."""
     size = (n, height, width)
     found: Shapes = {IMAGE: ((*size, 3), _UINT8), MASK: (size, _UINT8), DEPTH: (size, _FLOAT16)}
-    for name in PLACEMENTS:
+    for name in PLACEMENTS if placements else ():
         found[name] = ((n,), _BOOL if name == "flip" else _INT32)
     return found
 
@@ -174,7 +181,7 @@ def check_out(
 ) -> None:
     """Refuse arrays that cannot be filled, naming all of them."""
     problems = [f"{name}: there is no such array" for name in given if name not in expected]
-    for name in (*wanted, *PLACEMENTS):
+    for name in (*wanted, *(name for name in PLACEMENTS if name in expected)):
         if name not in given:
             if name in wanted:
                 problems.append(f"{name}: it is asked for and not among the arrays to fill")

@@ -8,7 +8,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,7 +25,8 @@ from zarr.storage import FsspecStore, LocalStore, MemoryStore
 
 from fgbgpack import schema
 from fgbgpack.errors import DatasetError
-from fgbgpack.plan import Layout, Plan, depth_layout
+from fgbgpack.hdf5 import Hdf5Store, is_hdf5
+from fgbgpack.plan import Extent, Layout, Plan, depth_layout
 from fgbgpack.shards import BloscChunk, ZstdChunk, index_bytes, read_index
 from fgbgpack.sources import Catalog
 
@@ -37,7 +38,9 @@ PLACEMENTS = ("background", "foreground", "flip", "replica", "y", "x")
 SOURCES = "sources"
 SOURCE_ARRAYS = tuple(f"{SOURCES}/{name}" for name in ("background", "foreground", "foreground_size"))
 BACKGROUND_DEPTH = f"{SOURCES}/background_depth"
-_NODES = (IMAGE, MASK, *DEPTHS, *PLACEMENTS, SOURCES, *SOURCE_ARRAYS)
+#: The names of imported samples, (n, bytes) of UTF-8 padded with zeros: all readers of Zarr have such arrays.
+NAME = "name"
+_OF_RECIPE = (*PLACEMENTS, SOURCES, *SOURCE_ARRAYS)
 
 PIXEL_CODEC = ZstdChunk()
 #: Of depth per sample, and of guided depth, which repeats that of its background.
@@ -61,10 +64,11 @@ T = TypeVar("T")
 
 
 def store_of(target: str | Path | Store, *, read_only: bool) -> Store:
-    """The Zarr store of a local folder, of a URL that fsspec opens, or the store itself.
+    """The Zarr store of a local folder, an HDF5 file, a URL that fsspec opens, or the store itself.
 
     Raises:
-        DatasetError: A local path that is a file, or that is to be read and is not there.
+        DatasetError: A local path that is to be read and is not there or no dataset, or an HDF5 file that is
+            to be written.
     """
     if isinstance(target, Store):
         return target
@@ -73,8 +77,13 @@ def store_of(target: str | Path | Store, *, read_only: bool) -> Store:
     elif "://" in str(target):
         return _remote_store(str(target), read_only)
     path = Path(target)
-    if path.is_file():
-        raise DatasetError(f"{path} is a file; a dataset is a folder.")
+    if path.is_file() or (is_hdf5(path) and not path.is_dir()):
+        if not read_only:
+            raise DatasetError(
+                f"{path} is {'an HDF5' if is_hdf5(path) else 'a'} file, which is not written here: make a "
+                "folder (Zarr); fgbgpack convert makes HDF5 of that, and that of HDF5."
+            )
+        return Hdf5Store(path)
     if read_only and not path.is_dir():
         raise DatasetError(f"There is no dataset at {path}: no such folder.")
     return LocalStore(path, read_only=read_only)
@@ -164,6 +173,8 @@ class Keys:
 
     def sound_shards(self, array: str, layout: Layout) -> set[int]:
         """Which shards of an array are there, with an index that is whole and points inside them."""
+        if isinstance(self.store, Hdf5Store):
+            return self.store.file.shards_there(array)
         known = {f"{array}/{layout.key(i)}": i for i in range(layout.shards)}
         present = [key for key in self.find(f"{array}/c/") if key in known]
         tail_bytes = index_bytes(math.prod(layout.grid))
@@ -245,8 +256,12 @@ def exclusive(store: Store, name: str) -> Iterator[None]:
         with _explained(name):
             try:
                 fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as exc:
-                raise DatasetError(f"Another process is writing {name}: wait for it, or end it.") from exc
+                # A folder that another process has just removed is still there to be locked.
+                alone = store.root.is_dir() and os.path.samestat(os.fstat(folder), store.root.stat())
+            except BlockingIOError:
+                alone = False
+            if not alone:
+                raise DatasetError(f"Another process is writing {name}: wait for it, or end it.")
         Keys(store, name).sweep()
         yield
     finally:
@@ -282,8 +297,9 @@ def read_document(keys: Keys, name: str) -> dict[str, Any] | None:
         kind = "a Zarr store" if b"zarr_format" in root else "a folder"
         raise DatasetError(f"{name} is {kind} that fgbgpack did not make: give another place.") from exc
     document = schema.read("dataset", document, where=name)
-    document["spec"] = schema.read("spec", document["spec"], where=f"the spec in {name}")
-    if document["depth"] is not None:
+    if has_recipe(document):
+        document["spec"] = schema.read("spec", document["spec"], where=f"the spec in {name}")
+    if document["depth"] is not None and document["depth"]["mode"] != "imported":
         card = document["depth"]["model"]
         document["depth"]["model"] = schema.read(
             "depth-model", card, where=f"the depth model's card in {name}"
@@ -313,12 +329,30 @@ def write_document(keys: Keys, document: Mapping[str, Any]) -> None:
     node["attributes"][ATTRIBUTE] = checked
     node.pop("consolidated_metadata", None)
     if checked["complete"]:
-        nodes = [*_NODES, BACKGROUND_DEPTH] if is_guided(checked["depth"]) else [*_NODES]
-        if is_virtual(checked):
-            nodes = [path for path in nodes if path not in (IMAGE, MASK)]
+        nodes = [*DEPTHS, *(_OF_RECIPE if has_recipe(checked) else (NAME,))]
+        if not is_virtual(checked):
+            nodes = [IMAGE, MASK, *nodes]
+        if is_guided(checked["depth"]):
+            nodes.append(BACKGROUND_DEPTH)
         below = {path: json.loads(keys.get(f"{path}/{ROOT}") or b"{}") for path in nodes}
         node["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": below}
     keys.put(ROOT, json.dumps(node, indent=2, ensure_ascii=False).encode())
+
+
+def has_recipe(document: Mapping[str, Any]) -> bool:
+    """Whether a dataset was made of sources and placements; else its pictures were imported as they were."""
+    return "imported" not in document
+
+
+def begun(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document of a dataset while all that is in it is still being written."""
+    depth = document["depth"]
+    return {
+        **document,
+        "complete": False,
+        "pixels": {**document["pixels"], "complete": False},
+        "depth": None if depth is None else {**depth, "complete": False},
+    }
 
 
 def is_guided(section: Mapping[str, Any] | None) -> bool:
@@ -335,7 +369,7 @@ def is_virtual(document: Mapping[str, Any]) -> bool:
 
 
 def write_depth_arrays(
-    keys: Keys, plan: Plan, section: Mapping[str, Any] | None, largest_error: float | None = None
+    keys: Keys, plan: Plan | Extent, section: Mapping[str, Any] | None, largest_error: float | None = None
 ) -> None:
     """Publish the metadata of /depth, of the minimum and maximum of each sample beside it, and of the
     backgrounds' depth where that guides it.
@@ -356,7 +390,7 @@ def write_depth_arrays(
     extent = Layout(layout.shape[:1], layout.shard[:1], layout.shard[:1])
     for array in (DEPTH_MIN, DEPTH_MAX):
         _create(memory, array, extent, np.float16, PIXEL_CODEC.zarr_codecs(), ("sample",), {})
-    if section is not None and is_guided(section):
+    if section is not None and is_guided(section) and isinstance(plan, Plan):
         codecs, dimensions = BACKGROUND_DEPTH_CODEC.zarr_codecs(), ("background", "y", "x")
         layout = background_depth_layout(plan)
         _create(memory, BACKGROUND_DEPTH, layout, np.float32, codecs, dimensions, _meaning(section))
@@ -367,6 +401,13 @@ def _depth_attributes(section: Mapping[str, Any] | None, largest_error: float | 
     """The attributes of /depth: what its numbers mean and, once that is known, how they were rounded."""
     if section is None:
         return {"quantity": None, "unit": None}
+    if section["mode"] == "imported":
+        rounding = {
+            "rule": "to the nearest float16",
+            "largest_error": largest_error,
+            "largest_error_of": "max - min of all depth",
+        }
+        return {**_meaning(section), **({} if largest_error is None else {"rounding": rounding})}
     if section["step"] is None:
         return _meaning(section)
     return {
@@ -381,8 +422,8 @@ def _depth_attributes(section: Mapping[str, Any] | None, largest_error: float | 
 
 
 def _meaning(section: Mapping[str, Any]) -> dict[str, Any]:
-    """What the numbers of depth mean: guided or not, they are in the terms of the model's card."""
-    output = section["model"]["output"]
+    """What the numbers of depth mean: in the terms of the model's card, or of who imported it."""
+    output = section if section["mode"] == "imported" else section["model"]["output"]
     return {"quantity": output["quantity"], "unit": output["unit"]}
 
 
@@ -430,6 +471,19 @@ def write_pixel_arrays(keys: Keys, layouts: tuple[Layout, Layout]) -> None:
     _create(memory, IMAGE, image, np.uint8, codecs, ("sample", "y", "x", "channel"), {})
     _create(memory, MASK, mask, np.uint8, codecs, ("sample", "y", "x"), {})
     _publish(memory, keys)
+
+
+def write_names(keys: Keys, names: Sequence[str]) -> None:
+    """Publish the names of imported samples, none of which is empty."""
+    memory = MemoryStore()
+    longest = max(len(name.encode()) for name in names)
+    chunk = min(len(names), max(1, _SOURCE_CHUNK_BYTES // longest))
+    layout = Layout((len(names), longest), (chunk, longest), (chunk, longest))
+    array = _create(memory, NAME, layout, np.uint8, PIXEL_CODEC.zarr_codecs(), ("sample", "byte"), {})
+    for start in range(0, len(names), chunk):
+        some = np.array([name.encode() for name in names[start : start + chunk]], f"S{longest}")
+        array[start : start + len(some)] = some.view(np.uint8).reshape(-1, longest)
+        _publish(memory, keys)
 
 
 def write_static(keys: Keys, plan: Plan, catalog: Catalog) -> None:
@@ -505,9 +559,14 @@ def _publish(memory: MemoryStore, keys: Keys) -> None:
 
 
 def stored_bytes(keys: Keys) -> dict[str, int]:
-    """Bytes that each array takes in a store, by its path; the document is ``zarr.json``."""
+    """Bytes that each array takes in a store, by its path; the document is ``zarr.json``.
+
+    Files that lie beside the document, as a dataset's cards do, are not counted.
+    """
+    if isinstance(keys.store, Hdf5Store):
+        return keys.store.file.stored_bytes()
     total: dict[str, int] = {}
-    for key, size in keys.sizes(keys.find("")).items():
+    for key, size in keys.sizes(key for key in keys.find("") if "/" in key or key == ROOT).items():
         parts = key.split("/")
         path = "/".join(parts[:2] if parts[0] == SOURCES and len(parts) > 2 else parts[:1])
         total[path] = total.get(path, 0) + size

@@ -6,17 +6,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fgbgpack.dataset import plan_of
 from fgbgpack.depth import BackgroundDepth, DepthModel, DepthSession, Device, load_model
 from fgbgpack.depth.background import centre_and_spread
 from fgbgpack.depth.card import input_size
 from fgbgpack.depth.precision import Precision
 from fgbgpack.errors import DepthModelError
-from fgbgpack.plan import Placements
+from fgbgpack.reading import StoredArray
 from fgbgpack.render import Backgrounds, Renderer
 from fgbgpack.sources import Catalog
 from fgbgpack.spec import GUIDED_MODEL, DatasetSpec, DepthMode, DepthSpec
@@ -25,6 +26,9 @@ from fgbgpack.spec import GUIDED_MODEL, DatasetSpec, DepthMode, DepthSpec
 #: session's affair; but no more than take so many bytes.
 _BATCH = 32
 _BATCH_BYTES = 32 << 20
+
+#: The numbers of samples in their dataset.
+Samples: TypeAlias = range | NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,88 @@ class Networks:
         return output
 
 
+class Pictures(Protocol):
+    """What gives the pictures of samples that a network sees. Safe to call from several threads at once.
+
+    Attributes:
+        height: Height of a sample in pixels.
+        width: Width of a sample in pixels.
+        scale: How many times as large as a sample its picture is.
+    """
+
+    height: int
+    width: int
+    scale: int
+
+    def __call__(
+        self, samples: Samples, *, with_mask: bool
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+        """The pictures of n samples, and their masks.
+
+        Returns:
+            (n, h * scale, w * scale, 3) uint8, RGB; and (n, h, w) uint8, ``None`` unless it is asked for.
+        """
+
+
+class RenderedPictures:
+    """Samples drawn anew at a scale, from the recipe of their dataset; masks are of the sample's size.
+
+    Args:
+        spec: What the dataset was made by; its folders are read for scales above 1.
+        catalog: The resized sources of the dataset.
+        scale: How many times as large as a sample its picture is.
+        backgrounds_kept: How many backgrounds stay in memory, for scales above 1.
+
+    Raises:
+        SourceError: The original pictures are not there, or not the ones the dataset was made of.
+    """
+
+    def __init__(self, spec: DatasetSpec, catalog: Catalog, scale: int, *, backgrounds_kept: int) -> None:
+        self.height, self.width, self.scale = spec.height, spec.width, scale
+        self._plan = plan_of(spec.to_dict(), catalog)
+        self._render = Renderer(spec, catalog, scale, backgrounds_kept=backgrounds_kept)
+        self._as_sample = self._render if scale == 1 else Renderer(spec, catalog, 1, backgrounds_kept=0)
+
+    def __call__(
+        self, samples: Samples, *, with_mask: bool
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+        """As :class:`Pictures` has it."""
+        placements = self._plan.placements_of(samples)
+        image, mask = self._render(placements)
+        if with_mask and self.scale > 1:
+            _, mask = self._as_sample(placements)
+        return image, mask if with_mask else None
+
+
+class StoredPictures:
+    """Samples as they are stored, of a dataset that has no recipe to draw them by.
+
+    Args:
+        image: (n, h, w, 3) uint8, RGB.
+        mask: (n, h, w) uint8.
+        chunks_kept: How many decoded chunks of each stay in memory, for reads that come back to them.
+    """
+
+    scale = 1
+
+    def __init__(self, image: StoredArray, mask: StoredArray, *, chunks_kept: int) -> None:
+        _, self.height, self.width = mask.shape
+        self._image, self._mask = image.reader, mask.reader
+        self._image.keep = self._mask.keep = chunks_kept
+
+    def __call__(
+        self, samples: Samples, *, with_mask: bool
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+        """As :class:`Pictures` has it.
+
+        Raises:
+            DatasetError: The dataset is damaged or cannot be read.
+        """
+        # Whoever calls has threads enough.
+        image = self._image.read(samples, threads=1)
+        return image, self._mask.read(samples, threads=1) if with_mask else None
+
+
 class DepthSource(Protocol):
     """What gives the depth of samples. Safe to call from several threads at once.
 
@@ -89,12 +175,12 @@ class DepthSource(Protocol):
     batch: int
 
     def __call__(
-        self, placements: Placements, out: NDArray[np.float16], *, step: float = 0.0
+        self, samples: Samples, out: NDArray[np.float16], *, step: float = 0.0
     ) -> tuple[NDArray[np.float16], NDArray[np.float16]]:
         """Fill ``out`` with the depth of n samples.
 
         Args:
-            placements: The n samples.
+            samples: The n samples.
             out: (n, h, w), C-contiguous.
             step: The power of two that values are rounded to multiples of; 0 rounds to float16 only.
 
@@ -107,47 +193,34 @@ class DepthSource(Protocol):
 
 
 class PerSample:
-    """Depth by a network that sees every sample, rendered at a scale.
+    """Depth by a network that sees every sample.
 
     Args:
-        spec: What the dataset was made by; its folders are read for scales above 1.
-        catalog: The resized sources of the dataset.
+        pictures: What it sees of them.
         model: The network.
-        scale: How many times as large as a sample the picture is that it sees.
         precision: What its products are taken in.
         device: What runs it.
-        backgrounds_kept: How many backgrounds stay in memory, for scales above 1.
 
     Raises:
-        SourceError: The original pictures are not there, or not the ones the dataset was made of.
         DepthModelError: The network, or the device, cannot be used.
     """
 
     def __init__(
-        self,
-        spec: DatasetSpec,
-        catalog: Catalog,
-        model: DepthModel,
-        scale: int,
-        *,
-        precision: Precision,
-        device: Device,
-        backgrounds_kept: int,
+        self, pictures: Pictures, model: DepthModel, *, precision: Precision, device: Device
     ) -> None:
+        size = (pictures.height, pictures.width)
         self.session = DepthSession(
-            model, height=spec.height, width=spec.width, scale=scale, precision=precision, device=device
+            model, height=size[0], width=size[1], scale=pictures.scale, precision=precision, device=device
         )
-        self.batch = _batch(self.session, spec, scale)
-        self._render = Renderer(spec, catalog, scale, backgrounds_kept=backgrounds_kept)
-        # A network that wants the mask is given that of the sample, whatever the scale.
-        self._masks = Renderer(spec, catalog, 1, backgrounds_kept=0) if model.takes_mask else None
+        self.batch = _batch(self.session, size, pictures.scale)
+        self._pictures = pictures
+        self._takes_mask = model.takes_mask
 
     def __call__(
-        self, placements: Placements, out: NDArray[np.float16], *, step: float = 0.0
+        self, samples: Samples, out: NDArray[np.float16], *, step: float = 0.0
     ) -> tuple[NDArray[np.float16], NDArray[np.float16]]:
         """As :class:`DepthSource` has it."""
-        image, _ = self._render(placements)
-        mask = None if self._masks is None else self._masks(placements)[1]
+        image, mask = self._pictures(samples, with_mask=self._takes_mask)
         return self.session.run(image, out, step=step, mask=mask)
 
 
@@ -185,14 +258,16 @@ class Guided:
             device=device,
             backgrounds=backgrounds,
         )
-        self.batch = _batch(self.session, spec, 1)
+        self.batch = _batch(self.session, (spec.height, spec.width), 1)
+        self._plan = plan_of(spec.to_dict(), catalog)
         self._render = Renderer(spec, catalog, 1, backgrounds_kept=0)
         self._takes_mask = guide.takes_mask
 
     def __call__(
-        self, placements: Placements, out: NDArray[np.float16], *, step: float = 0.0
+        self, samples: Samples, out: NDArray[np.float16], *, step: float = 0.0
     ) -> tuple[NDArray[np.float16], NDArray[np.float16]]:
         """As :class:`DepthSource` has it."""
+        placements = self._plan.placements_of(samples)
         image, mask = self._render(placements)
         return self.session.run(
             image,
@@ -290,6 +365,6 @@ def _brought_to(centre: float, spread: float, depth: NDArray[np.float64]) -> NDA
     return (depth - its_centre) / its_spread * spread + centre
 
 
-def _batch(session: DepthSession, spec: DatasetSpec, scale: int) -> int:
-    rendered_bytes = spec.height * spec.width * scale**2 * 3
+def _batch(session: DepthSession, size: tuple[int, int], scale: int) -> int:
+    rendered_bytes = size[0] * size[1] * scale**2 * 3
     return max(1, min(max(_BATCH, session.batch_size), _BATCH_BYTES // rendered_bytes))

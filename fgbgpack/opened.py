@@ -23,11 +23,13 @@ from fgbgpack.dataset import (
     DEPTH,
     IMAGE,
     MASK,
+    NAME,
     PLACEMENTS,
     ROOT,
     SOURCE_ARRAYS,
     Keys,
     exclusive,
+    has_recipe,
     is_guided,
     is_virtual,
     name_of,
@@ -58,8 +60,10 @@ _WINDOW_CHUNKS = 16
 _WINDOW_BYTES = 256 << 20
 _BYTES_PER_PIXEL = 6  # of image, mask and depth together
 _OPAQUE_HALF = 127
+_MASKS_MEASURED = 256  # at a time
+_SHOWN = 5
 #: Attributes of a Dataset that hold what can be read again.
-_READ_WHEN_NEEDED = ("placements", "background_depth", "_recomposed", "_outlines")
+_READ_WHEN_NEEDED = ("placements", "names", "background_depth", "_recomposed", "_outlines", "_measured_masks")
 
 
 class Dataset:
@@ -98,7 +102,7 @@ class Dataset:
     # --- what it is --------------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        return int(self.document["recipe"]["samples"])
+        return int(self.document["recipe" if self.has_recipe else "imported"]["samples"])
 
     def __repr__(self) -> str:
         state = "" if self.complete else ", incomplete"
@@ -117,6 +121,11 @@ class Dataset:
         return bool(self.document["complete"])
 
     @property
+    def has_recipe(self) -> bool:
+        """Whether it was made of sources and placements; else it was imported from pictures."""
+        return has_recipe(self.document)
+
+    @property
     def has_depth(self) -> bool:
         """Whether depth is filled, at least in part."""
         return self.document["depth"] is not None
@@ -124,12 +133,12 @@ class Dataset:
     @property
     def height(self) -> int:
         """Height of every sample in pixels."""
-        return int(self.document["spec"]["height"])
+        return int(self.document["spec" if self.has_recipe else "imported"]["height"])
 
     @property
     def width(self) -> int:
         """Width of every sample in pixels."""
-        return int(self.document["spec"]["width"])
+        return int(self.document["spec" if self.has_recipe else "imported"]["width"])
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -175,8 +184,39 @@ class Dataset:
 
     @cached_property
     def placements(self) -> Placements:
-        """The placements of all samples."""
+        """The placements of all samples.
+
+        Raises:
+            DatasetError: The dataset was imported, and has none.
+        """
+        self._require_recipe("placements")
         return Placements(*self._wholes(*PLACEMENTS))
+
+    @cached_property
+    def names(self) -> list[str] | None:
+        """What the picture of each imported sample was called: its path below the folder of all pictures,
+        without the ending. ``None`` for samples that were made of a recipe.
+
+        Example:
+            >>> fgbgpack.open_dataset("imported.zarr").names[:2]  # doctest: +SKIP
+            ['bg1/fg1/000', 'bg1/fg1/001']
+        """
+        if self.has_recipe:
+            return None
+        stored = self._wholes(NAME)[0]
+        return [name.decode() for name in stored.view(f"S{stored.shape[1]}")[:, 0].tolist()]
+
+    @property
+    def _placed(self) -> tuple[str, ...]:
+        """The names of the arrays of placements that batches have."""
+        return PLACEMENTS if self.has_recipe else ()
+
+    def _require_recipe(self, what: str) -> None:
+        if not self.has_recipe:
+            raise DatasetError(
+                f"{self._name} was imported from pictures: it has no {what}. Only datasets that fgbgpack "
+                "create made have."
+            )
 
     def whole(self, name: str) -> NDArray[Any]:
         """The whole of an array, by its path: meant for the small ones."""
@@ -186,7 +226,12 @@ class Dataset:
         return [reader.read(range(reader.layout.shape[0])) for reader, _ in self._open(*paths)]
 
     def catalog(self) -> Catalog:
-        """The resized sources that the samples were made of, with their names and digests."""
+        """The resized sources that the samples were made of, with their names and digests.
+
+        Raises:
+            DatasetError: The dataset was imported, and has none.
+        """
+        self._require_recipe("sources")
         background, foreground, foreground_size = self._wholes(*SOURCE_ARRAYS)
         listed = self.document["sources"]
         return Catalog(
@@ -260,7 +305,7 @@ class Dataset:
             indices: What indexes the first axis of a NumPy array: (n,) integers, negative ones count from
                 the end, a slice, or truth values for all samples.
             fields: Which of ``"image"``, ``"mask"`` and ``"depth"``; ``None`` for all that there are, or all
-                that ``out`` has. Placements always come with them.
+                that ``out`` has. Placements always come with them, where there are any.
             out: Arrays that are filled instead of new ones, by name, or a batch of them: of the shapes and
                 types that :class:`Batch` describes and C-contiguous.
             threads: How many decode; ``None``: one for each processor, and for little this one alone.
@@ -277,16 +322,15 @@ class Dataset:
         samples = self._samples(indices)
         given = out.arrays if isinstance(out, Batch) else dict(out or {})
         wanted = self._wanted(fields, given if out is not None else None)
-        expected = shapes(len(samples), self.height, self.width)
+        expected = shapes(len(samples), self.height, self.width, placements=self.has_recipe)
         if given:
             check_out(given, wanted, expected)
         arrays = {
             name: given[name] if name in given else np.empty(*expected[name])
-            for name in (*wanted, *PLACEMENTS)
+            for name in (*wanted, *self._placed)
         }
-        placements = self.placements
-        for name in PLACEMENTS:
-            getattr(placements, name).take(samples, out=arrays[name], mode="clip")
+        for name in self._placed:
+            getattr(self.placements, name).take(samples, out=arrays[name], mode="clip")
         read = wanted
         if self.pixels == "recomposed":
             from fgbgpack.recompose import recompose_together
@@ -361,7 +405,7 @@ class Dataset:
     ) -> Iterator[Batch]:
         """Batches of the samples of some runs, each of which is read together."""
         most = size - 1 + max(map(len, runs), default=0)
-        room = Room(most, self.height, self.width, (*wanted, *PLACEMENTS))
+        room = Room(most, self.height, self.width, (*wanted, *self._placed))
         rest: dict[str, NDArray[Any]] = {}
         left = 0  # samples that were read and are less than a batch
         for run in runs:
@@ -437,38 +481,65 @@ class Dataset:
         foreground: int | str | Sequence[int | str] | None = None,
         flip: bool | None = None,
         replica: int | Sequence[int] | None = None,
+        name: str | Sequence[str] | None = None,
     ) -> NDArray[np.int64]:
-        """The samples for which all of this holds, (n,) int64 in ascending order. Nothing is read for it.
+        """The samples for which all of this holds, (n,) int64 in ascending order. No picture is read for it.
 
         Args:
             background: The number of a background, or its file name, or several of them.
             foreground: The same of foregrounds.
             flip: Whether the foreground is mirrored.
             replica: Which placement of its pair a sample is, or which ones.
+            name: Of imported samples, which have none of the others: one of ``names``, or several.
 
         Raises:
-            SpecError: There is no such background, foreground or replica; all are named together.
+            SpecError: There is no such background, foreground, replica or name; all are named together.
+            DatasetError: The dataset was imported, and something else than a name is asked for.
 
         Example:
             >>> ds.image[ds.where(background="mall-03.jpg", foreground=[1, 2], flip=False)]  # doctest: +SKIP
         """
+        given = {"background": background, "foreground": foreground, "flip": flip, "replica": replica}
+        asked_for = [kind for kind, asked in given.items() if asked is not None]
+        if not self.has_recipe:
+            if asked_for:
+                self._require_recipe(f"placements, and so no {', '.join(asked_for)}: name samples by name=")
+            return self._named(name)
+        if name is not None:
+            raise SpecError(f"{self._name} has no names: its samples were made, and found by their sources.")
         spec, sources = self.document["spec"], self.document["sources"]
         problems: list[str] = []
         holds = np.ones(len(self), np.bool_)
-        for name, asked, listed in (
+        for kind, asked, listed in (
             ("background", background, [source["name"] for source in sources["backgrounds"]]),
             ("foreground", foreground, [source["name"] for source in sources["foregrounds"]]),
             ("replica", replica, [None] * spec["placements"]),
         ):
             if asked is not None:
                 chosen = np.zeros(len(listed), np.bool_)
-                chosen[_numbered(name, asked, listed, problems)] = True
-                holds &= chosen[getattr(self.placements, name)]
+                chosen[_numbered(kind, asked, listed, problems)] = True
+                holds &= chosen[getattr(self.placements, kind)]
         if problems:
             raise SpecError(f"{self._name} has no such samples.", problems)
         if flip is not None:
             holds &= self.placements.flip == flip
         return np.flatnonzero(holds)
+
+    def _named(self, asked: str | Sequence[str] | None) -> NDArray[np.int64]:
+        """The imported samples of these names; all of them where none is given."""
+        if asked is None:
+            return np.arange(len(self))
+        wanted = {asked} if isinstance(asked, str) else set(asked)
+        found = {name: i for i, name in enumerate(self.names or ()) if name in wanted}
+        missing = sorted(map(repr, wanted - found.keys()))
+        if missing:
+            first = (self.names or [""])[0]
+            raise SpecError(
+                f"{self._name} has no such samples.",
+                [f"name: there is no {name}, expected such as {first!r}" for name in missing[:_SHOWN]]
+                + ([f"... and {len(missing) - _SHOWN} more"] if len(missing) > _SHOWN else []),
+            )
+        return np.array(sorted(found.values()), np.int64)
 
     def split(
         self, parts: Mapping[str, float] | str, *, by: By | None = None, seed: int | None = None
@@ -484,7 +555,8 @@ class Dataset:
             by: What is dealt out: ``"background"`` (the default), ``"foreground"``, ``"both"`` or
                 ``"sample"``. With ``"both"`` a sample belongs to a part only if both of its sources do: no
                 source is in two parts, and samples whose sources lie in different ones are in none (with 80,
-                10 and 10 percent that is one in three).
+                10 and 10 percent that is one in three). Imported samples are known by their names alone, so
+                ``"sample"`` is their default and all that there is.
             seed: 64 bits; 0 by default.
 
         Returns:
@@ -493,6 +565,7 @@ class Dataset:
         Raises:
             SpecError: The parts are no such fractions, there are fewer sources than parts, or no split of
                 that name is saved.
+            DatasetError: Imported samples are to be split by something else than samples.
 
         Example:
             >>> parts = ds.split({"train": 0.8, "val": 0.1, "test": 0.1}, by="both", seed=1)  # doctest: +SKIP
@@ -507,7 +580,11 @@ class Dataset:
                 raise SpecError(f"{self._name} has no split {parts!r}; it has {names}.")
             recipe = Split.from_dict(self.splits[parts])
         else:
-            recipe = Split(parts, by or "background", seed or 0)
+            recipe = Split(parts, by or self._split_by, seed or 0)
+        if self.names is not None:
+            if recipe.by != "sample":
+                self._require_recipe(f"sources to split by ({recipe.by}): split it by='sample'")
+            return recipe.of_names(self.names)
         digests = (
             [source["sha256"] for source in self.document["sources"][kind]]
             for kind in ("backgrounds", "foregrounds")
@@ -515,17 +592,22 @@ class Dataset:
         return recipe.samples(self.placements, *digests)
 
     @property
+    def _split_by(self) -> By:
+        """What is dealt out unless somebody says what."""
+        return "background" if self.has_recipe else "sample"
+
+    @property
     def splits(self) -> dict[str, dict[str, Any]]:
         """The splits that are saved in the dataset, by name, each with ``by``, ``seed`` and ``parts``."""
         return dict(self.document.get("splits", {}))
 
     def save_split(
-        self, name: str, parts: Mapping[str, float], *, by: By = "background", seed: int = 0
+        self, name: str, parts: Mapping[str, float], *, by: By | None = None, seed: int = 0
     ) -> dict[str, NDArray[np.int64]]:
         """Split the samples as :meth:`split` does, and save how in the dataset under a name.
 
         What is saved is what the parts are computed from, in the dataset's document. A split of the same name
-        is replaced.
+        is replaced. An HDF5 file is written anew as a whole.
 
         Returns:
             What :meth:`split` returns, now and whenever it is called with the name.
@@ -541,6 +623,7 @@ class Dataset:
         """
         if not name:
             raise SpecError("A split needs a name.")
+        by = by or self._split_by
         samples = self.split(parts, by=by, seed=seed)
         try:
             store = self._store.with_read_only(False) if self._store.read_only else self._store
@@ -565,8 +648,11 @@ class Dataset:
 
         Bottom and right are the first row and column that have none any more, so all of the foreground is in
         ``mask[top:bottom, left:right]``. All four are 0 where the mask is empty. No pixel is read for this:
-        it is known from the placements and the foregrounds, as are ``area`` and ``visible``.
+        it is known from the placements and the foregrounds, as are ``area`` and ``visible``. Only where
+        samples were imported all masks are read, once, for this and ``area``.
         """
+        if not self.has_recipe:
+            return self._measured_masks[0]
         p = self.placements
         box = self._outlines.box[p.flip.astype(np.intp), p.foreground]
         there = (box[:, 2] > 0)[:, None]
@@ -576,6 +662,8 @@ class Dataset:
     @property
     def area(self) -> NDArray[np.int64]:
         """(n,) int64: how many pixels have a mask above 127."""
+        if not self.has_recipe:
+            return self._measured_masks[1]
         return self._outlines.area[self.placements.foreground]
 
     @property
@@ -583,12 +671,34 @@ class Dataset:
         """(n,) float32: how much of each foreground is within the picture, by its alpha, 0 to 1.
 
         It is 1 for foregrounds that are placed inside the picture, as all are so far.
+
+        Raises:
+            DatasetError: The dataset was imported: nobody knows what lay outside of the picture.
         """
+        self._require_recipe("foregrounds, and nothing tells what lay outside of its pictures")
         return self._outlines.visible[self.placements.foreground]
 
     @cached_property
     def _outlines(self) -> _Outlines:
         return _Outlines.of(*self._wholes(*SOURCE_ARRAYS[1:]))
+
+    @cached_property
+    def _measured_masks(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """``bbox`` and ``area``, of the masks themselves."""
+        box, area = np.zeros((len(self), 4), np.int32), np.zeros(len(self), np.int64)
+        first = 0
+        for batch in self.batches(_MASKS_MEASURED, fields=MASK, reuse=True):
+            mask = batch.mask
+            some = slice(first, first + len(mask))
+            area[some] = (mask > _OPAQUE_HALF).sum(axis=(1, 2))
+            for start, axis in ((0, 2), (1, 1)):  # rows that have any, then columns
+                there = np.any(mask, axis=axis)
+                box[some, start] = there.argmax(axis=1)
+                box[some, start + 2] = np.where(
+                    there.any(axis=1), there.shape[1] - there[:, ::-1].argmax(axis=1), 0
+                )
+            first += len(mask)
+        return box, area
 
     # --- the store ---------------------------------------------------------------------------------
 
@@ -680,6 +790,11 @@ def _source_of_pixels(asked: str, document: Mapping[str, Any], name: str) -> Pix
     are_stored = not is_virtual(document)
     if asked not in ("auto", "stored", "recomposed"):
         raise SpecError(f"pixels: found {asked!r}, expected 'auto', 'stored' or 'recomposed'.")
+    if asked == "recomposed" and not has_recipe(document):
+        raise DatasetError(
+            f"{name} was imported from pictures: it has no recipe to make pixels of. Open it with "
+            "pixels='stored'."
+        )
     if asked == "stored" and not are_stored:
         raise DatasetError(
             f"{name} is virtual, no pixels are stored: open it with pixels='recomposed', or store them with "
@@ -697,7 +812,7 @@ def open_dataset(
     """Open a dataset for reading.
 
     Args:
-        path: A local folder, a URL that fsspec opens, or a Zarr store.
+        path: A local folder, an HDF5 file, a URL that fsspec opens, or a Zarr store.
         allow_incomplete: Open it also while its creation has not finished; what is not written yet
             reads as 0, and depth as NaN.
         pixels: Where image and mask come from: ``"stored"`` reads them, ``"recomposed"`` makes them anew of

@@ -25,6 +25,9 @@ from fgbgpack.errors import SourceError
 # recognised), or runs an external program on the file (EPS runs Ghostscript).
 _UNDECODABLE_FORMATS = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
 
+# Each begins with bytes that no other format begins with.
+_USUAL_FORMATS = frozenset({"JPEG", "PNG"})
+
 # What to do to a stored picture so that it stands upright, by its EXIF orientation (tag 0x0112).
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
@@ -37,6 +40,12 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
+#: Those that exchange width and height.
+_SIDEWAYS = frozenset({5, 6, 7, 8})
+
+#: Between the channels of a gray picture that went through JPEG as colours.
+_GRAY_NOISE = 2
+
 _TIFF_BITS_TAG = 258
 _TIFF_PHOTOMETRIC_TAG = 262
 _TIFF_WHITE_IS_ZERO = 0
@@ -48,9 +57,13 @@ _quiet_filters = ExitStack()
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """Pillow's names of the formats that it decodes by itself, in the order in which it tries them."""
+    """Pillow's names of the formats that it decodes by itself, in the order in which it tries them.
+
+    The usual ones come first: some of the others read on before they find that a file is not theirs.
+    """
     Image.init()
-    return tuple(name for name in Image.ID if name not in _UNDECODABLE_FORMATS)
+    names = [name for name in Image.ID if name not in _UNDECODABLE_FORMATS]
+    return tuple(sorted(names, key=lambda name: name not in _USUAL_FORMATS))
 
 
 @cache
@@ -81,10 +94,7 @@ def read_picture(path: Path | None, name: str = "", sha256: str | None = None) -
     """Read a file once, check its digest (unless None), and decode these same bytes."""
     if path is None:
         raise problem(name, "only its name is known", "the picture file itself: give its folder")
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise _unreadable(path, error) from error
+    data = _read(path)
     if sha256 is not None and (now := hashlib.sha256(data).hexdigest()) != sha256:
         raise problem(
             path,
@@ -94,9 +104,84 @@ def read_picture(path: Path | None, name: str = "", sha256: str | None = None) -
     return _decode(path, data)
 
 
+@dataclass(frozen=True)
+class Header:
+    """What the head of a picture file says.
+
+    Attributes:
+        size: ``(width, height)`` in pixels, upright.
+        format: Pillow's name of the format.
+        mode: Pillow's name of the kind of pixels.
+    """
+
+    size: tuple[int, int]
+    format: str
+    mode: str
+
+
+def read_header(path: Path) -> Header:
+    """The size and kind of a picture, which is not decoded: the rest of the file may still be damaged."""
+    try:
+        with path.open("rb") as file, _quiet_pillow():
+            try:
+                image = Image.open(file, formats=_formats())
+                # Of a PNG whose EXIF block comes last, all would be decoded to find it.
+                late = image.format == "PNG" and "exif" not in image.info
+                turned = not late and _orientation(image) in _SIDEWAYS
+            except UnidentifiedImageError as error:
+                raise _no_picture(path) from error
+            except Exception as error:  # On damaged data, decoders raise almost anything.
+                raise _undecodable(path, error) from error
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return Header(image.size[::-1] if turned else image.size, image.format or "", image.mode)
+
+
+def read_values(path: Path) -> NDArray[np.generic]:
+    """The numbers in a picture of one channel, upright, as they are in the file.
+
+    Args:
+        path: A picture of 8 or 16 bits, of integers or of floating-point numbers, in gray: one channel, or
+            colours that are the same in all. Alpha plays no part.
+
+    Returns:
+        (h, w) uint8, uint16, int32 or float32.
+
+    Raises:
+        SourceError: The file cannot be used, or has colours.
+    """
+    data = _read(path)
+    with _quiet_pillow():
+        image = _open_and_load(path, data)
+        upright = _UPRIGHT.get(_orientation(image))
+        if image.mode not in ("L", "I", "F") and not image.mode.startswith("I;16"):
+            image = _gray_of_colours(path, image)
+    if upright is not None:
+        image = image.transpose(upright)
+    values = np.asarray(image)
+    return values.astype(np.uint16) if image.mode.startswith("I;16") else values
+
+
+def _gray_of_colours(path: Path, image: Image.Image) -> Image.Image:
+    colours = np.asarray(_rgb_of(path, image)).astype(np.int16)
+    if np.ptp(colours, axis=2).max() > _GRAY_NOISE:
+        raise problem(
+            path,
+            "colours",
+            "gray: one number a pixel. A colour map cannot be undone; save the numbers themselves, as PNG of "
+            "16 bits or .npy",
+        )
+    return Image.fromarray(colours[..., 1].astype(np.uint8))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
 def _decode(path: Path, data: bytes) -> Picture:
-    if not data:
-        raise problem(path, "an empty file (0 bytes)", "a picture")
     with _quiet_pillow():
         image = _open_and_load(path, data)
         upright = _UPRIGHT.get(_orientation(image))
@@ -109,6 +194,8 @@ def _decode(path: Path, data: bytes) -> Picture:
 
 
 def _open_and_load(path: Path, data: bytes) -> Image.Image:
+    if not data:
+        raise problem(path, "an empty file (0 bytes)", "a picture")
     most = Image.MAX_IMAGE_PIXELS
     try:
         image = Image.open(io.BytesIO(data), formats=_formats())
@@ -131,10 +218,9 @@ def _open_and_load(path: Path, data: bytes) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise problem(path, f"more than {most:,} pixels", "a smaller picture: scale it down") from error
     except UnidentifiedImageError as error:
-        raise problem(path, "not the content of any picture format", "a picture") from error
+        raise _no_picture(path) from error
     except Exception as error:  # On damaged data, decoders raise almost anything.
-        reason = str(error) or type(error).__name__
-        raise problem(path, f"it cannot be decoded ({reason})", "a whole, undamaged picture") from error
+        raise _undecodable(path, error) from error
     return image
 
 
@@ -274,6 +360,15 @@ def refusal(problems: Sequence[str]) -> SourceError:
 def problem(where: Path | str | None, found: str, expected: str) -> SourceError:
     """The error that names one problem: where it is, what was found there, what was expected."""
     return refusal([f"{where}: {found}; expected {expected}"])
+
+
+def _no_picture(path: Path) -> SourceError:
+    return problem(path, "not the content of any picture format", "a picture")
+
+
+def _undecodable(path: Path, error: Exception) -> SourceError:
+    reason = str(error) or type(error).__name__
+    return problem(path, f"it cannot be decoded ({reason})", "a whole, undamaged picture")
 
 
 def _unreadable(path: Path, error: OSError) -> SourceError:

@@ -178,6 +178,26 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Extent:
+    """How many samples there are where nothing is known of how they came about, and how large they are.
+
+    Attributes:
+        samples: All samples.
+        height: Height of every sample in pixels.
+        width: Width of every sample in pixels.
+    """
+
+    samples: int
+    height: int
+    width: int
+
+    @property
+    def samples_per_background(self) -> int:
+        """None is known to share a background with another."""
+        return 1
+
+
+@dataclass(frozen=True)
 class Layout:
     """How an array of samples is cut: chunks are what is compressed and read, shards what is written.
 
@@ -217,20 +237,28 @@ class Layout:
             yield range(start, min(start + self.chunk[0], samples.stop))
 
 
-def pixel_layouts(plan: Plan, chunk: int | None) -> tuple[Layout, Layout]:
+def pixel_layouts(
+    plan: Plan | Extent, chunk: int | None, most_bytes: int | None = None
+) -> tuple[Layout, Layout]:
     """The layouts of image and mask: the same samples in the same shard of both.
 
     A chunk holds about 40 samples of one background, whose pixels a compressor with a window larger than
     one sample's part of the chunk finds again and again. Chunks are cut to 3 MB by rows, not by
     samples, so that this stays so for large pictures: one sample's rows of the chunk are then far
     fewer than the window.
+
+    Args:
+        plan: The samples.
+        chunk: How many samples a chunk has; ``None`` for a number that fits the plan.
+        most_bytes: How many bytes of pictures a shard has at most, if it has more than one chunk.
     """
     row_bytes = plan.width * 3
     samples = min(chunk or _even_part(plan, _PIXEL_CHUNK_SAMPLES), plan.samples)
     rows = _band(plan, _PIXEL_CHUNK_BYTES // (samples * row_bytes))
     height = -(-plan.height // rows) * rows
     bands = height // rows
-    chunks = max(1, _PIXEL_SHARD_BYTES // (samples * height * row_bytes))
+    held = _PIXEL_SHARD_BYTES if most_bytes is None else min(most_bytes, _PIXEL_SHARD_BYTES)
+    chunks = max(1, held // (samples * height * row_bytes))
     chunks = min(chunks, max(1, _LARGEST_SHARD_CHUNKS // bands), _fair_share(plan.samples, samples))
     shape = (plan.samples, plan.height, plan.width)
     return (
@@ -239,7 +267,7 @@ def pixel_layouts(plan: Plan, chunk: int | None) -> tuple[Layout, Layout]:
     )
 
 
-def _even_part(plan: Plan, target: int) -> int:
+def _even_part(plan: Plan | Extent, target: int) -> int:
     """About ``target`` samples: an even part of a background's, or all those of a few backgrounds."""
     whole = plan.samples_per_background
     if whole <= target:
@@ -248,7 +276,7 @@ def _even_part(plan: Plan, target: int) -> int:
     return min(even, key=lambda n: abs(math.log(n / target)), default=target)
 
 
-def _band(plan: Plan, most: int) -> int:
+def _band(plan: Plan | Extent, most: int) -> int:
     """The rows of bands of about the same height, of ``most`` rows at most, that make up the picture."""
     bands = -(-plan.height // min(plan.height, max(1, most)))
     return -(-plan.height // bands)
@@ -260,7 +288,7 @@ def _fair_share(samples: int, chunk: int) -> int:
     return -(-chunks // _FEWEST_SHARDS)
 
 
-def depth_layout(plan: Plan, *, guided: bool) -> Layout:
+def depth_layout(plan: Plan | Extent, *, guided: bool) -> Layout:
     """The layout of depth.
 
     Guided depth repeats that of its background wherever no foreground stands: as with pixels, a chunk holds

@@ -1,14 +1,17 @@
-"""The bytes of a Zarr v3 shard: encode chunks, join them with an index, read the index, decode chunks.
+"""The bytes of chunks and of Zarr v3 shards: encode chunks, join them with an index, read the index, decode
+chunks.
 
-The layout is that of the ``sharding_indexed`` codec of the Zarr v3 core specification: the encoded inner
-chunks one after the other, then an index of one ``(offset, nbytes)`` pair of little-endian uint64 for every
-inner chunk in C order, ``2**64 - 1`` twice for one that is absent, then the CRC-32C of the index.
+The layout of a shard is that of the ``sharding_indexed`` codec of the Zarr v3 core specification: the
+encoded inner chunks one after the other, then an index of one ``(offset, nbytes)`` pair of little-endian
+uint64 for every inner chunk in C order, ``2**64 - 1`` twice for one that is absent, then the CRC-32C of the
+index.
 """
 
 from __future__ import annotations
 
 import ctypes
 import math
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -18,14 +21,21 @@ import google_crc32c
 import numcodecs.zstd
 import numpy as np
 from numcodecs.blosc import Blosc
+from numcodecs.fletcher32 import Fletcher32
 from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
 
 from fgbgpack.errors import DatasetError
 
-_ABSENT = 2**64 - 1
+#: The offset and the size of a chunk that is not there.
+ABSENT = 2**64 - 1
 _CRC_BYTES = 4
 _ENTRY_BYTES = 16
+# Of the header of a blosc buffer, which says how many bytes it holds.
+_BLOSC_HEADER_BYTES = 16
+_BLOSC_SIZE = slice(4, 8)
+# Decoding depends on nothing but the buffer.
+_BLOSC = Blosc()
 #: What to do about a damaged shard.
 REPAIR = (
     "Restore it from a copy, or delete it and run the command that made the dataset again: it writes what "
@@ -36,6 +46,8 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 Bytes: TypeAlias = NDArray[np.uint8]
 #: Gives the name of a thing, for messages.
 Name: TypeAlias = Callable[[], str]
+#: What follows each chunk: Zarr's CRC-32C, HDF5's Fletcher-32, or nothing.
+Checksum: TypeAlias = Literal["crc32c", "fletcher32", None]
 
 
 class Decoder(Protocol):
@@ -66,20 +78,22 @@ class ZstdChunk:
     """Chunks as one zstd frame each, with a checksum: a flipped bit is an error, never a wrong pixel.
 
     One frame, and not blosc's small blocks, because its window is what finds a background again. The
-    checksum is a CRC-32C of the frame. Zstd's own is of what the frame holds: it takes a third of the
-    time of decoding, and says nothing before all is decoded.
+    checksum is of the frame. Zstd's own is of what the frame holds: it takes a third of the time of
+    decoding, and says nothing before all is decoded.
     """
 
     level: int = 3
+    checksum: Checksum = "crc32c"
 
     def encode(self, chunk: NDArray[Any]) -> bytes:
         """The frame that holds ``chunk``, which must be contiguous, and its checksum."""
         encoded: bytes = Zstd(level=self.level).encode(chunk)
-        return encoded + _crc32c(encoded)
+        return encoded + _sum_of(encoded, self.checksum)
 
     def decoder(self) -> Decoder:
         """What decodes these chunks, for one thread at a time."""
-        return _ZstdDecoder(zstd) if (zstd := _zstd()) else _WholeZstdDecoder()
+        zstd = _zstd()
+        return _ZstdDecoder(zstd, self.checksum) if zstd else _WholeDecoder(_unzstd, self.checksum)
 
     def zarr_codecs(self) -> dict[str, Any]:
         """The arguments of ``zarr.create_array`` that describe these chunks."""
@@ -93,7 +107,7 @@ class BloscChunk:
     """Chunks of numbers rounded to a grid: bytes of equal weight are put together, then compressed.
 
     Putting bits together instead takes a fifth more bytes on depth maps, and as long to decode. A
-    CRC-32C follows, for blosc itself has no checksum.
+    checksum follows, for blosc itself has none.
 
     Attributes:
         itemsize: Bytes of a number.
@@ -101,12 +115,14 @@ class BloscChunk:
             decode, and looks back 64 KiB.
         level: How hard it tries, 1 to 9.
         whole: Whether the chunk is one block of blosc's, in which each part is looked for in all before it.
+        checksum: What follows.
     """
 
     itemsize: int
     compressor: Literal["zstd", "lz4hc"] = "zstd"
     level: int = 3
     whole: bool = False
+    checksum: Checksum = "crc32c"
 
     def encode(self, chunk: NDArray[Any]) -> bytes:
         """The blosc buffer that holds ``chunk``, which must be contiguous, and its checksum."""
@@ -118,11 +134,11 @@ class BloscChunk:
             typesize=self.itemsize,
         )
         encoded: bytes = codec.encode(chunk)
-        return encoded + _crc32c(encoded)
+        return encoded + _sum_of(encoded, self.checksum)
 
     def decoder(self) -> Decoder:
         """What decodes these chunks, for one thread at a time."""
-        return _BloscDecoder()
+        return _WholeDecoder(_unblosc, self.checksum)
 
     def zarr_codecs(self, chunk_bytes: int = 0) -> dict[str, Any]:
         """The arguments of ``zarr.create_array`` that describe these chunks.
@@ -142,7 +158,49 @@ class BloscChunk:
         return {"compressors": [blosc, Crc32cCodec()]}
 
 
-ChunkCodec: TypeAlias = ZstdChunk | BloscChunk
+@dataclass(frozen=True)
+class DeflateChunk:
+    """Chunks that every HDF5 library decodes: bytes of equal weight are put together, then deflated.
+
+    Deflate looks back 32 KiB, so it does not find a background again: such chunks take several times the
+    bytes of the others.
+
+    Attributes:
+        itemsize: Bytes of a number; those of numbers of one byte stay where they are.
+        level: How hard it tries, 1 to 9.
+        checksum: What follows.
+    """
+
+    itemsize: int
+    level: int = 4
+    checksum: Checksum = "fletcher32"
+
+    def encode(self, chunk: NDArray[Any]) -> bytes:
+        """The zlib stream that holds ``chunk``, which must be contiguous, and its checksum."""
+        plain = np.ascontiguousarray(chunk).reshape(-1).view(np.uint8)
+        if self.itemsize > 1:
+            plain = np.ascontiguousarray(plain.reshape(-1, self.itemsize).T)
+        encoded = zlib.compress(plain.data, self.level)
+        return encoded + _sum_of(encoded, self.checksum)
+
+    def decoder(self) -> Decoder:
+        """What decodes these chunks, for one thread at a time."""
+        return _WholeDecoder(self._inflate, self.checksum)
+
+    def _inflate(self, data: Bytes, out: Bytes, where: Name) -> None:
+        inflate = zlib.decompressobj()
+        try:
+            decoded = np.frombuffer(inflate.decompress(data.data, len(out) + 1), np.uint8)
+        except zlib.error as exc:
+            raise _damaged(where, f"zlib says: {exc}") from exc
+        _check_size(len(decoded), len(out), where)
+        if self.itemsize > 1:
+            out.reshape(-1, self.itemsize)[...] = decoded.reshape(self.itemsize, -1).T
+        else:
+            out[:] = decoded
+
+
+ChunkCodec: TypeAlias = ZstdChunk | BloscChunk | DeflateChunk
 
 
 def codec_of(described: Sequence[Mapping[str, Any]], itemsize: int) -> ChunkCodec | None:
@@ -154,6 +212,55 @@ def codec_of(described: Sequence[Mapping[str, Any]], itemsize: int) -> ChunkCode
             given = described[1]["configuration"]
             return BloscChunk(itemsize, given["cname"], given["clevel"], whole=given["blocksize"] > 0)
     return None
+
+
+def _share_stream(one: ChunkCodec, other: ChunkCodec) -> bool:
+    """Whether what one compressed the other decodes, less the checksum: no level is needed for that."""
+    if isinstance(one, ZstdChunk) or isinstance(other, ZstdChunk):
+        return isinstance(one, ZstdChunk) and isinstance(other, ZstdChunk)
+    return type(one) is type(other) and one.itemsize == other.itemsize
+
+
+def encoded_size(size: int, before: ChunkCodec, after: ChunkCodec) -> int | None:
+    """The bytes of a chunk once :func:`recode` has made another of it; ``None`` where that depends on it."""
+    if not _share_stream(before, after):
+        return None
+    return size + _CRC_BYTES * ((after.checksum is not None) - (before.checksum is not None))
+
+
+def recode(encoded: Bytes, before: ChunkCodec, after: ChunkCodec, size: int, where: Name) -> bytes:
+    """A chunk as another codec encodes it, once its checksum is found right.
+
+    Where the one decodes what the other compressed, that is taken as it is.
+
+    Args:
+        encoded: The bytes of the chunk, contiguous.
+        before: How it is encoded.
+        after: How it shall be.
+        size: Its bytes when it is decoded.
+        where: Gives the chunk's name, for messages.
+
+    Raises:
+        DatasetError: The chunk is damaged.
+    """
+    if _share_stream(before, after):
+        data = _checked(encoded, before.checksum, where)
+        return data.tobytes() + _sum_of(data, after.checksum)
+    decoded = np.empty(size, np.uint8)
+    decoder = before.decoder()
+    decoder.begin(encoded, decoded, where)
+    decoder.reach(size)
+    return after.encode(decoded)
+
+
+def _sum_of(data: bytes | Bytes, checksum: Checksum) -> bytes:
+    """The bytes that follow ``data``."""
+    if checksum is None:
+        return b""
+    if checksum == "fletcher32":
+        followed: bytes = Fletcher32().encode(data)
+        return followed[-_CRC_BYTES:]
+    return _crc32c(data)
 
 
 def _crc32c(data: bytes | Bytes) -> bytes:
@@ -169,14 +276,36 @@ def index_bytes(chunks: int) -> int:
     return chunks * _ENTRY_BYTES + _CRC_BYTES
 
 
-def join(encoded: Sequence[bytes], grid: Sequence[int]) -> bytes:
-    """The shard that begins with the encoded inner chunks, in C order; the rest of its grid is absent."""
-    index = np.full((math.prod(grid), 2), _ABSENT, "<u8")
-    sizes = np.array([len(chunk) for chunk in encoded], "<u8")
-    index[: len(encoded), 0] = np.cumsum(sizes) - sizes
-    index[: len(encoded), 1] = sizes
+def join(encoded: Sequence[bytes | None], grid: Sequence[int]) -> bytes:
+    """The shard that begins with the encoded inner chunks, in C order; the rest of its grid is absent.
+
+    ``None`` stands for a chunk that is absent as well.
+    """
+    table = index_of([None if chunk is None else len(chunk) for chunk in encoded], grid)
+    return b"".join([*(chunk for chunk in encoded if chunk is not None), table])
+
+
+def index_of(sizes: Sequence[int | None], grid: Sequence[int]) -> bytes:
+    """The index of the shard that begins with chunks of these sizes, in C order; ``None`` is one that is
+    absent, as are the rest of its grid.
+    """
+    index = np.full((math.prod(grid), 2), ABSENT, "<u8")
+    there = np.array([size is not None for size in sizes], np.bool_)
+    lengths = np.array([size or 0 for size in sizes], "<u8")
+    index[: len(sizes), 0][there] = (np.cumsum(lengths) - lengths)[there]
+    index[: len(sizes), 1][there] = lengths[there]
     table = index.tobytes()
-    return b"".join([*encoded, table, _crc32c(table)])
+    return table + _crc32c(table)
+
+
+def split(shard: Bytes, grid: Sequence[int], where: str) -> list[Bytes | None]:
+    """The encoded inner chunks of a shard, in C order; ``None`` for those that are absent.
+
+    Raises:
+        DatasetError: The shard is damaged, as :func:`read_index` finds it; chunks are not looked at.
+    """
+    index = read_index(shard.data, len(shard), grid, where).reshape(-1, 2).tolist()
+    return [None if offset == ABSENT else shard[offset : offset + size] for offset, size in index]
 
 
 def read_index(tail: Buffer, shard_bytes: int, grid: Sequence[int], where: str) -> NDArray[np.uint64]:
@@ -204,7 +333,7 @@ def read_index(tail: Buffer, shard_bytes: int, grid: Sequence[int], where: str) 
     if _crc32c(table) != memoryview(tail)[len(tail) - _CRC_BYTES :]:
         raise DatasetError(f"{where} is damaged: the checksum of its index is wrong. {REPAIR}")
     index = np.frombuffer(table, "<u8").reshape(chunks, 2)
-    present = index[index[:, 0] != _ABSENT]
+    present = index[index[:, 0] != ABSENT]
     # Compared by subtraction: a sum of damaged numbers could wrap round.
     ends = shard_bytes - size
     if np.any(present[:, 1] > ends) or np.any(present[:, 0] > ends - np.minimum(present[:, 1], ends)):
@@ -215,67 +344,66 @@ def read_index(tail: Buffer, shard_bytes: int, grid: Sequence[int], where: str) 
 # --- decoding --------------------------------------------------------------------------------------
 
 
-def _checked(encoded: Bytes, where: Name) -> Bytes:
+def _checked(encoded: Bytes, checksum: Checksum, where: Name) -> Bytes:
     """The part of a chunk before its checksum, which is right."""
+    if checksum is None:
+        return encoded
     data = encoded[:-_CRC_BYTES]
-    if len(encoded) < _CRC_BYTES or _crc32c(data) != encoded[-_CRC_BYTES:].tobytes():
+    # Nothing is ever encoded as nothing, of which there is no Fletcher-32.
+    if not len(data) or _sum_of(data, checksum) != encoded[-_CRC_BYTES:].tobytes():
         raise _damaged(where, "its checksum is wrong")
     return data
+
+
+def _check_size(held: int, wanted: int, where: Name) -> None:
+    if held != wanted:
+        more = "more" if held > wanted else f"{held}"
+        raise _damaged(where, f"it should hold {wanted} bytes and holds {more}")
 
 
 def _damaged(where: Name, why: str) -> DatasetError:
     return DatasetError(f"{where()} is damaged: {why}. {REPAIR}")
 
 
-class _BloscDecoder:
-    """Decodes a chunk at once: one blosc block holds all of it."""
+class _WholeDecoder:
+    """Decodes a chunk at once.
 
-    # In the header of a blosc buffer.
-    _SIZE = slice(4, 8)
-    _HEADER_BYTES = 16
+    Args:
+        decode: Decodes the bytes before the checksum into others, or raises DatasetError.
+        checksum: What follows them.
+    """
 
-    def __init__(self) -> None:
-        self._codec = Blosc()
+    def __init__(self, decode: Callable[[Bytes, Bytes, Name], None], checksum: Checksum) -> None:
+        self._decode, self._checksum = decode, checksum
         self._left: tuple[Bytes, Bytes, Name] | None = None
 
     def begin(self, encoded: Bytes, out: Bytes, where: Name) -> None:
-        data = _checked(encoded, where)
-        size = int.from_bytes(data[self._SIZE].tobytes(), "little")
-        if len(data) < self._HEADER_BYTES or size != len(out):
-            raise _damaged(where, f"it should hold {len(out)} bytes and says that it holds {size}")
-        self._left = (data, out, where)
+        self._left = (_checked(encoded, self._checksum, where), out, where)
 
     def reach(self, stop: int) -> None:
         if self._left is not None:
-            data, out, where = self._left
-            try:
-                self._codec.decode(data, out=out)
-            except (RuntimeError, ValueError) as exc:
-                raise _damaged(where, f"blosc says: {exc}") from exc
+            self._decode(*self._left)
             self._left = None
 
 
-class _WholeZstdDecoder:
-    """Decodes a frame at once, where the functions of ``_zstd`` are not to be had."""
+def _unzstd(data: Bytes, out: Bytes, where: Name) -> None:
+    """Decode a frame where the functions of ``_zstd`` are not to be had."""
+    try:
+        decoded = Zstd().decode(data)
+    except RuntimeError as exc:
+        raise _damaged(where, f"zstd says: {exc}") from exc
+    _check_size(len(decoded), len(out), where)
+    out[:] = np.frombuffer(decoded, np.uint8)
 
-    def __init__(self) -> None:
-        self._codec = Zstd()
-        self._left: tuple[Bytes, Bytes, Name] | None = None
 
-    def begin(self, encoded: Bytes, out: Bytes, where: Name) -> None:
-        self._left = (_checked(encoded, where), out, where)
-
-    def reach(self, stop: int) -> None:
-        if self._left is not None:
-            data, out, where = self._left
-            try:
-                decoded = self._codec.decode(data)
-            except RuntimeError as exc:
-                raise _damaged(where, f"zstd says: {exc}") from exc
-            if len(decoded) != len(out):
-                raise _damaged(where, f"it should hold {len(out)} bytes and holds {len(decoded)}")
-            out[:] = np.frombuffer(decoded, np.uint8)
-            self._left = None
+def _unblosc(data: Bytes, out: Bytes, where: Name) -> None:
+    size = int.from_bytes(data[_BLOSC_SIZE].tobytes(), "little")
+    if len(data) < _BLOSC_HEADER_BYTES or size != len(out):
+        raise _damaged(where, f"it should hold {len(out)} bytes and says that it holds {size}")
+    try:
+        _BLOSC.decode(data, out=out)
+    except (RuntimeError, ValueError) as exc:
+        raise _damaged(where, f"blosc says: {exc}") from exc
 
 
 class _Span(ctypes.Structure):
@@ -308,7 +436,7 @@ def _zstd() -> ctypes.CDLL | None:
             function.restype, function.argtypes = result, arguments
     except (OSError, AttributeError):
         return None
-    return library if _ZstdDecoder(library).usable else None
+    return library if _ZstdDecoder(library, None).usable else None
 
 
 class _ZstdDecoder:
@@ -322,8 +450,9 @@ class _ZstdDecoder:
     # Results with the top bit set are errors.
     _ERROR = 1 << (8 * ctypes.sizeof(ctypes.c_size_t) - 1)
 
-    def __init__(self, library: ctypes.CDLL) -> None:
+    def __init__(self, library: ctypes.CDLL, checksum: Checksum) -> None:
         self._library = library
+        self._checksum: Checksum = checksum
         self._decompress = library.ZSTD_decompressStream
         self._free = library.ZSTD_freeDCtx
         self._context = library.ZSTD_createDCtx()
@@ -339,7 +468,7 @@ class _ZstdDecoder:
         self._free(self._context)
 
     def begin(self, encoded: Bytes, out: Bytes, where: Name) -> None:
-        data = _checked(encoded, where)
+        data = _checked(encoded, self._checksum, where)
         self._library.ZSTD_DCtx_reset(self._context, self._RESET_SESSION)
         self._left = (data, out, where)
         self._available = len(data)

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fgbgpack.credits import CREDITS_FILE, Credit, read_credits
 from fgbgpack.errors import SourceError
 from fgbgpack.pictures import (
     crop_box,
@@ -34,6 +35,8 @@ from fgbgpack.pictures import (
 
 T = TypeVar("T")
 
+
+_MASKS = "--masks"
 
 # Each thread holds one original picture, so a few threads bound the memory as well.
 _THREADS = min(4, os.cpu_count() or 1)
@@ -50,6 +53,9 @@ class Source:
         mask_sha256: Digest of the mask file's bytes, or None.
         path: Where the file lies; None for a source that a dataset remembers. Not compared.
         mask_path: Where the mask file lies, or None. Not compared.
+        license: Its licence as ``sources.csv`` states it, or None. Not compared, as all that follows.
+        author: Who made it, or None.
+        url: Where it comes from, or None.
     """
 
     name: str
@@ -58,6 +64,9 @@ class Source:
     mask_sha256: str | None = None
     path: Path | None = field(default=None, compare=False)
     mask_path: Path | None = field(default=None, compare=False)
+    license: str | None = field(default=None, compare=False)
+    author: str | None = field(default=None, compare=False)
+    url: str | None = field(default=None, compare=False)
 
     @property
     def word(self) -> int:
@@ -74,11 +83,13 @@ class Sources:
         foregrounds: All foreground pictures, each with its mask if a folder of masks was given.
         ignored: Paths that were left out: files that are no pictures by their extension,
             subfolders (ending in a slash), and masks that belong to no foreground.
+        notices: What there is to know of each ``sources.csv``, one line each.
     """
 
     backgrounds: tuple[Source, ...]
     foregrounds: tuple[Source, ...]
     ignored: tuple[str, ...]
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +116,8 @@ def find_sources(backgrounds: Path, foregrounds: Path, masks: Path | None = None
     """List and hash the pictures of each folder.
 
     A file is a picture if Pillow can decode files of its extension. Pictures are ordered by their
-    NFC-normalised names; hidden files are passed over and subfolders are not searched.
+    NFC-normalised names; hidden files are passed over and subfolders are not searched. A ``sources.csv``
+    beside backgrounds or foregrounds may tell their licences, authors and addresses.
 
     Args:
         backgrounds: Folder of background pictures.
@@ -115,8 +127,9 @@ def find_sources(backgrounds: Path, foregrounds: Path, masks: Path | None = None
 
     Raises:
         SourceError: A folder is missing, a file, or without pictures; two files of a folder share a
-            stem; a foreground has no mask; a file cannot be read. Pictures that cannot be decoded
-            are named too when there is another problem; otherwise `load_catalog` finds them.
+            stem; a foreground has no mask; a file cannot be read; a ``sources.csv`` is broken. Pictures
+            that cannot be decoded are named too when there is another problem; otherwise `load_catalog`
+            finds them.
     """
     problems: list[str] = []
     ignored: list[str] = []
@@ -124,9 +137,13 @@ def find_sources(backgrounds: Path, foregrounds: Path, masks: Path | None = None
     foreground_paths = _list_pictures("--foregrounds", foregrounds, problems, ignored)
     mask_of: dict[Path, Path] = {}
     if masks is not None:
-        mask_paths = _list_pictures("--masks", masks, problems, ignored)
+        mask_paths = _list_pictures(_MASKS, masks, problems, ignored)
         if mask_paths and foreground_paths:
             mask_of = _match_masks(foregrounds, foreground_paths, masks, mask_paths, problems, ignored)
+
+    notices: list[str] = []
+    credit_of = _credits(backgrounds, background_paths, problems, notices)
+    credit_of |= _credits(foregrounds, foreground_paths, problems, notices)
 
     paths = [*background_paths, *foreground_paths, *mask_of.values()]
     if problems:
@@ -140,11 +157,25 @@ def find_sources(backgrounds: Path, foregrounds: Path, masks: Path | None = None
 
     def source(path: Path) -> Source:
         mask = mask_of.get(path)
-        if mask is None:
-            return Source(path.name, digest[path], path=path)
-        return Source(path.name, digest[path], mask.name, digest[mask], path, mask)
+        credit = credit_of.get(path, Credit())
+        return Source(
+            name=path.name,
+            sha256=digest[path],
+            mask_name=None if mask is None else mask.name,
+            mask_sha256=None if mask is None else digest[mask],
+            path=path,
+            mask_path=mask,
+            license=credit.license,
+            author=credit.author,
+            url=credit.url,
+        )
 
-    return Sources(tuple(map(source, background_paths)), tuple(map(source, foreground_paths)), tuple(ignored))
+    return Sources(
+        tuple(map(source, background_paths)),
+        tuple(map(source, foreground_paths)),
+        tuple(ignored),
+        tuple(dict.fromkeys(notices)),
+    )
 
 
 def load_background(source: Source, *, height: int, width: int, fit: str) -> NDArray[np.uint8]:
@@ -262,12 +293,25 @@ def _list_pictures(option: str, folder: Path, problems: list[str], ignored: list
             problems.append(f"{entry}: no regular file (a broken link?); expected a picture file")
         else:
             pictures.append(entry)
-    ignored += others + folders
+    credits = str(folder / CREDITS_FILE)
+    ignored += [other for other in others if other != credits or option == _MASKS] + folders
     if not pictures:
         found = _describe_no_pictures(entries, folders, others)
         problems.append(f"{option} {folder}: {found}; expected picture files directly in it")
     _report_shared_stems(option, folder, pictures, problems)
     return pictures
+
+
+def _credits(
+    folder: Path, pictures: list[Path], problems: list[str], notices: list[str]
+) -> dict[Path, Credit]:
+    """What the folder's ``sources.csv`` says of its pictures."""
+    if not pictures:
+        return {}
+    by_name = {path.name: path for path in pictures}
+    return {
+        by_name[name]: credit for name, credit in read_credits(folder, by_name, problems, notices).items()
+    }
 
 
 def _describe_no_pictures(entries: list[Path], folders: list[str], others: list[str]) -> str:

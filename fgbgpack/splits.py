@@ -6,6 +6,7 @@ order, which is then sorted by them, so an order is the same on every machine an
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, cast, get_args
@@ -148,8 +149,26 @@ class Split:
             part = np.where(part == other, part, -1)
         else:
             part = self._part_of_source(self.by, pictures, placements)
+        return {name: np.flatnonzero(part == i) for i, name in self._numbered()}
+
+    def of_names(self, names: Sequence[str]) -> dict[str, NDArray[np.int64]]:
+        """The samples of each part, in ascending order, where nothing is known of samples but their names.
+
+        Args:
+            names: The name of each sample, no two alike.
+
+        Raises:
+            SpecError: There are fewer samples than parts.
+        """
+        digests = b"".join(hashlib.sha256(name.encode()).digest()[:12] for name in names)
+        words = np.frombuffer(digests, ">u4").reshape(-1, 3)
+        part = self._dealt(_numbers(self.seed, words[:, 0], words[:, 1], _OF_PARTS, words[:, 2]), "samples")
+        return {name: np.flatnonzero(part == i) for i, name in self._numbered()}
+
+    def _numbered(self) -> list[tuple[int, str]]:
+        """The parts with the numbers that they are dealt out by."""
         number = {name: i for i, name in enumerate(sorted(self.parts))}
-        return {name: np.flatnonzero(part == number[name]) for name in self.parts}
+        return [(number[name], name) for name in self.parts]
 
     def _part_of_source(
         self,

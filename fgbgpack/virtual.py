@@ -17,12 +17,13 @@ from typing import Any
 
 import numpy as np
 import zarr
-from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
+from zarr.abc.store import ByteRequest, Store
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from zarr.storage import MemoryStore
 
 from fgbgpack import dataset as disk
 from fgbgpack.dataset import Keys
+from fgbgpack.hdf5 import span_of
 from fgbgpack.opened import Dataset, open_dataset
 from fgbgpack.reading import StoredArray
 
@@ -30,14 +31,17 @@ _DIMENSIONS = {disk.IMAGE: ("sample", "y", "x", "channel"), disk.MASK: ("sample"
 
 
 def store(path: str | os.PathLike[str] | Store) -> Store:
-    """A dataset as a read-only Zarr store in which a virtual one has all its arrays, made when they are read.
+    """A dataset as a read-only Zarr store, for all that reads Zarr.
+
+    A virtual dataset has all its arrays in it, made when they are read, and an HDF5 file its chunks, as the
+    Zarr dataset has them that it is a copy of.
 
     Args:
-        path: A dataset: a local folder, a URL that fsspec opens, or a Zarr store.
+        path: A dataset: a local folder, an HDF5 file, a URL that fsspec opens, or a Zarr store.
 
     Returns:
         A store for ``zarr.open_group``, ``xarray.open_zarr`` and whatever else takes one. It can be pickled.
-        Of a dataset that is not virtual it is the store itself.
+        Of a Zarr dataset that is not virtual it is the store itself.
 
     Raises:
         DatasetError: There is no dataset, it is damaged, or its schema is of a newer major version.
@@ -104,7 +108,10 @@ class _VirtualStore(Store):
             value = await self._root()
         else:
             return await self._below.get(key, prototype, byte_range)
-        return None if value is None else prototype.buffer.from_bytes(value[_span(byte_range, len(value))])
+        if value is None:
+            return None
+        start, stop = span_of(byte_range, len(value))
+        return prototype.buffer.from_bytes(value[start:stop])
 
     async def get_partial_values(
         self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
@@ -261,17 +268,3 @@ class _Chunks:
             part = whole
         made: bytes = part.tobytes()
         return made
-
-
-def _span(part: ByteRequest | None, size: int) -> slice:
-    """The part of a value that is asked for."""
-    match part:
-        case None:
-            return slice(None)
-        case RangeByteRequest(start, end):
-            return slice(start, end)
-        case OffsetByteRequest(offset):
-            return slice(offset, None)
-        case SuffixByteRequest(suffix):
-            return slice(max(0, size - suffix), None)
-    raise TypeError(f"{part!r} is no part of a value")

@@ -5,15 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import subprocess
 import sys
-import warnings
 
 import naive
 import numpy as np
 import pytest
-import tensorstore
-import xarray
 import zarr
 from conftest import SMALL_SHARDS, Pictures, depth_of
 from zarr.abc.store import Store
@@ -220,52 +216,7 @@ def test_stored_bytes_are_those_on_disk(depth_dataset):
         assert sizes[name] == sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
 
 
-# --- other readers ---------------------------------------------------------------------------------
-
-
-def test_zarr_python_zarrs_and_tensorstore_read_the_same(guided_dataset, tmp_path):
-    expected = everything(zarr.open_group(guided_dataset, mode="r"), GUIDED_ARRAYS)
-    ds = open_dataset(guided_dataset)
-    same({name: ds.whole(name) for name in GUIDED_ARRAYS}, expected)
-    for name in GUIDED_ARRAYS:
-        spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{guided_dataset / name}/"}}
-        array = tensorstore.open(spec, read=True, open=True).result()
-        found = array.read().result()
-        np.testing.assert_array_equal(found, expected[name], err_msg=name)
-        assert array.domain.labels == GUIDED_ARRAYS[name][1]
-    # zarrs puts its own pipeline into zarr-python's configuration, for the whole process: so in another one.
-    script = (
-        "import sys, numpy as np, zarr, zarrs\n"
-        "zarr.config.set({'codec_pipeline.path': 'zarrs.ZarrsCodecPipeline'})\n"
-        "zarr.config.set({'codec_pipeline.strict': True})\n"
-        "group = zarr.open_group(sys.argv[1], mode='r')\n"
-        "names = sys.argv[3:]\n"
-        "assert type(group['image']._async_array.codec_pipeline).__name__ == 'ZarrsCodecPipeline'\n"
-        "np.savez(sys.argv[2], **{n.replace('/', '.'): group[n][...] for n in names})\n"
-    )
-    out = tmp_path / "zarrs.npz"
-    subprocess.run([sys.executable, "-c", script, guided_dataset, out, *GUIDED_ARRAYS], check=True)
-    with np.load(out) as found:
-        same({name: found[name.replace("/", ".")] for name in GUIDED_ARRAYS}, expected)
-
-
-def test_xarray_opens_it_with_no_help_and_no_warning(guided_dataset):
-    expected = everything(zarr.open_group(guided_dataset, mode="r"), GUIDED_ARRAYS)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        with xarray.open_zarr(guided_dataset) as opened:
-            assert dict(opened.sizes) == {"sample": 36, "y": 21, "x": 33, "channel": 3}
-            for name, (_, dimensions) in ARRAYS.items():
-                if "/" not in name:
-                    assert opened[name].dims == dimensions
-                    np.testing.assert_array_equal(opened[name].values, expected[name])
-        with xarray.open_zarr(guided_dataset, group="sources") as opened:
-            assert dict(opened.sizes)["background"] == 3
-            of_backgrounds = opened["background_depth"].values
-            np.testing.assert_array_equal(of_backgrounds, expected["sources/background_depth"])
-            np.testing.assert_array_equal(opened["foreground"].values, expected["sources/foreground"])
-        with xarray.open_datatree(guided_dataset, engine="zarr") as opened:
-            np.testing.assert_array_equal(opened["image"].values, expected["image"])
+# --- the copy of all metadata ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("fixture", ["depth_dataset", "guided_dataset"])

@@ -5,8 +5,11 @@ as far as they are asked for.
 from __future__ import annotations
 
 import math
+import zlib
+from dataclasses import replace
 
 import google_crc32c
+import h5py
 import numpy as np
 import pytest
 import zarr
@@ -17,13 +20,30 @@ from zarr.storage import LocalStore, MemoryStore
 
 from fgbgpack import shards
 from fgbgpack.errors import DatasetError
-from fgbgpack.shards import BloscChunk, ZstdChunk, codec_of, index_bytes, join, read_index
+from fgbgpack.shards import (
+    BloscChunk,
+    DeflateChunk,
+    ZstdChunk,
+    codec_of,
+    encoded_size,
+    index_bytes,
+    index_of,
+    join,
+    read_index,
+    recode,
+    split,
+)
 
 ABSENT = 2**64 - 1
 CODECS = [
     ZstdChunk(),
     BloscChunk(itemsize=2),
     BloscChunk(itemsize=2, compressor="lz4hc", level=7, whole=True),
+]
+#: The same as in HDF5 files, and those of portable ones.
+IN_HDF5 = [
+    *(replace(codec, checksum=checksum) for codec in CODECS for checksum in ("fletcher32", None)),
+    *(DeflateChunk(itemsize, checksum=sum) for itemsize in (1, 2, 4) for sum in ("fletcher32", None)),
 ]
 
 
@@ -135,6 +155,148 @@ def test_chunks_are_encoded_the_same_every_time():
     for codec in CODECS:
         data = values(np.float16, (8, 50, 50))
         assert len({codec.encode(data) for _ in range(3)}) == 1
+
+
+# --- chunks that are absent ------------------------------------------------------------------------
+
+
+def join_as_specified(encoded, chunks):
+    """A shard, entry after entry as the specification of Zarr has it."""
+    data, index = b"", b""
+    for i in range(chunks):
+        chunk = encoded[i] if i < len(encoded) else None
+        if chunk is None:
+            index += b"\xff" * 16
+        else:
+            index += len(data).to_bytes(8, "little") + len(chunk).to_bytes(8, "little")
+            data += chunk
+    return data + index + google_crc32c.value(index).to_bytes(4, "little")
+
+
+@given(
+    st.lists(st.none() | st.binary(max_size=9), min_size=1, max_size=12),
+    st.integers(0, 4),
+    st.integers(1, 3),
+)
+def test_chunks_may_be_absent_anywhere(encoded, beyond, across):
+    grid = (-(-len(encoded) // across) + beyond, across)
+    chunks = math.prod(grid)
+    shard = join(encoded, grid)
+    assert shard == join_as_specified(encoded, chunks)
+    sizes = [None if chunk is None else len(chunk) for chunk in encoded]
+    assert index_of(sizes, grid) == shard[-index_bytes(chunks) :]
+    found = [None if chunk is None else chunk.tobytes() for chunk in split(as_bytes(shard), grid, "it")]
+    assert found == [*encoded, *[None] * (chunks - len(encoded))]
+
+
+def test_zarr_reads_a_shard_with_holes():
+    store, codec = MemoryStore(), ZstdChunk()
+    array, data = array_of(store, codec, np.uint8, (8, 3), (2, 3), (8, 3)), values(np.uint8, (8, 3))
+    encoded = [None if i % 2 else codec.encode(data[2 * i : 2 * i + 2]) for i in range(4)]
+    store._store_dict["c/0/0"] = zarr.core.buffer.cpu.Buffer.from_bytes(join(encoded, (4, 1)))
+    expected = data.copy()
+    expected[2:4] = expected[6:8] = 0
+    np.testing.assert_array_equal(array[:], expected)
+
+
+def test_a_damaged_shard_is_not_split():
+    shard = bytearray(join([b"abc", None, b"defgh"], (3,)))
+    shard[-6] ^= 1
+    with pytest.raises(DatasetError, match="here is damaged: the checksum of its index"):
+        split(as_bytes(shard), (3,), "here")
+
+
+# --- as HDF5 has them ------------------------------------------------------------------------------
+
+
+def hdf5_array(file, name, data, codec):
+    """An array of one chunk in an HDF5 file, which the HDF5 library encodes as ``codec`` does."""
+    options = {"compression": "gzip", "compression_opts": codec.level, "shuffle": codec.itemsize > 1}
+    return file.create_dataset(
+        name, data=data, chunks=data.shape, fletcher32=codec.checksum is not None, **options
+    )
+
+
+@settings(max_examples=60)
+@given(st.integers(1, 700), st.integers(0, 9), st.data())
+def test_hdf5_and_we_decode_what_the_other_deflates(size, seed, data):
+    dtype = np.dtype(data.draw(st.sampled_from(["u1", "<f2", "<i4", "?"])))
+    checksum = data.draw(st.sampled_from(["fletcher32", None]))
+    codec = DeflateChunk(dtype.itemsize, data.draw(st.integers(1, 9)), checksum)
+    # Of which sizes checksums take the last byte for half a word.
+    picture = values(dtype, (size,), seed)
+    with h5py.File.in_memory() as file:
+        array = hdf5_array(file, "it", picture, codec)
+        encoded = array.id.read_direct_chunk((0,))[1]
+        out = np.empty(picture.nbytes, np.uint8)
+        decoder = codec.decoder()
+        decoder.begin(as_bytes(encoded), out, lambda: "it")
+        decoder.reach(len(out))
+        np.testing.assert_array_equal(out, as_bytes(picture.tobytes()))
+        array.id.write_direct_chunk((0,), codec.encode(picture), 0)
+        file.flush()
+        array.id.refresh()
+        np.testing.assert_array_equal(array[:], picture)
+
+
+@settings(max_examples=100)
+@given(st.binary(min_size=1, max_size=200))
+def test_the_checksum_is_that_of_hdf5(data):
+    with h5py.File.in_memory() as file:
+        array = file.create_dataset("it", data=as_bytes(data), chunks=(len(data),), fletcher32=True)
+        encoded = array.id.read_direct_chunk((0,))[1]
+    assert bytes(encoded) == data + shards._sum_of(data, "fletcher32")
+    same = ZstdChunk(checksum="fletcher32").encode(as_bytes(data))
+    assert (
+        same[:-4]
+        == ZstdChunk().encode(as_bytes(data))[:-4]
+        == ZstdChunk(checksum=None).encode(as_bytes(data))
+    )
+
+
+@pytest.mark.parametrize("before", [*CODECS, *IN_HDF5])
+@pytest.mark.parametrize("after", [*CODECS, *IN_HDF5])
+def test_a_chunk_is_recoded_as_if_it_were_encoded_anew(before, after):
+    data = values(np.float16, (30, 20))
+    encoded = before.encode(data)
+    found = recode(as_bytes(encoded), before, after, data.nbytes, lambda: "it")
+    blocks = [codec for codec in (before, after) if isinstance(codec, BloscChunk)]
+    if len(blocks) == 2:
+        # What blosc compressed in whatever way, blosc decodes: it is taken as it is.
+        expected = replace(before, checksum=after.checksum).encode(data)
+    else:
+        expected = after.encode(data)
+    assert found == expected
+    size = encoded_size(len(encoded), before, after)
+    assert size in (None, len(found))
+    alike = type(before) is type(after) and getattr(before, "itemsize", 0) == getattr(after, "itemsize", 0)
+    assert (size is not None) == alike
+
+
+@pytest.mark.parametrize("before", [codec for codec in (*CODECS, *IN_HDF5) if codec.checksum])
+@pytest.mark.parametrize("after", [ZstdChunk(checksum="fletcher32"), BloscChunk(2), DeflateChunk(2)])
+def test_a_damaged_chunk_is_not_recoded(before, after):
+    data = values(np.float16, (40,))
+    encoded = bytearray(before.encode(data))
+    for bit in range(0, len(encoded) * 8, 7):
+        encoded[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(DatasetError, match=r"^chunk 5 is damaged: its checksum is wrong"):
+            recode(as_bytes(encoded), before, after, data.nbytes, lambda: "chunk 5")
+        encoded[bit // 8] ^= 1 << bit % 8
+    for length in range(4):
+        with pytest.raises(DatasetError, match="its checksum is wrong"):
+            recode(as_bytes(encoded[:length]), before, after, data.nbytes, lambda: "chunk 5")
+
+
+@pytest.mark.parametrize("itemsize", [1, 2])
+def test_what_is_no_deflated_chunk_is_refused(itemsize):
+    codec = DeflateChunk(itemsize, checksum=None)
+    stream = zlib.compress(bytes(range(200)))
+    for data in (b"", b"no stream", stream[:-20], stream[:30], zlib.compress(bytes(201)), zlib.compress(b"")):
+        decoder = codec.decoder()
+        with pytest.raises(DatasetError, match=r"it is damaged: .* Restore it"):  # noqa: PT012
+            decoder.begin(as_bytes(data), np.empty(200, np.uint8), lambda: "it")
+            decoder.reach(200)
 
 
 # --- damage ----------------------------------------------------------------------------------------
@@ -257,8 +419,8 @@ def test_one_sample_of_many_is_decoded_without_the_rest():
     assert (out[-400_000:] == 255).all()
 
 
-@pytest.mark.parametrize("codec", CODECS)
-@given(st.integers(1, 300), st.data())
+@pytest.mark.parametrize("codec", [*CODECS, *IN_HDF5])
+@given(st.integers(1, 300).map(lambda size: 2 * size), st.data())
 def test_decoding_is_the_opposite_of_encoding(codec, size, data):
     picture = values(np.float16, (size,), data.draw(st.integers(0, 5)))
     out = np.empty(size * 2, np.uint8)
@@ -269,7 +431,7 @@ def test_decoding_is_the_opposite_of_encoding(codec, size, data):
     np.testing.assert_array_equal(out, as_bytes(picture.tobytes()))
 
 
-@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("codec", [codec for codec in (*CODECS, *IN_HDF5) if codec.checksum])
 def test_every_flipped_bit_of_a_chunk_is_found_before_anything_is_decoded(codec):
     data = values(np.uint8, (200,))
     encoded = bytearray(codec.encode(data))

@@ -4,21 +4,31 @@ A shard is written whole, by one thread, and published in one step. One that is 
 is missing is work to do: that is all that resuming needs to know.
 """
 
-from fgbgpack.build.convert import Conversion, materialize, virtualize
+from fgbgpack.build.gather import ImportSpec
+from fgbgpack.build.imported import Found, Imported, import_folder, look
 from fgbgpack.build.job import Estimate, Report, create, estimate, fill_depth
+from fgbgpack.build.materialize import Conversion, materialize, virtualize
+from fgbgpack.build.transcode import Transfer, convert
 from fgbgpack.build.work import Event, Notice, OnEvent, Progress
 
 __all__ = [
     "Conversion",
     "Estimate",
     "Event",
+    "Found",
+    "ImportSpec",
+    "Imported",
     "Notice",
     "OnEvent",
     "Progress",
     "Report",
+    "Transfer",
+    "convert",
     "create",
     "estimate",
     "fill_depth",
+    "import_folder",
+    "look",
     "materialize",
     "virtualize",
 ]

@@ -68,9 +68,9 @@ class DepthEncoder:
         samples = np.linspace(0, plan.samples - 1, count).astype(np.int64)
 
         def extent(first: int) -> tuple[float, float]:
-            placements = plan.placements_of(samples[first : first + self.batch])
-            depth = np.empty((len(placements), *self.layout.shape[1:]), np.float16)
-            minimum, maximum = self._source(placements, depth)
+            some = samples[first : first + self.batch]
+            depth = np.empty((len(some), *self.layout.shape[1:]), np.float16)
+            minimum, maximum = self._source(some, depth)
             return float(minimum.min()), float(maximum.max())
 
         self._job.tell(Notice(f"Measuring the range of depth on {count} samples."))
@@ -90,10 +90,9 @@ class DepthEncoder:
         for first in range(0, len(run), self.batch):
             check()
             last = min(first + self.batch, len(run))
-            placements = self._job.plan.placements_of(run[first:last])
             try:
                 minimum[first:last], maximum[first:last] = self._source(
-                    placements, depth[first:last], step=self.step
+                    run[first:last], depth[first:last], step=self.step
                 )
             except DepthModelError as exc:
                 exc.add_note(f"while running samples {run.start + first} to {run.start + last - 1}")
@@ -124,25 +123,18 @@ class DepthEncoder:
 
 
 class DepthFilling:
-    """The depth of the samples of a plan, in either mode.
+    """The depth of samples, in either mode.
 
     Args:
         job: What is to be filled, and by what.
+        mode: What gives their depth.
         begun: The depth section of the document where that is to be finished.
-        keys: Where the dataset is, or will be; ``None`` where nothing is to be written.
-
-    Raises:
-        SourceError: The original pictures are not there, or not the ones the dataset was made of.
-        DepthModelError: A network, or the device, cannot be used.
-        RecipeMismatchError: What began it cannot be had here.
     """
 
     def __init__(
-        self, job: DepthJob, begun: Mapping[str, Any] | None = None, keys: Keys | None = None
+        self, job: DepthJob, mode: PerSampleMode | GuidedMode, begun: Mapping[str, Any] | None = None
     ) -> None:
-        self._job = job
-        guide = job.networks.guide
-        self._mode = PerSampleMode(job, begun) if guide is None else GuidedMode(job, guide, begun, keys)
+        self._job, self._mode = job, mode
         self._step: float | None = None if begun is None else begun["step"]
 
     def section(self) -> dict[str, Any]:

@@ -11,11 +11,16 @@ from fgbgpack.inference import Networks
 from fgbgpack.plan import Layout
 from fgbgpack.spec import DatasetSpec, DepthSpec
 
+#: What is stated of a picture and changes nothing that is made of it.
+_CREDIT = ("license", "author", "url")
+
 
 def differences(
     existing: Mapping[str, Any], new: Mapping[str, Any], spec: DatasetSpec, networks: Networks | None
 ) -> list[str]:
     """How a dataset that is there differs from the one asked for, one line each."""
+    if not disk.has_recipe(existing):
+        return ["the dataset was imported from pictures, not made of backgrounds and foregrounds"]
     before = DatasetSpec.from_dict(existing["spec"])
     lines = []
     if disk.is_virtual(existing) and not disk.is_virtual(new):
@@ -32,7 +37,10 @@ def differences(
         if (was := {**before.recipe, "chunk": before.chunk}[field]) != now
     ]
     for kind in ("backgrounds", "foregrounds"):
-        was, now = ({source["name"]: source for source in doc["sources"][kind]} for doc in (existing, new))
+        was, now = (
+            {source["name"]: _without_credit(source) for source in doc["sources"][kind]}
+            for doc in (existing, new)
+        )
         for verb, names in (
             ("are new", now.keys() - was.keys()),
             ("are gone", was.keys() - now.keys()),
@@ -52,6 +60,25 @@ def differences(
     return lines
 
 
+def renew_credits(existing: dict[str, Any], new: Mapping[str, Any]) -> bool:
+    """Take over what is stated now of licences, authors and addresses; where nothing is, what was stays.
+
+    Returns:
+        Whether that changed the document, which is of the same pictures.
+    """
+    changed = False
+    for kind in ("backgrounds", "foregrounds"):
+        was, now = existing["sources"][kind], new["sources"][kind]
+        if now != was and any(source != _without_credit(source) for source in now):
+            existing["sources"][kind] = now
+            changed = True
+    return changed
+
+
+def _without_credit(source: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in source.items() if key not in _CREDIT}
+
+
 def depth_differences(
     begun: Mapping[str, Any], depth: DepthSpec, networks: Networks, size: tuple[int, int]
 ) -> list[str]:
@@ -64,6 +91,8 @@ def depth_differences(
         size: ``(height, width)`` of the samples.
     """
     model, guide = networks.model, networks.guide
+    if begun["mode"] == "imported":
+        return [f"depth: the dataset has that of files, asked for {networks.mode} depth by {model.name}"]
     wanted = {
         "mode": networks.mode,
         "model": model.name,
@@ -127,7 +156,7 @@ def clear(keys: Keys, existing: Mapping[str, Any] | None) -> None:
         return
     pixels = {**existing["pixels"], "complete": False}
     disk.write_document(keys, {**existing, "complete": False, "pixels": pixels, "depth": None})
-    for name in (disk.IMAGE, disk.MASK, *disk.DEPTHS, *disk.PLACEMENTS, disk.SOURCES):
+    for name in (disk.IMAGE, disk.MASK, *disk.DEPTHS, disk.NAME, *disk.PLACEMENTS, disk.SOURCES):
         keys.delete_below(name)
 
 

@@ -14,16 +14,24 @@ from zarr.abc.store import Store
 
 from fgbgpack import dataset as disk
 from fgbgpack.build.depth import DepthFilling
-from fgbgpack.build.existing import clear, clear_depth, depth_differences, differences, layout_differences
-from fgbgpack.build.modes import DepthJob
+from fgbgpack.build.existing import (
+    clear,
+    clear_depth,
+    depth_differences,
+    differences,
+    layout_differences,
+    renew_credits,
+)
+from fgbgpack.build.modes import DepthJob, PerSampleMode, Recipe, mode_of
 from fgbgpack.build.pixels import PixelFilling
-from fgbgpack.build.work import Notice, OnEvent, Progress, check_workers, measure, silent
+from fgbgpack.build.work import Notice, OnEvent, Progress, check_workers, measure, silent, worker_count
+from fgbgpack.build.workplace import workplace
 from fgbgpack.dataset import Keys
 from fgbgpack.depth import Device
-from fgbgpack.errors import DatasetError, RecipeMismatchError
-from fgbgpack.inference import Networks
-from fgbgpack.opened import open_dataset
-from fgbgpack.plan import Layout, Plan, depth_layout
+from fgbgpack.errors import DatasetError, RecipeMismatchError, SpecError
+from fgbgpack.inference import Networks, StoredPictures
+from fgbgpack.opened import Dataset, open_dataset
+from fgbgpack.plan import Extent, Layout, Plan, depth_layout
 from fgbgpack.sources import Catalog, Source, find_sources, load_catalog
 from fgbgpack.spec import DatasetSpec, DepthSpec
 
@@ -122,7 +130,8 @@ def create(
     """Make a dataset, or finish one that the same spec began.
 
     Args:
-        out: A local folder, a URL that fsspec opens, or a Zarr store.
+        out: A local folder, an HDF5 file (``.h5``), a URL that fsspec opens, or a Zarr store. A file is made
+            of a folder beside it, which takes as much room until then.
         spec: What to make.
         device: What runs the depth model: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"tensorrt"``.
         workers: Threads, each on a shard of its own; ``None`` takes one for each processor. The bytes
@@ -144,10 +153,24 @@ def create(
         >>> create("lobby.zarr", spec).samples  # doctest: +SKIP
         400
     """
-    clock = _Clock()
     tell = silent if on_event is None else on_event
-    name = disk.name_of(out)
     check_workers(workers)
+    with workplace(out, workers, tell) as place:
+        return _create(place, spec, device, workers, overwrite=overwrite, virtual=virtual, tell=tell)
+
+
+def _create(
+    out: str | Path | Store,
+    spec: DatasetSpec,
+    device: Device,
+    workers: int | None,
+    *,
+    overwrite: bool,
+    virtual: bool,
+    tell: OnEvent,
+) -> Report:
+    clock = _Clock()
+    name = disk.name_of(out)
     keys = Keys(disk.store_of(out, read_only=False), name)
     disk.read_document(keys, name)  # What must not be overwritten is found before any work is done.
     networks = Networks.load(spec.depth) if spec.depth else None
@@ -166,13 +189,16 @@ def create(
                 differs,
             )
         if existing is not None and not differs:
+            if renew_credits(existing, document):
+                disk.write_document(keys, existing)
+                tell(Notice(f"The licences, authors and addresses of the pictures of {name} are new."))
             document = existing
             tell(Notice(f"{name} is complete already." if existing["complete"] else f"Resuming {name}."))
         begun = document["depth"]
         filling = None
         if spec.depth is not None and networks is not None and not (begun or {}).get("complete"):
-            job = DepthJob(plan, spec, spec.depth, catalog, networks, device, workers, tell)
-            filling = DepthFilling(job, begun, keys)
+            job = DepthJob(plan, spec.depth, networks, device, workers, tell)
+            filling = DepthFilling(job, mode_of(job, Recipe(plan, spec, catalog), begun, keys), begun)
             document["depth"] = filling.section()
         if document is not existing:
             clear(keys, existing)
@@ -218,11 +244,13 @@ def fill_depth(
     """Fill the depth of a dataset whose images are there, or finish filling it.
 
     Args:
-        dataset: A local folder, a URL that fsspec opens, or a Zarr store.
-        depth: The model and how it is run; by default the two networks that come with fgbgpack, guided.
+        dataset: A local folder, an HDF5 file, a URL that fsspec opens, or a Zarr store.
+        depth: The model and how it is run; by default the two networks that come with fgbgpack, guided. On
+            the samples of a dataset that was imported a network runs per sample, and sees them as they are
+            stored: there are neither empty backgrounds nor originals.
         device: What runs it: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"tensorrt"``.
         workers: Threads, each on a shard of its own; ``None`` takes one for each processor.
-        overwrite: Replace the depth of another model, or of other settings.
+        overwrite: Replace the depth of another model, or of other settings, or that was imported.
         backgrounds: The folder of the original backgrounds, for a scale above 1; ``None`` takes the one
             that the dataset's spec names.
         foregrounds: The same for the foregrounds, which only depth per sample looks at.
@@ -230,26 +258,48 @@ def fill_depth(
         on_event: Called in this thread with progress and notices.
 
     Raises:
-        SpecError: A field of ``depth`` is out of range; all problems are named together.
+        SpecError: A field of ``depth`` is out of range, or of no use for a dataset that was imported; all
+            problems are named together.
         SourceError: The original pictures are not there, or not the ones the dataset was made of.
         DepthModelError: A depth model, or a device, that cannot be used.
-        RecipeMismatchError: The dataset has depth of another model or other settings.
+        RecipeMismatchError: The dataset has depth of another model or other settings, or that was imported.
         DatasetError: There is no dataset, its images are not complete, or another process is writing it.
     """
-    clock = _Clock()
     tell = silent if on_event is None else on_event
-    name = disk.name_of(dataset)
     check_workers(workers)
+    folders = {"backgrounds": backgrounds, "foregrounds": foregrounds, "masks": masks}
+    with workplace(dataset, workers, tell) as place:
+        return _fill_depth(place, depth, device, workers, folders, overwrite=overwrite, tell=tell)
+
+
+def _fill_depth(
+    dataset: str | Path | Store,
+    depth: DepthSpec,
+    device: Device,
+    workers: int | None,
+    folders: Mapping[str, str | Path | None],
+    *,
+    overwrite: bool,
+    tell: OnEvent,
+) -> Report:
+    clock = _Clock()
+    name = disk.name_of(dataset)
     held = open_dataset(dataset, allow_incomplete=True)
     if not held.document["pixels"]["complete"]:
+        command = "create" if held.has_recipe else "import"
         raise DatasetError(
-            f"The images of {name} are not complete: run fgbgpack create again to finish them."
+            f"The images of {name} are not complete: run fgbgpack {command} again to finish them."
         )
-    spec = _spec_with(held.document["spec"], depth, backgrounds, foregrounds, masks)
+    recipe: Recipe | None = None
+    plan: Plan | Extent
+    if held.has_recipe:
+        recipe = _recipe_of(held, depth, folders)
+        plan = recipe.plan
+    else:
+        depth = _depth_of_stored(held, depth, folders, tell)
+        plan = Extent(len(held), held.height, held.width)
     networks = Networks.load(depth)
     keys = Keys(disk.store_of(dataset, read_only=False), name)
-    catalog = held.catalog()
-    plan = disk.plan_of(held.document["spec"], catalog)
 
     with disk.exclusive(keys.store, name):
         document = disk.read_document(keys, name)
@@ -268,12 +318,18 @@ def fill_depth(
         else:
             if begun is not None:
                 tell(Notice(f"Resuming the depth of {name}."))
-            job = DepthJob(plan, spec, depth, catalog, networks, device, workers, tell)
-            filling = DepthFilling(job, begun, keys)
+            job = DepthJob(plan, depth, networks, device, workers, tell)
+            if recipe is None:
+                # Each thread is within one chunk, or at the end of it and at the beginning of the next.
+                pictures = StoredPictures(held.image, held.mask, chunks_kept=2 * worker_count(workers))
+                filling = DepthFilling(job, PerSampleMode(job, pictures, begun), begun)
+            else:
+                filling = DepthFilling(job, mode_of(job, recipe, begun, keys), begun)
             if begun is None:
                 clear_depth(keys, document)
             document["depth"] = filling.section()
-            document["spec"]["depth"] = dataclasses.asdict(depth)
+            if recipe is not None:
+                document["spec"]["depth"] = dataclasses.asdict(depth)
             document["complete"] = False
             # The document comes last: what it says is begun is found cut as that mode cuts it.
             disk.write_depth_arrays(keys, plan, document["depth"])
@@ -319,8 +375,9 @@ def estimate(
     depth_rate = provider = None
     background_seconds = 0.0
     if spec.depth is not None and networks is not None:
-        job = DepthJob(plan, spec, spec.depth, catalog, networks, device, workers, tell)
-        encoder, background_seconds = DepthFilling(job).rehearsal()
+        job = DepthJob(plan, spec.depth, networks, device, workers, tell)
+        mode = mode_of(job, Recipe(plan, spec, catalog), None, None)
+        encoder, background_seconds = DepthFilling(job, mode).rehearsal()
         provider = encoder.provider
         sizes: list[int] = []
 
@@ -385,6 +442,8 @@ def _load(spec: DatasetSpec, tell: OnEvent) -> tuple[Catalog, Plan]:
     if sources.ignored:
         shown = ", ".join(sources.ignored[:5]) + (", ..." if len(sources.ignored) > 5 else "")
         tell(Notice(f"Ignored {len(sources.ignored)} files that are not used as pictures: {shown}"))
+    for notice in sources.notices:
+        tell(Notice(notice))
     catalog = load_catalog(
         sources,
         height=spec.height,
@@ -407,6 +466,9 @@ def _listed(source: Source) -> dict[str, str]:
         "sha256": source.sha256,
         "mask_name": source.mask_name,
         "mask_sha256": source.mask_sha256,
+        "license": source.license,
+        "author": source.author,
+        "url": source.url,
     }
     return {key: value for key, value in fields.items() if value is not None}
 
@@ -442,24 +504,56 @@ def _layouts_to_go_on_with(
     return layouts
 
 
-def _depth_layouts(section: Mapping[str, Any], plan: Plan) -> dict[str, Layout]:
+def _depth_layouts(section: Mapping[str, Any], plan: Plan | Extent) -> dict[str, Layout]:
     layouts = {disk.DEPTH: depth_layout(plan, guided=disk.is_guided(section))}
-    if disk.is_guided(section):
+    if disk.is_guided(section) and isinstance(plan, Plan):
         layouts[disk.BACKGROUND_DEPTH] = disk.background_depth_layout(plan)
     return layouts
 
 
-def _spec_with(
-    document: Mapping[str, Any],
-    depth: DepthSpec,
-    backgrounds: str | Path | None,
-    foregrounds: str | Path | None,
-    masks: str | Path | None,
-) -> DatasetSpec:
-    """The spec of a dataset with other depth, and with where its pictures are now."""
-    given = {"backgrounds": backgrounds, "foregrounds": foregrounds, "masks": masks}
-    folders = {key: str(folder) for key, folder in given.items() if folder is not None}
-    return dataclasses.replace(DatasetSpec.from_dict({**document, **folders}), depth=depth)
+def _recipe_of(held: Dataset, depth: DepthSpec, folders: Mapping[str, str | Path | None]) -> Recipe:
+    """The recipe of a dataset with other depth, and with where its pictures are now."""
+    moved = {key: str(folder) for key, folder in folders.items() if folder is not None}
+    spec = dataclasses.replace(DatasetSpec.from_dict({**held.document["spec"], **moved}), depth=depth)
+    catalog = held.catalog()
+    return Recipe(disk.plan_of(held.document["spec"], catalog), spec, catalog)
+
+
+def _depth_of_stored(
+    held: Dataset, depth: DepthSpec, folders: Mapping[str, str | Path | None], tell: OnEvent
+) -> DepthSpec:
+    """How the depth of samples that were imported is filled: a network sees each, as it is stored.
+
+    Raises:
+        SpecError: It cannot be filled as it is asked for; all problems are named together.
+    """
+    problems = []
+    if depth.mode == "guided" or depth.guide is not None:
+        option = "--depth-mode" if depth.mode == "guided" else "--depth-guide"
+        problems.append(
+            f"{option}: guided depth begins with that of the empty backgrounds, and there are none; expected "
+            "--depth-mode per-sample"
+        )
+    if depth.scale not in (None, 1):
+        problems.append(
+            f"--depth-scale: found {depth.scale}, expected 1: there are no originals to draw larger pictures "
+            "of, and networks bring those that are stored to their own size"
+        )
+    problems += [
+        f"--{kind}: of no use, samples are seen as they are stored"
+        for kind, folder in folders.items()
+        if folder is not None
+    ]
+    if problems:
+        raise SpecError(f"{held.path} was imported from pictures: its depth cannot be filled so.", problems)
+    if depth.resolved_mode != "per-sample":
+        tell(
+            Notice(
+                f"{held.path} was imported: there are no empty backgrounds whose depth could guide that of "
+                f"its samples, so {depth.model} sees each of these (--depth-mode per-sample)."
+            )
+        )
+    return dataclasses.replace(depth, mode="per-sample", scale=1)
 
 
 class _Clock:
@@ -480,7 +574,7 @@ class _Clock:
         self.depth_filled = filling.fill(keys, document)
         self._depth_seconds = time.perf_counter() - start
 
-    def report(self, keys: Keys, name: str, document: Mapping[str, Any], plan: Plan) -> Report:
+    def report(self, keys: Keys, name: str, document: Mapping[str, Any], plan: Plan | Extent) -> Report:
         depth = document["depth"]
         guide = depth["guide"] if depth else None
         return Report(

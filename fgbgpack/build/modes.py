@@ -15,8 +15,16 @@ from fgbgpack.build.work import Advance, Check, Notice, OnEvent, fill_missing, m
 from fgbgpack.dataset import Keys
 from fgbgpack.depth import BackgroundDepth, DepthModel, DepthSession, Device
 from fgbgpack.errors import RecipeMismatchError
-from fgbgpack.inference import DepthSource, Guided, Networks, PerSample, SceneDepth
-from fgbgpack.plan import Plan
+from fgbgpack.inference import (
+    DepthSource,
+    Guided,
+    Networks,
+    PerSample,
+    Pictures,
+    RenderedPictures,
+    SceneDepth,
+)
+from fgbgpack.plan import Extent, Plan
 from fgbgpack.shards import join
 from fgbgpack.sources import Catalog
 from fgbgpack.spec import DatasetSpec, DepthSpec
@@ -26,24 +34,35 @@ _MEASURED_BACKGROUNDS = 97
 
 
 @dataclass(frozen=True)
+class Recipe:
+    """What samples are drawn by, at any size.
+
+    Attributes:
+        plan: The samples.
+        spec: What the dataset is made by.
+        catalog: The resized sources of the dataset.
+    """
+
+    plan: Plan
+    spec: DatasetSpec
+    catalog: Catalog
+
+
+@dataclass(frozen=True)
 class DepthJob:
     """Depth to be filled, and by what.
 
     Attributes:
         plan: The samples.
-        spec: What the dataset is made by.
         depth: How depth is to be filled.
-        catalog: The resized sources of the dataset.
         networks: The networks that ``depth`` names.
         device: What is to run them.
         workers: Threads, as for :func:`fgbgpack.create`.
         tell: What hears of progress, and notices.
     """
 
-    plan: Plan
-    spec: DatasetSpec
+    plan: Plan | Extent
     depth: DepthSpec
-    catalog: Catalog
     networks: Networks
     device: Device
     workers: int | None
@@ -93,26 +112,19 @@ class PerSampleMode:
 
     Args:
         job: What is to be filled.
+        pictures: What the model sees of samples.
         begun: The depth section of the document where that is to be finished.
     """
 
-    def __init__(self, job: DepthJob, begun: Mapping[str, Any] | None) -> None:
+    def __init__(self, job: DepthJob, pictures: Pictures, begun: Mapping[str, Any] | None) -> None:
         provider = None if begun is None else begun["provider"]
         model = job.networks.model
         self._source = PerSample(
-            job.spec,
-            job.catalog,
-            model,
-            job.scale,
-            precision=job.depth.precision,
-            device=job.device_for(provider),
-            # A shard lies on few backgrounds, so those of the shards in work are all that memory need hold.
-            backgrounds_kept=2 * worker_count(job.workers) + 2,
+            pictures, model, precision=job.depth.precision, device=job.device_for(provider)
         )
         session = self._source.session
-        job.tell(
-            Notice(f"Depth by {model.name}{_at(job.scale)} on {session.provider} in {session.precision}.")
-        )
+        at = _at(pictures.scale)
+        job.tell(Notice(f"Depth by {model.name}{at} on {session.provider} in {session.precision}."))
         job.check(session, provider)
 
     def section(self) -> dict[str, Any]:
@@ -136,16 +148,22 @@ class GuidedMode:
 
     Args:
         job: What is to be filled.
+        recipe: What the samples are drawn by.
         guide: The guided network.
         begun: The depth section of the document where that is to be finished.
         keys: Where the dataset is; ``None`` where nothing is to be written.
     """
 
     def __init__(
-        self, job: DepthJob, guide: DepthModel, begun: Mapping[str, Any] | None, keys: Keys | None
+        self,
+        job: DepthJob,
+        recipe: Recipe,
+        guide: DepthModel,
+        begun: Mapping[str, Any] | None,
+        keys: Keys | None,
     ) -> None:
-        self._job, self._guide = job, guide
-        self._layout = disk.background_depth_layout(job.plan)
+        self._job, self._recipe, self._guide = job, recipe, guide
+        self._layout = disk.background_depth_layout(recipe.plan)
         self._begun_by = None if begun is None else str(begun["provider"])
         if begun is not None and keys is not None and len(self._present(keys)) == self._layout.shards:
             # All backgrounds are through: neither the model nor the original pictures are needed any more.
@@ -170,8 +188,8 @@ class GuidedMode:
         """What gives the depth of the backgrounds."""
         job = self._job
         scene = SceneDepth(
-            job.spec,
-            job.catalog,
+            self._recipe.spec,
+            self._recipe.catalog,
             job.networks.model,
             job.scale,
             precision=job.depth.precision,
@@ -233,13 +251,38 @@ class GuidedMode:
         job = self._job
         output = job.networks.model.card["output"]
         return Guided(
-            job.spec,
-            job.catalog,
+            self._recipe.spec,
+            self._recipe.catalog,
             self._guide,
             BackgroundDepth.of(depth, output["quantity"], output["unit"]),
             precision=job.depth.precision,
             device=device,
         )
+
+
+def mode_of(
+    job: DepthJob, recipe: Recipe, begun: Mapping[str, Any] | None, keys: Keys | None
+) -> PerSampleMode | GuidedMode:
+    """The mode that fills the depth of samples of a recipe, which the networks tell.
+
+    Args:
+        job: What is to be filled.
+        recipe: What the samples are drawn by.
+        begun: The depth section of the document where that is to be finished.
+        keys: Where the dataset is; ``None`` where nothing is to be written.
+
+    Raises:
+        SourceError: The original pictures are not there, or not the ones the dataset was made of.
+        DepthModelError: A network, or the device, cannot be used.
+        RecipeMismatchError: What began it cannot be had here.
+    """
+    guide = job.networks.guide
+    if guide is not None:
+        return GuidedMode(job, recipe, guide, begun, keys)
+    # A shard lies on few backgrounds, so those of the shards in work are all that memory need hold.
+    kept = 2 * worker_count(job.workers) + 2
+    pictures = RenderedPictures(recipe.spec, recipe.catalog, job.scale, backgrounds_kept=kept)
+    return PerSampleMode(job, pictures, begun)
 
 
 def _at(scale: int) -> str:

@@ -6,15 +6,16 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, TypeVar
 
 from fgbgpack.errors import DatasetError, SpecError
 from fgbgpack.plan import Layout
 
-Stage: TypeAlias = Literal["sources", "samples", "backgrounds", "depth", "checks"]
+Stage: TypeAlias = Literal["sources", "samples", "backgrounds", "depth", "checks", "chunks", "export"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -30,7 +31,8 @@ class Progress:
     Attributes:
         stage: ``"sources"`` counts pictures, ``"samples"`` and ``"depth"`` count samples, ``"backgrounds"``
             the backgrounds whose depth guides that of the samples, ``"checks"`` the samples whose pixels were
-            read back and compared with those of the recipe.
+            read back and compared with those of the recipe, ``"export"`` the samples that were written in
+            another form.
         done: How many are done, those of earlier runs included.
         total: How many there are.
     """
@@ -131,6 +133,33 @@ def on_threads(work: Callable[[T], R], items: Iterable[T], workers: int | None) 
     pool = ThreadPoolExecutor(worker_count(workers))
     try:
         return list(pool.map(work, items))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def in_order(
+    work: Callable[[T], R], items: Iterable[T], workers: int | None, *, ahead: int
+) -> Iterator[tuple[T, R]]:
+    """Each item with what ``work`` makes of it on threads, in order.
+
+    Args:
+        work: What is done on threads.
+        items: Taken one by one in this thread, as there is room.
+        workers: Threads; ``None`` takes one for each processor.
+        ahead: How many items wait at most, beyond one for each thread.
+    """
+    threads = worker_count(workers)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="fgbgpack-in-order")
+    waiting: deque[tuple[T, Future[R]]] = deque()
+    try:
+        for item in items:
+            waiting.append((item, pool.submit(work, item)))
+            if len(waiting) > threads + ahead:
+                first, result = waiting.popleft()
+                yield first, result.result()
+        while waiting:
+            first, result = waiting.popleft()
+            yield first, result.result()
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -76,7 +76,7 @@ def read_network(path: Path, *, kinds: Collection[str]) -> KerasNetwork:
             one output: with everything that was found.
     """
     try:
-        import h5py  # type: ignore[import-untyped]
+        import h5py
     except ImportError as exc:
         raise DepthModelError(
             f'Reading {path} needs h5py, which is not installed: pip install "fgbgpack[keras]"'

@@ -19,8 +19,9 @@ from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
 from fgbgpack.errors import DatasetError
+from fgbgpack.hdf5 import Hdf5Store
 from fgbgpack.plan import Layout
-from fgbgpack.shards import index_bytes, read_index
+from fgbgpack.shards import ABSENT, index_bytes, read_index
 
 Bytes: TypeAlias = NDArray[np.uint8]
 Index: TypeAlias = NDArray[np.uint64]
@@ -30,7 +31,6 @@ Chunk: TypeAlias = tuple[int, int]
 K = TypeVar("K")
 V = TypeVar("V")
 
-_ABSENT = 2**64 - 1
 _OPEN_FILES = 16  # of one array: a process may have about 1,000
 _KEPT_INDEXES = 2048  # of one array, about 1 KB each
 _CONCURRENT_REQUESTS = 32
@@ -115,6 +115,8 @@ class EncodedChunks(Protocol):
 
 def encoded_chunks(store: Store, description: Description) -> EncodedChunks:
     """The encoded chunks of an array in a store, for one process."""
+    if isinstance(store, Hdf5Store):
+        return _Hdf5Chunks(store, description)
     if isinstance(store, LocalStore) and hasattr(os, "preadv"):
         return _FileChunks(str(store.root / description.path), description)
     return _StoreChunks(store, description)
@@ -181,7 +183,7 @@ class _FileChunks:
                 index = self._read_index(shard, file)
                 self._indexes.put(shard, index)
             offset, size = index[inner].tolist()
-            if offset == _ABSENT:
+            if offset == ABSENT:
                 return None
             encoded = room.of(size)
             return encoded[: os.preadv(file.number, [encoded.data], offset)]
@@ -197,6 +199,32 @@ class _FileChunks:
         tail = np.empty(min(size, self._description.index_bytes), np.uint8)
         os.preadv(file.number, [tail.data], size - len(tail))
         return self._description.index(shard, tail, size)
+
+
+class _Hdf5Chunks:
+    """Chunks in an HDF5 file, as they are encoded there."""
+
+    at_once = sys.maxsize
+
+    def __init__(self, store: Hdf5Store, description: Description) -> None:
+        self._file = store.file
+        self._array = store.file.arrays[description.path]
+        self._description = description
+        self._in_shard = description.chunks_down * description.bands
+
+    def ahead(self, chunks: Sequence[Chunk]) -> Mapping[Chunk, Bytes | None]:
+        return {}
+
+    def read(self, chunk: Chunk, room: Room) -> Bytes | None:
+        shard, inner = chunk
+        try:
+            span = self._array.span(shard * self._in_shard + inner)
+            if span is None:
+                return None
+            offset, size = span
+            return self._file.read(offset, room.of(size))
+        except OSError as exc:
+            raise DatasetError(f"{self._description.name_of(chunk)} cannot be read: {exc}.") from exc
 
 
 class _StoreChunks:
@@ -247,7 +275,7 @@ class _StoreChunks:
         if index is None:
             return None
         offset, size = index[inner].tolist()
-        if offset == _ABSENT:
+        if offset == ABSENT:
             return None
         return await self._get(
             shard, RangeByteRequest(offset, offset + size) if self._description.sharded else None

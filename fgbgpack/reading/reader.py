@@ -5,7 +5,7 @@ into the caller's array.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,8 +14,9 @@ from numpy.typing import DTypeLike, NDArray
 from zarr.abc.store import Store
 
 from fgbgpack.errors import DatasetError, SpecError
+from fgbgpack.hdf5 import Hdf5Store
 from fgbgpack.plan import Layout
-from fgbgpack.reading.chunks import Bytes, Chunk, Description
+from fgbgpack.reading.chunks import Bytes, Chunk, Description, Room
 from fgbgpack.reading.decoding import Decoding
 from fgbgpack.reading.threads import helpers, usable_cores
 from fgbgpack.shards import ChunkCodec, codec_of
@@ -89,6 +90,8 @@ class ArrayReader:
             raise DatasetError(
                 f"{name}/{array.path} is encoded with {names}, as fgbgpack does not write it: use zarr."
             )
+        if isinstance(array.store, Hdf5Store):
+            codec = array.store.file.arrays[array.path].codec
         layout = Layout(array.shape, array.chunks, array.shards or array.chunks)
         return cls(
             array.store,
@@ -108,6 +111,26 @@ class ArrayReader:
     def close(self) -> None:
         """Let go of open files, decoded chunks and indexes; a later read begins anew."""
         self._held = None
+
+    @property
+    def codec(self) -> ChunkCodec:
+        """How the chunks are encoded where they are stored."""
+        return self._codec
+
+    def encoded(self, chunks: Sequence[Chunk]) -> Iterator[Bytes | None]:
+        """Some chunks as they are stored, one after the other; ``None`` for one that was never written.
+
+        Each is good until the next one is asked for, and has not been checked.
+
+        Raises:
+            DatasetError: The array cannot be read, or the index of a shard is damaged.
+        """
+        held, room = self._hold().chunks, Room()
+        for start in range(0, len(chunks), min(held.at_once, max(1, len(chunks)))):
+            some = chunks[start : start + held.at_once]
+            early = held.ahead(some)
+            for chunk in some:
+                yield early[chunk] if chunk in early else held.read(chunk, room)
 
     @property
     def keep(self) -> int:

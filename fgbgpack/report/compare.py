@@ -16,7 +16,7 @@ from PIL import Image
 from fgbgpack.depth import BackgroundDepth, Device
 from fgbgpack.depth.precision import Precision
 from fgbgpack.errors import DatasetError, IncompleteDatasetError, SourceError, SpecError
-from fgbgpack.inference import DepthSource, Guided, Networks, PerSample, SceneDepth
+from fgbgpack.inference import DepthSource, Guided, Networks, PerSample, RenderedPictures, SceneDepth
 from fgbgpack.opened import Dataset
 from fgbgpack.pictures import crop_box
 from fgbgpack.plan import Placements
@@ -88,6 +88,11 @@ def compare(
         DepthModelError: A model or the device cannot be used.
     """
     _refuse_options(models, stored, samples, seed)
+    if not dataset.has_recipe:
+        raise DatasetError(
+            f"{dataset.path} was imported from pictures: models are compared on samples that fgbgpack create "
+            "made, which can be drawn again at any size."
+        )
     _require_complete(dataset, stored)
     given = {"backgrounds": backgrounds, "foregrounds": foregrounds, "masks": masks}
     folders = {kind: str(folder) for kind, folder in given.items() if folder is not None}
@@ -110,7 +115,7 @@ def compare(
         # One at a time: several large networks may not fit into a device's memory together.
         source = _open(networks, scale, spec, catalog, placements, precision=precision, device=device)
         done = (len(described) - stored) * len(chosen)
-        for count in _fill(maps[len(described)], source, placements):
+        for count in _fill(maps[len(described)], source, np.array(chosen), placements.background):
             done += count
             if on_map is not None:
                 on_map(done, total)
@@ -178,9 +183,8 @@ def _open(
     """What gives the depth of the samples, the depth of their backgrounds first where that guides it."""
     model, guide = networks.model, networks.guide
     if guide is None:
-        return PerSample(
-            spec, catalog, model, scale, precision=precision, device=device, backgrounds_kept=_THREADS
-        )
+        pictures = RenderedPictures(spec, catalog, scale, backgrounds_kept=_THREADS)
+        return PerSample(pictures, model, precision=precision, device=device)
     scene = SceneDepth(spec, catalog, model, scale, precision=precision, device=device)
     used = [int(background) for background in np.unique(placements.background)]
     depth = np.zeros(catalog.background.shape[:3], np.float32)
@@ -194,16 +198,23 @@ def _open(
     return Guided(spec, catalog, guide, backgrounds, precision=precision, device=device)
 
 
-def _fill(maps: NDArray[np.float16], source: DepthSource, placements: Placements) -> Iterator[int]:
-    """Fill (n, h, w) with the depth of all samples, on a few threads; yields how many each step filled."""
+def _fill(
+    maps: NDArray[np.float16],
+    source: DepthSource,
+    samples: NDArray[np.int64],
+    backgrounds: NDArray[np.int32],
+) -> Iterator[int]:
+    """Fill (n, h, w) with the depth of (n,) samples, which have these backgrounds, on a few threads; yields
+    how many each step filled.
+    """
 
     def work(run: slice) -> int:
-        source(placements[run], maps[run])
+        source(samples[run], maps[run])
         return len(maps[run])
 
     pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="fgbgpack-compare")
     try:
-        for future in as_completed([pool.submit(work, run) for run in _runs(placements.background)]):
+        for future in as_completed([pool.submit(work, run) for run in _runs(backgrounds)]):
             yield future.result()
     finally:
         pool.shutdown(cancel_futures=True)

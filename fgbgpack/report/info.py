@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
-from fgbgpack.dataset import DEPTH, IMAGE, MASK, is_virtual
+from fgbgpack.dataset import DEPTH, IMAGE, MASK, has_recipe, is_virtual
 from fgbgpack.opened import Dataset
 from fgbgpack.reading import StoredArray
 
@@ -20,15 +21,16 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         JSON data. ``arrays`` has for each of ``image``, ``mask`` and ``depth`` its ``dtype``, ``shape`` and
         ``chunk``, the number of samples that are ``filled``, the bytes that they take ``stored`` and ``raw``
         (in memory), and ``ratio`` (raw to stored) and ``bytes_per_sample``, which are ``None`` where nothing
-        is filled, as image and mask of a dataset that is ``virtual``. ``depth`` is ``None`` where no depth
-        model has run; its ``mode`` says how, and ``guide`` which network saw the samples where that was not
-        ``model``. ``bytes`` is all that is stored, placements and sources included.
+        is filled, as image and mask of a dataset that is ``virtual``. ``depth`` is ``None`` where there is
+        none; its ``mode`` says how it came about, and ``guide`` which network saw the samples where that was
+        not ``model``; what tells of networks is ``None`` where depth was imported. ``bytes`` is all that is
+        stored, placements and sources included. ``imported`` is what the document says of a dataset that was
+        imported, which has ``None`` for ``recipe``, ``sources``, ``backgrounds``, ``foregrounds`` and
+        ``masks``.
     """
     document = dataset.document
-    spec = document["spec"]
     stored = dataset.stored_bytes()
     written = dataset.written_samples()
-    sources = document["sources"]
     return {
         "path": dataset.path,
         "schema": document["schema"],
@@ -37,6 +39,24 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "samples": len(dataset),
         "width": dataset.width,
         "height": dataset.height,
+        **_describe_recipe(document),
+        "imported": document.get("imported"),
+        "arrays": {
+            name: _describe_array(array, written[name], stored.get(name, 0))
+            for name, array in ((IMAGE, dataset.image), (MASK, dataset.mask), (DEPTH, dataset.depth))
+        },
+        "bytes": sum(stored.values()),
+        "depth": _describe_depth(dataset),
+        "sources": document.get("sources"),
+        "software": document["software"],
+    }
+
+
+def _describe_recipe(document: Mapping[str, Any]) -> dict[str, Any]:
+    if not has_recipe(document):
+        return dict.fromkeys(("backgrounds", "foregrounds", "masks", "recipe"))
+    spec, sources = document["spec"], document["sources"]
+    return {
         "backgrounds": len(sources["backgrounds"]),
         "foregrounds": len(sources["foregrounds"]),
         "masks": sum("mask_sha256" in source for source in sources["foregrounds"]),
@@ -47,14 +67,6 @@ def describe(dataset: Dataset) -> dict[str, Any]:
                 for name in ("fit", "foreground_height", "placements", "flip", "placement", "seed")
             },
         },
-        "arrays": {
-            name: _describe_array(array, written[name], stored.get(name, 0))
-            for name, array in ((IMAGE, dataset.image), (MASK, dataset.mask), (DEPTH, dataset.depth))
-        },
-        "bytes": sum(stored.values()),
-        "depth": _describe_depth(dataset),
-        "sources": sources,
-        "software": document["software"],
     }
 
 
@@ -77,6 +89,10 @@ def _describe_depth(dataset: Dataset) -> dict[str, Any] | None:
     if depth is None:
         return None
     attributes = dict(dataset.depth.attrs)
+    meaning = {name: attributes.get(name) for name in ("quantity", "unit", "rounding")}
+    if depth["mode"] == "imported":
+        of_models = ("model", "sha256", "guide", "scale", "bits", "precision", "provider", "onnxruntime")
+        return {**dict.fromkeys(of_models), **depth, **meaning}
     guide = depth["guide"]
     return {
         "complete": depth["complete"],
@@ -89,5 +105,5 @@ def _describe_depth(dataset: Dataset) -> dict[str, Any] | None:
         "precision": depth["precision"],
         "provider": depth["provider"],
         "onnxruntime": depth["onnxruntime"],
-        **{name: attributes.get(name) for name in ("quantity", "unit", "rounding")},
+        **meaning,
     }

@@ -30,6 +30,7 @@ from fgbgpack.report.page import (
 from fgbgpack.sources import Catalog
 
 _SHOWN_PROBLEMS = 8
+_SOURCE_COLUMNS, _COLUMNS = 3, 6
 
 _CHECK_LIGHT: Colour = (250, 250, 250)
 _CHECK_DARK: Colour = (218, 221, 226)
@@ -64,6 +65,8 @@ def render_preview(
     dataset: Dataset, samples: Sequence[int] | None = None, rows: int = 6, seed: int = 0
 ) -> Image.Image:
     """Draw some samples, one a row: background, foreground and its mask; composite, mask and depth.
+
+    Imported samples have no sources: of them composite, mask and depth are drawn.
 
     Background, composite, mask and depth are enlarged by a whole factor, every pixel a square, or reduced
     with a Lanczos filter where the longer side has more than 256 pixels. The foreground is drawn as it was
@@ -162,6 +165,8 @@ def _number(value: float) -> str:
 
 def _meaning(quantity: str | None, unit: str | None) -> str:
     """What the numbers of depth are."""
+    if quantity is None:
+        return f"depth of an unknown kind, in {unit}" if unit else "depth of an unknown kind"
     word = "inverse depth" if quantity == "inverse_depth" else "depth"
     if unit:
         return f"{word} in {unit}"
@@ -172,6 +177,8 @@ def _how_deep(depth: Mapping[str, Any] | None) -> str:
     """What filled depth, from its section of the document."""
     if depth is None:
         return "no depth"
+    if depth["mode"] == "imported":
+        return "imported depth"
     by = f"depth by {depth['model']['name']} at scale {depth['scale']}"
     return by if depth["guide"] is None else f"{by}, guiding {depth['guide']['model']['name']}"
 
@@ -185,11 +192,12 @@ class _Layout(Layout):
 
     with_bar: bool
     with_banner: bool
+    with_sources: bool = True
 
     @classmethod
     def of(cls, dataset: Dataset, rows: int) -> _Layout:
         cell_width, cell_height = cell_size(dataset.width, dataset.height)
-        return cls(cell_width, cell_height, rows, dataset.has_depth, not dataset.complete)
+        return cls(cell_width, cell_height, rows, dataset.has_depth, not dataset.complete, dataset.has_recipe)
 
     @property
     def bar_width(self) -> int:
@@ -201,9 +209,18 @@ class _Layout(Layout):
         return self.column_width + (self.gap + self.bar_width + self.text * 5 if self.with_bar else 0)
 
     def column(self, index: int) -> int:
-        """The left edge of a column; the samples' stand a little apart from their sources'."""
+        """The left edge of a column: three of the sources, if there are any, and three of the sample, which
+        stand a little apart.
+        """
         start = self.margin + self.label_width + self.gap
-        return start + index * (self.column_width + self.gap) + (index > 2) * 2 * self.gap
+        if not self.with_sources:
+            return start + (index - _SOURCE_COLUMNS) * (self.column_width + self.gap)
+        return start + index * (self.column_width + self.gap) + (index >= _SOURCE_COLUMNS) * 2 * self.gap
+
+    @property
+    def columns(self) -> range:
+        """The numbers of the columns."""
+        return range(0 if self.with_sources else _SOURCE_COLUMNS, _COLUMNS)
 
     @property
     def width(self) -> int:
@@ -237,10 +254,16 @@ def _checkerboard(layout: _Layout) -> Image.Image:
 
 
 def _render(dataset: Dataset, samples: Sequence[int] | None, rows: int, seed: int) -> Image.Image:
-    chosen = choose_samples(dataset.placements, rows, seed) if samples is None else [int(i) for i in samples]
+    if samples is not None:
+        chosen = [int(i) for i in samples]
+    elif dataset.has_recipe:
+        chosen = choose_samples(dataset.placements, rows, seed)
+    else:
+        drawn = np.random.default_rng(seed).choice(len(dataset), min(rows, len(dataset)), replace=False)
+        chosen = sorted(drawn.tolist())
     page = Page(_Layout.of(dataset, len(chosen)))
     _draw_head(page, dataset)
-    catalog = dataset.catalog()
+    catalog = dataset.catalog() if dataset.has_recipe else None
     for row, sample in enumerate(chosen):
         _draw_row(page, row, sample, dataset, catalog)
     return page.canvas
@@ -249,15 +272,13 @@ def _render(dataset: Dataset, samples: Sequence[int] | None, rows: int, seed: in
 def _draw_head(page: Page[_Layout], dataset: Dataset) -> None:
     layout = page.layout
     left, room = layout.margin, layout.width - 2 * layout.margin
-    sources = dataset.document["sources"]
-    depth = dataset.document["depth"]
-    facts = [
-        f"{len(dataset):,} samples",
-        f"{dataset.width} x {dataset.height} pixels",
-        f"{len(sources['backgrounds']):,} backgrounds",
-        f"{len(sources['foregrounds']):,} foregrounds",
-        _how_deep(depth),
-    ]
+    facts = [f"{len(dataset):,} samples", f"{dataset.width} x {dataset.height} pixels"]
+    if dataset.has_recipe:
+        sources = dataset.document["sources"]
+        facts += [f"{len(sources[kind]):,} {kind}" for kind in ("backgrounds", "foregrounds")]
+    else:
+        facts.append("imported")
+    facts.append(_how_deep(dataset.document["depth"]))
     title = layout.margin + round(1.15 * layout.line)
     page.write((left, title), PurePath(dataset.path).name or dataset.path, page.title, width=room)
     page.write((left, title + round(1.25 * layout.line)), "  ·  ".join(facts), page.body, MUTED, width=room)
@@ -268,8 +289,10 @@ def _draw_head(page: Page[_Layout], dataset: Dataset) -> None:
         middle = (left + layout.gap, (top + bottom) // 2)
         page.write(middle, message, page.body, _WARNING_INK, width=room - 2 * layout.gap, anchor="lm")
 
-    ends = (layout.column(2) + layout.column_width, layout.column(5) + layout.depth_width)
-    for first, end, name in ((0, ends[0], "SOURCES"), (3, ends[1], "SAMPLE")):
+    groups = [(3, layout.column(5) + layout.depth_width, "SAMPLE")]
+    if layout.with_sources:
+        groups.insert(0, (0, layout.column(2) + layout.column_width, "SOURCES"))
+    for first, end, name in groups:
         start = layout.column(first)
         base = layout.groups_top + layout.line
         page.write((start, base), name, page.small, MUTED)
@@ -289,34 +312,28 @@ def _draw_head(page: Page[_Layout], dataset: Dataset) -> None:
         ("Mask", f"{size}, 0 to 255"),
         ("Depth", meaning),
     )
-    for index, (name, note) in enumerate(columns):
+    for index in layout.columns:
+        name, note = columns[index]
         at = (layout.column(index), layout.groups_top + round(2.5 * layout.line))
         width = layout.depth_width if index == 5 else layout.column_width
         page.write(at, name, page.heading, width=width)
         page.wrap((at[0], at[1] + round(0.95 * layout.line)), note, width)
     if dataset.has_depth:
-        note = "Depth colours span each sample's own range; bright is near, dark is far."
+        order = "bright is near, dark is far" if attributes.get("quantity") else "bright is small"
+        note = f"Depth colours span each sample's own range; {order}."
         below = layout.row(layout.rows) + round(1.1 * layout.line)
-        page.write((layout.column(0), below), note, page.small, MUTED, width=layout.width - layout.column(0))
+        left = layout.column(layout.columns[0])
+        page.write((left, below), note, page.small, MUTED, width=layout.width - left)
 
 
-def _draw_row(page: Page[_Layout], row: int, sample: int, dataset: Dataset, catalog: Catalog) -> None:
+def _draw_row(page: Page[_Layout], row: int, sample: int, dataset: Dataset, catalog: Catalog | None) -> None:
     layout = page.layout
     batch = dataset[sample]
-    background, foreground = int(batch.background), int(batch.foreground)
     top = layout.row(row) + (layout.row_height - layout.cell_height) // 2
-    _draw_label(
-        page, row, sample, batch, catalog.backgrounds[background].name, catalog.foregrounds[foreground].name
-    )
-
-    page.picture_cell(layout.column(0), top, catalog.background[background])
-    height, width = (int(side) for side in catalog.foreground_size[foreground])
-    patch = catalog.foreground[foreground, :height, :width]
-    if batch.flip:
-        patch = patch[:, ::-1]
-    page.patch_cell(layout.column(1), top, patch, _checkerboard(layout))
-    black = Image.new("RGB", (layout.cell_width, layout.cell_height))
-    page.patch_cell(layout.column(2), top, patch[..., 3], black)
+    if catalog is not None:
+        _draw_sources(page, row, top, sample, batch, catalog)
+    else:
+        _draw_label(page, row, sample, [("", (dataset.names or [""])[sample])], [])
 
     # Nothing that is written is empty: the pasted foreground has some alpha.
     written = dataset.document["pixels"]["complete"] or batch.mask.any() or batch.image.any()
@@ -328,21 +345,40 @@ def _draw_row(page: Page[_Layout], row: int, sample: int, dataset: Dataset, cata
     _draw_depth(page, layout.column(5), top, batch.depth, dataset.depth.attrs)
 
 
+def _draw_sources(
+    page: Page[_Layout], row: int, top: int, sample: int, batch: Batch, catalog: Catalog
+) -> None:
+    layout = page.layout
+    background, foreground = int(batch.background), int(batch.foreground)
+    names = [("bg", catalog.backgrounds[background].name), ("fg", catalog.foregrounds[foreground].name)]
+    turned = "flipped" if batch.flip else "not flipped"
+    placed = [f"{turned}  ·  replica {int(batch.replica)}", f"y {int(batch.y)}, x {int(batch.x)}"]
+    _draw_label(page, row, sample, names, placed)
+
+    page.picture_cell(layout.column(0), top, catalog.background[background])
+    height, width = (int(side) for side in catalog.foreground_size[foreground])
+    patch = catalog.foreground[foreground, :height, :width]
+    if batch.flip:
+        patch = patch[:, ::-1]
+    page.patch_cell(layout.column(1), top, patch, _checkerboard(layout))
+    black = Image.new("RGB", (layout.cell_width, layout.cell_height))
+    page.patch_cell(layout.column(2), top, patch[..., 3], black)
+
+
 def _draw_label(
-    page: Page[_Layout], row: int, sample: int, batch: Batch, background: str, foreground: str
+    page: Page[_Layout], row: int, sample: int, names: list[tuple[str, str]], placed: list[str]
 ) -> None:
     layout = page.layout
     left = layout.margin
     base = layout.row(row) + (layout.row_height - 5 * layout.line) // 2 + round(0.95 * layout.line)
     page.write((left, base), f"Sample {sample:,}", page.heading, width=layout.label_width)
     indent = round(max(page.small.getlength("bg"), page.small.getlength("fg"))) + layout.text // 3
-    for i, (kind, name) in enumerate((("bg", background), ("fg", foreground)), start=1):
+    for i, (kind, name) in enumerate(names, start=1):
         below = base + i * layout.line
         page.write((left, below), kind, page.small, MUTED)
-        page.write((left + indent, below), name, page.small, width=layout.label_width - indent)
-    turned = "flipped" if batch.flip else "not flipped"
-    lines = (f"{turned}  ·  replica {int(batch.replica)}", f"y {int(batch.y)}, x {int(batch.x)}")
-    for i, line in enumerate(lines, start=3):
+        inner = indent if kind else 0
+        page.write((left + inner, below), name, page.small, width=layout.label_width - inner)
+    for i, line in enumerate(placed, start=1 + len(names)):
         page.write((left, base + i * layout.line), line, page.small, MUTED, width=layout.label_width)
 
 
@@ -375,6 +411,7 @@ def _draw_depth(
     page.write((x, bottom), _number(far) + unit, page.small, anchor="ls")
     if layout.cell_height >= 5 * step:
         middle = (x, top + layout.cell_height // 2)
-        page.write((x, top + step), "near", page.small, MUTED, anchor="lt")
+        if attributes.get("quantity"):
+            page.write((x, top + step), "near", page.small, MUTED, anchor="lt")
+            page.write((x, bottom - step), "far", page.small, MUTED, anchor="ls")
         page.write(middle, _number((near + far) / 2) + unit, page.small, anchor="lm")
-        page.write((x, bottom - step), "far", page.small, MUTED, anchor="ls")

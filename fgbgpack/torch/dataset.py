@@ -76,7 +76,8 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
     - ``mask``: (1, h, w) uint8, alpha of the pasted foreground, 0..255.
     - ``depth``: (1, h, w) float16 in the quantity and unit of the dataset.
     - ``index``: int64, which sample of the dataset it is.
-    - ``background``, ``foreground``, ``replica``, ``y``, ``x``: int32, ``flip``: bool, with ``placements``.
+    - ``background``, ``foreground``, ``replica``, ``y``, ``x``: int32, ``flip``: bool, with ``placements``,
+      which imported samples do not have.
 
     It may be forked and pickled at any time: a process opens files of its own, and workers that are forked,
     spawned or started by a server read alike.
@@ -142,6 +143,8 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
             problems.append(
                 f"fields: {self.dataset.path} has no depth; fill it with fgbgpack depth, or leave depth out"
             )
+        if placements and not self.dataset.has_recipe:
+            problems.append(f"placements: {self.dataset.path} was imported and has none, expected False")
         if dtype is not None and not dtype.is_floating_point:
             problems.append(f"dtype: found {dtype}, expected a floating type, or None for pixels as stored")
         if indices is not None and split is not None:
@@ -154,8 +157,9 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
         self.transform = transform
         self._placements = _PLACEMENTS if placements else ()
         self._block = self.dataset.image.chunks[0]
-        # Forked workers get them from here; only those that begin with nothing read them again.
-        _ = self.dataset.placements
+        if self.dataset.has_recipe:
+            # Forked workers get them from here; only those that begin with nothing read them again.
+            _ = self.dataset.placements
         self.own = Recycled()
         self._lots: dict[int, _Lot] = {}
         self._process = os.getpid()

@@ -21,6 +21,7 @@ from fgbgpack import dataset as disk
 from fgbgpack.build.existing import clear, differences, layout_differences
 from fgbgpack.build.pixels import PixelFilling
 from fgbgpack.build.work import Advance, Check, Notice, OnEvent, Stage, check_workers, fill_missing, silent
+from fgbgpack.build.workplace import workplace
 from fgbgpack.dataset import Keys
 from fgbgpack.errors import DatasetError, RecipeMismatchError, SpecError
 from fgbgpack.opened import Dataset, open_dataset
@@ -89,7 +90,14 @@ def materialize(
             writing it, or the store is full.
     """
     check_workers(workers)
-    run = _Run(dataset, workers, silent if on_event is None else on_event)
+    tell = silent if on_event is None else on_event
+    source = None if out is None else dataset
+    with workplace(dataset if out is None else out, workers, tell, source=source) as place:
+        run = _Run(place if out is None else dataset, workers, tell)
+        return _materialize(run, None if out is None else place, overwrite=overwrite)
+
+
+def _materialize(run: _Run, out: str | Path | Store | None, *, overwrite: bool) -> Conversion:
     document = run.document
     pixels = PixelFilling(run.plan, run.catalog, document["spec"]["chunk"])
     if out is not None:
@@ -100,7 +108,7 @@ def materialize(
         run.copy_to(keys, stored, overwrite, pixels)
         return run.report(keys, stored)
 
-    keys = Keys(disk.store_of(dataset, read_only=False), run.name)
+    keys = Keys(disk.store_of(run.dataset, read_only=False), run.name)
     with disk.exclusive(keys.store, run.name):
         now = disk.read_document(keys, run.name)
         if now is None or now["recipe"] != document["recipe"]:
@@ -144,7 +152,12 @@ def virtualize(
             something else is at ``out``, or another process is writing it.
     """
     check_workers(workers)
-    run = _Run(dataset, workers, silent if on_event is None else on_event)
+    tell = silent if on_event is None else on_event
+    with workplace(out, workers, tell, source=dataset) as place:
+        return _virtualize(_Run(dataset, workers, tell), place, overwrite=overwrite)
+
+
+def _virtualize(run: _Run, out: str | Path | Store, *, overwrite: bool) -> Conversion:
     if disk.is_virtual(run.document):
         raise DatasetError(f"{run.name} is virtual already: copy it as it is.")
     keys = run.target(out)
@@ -172,7 +185,7 @@ class _Run:
     def __init__(self, dataset: str | Path | Store, workers: int | None, tell: OnEvent) -> None:
         self._start = time.perf_counter()
         self._written = self._checked = 0
-        self.workers, self.tell = workers, tell
+        self.dataset, self.workers, self.tell = dataset, workers, tell
         self.held: Dataset = open_dataset(dataset)
         self.name, self.document = self.held.path, self.held.document
         self.keys = Keys(disk.store_of(dataset, read_only=True), self.name)
@@ -240,14 +253,7 @@ class _Run:
                 return
             else:
                 self.tell(Notice(f"Resuming {keys.name}."))
-            depth = document["depth"]
-            begun = {
-                **document,
-                "complete": False,
-                "pixels": {**document["pixels"], "complete": False},
-                "depth": None if depth is None else {**depth, "complete": False},
-            }
-            disk.write_document(keys, begun)
+            disk.write_document(keys, disk.begun(document))
             if pixels is not None:
                 disk.write_pixel_arrays(keys, pixels.layouts)
             disk.write_static(keys, self.plan, self.catalog)
