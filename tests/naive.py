@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import groupby
 from math import isqrt
 
 import numpy as np
@@ -93,3 +94,38 @@ def half_extent(values):
     wrong = not np.isfinite(values).all()
     ordered = sorted(values.ravel().tolist(), key=lambda v: (v, np.copysign(1, v))) if not wrong else [0, 0]
     return np.float16(ordered[0]), np.float16(ordered[-1]), wrong
+
+
+def mask_runs(mask, above):
+    """COCO's compressed runs, the box (left, top, width, height) and the area of a mask."""
+    pixels = [value > above for column in mask.T.tolist() for value in column]
+    runs = [(value, len(list(group))) for value, group in groupby(pixels)]
+    if runs[0][0]:
+        runs.insert(0, (False, 0))
+    lengths = [length for _, length in runs]
+    numbers = lengths[:3] + [now - before for now, before in zip(lengths[3:], lengths[1:], strict=False)]
+    text = ""
+    for number in numbers:
+        groups = next(n for n in range(1, 9) if -(32**n) <= 2 * number < 32**n)
+        digits = [number % 32**groups // 32**n % 32 for n in range(groups)]
+        text += "".join(chr(48 + 32 * (n < groups - 1) + digit) for n, digit in enumerate(digits))
+    rows, columns = np.nonzero(mask > above)
+    if not len(rows):
+        return text, [0, 0, 0, 0], 0
+    left, top = columns.min(), rows.min()
+    return text, [left, top, columns.max() + 1 - left, rows.max() + 1 - top], len(rows)
+
+
+def paeth(picture, step):
+    """PNG's Paeth filter of a picture's rows of bytes, byte by byte, as the standard tells it in words."""
+    lines = []
+    for y, row in enumerate(picture.tolist()):
+        line = [4]
+        for x, byte in enumerate(row):
+            left = row[x - step] if x >= step else 0
+            above = int(picture[y - 1, x]) if y else 0
+            corner = int(picture[y - 1, x - step]) if y and x >= step else 0
+            guess = min((left, above, corner), key=lambda one: abs(left + above - corner - one))
+            line.append((byte - guess) % 256)
+        lines.append(line)
+    return np.array(lines, np.uint8)

@@ -28,8 +28,12 @@ from fgbgpack.cli.progress import ProgressDisplay
 from fgbgpack.opened import open_dataset
 
 COMMANDS = (
+    "card",
+    "convert",
     "create",
     "depth",
+    "export",
+    "import",
     "info",
     "materialize",
     "models",

@@ -40,7 +40,29 @@ DATASET = {
     },
     "software": {"fgbgpack": "0.1"},
 }
-GOOD = {"spec": SPEC, "dataset": DATASET, "depth-model": onnx_models.TCMONODEPTH_CARD}
+EXPORT = {
+    "schema": "export/1.0",
+    "format": "coco",
+    "samples": 3,
+    "height": 16,
+    "width": 24,
+    "fields": ["image", "mask", "depth"],
+    "parts": {"train": 2, "val": 1},
+    "depth": {
+        "quantity": "inverse_depth",
+        "unit": None,
+        "mapping": {"low": -1.5, "high": 4.0, "bits": 16, "to_depth": "a formula", "unknown": None},
+    },
+    "details": {"mask_above": 127},
+    "dataset": {"schema": "dataset/1.0", "recipe": {"sha256": DIGEST, "samples": 3}},
+    "software": {"fgbgpack": "0.1"},
+}
+GOOD = {
+    "spec": SPEC,
+    "dataset": DATASET,
+    "depth-model": onnx_models.TCMONODEPTH_CARD,
+    "export": EXPORT,
+}
 
 
 # --- the schemas -----------------------------------------------------------------------------------
@@ -100,7 +122,7 @@ def test_defaults_are_allowed_by_their_own_schema(name):
 
 
 def test_an_unknown_name_or_version_is_refused_and_says_which_there_are():
-    with pytest.raises(SpecError, match="dataset, depth-model, spec"):
+    with pytest.raises(SpecError, match="dataset, depth-model, export, spec"):
         schema.load_schema("sample")
     with pytest.raises(SpecError, match=r"It has 1\.0"):
         schema.load_schema("spec", "0.9")

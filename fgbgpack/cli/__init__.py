@@ -17,7 +17,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 import typer.core
 
-from fgbgpack.cli import convert, models, options
+from fgbgpack.cli import card, convert, export, importing, models, options
 from fgbgpack.cli.console import print_json, say, show_bug, show_error, show_warning
 from fgbgpack.cli.convert import resumable
 from fgbgpack.cli.parse import Parser
@@ -171,6 +171,7 @@ def create(
     chunk: options.Chunk = None,
     workers: options.Workers = None,
     virtual: options.Virtual = False,
+    cards: options.WithCards = False,
     dry_run: options.DryRun = False,
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
@@ -184,6 +185,8 @@ def create(
     parser = Parser()
     where = parser.device(device)
     threads = parser.workers(workers)
+    if cards and "://" in out:
+        parser.problems.append("--cards: OUT is a URL; write its cards with fgbgpack card OUT -o FOLDER")
     spec = parser.dataset(
         {
             "backgrounds": backgrounds,
@@ -232,6 +235,13 @@ def create(
         print_json(report.to_dict())
     elif not quiet:
         show_report(report, size=shape, verb="Created")
+    if cards:
+        card.write(out, overwrite=overwrite, quiet=quiet or as_json)
+    elif not quiet:
+        card.remind(out)
+
+
+app.command(name="import", epilog=importing.EXAMPLES)(importing.import_)
 
 
 @app.command(
@@ -261,7 +271,8 @@ def depth(
     """Fill the depth of a dataset, or replace it with that of another model.
 
     The original pictures are looked for where they were when the dataset was made; say
-    where they are now if they have moved. A run that was stopped is resumed by the same command.
+    where they are now if they have moved. The network sees samples that were imported as they are stored.
+    A run that was stopped is resumed by the same command.
     """
     parser = Parser()
     where = parser.device(device)
@@ -290,10 +301,8 @@ def depth(
         print_json(report.to_dict())
     elif not quiet:
         show_report(report, size=None, verb="Filled")
-
-
-app.command(epilog=convert.MATERIALIZE_EXAMPLES)(convert.materialize)
-app.command(epilog=convert.VIRTUALIZE_EXAMPLES)(convert.virtualize)
+    if not quiet:
+        card.remind(dataset)
 
 
 @app.command(epilog="Examples:\n\n  fgbgpack info lobby.zarr\n  fgbgpack info lobby.zarr --json")
@@ -338,6 +347,13 @@ def preview(
         show_warning(f"{dataset} is not complete: what is not written yet is drawn as it reads.")
     write_preview(opened, output, samples=chosen, rows=count, seed=draw)
     say(f"Wrote {output}")
+
+
+app.command(epilog=export.EXAMPLES)(export.export)
+app.command(epilog=convert.CONVERT_EXAMPLES)(convert.convert)
+app.command(epilog=convert.MATERIALIZE_EXAMPLES)(convert.materialize)
+app.command(epilog=convert.VIRTUALIZE_EXAMPLES)(convert.virtualize)
+app.command(epilog=card.EXAMPLES)(card.card)
 
 
 @app.command(

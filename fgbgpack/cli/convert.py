@@ -1,9 +1,9 @@
-"""``fgbgpack materialize`` and ``fgbgpack virtualize``: pixels stored, or made when they are read."""
+"""``fgbgpack convert``, ``materialize`` and ``virtualize``: the same dataset, stored otherwise."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from fgbgpack.cli import options
@@ -12,6 +12,12 @@ from fgbgpack.cli.parse import Parser
 
 if TYPE_CHECKING:
     from fgbgpack.build import Conversion
+
+CONVERT_EXAMPLES = """Examples:
+
+  fgbgpack convert lobby.zarr lobby.h5
+  fgbgpack convert lobby.h5 lobby.zarr
+  fgbgpack convert lobby.zarr portable.h5 --portable"""
 
 MATERIALIZE_EXAMPLES = """Examples:
 
@@ -29,6 +35,39 @@ def resumable() -> Iterator[None]:
     except (KeyboardInterrupt, OSError) as exc:
         exc.add_note("What is written is kept: run the same command again to resume.")
         raise
+
+
+def convert(
+    source: options.Dataset,
+    target: options.ConvertTarget,
+    portable: options.Portable = False,
+    workers: options.Workers = None,
+    overwrite: options.OverwriteTarget = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Copy a dataset from Zarr to HDF5, or from HDF5 to Zarr.
+
+    Compressed chunks are copied as they are, once their checksums are found right: a copy of the copy has the
+    same bytes. Readers of HDF5 then need the filters zstd and blosc (Python: import hdf5plugin), unless it is
+    made with --portable.
+    """
+    parser = Parser()
+    threads = parser.workers(workers)
+    parser.check()
+    from fgbgpack.build import convert as run
+    from fgbgpack.cli.progress import ProgressDisplay
+    from fgbgpack.cli.summary import show_transfer
+    from fgbgpack.hdf5 import is_hdf5
+
+    # Zarr is resumed; of HDF5 nothing is left.
+    kept = nullcontext() if is_hdf5(target) else resumable()
+    with kept, ProgressDisplay(quiet=quiet) as display:
+        done = run(source, target, portable=portable, workers=threads, overwrite=overwrite, on_event=display)
+    if as_json:
+        print_json(done.to_dict())
+    elif not quiet:
+        show_transfer(done)
 
 
 def materialize(

@@ -14,12 +14,26 @@ import typer
 from fgbgpack.cli.parse import DEVICES
 
 _PICTURES, _COMPOSITION, _DEPTH, _RUN, _OUTPUT = "Pictures", "Composition", "Depth", "How to run", "Output"
+_ABOUT = "What only you can say"
 
-Out = Annotated[str, typer.Argument(metavar="OUT", help="The dataset to make, such as lobby.zarr.")]
+Out = Annotated[
+    str, typer.Argument(metavar="OUT", help="The dataset to make, such as lobby.zarr or lobby.h5.")
+]
 Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="A dataset that fgbgpack made.")]
 VirtualSource = Annotated[str, typer.Argument(metavar="SRC", help="A virtual dataset.")]
 StoredSource = Annotated[str, typer.Argument(metavar="SRC", help="A dataset that stores its pixels.")]
 Target = Annotated[str, typer.Argument(metavar="DST", help="The dataset to make.")]
+ConvertTarget = Annotated[
+    str,
+    typer.Argument(metavar="DST", help="The dataset to make: HDF5 if it is called .h5 or .hdf5, else Zarr."),
+]
+Portable = Annotated[
+    bool,
+    typer.Option(
+        "--portable",
+        help="Encode HDF5 with gzip, which readers decode without plugins; it gets several times as large.",
+    ),
+]
 OptionalTarget = Annotated[
     str | None, typer.Argument(metavar="[DST]", help="The dataset to make (default: SRC itself).")
 ]
@@ -132,7 +146,7 @@ DepthMode = Annotated[
         rich_help_panel=_DEPTH,
         help="guided: the network runs once on each background, and the guide says on each sample where the "
         "foreground stands in it; per-sample: the network runs on each sample (default: guided with "
-        "fgbgpack-scene or a guide, else per-sample).",
+        "fgbgpack-scene or a guide, else per-sample, as for all datasets that were imported).",
     ),
 ]
 DepthGuide = Annotated[
@@ -284,9 +298,320 @@ SceneSeed = Annotated[
     str | None, typer.Option("--seed", metavar="N", help="Another seed gives other pictures (default 0).")
 ]
 
+CardFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FOLDER",
+        help="Where to write the cards (default: in the dataset's folder, or beside its HDF5 file).",
+    ),
+]
+CardName = Annotated[
+    str | None,
+    typer.Option(
+        "--name", metavar="TEXT", rich_help_panel=_ABOUT, help="What it is called (default: as its folder)."
+    ),
+]
+Description = Annotated[
+    str | None,
+    typer.Option(
+        "--description",
+        metavar="TEXT",
+        rich_help_panel=_ABOUT,
+        help="What it is, in a sentence or a few (default: its numbers).",
+    ),
+]
+License = Annotated[
+    str | None,
+    typer.Option(
+        "--license",
+        metavar="LICENCE",
+        rich_help_panel=_ABOUT,
+        help="The licence of the whole dataset: an SPDX identifier such as CC-BY-4.0, or an address.",
+    ),
+]
+Creators = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--creator", metavar="NAME", rich_help_panel=_ABOUT, help="A person who made it; repeatable."
+    ),
+]
+Organizations = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--organization",
+        metavar="NAME",
+        rich_help_panel=_ABOUT,
+        help="An organisation that made it; repeatable.",
+    ),
+]
+Url = Annotated[
+    str | None, typer.Option("--url", metavar="URL", rich_help_panel=_ABOUT, help="Its page in the web.")
+]
+DatasetVersion = Annotated[
+    str | None,
+    typer.Option("--version", metavar="X.Y.Z", rich_help_panel=_ABOUT, help="Its version, such as 1.0.0."),
+]
+Published = Annotated[
+    str | None,
+    typer.Option(
+        "--published",
+        metavar="DAY",
+        rich_help_panel=_ABOUT,
+        help="When it was published, such as 2024-05-31.",
+    ),
+]
+Citation = Annotated[
+    str | None,
+    typer.Option(
+        "--citation", metavar="TEXT", rich_help_panel=_ABOUT, help="How to cite it, in BibTeX if need be."
+    ),
+]
+WithPreview = Annotated[
+    bool, typer.Option("--preview", help="Draw some samples for the data card, too, as preview.png.")
+]
+OverwriteCards = Annotated[bool, typer.Option("--overwrite", help="Replace cards that somebody has changed.")]
+WithCards = Annotated[
+    bool,
+    typer.Option(
+        "--cards",
+        rich_help_panel=_RUN,
+        help="Write croissant.json and DATACARD.md, too, as 'fgbgpack card' does.",
+    ),
+]
+
 SchemaName = Annotated[
     str | None,
     typer.Argument(
         metavar="[NAME]", help="dataset, spec or depth-model; with a version as in spec/1.0 if need be."
+    ),
+]
+
+_EXPORT = "What and how"
+
+ExportFolder = Annotated[str, typer.Argument(metavar="OUT", help="The folder to make.")]
+ExportTo = Annotated[
+    str,
+    typer.Option(
+        "--to",
+        metavar="folder|webdataset|mds|coco|npz",
+        rich_help_panel=_EXPORT,
+        help="PNG files in folders of their sources; tar files for webdataset; shards for "
+        "mosaicml-streaming; PNG files and JSON for pycocotools; arrays for numpy.load.",
+    ),
+]
+ExportSamples = Annotated[
+    str | None,
+    typer.Option(
+        "--samples",
+        metavar="A:B,I,...",
+        rich_help_panel=_EXPORT,
+        help="Which samples, counted from 0: numbers, and ranges up to but not including their end (default: "
+        "all).",
+    ),
+]
+ExportSplit = Annotated[
+    str | None,
+    typer.Option(
+        "--split",
+        metavar="NAME",
+        rich_help_panel=_EXPORT,
+        help="Write each part of a split that is saved in the dataset apart.",
+    ),
+]
+ExportParts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--part",
+        metavar="NAME",
+        rich_help_panel=_EXPORT,
+        help="Only this part of the split; may be given several times.",
+    ),
+]
+ExportFields = Annotated[
+    str | None,
+    typer.Option(
+        "--fields",
+        metavar="image,mask,depth",
+        rich_help_panel=_EXPORT,
+        help="Only these arrays (default: all that there are).",
+    ),
+]
+ExportDepthBits = Annotated[
+    str | None,
+    typer.Option(
+        "--depth-bits",
+        metavar="8|16",
+        rich_help_panel=_EXPORT,
+        help="Bits of each pixel of depth pictures, for folder and coco; one mapping for all, which "
+        "fgbgpack.json tells (default 16).",
+    ),
+]
+ShardSize = Annotated[
+    str | None,
+    typer.Option(
+        "--shard-size",
+        metavar="MB",
+        rich_help_panel=_EXPORT,
+        help="Largest size of a file of many samples, for webdataset (default 256) and mds (default 67).",
+    ),
+]
+ShardSamples = Annotated[
+    str | None,
+    typer.Option(
+        "--shard-samples",
+        metavar="N",
+        rich_help_panel=_EXPORT,
+        help="Most samples in such a file, for webdataset and npz (default for npz: 256 MB before "
+        "compression).",
+    ),
+]
+Compression = Annotated[
+    str | None,
+    typer.Option(
+        "--compression",
+        metavar="none|zstd[:LEVEL]",
+        rich_help_panel=_EXPORT,
+        help="How shards are compressed, for mds (default zstd).",
+    ),
+]
+Category = Annotated[
+    str | None,
+    typer.Option(
+        "--category",
+        metavar="NAME",
+        rich_help_panel=_EXPORT,
+        help="What the foregrounds are, for coco (default foreground).",
+    ),
+]
+OverwriteExport = Annotated[
+    bool, typer.Option("--overwrite", rich_help_panel=_RUN, help="Replace another export at OUT.")
+]
+
+_FILES = "Files"
+
+ImportFolder = Annotated[
+    str, typer.Argument(metavar="FOLDER", help="The folder of the pictures, masks and depth.")
+]
+ImportImages = Annotated[
+    str | None,
+    typer.Option(
+        "--images",
+        metavar="PATTERN|DIR",
+        rich_help_panel=_FILES,
+        help="Where in FOLDER the composites are: a folder, or a pattern such as 'fgbg/{bg}/{n}.jpg'. Fields "
+        "in braces, and *, stand for anything but a slash; the fields together tell which files belong "
+        "together (default: a folder called images, composites, fg_bg or the like).",
+    ),
+]
+ImportMasks = Annotated[
+    str | None,
+    typer.Option(
+        "--masks",
+        metavar="PATTERN|DIR",
+        rich_help_panel=_FILES,
+        help="The same of their masks, gray from 0 to 255, or alpha (default: a folder called masks, "
+        "fg_bg_mask or the like).",
+    ),
+]
+ImportDepths = Annotated[
+    str | None,
+    typer.Option(
+        "--depths",
+        metavar="PATTERN|DIR|none",
+        rich_help_panel=_FILES,
+        help="The same of their depth: gray pictures of 8 or 16 bits, or .npy files (default: a folder "
+        "called depth, fg_bg_depth or the like, if there is one).",
+    ),
+]
+SkipUnmatched = Annotated[
+    bool,
+    typer.Option(
+        "--skip-unmatched",
+        rich_help_panel=_FILES,
+        help="Leave out files that nothing pairs with, and say which (default: an error).",
+    ),
+]
+ImportSize = Annotated[
+    str | None,
+    typer.Option(
+        "--size",
+        metavar="WIDTHxHEIGHT",
+        rich_help_panel=_COMPOSITION,
+        help="Resize everything to this size, in pixels, or one number for both (default: all must have one "
+        "size, which stays).",
+    ),
+]
+ImportFit = Annotated[
+    str | None,
+    typer.Option(
+        "--fit",
+        metavar="crop|stretch",
+        rich_help_panel=_COMPOSITION,
+        help="How files get that size: cut to the aspect first, or only resized (default crop).",
+    ),
+]
+DepthQuantity = Annotated[
+    str | None,
+    typer.Option(
+        "--depth-quantity",
+        metavar="depth|inverse_depth",
+        rich_help_panel=_DEPTH,
+        help="What the values are: larger is farther, or larger is nearer (default: not known).",
+    ),
+]
+DepthUnit = Annotated[
+    str | None,
+    typer.Option(
+        "--depth-unit",
+        metavar="UNIT",
+        rich_help_panel=_DEPTH,
+        help="Their unit, such as m, with factor and offset (default: none, relative).",
+    ),
+]
+DepthFactor = Annotated[
+    str | None,
+    typer.Option(
+        "--depth-factor",
+        metavar="NUMBER",
+        rich_help_panel=_DEPTH,
+        help="What values in files are multiplied by; 0.001 makes metres of millimetres (default 1).",
+    ),
+]
+DepthOffset = Annotated[
+    str | None,
+    typer.Option(
+        "--depth-offset",
+        metavar="NUMBER",
+        rich_help_panel=_DEPTH,
+        help="What is then added to them: depth is value x factor + offset (default 0). What a folder that "
+        "fgbgpack export wrote says of all this is taken from its fgbgpack.json, unless it is given here.",
+    ),
+]
+DepthInvalid = Annotated[
+    str | None,
+    typer.Option(
+        "--depth-invalid",
+        metavar="VALUE",
+        rich_help_panel=_DEPTH,
+        help="The value in files that stands for unknown depth, which is stored as NaN (default: none).",
+    ),
+]
+ImportChunk = Annotated[
+    str | None,
+    typer.Option(
+        "--chunk",
+        metavar="N",
+        rich_help_panel=_RUN,
+        help="Samples that are compressed together (default: 40 where neighbours look alike, else 8).",
+    ),
+]
+ImportDryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        rich_help_panel=_RUN,
+        help="Write nothing; say what was found, what pairs with what, and what would be made.",
     ),
 ]

@@ -29,6 +29,8 @@ _TITLES = {
     "backgrounds": "Backgrounds",
     "depth": "Depth",
     "checks": "Checking",
+    "chunks": "Chunks",
+    "export": "Samples",
 }
 
 

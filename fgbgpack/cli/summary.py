@@ -14,7 +14,7 @@ from rich.text import Text
 from fgbgpack.cli.console import amount, duration, say, stdout, visible
 
 if TYPE_CHECKING:
-    from fgbgpack.build import Conversion, Estimate, Report
+    from fgbgpack.build import Conversion, Estimate, Found, Imported, Report, Transfer
 
 
 def show_report(report: Report, *, size: str | None, verb: str) -> None:
@@ -78,6 +78,78 @@ def show_conversion(done: Conversion) -> None:
     say(f"  {_preview(done.path)}")
 
 
+_KINDS = {"images": "pictures", "masks": "masks", "depths": "depth"}
+
+
+def show_found(found: Found, out: str) -> None:
+    """What an import would make, and what it would make it of."""
+    size = f"{found.width}x{found.height}"
+    say(
+        f"Would import {found.samples:,} samples of {size} to {out} in about {duration(found.seconds)}",
+        style="bold",
+    )
+    facts = [(_KINDS[kind], place or "none") for kind, place in found.patterns.items()]
+    if found.left_out:
+        facts.append(("left out", f"{found.left_out:,} files that nothing pairs with"))
+    facts.append(("compressed", f"{found.chunk:,} samples together"))
+    stored = ", ".join(f"{name} {amount(size)}" for name, size in found.bytes.items())
+    facts.append(("all files", f"about {amount(sum(found.bytes.values()))}: {stored}"))
+    print_facts(facts)
+    say("\nThese belong together, for example:")
+    for files in found.examples:
+        say(f"  {'  '.join(files.values())}")
+
+
+def show_imported(done: Imported) -> None:
+    """What was imported, how fast, how large, and what to do next."""
+    said = f"{done.samples:,} samples of {done.width}x{done.height}"
+    if done.written or done.depth_written:
+        say(f"Imported {said} to {done.path} in {duration(done.seconds)}", style="bold")
+    else:
+        say(f"{done.path}: nothing to do, its {said} are there", style="bold")
+    facts = []
+    for title, written, arrays in (
+        ("image, mask", done.written, ("image", "mask")),
+        ("depth", done.depth_written, ("depth",)),
+    ):
+        stored = sum(done.stored_bytes.get(name, 0) for name in arrays) / done.samples
+        some = "already there, " if not written else ""
+        if 0 < written < done.samples:
+            some = f"{written:,} of {done.samples:,} in this run, "
+        none = title == "depth" and not done.depth
+        facts.append((title, "none" if none else f"{some}{stored:,.0f} bytes a sample"))
+    if done.left_out:
+        facts.append(("left out", f"{done.left_out:,} files that nothing pairs with"))
+    facts.append(("all files", amount(sum(done.stored_bytes.values()))))
+    print_facts(facts)
+    say("\nNext:")
+    if not done.depth:
+        say(f"  fgbgpack depth {shlex.quote(done.path)}")
+    say(f"  {_preview(done.path)}")
+    say("\nIn Python:")
+    say("  import fgbgpack")
+    say(f"  dataset = fgbgpack.open_dataset({done.path!r})")
+    say("  dataset.names[:3], dataset[:40].image.shape")
+
+
+def show_transfer(done: Transfer) -> None:
+    """What was copied, how fast, and how it is opened."""
+    hdf5 = "a portable HDF5 file" if done.portable else "an HDF5 file"
+    kind = "a Zarr dataset" if done.kind == "zarr" else hdf5
+    say(f"{done.path}: {kind} of {done.samples:,} samples", style="bold")
+    rate = f"{amount(done.total_bytes / done.seconds)}/s" if done.seconds else ""
+    facts = [
+        ("chunks", f"{done.chunks:,} copied in {duration(done.seconds)}, {rate}"),
+        ("size", f"{amount(done.total_bytes)}, the source has {amount(done.source_bytes)}"),
+    ]
+    print_facts(facts)
+    say("\nNext:")
+    say(f"  fgbgpack info {shlex.quote(done.path)}")
+    if done.kind == "hdf5":
+        plugin = "" if done.portable else ", hdf5plugin"
+        say(f"  import h5py{plugin}; h5py.File({done.path!r})['image'][0]", style="dim")
+
+
 def _preview(path: str) -> str:
     picture = f"{PurePath(path).stem or 'preview'}.png"
     return f"fgbgpack preview {shlex.quote(path)} -o {shlex.quote(picture)}"
@@ -134,18 +206,13 @@ def show_info(info: Mapping[str, Any]) -> None:
         f"{info['path']}: {info['samples']:,} samples of {info['width']}x{info['height']}, {state}",
         style="bold",
     )
-    recipe = info["recipe"]
-    placed = f"{recipe['placements']:,} a pair" + (", and as many mirrored" if recipe["flip"] else "")
-    masks = f", {info['masks']:,} with masks of their own" if info["masks"] else ""
     print_facts(
         [
-            ("pictures", f"{info['backgrounds']:,} backgrounds, {info['foregrounds']:,} foregrounds{masks}"),
-            ("placements", f"{placed}; {recipe['placement']}, seed {recipe['seed']}"),
-            ("foregrounds", f"{recipe['foreground_height']} pixels high; backgrounds by {recipe['fit']}"),
+            *(_import_facts(info["imported"]) if info["recipe"] is None else _recipe_facts(info)),
             *([("pixels", "virtual: image and mask are made when they are read")] if info["virtual"] else []),
             *_depth_facts(info["depth"]),
             ("all files", f"{amount(info['bytes'])}, {info['bytes'] / info['samples']:,.0f} bytes a sample"),
-            ("recipe", recipe["sha256"]),
+            *([] if info["recipe"] is None else [("recipe", info["recipe"]["sha256"])]),
             ("schema", info["schema"]),
             ("written by", ", ".join(f"{name} {version}" for name, version in info["software"].items())),
         ]
@@ -169,6 +236,24 @@ def show_info(info: Mapping[str, Any]) -> None:
     stdout().print(table)
 
 
+def _recipe_facts(info: Mapping[str, Any]) -> list[tuple[str, str]]:
+    recipe = info["recipe"]
+    placed = f"{recipe['placements']:,} a pair" + (", and as many mirrored" if recipe["flip"] else "")
+    masks = f", {info['masks']:,} with masks of their own" if info["masks"] else ""
+    return [
+        ("pictures", f"{info['backgrounds']:,} backgrounds, {info['foregrounds']:,} foregrounds{masks}"),
+        ("placements", f"{placed}; {recipe['placement']}, seed {recipe['seed']}"),
+        ("foregrounds", f"{recipe['foreground_height']} pixels high; backgrounds by {recipe['fit']}"),
+    ]
+
+
+def _import_facts(imported: Mapping[str, Any]) -> list[tuple[str, str]]:
+    fit = "" if imported["fit"] is None else f", resized ({imported['fit']})"
+    left_out = f"; {imported['left_out']:,} that nothing pairs with left out" if imported["left_out"] else ""
+    places = ", ".join(place for place in imported["patterns"].values() if place is not None)
+    return [("imported", f"{imported['files']:,} files of {places}{fit}{left_out}")]
+
+
 def _depth_facts(depth: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     if depth is None:
         return [("depth", "not filled")]
@@ -178,6 +263,13 @@ def _depth_facts(depth: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     error = (depth["rounding"] or {}).get("largest_error")
     largest = f", largest rounding error {error:.2%} of the range" if error is not None else ""
     where = f"{depth['provider']} in {depth['precision']}"
+    if depth["mode"] == "imported":
+        if depth["quantity"] is None:
+            quantity, unit = "nobody has told what it is", f" in {depth['unit']}" if depth["unit"] else ""
+        values = "" if depth["factor"] == 1 else f", {depth['factor']:g} times the values in the files"
+        if depth["offset"]:
+            values = f"{values or ', the values in the files'} {depth['offset']:+g}"
+        return [("depth", f"imported, {quantity}{unit}{values}{largest}")]
     facts = [
         ("depth", f"{quantity}{unit}; {depth['bits']} bits{largest}"),
         ("depth model", f"{depth['model']} on {where}, {depth['mode']}, scale {depth['scale']}"),
