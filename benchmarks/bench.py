@@ -1,6 +1,6 @@
 """Measure fgbgpack against today's way of doing the same, in one run on one machine.
 
-    python benchmarks/bench.py [--quick] [--only NAME ...] [--pictures DIR] [--model FILE.onnx]
+    python benchmarks/bench.py [--quick] [--only NAME ...] [--pictures DIR] [--model FILE] [--dataset DIR]
 
 Every job of fgbgpack runs in a process of its own, so that its time is that of a fresh process whose
 kernels are compiled already, and its peak memory is its own. What is compared runs just before and after.
@@ -28,6 +28,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import convert
 import numpy as np
 import pillow_loop
 import read
@@ -35,6 +36,7 @@ import zarr
 from PIL import Image
 
 from fgbgpack import Dataset, DatasetSpec, DepthSpec, create, fill_depth, open_dataset
+from fgbgpack.build import convert as convert_dataset
 from fgbgpack.dataset import plan_of
 from fgbgpack.depth.registry import our_card
 from fgbgpack.shards import BloscChunk
@@ -48,7 +50,7 @@ SAMPLES = 90_240
 #: Bytes that a composite and its mask may take on disk while memory is measured; twice what they do.
 SPACE_PER_SAMPLE = 7_000
 BATCH = 32
-SECTIONS = ("composites", "bytes", "memory", "depth", "guided", "depth-chunks", "read")
+SECTIONS = ("composites", "bytes", "memory", "depth", "guided", "depth-chunks", "read", "convert")
 
 
 # --- one job, in a process of its own ----------------------------------------------------------------
@@ -64,7 +66,7 @@ class Done:
 
 
 def run_job(job: dict[str, Any]) -> Done:
-    """Run ``create`` or ``fill_depth``, or measure reading, in a fresh process."""
+    """Run ``create``, ``fill_depth`` or ``convert``, or measure reading, in a fresh process."""
     command = [sys.executable, str(Path(__file__).resolve()), "--job", json.dumps(job)]
     finished = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if finished.returncode:
@@ -79,6 +81,11 @@ def do_job(job: dict[str, Any]) -> None:
         report = create(job["dataset"], DatasetSpec.from_dict(job["spec"])).to_dict()
     elif "depth" in job:
         report = fill_depth(job["dataset"], DepthSpec(**job["depth"]), device="cpu").to_dict()
+    elif "convert" in job:
+        report = convert_dataset(job["dataset"], job["convert"], portable=job["portable"]).to_dict()
+    elif "by_hand" in job:
+        convert.by_hand(job["dataset"], job["by_hand"])
+        report = {}
     else:
         report = read.measure(job["dataset"], quick=job["quick"])
     seconds = time.perf_counter() - start
@@ -213,8 +220,10 @@ def in_words(about: dict[str, Any]) -> str:
 class Bench:
     """One run: the pictures, the model, and the datasets that several sections share."""
 
-    def __init__(self, *, data: Path, pictures: Path | None, model: Path, quick: bool) -> None:
-        self.data, self.quick, self.model = data, quick, model
+    def __init__(
+        self, *, data: Path, pictures: Path | None, model: Path, dataset: Path | None, quick: bool
+    ) -> None:
+        self.data, self.quick, self.model, self.dataset = data, quick, model, dataset
         self.pictures = pictures or pictures_in(data)
         self.results = Results()
         counts = [len(list((self.pictures / kind).iterdir())) for kind in ("backgrounds", "foregrounds")]
@@ -589,12 +598,18 @@ class Bench:
 
     # --- 7
 
+    @cached_property
+    def _whole_dataset(self) -> Path:
+        """A dataset with depth as it comes by default."""
+        pictures = self._part_of("whole-pictures", backgrounds=3 if self.quick else 12)
+        path, _ = self.create("whole.zarr", self.placements, pictures)
+        say("Depth for what is read and converted")
+        run_job({"dataset": str(path), "depth": {}})
+        return path
+
     def read(self) -> None:
         """Reading all that a dataset has: depth as it comes by default, pixels stored and recomposed."""
-        pictures = self._part_of("read-pictures", backgrounds=3 if self.quick else 12)
-        path, _ = self.create("read.zarr", self.placements, pictures)
-        say("Reading: depth to read")
-        run_job({"dataset": str(path), "depth": {}})
+        path = self._whole_dataset
         say("Reading")
         done = run_job({"dataset": str(path), "quick": self.quick})
         numbers = done.report
@@ -638,6 +653,66 @@ class Bench:
             self.results.note("Reading through a DataLoader is skipped: there is no PyTorch here")
         for what, found in numbers.get("loader", {}).items():
             alone(f"DataLoader, batches of {read.BATCH}, shuffled, {what}", found)
+
+    # --- 8
+
+    def convert(self) -> None:
+        """From Zarr to HDF5 and back, against reading and writing each chunk with the same codecs."""
+        source = self.dataset or self._whole_dataset
+        samples = len(open_dataset(source))
+        folder = self.temporary("convert")
+        folder.mkdir()
+        h5, hand, portable, back = (
+            str(folder / name) for name in ("ours.h5", "by-hand.h5", "portable.h5", "back.zarr")
+        )
+
+        def ours(dataset: str, target: str, *, portable: bool = False) -> Done:
+            say(f"Converting to {Path(target).name}")
+            return run_job({"dataset": dataset, "convert": target, "portable": portable})
+
+        before = ours(str(source), h5)
+        say("Converting by hand")
+        loop = run_job({"dataset": str(source), "by_hand": hand})
+        jobs = {
+            "Zarr to HDF5": ours(str(source), h5),
+            "HDF5 to Zarr": ours(h5, back),
+            "Zarr to portable HDF5": ours(str(source), portable, portable=True),
+        }
+        say("Comparing")
+        convert.require_same(str(source), h5, hand, portable)
+        if convert.digest(Path(back)) != convert.digest(source):
+            raise RuntimeError("Zarr made of the HDF5 file is not the Zarr that it was made of")
+        seconds = {name: done.seconds for name, done in jobs.items()}
+        seconds["Zarr to HDF5"] = (before.seconds + seconds["Zarr to HDF5"]) / 2
+        sizes = {"by hand": Path(hand).stat().st_size} | {
+            name: done.report["total_bytes"] for name, done in jobs.items()
+        }
+        self.results.numbers["convert"] = {
+            "samples": samples,
+            "seconds": {"by hand": loop.seconds, **seconds},
+            "bytes": sizes,
+            "peak_bytes": {"by hand": loop.peak_bytes} | {name: job.peak_bytes for name, job in jobs.items()},
+        }
+        for name, done in jobs.items():
+            ratio, peak = loop.seconds / seconds[name], done.peak_bytes
+            has_goal = name != "Zarr to portable HDF5"
+            self.results.add(
+                "convert",
+                f"{name}, {samples:,} samples",
+                f"{samples / seconds[name]:,.0f}/s",
+                f"zarr-python and h5py, same codecs: {samples / loop.seconds:,.0f}/s",
+                f"{ratio:.1f}",
+                ">= 10" if has_goal else "",
+                ratio >= 10 if has_goal else None,
+            )
+            self.results.add(
+                "convert",
+                f"peak of {name}",
+                f"{peak / 1e6:,.0f} MB",
+                f"the result has {sizes[name] / samples:,.0f} bytes a sample",
+                goal="< 500 MB",
+                met=peak < 500e6,
+            )
 
 
 def _require_same(held: Dataset, work: pillow_loop.Work) -> None:
@@ -691,6 +766,7 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=SECTIONS, help="this section; may be repeated")
     parser.add_argument("--pictures", type=Path, help="a folder with backgrounds/ and foregrounds/")
     parser.add_argument("--model", type=Path, default=MODEL, help="an ONNX file, its card beside it")
+    parser.add_argument("--dataset", type=Path, help="one to convert, in place of one made for that")
     parser.add_argument("--job", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.job:
@@ -700,7 +776,7 @@ def main() -> None:
     data = ROOT / "bench-data"
     data.mkdir(exist_ok=True)
     about = machine()
-    bench = Bench(data=data, pictures=args.pictures, model=args.model, quick=args.quick)
+    bench = Bench(data=data, pictures=args.pictures, model=args.model, dataset=args.dataset, quick=args.quick)
     say(in_words(about))
     start = time.perf_counter()
     try:
