@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -40,6 +41,7 @@ COMMANDS = (
     "preview",
     "sample",
     "schema",
+    "split",
     "virtualize",
 )
 PROGRAM = [sys.executable, "-c", "from fgbgpack.cli import main; main()"]
@@ -828,3 +830,59 @@ def wait_for_another_shard(out: Path, process: subprocess.Popen[str]) -> None:
     while shards() == before:
         assert process.poll() is None, "the run ended before it could be stopped"
         time.sleep(0.01)
+
+
+class TestSplit:
+    @pytest.fixture
+    def own(self, made: Path, tmp_path: Path) -> Path:
+        return Path(shutil.copytree(made, tmp_path / "own.zarr"))
+
+    def test_a_split_is_saved_and_told(self, own: Path) -> None:
+        result = run("split", own, "fair", "train=0.5", "test=.25", "--by", "sample", "--seed", "7")
+        assert result.exit_code == 0, result.stderr
+        saved = open_dataset(own)
+        assert saved.splits == {
+            "fair": {"by": "sample", "seed": 7, "parts": {"train": 0.5, "test": 0.25}},
+        }
+        parts = saved.split("fair")
+        total, left = len(saved), len(saved) - sum(map(len, parts.values()))
+        assert left > 0
+        for name, count in (
+            ("train", len(parts["train"])),
+            ("test", len(parts["test"])),
+            ("in no part", left),
+        ):
+            assert f"{name} {count:,} samples, {count / total:.1%}" in " ".join(result.stdout.split())
+        assert "fair (by sample: train 0.5, test 0.25)" in run("info", own).stdout
+
+    def test_it_is_told_as_json_and_takes_the_place_of_another_of_its_name(self, own: Path) -> None:
+        assert run("split", own, "fair", "a=1").exit_code == 0
+        told = json.loads(run("split", own, "fair", "b=0.5", "--json").stdout)
+        counts = {"b": len(open_dataset(own).split("fair")["b"])}
+        assert told == {
+            "path": str(own),
+            "name": "fair",
+            "by": "background",
+            "seed": 0,
+            "parts": {"b": 0.5},
+            "samples": counts,
+        }
+        assert list(open_dataset(own).splits) == ["fair"]
+        assert json.loads(run("info", own, "--json").stdout)["splits"] == open_dataset(own).splits
+
+    def test_all_that_is_wrong_is_said_at_once_and_nothing_is_saved(self, own: Path) -> None:
+        result = run("split", own, "fair", "a=0.5", "a=0.1", "b", "=1", "c=-1", "d=1e3", "--seed", "x")
+        assert result.exit_code == 2
+        for said in ("'a=0.1': the part 'a' is named twice", "'b' is no part", "'=1' is no", "'c=-1' is no"):
+            assert said in result.stderr
+        assert "'d=1e3' is no part" in result.stderr
+        assert "--seed: 'x' is not a whole number" in result.stderr
+        for words, said in (
+            (("a=0.8", "b=0.3"), "they add up to 1.1"),
+            (("a=0",), "expected a fraction above 0"),
+            (("a=1", "--by", "people"), "--by: 'people' is not one of background, foreground, both, sample"),
+        ):
+            result = run("split", own, "fair", *words)
+            assert result.exit_code == 2
+            assert said in " ".join(result.stderr.split())
+        assert open_dataset(own).splits == {}

@@ -17,7 +17,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 import typer.core
 
-from fgbgpack.cli import card, convert, export, importing, models, options
+from fgbgpack.cli import card, convert, export, importing, models, options, split
 from fgbgpack.cli.console import print_json, say, show_bug, show_error, show_warning
 from fgbgpack.cli.convert import resumable
 from fgbgpack.cli.parse import Parser
@@ -349,6 +349,7 @@ def preview(
     say(f"Wrote {output}")
 
 
+app.command(epilog=split.EXAMPLES)(split.split)
 app.command(epilog=export.EXAMPLES)(export.export)
 app.command(epilog=convert.CONVERT_EXAMPLES)(convert.convert)
 app.command(epilog=convert.MATERIALIZE_EXAMPLES)(convert.materialize)

@@ -23,6 +23,27 @@ Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="A dataset that 
 VirtualSource = Annotated[str, typer.Argument(metavar="SRC", help="A virtual dataset.")]
 StoredSource = Annotated[str, typer.Argument(metavar="SRC", help="A dataset that stores its pixels.")]
 Target = Annotated[str, typer.Argument(metavar="DST", help="The dataset to make.")]
+SplitName = Annotated[str, typer.Argument(metavar="NAME", help="What the split is called.")]
+SplitParts = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="PART=FRACTION...", help="Each part with its fraction, such as train=0.8; together at most 1."
+    ),
+]
+SplitBy = Annotated[
+    str | None,
+    typer.Option(
+        "--by",
+        metavar="background|foreground|both|sample",
+        help="What lies in one part only (default background; sample for what was imported). With both, "
+        "samples whose two sources lie in different parts are in none.",
+    ),
+]
+SplitSeed = Annotated[
+    str | None,
+    typer.Option("--seed", metavar="N", help="Another way to deal them out, 0 to 2^64 - 1 (default 0)."),
+]
+
 ConvertTarget = Annotated[
     str,
     typer.Argument(metavar="DST", help="The dataset to make: HDF5 if it is called .h5 or .hdf5, else Zarr."),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -72,6 +72,21 @@ class Parser:
         if text is None:
             return None
         return [self.at_least(option, part.strip(), 0, default=0) for part in text.split(",")]
+
+    def fractions(self, texts: Sequence[str]) -> dict[str, float]:
+        """Parts and their fractions, each as ``NAME=FRACTION``."""
+        found: dict[str, float] = {}
+        for text in texts:
+            name, equals, number = text.rpartition("=")
+            if not (name and equals) or re.fullmatch(r"[0-9]{0,9}\.?[0-9]{1,18}", number) is None:
+                self.problems.append(
+                    f"{_shown(text)} is no part and its fraction (expected such as train=0.8)"
+                )
+            elif name in found:
+                self.problems.append(f"{_shown(text)}: the part {name!r} is named twice")
+            else:
+                found[name] = float(number)
+        return found
 
     def size(self, text: str | None) -> tuple[int, int] | None:
         """``(width, height)`` from ``WIDTHxHEIGHT`` or a single number for both."""

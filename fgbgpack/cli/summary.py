@@ -212,6 +212,7 @@ def show_info(info: Mapping[str, Any]) -> None:
             *([("pixels", "virtual: image and mask are made when they are read")] if info["virtual"] else []),
             *_depth_facts(info["depth"]),
             ("all files", f"{amount(info['bytes'])}, {info['bytes'] / info['samples']:,.0f} bytes a sample"),
+            *([("splits", ", ".join(map(_split, info["splits"].items())))] if info["splits"] else []),
             *([] if info["recipe"] is None else [("recipe", info["recipe"]["sha256"])]),
             ("schema", info["schema"]),
             ("written by", ", ".join(f"{name} {version}" for name, version in info["software"].items())),
@@ -234,6 +235,12 @@ def show_info(info: Mapping[str, Any]) -> None:
         table.add_row(name, array["dtype"], *cells)
     say("")
     stdout().print(table)
+
+
+def _split(split: tuple[str, Mapping[str, Any]]) -> str:
+    name, how = split
+    parts = ", ".join(f"{part} {fraction:g}" for part, fraction in how["parts"].items())
+    return f"{name} (by {how['by']}: {parts})"
 
 
 def _recipe_facts(info: Mapping[str, Any]) -> list[tuple[str, str]]:

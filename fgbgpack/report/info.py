@@ -24,9 +24,9 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         is filled, as image and mask of a dataset that is ``virtual``. ``depth`` is ``None`` where there is
         none; its ``mode`` says how it came about, and ``guide`` which network saw the samples where that was
         not ``model``; what tells of networks is ``None`` where depth was imported. ``bytes`` is all that is
-        stored, placements and sources included. ``imported`` is what the document says of a dataset that was
-        imported, which has ``None`` for ``recipe``, ``sources``, ``backgrounds``, ``foregrounds`` and
-        ``masks``.
+        stored, placements and sources included. ``splits`` are those that are saved. ``imported`` is what the
+        document says of a dataset that was imported, which has ``None`` for ``recipe``, ``sources``,
+        ``backgrounds``, ``foregrounds`` and ``masks``.
     """
     document = dataset.document
     stored = dataset.stored_bytes()
@@ -46,6 +46,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
             for name, array in ((IMAGE, dataset.image), (MASK, dataset.mask), (DEPTH, dataset.depth))
         },
         "bytes": sum(stored.values()),
+        "splits": dataset.splits,
         "depth": _describe_depth(dataset),
         "sources": document.get("sources"),
         "software": document["software"],
