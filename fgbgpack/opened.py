@@ -41,7 +41,7 @@ from fgbgpack.dataset import (
 )
 from fgbgpack.errors import DatasetError, IncompleteDatasetError, SpecError
 from fgbgpack.plan import Placements, pixel_layouts
-from fgbgpack.reading import ArrayReader, StoredArray, read_together
+from fgbgpack.reading import ArrayReader, StoredArray, extremes, read_together
 from fgbgpack.sources import Catalog, Source
 from fgbgpack.splits import By, Split, shuffled
 
@@ -449,7 +449,7 @@ class Dataset:
             )
         samples = index.astype(np.int64)
         if samples.size:
-            least, greatest = samples.min(), samples.max()
+            least, greatest = extremes(samples)
             if least < -len(self) or greatest >= len(self):
                 wrong = least if least < -len(self) else greatest
                 raise IndexError(f"there is no sample {wrong}: the dataset has {len(self)}")

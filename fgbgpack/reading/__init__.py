@@ -10,6 +10,6 @@ one process, which is told by its id, and another process begins with none.
 """
 
 from fgbgpack.reading.array import SampleReader, StoredArray
-from fgbgpack.reading.reader import ArrayReader, read_together
+from fgbgpack.reading.reader import ArrayReader, extremes, read_together
 
-__all__ = ["ArrayReader", "SampleReader", "StoredArray", "read_together"]
+__all__ = ["ArrayReader", "SampleReader", "StoredArray", "extremes", "read_together"]

@@ -247,6 +247,14 @@ def read_together(
 # --- which samples ---------------------------------------------------------------------------------
 
 
+def extremes(numbers: NDArray[np.int64]) -> tuple[int, int]:
+    """The least and the greatest of some numbers; of one, which is common, without NumPy's cost."""
+    if numbers.size == 1:
+        only = numbers.item()
+        return only, only
+    return int(numbers.min()), int(numbers.max())
+
+
 def from_start(index: NDArray[Any], size: int, axis: int) -> NDArray[np.int64]:
     """Indices of an axis, all counted from its start.
 
@@ -257,7 +265,7 @@ def from_start(index: NDArray[Any], size: int, axis: int) -> NDArray[np.int64]:
         raise IndexError(f"only integers index axis {axis}, not {index.dtype}")
     counted: NDArray[np.int64] = index.astype(np.int64)
     if counted.size:
-        least, greatest = counted.min(), counted.max()
+        least, greatest = extremes(counted)
         if least < -size or greatest >= size:
             wrong = least if least < -size else greatest
             raise IndexError(f"index {wrong} is out of bounds for axis {axis} with size {size}")
@@ -279,7 +287,7 @@ class _Wanted:
 
     def __init__(self, row: int, within: NDArray[np.int64], to: NDArray[np.int64]) -> None:
         self.row, self._from, self._to = row, within, to
-        self.last = int(within.max())
+        self.last = extremes(within)[1]
         self.run = len(to) if _consecutive(within) and _consecutive(to) else 0
 
     def places(self, out: Array) -> Array:
