@@ -6,8 +6,9 @@ is missing is work to do: that is all that resuming needs to know.
 
 from fgbgpack.build.gather import ImportSpec
 from fgbgpack.build.imported import Found, Imported, import_folder, look
-from fgbgpack.build.job import Estimate, Report, create, estimate, fill_depth
-from fgbgpack.build.materialize import Conversion, materialize, virtualize
+from fgbgpack.build.job import Report, create, fill_depth
+from fgbgpack.build.rehearsal import Estimate, estimate
+from fgbgpack.build.storing import Conversion, materialize, virtualize
 from fgbgpack.build.transcode import Transfer, convert
 from fgbgpack.build.work import Event, Notice, OnEvent, Progress
 
