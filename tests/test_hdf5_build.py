@@ -398,6 +398,8 @@ def test_create_is_resumed_in_a_folder_beside(tmp_path, spec):
         if (stage, n) == ("samples", 1):
             (tmp_path / "it.h5.unfinished/image/c/1/0/0/0").unlink()
         assert names_in(tmp_path) == ["it.h5.unfinished", "whole.h5"]
+        with pytest.raises(IncompleteDatasetError, match=rf"^{path} is not finished: run the command that"):
+            open_dataset(path)
     with pytest.raises(RecipeMismatchError, match=rf"^{path} was made with other options"):
         create(path, spec.__class__.from_dict({**spec.to_dict(), "seed": 5}))
     told = notices(create, path, spec)

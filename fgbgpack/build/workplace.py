@@ -24,9 +24,8 @@ from fgbgpack.build.transcode import Source, to_hdf5, to_zarr
 from fgbgpack.build.work import OnEvent
 from fgbgpack.dataset import Keys
 from fgbgpack.errors import DatasetError, SpecError
-from fgbgpack.hdf5 import Hdf5Store, Hdf5Writer, is_hdf5
+from fgbgpack.hdf5 import UNFINISHED, Hdf5Store, Hdf5Writer, is_hdf5
 
-_UNFINISHED = ".unfinished"
 #: In the folder, the digest of the document of the file that it was copied from.
 _COPY_OF = "copy-of.sha256"
 
@@ -76,7 +75,7 @@ def workplace(
         yield target
         return
     path = Path(str(target))
-    folder = path.with_name(path.name + _UNFINISHED)
+    folder = path.with_name(path.name + UNFINISHED)
     store = _WorkStore(folder, path)
     keys = Keys(store, str(path))
     before, portable = None, False
@@ -117,7 +116,7 @@ def _unpack(path: Path, before: dict[str, Any], keys: Keys, workers: int | None,
     if held not in (None, before, disk.begun(before)):
         if keys.get(_COPY_OF) != digest:
             raise DatasetError(
-                f"{path} has changed since {path}{_UNFINISHED} was begun, which would take its place: delete "
+                f"{path} has changed since {path}{UNFINISHED} was begun, which would take its place: delete "
                 "the one that you do not need, and run the same command again."
             )
         return False

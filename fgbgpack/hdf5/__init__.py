@@ -13,8 +13,8 @@ document.
 - ``store``: the file as a Zarr store.
 """
 
-from fgbgpack.hdf5.form import Form, is_hdf5
+from fgbgpack.hdf5.form import UNFINISHED, Form, is_hdf5
 from fgbgpack.hdf5.store import Hdf5Store, root_of, span_of
 from fgbgpack.hdf5.writer import Hdf5Writer
 
-__all__ = ["Form", "Hdf5Store", "Hdf5Writer", "is_hdf5", "root_of", "span_of"]
+__all__ = ["UNFINISHED", "Form", "Hdf5Store", "Hdf5Writer", "is_hdf5", "root_of", "span_of"]

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fgbgpack.errors import DatasetError
-from fgbgpack.hdf5.form import DOCUMENT, ORDER, ZARR, Form, codec_in, h5py_for
+from fgbgpack.errors import DatasetError, IncompleteDatasetError
+from fgbgpack.hdf5.form import DOCUMENT, ORDER, UNFINISHED, ZARR, Form, codec_in, h5py_for
 from fgbgpack.shards import ABSENT, Bytes, ChunkCodec, DeflateChunk
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -70,6 +70,7 @@ class Hdf5File:
         arrays: The arrays by their paths.
 
     Raises:
+        IncompleteDatasetError: It is still being made, or that was stopped.
         DatasetError: It is not there, no HDF5 file that fgbgpack made, cut short or damaged; or h5py is not
             installed.
     """
@@ -77,6 +78,11 @@ class Hdf5File:
     def __init__(self, path: Path) -> None:
         self.path = path
         if not path.is_file():
+            if path.with_name(path.name + UNFINISHED).is_dir():
+                raise IncompleteDatasetError(
+                    f"{path} is not finished: run the command that makes it again, which goes on with "
+                    f"{path}{UNFINISHED}."
+                )
             raise DatasetError(f"There is no dataset at {path}: no such file.")
         h5py = h5py_for(str(path))
         try:

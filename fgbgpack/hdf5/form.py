@@ -21,6 +21,9 @@ DOCUMENT, ZARR = "fgbgpack", "zarr"
 #: The attribute of the root with the paths of all of them, in the order in which the Zarr lists them.
 ORDER = "zarr_order"
 
+#: What the folder beside a file is called in which it is made.
+UNFINISHED = ".unfinished"
+
 _SUFFIXES = (".h5", ".hdf5")
 
 # The registered numbers of HDF5 filters.
