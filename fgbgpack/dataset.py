@@ -9,7 +9,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from zarr.abc.store import Store, SuffixByteRequest
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
-from zarr.storage import FsspecStore, LocalStore, MemoryStore
+from zarr.storage import FsspecStore, LocalStore, MemoryStore, StorePath
 
 from fgbgpack import schema
 from fgbgpack.errors import DatasetError
@@ -247,28 +247,47 @@ def exclusive(store: Store, name: str) -> Iterator[None]:
     if not isinstance(store, LocalStore) or os.name != "posix":
         yield
         return
-    import fcntl
-
-    with _explained(name):
-        store.root.mkdir(parents=True, exist_ok=True)
-        folder = os.open(store.root, os.O_RDONLY)
     try:
-        with _explained(name):
-            try:
-                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # A folder that another process has just removed is still there to be locked.
-                alone = store.root.is_dir() and os.path.samestat(os.fstat(folder), store.root.stat())
-            except BlockingIOError:
-                alone = False
-            if not alone:
-                raise DatasetError(f"Another process is writing {name}: wait for it, or end it.")
-        Keys(store, name).sweep()
-        yield
+        with ExitStack() as lock:
+            with _explained(name):
+                store.root.mkdir(parents=True, exist_ok=True)
+                lock.enter_context(
+                    locked(store.root, f"Another process is writing {name}: wait for it, or end it.")
+                )
+            Keys(store, name).sweep()
+            yield
     finally:
-        os.close(folder)
         # Where nothing was written, nothing is left: a folder with anything in it stays.
         with suppress(OSError):
             store.root.rmdir()
+
+
+@contextmanager
+def locked(folder: Path, refusal: str) -> Iterator[None]:
+    """Hold the system's lock on a folder, where the system has such a thing.
+
+    Raises:
+        DatasetError: Another process holds it: ``refusal``.
+        OSError: The folder cannot be opened.
+    """
+    if os.name != "posix":
+        yield
+        return
+    import fcntl
+
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # A folder that another process has just removed is still there to be locked.
+            alone = folder.is_dir() and os.path.samestat(os.fstat(held), folder.stat())
+        except BlockingIOError:
+            alone = False
+        if not alone:
+            raise DatasetError(refusal)
+        yield
+    finally:
+        os.close(held)
 
 
 # --- the document ----------------------------------------------------------------------------------
@@ -452,6 +471,23 @@ def read_background_depth(keys: Keys) -> NDArray[np.float32]:
         ) from exc
 
 
+def described_array(keys: Keys, path: str, metadata: bytes | None) -> zarr.Array[Any]:
+    """An array as its own metadata describe it, which have been read.
+
+    Raises:
+        DatasetError: There is none, or they are damaged.
+    """
+    try:
+        described = json.loads(metadata or b"{}")
+        is_array = described.get("node_type") == "array"
+        array = zarr.Array.from_dict(StorePath(keys.store, path), described) if is_array else None
+    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        raise DatasetError(f"The metadata of array /{path} in {keys.name} is damaged: {exc}.") from exc
+    if array is None:
+        raise DatasetError(f"{keys.name} has no array /{path}: it is damaged, or its creation was cut off.")
+    return array
+
+
 def stored_layout(keys: Keys, array: str) -> Layout | None:
     """How an array that is there is cut; ``None`` if there is none."""
     if keys.get(f"{array}/{ROOT}") is None:
@@ -558,15 +594,17 @@ def _publish(memory: MemoryStore, keys: Keys) -> None:
             sync(memory.delete(key))
 
 
-def stored_bytes(keys: Keys) -> dict[str, int]:
-    """Bytes that each array takes in a store, by its path; the document is ``zarr.json``.
+def own_keys(keys: Keys) -> list[str]:
+    """The keys that belong to a dataset; files that lie beside its document, as its cards do, are none."""
+    return [key for key in keys.find("") if "/" in key or key == ROOT]
 
-    Files that lie beside the document, as a dataset's cards do, are not counted.
-    """
+
+def stored_bytes(keys: Keys) -> dict[str, int]:
+    """Bytes that each array takes in a store, by its path; the document is ``zarr.json``."""
     if isinstance(keys.store, Hdf5Store):
         return keys.store.file.stored_bytes()
     total: dict[str, int] = {}
-    for key, size in keys.sizes(key for key in keys.find("") if "/" in key or key == ROOT).items():
+    for key, size in keys.sizes(own_keys(keys)).items():
         parts = key.split("/")
         path = "/".join(parts[:2] if parts[0] == SOURCES and len(parts) > 2 else parts[:1])
         total[path] = total.get(path, 0) + size

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 from zarr.abc.store import Store
-from zarr.storage import StorePath
 
 from fgbgpack.batch import FIELDS, Batch, Room, check_out, shapes
 from fgbgpack.dataset import (
@@ -28,6 +25,7 @@ from fgbgpack.dataset import (
     ROOT,
     SOURCE_ARRAYS,
     Keys,
+    described_array,
     exclusive,
     has_recipe,
     is_guided,
@@ -253,23 +251,10 @@ class Dataset:
         Raises:
             DatasetError: One is not there, damaged, or not as fgbgpack writes it.
         """
-        found = []
         keys = Keys(self._store, self._name)
-        for path, metadata in zip(paths, keys.get_all(f"{path}/{ROOT}" for path in paths), strict=True):
-            try:
-                described = json.loads(metadata or b"{}")
-                is_array = described.get("node_type") == "array"
-                array = zarr.Array.from_dict(StorePath(self._store, path), described) if is_array else None
-            except (ValueError, KeyError, TypeError, AttributeError) as exc:
-                raise DatasetError(
-                    f"The metadata of array /{path} in {self._name} is damaged: {exc}."
-                ) from exc
-            if array is None:
-                raise DatasetError(
-                    f"{self._name} has no array /{path}: it is damaged, or its creation was cut off."
-                )
-            found.append((ArrayReader.of(array, self._name), dict(array.attrs)))
-        return found
+        metadata = keys.get_all(f"{path}/{ROOT}" for path in paths)
+        arrays = map(partial(described_array, keys), paths, metadata)
+        return [(ArrayReader.of(array, self._name), dict(array.attrs)) for array in arrays]
 
     # --- reading samples ---------------------------------------------------------------------------
 

@@ -32,6 +32,7 @@ from fgbgpack.pictures import (
     refusal,
     resize_premultiplied,
 )
+from fgbgpack.spec import is_unicode
 
 T = TypeVar("T")
 
@@ -283,7 +284,7 @@ def _list_pictures(option: str, folder: Path, problems: list[str], ignored: list
     folders: list[str] = []
     others: list[str] = []
     for entry in entries:
-        if not _is_unicode(entry.name):
+        if not is_unicode(entry.name):
             problems.append(f"{str(entry)!a}: its name is not valid Unicode; expected a name that is")
         elif entry.is_dir():
             folders.append(f"{entry}/")
@@ -369,14 +370,6 @@ def _match_masks(
 def _normal(name: str) -> str:
     """One spelling for names that look the same (file systems differ in how they store accents)."""
     return unicodedata.normalize("NFC", name)
-
-
-def _is_unicode(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:  # Python keeps undecodable bytes of a file name as lone surrogates
-        return False
-    return True
 
 
 # --- Foregrounds -------------------------------------------------------------------------------

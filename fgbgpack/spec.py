@@ -127,7 +127,7 @@ class DatasetSpec:
         problems += [
             f"{key}: the name {folder!r} is not valid Unicode (expected: a name that JSON can hold)"
             for key in ("backgrounds", "foregrounds", "masks")
-            if isinstance(folder := getattr(self, key), str) and not _is_unicode(folder)
+            if isinstance(folder := getattr(self, key), str) and not is_unicode(folder)
         ]
         if not problems and self.foreground_height > self.height:
             problems.append(
@@ -166,7 +166,7 @@ class DatasetSpec:
         return document
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
     """Whether UTF-8 can hold a text: a file's name may have bytes that no character stands for."""
     try:
         text.encode()

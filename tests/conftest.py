@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,11 @@ import pytest
 from hypothesis import HealthCheck, settings
 from onnx import helper
 from PIL import Image
+from zarr.core.buffer import default_buffer_prototype
 
 from fgbgpack import create
 from fgbgpack import plan as plan_module
+from fgbgpack.build import Progress
 from fgbgpack.spec import DatasetSpec, DepthSpec
 
 # The same examples on every run: a property that fails on one machine fails on all.
@@ -162,3 +165,43 @@ def guided_dataset(tmp_path_factory, pictures, depth_model, guide_model) -> Path
 def depth_of(model: Path, **fields) -> DepthSpec:
     """A depth spec at scale 1 unless told otherwise."""
     return DepthSpec(str(model), **({"scale": 1} | fields))
+
+
+class Stop:
+    """A callback that raises at the n-th progress event of a stage, as Ctrl-C does."""
+
+    def __init__(self, stage, n):
+        self.stage, self.left = stage, n
+
+    def __call__(self, event):
+        if isinstance(event, Progress) and event.stage == self.stage:
+            if self.left == 0:
+                raise KeyboardInterrupt
+            self.left -= 1
+
+
+def stages_to(sender):
+    """A callback that sends each stage as it is come to, once."""
+    seen = set()
+
+    def tell(event):
+        if isinstance(event, Progress) and event.stage not in seen:
+            seen.add(event.stage)
+            sender.send(event.stage)
+
+    return tell
+
+
+def value(store, key, part=None):
+    """The value of a key of a Zarr store, or a part of it; ``None`` if there is none."""
+    found = asyncio.run(store.get(key, default_buffer_prototype(), part))
+    return None if found is None else found.to_bytes()
+
+
+def collect(generator):
+    """What an asynchronous generator gives."""
+
+    async def all_of_it():
+        return [item async for item in generator]
+
+    return asyncio.run(all_of_it())

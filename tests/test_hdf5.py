@@ -25,7 +25,7 @@ import pytest
 import torch
 import xarray
 import zarr
-from conftest import SMALL_SHARDS, depth_of, tree
+from conftest import SMALL_SHARDS, collect, depth_of, tree, value
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -351,18 +351,6 @@ def test_loaders_of_torch_read_it_with_workers(made, files, form):
 
 
 # --- as a Zarr store -------------------------------------------------------------------------------
-
-
-def value(store, key, part=None):
-    found = asyncio.run(store.get(key, default_buffer_prototype(), part))
-    return None if found is None else found.to_bytes()
-
-
-def collect(generator):
-    async def all_of_it():
-        return [item async for item in generator]
-
-    return asyncio.run(all_of_it())
 
 
 @every_kind

@@ -15,7 +15,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from conftest import SMALL_SHARDS, depth_of, tree
+from conftest import SMALL_SHARDS, Stop, depth_of, tree
 from test_resume import Run
 from typer.testing import CliRunner
 
@@ -54,19 +54,6 @@ def files(tmp_path_factory, dataset, depth_dataset, guided_dataset):
 def names_in(folder):
     """What lies in a folder."""
     return sorted(path.name for path in folder.iterdir())
-
-
-class Stop:
-    """A callback that raises at the n-th progress event of a stage, as Ctrl-C does."""
-
-    def __init__(self, stage, n):
-        self.stage, self.left = stage, n
-
-    def __call__(self, event):
-        if isinstance(event, Progress) and event.stage == self.stage:
-            if self.left == 0:
-                raise KeyboardInterrupt
-            self.left -= 1
 
 
 def notices(call, *arguments, **options):

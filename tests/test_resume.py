@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Pictures, depth_of, tree
+from conftest import Pictures, depth_of, stages_to, tree
 
 from fgbgpack import DatasetSpec, create, fill_depth, open_dataset, plan
 from fgbgpack.build import Progress
@@ -44,13 +44,7 @@ def run(sender, path, spec, workers, depth_later):
     """What each process does: make the dataset, or finish it. It says which stage it comes to."""
     for name, size in SHARDS.items():
         setattr(plan, name, size)
-    seen = set()
-
-    def tell(event):
-        if isinstance(event, Progress) and event.stage not in seen:
-            seen.add(event.stage)
-            sender.send(event.stage)
-
+    tell = stages_to(sender)
     spec = DatasetSpec.from_dict(spec)
     if depth_later:
         create(path, DatasetSpec.from_dict({**spec.to_dict(), "depth": None}), workers=workers, on_event=tell)

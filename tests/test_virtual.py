@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import xarray
 import zarr
-from conftest import SMALL_SHARDS, Pictures, depth_of, tree
+from conftest import SMALL_SHARDS, Pictures, Stop, collect, depth_of, stages_to, tree, value
 from test_resume import SHARDS, Run
 from zarr.abc.store import OffsetByteRequest, RangeByteRequest, SuffixByteRequest
 from zarr.core.buffer import default_buffer_prototype
@@ -23,7 +23,7 @@ from zarr.storage import MemoryStore
 
 import fgbgpack
 from fgbgpack import create, estimate, fill_depth, open_dataset, plan
-from fgbgpack.build import Notice, Progress, materialize, virtualize
+from fgbgpack.build import Notice, materialize, virtualize
 from fgbgpack.errors import DatasetError, IncompleteDatasetError, RecipeMismatchError, SpecError
 from fgbgpack.recompose import recompose_together
 from fgbgpack.report.info import describe
@@ -77,19 +77,6 @@ def cut(request, monkeypatch):
 
 small_shards = pytest.mark.usefixtures("small_shards")
 KINDS = ("plain", "depth", "guided", "banded")
-
-
-class Stop:
-    """A callback that raises at the n-th progress event of a stage, as Ctrl-C does."""
-
-    def __init__(self, stage, n):
-        self.stage, self.left = stage, n
-
-    def __call__(self, event):
-        if isinstance(event, Progress) and event.stage == self.stage:
-            if self.left == 0:
-                raise KeyboardInterrupt
-            self.left -= 1
 
 
 # --- what is stored --------------------------------------------------------------------------------
@@ -313,18 +300,6 @@ def test_a_process_that_is_forked_after_a_read_on_threads_reads(made):
 
 
 # --- as a store ------------------------------------------------------------------------------------
-
-
-def value(store, key, part=None):
-    found = asyncio.run(store.get(key, default_buffer_prototype(), part))
-    return None if found is None else found.to_bytes()
-
-
-def collect(keys):
-    async def all_of_them():
-        return [key async for key in keys]
-
-    return asyncio.run(all_of_them())
 
 
 @pytest.mark.usefixtures("cut")
@@ -677,14 +652,7 @@ def convert(sender, source, target):
     """What each process does: store the pixels of a virtual dataset, or finish that."""
     for name, size in SHARDS.items():
         setattr(plan, name, size)
-    seen = set()
-
-    def tell(event):
-        if isinstance(event, Progress) and event.stage not in seen:
-            seen.add(event.stage)
-            sender.send(event.stage)
-
-    materialize(source, target, workers=2, on_event=tell)
+    materialize(source, target, workers=2, on_event=stages_to(sender))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL on Windows")

@@ -35,6 +35,7 @@ from fgbgpack.errors import SourceError, SpecError
 from fgbgpack.pairs import KINDS, ONE, Kind, Mismatches, Pairs, find_pairs
 from fgbgpack.pictures import Header, picture_suffixes
 from fgbgpack.plan import Extent
+from fgbgpack.spec import is_unicode
 
 #: Where files are not to be looked for.
 NONE = "none"
@@ -477,7 +478,7 @@ def _listed_files(root: Path) -> tuple[dict[str, int], int]:
                         ignored += 1
     except OSError as exc:
         raise SourceError(f"{exc.filename or root} cannot be listed: {exc.strerror}.") from exc
-    named_badly = sorted(path for path in sizes if not _is_unicode(path))
+    named_badly = sorted(path for path in sizes if not is_unicode(path))
     if named_badly:
         raise SourceError(
             "Names of samples are stored as UTF-8, and these files have others: rename them.",
@@ -486,14 +487,6 @@ def _listed_files(root: Path) -> tuple[dict[str, int], int]:
     if not sizes:
         raise SourceError(f"{root}: there are no pictures in it; expected folders such as images and masks.")
     return sizes, ignored
-
-
-def _is_unicode(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:  # Python keeps undecodable bytes of a file name as lone surrogates
-        return False
-    return True
 
 
 def _add(wrong: Mismatches, group: str, error: SourceError) -> None:

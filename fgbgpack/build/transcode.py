@@ -13,9 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import zarr
 from zarr.abc.store import Store
-from zarr.storage import StorePath
 
 from fgbgpack import dataset as disk
 from fgbgpack.build.existing import clear
@@ -146,20 +144,19 @@ class Source:
             )
         self.document = document
         self.root = json.loads(self.keys.get(disk.ROOT) or b"{}")
-        paths = list(self.root["consolidated_metadata"]["metadata"])
-        found = self.keys.get_all(f"{path}/{disk.ROOT}" for path in paths)
+        nodes = self.root["consolidated_metadata"]["metadata"]
+        found = self.keys.get_all(f"{path}/{disk.ROOT}" for path in nodes)
         self.metadata: dict[str, bytes] = {}
         self.readers: dict[str, ArrayReader] = {}
         self._forms: dict[str, Form] = {}
-        for path, metadata in zip(paths, found, strict=True):
-            if metadata is None:
-                raise DatasetError(f"{name} has no array /{path}: it is damaged.")
-            self.metadata[path] = metadata
-            node = json.loads(metadata)
-            if node["node_type"] == "array":
-                array = zarr.Array.from_dict(StorePath(self.keys.store, path), node)
+        for path, metadata in zip(nodes, found, strict=True):
+            if nodes[path]["node_type"] == "array":
+                array = disk.described_array(self.keys, path, metadata)
                 self.readers[path] = ArrayReader.of(array, name)
-                self._forms[path] = Form.of(node, f"{name}/{path}")
+                self._forms[path] = Form.of(array.metadata.to_dict(), f"{name}/{path}")
+            if metadata is None:
+                raise DatasetError(f"{name} has no group /{path}: it is damaged.")
+            self.metadata[path] = metadata
 
     @property
     def samples(self) -> int:
@@ -319,7 +316,7 @@ def to_zarr(source: Source, keys: Keys, *, workers: int | None, overwrite: bool,
 
 
 def _copy_shards(source: Source, keys: Keys, workers: int | None, tell: OnEvent) -> int:
-    """Write the shards that are missing, and check that all are there; return how many chunks that was."""
+    """Write the shards that are missing; return how many chunks that was."""
     counts = {path: source.chunk_count(path) for path in source.readers}
     # Where chunks lie in no shards, nothing tells whether one is whole: those arrays are small.
     there = {
@@ -340,9 +337,9 @@ def _copy_shards(source: Source, keys: Keys, workers: int | None, tell: OnEvent)
         path, shard = item
         form = source.zarr_form(path)
         chunks = source.recoded(path, source.numbers(path, shard), form.codec)
-        there = [chunk for chunk in chunks if chunk is not None]
-        if there:
-            value = join(chunks, form.layout.grid) if form.sharded else there[0]
+        written = [chunk for chunk in chunks if chunk is not None]
+        if written:
+            value = join(chunks, form.layout.grid) if form.sharded else written[0]
             keys.put(f"{path}/{form.layout.key(shard)}", value)
 
     tell(Progress("chunks", done, total))

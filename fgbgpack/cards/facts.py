@@ -25,6 +25,7 @@ from fgbgpack.dataset import (
     Keys,
     is_guided,
     is_virtual,
+    own_keys,
     store_of,
 )
 from fgbgpack.hdf5 import is_hdf5
@@ -195,16 +196,11 @@ def gather(dataset: Dataset) -> Facts:
         width=dataset.width,
         arrays=tuple(_arrays(dataset, stored, attributes)),
         total=checked.bytes if keys is None else sum(stored.values()) or None,
-        files=1 if keys is None else len(_own(keys.find(""))) or None,
+        files=1 if keys is None else len(own_keys(keys)) or None,
         checked=checked,
         depth_attributes=attributes,
         parts=tuple(_parts(dataset)),
     )
-
-
-def _own(keys: list[str]) -> list[str]:
-    """The keys that belong to the store, not to its cards."""
-    return [key for key in keys if "/" in key or key == ROOT]
 
 
 def _document_file(keys: Keys, path: str, is_remote: bool) -> File:

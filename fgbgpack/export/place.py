@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fgbgpack.build.work import Notice, OnEvent
+from fgbgpack.dataset import locked
 from fgbgpack.errors import DatasetError, RecipeMismatchError
 from fgbgpack.opened import Dataset
 
@@ -100,25 +101,9 @@ class Place:
         """The folder beside, empty, while no other process can take it: the lock goes with this process."""
         self._out.parent.mkdir(parents=True, exist_ok=True)
         self._begun.mkdir(exist_ok=True)
-        if os.name != "posix":
+        with locked(self._begun, f"Another process is exporting to {self._given}: wait for it, or end it."):
             self._clear()
             yield
-            return
-        import fcntl
-
-        held = os.open(self._begun, os.O_RDONLY)
-        try:
-            try:
-                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                ours = self._begun.exists() and os.path.samestat(os.fstat(held), self._begun.stat())
-            except BlockingIOError:
-                ours = False
-            if not ours:
-                raise DatasetError(f"Another process is exporting to {self._given}: wait for it, or end it.")
-            self._clear()
-            yield
-        finally:
-            os.close(held)
 
     def _clear(self) -> None:
         """Undo what runs that were killed left."""

@@ -112,7 +112,7 @@ class Form:
             raise DatasetError(f"The Zarr metadata of {where} are damaged: {exc!r}.") from exc
         if codec is None:
             names = ", ".join(codec["name"] for codec in codecs)
-            raise DatasetError(f"{where} is encoded with {names}, as fgbgpack does not write it.")
+            raise DatasetError(f"{where} is encoded with {names}, as fgbgpack does not write it: use zarr.")
         return cls(Layout(shape, chunk, shard), sharded, codec, dtype)
 
     @property

@@ -17,7 +17,7 @@ from fgbgpack.errors import DatasetError
 from fgbgpack.hdf5.file import Hdf5File
 from fgbgpack.hdf5.form import DOCUMENT, ZARR, Node, as_text, h5py_for
 from fgbgpack.hdf5.writer import replacing
-from fgbgpack.shards import ABSENT, encoded_size, index_of, recode
+from fgbgpack.shards import encoded_size, index_bytes, index_of, recode
 
 _ROOT = "zarr.json"
 
@@ -99,11 +99,11 @@ class Hdf5Store(Store):
         array = self.file.arrays[path]
         sizes: list[int | None] = []
         for number in array.numbers(shard):
-            offset, size = array.chunks[number].tolist()
-            if offset == ABSENT:
+            span = array.span(number)
+            if span is None:
                 sizes.append(None)
                 continue
-            expected = encoded_size(size, array.codec, array.form.codec)
+            expected = encoded_size(span[1], array.codec, array.form.codec)
             if expected is None:
                 chunks = self._encoded_anew(path, shard)
                 return [None if chunk is None else len(chunk) for chunk in chunks], chunks
@@ -193,9 +193,7 @@ class Hdf5Store(Store):
             raise FileNotFoundError(key)
         sizes, _ = await asyncio.to_thread(self._sizes, *found)
         form = self.file.arrays[found[0]].form
-        return sum(size or 0 for size in sizes) + (
-            len(index_of(sizes, form.layout.grid)) if form.sharded else 0
-        )
+        return sum(size or 0 for size in sizes) + (index_bytes(form.in_shard) if form.sharded else 0)
 
     async def list(self) -> AsyncIterator[str]:
         """All keys."""

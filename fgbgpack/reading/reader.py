@@ -13,13 +13,13 @@ import zarr
 from numpy.typing import DTypeLike, NDArray
 from zarr.abc.store import Store
 
-from fgbgpack.errors import DatasetError, SpecError
-from fgbgpack.hdf5 import Hdf5Store
+from fgbgpack.errors import SpecError
+from fgbgpack.hdf5 import Form, Hdf5Store
 from fgbgpack.plan import Layout
 from fgbgpack.reading.chunks import Bytes, Chunk, Description, Room
 from fgbgpack.reading.decoding import Decoding
 from fgbgpack.reading.threads import helpers, usable_cores
-from fgbgpack.shards import ChunkCodec, codec_of
+from fgbgpack.shards import ChunkCodec
 
 Array: TypeAlias = NDArray[Any]
 Samples: TypeAlias = Sequence[int] | NDArray[np.integer[Any]]
@@ -80,28 +80,19 @@ class ArrayReader:
         Raises:
             DatasetError: Its chunks are cut or encoded in a way that fgbgpack does not write.
         """
-        codecs: Any = array.metadata.to_dict()["codecs"]
-        sharded = array.shards is not None
-        if sharded:
-            codecs = codecs[0]["configuration"]["codecs"]
-        codec = codec_of(codecs, array.dtype.itemsize)
-        if codec is None:
-            names = ", ".join(codec["name"] for codec in codecs)
-            raise DatasetError(
-                f"{name}/{array.path} is encoded with {names}, as fgbgpack does not write it: use zarr."
-            )
+        form = Form.of(array.metadata.to_dict(), f"{name}/{array.path}")
+        codec = form.codec
         if isinstance(array.store, Hdf5Store):
             codec = array.store.file.arrays[array.path].codec
-        layout = Layout(array.shape, array.chunks, array.shards or array.chunks)
         return cls(
             array.store,
             array.path,
             name,
-            layout,
+            form.layout,
             codec,
             array.dtype,
             array.fill_value,
-            sharded=sharded,
+            sharded=form.sharded,
             keep=keep,
         )
 
