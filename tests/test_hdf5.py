@@ -828,6 +828,13 @@ def test_a_damaged_zarr_is_refused_and_leaves_no_file(made, tmp_path, kind):
                     convert(source, tmp_path / "it.h5", portable=portable)
             assert names_in(tmp_path) == ["it.zarr"]
         (source / name).write_bytes(content)
+    for name in ("image/zarr.json", "x/zarr.json"):
+        for content in (b"", b"{", expected[name][:-9], b'{"node_type": "group"}'):
+            (source / name).write_bytes(content)
+            with pytest.raises(DatasetError, match=rf"array /{name.partition('/')[0]}\b.* damaged"):
+                convert(source, tmp_path / "it.h5")
+        assert names_in(tmp_path) == ["it.zarr"]
+        (source / name).write_bytes(expected[name])
     convert(source, tmp_path / "it.h5")
 
 

@@ -682,6 +682,6 @@ def test_the_command_is_stopped_by_ctrl_c(guided_dataset, tmp_path):
     process.send_signal(signal.SIGINT)
     said = process.communicate()[1]
     assert process.returncode == 130
-    assert "interrupted" in said
+    assert "interrupted: Nothing was written." in said
     assert "Traceback" not in said
     assert names_in(tmp_path) == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from fgbgpack.cli import options
@@ -37,6 +37,17 @@ def resumable() -> Iterator[None]:
         raise
 
 
+@contextmanager
+def not_resumable() -> Iterator[None]:
+    """Tells who stops the work what is left of it."""
+    try:
+        yield
+    except KeyboardInterrupt as exc:
+        if not getattr(exc, "__notes__", []):
+            exc.add_note("Nothing was written.")
+        raise
+
+
 def convert(
     source: options.Dataset,
     target: options.ConvertTarget,
@@ -61,7 +72,7 @@ def convert(
     from fgbgpack.hdf5 import is_hdf5
 
     # Zarr is resumed; of HDF5 nothing is left.
-    kept = nullcontext() if is_hdf5(target) else resumable()
+    kept = not_resumable() if is_hdf5(target) else resumable()
     with kept, ProgressDisplay(quiet=quiet) as display:
         done = run(source, target, portable=portable, workers=threads, overwrite=overwrite, on_event=display)
     if as_json:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from fgbgpack.cli import options
 from fgbgpack.cli.console import amount, duration, print_json, say
+from fgbgpack.cli.convert import not_resumable
 from fgbgpack.cli.parse import Parser
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ def export(
     from fgbgpack.cli.progress import ProgressDisplay
     from fgbgpack.export import export as run
 
-    with _not_resumable(), ProgressDisplay(quiet=quiet) as display:
+    with not_resumable(), ProgressDisplay(quiet=quiet) as display:
         report = run(
             dataset,
             out,
@@ -77,17 +76,6 @@ def export(
         print_json(report.to_dict())
     elif not quiet:
         _show(report)
-
-
-@contextmanager
-def _not_resumable() -> Iterator[None]:
-    """Tells who stops the work what is left of it."""
-    try:
-        yield
-    except KeyboardInterrupt as exc:
-        if not getattr(exc, "__notes__", []):
-            exc.add_note("Nothing was written.")
-        raise
 
 
 def _ranges(parser: Parser, text: str | None) -> list[slice] | None:
