@@ -36,10 +36,10 @@ import zarr
 from PIL import Image
 
 from fgbgpack import Dataset, DatasetSpec, DepthSpec, create, fill_depth, open_dataset
-from fgbgpack.build import convert as convert_dataset
-from fgbgpack.dataset import plan_of
 from fgbgpack.depth.registry import our_card
-from fgbgpack.shards import BloscChunk
+from fgbgpack.pipeline import convert as convert_dataset
+from fgbgpack.storage.codecs import BloscChunk
+from fgbgpack.storage.store import plan_of
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fgbgpack.plan import Placements
-from fgbgpack.sources import Catalog
+from fgbgpack.composition.placement import Placements
+from fgbgpack.sources.catalog import Catalog
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,12 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fgbgpack.batch import Batch
-    from fgbgpack.build import create, estimate, fill_depth
+    from fgbgpack.dataset.batch import Batch
+    from fgbgpack.dataset.dataset import Dataset, open_dataset
+    from fgbgpack.dataset.virtual import store
     from fgbgpack.errors import DatasetError, DepthModelError, FgbgError, SourceError, SpecError
-    from fgbgpack.opened import Dataset, open_dataset
+    from fgbgpack.pipeline import create, estimate, fill_depth
     from fgbgpack.spec import DatasetSpec, DepthSpec
-    from fgbgpack.virtual import store
 
 __version__ = "0.1.0"
 
@@ -42,12 +42,12 @@ __all__ = [
 ]
 
 _HOME = {
-    "build": ("create", "estimate", "fill_depth"),
-    "batch": ("Batch",),
-    "opened": ("Dataset", "open_dataset"),
+    "pipeline": ("create", "estimate", "fill_depth"),
+    "dataset.batch": ("Batch",),
+    "dataset.dataset": ("Dataset", "open_dataset"),
     "errors": ("DatasetError", "DepthModelError", "FgbgError", "SourceError", "SpecError"),
     "spec": ("DatasetSpec", "DepthSpec"),
-    "virtual": ("store",),
+    "dataset.virtual": ("store",),
 }
 
 

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from fgbgpack.cards import words
+from fgbgpack.cards import sentences as words
 from fgbgpack.cards.about import About
-from fgbgpack.cards.facts import Array, Facts
 from fgbgpack.cards.licences import address_of, findings
+from fgbgpack.cards.summary import Array, Facts
 
 _CONFORMS_TO = ["http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/RAI/1.0"]
 _ZARR = "https://zarr.dev/"

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from fgbgpack.cards import words
+from fgbgpack.cards import sentences as words
 from fgbgpack.cards.about import About
 from fgbgpack.cards.croissant import keywords
-from fgbgpack.cards.facts import Facts
 from fgbgpack.cards.licences import LicenceGroup, address_of, findings, terms_of
+from fgbgpack.cards.summary import Facts
 
 #: The list of pictures ends here; croissant.json has all of them.
 _MOST_PICTURES = 500

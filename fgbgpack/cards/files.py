@@ -15,13 +15,13 @@ from typing import Any
 from fgbgpack.cards.about import About
 from fgbgpack.cards.croissant import croissant
 from fgbgpack.cards.datacard import datacard
-from fgbgpack.cards.facts import Facts, gather
 from fgbgpack.cards.licences import findings
-from fgbgpack.dataset import ROOT, exclusive, store_of
+from fgbgpack.cards.summary import Facts, gather
+from fgbgpack.dataset.dataset import open_dataset
 from fgbgpack.errors import DatasetError, SpecError
-from fgbgpack.hdf5 import is_hdf5
-from fgbgpack.opened import open_dataset
-from fgbgpack.report.preview import write_preview
+from fgbgpack.storage.hdf5 import is_hdf5
+from fgbgpack.storage.store import ROOT, exclusive, store_of
+from fgbgpack.visual.preview import write_preview
 
 _CROISSANT, _DATACARD, _PREVIEW = "croissant.json", "DATACARD.md", "preview.png"
 _PREVIEW_ROWS = 4

@@ -207,10 +207,10 @@ def create(
         ),
         config=config,
     )
-    from fgbgpack.build import create as make
-    from fgbgpack.build import estimate
     from fgbgpack.cli.progress import ProgressDisplay
     from fgbgpack.cli.summary import show_estimate, show_report
+    from fgbgpack.pipeline import create as make
+    from fgbgpack.pipeline import estimate
 
     shape = f"{spec.width}x{spec.height}"
     if dry_run:
@@ -282,9 +282,9 @@ def depth(
     )
     spec = parser.depth_spec(depth_model, fields)
 
-    from fgbgpack.build import fill_depth
     from fgbgpack.cli.progress import ProgressDisplay
     from fgbgpack.cli.summary import show_report
+    from fgbgpack.pipeline import fill_depth
 
     folders = {"backgrounds": backgrounds, "foregrounds": foregrounds, "masks": masks}
     with resumable(), ProgressDisplay(quiet=quiet) as display:
@@ -309,8 +309,8 @@ def depth(
 def info(dataset: options.Dataset, as_json: options.Json = False) -> None:
     """Say what a dataset holds, how complete and how large it is, and what made it."""
     from fgbgpack.cli.summary import show_info
-    from fgbgpack.opened import open_dataset
-    from fgbgpack.report.info import describe
+    from fgbgpack.dataset.dataset import open_dataset
+    from fgbgpack.visual.info import describe
 
     described = describe(open_dataset(dataset, allow_incomplete=True))
     if as_json:
@@ -339,8 +339,8 @@ def preview(
     draw = parser.at_least("--seed", seed, 0, default=0)
     parser.check()
 
-    from fgbgpack.opened import open_dataset
-    from fgbgpack.report.preview import write_preview
+    from fgbgpack.dataset.dataset import open_dataset
+    from fgbgpack.visual.preview import write_preview
 
     opened = open_dataset(dataset, allow_incomplete=True)
     if not opened.complete:
@@ -373,10 +373,10 @@ def sample(
     key = parser.at_least("--seed", seed, 0, default=0)
     parser.check()
 
-    from fgbgpack.build import Progress
     from fgbgpack.cli.progress import ProgressDisplay
     from fgbgpack.cli.summary import show_samples
-    from fgbgpack.scenes import write_samples
+    from fgbgpack.pipeline import Progress
+    from fgbgpack.rendering import write_samples
 
     with ProgressDisplay() as display:
         display(Progress("sources", 0, scenes + people))

@@ -11,7 +11,7 @@ from fgbgpack.cli.console import print_json
 from fgbgpack.cli.parse import Parser
 
 if TYPE_CHECKING:
-    from fgbgpack.build import Conversion
+    from fgbgpack.pipeline import Conversion
 
 CONVERT_EXAMPLES = """Examples:
 
@@ -66,10 +66,10 @@ def convert(
     parser = Parser()
     threads = parser.workers(workers)
     parser.check()
-    from fgbgpack.build import convert as run
     from fgbgpack.cli.progress import ProgressDisplay
     from fgbgpack.cli.summary import show_transfer
-    from fgbgpack.hdf5 import is_hdf5
+    from fgbgpack.pipeline import convert as run
+    from fgbgpack.storage.hdf5 import is_hdf5
 
     # Zarr is resumed; of HDF5 nothing is left.
     kept = not_resumable() if is_hdf5(target) else resumable()
@@ -97,8 +97,8 @@ def materialize(
     parser = Parser()
     threads = parser.workers(workers)
     parser.check()
-    from fgbgpack.build import materialize as run
     from fgbgpack.cli.progress import ProgressDisplay
+    from fgbgpack.pipeline import materialize as run
 
     with resumable(), ProgressDisplay(quiet=quiet) as display:
         done = run(source, target, workers=threads, overwrite=overwrite, on_event=display)
@@ -120,8 +120,8 @@ def virtualize(
     parser = Parser()
     threads = parser.workers(workers)
     parser.check()
-    from fgbgpack.build import virtualize as run
     from fgbgpack.cli.progress import ProgressDisplay
+    from fgbgpack.pipeline import virtualize as run
 
     with resumable(), ProgressDisplay(quiet=quiet) as display:
         done = run(source, target, workers=threads, overwrite=overwrite, on_event=display)

@@ -68,9 +68,9 @@ def import_(
         parser.problems.append("--fit: of no use without --size")
     parser.check()
 
-    from fgbgpack.build import ImportSpec, import_folder, look
     from fgbgpack.cli.progress import ProgressDisplay
     from fgbgpack.cli.summary import show_found, show_imported
+    from fgbgpack.pipeline import ImportSpec, import_folder, look
 
     spec = ImportSpec(folder, **{name: value for name, value in given.items() if value is not None})
     if dry_run:

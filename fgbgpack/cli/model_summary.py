@@ -14,9 +14,9 @@ from fgbgpack.cli.summary import print_facts
 if TYPE_CHECKING:
     from fgbgpack.depth.download import Fetched
     from fgbgpack.depth.registry import Entry
-    from fgbgpack.report.comparison import Comparison
-    from fgbgpack.report.model_check import ModelCheck
-    from fgbgpack.report.statistics import Spread
+    from fgbgpack.visual.comparison import Comparison
+    from fgbgpack.visual.model_check import ModelCheck
+    from fgbgpack.visual.statistics import Spread
 
 
 def entry_facts(entry: Entry) -> dict[str, Any]:

@@ -166,8 +166,8 @@ def check(
 
     from fgbgpack.cli.model_summary import show_check
     from fgbgpack.depth import load_model
-    from fgbgpack.report.model_check import check_model, render_check
-    from fgbgpack.report.page import write_picture
+    from fgbgpack.visual.canvas import write_picture
+    from fgbgpack.visual.model_check import check_model, render_check
 
     result = check_model(load_model(model), precision=products, device=where)
     if as_json:
@@ -391,15 +391,15 @@ def compare(
         parser.problems.append(f"--guide: of no use where no model is {_GUIDED!r}")
     parser.check()
 
-    from fgbgpack.build import Progress
     from fgbgpack.cli.model_summary import show_comparison
     from fgbgpack.cli.progress import ProgressDisplay
-    from fgbgpack.inference import Networks
-    from fgbgpack.opened import open_dataset
-    from fgbgpack.report.compare import compare as run
-    from fgbgpack.report.compare import render_comparison
-    from fgbgpack.report.page import write_picture
+    from fgbgpack.dataset.dataset import open_dataset
+    from fgbgpack.depth.strategies import Networks
+    from fgbgpack.pipeline import Progress
     from fgbgpack.spec import DepthSpec
+    from fgbgpack.visual.canvas import write_picture
+    from fgbgpack.visual.compare import compare as run
+    from fgbgpack.visual.compare import render_comparison
 
     dataset = open_dataset(on, allow_incomplete=True)
     chosen = []

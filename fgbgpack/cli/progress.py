@@ -20,8 +20,8 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 from rich.text import Text
 
-from fgbgpack.build import Event, Notice, Progress
 from fgbgpack.cli.console import duration, on_terminal, stderr, visible
+from fgbgpack.pipeline import Event, Notice, Progress
 
 _TITLES = {
     "sources": "Pictures",

@@ -9,7 +9,7 @@ from fgbgpack.cli.console import print_json, say
 from fgbgpack.cli.parse import Parser
 
 if TYPE_CHECKING:
-    from fgbgpack.splits import By
+    from fgbgpack.dataset.splits import By
 
 EXAMPLES = """Examples:
 
@@ -37,8 +37,8 @@ def split(
     key = parser.at_least("--seed", seed, 0, default=0)
     parser.check()
     from fgbgpack.cli.summary import print_facts
-    from fgbgpack.opened import open_dataset
-    from fgbgpack.splits import By
+    from fgbgpack.dataset.dataset import open_dataset
+    from fgbgpack.dataset.splits import By
 
     if by is not None and by not in get_args(By):
         parser.problems.append(f"--by: {by!r} is not one of {', '.join(get_args(By))}")

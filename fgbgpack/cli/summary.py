@@ -14,7 +14,7 @@ from rich.text import Text
 from fgbgpack.cli.console import amount, duration, say, stdout, visible
 
 if TYPE_CHECKING:
-    from fgbgpack.build import Conversion, Estimate, Found, Imported, Report, Transfer
+    from fgbgpack.pipeline import Conversion, Estimate, Found, Imported, Report, Transfer
 
 
 def show_report(report: Report, *, size: str | None, verb: str) -> None:

@@ -16,6 +16,7 @@ from fgbgpack.depth.background import BackgroundDepth
 from fgbgpack.depth.card import DepthModel, input_size
 from fgbgpack.depth.graph import DEPTH, IMAGES, STEP, compile_graph, session_options
 from fgbgpack.depth.guided import BACKGROUND, CENTRE, MASK, SPREAD
+from fgbgpack.depth.kernels import half_extent
 from fgbgpack.depth.precision import Precision
 from fgbgpack.depth.providers import (
     PROVIDERS,
@@ -29,7 +30,6 @@ from fgbgpack.depth.providers import (
     strays,
 )
 from fgbgpack.errors import DepthModelError
-from fgbgpack.kernels.half import half_extent
 
 Device = Literal["auto", "cpu", "cuda", "tensorrt"]
 

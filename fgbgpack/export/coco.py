@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fgbgpack.dataset import DEPTH, IMAGE, MASK
 from fgbgpack.errors import SpecError
 from fgbgpack.export.pictures import png
+from fgbgpack.export.rle_kernel import mask_runs, runs_bound
 from fgbgpack.export.target import Part, Run, Target, Work
-from fgbgpack.kernels.rle import mask_runs, runs_bound
+from fgbgpack.storage.store import DEPTH, IMAGE, MASK
 
 #: A pixel is foreground where its mask is greater.
 MASK_ABOVE = 127

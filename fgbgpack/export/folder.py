@@ -7,10 +7,10 @@ import io
 from pathlib import Path, PurePosixPath
 from typing import Any, TextIO
 
-from fgbgpack.dataset import DEPTH
 from fgbgpack.export.names import safe, told_apart
 from fgbgpack.export.pictures import png
 from fgbgpack.export.target import Part, Run, Target, Work
+from fgbgpack.storage.store import DEPTH
 
 _DEPTH_BITS = 16
 _TABLE = "placements.csv"

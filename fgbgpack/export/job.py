@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from zarr.abc.store import Store
 
 from fgbgpack import schema
-from fgbgpack.batch import Batch
-from fgbgpack.build.work import OnEvent, Progress, check_workers, in_order, silent
-from fgbgpack.dataset import DEPTH
+from fgbgpack.dataset.batch import Batch
+from fgbgpack.dataset.dataset import Dataset, Fields, Index, open_dataset
 from fgbgpack.errors import IncompleteDatasetError, SpecError
 from fgbgpack.export.names import safe, told_apart
 from fgbgpack.export.place import DOCUMENT, Place
 from fgbgpack.export.target import Options, Part, Run, Target, Work
-from fgbgpack.opened import Dataset, Fields, Index, open_dataset
+from fgbgpack.pipeline.executor import OnEvent, Progress, check_workers, in_order, silent
+from fgbgpack.storage.store import DEPTH
 
 _TARGETS = {
     "folder": "FolderTarget",

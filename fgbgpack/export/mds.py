@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 from numcodecs.zstd import compress
 
-from fgbgpack.batch import shapes
-from fgbgpack.dataset import PLACEMENTS
+from fgbgpack.dataset.batch import shapes
 from fgbgpack.errors import SpecError
 from fgbgpack.export.target import Part, Run, Target, Work
+from fgbgpack.storage.store import PLACEMENTS
 
 _VERSION = 2
 _OFFSET = np.dtype("<u4")

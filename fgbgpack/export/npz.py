@@ -19,10 +19,10 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fgbgpack.batch import shapes
-from fgbgpack.dataset import DEPTH, PLACEMENTS
+from fgbgpack.dataset.batch import shapes
 from fgbgpack.errors import SpecError
 from fgbgpack.export.target import Part, Run, Target, Work
+from fgbgpack.storage.store import DEPTH, PLACEMENTS
 
 _RAW_BYTES = 256_000_000
 #: What a zip file without extensions can hold.

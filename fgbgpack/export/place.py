@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fgbgpack.build.work import Notice, OnEvent
-from fgbgpack.dataset import locked
+from fgbgpack.dataset.dataset import Dataset
 from fgbgpack.errors import DatasetError, RecipeMismatchError
-from fgbgpack.opened import Dataset
+from fgbgpack.pipeline.executor import Notice, OnEvent
+from fgbgpack.storage.store import locked
 
 #: What every export leaves beside its files, last of all.
 DOCUMENT = "fgbgpack.json"

@@ -12,10 +12,10 @@ from typing import Any, ClassVar, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fgbgpack.batch import Batch
-from fgbgpack.dataset import DEPTH_MAX, DEPTH_MIN, PLACEMENTS
+from fgbgpack.dataset.batch import Batch
+from fgbgpack.dataset.dataset import Dataset
 from fgbgpack.export.pictures import DepthScale
-from fgbgpack.opened import Dataset
+from fgbgpack.storage.store import DEPTH_MAX, DEPTH_MIN, PLACEMENTS
 
 T = TypeVar("T")
 

@@ -11,9 +11,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from fgbgpack.dataset import DEPTH
 from fgbgpack.export.pictures import png
 from fgbgpack.export.target import Part, Run, Target, Work
+from fgbgpack.storage.store import DEPTH
 
 _SHARD_BYTES = 256_000_000
 _ALL = "samples"

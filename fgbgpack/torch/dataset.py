@@ -15,9 +15,9 @@ from torch.utils.data import Dataset as MapDataset
 from torch.utils.data import get_worker_info
 from zarr.abc.store import Store
 
+from fgbgpack.composition.placement import Placements
+from fgbgpack.dataset.dataset import Dataset, open_dataset
 from fgbgpack.errors import SpecError
-from fgbgpack.opened import Dataset, open_dataset
-from fgbgpack.plan import Placements
 from fgbgpack.torch.batches import (
     Memory,
     Packing,

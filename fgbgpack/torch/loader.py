@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 from zarr.abc.store import Store
 
+from fgbgpack.dataset.dataset import Dataset
 from fgbgpack.errors import SpecError
-from fgbgpack.opened import Dataset
-from fgbgpack.reading.threads import usable_cores
+from fgbgpack.storage.reading.threads import usable_cores
 from fgbgpack.torch.batches import Slots, collate
 from fgbgpack.torch.dataset import FgBgDataset
 from fgbgpack.torch.sampler import BlockShuffleSampler

@@ -1,0 +1,1 @@
+"""What samples are: placement, the compositor, and their kernels."""

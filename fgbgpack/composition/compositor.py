@@ -1,0 +1,190 @@
+"""Composites: the checked layer over the compositing kernels."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fgbgpack.composition.kernels import composite, paste_alpha
+from fgbgpack.composition.placement import Placements
+from fgbgpack.errors import SpecError
+
+T = TypeVar("T", bound=np.generic)
+
+_EVERY = slice(None)
+
+
+class Composer:
+    """Composites placements of a set of sources. Safe to use from several threads at once.
+
+    Args:
+        background: (B, h, w, 3) uint8, RGB.
+        foreground: (F, ph, pw, 4) uint8, straight-alpha RGBA, each patch in the top-left corner.
+        foreground_size: (F, 2) int32, ``(height, width)`` of each patch in pixels.
+
+    Raises:
+        SpecError: The arrays do not fit each other, or a patch is larger than the picture.
+    """
+
+    def __init__(
+        self,
+        background: NDArray[np.uint8],
+        foreground: NDArray[np.uint8],
+        foreground_size: NDArray[np.int32],
+    ) -> None:
+        self._background = _array(background, np.uint8, "background", (None, None, None, 3))
+        self._foreground = _array(foreground, np.uint8, "foreground", (None, None, None, 4))
+        self._size = _array(foreground_size, np.int32, "foreground_size", (len(foreground), 2))
+        largest = np.minimum(self._background.shape[1:3], self._foreground.shape[1:3])
+        if np.any(self._size < 1) or np.any(self._size > largest):
+            raise SpecError(
+                "A foreground is smaller than 1x1 or larger than the picture or the array that holds it, "
+                f"{largest[0]} rows of {largest[1]} pixels."
+            )
+
+    def compose(
+        self,
+        placements: Placements,
+        image: NDArray[np.uint8],
+        mask: NDArray[np.uint8],
+        *,
+        top: int = 0,
+    ) -> None:
+        """Fill ``image`` and ``mask`` with the composites of ``placements``, exactly rounded.
+
+        Args:
+            placements: The placements of n samples.
+            image: (n, rows, w, 3) uint8, filled with rows ``top`` on of each composite, RGB.
+            mask: (n, rows, w) uint8, filled with the same rows of the pasted alpha, 0..255.
+            top: The first row. Rows below the picture's last are filled with 0.
+
+        Raises:
+            SpecError: A shape or dtype is wrong, an index is out of range, or a patch leaves the picture.
+        """
+        self.place(placements).compose(_EVERY, image, mask, top=top)
+
+    def place(self, placements: Placements) -> Composites:
+        """The composites of ``placements``, which are checked here once and for all.
+
+        Raises:
+            SpecError: A dtype is wrong, an index is out of range, or a patch leaves the picture.
+        """
+        n = len(placements)
+        _, height, width, _ = self._background.shape
+        p = Placements(
+            _array(placements.background, np.int32, "placements.background", (n,)),
+            _array(placements.foreground, np.int32, "placements.foreground", (n,)),
+            _array(placements.flip, np.bool_, "placements.flip", (n,)),
+            placements.replica,
+            _array(placements.y, np.int32, "placements.y", (n,)),
+            _array(placements.x, np.int32, "placements.x", (n,)),
+        )
+        if not (
+            _within(p.background, len(self._background)) and _within(p.foreground, len(self._foreground))
+        ):
+            raise SpecError("A placement names a background or foreground that is not there.")
+        size = self._size[p.foreground]
+        if not (_within(p.y, height - size[:, 0] + 1) and _within(p.x, width - size[:, 1] + 1)):
+            raise SpecError("A placement puts a patch partly outside the picture.")
+        return Composites(self._background, self._foreground, self._size, p)
+
+
+class Composites:
+    """The composites of placements, any of them at any time: :meth:`Composer.place` has checked all.
+
+    Safe to use from several threads at once.
+    """
+
+    def __init__(
+        self,
+        background: NDArray[np.uint8],
+        foreground: NDArray[np.uint8],
+        size: NDArray[np.int32],
+        placements: Placements,
+    ) -> None:
+        self._background, self._foreground, self._size = background, foreground, size
+        self._placements = placements
+
+    def compose(
+        self,
+        samples: slice | NDArray[np.int64],
+        image: NDArray[np.uint8],
+        mask: NDArray[np.uint8],
+        *,
+        top: int = 0,
+    ) -> None:
+        """Fill ``image`` and ``mask`` with some composites, exactly rounded.
+
+        Args:
+            samples: Which n placements; as an index of an array.
+            image: (n, rows, w, 3) uint8, filled with rows ``top`` on of each composite, RGB.
+            mask: (n, rows, w) uint8, filled with the same rows of the pasted alpha, 0..255.
+            top: The first row. Rows below the picture's last are filled with 0.
+
+        Raises:
+            SpecError: A shape or dtype is wrong.
+            IndexError: There is no such placement.
+        """
+        p = self._placements
+        which = p.background[samples]
+        width = self._background.shape[2]
+        _array(image, np.uint8, "image", (len(which), None, width, 3), copy=False)
+        _array(mask, np.uint8, "mask", image.shape[:3], copy=False)
+        self._check_top(top)
+        composite(
+            self._background,
+            self._foreground,
+            self._size,
+            which,
+            p.foreground[samples],
+            p.flip[samples],
+            p.y[samples],
+            p.x[samples],
+            top,
+            image,
+            mask,
+        )
+
+    def compose_mask(
+        self, samples: slice | NDArray[np.int64], mask: NDArray[np.uint8], *, top: int = 0
+    ) -> None:
+        """Fill ``mask`` as :meth:`compose` does, and raise what it raises."""
+        p = self._placements
+        which = p.foreground[samples]
+        width = self._background.shape[2]
+        _array(mask, np.uint8, "mask", (len(which), None, width), copy=False)
+        self._check_top(top)
+        paste_alpha(
+            self._foreground, self._size, which, p.flip[samples], p.y[samples], p.x[samples], top, mask
+        )
+
+    def _check_top(self, top: int) -> None:
+        height = self._background.shape[1]
+        if not 0 <= top < height:
+            raise SpecError(f"The first row is {top}, expected 0 to {height - 1}.")
+
+
+def _array(
+    array: NDArray[T], dtype: type[T], name: str, shape: tuple[int | None, ...], *, copy: bool = True
+) -> NDArray[T]:
+    """``array``, contiguous; an output (``copy=False``) has to be contiguous and writable already."""
+    fits = array.ndim == len(shape) and all(
+        want is None or want == found for want, found in zip(shape, array.shape, strict=True)
+    )
+    if array.dtype != dtype or not fits:
+        expected = ", ".join("any" if n is None else str(n) for n in shape)
+        raise SpecError(
+            f"{name} is {array.dtype} of shape {array.shape}, "
+            f"expected {np.dtype(dtype)} of shape ({expected})."
+        )
+    if copy:
+        return np.ascontiguousarray(array)
+    if not (array.flags.c_contiguous and array.flags.writeable):
+        raise SpecError(f"{name} is to be filled, so it must be contiguous and writable.")
+    return array
+
+
+def _within(index: NDArray[np.int32], count: int | NDArray[np.int32]) -> bool:
+    return bool(np.all((index >= 0) & (index < count)))

@@ -1,0 +1,161 @@
+"""Composites and backgrounds at a multiple of the dataset's size, from the original pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fgbgpack.composition.compositor import Composer
+from fgbgpack.composition.placement import Placements
+from fgbgpack.errors import SourceError
+from fgbgpack.sources.catalog import Catalog, Source, Sources, find_sources, load_background, load_catalog
+from fgbgpack.sources.pictures import hash_file
+from fgbgpack.spec import DatasetSpec
+
+
+class Renderer:
+    """Renders placements at a scale. Safe to use from several threads at once.
+
+    At scale 1 it composites the catalog itself; above that, the original pictures, found again in the
+    spec's folders.
+
+    Args:
+        spec: What the dataset was made by; its folders are read for scales above 1.
+        catalog: The resized sources of the dataset.
+        scale: How many times as large as a sample its picture is, 1 or more.
+        backgrounds_kept: How many backgrounds stay in memory, for scales above 1.
+
+    Raises:
+        SourceError: The original pictures are not there, or not the ones the dataset was made of.
+    """
+
+    def __init__(self, spec: DatasetSpec, catalog: Catalog, scale: int, *, backgrounds_kept: int) -> None:
+        self._scale = scale
+        self._size = (spec.height * scale, spec.width * scale)
+        if scale == 1:
+            self._composer = Composer(catalog.background, catalog.foreground, catalog.foreground_size)
+            return
+        sources = _originals(spec, catalog)
+        self._large = load_catalog(
+            sources,
+            height=spec.height,
+            width=spec.width,
+            fit=spec.fit,
+            foreground_height=spec.foreground_height,
+            scale=scale,
+            with_backgrounds=False,
+        )
+
+        @lru_cache(maxsize=backgrounds_kept)
+        def background(index: int) -> NDArray[np.uint8]:
+            height, width = self._size
+            return load_background(sources.backgrounds[index], height=height, width=width, fit=spec.fit)
+
+        self._background = background
+
+    def __call__(self, placements: Placements) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """The composites of n placements of the dataset, and their masks.
+
+        Returns:
+            (n, h * scale, w * scale, 3) uint8, RGB, and (n, h * scale, w * scale) uint8, alpha.
+        """
+        composer = self._composer if self._scale == 1 else None
+        if composer is None:
+            used, local = np.unique(placements.background, return_inverse=True)
+            pictures = np.stack([self._background(int(index)) for index in used])
+            composer = Composer(pictures, self._large.foreground, self._large.foreground_size)
+            placements = dataclasses.replace(
+                placements.scaled(self._scale), background=local.astype(np.int32)
+            )
+        image = np.empty((len(placements), *self._size, 3), np.uint8)
+        mask = np.empty(image.shape[:3], np.uint8)
+        composer.compose(placements, image, mask)
+        return image, mask
+
+
+class Backgrounds:
+    """Renders empty backgrounds at a scale, and keeps none. Safe to use from several threads at once.
+
+    Args:
+        spec: What the dataset was made by; its folder of backgrounds is read for scales above 1.
+        catalog: The resized sources of the dataset.
+        scale: How many times as large as a sample they are, 1 or more.
+
+    Raises:
+        SourceError: The original pictures are not there, or not the ones the dataset was made of.
+    """
+
+    def __init__(self, spec: DatasetSpec, catalog: Catalog, scale: int) -> None:
+        self._spec, self._scale = spec, scale
+        self._resized = catalog.background
+        self._originals = catalog.backgrounds
+        # A catalog that a dataset remembers knows no paths.
+        if scale > 1 and any(source.path is None for source in catalog.backgrounds):
+            self._originals = _original_backgrounds(Path(spec.backgrounds), catalog.backgrounds)
+
+    def __call__(self, index: int) -> NDArray[np.uint8]:
+        """The background of that number: (h * scale, w * scale, 3) uint8, RGB."""
+        if self._scale == 1:
+            return np.asarray(self._resized[index])
+        spec, scale = self._spec, self._scale
+        return load_background(
+            self._originals[index], height=spec.height * scale, width=spec.width * scale, fit=spec.fit
+        )
+
+
+_NOT_THERE = (
+    "A depth scale above 1 renders from the original pictures, and they are not where the dataset says. Give "
+)
+
+
+def _originals(spec: DatasetSpec, catalog: Catalog) -> Sources:
+    """The original pictures that a catalog was made of, found again in the spec's folders."""
+    try:
+        found = find_sources(
+            Path(spec.backgrounds), Path(spec.foregrounds), Path(spec.masks) if spec.masks else None
+        )
+    except SourceError as exc:
+        raise SourceError(
+            f"{_NOT_THERE}--backgrounds and --foregrounds (and --masks), or --depth-scale 1. {exc.message}",
+            exc.problems,
+        ) from exc
+    problems = []
+    in_order: list[tuple[Source, ...]] = []
+    for kind, wanted, there in (
+        ("background", catalog.backgrounds, found.backgrounds),
+        ("foreground", catalog.foregrounds, found.foregrounds),
+    ):
+        by_name = {source.name: source for source in there}
+        for source in wanted:
+            if source.name not in by_name:
+                problems.append(f"{kind} {source.name}: is not there")
+            elif by_name[source.name] != source:
+                problems.append(f"{kind} {source.name}: is not the file that the dataset was made of")
+        in_order.append(tuple(by_name.get(source.name, source) for source in wanted))
+    _refuse(problems)
+    return dataclasses.replace(found, backgrounds=in_order[0], foregrounds=in_order[1])
+
+
+def _original_backgrounds(folder: Path, wanted: tuple[Source, ...]) -> tuple[Source, ...]:
+    """The same with their files: nothing else in the folder matters, nor where the foregrounds are."""
+    found = tuple(dataclasses.replace(source, path=folder / source.name) for source in wanted)
+    missing = [source.name for source in found if not (folder / source.name).is_file()]
+    if len(missing) == len(found):
+        raise SourceError(f"{_NOT_THERE}--backgrounds, or --depth-scale 1. None of them is in {folder}.")
+    problems = [f"background {name}: is not there" for name in missing]
+    problems += [
+        f"background {source.name}: is not the file that the dataset was made of"
+        for source in found
+        if source.name not in missing and hash_file(folder / source.name) != source.sha256
+    ]
+    _refuse(problems)
+    return found
+
+
+def _refuse(problems: list[str]) -> None:
+    if problems:
+        raise SourceError("These are not the pictures that the dataset was made of:", problems)

@@ -1,0 +1,164 @@
+"""Which foreground each sample has, and where. Nothing here does I/O or keeps state: everything is a pure
+function of the plan's fields.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fgbgpack.composition.kernels import multiply_high, philox4x32
+from fgbgpack.errors import SpecError
+
+
+@dataclass(frozen=True)
+class Placements:
+    """Where each of n samples has which foreground, as arrays of shape (n,).
+
+    Attributes:
+        background: int32, index of the background.
+        foreground: int32, index of the foreground.
+        flip: bool, whether the foreground is mirrored left to right.
+        replica: int32, which of the repeated placements of one pair this is.
+        y: int32, row of the patch's top edge, in pixels.
+        x: int32, column of the patch's left edge, in pixels.
+    """
+
+    background: NDArray[np.int32]
+    foreground: NDArray[np.int32]
+    flip: NDArray[np.bool_]
+    replica: NDArray[np.int32]
+    y: NDArray[np.int32]
+    x: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.background)
+
+    def __getitem__(self, index: slice | NDArray[np.int64]) -> Placements:
+        return Placements(*(getattr(self, field.name)[index] for field in fields(self)))
+
+    def scaled(self, scale: int) -> Placements:
+        """The same placements in pictures ``scale`` times as large."""
+        return Placements(
+            self.background, self.foreground, self.flip, self.replica, self.y * scale, self.x * scale
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Sample index to placement. Samples are ordered by background, foreground, flip, replica.
+
+    A placement depends on the seed and on its two pictures, nothing else: not on the order or the number
+    of pictures, nor on what else is in the dataset.
+
+    Attributes:
+        height: Height of every sample in pixels.
+        width: Width of every sample in pixels.
+        background_words: The first 32 bits of every background's SHA-256.
+        foreground_words: The first 32 bits of every foreground's SHA-256.
+        foreground_sizes: ``(height, width)`` of every patch in pixels.
+        placements: Placements of each pair, and as many more mirrored with ``flip``.
+        flip: Whether there are mirrored placements.
+        seed: 64 bits.
+    """
+
+    height: int
+    width: int
+    background_words: tuple[int, ...]
+    foreground_words: tuple[int, ...]
+    foreground_sizes: tuple[tuple[int, int], ...]
+    placements: int
+    flip: bool
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.samples > 2**31 - 1:
+            raise SpecError(
+                f"{self.samples:,} samples are more than the 2,147,483,647 that a dataset can hold: "
+                "use fewer placements or pictures."
+            )
+
+    @property
+    def samples_per_pair(self) -> int:
+        """Samples of one background with one foreground."""
+        return self.placements * (2 if self.flip else 1)
+
+    @property
+    def samples_per_background(self) -> int:
+        """Samples of one background with all foregrounds."""
+        return self.samples_per_pair * len(self.foreground_words)
+
+    @property
+    def samples(self) -> int:
+        """All samples."""
+        return self.samples_per_background * len(self.background_words)
+
+    def placements_of(self, samples: range | NDArray[np.int64]) -> Placements:
+        """The placements of some samples.
+
+        The random numbers are Philox4x32-10 with the seed as key (low word first) and ``(background
+        word, foreground word, flip, replica)`` as counter; word 0 gives y and word 1 gives x.
+        """
+        index = np.asarray(samples, np.int64)
+        pair, within = np.divmod(index, self.samples_per_pair)
+        background, foreground = np.divmod(pair, len(self.foreground_words))
+        flip, replica = np.divmod(within, self.placements)
+        counter = np.empty((len(index), 4), np.uint32)
+        counter[:, 0] = np.asarray(self.background_words, np.uint32)[background]
+        counter[:, 1] = np.asarray(self.foreground_words, np.uint32)[foreground]
+        counter[:, 2] = flip
+        counter[:, 3] = replica
+        words = np.empty_like(counter)
+        philox4x32(counter, np.array([self.seed & 0xFFFFFFFF, self.seed >> 32], np.uint32), words)
+        positions = np.array([self.height, self.width]) - np.asarray(self.foreground_sizes) + 1
+        corner = np.empty((2, len(index)), np.int32)
+        for axis in range(2):
+            multiply_high(
+                np.ascontiguousarray(words[:, axis]),
+                positions[foreground, axis].astype(np.int32),
+                corner[axis],
+            )
+        return Placements(
+            background.astype(np.int32),
+            foreground.astype(np.int32),
+            flip.astype(np.bool_),
+            replica.astype(np.int32),
+            corner[0],
+            corner[1],
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """All that placements depend on, as JSON."""
+        return {
+            "placement": "inside",
+            "height": self.height,
+            "width": self.width,
+            "background_words": list(self.background_words),
+            "foreground_words": list(self.foreground_words),
+            "foreground_sizes": [list(size) for size in self.foreground_sizes],
+            "placements": self.placements,
+            "flip": self.flip,
+            "seed": self.seed,
+        }
+
+    def recipe_digest(self, background: NDArray[np.uint8], foreground: NDArray[np.uint8]) -> str:
+        """SHA-256 of what image and mask are a function of: the plan and the resized sources.
+
+        Args:
+            background: (B, h, w, 3) uint8.
+            foreground: (F, ph, pw, 4) uint8, zero-padded.
+
+        Returns:
+            64 hexadecimal digits. Two datasets with the same digest have the same image and mask.
+        """
+        digest = hashlib.sha256(b"fgbgpack recipe 1\n")
+        digest.update(json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":")).encode())
+        digest.update(np.ascontiguousarray(background).data)
+        for patch, (height, width) in zip(foreground, self.foreground_sizes, strict=True):
+            digest.update(np.ascontiguousarray(patch[:height, :width]).data)
+        return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""What users hold: an open dataset, its batches, indices and splits."""

@@ -1,0 +1,197 @@
+"""Samples in memory."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fgbgpack.errors import SpecError
+from fgbgpack.storage.store import DEPTH, IMAGE, MASK, PLACEMENTS
+
+#: The shape and the type of each array of a batch, by its name.
+Shapes: TypeAlias = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
+
+FIELDS = (IMAGE, MASK, DEPTH)
+
+_ALIGNMENT = 64  # bytes: a cache line
+_UINT8, _FLOAT16, _INT32, _BOOL = map(np.dtype, (np.uint8, np.float16, np.int32, np.bool_))
+
+
+class Batch:
+    """n samples, or one without the leading axis.
+
+    Those of a dataset that was imported have no placement: ``background`` and the others are a SpecError.
+
+    Args:
+        arrays: The arrays by the names below; of image, mask and depth those that were read.
+
+    Attributes:
+        arrays: The same.
+
+    Example:
+        >>> batch = ds.read([3, 5], fields=["mask"])  # doctest: +SKIP
+        >>> batch.mask.shape, sorted(batch.arrays)  # doctest: +SKIP
+        ((2, 128, 128), ['background', 'flip', 'foreground', 'mask', 'replica', 'x', 'y'])
+    """
+
+    __slots__ = ("arrays",)
+
+    def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        self.arrays = dict(arrays)
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{name} {array.dtype}{list(array.shape)}" for name, array in self.arrays.items())
+        return f"<fgbgpack.Batch: {shapes}>"
+
+    def _array(self, name: str) -> NDArray[Any]:
+        if name not in self.arrays:
+            raise SpecError(
+                f"This batch has no {name}: it was read with other fields. Name {name!r} among them too."
+            )
+        return self.arrays[name]
+
+    def _placement(self, name: str) -> NDArray[Any]:
+        if name not in self.arrays:
+            raise SpecError(f"This batch has no {name}: its dataset was imported, and has no placements.")
+        return self.arrays[name]
+
+    @property
+    def image(self) -> NDArray[np.uint8]:
+        """(n, h, w, 3) uint8, RGB. A SpecError where it was not read."""
+        return self._array(IMAGE)
+
+    @property
+    def mask(self) -> NDArray[np.uint8]:
+        """(n, h, w) uint8, alpha of the pasted foreground, 0..255. A SpecError where it was not read."""
+        return self._array(MASK)
+
+    @property
+    def depth(self) -> NDArray[np.float16] | None:
+        """(n, h, w) float16 in the dataset's quantity and unit; ``None`` where there is none, or not read."""
+        return self.arrays.get(DEPTH)
+
+    @property
+    def background(self) -> NDArray[np.int32]:
+        """(n,) int32, index of the background."""
+        return self._placement("background")
+
+    @property
+    def foreground(self) -> NDArray[np.int32]:
+        """(n,) int32, index of the foreground."""
+        return self._placement("foreground")
+
+    @property
+    def flip(self) -> NDArray[np.bool_]:
+        """(n,) bool, whether the foreground is mirrored."""
+        return self._placement("flip")
+
+    @property
+    def replica(self) -> NDArray[np.int32]:
+        """(n,) int32, which placement of its pair it is."""
+        return self._placement("replica")
+
+    @property
+    def y(self) -> NDArray[np.int32]:
+        """(n,) int32, top row of the patch in pixels."""
+        return self._placement("y")
+
+    @property
+    def x(self) -> NDArray[np.int32]:
+        """(n,) int32, left column of the patch in pixels."""
+        return self._placement("x")
+
+
+def shapes(n: int, height: int, width: int, *, placements: bool = True) -> Shapes:
+    """Shape and type of each array of a batch of n samples, those of placements if there are any."""
+    size = (n, height, width)
+    found: Shapes = {IMAGE: ((*size, 3), _UINT8), MASK: (size, _UINT8), DEPTH: (size, _FLOAT16)}
+    for name in PLACEMENTS if placements else ():
+        found[name] = ((n,), _BOOL if name == "flip" else _INT32)
+    return found
+
+
+class Room:
+    """Memory for batches of up to n samples, used again once nobody refers to what is in it.
+
+    Fresh memory costs as much as decoding what is put there: the system clears it, page by page.
+
+    Args:
+        n: How many samples.
+        height: Height of the samples in pixels.
+        width: Width of the samples in pixels.
+        names: Which arrays the batches have.
+    """
+
+    def __init__(self, n: int, height: int, width: int, names: Sequence[str]) -> None:
+        expected = shapes(n, height, width)
+        self._wanted = [(name, *expected[name]) for name in names]
+        self._pieces: list[_Piece] = []
+
+    def arrays(self, *, even_in_use: bool = False) -> dict[str, NDArray[Any]]:
+        """Arrays for n samples, with anything in them.
+
+        Args:
+            even_in_use: Whether they may lie where arrays do that are still referred to.
+        """
+        for piece in self._pieces:
+            if even_in_use or not piece.in_use:
+                return piece.arrays(self._wanted)
+        self._pieces.append(_Piece(self._wanted))
+        return self._pieces[-1].arrays(self._wanted)
+
+
+class _Piece:
+    """Memory for the arrays of one batch."""
+
+    def __init__(self, wanted: Sequence[tuple[str, tuple[int, ...], np.dtype[Any]]]) -> None:
+        size = sum(_padded(math.prod(shape) * dtype.itemsize) for _, shape, dtype in wanted)
+        self._memory = np.empty(size, np.uint8).data
+        self._given: list[weakref.ref[NDArray[Any]]] = []
+
+    @property
+    def in_use(self) -> bool:
+        """Whether anything refers to an array that lies here, or to a part of one."""
+        return any(array() is not None for array in self._given)
+
+    def arrays(self, wanted: Sequence[tuple[str, tuple[int, ...], np.dtype[Any]]]) -> dict[str, NDArray[Any]]:
+        """Arrays of these names, shapes and types, one after the other."""
+        found: dict[str, NDArray[Any]] = {}
+        start = 0
+        for name, shape, dtype in wanted:
+            # Made of a memoryview and not of an array: so this is the array that its parts refer to.
+            found[name] = np.ndarray(shape, dtype, buffer=self._memory, offset=start)
+            start += _padded(found[name].nbytes)
+        self._given = [weakref.ref(array) for array in found.values()]
+        return found
+
+
+def _padded(size: int) -> int:
+    return -(-size // _ALIGNMENT) * _ALIGNMENT
+
+
+def check_out(
+    given: Mapping[str, NDArray[Any]],
+    wanted: Sequence[str],
+    expected: Shapes,
+) -> None:
+    """Refuse arrays that cannot be filled, naming all of them."""
+    problems = [f"{name}: there is no such array" for name in given if name not in expected]
+    for name in (*wanted, *(name for name in PLACEMENTS if name in expected)):
+        if name not in given:
+            if name in wanted:
+                problems.append(f"{name}: it is asked for and not among the arrays to fill")
+            continue
+        array, (shape, dtype) = given[name], expected[name]
+        if array.shape != shape or array.dtype != dtype:
+            problems.append(
+                f"{name}: found {array.dtype} of shape {array.shape}, expected {dtype} of shape {shape}"
+            )
+        elif not (array.flags.c_contiguous and array.flags.writeable):
+            problems.append(f"{name}: expected a C-contiguous array that can be written to")
+    if problems:
+        raise SpecError("out: these arrays cannot be filled.", problems)

@@ -1,0 +1,247 @@
+"""Which samples belong to which part of a dataset, and in what order they come. Pure functions of numbers.
+
+All random numbers are Philox4x32-10 with the seed as key (low word first). They number what is to be put in
+order, which is then sorted by them, so an order is the same on every machine and with every version of NumPy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, cast, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fgbgpack.composition.kernels import philox4x32
+from fgbgpack.composition.placement import Placements
+from fgbgpack.errors import SpecError
+
+#: What lies in one part only.
+By: TypeAlias = Literal["background", "foreground", "both", "sample"]
+
+_SEEDS = 1 << 64
+#: Fractions that add up to so much more than 1 were meant to add up to 1.
+_ROUNDING = 1e-9
+#: The third word of counters, apart from one another and from that of placements, which is 0 or 1.
+_OF_CHUNKS, _OF_SAMPLES, _OF_PARTS = 2, 3, 4
+
+
+# --- the order of samples --------------------------------------------------------------------------
+
+
+def shuffled(
+    samples: NDArray[np.int64], chunk: int, *, window: int, seed: int = 0, epoch: int = 0
+) -> list[NDArray[np.int64]]:
+    """Samples in an order that is random and yet can be read at speed.
+
+    The chunks that they lie in are put in random order and taken ``window`` at a time; the samples of those
+    chunks are put in random order. So who reads the samples of one window together, or keeps so many chunks,
+    decodes each chunk once.
+
+    Args:
+        samples: (n,) int64, from 0 on, in any order.
+        chunk: How many samples a chunk has.
+        window: How many chunks are mixed.
+        seed: 64 bits; each seed and epoch has an order of its own, which depends on nothing else.
+        epoch: 32 bits.
+
+    Returns:
+        The samples of each window, one window after the other.
+
+    Raises:
+        SpecError: A number is out of range; all problems are named together.
+
+    Example:
+        >>> [w.tolist() for w in shuffled(np.arange(8), 2, window=2, seed=7)]
+        [[3, 7, 6, 2], [0, 5, 1, 4]]
+    """
+    _refuse(
+        ("chunk", chunk, 1, 1 << 31), ("window", window, 1, 1 << 31), ("seed", seed, 0, _SEEDS),
+        ("epoch", epoch, 0, 1 << 32),
+    )  # fmt: skip
+    if not len(samples):
+        return []
+    chunks, place = np.unique(samples // chunk, return_inverse=True)
+    rank = np.empty(len(chunks), np.int64)
+    rank[np.argsort(_numbers(seed, chunks, epoch, _OF_CHUNKS, 0), kind="stable")] = np.arange(len(chunks))
+    in_window = rank[place] // window
+    order = np.lexsort((samples, _numbers(seed, samples, epoch, _OF_SAMPLES, 0), in_window))
+    ends = np.cumsum(np.bincount(in_window))[:-1]
+    return np.split(samples[order], ends)
+
+
+# --- parts -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Split:
+    """How samples are dealt out to parts.
+
+    Attributes:
+        parts: The fraction that each part gets of what is dealt out, above 0, together at most 1. What is
+            left belongs to no part.
+        by: What is dealt out and so lies in one part only: ``"background"``, ``"foreground"``, ``"both"``
+            (each of both: samples whose two sources lie in different parts belong to none), ``"sample"``.
+        seed: 64 bits.
+
+    Raises:
+        SpecError: A field is out of range; all problems are named together.
+    """
+
+    parts: Mapping[str, float]
+    by: By = "background"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.by not in get_args(By):
+            problems.append(f"by: found {self.by!r}, expected {', '.join(get_args(By))}")
+        if not _is_whole(self.seed, 0, _SEEDS):
+            problems.append(f"seed: found {self.seed!r}, expected 0 to 2^64 - 1")
+        if not self.parts:
+            problems.append("parts: found none, expected at least one, such as {'train': 0.8, 'test': 0.2}")
+        for name, fraction in self.parts.items():
+            if not (isinstance(name, str) and name):
+                problems.append(f"parts: found {name!r}, expected a name")
+            if isinstance(fraction, bool) or not isinstance(fraction, (int, float)) or not 0 < fraction <= 1:
+                problems.append(f"parts: {name} is {fraction!r}, expected a fraction above 0 and at most 1")
+        if not problems and sum(self.parts.values()) > 1 + _ROUNDING:
+            problems.append(f"parts: they add up to {sum(self.parts.values()):g}, expected at most 1")
+        if problems:
+            raise SpecError("This is no way to split a dataset.", problems)
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> Split:
+        """A split as the dataset's document has it."""
+        return cls(document["parts"], cast(By, document["by"]), document["seed"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """The split as the dataset's document has it."""
+        return {"by": self.by, "seed": int(self.seed), "parts": {n: float(f) for n, f in self.parts.items()}}
+
+    def samples(
+        self, placements: Placements, backgrounds: Sequence[str], foregrounds: Sequence[str]
+    ) -> dict[str, NDArray[np.int64]]:
+        """The samples of each part, in ascending order.
+
+        Sources are known by their pictures: two files with the same content are in the same part. The order
+        in which they are dealt out depends on the seed and on the pictures alone.
+
+        Args:
+            placements: The placements of all n samples.
+            backgrounds: The SHA-256 of each background, in hexadecimal digits.
+            foregrounds: The same of each foreground.
+
+        Raises:
+            SpecError: There are fewer things to deal out than parts.
+        """
+        pictures = {"background": backgrounds, "foreground": foregrounds}
+        if self.by == "sample":
+            words = [np.array([int(d[:8], 16) for d in ds], np.uint32) for ds in (backgrounds, foregrounds)]
+            pair = words[0][placements.background], words[1][placements.foreground]
+            tag = placements.flip + np.uint32(_OF_PARTS)
+            part = self._dealt(_numbers(self.seed, *pair, tag, placements.replica), "samples")
+        elif self.by == "both":
+            part = self._part_of_source("background", pictures, placements)
+            other = self._part_of_source("foreground", pictures, placements)
+            part = np.where(part == other, part, -1)
+        else:
+            part = self._part_of_source(self.by, pictures, placements)
+        return {name: np.flatnonzero(part == i) for i, name in self._numbered()}
+
+    def of_names(self, names: Sequence[str]) -> dict[str, NDArray[np.int64]]:
+        """The samples of each part, in ascending order, where nothing is known of samples but their names.
+
+        Args:
+            names: The name of each sample, no two alike.
+
+        Raises:
+            SpecError: There are fewer samples than parts.
+        """
+        digests = b"".join(hashlib.sha256(name.encode()).digest()[:12] for name in names)
+        words = np.frombuffer(digests, ">u4").reshape(-1, 3)
+        part = self._dealt(_numbers(self.seed, words[:, 0], words[:, 1], _OF_PARTS, words[:, 2]), "samples")
+        return {name: np.flatnonzero(part == i) for i, name in self._numbered()}
+
+    def _numbered(self) -> list[tuple[int, str]]:
+        """The parts with the numbers that they are dealt out by."""
+        number = {name: i for i, name in enumerate(sorted(self.parts))}
+        return [(number[name], name) for name in self.parts]
+
+    def _part_of_source(
+        self,
+        kind: Literal["background", "foreground"],
+        pictures: Mapping[str, Sequence[str]],
+        placements: Placements,
+    ) -> NDArray[np.int64]:
+        """(n,) the number of the part that each sample's background, or foreground, lies in; -1 for none."""
+        digests, which = np.unique(np.array(pictures[kind]), return_inverse=True)
+        words = np.array([[int(d[i : i + 8], 16) for i in range(0, 32, 8)] for d in digests], np.uint32)
+        part = self._dealt(_numbers(self.seed, *words.T), f"different {kind}s")
+        used: NDArray[np.int32] = getattr(placements, kind)
+        return part[which][used]
+
+    def _dealt(self, numbers: NDArray[np.uint64], what: str) -> NDArray[np.int64]:
+        """The number of the part that each of some things gets, in the order of theirs; -1 for none."""
+        counts = self._counts(len(numbers), what)
+        part = np.full(len(numbers), -1, np.int64)
+        dealt = np.repeat(np.arange(len(counts)), counts)
+        part[np.argsort(numbers, kind="stable")[: len(dealt)]] = dealt
+        return part
+
+    def _counts(self, count: int, what: str) -> list[int]:
+        """How many of ``count`` things each part gets, by the parts' names in order.
+
+        It is what the fraction makes, rounded down, and one more where most was lost by that; at least 1.
+        """
+        fractions = [float(self.parts[name]) for name in sorted(self.parts)]
+        if count < len(fractions):
+            raise SpecError(
+                f"{count} {what} cannot be dealt out to {len(fractions)} parts: name fewer parts, or split "
+                "by something else."
+            )
+        exact = [fraction * count for fraction in fractions]
+        counts = [int(number + _ROUNDING) for number in exact]
+        total = min(count, round(sum(exact)))
+        by_loss = sorted(range(len(exact)), key=lambda i: counts[i] - exact[i])
+        for i in by_loss[: max(0, total - sum(counts))]:
+            counts[i] += 1
+        for i, held in enumerate(counts):
+            if not held:
+                counts[i] = 1
+                if sum(counts) > count:
+                    counts[counts.index(max(counts))] -= 1
+        return counts
+
+
+# --- random numbers --------------------------------------------------------------------------------
+
+
+def _numbers(seed: int, *words: int | NDArray[Any]) -> NDArray[np.uint64]:
+    """A number of 64 bits for each counter of four words."""
+    size = max(np.size(word) for word in words)
+    counter = np.empty((size, 4), np.uint32)
+    for i, word in enumerate(words):
+        counter[:, i] = word
+    out = np.empty_like(counter)
+    philox4x32(counter, np.array([int(seed) & 0xFFFFFFFF, int(seed) >> 32], np.uint32), out)
+    return (out[:, 1].astype(np.uint64) << np.uint64(32)) | out[:, 0]
+
+
+def _is_whole(number: Any, least: int, end: int) -> bool:
+    is_integer = isinstance(number, (int, np.integer)) and not isinstance(number, bool)
+    return is_integer and least <= int(number) < end
+
+
+def _refuse(*given: tuple[str, Any, int, int]) -> None:
+    """Raise SpecError for numbers that are out of range, each with its name, least and end."""
+    problems = [
+        f"{name}: found {number!r}, expected a whole number of {least} or more"
+        + (f", below {end:,}" if isinstance(number, int) and number >= end else "")
+        for name, number, least, end in given
+        if not _is_whole(number, least, end)
+    ]
+    if problems:
+        raise SpecError("Numbers are out of range.", problems)

@@ -1,0 +1,43 @@
+"""Half-precision numbers as bit patterns: Numba has no float16 on the CPU."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fgbgpack.jit import UInt16, kernel
+
+# As keys (below), the finite float16 lie from -65504 (bits 0xFBFF) to 65504 (bits 0x7BFF); beyond them
+# lie the infinities, and NaN beyond those.
+_LARGEST = 0x7BFF
+_SMALLEST = -0x7C00
+
+
+@kernel
+def half_extent(bits: UInt16, lo: UInt16, hi: UInt16) -> int:
+    """Write the least and the greatest float16 of each row, as bit patterns (-0 counts as less than 0).
+
+    Args:
+        bits: ``(n, m)``, m at least 1, C-contiguous: float16 values as bit patterns.
+        lo: ``(n,)``, filled with the least of each row.
+        hi: ``(n,)``, filled with the greatest of each row.
+
+    Returns:
+        The number of rows with an infinity or a NaN in them; what ``lo`` and ``hi`` say of those is one
+        such value at least.
+    """
+    wrong = 0
+    for i in range(bits.shape[0]):
+        # Flipping all but the sign of negative numbers makes patterns ordered as signed integers.
+        # Everything stays 16 bits wide, which is what lets the loop run on whole vectors of them.
+        row = bits[i].view(np.int16)
+        least = np.int16(0x7FFF)
+        greatest = np.int16(-0x8000)
+        for j in range(row.shape[0]):
+            key = np.int16(row[j] ^ np.int16((row[j] >> np.int16(15)) & np.int16(0x7FFF)))
+            least = min(key, least)
+            greatest = max(key, greatest)
+        if least < _SMALLEST or greatest > _LARGEST:
+            wrong += 1
+        lo[i] = np.uint16(np.int16(least ^ np.int16((least >> np.int16(15)) & np.int16(0x7FFF))))
+        hi[i] = np.uint16(np.int16(greatest ^ np.int16((greatest >> np.int16(15)) & np.int16(0x7FFF))))
+    return wrong

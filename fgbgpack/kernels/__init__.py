@@ -1,1 +1,0 @@
-"""All Numba code: bare loops over arrays, with nothing checked."""

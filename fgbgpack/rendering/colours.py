@@ -1,0 +1,57 @@
+"""Colours as linear light, and the palettes that rooms and figures share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fgbgpack.rendering.rng import Dice
+
+Colour = tuple[float, float, float]
+
+
+def rgb(code: str) -> Colour:
+    """Linear light of a web colour such as ``"c8b79a"``."""
+    values = (int(code[i : i + 2], 16) / 255.0 for i in (0, 2, 4))
+    red, green, blue = (v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in values)
+    return red, green, blue
+
+
+def encode(linear: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Linear light 0..1 to sRGB 0..1 (IEC 61966-2-1)."""
+    curved = 1.055 * np.maximum(linear, 1e-9) ** (1 / 2.4) - 0.055
+    return np.where(linear <= 0.0031308, 12.92 * linear, curved)
+
+
+def vary(dice: Dice, colour: Colour, amount: float = 0.12) -> Colour:
+    """The colour with a little more or less light, and a little more or less of each part."""
+    level = dice.between(1.0 - amount, 1.0 + amount)
+    red, green, blue = (
+        min(0.95, c * level * dice.between(1.0 - 0.4 * amount, 1.0 + 0.4 * amount)) for c in colour
+    )
+    return red, green, blue
+
+
+def codes(text: str) -> tuple[str, ...]:
+    """Web colours out of a line of them."""
+    return tuple(text.split())
+
+
+WOODS = codes("8a5a33 6b4226 a9774a c59b6d 4a2f20 9c6b43 b58a5a")
+CLOTHS = codes("7b2d26 2f4858 5b6b4a 8c7a5b 39424e a65a3a c9b48f 4b3b57 1f5c5c b98b2f")
+PICTURES = (
+    ("b9d3e8", "3f5b35"),
+    ("e9dcc0", "9b2d1f"),
+    ("f1d9a0", "28506b"),
+    ("2b2530", "c98f6a"),
+    ("d8d2c2", "1f2d3a"),
+    ("e8b84a", "5a1f3a"),
+    ("a9c6b8", "24483e"),
+)
+
+
+def lamp_colour(dice: Dice) -> Colour:
+    """The colour of a room's lamps: warm, neutral or cold."""
+    return dice.pick(((1.0, 0.93, 0.82), (1.0, 0.97, 0.92), (1.0, 0.88, 0.72), (0.93, 0.98, 1.05)))

@@ -1,0 +1,1 @@
+"""Kernels of the rendered pictures: bare loops over arrays, with nothing checked."""

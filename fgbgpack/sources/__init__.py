@@ -1,0 +1,1 @@
+"""Pictures in: decode, catalog, credits, and the pairing of files."""

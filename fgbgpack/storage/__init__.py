@@ -1,0 +1,1 @@
+"""Bytes on disk: layout, codecs, sharding, stores, the array reader, HDF5."""

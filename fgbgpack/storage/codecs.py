@@ -1,0 +1,420 @@
+"""The bytes of chunks: how they are encoded, and decoded no further than is asked for."""
+
+from __future__ import annotations
+
+import ctypes
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal, Protocol, TypeAlias
+
+import google_crc32c
+import numcodecs.zstd
+import numpy as np
+from numcodecs.blosc import Blosc
+from numcodecs.fletcher32 import Fletcher32
+from numcodecs.zstd import Zstd
+from numpy.typing import NDArray
+
+from fgbgpack.errors import DatasetError
+
+CRC_BYTES = 4
+# Of the header of a blosc buffer, which says how many bytes it holds.
+_BLOSC_HEADER_BYTES = 16
+_BLOSC_SIZE = slice(4, 8)
+# Decoding depends on nothing but the buffer.
+_BLOSC = Blosc()
+#: What to do about a damaged shard.
+REPAIR = (
+    "Restore it from a copy, or delete it and run the command that made the dataset again: it writes what "
+    "is missing."
+)
+
+Bytes: TypeAlias = NDArray[np.uint8]
+#: Gives the name of a thing, for messages.
+Name: TypeAlias = Callable[[], str]
+#: What follows each chunk: Zarr's CRC-32C, HDF5's Fletcher-32, or nothing.
+Checksum: TypeAlias = Literal["crc32c", "fletcher32", None]
+
+
+class Decoder(Protocol):
+    """Decodes one chunk after another, each only as far as it is asked to."""
+
+    def begin(self, encoded: Bytes, out: Bytes, where: Name) -> None:
+        """Take a new chunk, and check it: what is decoded later is what was once encoded.
+
+        Args:
+            encoded: The bytes of the chunk, contiguous, which must stay as they are while it is decoded.
+            out: As many bytes as the chunk has when it is decoded, contiguous.
+            where: Gives the chunk's name, for messages.
+
+        Raises:
+            DatasetError: The chunk's checksum is wrong.
+        """
+
+    def reach(self, stop: int) -> None:
+        """Fill at least the first ``stop`` bytes of ``out``, going on from where it was.
+
+        Raises:
+            DatasetError: The chunk does not hold what it should.
+        """
+
+
+@dataclass(frozen=True)
+class ZstdChunk:
+    """Chunks as one zstd frame each, with a checksum: a flipped bit is an error, never a wrong pixel.
+
+    One frame, and not blosc's small blocks, because its window is what finds a background again. The
+    checksum is of the frame. Zstd's own is of what the frame holds: it takes a third of the time of
+    decoding, and says nothing before all is decoded.
+    """
+
+    level: int = 3
+    checksum: Checksum = "crc32c"
+
+    def encode(self, chunk: NDArray[Any]) -> bytes:
+        """The frame that holds ``chunk``, which must be contiguous, and its checksum."""
+        encoded: bytes = Zstd(level=self.level).encode(chunk)
+        return encoded + _sum_of(encoded, self.checksum)
+
+    def decoder(self) -> Decoder:
+        """What decodes these chunks, for one thread at a time."""
+        zstd = _zstd()
+        return _ZstdDecoder(zstd, self.checksum) if zstd else _WholeDecoder(_unzstd, self.checksum)
+
+    def zarr_codecs(self) -> dict[str, Any]:
+        """The arguments of ``zarr.create_array`` that describe these chunks."""
+        from zarr.codecs import Crc32cCodec, ZstdCodec
+
+        return {"compressors": [ZstdCodec(level=self.level, checksum=False), Crc32cCodec()]}
+
+
+@dataclass(frozen=True)
+class BloscChunk:
+    """Chunks of numbers rounded to a grid: bytes of equal weight are put together, then compressed.
+
+    Putting bits together instead takes a fifth more bytes on depth maps, and as long to decode. A
+    checksum follows, for blosc itself has none.
+
+    Attributes:
+        itemsize: Bytes of a number.
+        compressor: ``"zstd"``; or ``"lz4hc"``, which takes twice as long to encode and a third as long to
+            decode, and looks back 64 KiB.
+        level: How hard it tries, 1 to 9.
+        whole: Whether the chunk is one block of blosc's, in which each part is looked for in all before it.
+        checksum: What follows.
+    """
+
+    itemsize: int
+    compressor: Literal["zstd", "lz4hc"] = "zstd"
+    level: int = 3
+    whole: bool = False
+    checksum: Checksum = "crc32c"
+
+    def encode(self, chunk: NDArray[Any]) -> bytes:
+        """The blosc buffer that holds ``chunk``, which must be contiguous, and its checksum."""
+        codec = Blosc(
+            cname=self.compressor,
+            clevel=self.level,
+            shuffle=Blosc.SHUFFLE,
+            blocksize=chunk.nbytes if self.whole else 0,
+            typesize=self.itemsize,
+        )
+        encoded: bytes = codec.encode(chunk)
+        return encoded + _sum_of(encoded, self.checksum)
+
+    def decoder(self) -> Decoder:
+        """What decodes these chunks, for one thread at a time."""
+        return _WholeDecoder(_unblosc, self.checksum)
+
+    def zarr_codecs(self, chunk_bytes: int = 0) -> dict[str, Any]:
+        """The arguments of ``zarr.create_array`` that describe these chunks.
+
+        Args:
+            chunk_bytes: The size of a chunk; needed only where that is one block.
+        """
+        from zarr.codecs import BloscCodec, Crc32cCodec
+
+        blosc = BloscCodec(
+            typesize=self.itemsize,
+            cname=self.compressor,
+            clevel=self.level,
+            shuffle="shuffle",
+            blocksize=chunk_bytes if self.whole else 0,
+        )
+        return {"compressors": [blosc, Crc32cCodec()]}
+
+
+@dataclass(frozen=True)
+class DeflateChunk:
+    """Chunks that every HDF5 library decodes: bytes of equal weight are put together, then deflated.
+
+    Deflate looks back 32 KiB, so it does not find a background again: such chunks take several times the
+    bytes of the others.
+
+    Attributes:
+        itemsize: Bytes of a number; those of numbers of one byte stay where they are.
+        level: How hard it tries, 1 to 9.
+        checksum: What follows.
+    """
+
+    itemsize: int
+    level: int = 4
+    checksum: Checksum = "fletcher32"
+
+    def encode(self, chunk: NDArray[Any]) -> bytes:
+        """The zlib stream that holds ``chunk``, which must be contiguous, and its checksum."""
+        plain = np.ascontiguousarray(chunk).reshape(-1).view(np.uint8)
+        if self.itemsize > 1:
+            plain = np.ascontiguousarray(plain.reshape(-1, self.itemsize).T)
+        encoded = zlib.compress(plain.data, self.level)
+        return encoded + _sum_of(encoded, self.checksum)
+
+    def decoder(self) -> Decoder:
+        """What decodes these chunks, for one thread at a time."""
+        return _WholeDecoder(self._inflate, self.checksum)
+
+    def _inflate(self, data: Bytes, out: Bytes, where: Name) -> None:
+        inflate = zlib.decompressobj()
+        try:
+            decoded = np.frombuffer(inflate.decompress(data.data, len(out) + 1), np.uint8)
+        except zlib.error as exc:
+            raise _damaged(where, f"zlib says: {exc}") from exc
+        _check_size(len(decoded), len(out), where)
+        if self.itemsize > 1:
+            out.reshape(-1, self.itemsize)[...] = decoded.reshape(self.itemsize, -1).T
+        else:
+            out[:] = decoded
+
+
+ChunkCodec: TypeAlias = ZstdChunk | BloscChunk | DeflateChunk
+
+
+def codec_of(described: Sequence[Mapping[str, Any]], itemsize: int) -> ChunkCodec | None:
+    """The codec that Zarr metadata describes, chunk after chunk; ``None`` if it is not one of these."""
+    match [codec["name"] for codec in described]:
+        case ["bytes", "zstd", "crc32c"]:
+            return ZstdChunk()
+        case ["bytes", "blosc", "crc32c"]:
+            given = described[1]["configuration"]
+            return BloscChunk(itemsize, given["cname"], given["clevel"], whole=given["blocksize"] > 0)
+    return None
+
+
+def _share_stream(one: ChunkCodec, other: ChunkCodec) -> bool:
+    """Whether what one compressed the other decodes, less the checksum: no level is needed for that."""
+    if isinstance(one, ZstdChunk) or isinstance(other, ZstdChunk):
+        return isinstance(one, ZstdChunk) and isinstance(other, ZstdChunk)
+    return type(one) is type(other) and one.itemsize == other.itemsize
+
+
+def encoded_size(size: int, before: ChunkCodec, after: ChunkCodec) -> int | None:
+    """The bytes of a chunk once :func:`recode` has made another of it; ``None`` where that depends on it."""
+    if not _share_stream(before, after):
+        return None
+    return size + CRC_BYTES * ((after.checksum is not None) - (before.checksum is not None))
+
+
+def recode(encoded: Bytes, before: ChunkCodec, after: ChunkCodec, size: int, where: Name) -> bytes:
+    """A chunk as another codec encodes it, once its checksum is found right.
+
+    Where the one decodes what the other compressed, that is taken as it is.
+
+    Args:
+        encoded: The bytes of the chunk, contiguous.
+        before: How it is encoded.
+        after: How it shall be.
+        size: Its bytes when it is decoded.
+        where: Gives the chunk's name, for messages.
+
+    Raises:
+        DatasetError: The chunk is damaged.
+    """
+    if _share_stream(before, after):
+        data = _checked(encoded, before.checksum, where)
+        return data.tobytes() + _sum_of(data, after.checksum)
+    decoded = np.empty(size, np.uint8)
+    decoder = before.decoder()
+    decoder.begin(encoded, decoded, where)
+    decoder.reach(size)
+    return after.encode(decoded)
+
+
+def _sum_of(data: bytes | Bytes, checksum: Checksum) -> bytes:
+    """The bytes that follow ``data``."""
+    if checksum is None:
+        return b""
+    if checksum == "fletcher32":
+        followed: bytes = Fletcher32().encode(data)
+        return followed[-CRC_BYTES:]
+    return crc32c(data)
+
+
+def crc32c(data: bytes | Bytes) -> bytes:
+    """The CRC-32C of some bytes, 4 bytes little-endian."""
+    crc: int = google_crc32c.value(data)
+    return crc.to_bytes(CRC_BYTES, "little")
+
+
+# --- decoding --------------------------------------------------------------------------------------
+
+
+def _checked(encoded: Bytes, checksum: Checksum, where: Name) -> Bytes:
+    """The part of a chunk before its checksum, which is right."""
+    if checksum is None:
+        return encoded
+    data = encoded[:-CRC_BYTES]
+    # Nothing is ever encoded as nothing, of which there is no Fletcher-32.
+    if not len(data) or _sum_of(data, checksum) != encoded[-CRC_BYTES:].tobytes():
+        raise _damaged(where, "its checksum is wrong")
+    return data
+
+
+def _check_size(held: int, wanted: int, where: Name) -> None:
+    if held != wanted:
+        more = "more" if held > wanted else f"{held}"
+        raise _damaged(where, f"it should hold {wanted} bytes and holds {more}")
+
+
+def _damaged(where: Name, why: str) -> DatasetError:
+    return DatasetError(f"{where()} is damaged: {why}. {REPAIR}")
+
+
+class _WholeDecoder:
+    """Decodes a chunk at once.
+
+    Args:
+        decode: Decodes the bytes before the checksum into others, or raises DatasetError.
+        checksum: What follows them.
+    """
+
+    def __init__(self, decode: Callable[[Bytes, Bytes, Name], None], checksum: Checksum) -> None:
+        self._decode, self._checksum = decode, checksum
+        self._left: tuple[Bytes, Bytes, Name] | None = None
+
+    def begin(self, encoded: Bytes, out: Bytes, where: Name) -> None:
+        self._left = (_checked(encoded, self._checksum, where), out, where)
+
+    def reach(self, stop: int) -> None:
+        if self._left is not None:
+            self._decode(*self._left)
+            self._left = None
+
+
+def _unzstd(data: Bytes, out: Bytes, where: Name) -> None:
+    """Decode a frame where the functions of ``_zstd`` are not to be had."""
+    try:
+        decoded = Zstd().decode(data)
+    except RuntimeError as exc:
+        raise _damaged(where, f"zstd says: {exc}") from exc
+    _check_size(len(decoded), len(out), where)
+    out[:] = np.frombuffer(decoded, np.uint8)
+
+
+def _unblosc(data: Bytes, out: Bytes, where: Name) -> None:
+    size = int.from_bytes(data[_BLOSC_SIZE].tobytes(), "little")
+    if len(data) < _BLOSC_HEADER_BYTES or size != len(out):
+        raise _damaged(where, f"it should hold {len(out)} bytes and says that it holds {size}")
+    try:
+        _BLOSC.decode(data, out=out)
+    except (RuntimeError, ValueError) as exc:
+        raise _damaged(where, f"blosc says: {exc}") from exc
+
+
+class _Span(ctypes.Structure):
+    """ZSTD_inBuffer and ZSTD_outBuffer of zstd.h."""
+
+    _fields_ = (("address", ctypes.c_void_p), ("size", ctypes.c_size_t), ("position", ctypes.c_size_t))
+
+
+@cache
+def _zstd() -> ctypes.CDLL | None:
+    """The functions of zstd inside the extension module of numcodecs; ``None`` where it hides them.
+
+    numcodecs itself offers to decode a frame as a whole. Zstd can stop where enough is decoded and go on
+    later, which makes one sample of a chunk half as costly.
+    """
+    context, size = ctypes.c_void_p, ctypes.c_size_t
+    span = ctypes.POINTER(_Span)
+    signatures: dict[str, tuple[Any, list[Any]]] = {
+        "ZSTD_createDCtx": (context, []),
+        "ZSTD_freeDCtx": (size, [context]),
+        "ZSTD_DCtx_setParameter": (size, [context, ctypes.c_int, ctypes.c_int]),
+        "ZSTD_DCtx_reset": (size, [context, ctypes.c_int]),
+        "ZSTD_decompressStream": (size, [context, span, span]),
+        "ZSTD_getErrorName": (ctypes.c_char_p, [size]),
+    }
+    try:
+        library = ctypes.CDLL(numcodecs.zstd.__file__)
+        for name, (result, arguments) in signatures.items():
+            function = getattr(library, name)
+            function.restype, function.argtypes = result, arguments
+    except (OSError, AttributeError):
+        return None
+    return library if _ZstdDecoder(library, None).usable else None
+
+
+class _ZstdDecoder:
+    """Decodes a frame block by block, straight into its place."""
+
+    # ZSTD_d_stableOutBuffer: the output stays where it is, so zstd needs no window of its own.
+    _STABLE_OUT = 1001
+    _RESET_SESSION = 1
+    # ZSTD_startingInputLength: what zstd needs to see of a frame to say how much more it needs.
+    _START = 5
+    # Results with the top bit set are errors.
+    _ERROR = 1 << (8 * ctypes.sizeof(ctypes.c_size_t) - 1)
+
+    def __init__(self, library: ctypes.CDLL, checksum: Checksum) -> None:
+        self._library = library
+        self._checksum: Checksum = checksum
+        self._decompress = library.ZSTD_decompressStream
+        self._free = library.ZSTD_freeDCtx
+        self._context = library.ZSTD_createDCtx()
+        if not self._context:
+            raise MemoryError("there is no memory left to decode in")
+        self.usable = library.ZSTD_DCtx_setParameter(self._context, self._STABLE_OUT, 1) == 0
+        self._in, self._out = _Span(), _Span()
+        self._in_pointer, self._out_pointer = ctypes.pointer(self._in), ctypes.pointer(self._out)
+        self._available = 0
+        self._left: tuple[Bytes, Bytes, Name] | None = None
+
+    def __del__(self) -> None:
+        self._free(self._context)
+
+    def begin(self, encoded: Bytes, out: Bytes, where: Name) -> None:
+        data = _checked(encoded, self._checksum, where)
+        self._library.ZSTD_DCtx_reset(self._context, self._RESET_SESSION)
+        self._left = (data, out, where)
+        self._available = len(data)
+        self._in.address, self._in.position = _address(data), 0
+        self._in.size = min(self._START, self._available)
+        self._out.address, self._out.size, self._out.position = _address(out), len(out), 0
+
+    def reach(self, stop: int) -> None:
+        source, target = self._in, self._out
+        if self._left is None or target.position >= stop:
+            return
+        if stop >= target.size:
+            source.size = self._available
+        while True:
+            # How much zstd wants next: a block with the head of the one that follows it, 0 at the end.
+            wanted = self._decompress(self._context, self._out_pointer, self._in_pointer)
+            where = self._left[2]
+            if wanted >= self._ERROR:
+                raise _damaged(where, f"zstd says: {self._library.ZSTD_getErrorName(wanted).decode()}")
+            if wanted == 0 and target.position == target.size:
+                self._left = None
+                return
+            if wanted == 0 or source.position == self._available:
+                held = f"{target.position} bytes"
+                raise _damaged(where, f"it should hold {target.size} bytes and holds {held}")
+            if target.position >= stop and stop < target.size:
+                return
+            source.size = min(source.position + wanted, self._available)
+
+
+def _address(array: Bytes) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address

@@ -1,0 +1,231 @@
+"""An HDF5 file, open for reading: where its chunks lie, and what they hold."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fgbgpack.errors import DatasetError, IncompleteDatasetError
+from fgbgpack.storage.codecs import Bytes, ChunkCodec, DeflateChunk
+from fgbgpack.storage.hdf5.form import DOCUMENT, ORDER, UNFINISHED, ZARR, Form, codec_in, h5py_for
+from fgbgpack.storage.sharding import ABSENT
+
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_BARE_ROOT = '{"zarr_format": 3, "node_type": "group", "attributes": {}}'
+#: The arrays of depth, which a dataset has also where none was asked for, without any chunk.
+_DEPTHS = ("depth", "depth_min", "depth_max")
+
+
+@dataclass(frozen=True)
+class StoredChunks:
+    """Where the chunks of an array lie in a file.
+
+    Attributes:
+        form: How it is cut as Zarr.
+        codec: How its chunks are encoded in the file.
+        chunks: (chunks, 2) uint64: offset and bytes of each, in C order, ``ABSENT`` where there is none.
+    """
+
+    form: Form
+    codec: ChunkCodec
+    chunks: NDArray[np.uint64]
+
+    def span(self, number: int) -> tuple[int, int] | None:
+        """Offset and bytes of a chunk, by its number in C order; ``None`` where it was never written."""
+        if number >= len(self.chunks):
+            return None
+        offset, size = self.chunks[number].tolist()
+        return None if offset == ABSENT else (offset, size)
+
+    def numbers(self, shard: int) -> range:
+        """The chunks of a shard, less those beyond the array's end."""
+        per = self.form.in_shard
+        return range(shard * per, min((shard + 1) * per, len(self.chunks)))
+
+    def there(self, shard: int) -> bool:
+        """Whether any chunk of a shard is there."""
+        numbers = self.numbers(shard)
+        return bool((self.chunks[numbers.start : numbers.stop, 0] != ABSENT).any())
+
+
+class Hdf5File:
+    """A file that is open. It may be used on threads and after a fork.
+
+    All that the HDF5 library has to say is asked for when it is opened: a file that is then replaced can be
+    read on.
+
+    Args:
+        path: The file.
+
+    Attributes:
+        path: The same.
+        root: The root's Zarr metadata with the document, as text.
+        nodes: The Zarr metadata of all groups and arrays below it, as text, by their paths.
+        arrays: The arrays by their paths.
+
+    Raises:
+        IncompleteDatasetError: It is still being made, or that was stopped.
+        DatasetError: It is not there, no HDF5 file that fgbgpack made, cut short or damaged; or h5py is not
+            installed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.is_file():
+            if path.with_name(path.name + UNFINISHED).is_dir():
+                raise IncompleteDatasetError(
+                    f"{path} is not finished: run the command that makes it again, which goes on with "
+                    f"{path}{UNFINISHED}."
+                )
+            raise DatasetError(f"There is no dataset at {path}: no such file.")
+        h5py = h5py_for(str(path))
+        try:
+            self._number = os.open(path, os.O_RDONLY)
+        except OSError as exc:
+            raise DatasetError(f"{path} cannot be read: {exc.strerror}.") from exc
+        try:
+            if os.pread(self._number, len(_SIGNATURE), 0) != _SIGNATURE:
+                raise DatasetError(f"{path} is a file, but not HDF5: a dataset is a folder or HDF5.")
+            # Files are only ever replaced: there is nothing to lock.
+            with h5py.File(path, "r", locking=False) as file:
+                self.root, self.nodes, document = _nodes(file, path)
+                self.arrays = {
+                    name: self._array(name, file)
+                    for name, node in self.nodes.items()
+                    if json.loads(node)["node_type"] == "array"
+                }
+            self._require_all(document)
+            if not self.is_at(path):
+                raise DatasetError(f"{path} is being replaced: open it again.")
+        except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as exc:
+            raise DatasetError(_refusal(path, exc)) from exc
+
+    def __del__(self) -> None:
+        if hasattr(self, "_number"):
+            os.close(self._number)
+
+    def _array(self, name: str, file: Any) -> StoredChunks:
+        where = f"{self.path}/{name}"
+        form = Form.of(json.loads(self.nodes[name]), where)
+        codec = codec_in(file[name], form, where)
+        return StoredChunks(form, codec, _chunk_table(file[name], form, self._bytes, where))
+
+    def _require_all(self, document: dict[str, Any]) -> None:
+        """See that no chunk of a complete dataset is missing, which would be read as 0.
+
+        Nothing guards the lists of chunks in the file: where one is damaged, the HDF5 library finds fewer.
+        """
+        for name, array in self.arrays.items():
+            missing = int((array.chunks[:, 0] == ABSENT).sum())
+            if missing and document["complete"] and not (document["depth"] is None and name in _DEPTHS):
+                raise DatasetError(
+                    f"{self.path}/{name} is damaged: {missing} of its {len(array.chunks)} chunks are not "
+                    "there. Copy the file again, or convert it again."
+                )
+
+    @property
+    def portable(self) -> bool:
+        """Whether chunks are deflated, so that they are read without plugins."""
+        return any(isinstance(array.codec, DeflateChunk) for array in self.arrays.values())
+
+    @property
+    def _bytes(self) -> int:
+        return os.fstat(self._number).st_size
+
+    def is_at(self, path: Path) -> bool:
+        """Whether this is the file that has that name now, and as it was."""
+        now, held = path.stat(), os.fstat(self._number)
+        return os.path.samestat(now, held) and now.st_size == held.st_size
+
+    def read(self, offset: int, out: Bytes) -> Bytes:
+        """What the file holds from an offset on: as much as ``out`` has room for.
+
+        Raises:
+            OSError: It cannot be read.
+        """
+        return out[: os.preadv(self._number, [out.data], offset)]
+
+    def shards_there(self, path: str) -> set[int]:
+        """Which shards of an array there are; none where there is no such array."""
+        array = self.arrays.get(path)
+        return set() if array is None else set(filter(array.there, range(array.form.layout.shards)))
+
+    def stored_bytes(self) -> dict[str, int]:
+        """Bytes of the chunks of each array, by its path, and of all the rest as ``zarr.json``."""
+        total = {}
+        for path, array in self.arrays.items():
+            sizes = array.chunks[:, 1]
+            total[path] = int(sizes[sizes != ABSENT].sum())
+        return {"zarr.json": self._bytes - sum(total.values()), **total}
+
+
+def _refusal(path: Path, error: Exception) -> str:
+    """Why a file cannot be read, in one sentence."""
+    said = str(error)
+    if "truncated" in said or "eof" in said.lower():
+        held = path.stat().st_size
+        return f"{path} is cut short: only {held:,} bytes of it are there. Copy it again."
+    return f"{path} is damaged, or no HDF5 file: {said.rstrip('.')}. Copy it again, or convert it again."
+
+
+def _nodes(file: Any, path: Path) -> tuple[bytes, dict[str, bytes], dict[str, Any]]:
+    """The root's metadata, document included, those of all that lies below it, and the document."""
+    if DOCUMENT not in file.attrs:
+        raise DatasetError(
+            f"{path} is an HDF5 file that fgbgpack did not make: it has no attribute {DOCUMENT!r}."
+        )
+    found: dict[str, bytes] = {}
+
+    def visit(name: str, thing: Any) -> None:
+        if ZARR in thing.attrs:
+            found[name] = json.dumps(json.loads(thing.attrs[ZARR]), indent=2).encode()
+
+    file.visititems(visit)
+    listed = [name for name in json.loads(file.attrs.get(ORDER, "[]")) if name in found]
+    nodes = {name: found[name] for name in (*listed, *found)}
+    try:
+        root = json.loads(file.attrs.get(ZARR, _BARE_ROOT))
+        root["attributes"][DOCUMENT] = document = json.loads(file.attrs[DOCUMENT])
+        if document["complete"]:
+            below = {name: json.loads(node) for name, node in nodes.items()}
+            root["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": below}
+    except (ValueError, KeyError, TypeError) as exc:
+        raise DatasetError(f"The document in {path} is damaged: {exc!r}.") from exc
+    return json.dumps(root, indent=2, ensure_ascii=False).encode(), nodes, document
+
+
+def _chunk_table(dataset: Any, form: Form, file_bytes: int, where: str) -> NDArray[np.uint64]:
+    """(chunks, 2) uint64: where each chunk lies.
+
+    Raises:
+        DatasetError: One lies outside the file or where another is, or was not put through the filters.
+    """
+    found: list[tuple[int, ...]] = []
+    dataset.id.chunk_iter(
+        lambda chunk: found.append((*chunk.chunk_offset, chunk.byte_offset, chunk.size, chunk.filter_mask))
+    )
+    table = np.full((math.prod(form.grid), 2), ABSENT, np.uint64)
+    if found:
+        listed = np.array(found, np.uint64)
+        corners, odd = np.divmod(listed[:, :-3].astype(np.int64), np.array(form.layout.chunk))
+        numbers = np.ravel_multi_index(tuple(corners.T), form.grid)
+        if odd.any() or len(np.unique(numbers)) < len(numbers):
+            raise DatasetError(f"{where} is damaged: chunks overlap. Copy the file again.")
+        table[numbers] = listed[:, -3:-1]
+        if listed[:, -1].any():
+            raise DatasetError(
+                f"{where} has chunks that skip a filter, as HDF5 leaves those that do not get smaller: write "
+                "them with all filters."
+            )
+        offsets, sizes = listed[:, -3], listed[:, -2]
+        # Compared by subtraction: a sum of damaged numbers could wrap round.
+        if (sizes > file_bytes).any() or (offsets > file_bytes - np.minimum(sizes, file_bytes)).any():
+            raise DatasetError(f"{where} is damaged: chunks lie outside the file. Copy the file again.")
+    return table

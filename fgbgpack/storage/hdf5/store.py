@@ -1,0 +1,278 @@
+"""An HDF5 file as the Zarr store that it is a copy of."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from collections.abc import AsyncIterator, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
+from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
+
+from fgbgpack.errors import DatasetError
+from fgbgpack.storage.codecs import encoded_size, recode
+from fgbgpack.storage.hdf5.file import Hdf5File
+from fgbgpack.storage.hdf5.form import DOCUMENT, ZARR, Node, as_text, h5py_for
+from fgbgpack.storage.hdf5.writer import replacing
+from fgbgpack.storage.sharding import index_bytes, index_of
+
+_ROOT = "zarr.json"
+
+
+class Hdf5Store(Store):
+    """An HDF5 file as the Zarr store that it is a copy of, byte for byte.
+
+    It is read-only, but for its root's metadata, where the file is written anew as a whole. It can be pickled
+    and forked. What was deflated is encoded anew where it is read as Zarr.
+
+    Args:
+        path: The file.
+        read_only: Whether not even the root's metadata may be set.
+
+    Attributes:
+        path: The file.
+        file: The same, open.
+
+    Raises:
+        DatasetError: It is not there, no HDF5 file of fgbgpack's, cut short or damaged; or h5py is not
+            installed.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = True) -> None:
+        super().__init__(read_only=read_only)
+        self.path = path
+        self._last: tuple[str, int, list[bytes | None]] | None = None
+        self.file = Hdf5File(path)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _store, (self.path, self.read_only)
+
+    def with_read_only(self, read_only: bool = False) -> Hdf5Store:
+        """The same store, to be read only or not."""
+        return Hdf5Store(self.path, read_only=read_only)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Hdf5Store) and self.path == other.path
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.path))
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def __repr__(self) -> str:
+        return f"<Hdf5Store {str(self.path)!r}>"
+
+    # --- as Zarr -----------------------------------------------------------------------------------
+
+    def _keys(self) -> Iterator[str]:
+        yield _ROOT
+        yield from (f"{path}/{_ROOT}" for path in self.file.nodes)
+        for path, array in self.file.arrays.items():
+            for shard in range(array.form.layout.shards):
+                if array.there(shard):
+                    yield f"{path}/{array.form.layout.key(shard)}"
+
+    def _metadata(self, key: str) -> bytes | None:
+        if key == _ROOT:
+            return self.file.root
+        path, _, last = key.rpartition("/")
+        return self.file.nodes.get(path) if last == _ROOT else None
+
+    def _shard(self, key: str) -> tuple[str, int] | None:
+        """The array and the number of the shard that a key is of, if there is one."""
+        path, between, rest = key.partition("/c/")
+        if not between or path not in self.file.arrays:
+            return None
+        array = self.file.arrays[path]
+        number = rest.partition("/")[0]
+        if not number.isdecimal() or int(number) >= array.form.layout.shards:
+            return None
+        shard = int(number)
+        return (path, shard) if array.form.layout.key(shard) == f"c/{rest}" and array.there(shard) else None
+
+    def _sizes(self, path: str, shard: int) -> tuple[list[int | None], list[bytes | None] | None]:
+        """The bytes of each chunk of a shard, as Zarr; and the chunks where only they tell that."""
+        array = self.file.arrays[path]
+        sizes: list[int | None] = []
+        for number in array.numbers(shard):
+            span = array.span(number)
+            if span is None:
+                sizes.append(None)
+                continue
+            expected = encoded_size(span[1], array.codec, array.form.codec)
+            if expected is None:
+                chunks = self._encoded_anew(path, shard)
+                return [None if chunk is None else len(chunk) for chunk in chunks], chunks
+            sizes.append(expected)
+        return sizes, None
+
+    def _encoded_anew(self, path: str, shard: int) -> list[bytes | None]:
+        """All chunks of a shard; those of the last one asked for are kept, as readers ask for parts."""
+        # Other threads may replace it meanwhile.
+        last = self._last
+        if last is None or last[:2] != (path, shard):
+            numbers = self.file.arrays[path].numbers(shard)
+            last = self._last = (path, shard, [self._chunk(path, number) for number in numbers])
+        return last[2]
+
+    def _chunk(self, path: str, number: int) -> bytes | None:
+        """A chunk as Zarr has it."""
+        array = self.file.arrays[path]
+        span = array.span(number)
+        if span is None:
+            return None
+        offset, size = span
+        encoded = self.file.read(offset, np.empty(size, np.uint8))
+        form = array.form
+        return recode(
+            encoded,
+            array.codec,
+            form.codec,
+            form.chunk_bytes,
+            lambda: f"Chunk {number} of {self.path}/{path}",
+        )
+
+    def _value(self, key: str, part: ByteRequest | None) -> bytes | None:
+        """The part of a key's value that is asked for; ``None`` if there is no such key."""
+        metadata = self._metadata(key)
+        if metadata is not None:
+            start, stop = span_of(part, len(metadata))
+            return metadata[start:stop]
+        found = self._shard(key)
+        if found is None:
+            return None
+        path, shard = found
+        array = self.file.arrays[path]
+        sizes, chunks = self._sizes(path, shard)
+        ends = np.cumsum([size or 0 for size in sizes])
+        index = index_of(sizes, array.form.layout.grid) if array.form.sharded else b""
+        start, stop = span_of(part, int(ends[-1]) + len(index))
+        # Only the chunks that the part touches are read.
+        pieces: list[bytes] = []
+        first = int(np.searchsorted(ends, start, side="right"))
+        last = int(np.searchsorted(ends, stop, side="left"))
+        numbers = array.numbers(shard)
+        for i in range(first, min(last + 1, len(sizes))):
+            chunk = self._chunk(path, numbers[i]) if chunks is None else chunks[i]
+            pieces.append(chunk or b"")
+        if last >= len(sizes):
+            pieces.append(index)
+        before = int(ends[first - 1]) if first else 0
+        whole = b"".join(pieces)
+        return whole[start - before : stop - before]
+
+    async def get(
+        self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        """The value of a key, or a part of it."""
+        prototype = prototype or default_buffer_prototype()
+        value = await asyncio.to_thread(self._value, key, byte_range)
+        return None if value is None else prototype.buffer.from_bytes(value)
+
+    async def get_partial_values(
+        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
+    ) -> list[Buffer | None]:
+        """Parts of the values of some keys."""
+        return list(await asyncio.gather(*(self.get(key, prototype, part) for key, part in key_ranges)))
+
+    async def exists(self, key: str) -> bool:
+        """Whether there is such a key."""
+        return self._metadata(key) is not None or self._shard(key) is not None
+
+    async def getsize(self, key: str) -> int:
+        """The bytes of a key's value."""
+        metadata = self._metadata(key)
+        if metadata is not None:
+            return len(metadata)
+        found = self._shard(key)
+        if found is None:
+            raise FileNotFoundError(key)
+        sizes, _ = await asyncio.to_thread(self._sizes, *found)
+        form = self.file.arrays[found[0]].form
+        return sum(size or 0 for size in sizes) + (index_bytes(form.in_shard) if form.sharded else 0)
+
+    async def list(self) -> AsyncIterator[str]:
+        """All keys."""
+        for key in self._keys():
+            yield key
+
+    async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
+        """The keys that start with ``prefix``."""
+        for key in self._keys():
+            if key.startswith(prefix):
+                yield key
+
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        """What lies right below ``prefix``."""
+        folder = f"{prefix.strip('/')}/".lstrip("/")
+        below = (key[len(folder) :] for key in self._keys() if key.startswith(folder))
+        for name in dict.fromkeys(key.partition("/")[0] for key in below):
+            yield name
+
+    @property
+    def supports_writes(self) -> bool:
+        """Whether the root's metadata may be set."""
+        return not self.read_only
+
+    @property
+    def supports_deletes(self) -> bool:
+        """It does not."""
+        return False
+
+    @property
+    def supports_listing(self) -> bool:
+        """It does."""
+        return True
+
+    async def set(self, key: str, value: Buffer) -> None:
+        """Set the root's metadata; nothing else can be."""
+        self._check_writable()
+        if key != _ROOT:
+            raise NotImplementedError("of an HDF5 file only the document can be set")
+        await asyncio.to_thread(self._set_root, json.loads(value.to_bytes()))
+
+    def _set_root(self, node: dict[str, Any]) -> None:
+        """Write the file anew with another root: what is killed on the way leaves it as it was."""
+        with replacing(self.path) as partial:
+            shutil.copyfile(self.path, partial.path)
+            shutil.copymode(self.path, partial.path)
+            with partial.open(h5py_for(str(self.path)), "r+", self.file.portable) as file:
+                file.attrs[DOCUMENT] = as_text(node["attributes"].pop(DOCUMENT))
+                file.attrs[ZARR] = as_text(root_of(node))
+            if not self.file.is_at(self.path):
+                raise DatasetError(f"Another process has written {self.path} meanwhile: try again.")
+        self.file = Hdf5File(self.path)
+
+    async def delete(self, key: str) -> None:
+        """Nothing can be deleted."""
+        raise NotImplementedError("nothing of an HDF5 file can be deleted")
+
+
+def _store(path: Path, read_only: bool) -> Hdf5Store:
+    return Hdf5Store(path, read_only=read_only)
+
+
+def root_of(node: Node) -> dict[str, Any]:
+    """The root's metadata less the document and the copies of those below it, which lie elsewhere."""
+    kept = {key: value for key, value in node.items() if key != "consolidated_metadata"}
+    kept["attributes"] = {key: value for key, value in node["attributes"].items() if key != DOCUMENT}
+    return kept
+
+
+def span_of(part: ByteRequest | None, size: int) -> tuple[int, int]:
+    """Where the part that is asked for of a value of some bytes starts and ends."""
+    match part:
+        case None:
+            return 0, size
+        case RangeByteRequest(start, end):
+            return min(start, size), min(end, size)
+        case OffsetByteRequest(offset):
+            return min(offset, size), size
+        case SuffixByteRequest(suffix):
+            return max(0, size - suffix), size
+    raise TypeError(f"{part!r} is no part of a value")

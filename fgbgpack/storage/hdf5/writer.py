@@ -1,0 +1,266 @@
+"""Writing an HDF5 file: whole, under a name of its own, and then renamed."""
+
+from __future__ import annotations
+
+import os
+import re
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from fgbgpack.storage.codecs import ChunkCodec, DeflateChunk
+from fgbgpack.storage.hdf5.form import (
+    DOCUMENT,
+    ORDER,
+    ZARR,
+    Form,
+    Node,
+    as_text,
+    filters_of,
+    h5py_for,
+    register_filters,
+)
+
+_LEFT_OVER = re.compile(r"\.[0-9a-f]{32}\.partial$")
+# In what the HDF5 library says of an error that the system told it of.
+_SYSTEM_ERROR = re.compile(r"errno = (\d+)")
+
+#: A scale lies beside its arrays, and may not be called as another array there: these names are taken.
+_SCALES = {"y": "height", "x": "width", "background": "backgrounds", "foreground": "foregrounds"}
+# What the netCDF library writes as the name of a scale that has no values of its own.
+_NO_VALUES = "This is a netCDF dimension but not a netCDF variable.%10d"
+
+
+class Hdf5Writer:
+    """Writes one file. Leaving its ``with`` block by an error leaves nothing, and any other way the file.
+
+    Args:
+        path: The file; one that is there is replaced when the new one is whole.
+        portable: Whether chunks are deflated, which every HDF5 library decodes, in place of zstd and blosc.
+
+    Raises:
+        DatasetError: h5py or hdf5plugin is not installed.
+        OSError: The file cannot be written.
+    """
+
+    def __init__(self, path: Path, *, portable: bool) -> None:
+        self._path, self._portable = path, portable
+        self._h5py: Any = h5py_for(str(path))
+        if not portable:
+            register_filters(str(path))
+        self._forms: dict[str, Form] = {}
+        self._file: Any = None
+
+    def __enter__(self) -> Hdf5Writer:
+        with ExitStack() as stack:
+            file = stack.enter_context(replacing(self._path))
+            self._file = file.open(self._h5py, "w", self._portable)
+            stack.push(self._close)
+            self._left_by = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._left_by.__exit__(kind, error, trace)
+
+    def _close(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # What is left to be written may not fit any more, too.
+        with suppress(*([OSError, RuntimeError] if error else [])):
+            self._file.close()
+
+    def put_root(self, node: Node, document: Mapping[str, Any], order: Sequence[str]) -> None:
+        """Set the root's metadata, the document, and the order of the paths of all that lies below."""
+        self._describe(self._file, node)
+        self._file.attrs[ORDER] = as_text(order)
+        self._file.attrs[DOCUMENT] = as_text(document)
+
+    def put_group(self, path: str, node: Node) -> None:
+        """Make a group."""
+        self._describe(self._file.create_group(path), node)
+
+    def put_array(self, path: str, node: Node) -> ChunkCodec:
+        """Make an array without chunks.
+
+        Returns:
+            How its chunks are to be encoded.
+        """
+        h5py = self._h5py
+        form = Form.of(node, path)
+        codec = self._codec(form)
+        creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        creation.set_chunk(form.layout.chunk)
+        creation.set_obj_track_times(False)
+        fill = float(node["fill_value"])
+        creation.set_fill_value(np.array(fill).astype(form.dtype))
+        for number, values in filters_of(codec, form):
+            creation.set_filter(number, h5py.h5z.FLAG_OPTIONAL, values)
+        creation.set_fletcher32()
+        space = h5py.h5s.create_simple(form.layout.shape)
+        links = h5py.h5p.create(h5py.h5p.LINK_CREATE)
+        links.set_create_intermediate_group(True)
+        kind = h5py.h5t.py_create(form.dtype, logical=True)
+        made = h5py.h5d.create(self._file.id, path.encode(), kind, space, creation, links)
+        array = h5py.Dataset(made)
+        self._describe(array, node)
+        names = node.get("dimension_names") or []
+        for axis, name in enumerate(names):
+            array.dims[axis].label = name
+        for name, value in node["attributes"].items():
+            if value is not None:
+                array.attrs[name] = value if isinstance(value, (str, int, float)) else as_text(value)
+        self._forms[path] = form
+        return codec
+
+    def put_chunks(self, path: str, first: int, chunks: Sequence[bytes | None]) -> None:
+        """Write chunks that follow one another in C order, from number ``first`` on; ``None`` is left out."""
+        form = self._forms[path]
+        target = self._file[path].id
+        for number, chunk in enumerate(chunks, start=first):
+            if chunk is not None:
+                corner = np.unravel_index(number, form.grid)
+                start = tuple(int(i) * n for i, n in zip(corner, form.layout.chunk, strict=True))
+                target.write_direct_chunk(start, chunk, 0)
+
+    def put_scales(self) -> None:
+        """Give each axis of all arrays that are there a scale, which carries its name."""
+        for path, form in self._forms.items():
+            array = self._file[path]
+            for axis, length in enumerate(form.layout.shape):
+                dimension = array.dims[axis]
+                if dimension.label:
+                    dimension.attach_scale(self._scale(path, dimension.label, length))
+
+    def _scale(self, path: str, name: str, length: int) -> Any:
+        """The scale of an axis: the root's if that has one like it, else one beside the array."""
+        called = _SCALES.get(name, name)
+        group = path.rpartition("/")[0]
+        for place in ("", group):
+            scale = self._file.get(f"{place}/{called}")
+            if scale is not None and scale.is_scale and scale.shape == (length,):
+                return scale
+        # It is never written: its length is all that there is to it.
+        scale = self._file.create_dataset(f"{group}/{called}", (length,), ">f4", track_times=False)
+        scale.make_scale(_NO_VALUES % length)
+        return scale
+
+    def _codec(self, form: Form) -> ChunkCodec:
+        if self._portable:
+            return DeflateChunk(form.dtype.itemsize)
+        return replace(form.codec, checksum="fletcher32")
+
+    def _describe(self, thing: Any, node: Node) -> None:
+        thing.attrs[ZARR] = as_text(node)
+
+
+class Partial:
+    """A file that is not whole yet, beside the one that it will be: each time of another name.
+
+    It is locked as long as it is open, by which others know that it is no left-over.
+
+    Args:
+        target: The file that it will be.
+
+    Attributes:
+        path: What it is called.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+
+    def __init__(self, target: Path) -> None:
+        while True:
+            self.path = target.with_name(f"{target.name}.{uuid.uuid4().hex}.partial")
+            self._held = self.path.open("xb")
+            _lock(self._held)
+            # Who sweeps may have come between.
+            if self.path.exists():
+                return
+            self._held.close()
+
+    def open(self, h5py: Any, mode: str, portable: bool) -> Any:
+        """The same as an ``h5py.File``, to be closed before this is.
+
+        The format of HDF5 1.10 has checksums of all metadata, the lists of chunks included; the oldest one,
+        which a portable file has, has none.
+        """
+        version = "earliest" if portable else "v110"
+        try:
+            return h5py.File(self.path, mode, locking=False, libver=(version, "v110"))
+        except BlockingIOError:
+            # The environment has the HDF5 library lock whatever it opens: that lock takes the place of ours.
+            _unlock(self._held)
+            return h5py.File(self.path, mode, libver=(version, "v110"))
+
+    def publish(self, target: Path) -> None:
+        """Give it the name that it is to have."""
+        os.fsync(self._held.fileno())
+        self.path.replace(target)
+
+    def close(self) -> None:
+        """Let go of it, and delete it unless it has its name."""
+        self.path.unlink(missing_ok=True)
+        self._held.close()
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Partial]:
+    """A new file that takes the place of ``path``, or of what that links to, once the block is left; it is
+    deleted where that is by an error.
+
+    Raises:
+        OSError: It cannot be written; also where the HDF5 library has its own words for that.
+    """
+    target = path.resolve()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    sweep(target)
+    partial = Partial(target)
+    try:
+        yield partial
+        partial.publish(target)
+    except (OSError, RuntimeError) as exc:
+        told = _SYSTEM_ERROR.search(str(exc))
+        if told is None:
+            raise
+        raise OSError(int(told[1]), os.strerror(int(told[1]))) from exc
+    finally:
+        partial.close()
+
+
+def sweep(path: Path) -> None:
+    """Delete what writers of a file that were killed have left; what others are writing stays."""
+    if os.name != "posix":
+        return
+    for left_over in path.parent.iterdir():
+        name = left_over.name
+        if name.startswith(path.name) and _LEFT_OVER.fullmatch(name[len(path.name) :]):
+            with suppress(OSError), left_over.open("rb") as file:
+                _lock(file, wait=False)
+                left_over.unlink()
+
+
+def _lock(file: BinaryIO, *, wait: bool = True) -> None:
+    """Lock a file as long as it is open, where the system and the place of the file have that.
+
+    Raises:
+        OSError: Another one has locked it, or it cannot be, and that is not to be waited for.
+    """
+    if os.name == "posix":
+        import fcntl
+
+        with suppress(*([OSError] if wait else [])):
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+
+
+def _unlock(file: BinaryIO) -> None:
+    import fcntl
+
+    fcntl.flock(file, fcntl.LOCK_UN)

@@ -1,0 +1,287 @@
+"""The encoded chunks of an array, from files and from other stores."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import sys
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Generic, Protocol, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from zarr.abc.store import ByteRequest, RangeByteRequest, Store, SuffixByteRequest
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
+from zarr.storage import LocalStore
+
+from fgbgpack.errors import DatasetError
+from fgbgpack.storage.hdf5 import Hdf5Store
+from fgbgpack.storage.layout import Layout
+from fgbgpack.storage.sharding import ABSENT, index_bytes, read_index
+
+Bytes: TypeAlias = NDArray[np.uint8]
+Index: TypeAlias = NDArray[np.uint64]
+#: A shard, and the number of a chunk in it.
+Chunk: TypeAlias = tuple[int, int]
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+_OPEN_FILES = 16  # of one array: a process may have about 1,000
+_KEPT_INDEXES = 2048  # of one array, about 1 KB each
+_CONCURRENT_REQUESTS = 32
+# For an index whose shard's size is not known: a chunk that is not there shows when it is read.
+_ANY_SIZE = 2**63
+
+
+class Description:
+    """What there is to know of an array before anything of it is read.
+
+    Args:
+        path: The array's path in its store.
+        name: What messages call the store.
+        layout: How the array is cut.
+        sharded: Whether chunks lie in shards; else each is an object of its own.
+
+    Attributes:
+        chunks_down: Chunks of a shard along the samples.
+        bands: Chunks of a shard along the rows.
+
+    Raises:
+        DatasetError: The array is cut in a way that fgbgpack does not write.
+    """
+
+    def __init__(self, path: str, name: str, layout: Layout, *, sharded: bool) -> None:
+        self.path, self.name, self.layout, self.sharded = path, name, layout, sharded
+        chunks = math.prod(layout.grid)
+        self.index_bytes = index_bytes(chunks)
+        self.chunks_down = layout.grid[0]
+        self.bands = chunks // self.chunks_down
+        if layout.shard[1:2] < layout.shape[1:2] or layout.chunk[2:] != layout.shape[2:]:
+            raise DatasetError(
+                f"{name}/{path} of shape {layout.shape} is cut into chunks of {layout.chunk} and shards of "
+                f"{layout.shard}, as fgbgpack does not write it: use zarr."
+            )
+
+    def key(self, shard: int) -> str:
+        """The key of a shard in the store."""
+        return f"{self.path}/{self.layout.key(shard)}"
+
+    def name_of(self, chunk: Chunk) -> str:
+        """How messages call a chunk."""
+        return f"Chunk {chunk[1]} of shard {self.name}/{self.key(chunk[0])}"
+
+    def index(self, shard: int, tail: Bytes, size: int) -> Index:
+        """(chunks, 2) uint64: where each chunk of a shard lies, from the end of the shard."""
+        where = f"Shard {self.name}/{self.key(shard)}"
+        return read_index(tail.data, size, self.layout.grid, where).reshape(-1, 2)
+
+
+class Room:
+    """Bytes for encoded chunks, used again and again."""
+
+    def __init__(self) -> None:
+        self._bytes = np.empty(0, np.uint8)
+
+    def of(self, size: int) -> Bytes:
+        """(size,) uint8 of anything."""
+        if len(self._bytes) < size:
+            self._bytes = np.empty(size + size // 4, np.uint8)
+        return self._bytes[:size]
+
+
+class EncodedChunks(Protocol):
+    """The encoded chunks of an array.
+
+    Attributes:
+        at_once: How many to read ahead at most.
+
+    Raises:
+        DatasetError: From both methods, where the store cannot be read, or an index is damaged.
+    """
+
+    at_once: int
+
+    def ahead(self, chunks: Sequence[Chunk]) -> Mapping[Chunk, Bytes | None]:
+        """Those of some chunks that are better read together; values are as those of ``read``."""
+
+    def read(self, chunk: Chunk, room: Room) -> Bytes | None:
+        """The bytes of a chunk, perhaps in ``room``; ``None`` if it was never written."""
+
+
+def encoded_chunks(store: Store, description: Description) -> EncodedChunks:
+    """The encoded chunks of an array in a store, for one process."""
+    if isinstance(store, Hdf5Store):
+        return _Hdf5Chunks(store, description)
+    if isinstance(store, LocalStore) and hasattr(os, "preadv"):
+        return _FileChunks(str(store.root / description.path), description)
+    return _StoreChunks(store, description)
+
+
+class _Recent(Generic[K, V]):
+    """The entries used last, at most ``most``, for many threads."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._entries: OrderedDict[K, V] = OrderedDict()
+        # Not even one step of an ordered dictionary is safe: to let go of a file runs other code.
+        self._lock = threading.Lock()
+
+    def get(self, key: K) -> V | None:
+        with self._lock:
+            value = self._entries.get(key)
+            if value is not None:
+                self._entries.move_to_end(key)
+            return value
+
+    def put(self, key: K, value: V) -> None:
+        with self._lock:
+            self._entries[key] = value
+            self._entries.move_to_end(key)
+            while len(self._entries) > self._most:
+                self._entries.popitem(last=False)
+
+
+class _File:
+    """A file that is open as long as somebody holds it."""
+
+    def __init__(self, path: str) -> None:
+        self.number = os.open(path, os.O_RDONLY)
+
+    def __del__(self) -> None:
+        if hasattr(self, "number"):
+            os.close(self.number)
+
+
+class _FileChunks:
+    """Chunks in files. They are read, not mapped: where a file shrinks, a map crashes the process."""
+
+    at_once = sys.maxsize
+
+    def __init__(self, folder: str, description: Description) -> None:
+        self._folder = folder
+        self._description = description
+        self._files: _Recent[int, _File] = _Recent(_OPEN_FILES)
+        self._indexes: _Recent[int, Index] = _Recent(_KEPT_INDEXES)
+
+    def ahead(self, chunks: Sequence[Chunk]) -> Mapping[Chunk, Bytes | None]:
+        return {}
+
+    def read(self, chunk: Chunk, room: Room) -> Bytes | None:
+        shard, inner = chunk
+        try:
+            file = self._files.get(shard)
+            if file is None:
+                file = _File(f"{self._folder}/{self._description.layout.key(shard)}")
+                self._files.put(shard, file)
+            index = self._indexes.get(shard)
+            if index is None:
+                index = self._read_index(shard, file)
+                self._indexes.put(shard, index)
+            offset, size = index[inner].tolist()
+            if offset == ABSENT:
+                return None
+            encoded = room.of(size)
+            return encoded[: os.preadv(file.number, [encoded.data], offset)]
+        except FileNotFoundError:
+            return None
+        except OSError as exc:
+            raise DatasetError(f"{self._description.name_of(chunk)} cannot be read: {exc}.") from exc
+
+    def _read_index(self, shard: int, file: _File) -> Index:
+        size = os.fstat(file.number).st_size
+        if not self._description.sharded:
+            return np.array([[0, size]], np.uint64)
+        tail = np.empty(min(size, self._description.index_bytes), np.uint8)
+        os.preadv(file.number, [tail.data], size - len(tail))
+        return self._description.index(shard, tail, size)
+
+
+class _Hdf5Chunks:
+    """Chunks in an HDF5 file, as they are encoded there."""
+
+    at_once = sys.maxsize
+
+    def __init__(self, store: Hdf5Store, description: Description) -> None:
+        self._file = store.file
+        self._array = store.file.arrays[description.path]
+        self._description = description
+        self._in_shard = description.chunks_down * description.bands
+
+    def ahead(self, chunks: Sequence[Chunk]) -> Mapping[Chunk, Bytes | None]:
+        return {}
+
+    def read(self, chunk: Chunk, room: Room) -> Bytes | None:
+        shard, inner = chunk
+        try:
+            span = self._array.span(shard * self._in_shard + inner)
+            if span is None:
+                return None
+            offset, size = span
+            return self._file.read(offset, room.of(size))
+        except OSError as exc:
+            raise DatasetError(f"{self._description.name_of(chunk)} cannot be read: {exc}.") from exc
+
+
+class _StoreChunks:
+    """Chunks in any Zarr store, which is asked for those ranges that are needed, many at a time."""
+
+    at_once = _CONCURRENT_REQUESTS
+
+    def __init__(self, store: Store, description: Description) -> None:
+        self._store = store
+        self._description = description
+        self._indexes: _Recent[int, Index] = _Recent(_KEPT_INDEXES)
+
+    def ahead(self, chunks: Sequence[Chunk]) -> Mapping[Chunk, Bytes | None]:
+        async def all_of_them() -> list[Bytes | None]:
+            shards = list(dict.fromkeys(shard for shard, _ in chunks))
+            indexes = await asyncio.gather(*(self._index(shard) for shard in shards))
+            index_of = dict(zip(shards, indexes, strict=True))
+            return await asyncio.gather(*(self._chunk(chunk, index_of[chunk[0]]) for chunk in chunks))
+
+        try:
+            return dict(zip(chunks, sync(all_of_them()), strict=True)) if chunks else {}
+        except DatasetError:
+            raise
+        except Exception as exc:  # each kind of store has errors of its own
+            more = f", or one of the {len(chunks) - 1} read with it," if len(chunks) > 1 else ""
+            raise DatasetError(
+                f"{self._description.name_of(chunks[0])}{more} cannot be read: {exc}."
+            ) from exc
+
+    def read(self, chunk: Chunk, room: Room) -> Bytes | None:
+        return self.ahead([chunk])[chunk]
+
+    async def _index(self, shard: int) -> Index | None:
+        """The index of a shard; ``None`` where there is no shard, for which the next read asks again."""
+        if not self._description.sharded:
+            return np.array([[0, _ANY_SIZE]], np.uint64)
+        index = self._indexes.get(shard)
+        if index is None:
+            tail = await self._get(shard, SuffixByteRequest(self._description.index_bytes))
+            if tail is None:
+                return None
+            index = self._description.index(shard, tail, _ANY_SIZE)
+            self._indexes.put(shard, index)
+        return index
+
+    async def _chunk(self, chunk: Chunk, index: Index | None) -> Bytes | None:
+        shard, inner = chunk
+        if index is None:
+            return None
+        offset, size = index[inner].tolist()
+        if offset == ABSENT:
+            return None
+        return await self._get(
+            shard, RangeByteRequest(offset, offset + size) if self._description.sharded else None
+        )
+
+    async def _get(self, shard: int, request: ByteRequest | None) -> Bytes | None:
+        key = self._description.key(shard)
+        value = await self._store.get(key, default_buffer_prototype(), byte_range=request)
+        return None if value is None else np.frombuffer(value.to_bytes(), np.uint8)

@@ -1,0 +1,391 @@
+"""Any samples of an array: each chunk touched is decoded once, no further than is asked for, on threads,
+into the caller's array.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import zarr
+from numpy.typing import DTypeLike, NDArray
+from zarr.abc.store import Store
+
+from fgbgpack.errors import SpecError
+from fgbgpack.storage.codecs import ChunkCodec
+from fgbgpack.storage.hdf5 import Form, Hdf5Store
+from fgbgpack.storage.layout import Layout
+from fgbgpack.storage.reading.chunks import Bytes, Chunk, Description, Room
+from fgbgpack.storage.reading.decoding import Decoding
+from fgbgpack.storage.reading.threads import helpers, usable_cores
+
+Array: TypeAlias = NDArray[Any]
+Samples: TypeAlias = Sequence[int] | NDArray[np.integer[Any]]
+
+_ALL = slice(None)
+# Waking a thread takes about as long as decoding so much.
+_THREADED_BYTES = 1 << 19
+# Smaller parts of samples are copied by NumPy all at once, larger ones each on its own.
+_SMALL_BYTES = 1 << 10
+
+
+class ArrayReader:
+    """Reads samples of one array that fgbgpack wrote. It may be used on threads, forked and pickled.
+
+    Args:
+        store: Where the array is. Files are opened when they are first read, and few stay open; other
+            stores are asked for ranges.
+        path: The array's path in the store.
+        name: What messages call the store.
+        layout: How the array is cut.
+        codec: How its chunks are encoded.
+        dtype: The type of its elements.
+        fill: What elements are that were never written.
+        sharded: Whether chunks lie in shards; else each is an object of its own.
+        keep: How many decoded chunks stay, at least 1, for reads that come back to them. A reader takes
+            memory for as many, and for one more on each further thread.
+
+    Raises:
+        DatasetError: The array is cut in a way that fgbgpack does not write.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        path: str,
+        name: str,
+        layout: Layout,
+        codec: ChunkCodec,
+        dtype: DTypeLike,
+        fill: Any,
+        *,
+        sharded: bool = True,
+        keep: int = 1,
+    ) -> None:
+        self.layout = layout
+        self.dtype = np.dtype(dtype)
+        self._keep = keep
+        self._description = Description(path, name, layout, sharded=sharded)
+        self._store = store
+        self._codec = codec
+        self._fill = fill
+        self._held: Decoding | None = None
+
+    @classmethod
+    def of(cls, array: zarr.Array[Any], name: str, *, keep: int = 1) -> ArrayReader:
+        """The reader of an array that Zarr opened.
+
+        Raises:
+            DatasetError: Its chunks are cut or encoded in a way that fgbgpack does not write.
+        """
+        form = Form.of(array.metadata.to_dict(), f"{name}/{array.path}")
+        codec = form.codec
+        if isinstance(array.store, Hdf5Store):
+            codec = array.store.file.arrays[array.path].codec
+        return cls(
+            array.store,
+            array.path,
+            name,
+            form.layout,
+            codec,
+            array.dtype,
+            array.fill_value,
+            sharded=form.sharded,
+            keep=keep,
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_held": None}
+
+    def close(self) -> None:
+        """Let go of open files, decoded chunks and indexes; a later read begins anew."""
+        self._held = None
+
+    @property
+    def codec(self) -> ChunkCodec:
+        """How the chunks are encoded where they are stored."""
+        return self._codec
+
+    def encoded(self, chunks: Sequence[Chunk]) -> Iterator[Bytes | None]:
+        """Some chunks as they are stored, one after the other; ``None`` for one that was never written.
+
+        Each is good until the next one is asked for, and has not been checked.
+
+        Raises:
+            DatasetError: The array cannot be read, or the index of a shard is damaged.
+        """
+        held, room = self._hold().chunks, Room()
+        for start in range(0, len(chunks), min(held.at_once, max(1, len(chunks)))):
+            some = chunks[start : start + held.at_once]
+            early = held.ahead(some)
+            for chunk in some:
+                yield early[chunk] if chunk in early else held.read(chunk, room)
+
+    @property
+    def keep(self) -> int:
+        """How many decoded chunks stay; it can be changed at any time."""
+        return self._keep
+
+    @keep.setter
+    def keep(self, chunks: int) -> None:
+        self._keep = chunks
+        self._hold().benches.keep = chunks
+
+    @property
+    def chunks_decoded(self) -> int:
+        """How many chunks were decoded so far in this process, in whole or in part."""
+        return self._hold().benches.decoded
+
+    def read(
+        self,
+        samples: Samples,
+        out: Array | None = None,
+        *,
+        rows: slice = _ALL,
+        columns: slice = _ALL,
+        threads: int | None = None,
+    ) -> Array:
+        """Some samples, in the order given; the same may come twice.
+
+        Args:
+            samples: (n,) integers; negative ones count from the end.
+            out: (n, rows, columns, ...) of the array's type, which is filled; ``None`` for a new one.
+            rows: Which rows of each, with a positive step. Bands of rows of which none is wanted are not
+                decoded.
+            columns: Which columns of each, with a positive step.
+            threads: How many decode, this one and helpers that all readers of a process share; ``None``:
+                one for each processor, and little on this one alone.
+
+        Returns:
+            ``out``, or a new array like it.
+
+        Raises:
+            IndexError: There is no such sample.
+            SpecError: ``out`` has another shape or type.
+            DatasetError: The array is damaged or cannot be read.
+        """
+        task = self._task(samples, out, rows, columns)
+        _run([task], threads)
+        return task.out
+
+    def _task(self, samples: Samples, out: Array | None, rows: slice, columns: slice) -> _Task:
+        layout = self.layout
+        whole = rows == _ALL and columns == _ALL
+        cut = [] if whole else [range(n)[p] for n, p in zip(layout.shape[1:3], (rows, columns), strict=False)]
+        expected = (len(samples), *map(len, cut), *layout.shape[1 + len(cut) :])
+        if out is None:
+            out = np.empty(expected, self.dtype)
+        elif out.shape != expected or out.dtype != self.dtype:
+            raise SpecError(
+                f"out is {out.dtype} of shape {out.shape}: it must be {self.dtype} of shape {expected}."
+            )
+        wanted = _by_chunk(samples, layout.shape[0], layout.chunk[0])
+        if not out.size:
+            parts = []
+        elif whole and self._description.bands == 1:
+            down = self._description.chunks_down
+            parts = [_Part(divmod(want.row, down), want, _ALL, out) for want in wanted]
+        else:
+            parts = self._banded_parts(wanted, cut or [range(n) for n in layout.shape[1:3]], out)
+        return _Task(self._hold(), self._fill, out, parts)
+
+    def _banded_parts(self, wanted: list[_Wanted], cut: list[range], out: Array) -> list[_Part]:
+        """What each chunk that is touched has to give, where it is not the whole of its samples."""
+        down, bands = self._description.chunks_down, self._description.bands
+        rows, height = cut[0], self.layout.chunk[1]
+        columns = [slice(part.start, part.stop, part.step) for part in cut[1:]]
+        parts = []
+        for band in range(rows[0] // height, rows[-1] // height + 1):
+            top = band * height
+            # The first of the rows wanted that is not above the band, and the first that is below it.
+            first = max(0, -((rows.start - top) // rows.step))
+            last = min(len(rows), -((rows.start - top - height) // rows.step))
+            if first < last:
+                inside = slice(rows[first] - top, rows[last - 1] + 1 - top, rows.step)
+                corner = (_ALL, inside, *columns)
+                for want in wanted:
+                    shard, row = divmod(want.row, down)
+                    parts.append(_Part((shard, row * bands + band), want, corner, out[:, first:last]))
+        return parts
+
+    def _hold(self) -> Decoding:
+        """What this reader holds in this process."""
+        held = self._held
+        if held is None or held.process != os.getpid():
+            held = self._held = Decoding(self._store, self._description, self._codec, self.dtype, self._keep)
+        return held
+
+
+def read_together(
+    requests: Sequence[tuple[ArrayReader, Samples, Array | None]], *, threads: int | None = None
+) -> list[Array]:
+    """Read samples of several arrays at once, so that threads wait for one another once and not for each.
+
+    Args:
+        requests: For each array its reader, and ``samples`` and ``out`` as for ``ArrayReader.read``.
+        threads: As for ``ArrayReader.read``.
+
+    Returns:
+        What ``ArrayReader.read`` returns, for each array.
+    """
+    tasks = [reader._task(samples, out, _ALL, _ALL) for reader, samples, out in requests]
+    _run(tasks, threads)
+    return [task.out for task in tasks]
+
+
+# --- which samples ---------------------------------------------------------------------------------
+
+
+def extremes(numbers: NDArray[np.int64]) -> tuple[int, int]:
+    """The least and the greatest of some numbers; of one, which is common, without NumPy's cost."""
+    if numbers.size == 1:
+        only = numbers.item()
+        return only, only
+    return int(numbers.min()), int(numbers.max())
+
+
+def from_start(index: NDArray[Any], size: int, axis: int) -> NDArray[np.int64]:
+    """Indices of an axis, all counted from its start.
+
+    Raises:
+        IndexError: They are no integers, or one lies outside the axis.
+    """
+    if index.dtype.kind not in "iu":
+        raise IndexError(f"only integers index axis {axis}, not {index.dtype}")
+    counted: NDArray[np.int64] = index.astype(np.int64)
+    if counted.size:
+        least, greatest = extremes(counted)
+        if least < -size or greatest >= size:
+            wrong = least if least < -size else greatest
+            raise IndexError(f"index {wrong} is out of bounds for axis {axis} with size {size}")
+        if least < 0:
+            counted[counted < 0] += size
+    return counted
+
+
+class _Wanted:
+    """The samples wanted of one chunk, or of one in every band of rows.
+
+    Attributes:
+        row: The chunk's number along the samples, in the whole array.
+        last: The last sample of the chunk that is wanted.
+        run: How many samples they are if they lie one after the other, there and here; else 0.
+    """
+
+    __slots__ = ("_from", "_to", "last", "row", "run")
+
+    def __init__(self, row: int, within: NDArray[np.int64], to: NDArray[np.int64]) -> None:
+        self.row, self._from, self._to = row, within, to
+        self.last = extremes(within)[1]
+        self.run = len(to) if _consecutive(within) and _consecutive(to) else 0
+
+    def places(self, out: Array) -> Array:
+        """Where they go, if they lie one after the other."""
+        start = int(self._to[0])
+        return out[start : start + self.run]
+
+    def copy(self, source: Array, out: Array) -> None:
+        """From the decoded chunk to the caller's array."""
+        if self.run:
+            self.places(out)[...] = source[self.last + 1 - self.run : self.last + 1]
+        elif source[:1].nbytes < _SMALL_BYTES:
+            out[self._to] = source[self._from]
+        else:
+            for a, b in zip(self._from.tolist(), self._to.tolist(), strict=True):
+                out[b] = source[a]
+
+    def fill(self, value: Any, out: Array) -> None:
+        """The same value everywhere."""
+        out[self._to] = value
+
+
+_FIRST = np.zeros(1, np.int64)
+
+
+def _consecutive(numbers: NDArray[np.int64]) -> bool:
+    return len(numbers) == 1 or bool((numbers[1:] - numbers[:-1] == 1).all())
+
+
+def _by_chunk(samples: Samples, count: int, size: int) -> list[_Wanted]:
+    """The samples of each chunk of ``size``, out of ``count``."""
+    index = np.asarray(samples)
+    if index.ndim != 1:
+        raise IndexError(f"samples must be a list of integers, not of shape {index.shape}")
+    if not len(index):
+        return []
+    index = from_start(index, count, axis=0)
+    if len(index) == 1:
+        row, only = divmod(int(index[0]), size)
+        return [_Wanted(row, np.array([only]), _FIRST)]
+    chunks = index // size
+    order = np.argsort(chunks, kind="stable")
+    chunks = chunks[order]
+    within = index[order] - chunks * size
+    ends = [*(np.flatnonzero(chunks[1:] != chunks[:-1]) + 1).tolist(), len(index)]
+    return [_Wanted(int(chunks[a]), within[a:b], order[a:b]) for a, b in zip([0, *ends], ends, strict=False)]
+
+
+# --- reading them ----------------------------------------------------------------------------------
+
+
+class _Part:
+    """What one chunk gives: the ``corner`` of it goes to ``out``."""
+
+    __slots__ = ("chunk", "corner", "out", "want")
+
+    def __init__(self, chunk: Chunk, want: _Wanted, corner: slice | tuple[slice, ...], out: Array) -> None:
+        self.chunk, self.want, self.corner, self.out = chunk, want, corner, out
+
+
+class _Task:
+    """What is to be read of one array."""
+
+    def __init__(self, held: Decoding, fill: Any, out: Array, parts: list[_Part]) -> None:
+        self.held, self.out, self.parts = held, out, parts
+        self.early: Mapping[Chunk, Bytes | None] = {}
+        self._fill = fill
+
+    def read_ahead(self, chunks: Sequence[Chunk]) -> None:
+        """Get those of some chunks that are better got together, where they are not at hand."""
+        self.early = self.held.chunks.ahead([chunk for chunk in chunks if chunk not in self.held.benches])
+
+    def read(self, part: _Part) -> None:
+        """Fill in what one chunk gives."""
+        held, want, chunk, out = self.held, part.want, part.chunk, part.out
+        if want.run and held.fits(places := want.places(out), want.run):
+            if not held.decode_into(places, chunk, self.early):
+                places[...] = self._fill
+            return
+        bench = held.benches.hold(chunk)
+        try:
+            decoded = held.decode(bench, want.last, chunk, self.early)
+            if decoded is None:
+                want.fill(self._fill, out)
+            else:
+                want.copy(decoded[part.corner], out)
+        except BaseException:
+            held.benches.forget(chunk)
+            raise
+        finally:
+            held.benches.release(bench)
+
+
+def _run(tasks: Sequence[_Task], threads: int | None) -> None:
+    """Read all parts of some tasks."""
+    todo = [(task, part) for task in tasks for part in task.parts]
+    if threads is None:
+        # One chunk of each array is what a single sample takes: others may have use for the processors.
+        little = len(todo) <= len(tasks) or sum(task.held.bytes for task, _ in todo) < _THREADED_BYTES
+        threads = 1 if little else usable_cores()
+    at_once = min((task.held.chunks.at_once for task in tasks), default=1)
+    for start in range(0, len(todo), at_once):
+        some = todo[start : start + at_once]
+        for task in tasks:
+            task.read_ahead([part.chunk for its, part in some if its is task])
+        if threads == 1:
+            for task, part in some:
+                task.read(part)
+        else:
+            helpers.run(some, lambda one: one[0].read(one[1]), threads)

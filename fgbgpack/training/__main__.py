@@ -1,0 +1,113 @@
+"""The command line of the training: ``python -m fgbgpack.training``."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from fgbgpack.errors import FgbgError
+
+try:
+    import torch
+except ImportError as missing:
+    raise SystemExit("Training needs PyTorch: pip install 'fgbgpack[train]'") from missing
+
+from fgbgpack.depth import load_model
+from fgbgpack.depth.registry import our_card
+from fgbgpack.training.export import export
+from fgbgpack.training.trainer import Course
+from fgbgpack.training.views import Counts, Folders, Views
+
+_INPUTS = {
+    "scene": {"image": 3},
+    "guided": {"image": 3, "mask": 1, "background_depth": 1},
+}
+
+app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+
+
+@app.command()
+def train(
+    photographs: Annotated[Path, typer.Option(help="Folder of photographs of anything.")],
+    backgrounds: Annotated[Path, typer.Option(help="Folder of scenes, as 'create' takes them.")],
+    foregrounds: Annotated[Path, typer.Option(help="Folder of cut-outs, as 'create' takes them.")],
+    teacher: Annotated[str, typer.Option(help="The depth model that labels them: a name, or an ONNX file.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for the networks and all that is kept on the way.")
+    ] = Path("trained"),
+    hold_out: Annotated[
+        list[str] | None, typer.Option(help="File names that are not learnt from, e.g. 'hall-*'; repeatable.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="What everything that is drawn depends on.", min=0)] = 0,
+    scene_steps: Annotated[int, typer.Option(help="Steps for the scene network.", min=1)] = 5000,
+    guided_steps: Annotated[int, typer.Option(help="Steps for the guided network.", min=1)] = 3500,
+    fraction: Annotated[
+        float, typer.Option(help="Make only this part of the views, for a trial.", min=0.001, max=1.0)
+    ] = 1.0,
+    device: Annotated[str, typer.Option(help="What PyTorch runs on: cpu, or cuda.")] = "cpu",
+) -> None:
+    """Train the scene network and the guided network, and write them as ONNX with their cards.
+
+    About two hours on two cores. What was stopped goes on with the same command: pictures, labels and the
+    state of the training are kept in the output folder.
+    """
+    everything = Counts()
+    counts = Counts(
+        **{
+            field.name: max(2, round(getattr(everything, field.name) * fraction))
+            for field in dataclasses.fields(Counts)
+        }
+    )
+    folders = Folders(photographs, backgrounds, foregrounds, tuple(hold_out or ()))
+    output.mkdir(parents=True, exist_ok=True)
+    columns = (TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        tasks: dict[str, Any] = {}
+
+        def show(what: str, done: int, total: int, loss: float | None = None) -> None:
+            if what not in tasks:
+                tasks[what] = progress.add_task(what, total=total)
+            text = what if loss is None else f"{what} network, loss {loss:.3f}"
+            progress.update(tasks[what], completed=done, description=text)
+
+        model = load_model(teacher)
+        views = Views(output, folders, counts, model, seed=seed, on_item=show)
+        course = Course(views, counts, output, seed, scene_steps, guided_steps, torch.device(device))
+        scene = course.train_scene(show)
+        guided = course.train_guided(show)
+    made = {
+        "script": "python -m fgbgpack.training",
+        "seed": seed,
+        "teacher": {"name": model.name, "sha256": model.sha256},
+        "views": dataclasses.asdict(counts),
+        "hold_out": list(folders.hold_out),
+        "steps": {"scene": scene_steps, "guided": guided_steps},
+    }
+    for kind, network in (("scene", scene), ("guided", guided)):
+        path = output / f"fgbgpack-{kind}.onnx"
+        difference = export(network, path, inputs=_INPUTS[kind], multiple=network.MULTIPLE)
+        card = our_card(path.stem)
+        card |= {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "x-training": made}
+        path.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n")
+        size = path.stat().st_size / 1e6
+        typer.echo(f"{path}: {size:.1f} MB, within {difference:.1e} standard deviations of PyTorch")
+
+
+def main() -> None:
+    """Run the command; what is wrong with the input is one message, not a traceback."""
+    try:
+        app()
+    except FgbgError as error:
+        typer.secho(str(error), fg="red", err=True)
+        raise SystemExit(error.exit_code) from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,343 @@
+"""Try a depth model on rooms whose depth is known: is what it says depth, and the right way round?
+
+A guided network is told the rooms' true depth, and has to say where figures stand on their floors.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from fgbgpack.depth import BackgroundDepth, DepthModel, DepthSession, Device
+from fgbgpack.depth.background import Quantity
+from fgbgpack.depth.card import input_size
+from fgbgpack.depth.guided import HIDING
+from fgbgpack.depth.precision import Precision
+from fgbgpack.rendering import Scene, render_scene
+from fgbgpack.visual.canvas import INK, PAPER
+from fgbgpack.visual.colours import depth_colours
+from fgbgpack.visual.floor import Standing, stand_figures
+from fgbgpack.visual.statistics import OPAQUE, band_width, outline_bands, outline_step, spearman
+
+#: The rooms: one of each kind, at the size of the sample pictures.
+_ROOMS, _HEIGHT, _WIDTH = 5, 240, 320
+
+#: How much better than a plain gradient a model has to order the pixels. What is lower in a picture is mostly
+#: nearer, so the gradient alone reaches 0.61 in these rooms. TCMonoDepth small, a very small network, reaches
+#: 0.83 with its card, and 0.67 with the value range wrong.
+_ABOVE_GRADIENT = 0.1
+
+#: Metres that are off by more than this factor are of another unit, or not metres at all.
+_METRES_OFF = 3.0
+
+#: A figure that is placed this far from where it stands is not placed at all.
+_FIGURE_OFF = 0.5
+
+#: A figure stands out if its step is at least this part of the true one.
+_STANDS_OUT = 0.5
+
+#: Pictures are run again until this much time is measured.
+_TIMED_SECONDS = 0.5
+
+_GAP, _CAPTION = 8, 22
+
+
+@dataclass(frozen=True)
+class FigureCheck:
+    """Where a guided network puts n figures that stand on the floor of rooms.
+
+    Attributes:
+        distance: True depth of each figure in metres.
+        found: The median of its depth over each figure's opaque pixels.
+        step: How much nearer it has figures than what is beside them: the mean of
+            :func:`fgbgpack.visual.statistics.outline_step` of its inverse depth.
+        true_step: The same of true depth.
+        uses_mask: Whether another mask makes it place the figures elsewhere; ``None`` if it takes none.
+    """
+
+    distance: tuple[float, ...]
+    found: tuple[float, ...]
+    step: float
+    true_step: float
+    uses_mask: bool | None
+
+    @property
+    def each_off(self) -> tuple[float, ...]:
+        """How far off each figure's depth is, as a part of the true one."""
+        return tuple(abs(f / d - 1) for f, d in zip(self.found, self.distance, strict=True))
+
+    @property
+    def off(self) -> float:
+        """The median of that."""
+        return float(np.median(self.each_off))
+
+
+@dataclass(frozen=True)
+class ModelCheck:
+    """What came out of a model for n rendered rooms of h x w pixels.
+
+    Attributes:
+        model: The model's name.
+        path: Its ONNX file.
+        sha256: The digest of that.
+        provider: What ran it.
+        precision: What its products were taken in.
+        picture: ``(h, w)`` of the rooms.
+        network: ``(h, w)`` of the network's input for them, by the card's size rule.
+        quantity: ``"depth"`` or ``"inverse_depth"``, as the card says; metres of a guided network, since it
+            is told the rooms' depth in metres.
+        unit: ``"m"`` or ``None``.
+        minimum: The smallest value that it gave.
+        maximum: The largest.
+        agreement: Spearman's rank correlation with true nearness, for each room: 1 if it orders all pixels
+            from near to far as they are, 0 for noise, negative where nearer comes out farther.
+        gradient: The same for a picture that only gets brighter from top to bottom, mean over the rooms.
+        metres: The median of its depth over the true one, where the unit is metres.
+        rate: Pictures a second.
+        figures: What a guided network makes of figures in the rooms; ``None`` for any other.
+        problems: One line for each thing that speaks against the model or its card; empty if there is none.
+    """
+
+    model: str
+    path: str
+    sha256: str
+    provider: str
+    precision: str
+    picture: tuple[int, int]
+    network: tuple[int, int]
+    quantity: str
+    unit: str | None
+    minimum: float
+    maximum: float
+    agreement: tuple[float, ...]
+    gradient: float
+    metres: float | None
+    rate: float
+    figures: FigureCheck | None
+    problems: tuple[str, ...]
+    images: NDArray[np.uint8] = field(repr=False, compare=False)
+    truth: NDArray[np.float32] = field(repr=False, compare=False)
+    depth: NDArray[np.float16] = field(repr=False, compare=False)
+
+    @property
+    def rank(self) -> float:
+        """Mean rank agreement over the rooms."""
+        return float(np.mean(self.agreement))
+
+    def to_dict(self) -> dict[str, Any]:
+        """All but the arrays, as JSON has it."""
+        arrays = {"images", "truth", "depth"}
+        fields = [f.name for f in dataclasses.fields(self) if f.name not in arrays]
+        document = {name: getattr(self, name) for name in fields}
+        if self.figures is not None:
+            document["figures"] = dataclasses.asdict(self.figures) | {"off": self.figures.off}
+        return document | {"rank": self.rank, "ok": not self.problems}
+
+
+def check_model(model: DepthModel, *, precision: Precision = "fp32", device: Device = "auto") -> ModelCheck:
+    """Run a model on rendered rooms and compare what comes out with their true depth.
+
+    Rendered rooms are no photographs, so the agreement says whether the card is right, not which of two
+    models is better.
+
+    Args:
+        model: The model.
+        precision: What its products are taken in.
+        device: What runs it.
+
+    Raises:
+        DepthModelError: It cannot run, or gives values that are not finite.
+    """
+    guided = model.is_guided
+    images, truth = _rooms()
+    guides: dict[str, Any] = {}
+    backgrounds = None
+    if guided:
+        backgrounds = BackgroundDepth.of(truth, "depth", "m")
+        guides["background"] = _figures().room
+    if guided or model.takes_mask:
+        images, truth = _figures().image, _figures().truth
+    if model.takes_mask:
+        guides["mask"] = _figures().mask
+    session = DepthSession(
+        model, height=_HEIGHT, width=_WIDTH, precision=precision, device=device, backgrounds=backgrounds
+    )
+    depth = np.empty(truth.shape, np.float16)
+    session.run(images, depth, **guides)
+    quantity, unit = Quantity.of_card(model.card) if backgrounds is None else backgrounds.meaning
+    nearer = 1 if quantity == "inverse_depth" else -1
+    agreement = tuple(spearman(nearer * d, -t) for d, t in zip(depth, truth, strict=True))
+    rows = np.repeat(np.arange(_HEIGHT), _WIDTH)
+    gradient = float(np.mean([spearman(rows, -t) for t in truth]))
+    metres = float(np.median(depth.astype(np.float32) / truth)) if unit == "m" and not guided else None
+    figures = _check_figures(session, depth, guides) if guided else None
+    problems = (
+        _problems(depth, float(np.mean(agreement)), gradient, metres)
+        if figures is None
+        else _guided_problems(figures)
+    )
+    return ModelCheck(
+        model=model.name,
+        path=str(model.path),
+        sha256=model.sha256,
+        provider=session.provider,
+        precision=precision,
+        picture=(_HEIGHT, _WIDTH),
+        network=input_size(model.card, _HEIGHT, _WIDTH),
+        quantity=quantity,
+        unit=unit,
+        minimum=float(depth.min()),
+        maximum=float(depth.max()),
+        agreement=agreement,
+        gradient=gradient,
+        metres=metres,
+        rate=_rate(lambda: session.run(images, depth, **guides), len(images)),
+        figures=figures,
+        problems=tuple(problems),
+        images=images,
+        truth=truth,
+        depth=depth,
+    )
+
+
+@cache
+def _scenes() -> tuple[Scene, ...]:
+    """The rooms, rendered once."""
+    with ThreadPoolExecutor(max_workers=min(_ROOMS, os.cpu_count() or 1)) as pool:
+        return tuple(pool.map(functools.partial(render_scene, height=_HEIGHT, width=_WIDTH), range(_ROOMS)))
+
+
+@cache
+def _rooms() -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Pictures of the rooms and their true depth."""
+    images, truth = (
+        np.stack(arrays) for arrays in zip(*((s.image, s.depth) for s in _scenes()), strict=True)
+    )
+    images.flags.writeable = truth.flags.writeable = False
+    return images, truth
+
+
+@cache
+def _figures() -> Standing:
+    """The rooms with figures in them."""
+    return stand_figures(_scenes())
+
+
+def _check_figures(session: DepthSession, depth: NDArray[np.float16], guides: dict[str, Any]) -> FigureCheck:
+    standing = _figures()
+    opaque = standing.mask >= OPAQUE
+    uses_mask = None
+    if "mask" in guides:
+        # As if all that is seen had been pasted: inside the figures, only the network can make a difference.
+        other = np.empty_like(depth)
+        # Gray all around: fgbgpack itself looks only at what is opaque, to put it before what it hides.
+        gray = np.maximum(standing.mask, HIDING)
+        session.run(standing.image, other, **guides | {"mask": gray})
+        whole = standing.mask == 255
+        uses_mask = bool((other[whole] != depth[whole]).any())
+    found, steps, true_steps = [], [], []
+    for i, mask in enumerate(standing.mask):
+        answer = depth[i].astype(np.float64)
+        found.append(float(np.median(answer[opaque[i]])))
+        tall = int(np.count_nonzero(opaque[i].any(axis=1)))
+        inside, outside = outline_bands(mask, band_width(tall))
+        steps.append(outline_step(1 / answer, inside, outside) or 0.0)
+        true_steps.append(outline_step(1 / standing.truth[i], inside, outside) or 0.0)
+    return FigureCheck(
+        distance=tuple(map(float, standing.distance)),
+        found=tuple(found),
+        step=float(np.mean(steps)),
+        true_step=float(np.mean(true_steps)),
+        uses_mask=uses_mask,
+    )
+
+
+def _rate(run: Callable[[], object], count: int) -> float:
+    done, start = 0, time.perf_counter()
+    while (seconds := time.perf_counter() - start) < _TIMED_SECONDS:
+        run()
+        done += count
+    return done / seconds
+
+
+def _guided_problems(figures: FigureCheck) -> list[str]:
+    problems = []
+    if figures.uses_mask is False:
+        problems.append(
+            "the mask is ignored: with another one, figures stand where they stood. Look at "
+            "guides.mask.name, which may be another input's"
+        )
+    if figures.step < _STANDS_OUT * figures.true_step:
+        problems.append(
+            f"figures do not stand out: the step at their outlines is {figures.step:.2f} standard "
+            f"deviations, and {figures.true_step:.2f} in true depth. Look at guides.mask.range, "
+            "output.transform and output.of, and at input.range, mean and std"
+        )
+    if figures.off > _FIGURE_OFF:
+        problems.append(
+            f"figures do not stand where they are: their distance is {figures.off:.0%} off (median). Look at "
+            "guides, output.transform, and at input.range, mean and std"
+        )
+    return problems
+
+
+def _problems(depth: NDArray[np.float16], rank: float, gradient: float, metres: float | None) -> list[str]:
+    if all(values.min() == values.max() for values in depth):
+        return [
+            "every pixel of a picture has the same value: look at input.range, mean and std, and at "
+            "output.transform (a clip may cut everything off)"
+        ]
+    problems = []
+    enough = gradient + _ABOVE_GRADIENT
+    if rank <= -enough:
+        problems.append(
+            "nearer comes out farther: output.quantity is the wrong one of 'depth' and 'inverse_depth', or "
+            "output.transform turns it round"
+        )
+    elif rank < enough:
+        problems.append(
+            f"depth hardly follows the true one: its rank agreement is {rank:.2f}, and a plain gradient from "
+            f"top to bottom reaches {gradient:.2f}. Look at input.range, mean, std, channels and size"
+        )
+    if metres is not None and not 1 / _METRES_OFF <= metres <= _METRES_OFF:
+        problems.append(
+            f"metres are {metres:.3g} times the true ones: look at output.transform and output.unit"
+        )
+    return problems
+
+
+def render_check(check: ModelCheck) -> Image.Image:
+    """Draw each room in a row: the picture, its true depth, and the model's; near is bright in both.
+
+    Returns:
+        An RGB picture.
+    """
+    n, height, width = check.truth.shape
+    canvas = Image.new("RGB", (3 * width + 4 * _GAP, n * (height + _GAP) + _CAPTION + _GAP), PAPER)
+    draw = ImageDraw.Draw(canvas)
+    unit = f" in {check.unit}" if check.unit else ""
+    captions = ("picture", "true depth", f"{check.quantity.replace('_', ' ')}{unit}, {check.model}")
+    for column, caption in enumerate(captions):
+        at = (_GAP + column * (width + _GAP), _GAP // 2)
+        draw.text(at, caption, fill=INK, font=ImageFont.load_default(15))
+    for row in range(n):
+        cells = (
+            check.images[row],
+            depth_colours(check.truth[row], larger_is_nearer=False),
+            depth_colours(check.depth[row], larger_is_nearer=check.quantity == "inverse_depth"),
+        )
+        for column, cell in enumerate(cells):
+            at = (_GAP + column * (width + _GAP), _CAPTION + _GAP + row * (height + _GAP))
+            canvas.paste(Image.fromarray(cell), at)
+    return canvas

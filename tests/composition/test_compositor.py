@@ -1,0 +1,244 @@
+"""The checked layer over the compositing kernel refuses all that could read or write out of bounds."""
+
+from __future__ import annotations
+
+import dataclasses
+from concurrent.futures import ThreadPoolExecutor
+
+import naive
+import numpy as np
+import pytest
+
+from fgbgpack.composition.compositor import Composer
+from fgbgpack.composition.placement import Placements
+from fgbgpack.errors import SpecError
+
+HEIGHT, WIDTH = 12, 17
+RANDOM = np.random.default_rng(0)
+BACKGROUND = RANDOM.integers(0, 256, (3, HEIGHT, WIDTH, 3), np.uint8)
+FOREGROUND = RANDOM.integers(0, 256, (2, 6, 9, 4), np.uint8)
+SIZE = np.array([[6, 4], [5, 9]], np.int32)
+
+
+def ints(*values):
+    return np.array(values, np.int32)
+
+
+GOOD = Placements(
+    ints(0, 1, 2, 2),
+    ints(0, 1, 0, 1),
+    np.array([False, True, True, False]),
+    ints(0, 0, 0, 0),
+    ints(0, 7, 6, 3),
+    ints(13, 8, 0, 5),
+)
+
+
+def outputs(n=4, rows=HEIGHT, width=WIDTH):
+    return np.full((n, rows, width, 3), 7, np.uint8), np.full((n, rows, width), 7, np.uint8)
+
+
+def compose(placements=GOOD, image=None, mask=None, **options):
+    fresh = outputs(len(placements))
+    image = fresh[0] if image is None else image
+    mask = fresh[1] if mask is None else mask
+    Composer(BACKGROUND, FOREGROUND, SIZE).compose(placements, image, mask, **options)
+    return image, mask
+
+
+def refuse(**arguments):
+    with pytest.raises(SpecError) as caught:
+        compose(**arguments)
+    for array in (arguments.get("image"), arguments.get("mask")):
+        if array is not None and array.dtype == np.uint8:
+            assert (array == 7).all(), "nothing is written before everything is checked"
+    return str(caught.value)
+
+
+def test_good_placements_give_the_naive_composites():
+    image, mask = compose()
+    for i, ref_image, ref_mask in naive.samples(GOOD, BACKGROUND, FOREGROUND, SIZE):
+        np.testing.assert_array_equal(image[i], ref_image)
+        np.testing.assert_array_equal(mask[i], ref_mask)
+
+
+def test_any_of_placed_samples_are_composited_in_any_order_and_by_rows():
+    placed = Composer(BACKGROUND, FOREGROUND, SIZE).place(GOOD)
+    expected = compose()
+    some = np.array([3, 0, 0, -1, 2])
+    for top, rows in ((0, HEIGHT), (5, 4), (9, 6)):
+        inside = min(rows, HEIGHT - top)
+        image, mask = outputs(5, rows)
+        placed.compose(some, image, mask, top=top)
+        np.testing.assert_array_equal(image[:, :inside], expected[0][some, top : top + inside])
+        np.testing.assert_array_equal(mask[:, :inside], expected[1][some, top : top + inside])
+        assert not image[:, inside:].any()
+        assert not mask[:, inside:].any()
+        alone = outputs(5, rows)[1]
+        placed.compose_mask(some, alone, top=top)
+        np.testing.assert_array_equal(alone, mask)
+
+
+def test_placed_samples_that_are_not_there_and_outputs_that_do_not_fit_are_refused():
+    placed = Composer(BACKGROUND, FOREGROUND, SIZE).place(GOOD)
+    image, mask = outputs(1)
+    with pytest.raises(IndexError):
+        placed.compose(np.array([4]), image, mask)
+    for wrong in (
+        outputs(2)[1],
+        outputs(1, width=WIDTH + 1)[1],
+        np.asfortranarray(mask),
+        mask.astype(np.int8),
+        mask[0],
+    ):
+        with pytest.raises(SpecError, match="mask"):
+            placed.compose_mask(np.array([0]), wrong)
+    for top in (-1, HEIGHT):
+        with pytest.raises(SpecError, match="first row"):
+            placed.compose_mask(np.array([0]), mask, top=top)
+    assert (mask == 7).all()
+
+
+def test_no_placements_are_no_work():
+    image, mask = compose(GOOD[:0])
+    assert image.shape == (0, HEIGHT, WIDTH, 3)
+    assert mask.shape == (0, HEIGHT, WIDTH)
+
+
+def test_inputs_need_not_be_contiguous():
+    wide = Composer(
+        np.repeat(BACKGROUND, 2, 2)[:, :, ::2],
+        np.repeat(FOREGROUND, 2, 3)[..., ::2],
+        np.repeat(SIZE, 2, 0)[::2],
+    )
+    image, mask = outputs()
+    twice = Placements(*(np.repeat(getattr(GOOD, f.name), 2)[::2] for f in dataclasses.fields(GOOD)))
+    wide.compose(twice, image, mask)
+    expected = compose()
+    np.testing.assert_array_equal(image, expected[0])
+    np.testing.assert_array_equal(mask, expected[1])
+
+
+def test_threads_may_share_a_composer():
+    composer = Composer(BACKGROUND, FOREGROUND, SIZE)
+    expected = compose()
+
+    def work(_):
+        image, mask = outputs()
+        composer.compose(GOOD, image, mask)
+        return np.array_equal(image, expected[0]) and np.array_equal(mask, expected[1])
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(work, range(200)))
+
+
+# --- sources ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("background", "foreground", "size"),
+    [
+        (BACKGROUND[..., :2], FOREGROUND, SIZE),
+        (BACKGROUND[0], FOREGROUND, SIZE),
+        (BACKGROUND.astype(np.int16), FOREGROUND, SIZE),
+        (BACKGROUND, FOREGROUND[..., :3], SIZE),
+        (BACKGROUND, FOREGROUND[0], SIZE),
+        (BACKGROUND, FOREGROUND.astype(np.float32), SIZE),
+        (BACKGROUND, FOREGROUND, SIZE.astype(np.int64)),
+        (BACKGROUND, FOREGROUND, SIZE[:1]),
+        (BACKGROUND, FOREGROUND, SIZE[:, :1]),
+        (BACKGROUND, FOREGROUND, SIZE.ravel()),
+        (BACKGROUND, FOREGROUND, ints(7, 4, 5, 9).reshape(2, 2)),  # higher than the array that holds it
+        (BACKGROUND, FOREGROUND, ints(6, 10, 5, 9).reshape(2, 2)),  # wider
+        (BACKGROUND, FOREGROUND, ints(0, 4, 5, 9).reshape(2, 2)),
+        (BACKGROUND, FOREGROUND, ints(6, 4, 5, -1).reshape(2, 2)),
+        (BACKGROUND[:, :5], FOREGROUND, SIZE),  # higher than the picture
+        (BACKGROUND[:, :, :8], FOREGROUND, SIZE),  # wider than the picture
+    ],
+)
+def test_sources_that_do_not_fit_each_other_are_refused(background, foreground, size):
+    with pytest.raises(SpecError):
+        Composer(background, foreground, size)
+
+
+# --- placements ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("i", [0, 1, 3])
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [("background", (-1, 3, 2**31 - 1, -(2**31))), ("foreground", (-1, 2, 2**31 - 1, -(2**31)))],
+)
+def test_an_index_that_is_not_there_is_refused(field, values, i):
+    for value in values:
+        changed = getattr(GOOD, field).copy()
+        changed[i] = value
+        assert "not there" in refuse(
+            placements=dataclasses.replace(GOOD, **{field: changed}), image=outputs()[0], mask=outputs()[1]
+        )
+
+
+@pytest.mark.parametrize("i", range(4))
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_patch_that_leaves_the_picture_is_refused_and_one_at_the_border_is_not(axis, i):
+    field = "yx"[axis]
+    room = (HEIGHT, WIDTH)[axis] - int(SIZE[GOOD.foreground[i], axis])
+    for value in (-1, room + 1, 2**31 - 1, -(2**31)):
+        corner = getattr(GOOD, field).copy()
+        corner[i] = value
+        message = refuse(
+            placements=dataclasses.replace(GOOD, **{field: corner}), image=outputs()[0], mask=outputs()[1]
+        )
+        assert "outside" in message
+    for value in (0, room):
+        corner = getattr(GOOD, field).copy()
+        corner[i] = value
+        compose(dataclasses.replace(GOOD, **{field: corner}))
+
+
+@pytest.mark.parametrize("field", ["background", "foreground", "flip", "y", "x"])
+def test_placements_of_another_length_or_type_are_refused(field):
+    array = getattr(GOOD, field)
+    # Arrays that are longer or shorter, of more axes, or of another type would be read out of bounds.
+    for wrong in (array[:3], np.append(array, array[:1]), array[:, None], array.astype(np.int64)):
+        with pytest.raises((SpecError, ValueError)):
+            compose(dataclasses.replace(GOOD, **{field: wrong}), *outputs())
+
+
+# --- outputs ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        (outputs(3)[0], outputs(4)[1]),
+        (outputs(4)[0], outputs(3)[1]),
+        (outputs(5)[0], outputs(5)[1]),
+        (outputs(width=WIDTH - 1)[0], outputs(width=WIDTH - 1)[1]),
+        (outputs()[0], outputs(rows=HEIGHT - 1)[1]),
+        (outputs()[0], outputs(width=WIDTH - 1)[1]),
+        (outputs()[0][..., :2], outputs()[1]),
+        (outputs()[0].astype(np.uint16), outputs()[1]),
+        (outputs()[0], outputs()[1].astype(np.int8)),
+        (outputs()[0][..., 0], outputs()[1]),
+        (outputs()[0], outputs()[0]),
+        (outputs(8)[0][::2], outputs()[1]),
+        (outputs()[0], outputs(8)[1][::2]),
+        (np.asfortranarray(outputs()[0]), outputs()[1]),
+    ],
+)
+def test_outputs_of_another_shape_type_or_order_are_refused(image, mask):
+    refuse(image=image, mask=mask)
+
+
+def test_outputs_that_cannot_be_written_are_refused():
+    for which in (0, 1):
+        arrays = outputs()
+        arrays[which].flags.writeable = False
+        refuse(image=arrays[0], mask=arrays[1])
+
+
+@pytest.mark.parametrize("top", [-1, HEIGHT, HEIGHT + 1, -(2**40), 2**40])
+def test_a_first_row_outside_the_picture_is_refused(top):
+    image, mask = outputs(rows=2)
+    assert "first row" in refuse(image=image, mask=mask, top=top)

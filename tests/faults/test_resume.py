@@ -1,0 +1,183 @@
+"""``create`` killed with SIGKILL at random moments, again and again, and resumed each time.
+
+Every run is a real process with everything a user's run has but the time it takes to import: they are forked
+from a server process that has imported all and started nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import multiprocessing
+import random
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from builders import Pictures, depth_of, stages_to, tree
+from killed_runs import SHARDS, Run
+
+from fgbgpack import DatasetSpec, create, fill_depth, open_dataset
+from fgbgpack.errors import IncompleteDatasetError
+from fgbgpack.pipeline import Progress
+from fgbgpack.storage import layout as plan
+
+#: How often runs are killed in each mode of depth; and when those of a dataset are, one after the other,
+#: before one is left to finish it.
+KILLS = {"per-sample": 20, "guided": 10}
+STAGES = {
+    "per-sample": ("samples", "start", "samples", "depth", "start", "depth"),
+    "guided": ("samples", "backgrounds", "start", "backgrounds", "depth", "depth"),
+}
+#: More runs than any machine should need.
+RUNS = 150
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL on Windows")
+
+
+def run(sender, path, spec, workers, depth_later):
+    """What each process does: make the dataset, or finish it. It says which stage it comes to."""
+    for name, size in SHARDS.items():
+        setattr(plan, name, size)
+    tell = stages_to(sender)
+    spec = DatasetSpec.from_dict(spec)
+    if depth_later:
+        create(path, DatasetSpec.from_dict({**spec.to_dict(), "depth": None}), workers=workers, on_event=tell)
+        fill_depth(path, spec.depth, workers=workers, on_event=tell)
+    else:
+        create(path, spec, workers=workers, on_event=tell)
+
+
+def replace_depth(sender, path, depth):
+    """The same for a dataset that is to get another model's depth."""
+    for name, size in SHARDS.items():
+        setattr(plan, name, size)
+
+    def tell(event):
+        if isinstance(event, Progress):
+            sender.send(event.stage)
+
+    fill_depth(path, depth, overwrite=True, workers=2, on_event=tell)
+
+
+@pytest.fixture(scope="module")
+def processes():
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["test_resume", "onnxruntime", "onnx", "PIL.Image", "jsonschema"])
+    with pytest.MonkeyPatch.context() as patch:
+        # Numcodecs has a lock in each process. That killed ones leave theirs is no news here.
+        patch.setenv("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
+        yield context
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory, depth_model):
+    pictures = Pictures(tmp_path_factory.mktemp("large"), 6, 4, size=(96, 128), patch=(60, 40))
+    depth = depth_of(depth_model)
+    return pictures.spec(width=96, height=64, foreground_height=40, placements=16, chunk=6, depth=depth)
+
+
+@pytest.fixture(scope="module")
+def guided_spec(spec, depth_model, guide_model):
+    # At such a scale the backgrounds take a while too.
+    return dataclasses.replace(spec, depth=depth_of(depth_model, guide=str(guide_model), scale=16))
+
+
+def phase_of(path):
+    """How far a killed run came: nothing, pixels, backgrounds or depth; and whether that is whole."""
+    if not (path / "zarr.json").exists():
+        return "nothing", False
+    document = json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"]["fgbgpack"]
+    depth = document["depth"]
+    # The grid is measured once the backgrounds are through.
+    phase = "backgrounds" if depth and depth["mode"] == "guided" and depth["step"] is None else "depth"
+    return (phase if document["pixels"]["complete"] else "pixels"), document["complete"]
+
+
+def check_killed(path, expected):
+    """Whatever a kill leaves is right as far as it goes, and is not taken for whole."""
+    phase, complete = phase_of(path)
+    for name, content in tree(path).items() if path.exists() else ():
+        # A shard that is there is complete. (A file that was being written has another name.)
+        if "/c/" in name and not name.endswith(".partial"):
+            assert content == expected[name], name
+    if phase != "nothing" and not complete:
+        with pytest.raises(IncompleteDatasetError):
+            open_dataset(path)
+    return phase
+
+
+@pytest.mark.parametrize("mode", ["per-sample", "guided"])
+def test_killed_at_random_and_resumed_it_is_the_same_to_the_last_byte(
+    tmp_path, processes, spec, guided_spec, mode
+):
+    document = (guided_spec if mode == "guided" else spec).to_dict()
+    Run(processes, run, tmp_path / "whole.zarr", document, 2, False).finish()  # It fills Numba's cache.
+    expected = tree(tmp_path / "whole.zarr")
+    phases = ("samples", "backgrounds", "depth") if mode == "guided" else ("samples", "depth")
+    seconds = Run(processes, run, tmp_path / "again.zarr", document, 1, False).finish(*phases)
+    check_whole(tmp_path / "again.zarr", expected)
+
+    dice = random.Random(0)
+    kills = Counter()
+    made = 0
+    stages = list(STAGES[mode])
+    for _ in range(RUNS):
+        path = tmp_path / f"{made}.zarr"
+        depth_later = made % 2 == 1
+        one = Run(processes, run, path, document, dice.choice([1, 2, 3]), depth_later)
+        stage = stages.pop(0) if stages else None
+        if stage and (stage == "start" or one.reach(stage)):
+            time.sleep(dice.uniform(0, 0.6) * seconds[stage])
+            if one.kill():
+                kills[check_killed(path, expected)] += 1
+                continue
+        else:
+            one.process.join()
+            assert one.kill() is False
+        check_whole(path, expected)
+        made += 1
+        stages = list(STAGES[mode])
+        if kills.total() >= KILLS[mode]:
+            break
+    assert kills.total() >= KILLS[mode], kills
+    assert kills["pixels"] > 0, kills
+    assert kills["depth"] > 0, kills
+    assert (kills["backgrounds"] > 0) == (mode == "guided"), kills
+
+
+def check_whole(path: Path, expected):
+    found = tree(path)
+    assert [name for name in found if name.endswith(".partial")] == []
+    assert sorted(found) == sorted(expected)
+    assert [name for name in expected if found[name] != expected[name]] == []
+    assert open_dataset(path).complete
+
+
+def test_replacing_depth_killed_at_random_never_mixes_two_models(tmp_path, processes, spec, make_depth_model):
+    path = tmp_path / "it.zarr"
+    seconds = Run(processes, run, path, spec.to_dict(), 2, False).finish("samples", "depth")
+    other = depth_of(make_depth_model(name="other", seed=1))
+    fresh = {**spec.to_dict(), "depth": vars(other)}
+    Run(processes, run, tmp_path / "fresh.zarr", fresh, 2, False).finish()
+    expected = tree(tmp_path / "fresh.zarr")
+    dice = random.Random(1)
+    kills = 0
+    for stage in ("start", "depth", "start", "depth", "depth"):
+        one = Run(processes, replace_depth, path, other)
+        if stage == "depth":
+            one.reach(stage)
+        time.sleep(dice.uniform(0, 0.6) * seconds[stage])
+        kills += one.kill()
+        document = open_dataset(path, allow_incomplete=True).document
+        if document["depth"] is not None and document["depth"]["model"]["name"] == "other":
+            for name, content in tree(path / "depth").items():
+                if name.startswith("c/") and not name.endswith(".partial"):
+                    assert content == expected[f"depth/{name}"], name
+    one = Run(processes, replace_depth, path, other)
+    one.process.join()
+    assert one.kill() is False
+    assert kills > 0
+    check_whole(path, expected)

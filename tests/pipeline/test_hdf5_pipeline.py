@@ -1,0 +1,689 @@
+"""How HDF5 files come to be: whole or not at all, whatever happens, never in the place of something else."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from builders import SMALL_SHARDS, Stop, depth_of, tree
+from test_resume import Run
+from typer.testing import CliRunner
+
+from fgbgpack import create, fill_depth, open_dataset
+from fgbgpack.cli import app
+from fgbgpack.errors import DatasetError, IncompleteDatasetError, RecipeMismatchError, SpecError
+from fgbgpack.pipeline import Notice, Progress, convert, materialize, virtualize
+from fgbgpack.pipeline import staging as workplace
+from fgbgpack.storage import layout as plan
+from fgbgpack.storage.hdf5 import Hdf5Store
+
+PARTS = {"train": 0.5, "test": 0.5}
+small_shards = pytest.mark.usefixtures("small_shards")
+kills = pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL on Windows")
+
+
+@pytest.fixture(scope="module")
+def processes():
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["test_hdf5_build", "onnxruntime", "PIL.Image", "jsonschema"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
+        yield context
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory, dataset, depth_dataset, guided_dataset):
+    """The datasets of all tests as HDF5; not to be changed."""
+    folder = tmp_path_factory.mktemp("hdf5")
+    found = {}
+    for path in (dataset, depth_dataset, guided_dataset):
+        found[path.stem] = folder / f"{path.stem}.h5"
+        convert(path, found[path.stem])
+    convert(guided_dataset, folder / "portable.h5", portable=True)
+    return found | {"portable": folder / "portable.h5"}
+
+
+def names_in(folder):
+    """What lies in a folder."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+def notices(call, *arguments, **options):
+    """What a call tells of."""
+    told = []
+    call(*arguments, on_event=told.append, **options)
+    return [event.message for event in told if isinstance(event, Notice)]
+
+
+# --- where a file may be made ----------------------------------------------------------------------
+
+
+def test_progress_counts_all_chunks(guided_dataset, files, tmp_path):
+    for source, target in ((guided_dataset, "it.h5"), (files["guided"], "it.zarr")):
+        told = []
+        done = convert(source, tmp_path / target, on_event=told.append)
+        counts = [event.done for event in told if isinstance(event, Progress)]
+        assert counts[0] == 0
+        assert counts == sorted(counts)
+        assert {event.total for event in told} == {counts[-1]} == {done.chunks}
+        assert done.to_dict()["chunks"] == sum(
+            len(array.chunks) for array in Hdf5Store(files["guided"]).file.arrays.values()
+        )
+
+
+def test_folders_on_the_way_are_made(dataset, files, tmp_path):
+    convert(dataset, tmp_path / "a" / "b" / "it.HDF5")
+    assert (tmp_path / "a/b/it.HDF5").read_bytes() == files["plain"].read_bytes()
+
+
+def test_the_same_dataset_is_written_again(dataset, files, tmp_path):
+    path = tmp_path / "it.h5"
+    for portable in (True, False):
+        convert(dataset, path, portable=portable)
+    assert path.read_bytes() == files["plain"].read_bytes()
+    before = tree(dataset)
+    convert(path, tmp_path / "it.zarr")
+    done = convert(path, tmp_path / "it.zarr")
+    assert done.chunks == 0
+    assert notices(convert, path, tmp_path / "it.zarr") == [f"{tmp_path / 'it.zarr'} is complete already."]
+    assert tree(tmp_path / "it.zarr") == before
+
+
+def test_another_dataset_is_replaced_only_if_told_so(dataset, guided_dataset, files, tmp_path):
+    path, folder = tmp_path / "it.h5", tmp_path / "it.zarr"
+    shutil.copy(files["guided"], path)
+    shutil.copytree(guided_dataset, folder)
+    for source, target in ((dataset, path), (files["plain"], folder)):
+        before = tree(tmp_path)
+        with pytest.raises(RecipeMismatchError, match=r"it\.\w+ is another dataset: .*--overwrite"):
+            convert(source, target)
+        assert tree(tmp_path) == before
+        convert(source, target, overwrite=True)
+    assert path.read_bytes() == files["plain"].read_bytes()
+    assert tree(folder) == tree(dataset)
+
+
+def test_what_is_no_dataset_is_never_replaced(dataset, files, tmp_path):
+    path = tmp_path / "it.h5"
+    with h5py.File(path, "w") as file:
+        file["mine"] = np.arange(5)
+    others = path.read_bytes()
+    for content, said in (
+        (others, "did not make"),
+        (b"text", "not HDF5"),
+        (b"", "not HDF5"),
+        (files["plain"].read_bytes()[:-100], "cut short"),
+    ):
+        path.write_bytes(content)
+        for overwrite in (False, True):
+            with pytest.raises(DatasetError, match=rf"it\.h5 is there, .* or delete it\. .*{said}"):
+                convert(dataset, path, overwrite=overwrite)
+        assert path.read_bytes() == content
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(DatasetError, match=r"it\.h5 is a folder"):
+        convert(dataset, path, overwrite=True)
+    (tmp_path / "it.zarr").mkdir()
+    (tmp_path / "it.zarr" / "mine").write_text("mine")
+    with pytest.raises(DatasetError, match="other things than a dataset"):
+        convert(files["plain"], tmp_path / "it.zarr", overwrite=True)
+    assert (tmp_path / "it.zarr" / "mine").read_text() == "mine"
+
+
+def test_a_file_never_replaces_itself(files, tmp_path):
+    path = Path(shutil.copy(files["plain"], tmp_path / "it.h5"))
+    (tmp_path / "link.h5").symlink_to(path)
+    (tmp_path / "name.h5").hardlink_to(path)
+    for other in ("it.h5", "link.h5", "name.h5"):
+        with pytest.raises(SpecError, match="is the dataset itself"):
+            convert(path, tmp_path / other, overwrite=True)
+        assert path.read_bytes() == files["plain"].read_bytes()
+
+
+def test_zarr_is_not_copied_to_zarr(dataset, tmp_path):
+    with pytest.raises(SpecError, match=r"are both Zarr: copy the one as it is"):
+        convert(dataset, tmp_path / "it.zarr")
+    assert names_in(tmp_path) == []
+
+
+@small_shards
+def test_an_incomplete_dataset_is_refused(pictures, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        create(tmp_path / "it.zarr", pictures.spec(chunk=5), on_event=Stop("samples", 1))
+    with pytest.raises(IncompleteDatasetError, match=r"it\.zarr is not complete: run the command"):
+        convert(tmp_path / "it.zarr", tmp_path / "it.h5")
+    with pytest.raises(DatasetError, match="no dataset at"):
+        convert(tmp_path / "nothing.zarr", tmp_path / "it.h5")
+    assert names_in(tmp_path) == ["it.zarr"]
+
+
+def test_workers_are_checked(dataset, tmp_path):
+    with pytest.raises(SpecError, match="workers"):
+        convert(dataset, tmp_path / "it.h5", workers=0)
+
+
+# --- whole or not at all ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("portable", [False, True])
+def test_ctrl_c_leaves_no_file(guided_dataset, files, tmp_path, portable):
+    for n in (0, 3):
+        with pytest.raises(KeyboardInterrupt):
+            convert(guided_dataset, tmp_path / "it.h5", portable=portable, on_event=Stop("chunks", n))
+        assert names_in(tmp_path) == []
+    shutil.copy(files["guided"], tmp_path / "it.h5")
+    with pytest.raises(KeyboardInterrupt):
+        convert(guided_dataset, tmp_path / "it.h5", portable=portable, on_event=Stop("chunks", 3))
+    assert names_in(tmp_path) == ["it.h5"]
+    assert (tmp_path / "it.h5").read_bytes() == files["guided"].read_bytes()
+
+
+def test_ctrl_c_leaves_zarr_that_is_resumed(guided_dataset, files, tmp_path):
+    path = tmp_path / "it.zarr"
+    total = convert(files["guided"], tmp_path / "whole.zarr").chunks
+    for n in (2, 4):
+        with pytest.raises(KeyboardInterrupt):
+            convert(files["guided"], path, workers=1, on_event=Stop("chunks", n))
+        with pytest.raises(IncompleteDatasetError):
+            open_dataset(path)
+    told = []
+    done = convert(files["guided"], path, on_event=told.append)
+    assert told[0] == Notice(f"Resuming {path}.")
+    assert 0 < done.chunks < total
+    assert tree(path) == tree(guided_dataset)
+
+
+def stop_at(sender, call, stage, n, *arguments, **options):
+    """What a process does that is to be killed: at the n-th event of a stage it says so, and stands still."""
+    for name, size in SMALL_SHARDS.items():
+        setattr(plan, name, size)
+    left = [n]
+
+    def tell(event):
+        if isinstance(event, Progress) and event.stage == stage:
+            if left[0] == 0:
+                sender.send("there")
+                time.sleep(600)
+            left[0] -= 1
+
+    call(*arguments, on_event=tell, **options)
+
+
+def killed(processes, *arguments, **options):
+    """Kill a process where ``stop_at`` stands still; before that, do what is in ``meanwhile``."""
+    meanwhile = options.pop("meanwhile", lambda: None)
+    run = Run(processes, stop_with, *arguments, options)
+    assert run.reach("there")
+    meanwhile()
+    assert run.kill()
+
+
+def stop_with(sender, *arguments):
+    stop_at(sender, *arguments[:-1], **arguments[-1])
+
+
+@kills
+@pytest.mark.parametrize("portable", [False, True])
+def test_a_killed_conversion_leaves_nothing_that_opens(processes, guided_dataset, files, tmp_path, portable):
+    path = tmp_path / "it.h5"
+    expected = files["portable" if portable else "guided"].read_bytes()
+
+    def another_one():
+        """Makes the file while the first still writes, and leaves alone what that writes."""
+        (left,) = names_in(tmp_path)
+        convert(guided_dataset, path, portable=portable)
+        assert names_in(tmp_path) == ["it.h5", left]
+        path.unlink()
+
+    for n in (0, 5):
+        arguments = (processes, convert, "chunks", n, guided_dataset, path)
+        killed(*arguments, portable=portable, workers=2, meanwhile=another_one)
+        (left,) = names_in(tmp_path)
+        assert left.endswith(".partial")
+        with pytest.raises(DatasetError):
+            open_dataset(path)
+        with pytest.raises(DatasetError):
+            open_dataset(tmp_path / left)
+        # What is called much the same is no left-over.
+        (tmp_path / "it.h5.partial").touch()
+        (tmp_path / f"other{left}").touch()
+        convert(guided_dataset, path, portable=portable)
+        assert names_in(tmp_path) == sorted(["it.h5", "it.h5.partial", f"other{left}"])
+        assert path.read_bytes() == expected
+        for file in tmp_path.iterdir():
+            file.unlink()
+
+
+@kills
+def test_a_killed_conversion_to_zarr_is_resumed(processes, guided_dataset, files, tmp_path):
+    path = tmp_path / "it.zarr"
+
+    def another_one():
+        with pytest.raises(DatasetError, match=r"Another process is writing .*it\.zarr"):
+            convert(files["guided"], path)
+
+    for n in (1, 3, 2):
+        killed(processes, convert, "chunks", n, files["guided"], path, workers=1, meanwhile=another_one)
+        with pytest.raises(IncompleteDatasetError):
+            open_dataset(path)
+        expected = tree(guided_dataset)
+        for name, content in tree(path).items():
+            assert name == "zarr.json" or ".partial" in name or content == expected[name]
+    convert(files["guided"], path)
+    assert tree(path) == expected
+
+
+LOCKED = """
+import sys
+from pathlib import Path
+from fgbgpack.build import convert
+from fgbgpack.hdf5.writer import sweep
+source, path = sys.argv[1:]
+def tell(event):
+    assert list(Path(path).parent.glob("*.partial"))
+    sweep(Path(path))
+    assert list(Path(path).parent.glob("*.partial"))
+convert(source, path, on_event=tell)
+assert not list(Path(path).parent.glob("*.partial"))
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="nothing is swept where there are no such locks")
+@pytest.mark.parametrize("locking", ["TRUE", "FALSE"])
+def test_what_is_being_written_stays_whatever_hdf5_is_told_of_locks(dataset, files, tmp_path, locking):
+    command = [sys.executable, "-c", LOCKED, str(dataset), str(tmp_path / "it.h5")]
+    subprocess.run(command, check=True, env={**os.environ, "HDF5_USE_FILE_LOCKING": locking})
+    assert (tmp_path / "it.h5").read_bytes() == files["plain"].read_bytes()
+
+
+FULL = """
+import resource, signal, sys
+from fgbgpack import open_dataset
+from fgbgpack.build import convert
+from fgbgpack.errors import DatasetError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+source, path, split = sys.argv[1:4]
+for limit in map(int, sys.argv[4:]):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    for portable in (False, True):
+        try:
+            convert(source, path, portable=portable)
+        except DatasetError as error:
+            print(error)
+        else:
+            sys.exit(f"{limit} bytes are enough")
+    if limit > 20_000:
+        try:
+            open_dataset(split).save_split("mine", {"a": 0.5, "b": 0.5})
+        except DatasetError as error:
+            print(error)
+        else:
+            sys.exit(f"{limit} bytes are enough")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such limits on Windows")
+def test_a_full_disk_is_told_of_and_leaves_nothing(guided_dataset, files, tmp_path):
+    split = Path(shutil.copy(files["guided"], tmp_path / "split.h5"))
+    size = files["guided"].stat().st_size
+    limits = [0, 100, 3_000, 30_000, size // 2, size * 3 // 4]
+    command = [sys.executable, "-c", FULL, guided_dataset, tmp_path / "it.h5", split, *map(str, limits)]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2 * len(limits) + 3
+    for line in lines:
+        if "split" in line:
+            assert line.startswith(f"{split} cannot be read or written: ")
+        else:
+            assert line == f"{tmp_path / 'it.h5'} cannot be written: File too large. Nothing of it was kept."
+    assert done.stderr == ""
+    assert names_in(tmp_path) == ["split.h5"]
+    assert split.read_bytes() == files["guided"].read_bytes()
+
+
+# --- made and changed as files ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def spec(pictures):
+    return pictures.spec(chunk=5)
+
+
+@small_shards
+@pytest.mark.parametrize("virtual", [False, True])
+def test_create_makes_the_file_that_convert_makes_of_the_zarr(tmp_path, pictures, depth_model, virtual):
+    spec = pictures.spec(chunk=5, depth=depth_of(depth_model))
+    create(tmp_path / "it.zarr", spec, virtual=virtual)
+    convert(tmp_path / "it.zarr", tmp_path / "converted.h5")
+    report = create(tmp_path / "it.h5", spec, virtual=virtual)
+    assert (report.path, report.complete, report.virtual) == (str(tmp_path / "it.h5"), True, virtual)
+    assert names_in(tmp_path) == ["converted.h5", "it.h5", "it.zarr"]
+    expected = (tmp_path / "converted.h5").read_bytes()
+    assert (tmp_path / "it.h5").read_bytes() == expected
+    # The same command again does nothing.
+    (notice,) = notices(create, tmp_path / "it.h5", spec, virtual=virtual)
+    assert notice == f"{tmp_path / 'it.h5'} is complete already."
+    assert names_in(tmp_path) == ["converted.h5", "it.h5", "it.zarr"]
+    assert (tmp_path / "it.h5").read_bytes() == expected
+
+
+@small_shards
+def test_create_is_resumed_in_a_folder_beside(tmp_path, spec):
+    path = tmp_path / "it.h5"
+    create(tmp_path / "whole.h5", spec)
+    for stage, n in (("samples", 0), ("samples", 1), ("chunks", 0), ("chunks", 4)):
+        with pytest.raises(KeyboardInterrupt):
+            create(path, spec, workers=1, on_event=Stop(stage, n))
+        if (stage, n) == ("samples", 1):
+            (tmp_path / "it.h5.unfinished/image/c/1/0/0/0").unlink()
+        assert names_in(tmp_path) == ["it.h5.unfinished", "whole.h5"]
+        with pytest.raises(IncompleteDatasetError, match=rf"^{path} is not finished: run the command that"):
+            open_dataset(path)
+    with pytest.raises(RecipeMismatchError, match=rf"^{path} was made with other options"):
+        create(path, spec.__class__.from_dict({**spec.to_dict(), "seed": 5}))
+    told = notices(create, path, spec)
+    assert told[0] == f"{path} is complete already."
+    assert names_in(tmp_path) == ["it.h5", "whole.h5"]
+    assert path.read_bytes() == (tmp_path / "whole.h5").read_bytes()
+
+
+@small_shards
+def test_a_refused_command_leaves_the_file_alone_and_no_folder(tmp_path, spec, files, own_pictures):
+    path = tmp_path / "it.h5"
+    create(path, spec)
+    before = path.read_bytes()
+    other = spec.__class__.from_dict({**spec.to_dict(), "seed": 5})
+    with pytest.raises(RecipeMismatchError, match=rf"^{path} was made with other options"):
+        create(path, other)
+    with pytest.raises(DatasetError, match=rf"{path} stores its pixels already"):
+        materialize(path, tmp_path / "new.h5")
+    with pytest.raises(RecipeMismatchError, match=rf"^{path} is another dataset"):
+        virtualize(files["depth"], path)
+    assert names_in(tmp_path) == ["it.h5", "pictures"]
+    assert path.read_bytes() == before
+    create(path, other, overwrite=True)
+    assert open_dataset(path).document["spec"]["seed"] == 5
+    assert names_in(tmp_path) == ["it.h5", "pictures"]
+    create(tmp_path / "other.h5", other)
+    assert path.read_bytes() == (tmp_path / "other.h5").read_bytes()
+
+
+def test_what_is_no_dataset_is_refused_before_any_work(tmp_path, spec):
+    path = tmp_path / "it.h5"
+    with h5py.File(path, "w") as file:
+        file["mine"] = np.arange(5)
+    before = path.read_bytes()
+    for overwrite in (False, True):
+        with pytest.raises(DatasetError, match="fgbgpack did not make"):
+            create(path, spec, overwrite=overwrite)
+    assert path.read_bytes() == before
+    assert names_in(tmp_path) == ["it.h5"]
+
+
+def test_missing_packages_are_told_of_before_any_work(tmp_path, spec, files, monkeypatch):
+    shutil.copy(files["plain"], tmp_path / "there.h5")
+    for package in ("hdf5plugin", "h5py"):
+        monkeypatch.setitem(sys.modules, package, None)
+        for path in (tmp_path / "it.h5", tmp_path / "there.h5"):
+            with pytest.raises(DatasetError, match=rf"needs {package}: pip install"):
+                create(path, spec, overwrite=True, on_event=pytest.fail)
+    assert names_in(tmp_path) == ["there.h5"]
+
+
+@small_shards
+@pytest.mark.parametrize("form", ["normal", "portable"])
+def test_depth_is_filled_in_a_file(tmp_path, spec, depth_model, form):
+    path, depth = tmp_path / "it.h5", depth_of(depth_model)
+    create(tmp_path / "it.zarr", spec)
+    convert(tmp_path / "it.zarr", path, portable=form == "portable")
+    before = path.read_bytes()
+    reader = open_dataset(path)
+    with pytest.raises(KeyboardInterrupt):
+        fill_depth(path, depth, workers=1, on_event=Stop("depth", 1))
+    (tmp_path / "it.h5.unfinished/depth/c/1/0/0").unlink()
+    # Until it is whole, the file is the one that it was.
+    assert path.read_bytes() == before
+    assert names_in(tmp_path) == ["it.h5", "it.h5.unfinished", "it.zarr"]
+    assert notices(fill_depth, path, depth)[0] == f"Resuming the depth of {path}."
+    fill_depth(tmp_path / "it.zarr", depth)
+    convert(tmp_path / "it.zarr", tmp_path / "expected.h5", portable=form == "portable")
+    assert path.read_bytes() == (tmp_path / "expected.h5").read_bytes()
+    assert names_in(tmp_path) == ["expected.h5", "it.h5", "it.zarr"]
+    assert np.isnan(reader.depth[:]).all()
+    assert not np.isnan(open_dataset(path).depth[:]).any()
+
+
+@small_shards
+def test_pixels_are_stored_and_left_out_in_files(tmp_path, spec):
+    create(tmp_path / "stored.zarr", spec)
+    create(tmp_path / "virtual.zarr", spec, virtual=True)
+    for kind in ("stored", "virtual"):
+        convert(tmp_path / f"{kind}.zarr", tmp_path / f"{kind}.h5")
+    stored, virtual = ((tmp_path / f"{kind}.h5").read_bytes() for kind in ("stored", "virtual"))
+
+    virtualize(tmp_path / "stored.zarr", tmp_path / "a.h5")
+    virtualize(tmp_path / "stored.h5", tmp_path / "b.h5")
+    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes() == virtual
+    materialize(tmp_path / "virtual.zarr", tmp_path / "c.h5")
+    materialize(tmp_path / "virtual.h5", tmp_path / "d.h5")
+    assert (tmp_path / "c.h5").read_bytes() == (tmp_path / "d.h5").read_bytes() == stored
+    virtualize(tmp_path / "stored.h5", tmp_path / "e.zarr")
+    assert tree(tmp_path / "e.zarr") == tree(tmp_path / "virtual.zarr")
+
+    with pytest.raises(KeyboardInterrupt):
+        materialize(tmp_path / "a.h5", workers=1, on_event=Stop("checks", 0))
+    (tmp_path / "a.h5.unfinished/image/c/1/0/0/0").unlink()
+    assert (tmp_path / "a.h5").read_bytes() == virtual
+    # What is stored already is not made again.
+    assert 0 < materialize(tmp_path / "a.h5").written < 36
+    assert (tmp_path / "a.h5").read_bytes() == stored
+    assert not [name for name in names_in(tmp_path) if "unfinished" in name or "partial" in name]
+
+
+def test_a_file_is_not_made_of_itself(tmp_path, files):
+    path = Path(shutil.copy(files["depth"], tmp_path / "it.h5"))
+    before = path.read_bytes()
+    for call in (virtualize, materialize):
+        with pytest.raises(SpecError, match=r"it\.h5 is the dataset itself"):
+            call(path, path, overwrite=True)
+    assert path.read_bytes() == before
+    assert names_in(tmp_path) == ["it.h5"]
+
+
+@small_shards
+def test_a_folder_left_behind_never_replaces_another_file(tmp_path, spec, files, depth_model):
+    path, folder = tmp_path / "it.h5", tmp_path / "it.h5.unfinished"
+    with pytest.raises(KeyboardInterrupt):
+        create(path, spec, on_event=Stop("samples", 0))
+    shutil.copy(files["guided"], path)
+    before = tree(tmp_path)
+    said = rf"^{path} has changed since {folder} was begun, .* delete the one that you do not need"
+    for call in (
+        lambda: create(path, spec),
+        lambda: create(path, spec, overwrite=True),
+        lambda: fill_depth(path, depth_of(depth_model)),
+        lambda: materialize(path),
+    ):
+        with pytest.raises(DatasetError, match=said):
+            call()
+        assert tree(tmp_path) == before
+    shutil.rmtree(folder)
+    with pytest.raises(RecipeMismatchError):
+        create(path, spec)
+    assert names_in(tmp_path) == ["it.h5"]
+    assert path.read_bytes() == files["guided"].read_bytes()
+
+
+@small_shards
+def test_a_split_that_is_saved_while_depth_is_unfinished_is_not_lost(tmp_path, spec, depth_model):
+    path, depth = tmp_path / "it.h5", depth_of(depth_model)
+    create(path, spec)
+    with pytest.raises(KeyboardInterrupt):
+        fill_depth(path, depth, workers=1, on_event=Stop("depth", 0))
+    open_dataset(path).save_split("mine", PARTS)
+    with pytest.raises(DatasetError, match="has changed since"):
+        fill_depth(path, depth)
+    shutil.rmtree(tmp_path / "it.h5.unfinished")
+    fill_depth(path, depth)
+    assert "mine" in open_dataset(path).splits
+
+
+@kills
+@small_shards
+def test_a_file_that_is_killed_on_the_way_is_finished(processes, tmp_path, spec, depth_model):
+    path, depth = tmp_path / "it.h5", depth_of(depth_model)
+    create(tmp_path / "it.zarr", spec)
+    convert(tmp_path / "it.zarr", tmp_path / "plain.h5")
+    plain = (tmp_path / "plain.h5").read_bytes()
+    fill_depth(tmp_path / "it.zarr", depth)
+    convert(tmp_path / "it.zarr", tmp_path / "depth.h5")
+
+    def another_one():
+        with pytest.raises(DatasetError, match=rf"Another process is writing {path}:"):
+            create(path, spec)
+
+    killed(processes, create, "samples", 0, path, spec, workers=1, meanwhile=another_one)
+    killed(processes, create, "samples", 1, path, spec, workers=1)
+    killed(processes, create, "chunks", 2, path, spec, workers=1, meanwhile=another_one)
+    assert not path.exists()
+    create(path, spec)
+    assert path.read_bytes() == plain
+    # First it is unpacked, which is killed, too.
+    for stage, n in (("chunks", 3), ("chunks", 5), ("depth", 0), ("depth", 1)):
+        killed(processes, fill_depth, stage, n, path, depth, workers=1)
+        assert path.read_bytes() == plain
+        assert len(open_dataset(path)) == 36
+    fill_depth(path, depth)
+    assert path.read_bytes() == (tmp_path / "depth.h5").read_bytes()
+    assert names_in(tmp_path) == ["depth.h5", "it.h5", "it.zarr", "plain.h5"]
+
+
+@small_shards
+def test_a_kill_between_the_file_and_the_end_of_the_folder_is_nothing(
+    tmp_path, spec, monkeypatch, depth_model
+):
+    path, depth = tmp_path / "it.h5", depth_of(depth_model)
+
+    def fail(folder):
+        raise KeyboardInterrupt
+
+    def once(call, *arguments):
+        with monkeypatch.context() as patch:
+            patch.setattr(workplace.shutil, "rmtree", fail)
+            with pytest.raises(KeyboardInterrupt):
+                call(*arguments)
+        assert names_in(tmp_path) == ["it.h5", "it.h5.unfinished"]
+
+    once(create, path, spec)
+    before = path.read_bytes()
+    create(path, spec)
+    assert names_in(tmp_path) == ["it.h5"]
+    assert path.read_bytes() == before
+    once(create, path, spec)
+    once(fill_depth, path, depth)
+    filled = path.read_bytes()
+    # Half of the folder is gone.
+    shutil.rmtree(tmp_path / "it.h5.unfinished" / "image")
+    (tmp_path / "it.h5.unfinished" / "zarr.json").unlink()
+    with pytest.raises(DatasetError, match="other things than a dataset"):
+        create(path, spec)
+    assert path.read_bytes() == filled != before
+    shutil.rmtree(tmp_path / "it.h5.unfinished")
+    fill_depth(path, depth)
+    assert path.read_bytes() == filled
+    assert names_in(tmp_path) == ["it.h5"]
+
+
+# --- the command -----------------------------------------------------------------------------------
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_the_command_says_what_it_made(dataset, files, tmp_path):
+    path, back = tmp_path / "it.h5", tmp_path / "it.zarr"
+    done = run("convert", dataset, path)
+    assert done.exit_code == 0
+    assert "HDF5 file of 36 samples" in done.stdout
+    assert "copied in" in done.stdout
+    assert f"fgbgpack info {path}" in done.stdout
+    assert "hdf5plugin" in done.stdout
+    assert path.read_bytes() == files["plain"].read_bytes()
+    assert "plugin" not in run("convert", dataset, path, "--portable").stdout
+    done = run("convert", path, back, "--json")
+    assert done.exit_code == 0
+    told = json.loads(done.stdout)
+    assert told["kind"] == "zarr"
+    assert told["path"] == str(back)
+    assert tree(back) == tree(dataset)
+    assert run("convert", back, tmp_path / "quiet.h5", "--quiet").output == ""
+
+
+def test_the_command_has_help():
+    done = run("convert", "--help")
+    assert done.exit_code == 0
+    for word in ("DATASET", "DST", "--portable", "--overwrite", "--json", "lobby.h5"):
+        assert word in done.stdout
+
+
+def test_the_command_exits_with_the_code_of_what_is_wrong(dataset, guided_dataset, tmp_path):
+    def told(*arguments):
+        done = run("convert", *arguments)
+        assert "Traceback" not in done.output
+        return done.exit_code, done.stderr
+
+    path = tmp_path / "it.h5"
+    code, said = told(tmp_path / "nothing.zarr", path)
+    assert code == 4
+    assert "no dataset at" in said
+    code, said = told(dataset, tmp_path / "it.zarr")
+    assert code == 2
+    assert "are both Zarr" in said
+    code, said = told(dataset, tmp_path / "it.zarr", "--portable")
+    assert code == 2
+    assert "portable" in said
+    assert told(dataset, path, "--workers", "none")[0] == 2
+    assert told(dataset, path)[0] == 0
+    code, said = told(guided_dataset, path)
+    assert code == 4
+    assert "--overwrite" in said
+    assert told(guided_dataset, path, "--overwrite")[0] == 0
+    assert told(dataset)[0] == 2
+    assert names_in(tmp_path) == ["it.h5"]
+
+
+@kills
+def test_the_command_is_stopped_by_ctrl_c(guided_dataset, tmp_path):
+    script = (
+        "import sys, time\n"
+        "from fgbgpack.pipeline import transcode\n"
+        "made = transcode.recode\n"
+        "def slow(*given):\n"
+        "    time.sleep(0.2)\n"
+        "    return made(*given)\n"
+        "transcode.recode = slow\n"
+        "from fgbgpack.cli import main\n"
+        "main()\n"
+    )
+    command = [sys.executable, "-c", script, "convert", str(guided_dataset), str(tmp_path / "it.h5")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not names_in(tmp_path):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate()[1]
+    assert process.returncode == 130
+    assert "interrupted: Nothing was written." in said
+    assert "Traceback" not in said
+    assert names_in(tmp_path) == []

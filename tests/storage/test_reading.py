@@ -1,0 +1,728 @@
+"""Reading at speed, against NumPy's indexing of the whole array and against zarr-python on the same files."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as numpy_st
+from zarr.storage import FsspecStore, LocalStore, MemoryStore, WrapperStore, ZipStore
+
+from fgbgpack.errors import DatasetError, SpecError
+from fgbgpack.storage import codecs as shards
+from fgbgpack.storage.codecs import BloscChunk, ZstdChunk
+from fgbgpack.storage.reading import ArrayReader, StoredArray, read_together
+from fgbgpack.storage.reading import chunks as chunks_module
+from fgbgpack.storage.reading import reader as reader_module
+from fgbgpack.storage.reading.threads import Helpers
+from fgbgpack.storage.sharding import index_bytes
+
+FILLS = {np.uint8: 7, np.float16: np.nan, np.int32: 0, np.bool_: False}
+
+
+def write(
+    store, shape, chunk, shard, dtype=np.uint8, codec=None, missing=(), path="image", seed=0, sharded=True
+):
+    """An array that zarr-python wrote, without some of its samples, and its values."""
+    codec = codec or ZstdChunk()
+    fill = FILLS[dtype]
+    array = zarr.create_array(
+        store,
+        name=path,
+        shape=shape,
+        chunks=chunk,
+        shards=shard if sharded else None,
+        dtype=dtype,
+        fill_value=fill,
+        config={"write_empty_chunks": False},
+        **codec.zarr_codecs(),
+    )
+    data = np.random.default_rng(seed).integers(0, 100, shape).astype(dtype)
+    data[list(missing)] = fill
+    array[...] = data
+    return array, data
+
+
+def pictures(store=None, **options):
+    """23 pictures of 7x5 in chunks of 4 that are cut into bands of 3 rows, two chunks down in a shard."""
+    return write(store or MemoryStore(), (23, 7, 5, 3), (4, 3, 5, 3), (8, 9, 5, 3), **options)
+
+
+def same(a, b):
+    """Equal in every bit, NaN too."""
+    a, b = np.asarray(a), np.asarray(b)
+    assert (a.shape, a.dtype) == (b.shape, b.dtype)
+    np.testing.assert_array_equal(a.view(f"u{a.itemsize}"), b.view(f"u{b.itemsize}"))
+
+
+def chunks_of(samples, size=4):
+    return len({int(i) % 23 // size for i in samples})
+
+
+# --- indexing --------------------------------------------------------------------------------------
+
+
+def any_index(size):
+    """An index of one axis: any that NumPy knows, in bounds and now and then out of them."""
+    place = st.integers(-size, size - 1) if size else st.just(0)
+    return st.one_of(
+        place,
+        place.map(np.int16),
+        place.map(np.array),
+        st.slices(size),
+        st.slices(size + 3),
+        st.lists(place, max_size=6),
+        numpy_st.arrays(np.int64, st.tuples(st.integers(1, 3), st.integers(0, 2)), elements=place),
+        numpy_st.arrays(np.bool_, size),
+        st.integers(-size - 2, size + 2),
+        st.lists(st.integers(-size - 1, size), min_size=1, max_size=3),
+    )
+
+
+def any_key(shape):
+    whole = st.tuples(*(any_index(size) for size in shape))
+    cut = st.tuples(whole, st.integers(0, len(shape))).map(lambda both: both[0][: both[1]])
+    dotted = st.tuples(cut, st.integers(0, 4), st.integers(0, 4)).map(
+        lambda parts: (*parts[0][: parts[1]], ..., *parts[0][parts[1] + parts[2] :])
+    )
+    return st.one_of(
+        cut,
+        dotted,
+        any_index(shape[0]),
+        numpy_st.basic_indices(shape, allow_newaxis=False),
+        numpy_st.integer_array_indices(shape),
+        numpy_st.arrays(np.bool_, shape),
+        numpy_st.arrays(np.bool_, shape[:2]),
+    )
+
+
+@st.composite
+def arrays_and_keys(draw):
+    shape = (draw(st.integers(1, 11)), draw(st.integers(1, 6)), draw(st.integers(1, 4)), 2)
+    shape = shape[: draw(st.integers(1, 4))]
+    down, rows = draw(st.integers(1, 4)), draw(st.integers(1, 4))
+    chunk = (down, min(rows, *shape[1:2]), *shape[2:]) if len(shape) > 1 else (down,)
+    shard = (
+        down * draw(st.integers(1, 3)),
+        *(-(-n // c) * c for n, c in zip(shape[1:], chunk[1:], strict=True)),
+    )
+    dtype = draw(st.sampled_from([np.uint8, np.float16]))
+    codec = ZstdChunk() if dtype is np.uint8 else BloscChunk(itemsize=2)
+    missing = draw(st.lists(st.integers(0, shape[0] - 1), max_size=6))
+    array, data = write(MemoryStore(), shape, chunk, shard, dtype, codec, missing)
+    return StoredArray.of(array, "it"), data, draw(any_key(shape))
+
+
+@settings(max_examples=250)
+@given(arrays_and_keys())
+def test_every_index_gives_what_numpy_gives(drawn):
+    stored, data, key = drawn
+    try:
+        expected = data[key]
+    except IndexError:
+        with pytest.raises(IndexError):
+            stored[key]
+    else:
+        found = stored[key]
+        assert isinstance(found, np.ndarray) == isinstance(expected, np.ndarray)
+        same(found, expected)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "image",
+        1.0,
+        (0, 2.5),
+        True,
+        np.True_,
+        np.array(True),
+        None,
+        (..., ...),
+        (0,) * 5,
+        23,
+        -24,
+        [0, 23],
+        (0, 7),
+        (0, 0, [5]),
+        [0.0],
+        np.zeros(0),
+        np.ones(22, bool),
+        np.ones((23, 6), bool),
+        (0, [0, 1], [0, 1, 2]),
+        2**70,
+    ],
+)
+def test_what_is_no_index_is_an_index_error(key):
+    stored = StoredArray.of(pictures()[0], "it")
+    with pytest.raises(IndexError) as raised:
+        stored[key]
+    assert "\n" not in str(raised.value)
+    assert str(raised.value)
+
+
+def test_bounds_are_told_as_numpy_tells_them():
+    array, data = pictures()
+    stored = StoredArray.of(array, "it")
+    for key in (23, -24, [3, 99], (0, 7), (slice(None), 2, -6), (0, 0, 0, 0, 0), np.ones(5, bool)):
+        with pytest.raises(IndexError) as numpys:
+            data[key]
+        with pytest.raises(IndexError) as ours:
+            stored[key]
+        assert str(ours.value) == str(numpys.value)
+
+
+def test_it_has_what_arrays_have():
+    array, data = pictures()
+    stored = StoredArray.of(array, "it")
+    for name in ("shape", "dtype", "ndim", "size", "nbytes"):
+        assert getattr(stored, name) == getattr(data, name)
+    assert (stored.chunks, stored.shards) == (array.chunks, array.shards)
+    assert len(stored) == len(data)
+    same(np.asarray(stored), data)
+    same(np.asarray(stored, np.float32), data.astype(np.float32))
+    same(np.mean(stored, axis=(0, 1)), data.mean(axis=(0, 1)))
+    for ours, theirs in zip(stored, data, strict=True):
+        same(ours, theirs)
+    with pytest.raises(ValueError, match="without a copy"):
+        np.asarray(stored, copy=False)
+    assert repr(stored) == "<StoredArray uint8 of shape (23, 7, 5, 3) in chunks of (4, 3, 5, 3)>"
+
+
+def test_what_an_index_gives_is_the_callers_own():
+    array, data = pictures()
+    stored = StoredArray.of(array, "it")
+    for key in (3, slice(2, 9), [3, 3], (..., 0), np.ones(23, bool)):
+        stored[key][...] = 0
+        same(stored[key], data[key])
+
+
+@pytest.mark.parametrize(
+    ("key", "chunks"),
+    [
+        (0, 3),
+        ((0, 0), 1),
+        ((0, slice(3, 6)), 1),
+        ((0, slice(2, 4)), 2),
+        ((0, slice(None, None, 6)), 2),
+        ((0, slice(None, None, -6)), 2),
+        ((0, [5, 4]), 1),
+        ((0, [6, 5]), 2),
+        ((slice(None), 6), 6),
+        (([0, 22, 3, 0], 0, 0), 2),
+        ((slice(3, 5), 0), 2),
+        ((slice(5, 3), 0), 0),
+        ((slice(None, None, 22), 0), 2),
+        (([], 0), 0),
+        ((np.arange(23) == 9, 1), 1),
+        (([1, 2, 3, 1], [0, 1, 2, 0], [0, 1, 2, 0]), 1),
+        (np.zeros((23, 7), bool), 0),
+        ((..., 0, 0, 0), 6),
+    ],
+)
+def test_only_the_chunks_that_are_touched_are_decoded(key, chunks):
+    array, data = pictures()
+    stored = StoredArray.of(array, "it")
+    same(stored[key], data[key])
+    assert stored.chunks_decoded == chunks
+
+
+# --- reading samples -------------------------------------------------------------------------------
+
+
+@settings(max_examples=100)
+@given(st.lists(st.integers(-23, 22), max_size=60), st.slices(7), st.slices(5), st.data())
+def test_samples_are_read_in_the_order_given(samples, rows, columns, data):
+    array, values = pictures(missing=range(8, 12))
+    reader = ArrayReader.of(array, "it")
+    rows, columns = (slice(s.start, s.stop, abs(s.step) if s.step else None) for s in (rows, columns))
+    given = data.draw(st.sampled_from([list, tuple, np.array]))(samples)
+    if not samples:
+        given = samples
+    expected = values[np.array(samples, int)][:, rows, columns]
+    threads = data.draw(st.sampled_from([None, 1, 2, 5]))
+    same(reader.read(given, rows=rows, columns=columns, threads=threads), expected)
+    out = np.empty((len(expected) * 2, *expected.shape[1:]), np.uint8)[::2]
+    assert reader.read(given, out, rows=rows, columns=columns, threads=threads) is out
+    same(out, expected)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_chunk_is_decoded_once_for_all_that_is_read_of_it(threads):
+    array, data = pictures()
+    reader = ArrayReader.of(array, "it")
+    samples = np.random.default_rng(0).integers(0, 23, 200)
+    same(reader.read(samples, threads=threads), data[samples])
+    assert reader.chunks_decoded == 3 * chunks_of(samples)
+
+
+def test_samples_read_one_after_the_other_share_their_chunk():
+    array, data = write(MemoryStore(), (40, 6, 5), (8, 6, 5), (16, 6, 5))
+    reader = ArrayReader.of(array, "it")
+    for i in [*range(40), *reversed(range(40))]:
+        same(reader.read([i]), data[[i]])
+    assert reader.chunks_decoded == 5 + 4
+
+
+def test_as_many_chunks_stay_as_were_asked_for():
+    array, data = write(MemoryStore(), (40, 6, 5), (8, 6, 5), (16, 6, 5))
+    samples = np.random.default_rng(0).permutation(24)
+    for keep, decoded in ((3, 3), (2, None), (1, None)):
+        reader = ArrayReader.of(array, "it", keep=keep)
+        for i in samples:
+            same(reader.read([i]), data[[i]])
+        assert len(reader._hold().benches._kept) == keep
+        assert reader.chunks_decoded == decoded or (decoded is None and reader.chunks_decoded > 6)
+    reader.keep = 5
+    reader.read(range(40))
+    decoded = reader.chunks_decoded
+    same(reader.read([39, 0, 20], threads=3), data[[39, 0, 20]])
+    assert reader.chunks_decoded <= decoded + 3
+    for i in [*range(40), *samples]:
+        same(reader.read([i]), data[[i]])
+    assert reader.chunks_decoded <= decoded + 5
+    reader.keep = 1
+    reader.read([0])
+    assert len(reader._hold().benches._kept) == 1
+
+
+def test_memory_stays_for_one_chunk_on_each_thread():
+    array, _ = write(MemoryStore(), (64, 9, 5), (4, 9, 5), (16, 9, 5))
+    reader = ArrayReader.of(array, "it")
+    order = np.random.default_rng(0).permutation(64)
+    for _ in range(20):
+        reader.read(order, threads=3)
+    benches = reader._hold().benches
+    assert len(benches._kept) == 1
+    assert len(benches._spare) <= 3
+
+
+def test_several_arrays_are_read_together():
+    store = MemoryStore()
+    zarr.create_group(store)
+    image, image_data = pictures(store)
+    mask, mask_data = write(store, (23, 7, 5), (4, 7, 5), (8, 7, 5), path="mask", missing=range(20))
+    readers = [ArrayReader.of(array, "it") for array in (image, mask)]
+    samples = np.random.default_rng(0).permutation(23)
+    out = np.empty_like(image_data)
+    for threads in (None, 1, 4):
+        first, second = read_together(
+            [(readers[0], samples, out), (readers[1], samples[:5], None)], threads=threads
+        )
+        assert first is out
+        same(first, image_data[samples])
+        same(second, mask_data[samples[:5]])
+    assert read_together([]) == []
+
+
+@pytest.mark.parametrize(
+    ("samples", "wrong"), [([23], 23), ([0, -24], -24), (np.array([4, 2**40]), 2**40), ([5, 23, 24], 24)]
+)
+def test_a_sample_that_is_not_there_is_an_index_error(samples, wrong):
+    reader = ArrayReader.of(pictures()[0], "it")
+    with pytest.raises(IndexError, match=f"^index {wrong} is out of bounds for axis 0 with size 23$"):
+        reader.read(samples)
+
+
+@pytest.mark.parametrize("samples", [[0.5], [[1, 2]], 3, ["a"], [True]])
+def test_what_are_no_samples_is_refused(samples):
+    with pytest.raises((IndexError, TypeError)):
+        ArrayReader.of(pictures()[0], "it").read(samples)
+
+
+@pytest.mark.parametrize(
+    "out",
+    [np.empty((2, 7, 5, 3), np.int8), np.empty((3, 7, 5, 3), np.uint8), np.empty((2, 7, 5), np.uint8)],
+)
+def test_an_array_that_does_not_fit_is_refused(out):
+    with pytest.raises(SpecError, match=r"out is .* it must be uint8 of shape \(2, 7, 5, 3\)"):
+        ArrayReader.of(pictures()[0], "it").read([0, 1], out)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.int32, np.bool_])
+def test_what_was_never_written_is_the_fill_value(dtype, tmp_path):
+    store = LocalStore(tmp_path)
+    codec = BloscChunk(2) if dtype is np.float16 else ZstdChunk()
+    # Chunk 1 of the first shard, and the whole of the second.
+    array, data = write(store, (23, 7, 5), (4, 7, 5), (8, 7, 5), dtype, codec, missing=range(4, 16))
+    assert not (tmp_path / "image/c/1").exists()
+    stored = StoredArray.of(array, "it")
+    same(stored[:], data)
+    same(stored[[5, 3, 9]], data[[5, 3, 9]])
+    assert stored.chunks_decoded == 3 + 1
+
+
+def test_a_shard_that_is_written_later_is_seen(tmp_path):
+    array, data = write(LocalStore(tmp_path), (8, 7, 5), (4, 7, 5), (4, 7, 5), missing=range(4, 8))
+    for store in (array.store, WrapperStore(array.store)):
+        array[4:] = np.full((4, 7, 5), 7, np.uint8)
+        stored = StoredArray.of(zarr.open_array(store, path="image"), "it")
+        same(stored[5], data[5])
+        array[4:] = np.full((4, 7, 5), 9, np.uint8)
+        assert (stored[5] == 9).all()
+        same(stored[:4], data[:4])
+
+
+def test_small_arrays_without_shards_are_read_too(tmp_path):
+    for store in (MemoryStore(), LocalStore(tmp_path)):
+        array, data = write(store, (1000,), (64,), None, np.int32, sharded=False)
+        stored = StoredArray.of(array, "it")
+        same(stored[:], data)
+        same(stored[[999, 0, -1]], data[[999, 0, -1]])
+        assert stored.shards == stored.chunks == (64,)
+
+
+def test_what_create_writes_is_read(depth_dataset):
+    group = zarr.open_group(depth_dataset, mode="r")
+    for name in ("image", "mask", "depth", "depth_min", "y", "sources/background"):
+        stored = StoredArray.of(group[name], "it")
+        same(stored[:], group[name][:])
+        assert stored.attrs == dict(group[name].attrs)
+        same(stored[-1], group[name][-1])
+
+
+def test_pictures_in_bands_of_which_the_last_is_padding(tmp_path):
+    array, data = write(LocalStore(tmp_path), (5, 10, 4, 3), (2, 4, 4, 3), (4, 12, 4, 3))
+    stored = StoredArray.of(array, "it")
+    same(stored[:], data)
+    same(stored[1:, 9:7:-1], data[1:, 9:7:-1])
+
+
+def test_arrays_that_others_cut_or_encoded_are_refused():
+    for chunk, codecs, why in (
+        ((4, 7, 1), ZstdChunk().zarr_codecs(), r"cut into chunks of \(4, 7, 1\)"),
+        ((4, 7, 5), {"compressors": zarr.codecs.GzipCodec()}, "encoded with bytes, gzip"),
+        ((4, 7, 5), {"compressors": None}, "encoded with bytes"),
+    ):
+        array = zarr.create_array(
+            MemoryStore(), name="image", shape=(8, 7, 5), chunks=chunk, shards=(8, 7, 5), dtype="u1", **codecs
+        )
+        with pytest.raises(DatasetError, match=rf"^lobby\.zarr/image .*{why}.* use zarr\.$"):
+            ArrayReader.of(array, "lobby.zarr")
+    array = zarr.create_array(
+        MemoryStore(), name="image", shape=(8, 7), chunks=(4, 7), shards=(8, 7), dtype="u1",
+        **ZstdChunk().zarr_codecs(),
+    )  # fmt: skip
+    array.resize((8, 9))
+    with pytest.raises(DatasetError, match=r"shape \(8, 9\) is cut into chunks of \(4, 7\)"):
+        ArrayReader.of(array, "lobby.zarr")
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_decoding_as_a_whole_gives_the_same(hidden, monkeypatch):
+    if hidden:
+        monkeypatch.setattr(shards, "_zstd", lambda: None)
+    array, data = write(MemoryStore(), (20, 200, 200), (10, 200, 200), (20, 200, 200))
+    stored = StoredArray.of(array, "it")
+    for key in (0, 7, 19, [12, 3], slice(None)):
+        same(stored[key], data[key])
+
+
+# --- damage ----------------------------------------------------------------------------------------
+
+
+def test_every_damaged_byte_is_an_error_that_says_where(tmp_path):
+    array, data = write(LocalStore(tmp_path), (12, 7, 5), (4, 7, 5), (8, 7, 5))
+    path = tmp_path / "image/c/0/0/0"
+    whole = path.read_bytes()
+    index = shards.read_index(whole, len(whole), (2, 1, 1), "it").reshape(-1, 2).tolist()
+    for position in range(0, len(whole), 3):
+        damaged = bytearray(whole)
+        damaged[position] ^= 0x10
+        path.write_bytes(damaged)
+        inner = next(
+            (i for i, (offset, size) in enumerate(index) if offset <= position < offset + size), None
+        )
+        name = "Shard" if inner is None else f"Chunk {inner} of shard"
+        reader = ArrayReader.of(array, "lobby.zarr")
+        with pytest.raises(DatasetError, match=rf"^{name} lobby\.zarr/image/c/0/0/0 is damaged.*Restore it"):
+            reader.read(range(12))
+        same(reader.read([9]), data[[9]])
+    path.write_bytes(whole)
+    same(reader.read(range(12)), data)
+
+
+@pytest.mark.parametrize("wrap", [lambda store: store, WrapperStore])
+def test_a_shard_that_is_cut_short_is_an_error_that_says_where(tmp_path, wrap):
+    array, _ = write(LocalStore(tmp_path), (12, 7, 5), (4, 7, 5), (8, 7, 5))
+    path = tmp_path / "image/c/0/0/0"
+    whole = path.read_bytes()
+    array = zarr.open_array(wrap(array.store), path="image")
+    early = ArrayReader.of(array, "lobby.zarr")
+    early.read([0])
+    for length in (0, 10, index_bytes(2) - 1, index_bytes(2), 100, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(DatasetError, match=r"^Shard lobby\.zarr/image/c/0/0/0 is (cut short|damaged)"):
+            ArrayReader.of(array, "lobby.zarr").read([0])
+    path.write_bytes(whole[:10])
+    with pytest.raises(DatasetError, match=r"^Chunk 1 of shard lobby\.zarr/image/c/0/0/0 is damaged"):
+        early.read([5])
+
+
+def test_a_shard_that_cannot_be_read_is_an_error_that_says_why(tmp_path):
+    array, _ = write(LocalStore(tmp_path), (12, 7, 5), (4, 7, 5), (8, 7, 5))
+    shard = tmp_path / "image/c/0/0/0"
+    shard.unlink()
+    shard.mkdir()
+    with pytest.raises(
+        DatasetError, match=r"^Chunk 0 of shard lobby\.zarr/image/c/0/0/0 cannot be read: .*irector"
+    ):
+        ArrayReader.of(array, "lobby.zarr").read([1])
+
+
+class Failing(WrapperStore):
+    """A store far away whose line is cut."""
+
+    async def get(self, key, prototype, byte_range=None):
+        if "/c/1/" in key:
+            raise ConnectionError("the line is cut")
+        return await super().get(key, prototype, byte_range)
+
+
+def test_a_store_that_fails_is_an_error_that_says_why():
+    array, data = pictures()
+    reader = ArrayReader.of(zarr.open_array(Failing(array.store), path="image"), "lobby.zarr")
+    same(reader.read([0]), data[[0]])
+    with pytest.raises(
+        DatasetError, match=r"^Chunk .* shard lobby\.zarr/image/c/.* cannot be read: the line is cut"
+    ):
+        reader.read(range(23))
+    same(reader.read([0]), data[[0]])
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_an_error_on_any_thread_ends_the_read_and_not_the_reader(tmp_path, threads):
+    array, data = write(LocalStore(tmp_path), (40, 7, 5), (1, 7, 5), (4, 7, 5))
+    path = tmp_path / "image/c/7/0/0"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:3] + b"\xff" + whole[4:])
+    reader = ArrayReader.of(array, "it")
+    for _ in range(20):
+        with pytest.raises(DatasetError, match="Chunk 0 of shard it/image/c/7"):
+            reader.read(range(40), threads=threads)
+        same(reader.read([27, 29]), data[[27, 29]])
+    path.write_bytes(whole)
+    same(reader.read(range(40), threads=threads), data)
+
+
+def test_helpers_do_every_task_once_and_rest_before_an_error_is_told():
+    helpers = Helpers()
+    for threads in (1, 2, 7, 40):
+        done = []
+        helpers.run(range(100), done.append, threads)
+        assert sorted(done) == list(range(100))
+        helpers.run([], done.append, threads)
+        at_work = threading.Semaphore(0)
+
+        def fail(task, at_work=at_work):
+            at_work.release()
+            if task == 50:
+                raise KeyError(task)
+            at_work.acquire()
+
+        with pytest.raises(KeyError):
+            helpers.run(range(100), fail, threads)
+        assert at_work._value == 1
+
+
+# --- stores ----------------------------------------------------------------------------------------
+
+
+class Ranged(WrapperStore):
+    """A store that notes how many bytes are asked for."""
+
+    asked: list
+
+    def __init__(self, store):
+        super().__init__(store)
+        self.asked = []
+
+    async def get(self, key, prototype, byte_range=None):
+        value = await super().get(key, prototype, byte_range)
+        if "/c/" in key:
+            self.asked.append((key, byte_range is not None, 0 if value is None else len(value)))
+        return value
+
+
+def test_of_a_store_far_away_only_ranges_are_read_and_each_index_once():
+    array, data = write(MemoryStore(), (320, 7, 5), (4, 7, 5), (32, 7, 5))
+    store = Ranged(array.store)
+    reader = ArrayReader.of(zarr.open_array(store, path="image"), "it")
+    samples = [5, 70, 6, 319]
+    same(reader.read(samples), data[samples])
+    assert len(store.asked) == 3 + 3
+    same(reader.read([9, 75, 300]), data[[9, 75, 300]])
+    assert len(store.asked) == 3 + 3 + 3
+    whole = {key: len(value) for key, value in array.store._store_dict.items()}
+    assert all(ranged and length < whole[key] / 4 for key, ranged, length in store.asked)
+    same(reader.read([299]), data[[299]])  # of a chunk that was read last
+    assert len(store.asked) == 3 + 3 + 3 + (299 // 4 != 300 // 4)
+    same(reader.read(range(320)), data)
+
+
+def copied(source, store):
+    async def copy():
+        for key, value in source._store_dict.items():
+            await store.set(key, value)
+
+    zarr.core.sync.sync(copy())
+    return store
+
+
+@pytest.fixture(params=["memory", "local", "zip", "fsspec"])
+def any_store(request, tmp_path):
+    array, data = pictures(missing=range(8, 16))
+    make = {
+        "memory": MemoryStore,
+        "local": lambda: LocalStore(tmp_path / "store"),
+        "zip": lambda: ZipStore(tmp_path / "store.zip", mode="w"),
+        "fsspec": lambda: FsspecStore.from_url(f"memory://{tmp_path.name}"),
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        store = copied(array.store, make[request.param]())
+        if request.param == "zip":
+            store.close()
+            store = ZipStore(tmp_path / "store.zip", mode="r")
+    yield zarr.open_array(store, path="image", mode="r"), data
+    store.close()
+
+
+def test_every_store_gives_the_same(any_store):
+    array, data = any_store
+    stored = StoredArray.of(array, "it")
+    samples = np.random.default_rng(0).integers(0, 23, 50)
+    for threads in (1, 3):
+        same(stored.reader.read(samples, threads=threads), data[samples])
+    same(stored[:], data)
+    same(stored[::-2, 1:6:2, -1], data[::-2, 1:6:2, -1])
+
+
+def open_files():
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts files as Linux does")
+def test_few_files_stay_open_and_none_when_the_reader_is_gone(tmp_path):
+    array, data = write(LocalStore(tmp_path), (100, 3, 2), (2, 3, 2), (2, 3, 2))
+    before = open_files()
+    for _ in range(30):
+        reader = ArrayReader.of(array, "it")
+        same(reader.read(range(100), threads=4), data)
+        assert open_files() <= before + chunks_module._OPEN_FILES
+        del reader
+        assert open_files() == before
+
+
+def test_indexes_beyond_those_kept_are_read_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(chunks_module, "_KEPT_INDEXES", 3)
+    monkeypatch.setattr(chunks_module, "_OPEN_FILES", 2)
+    array, data = write(LocalStore(tmp_path), (40, 3, 2), (2, 3, 2), (4, 3, 2))
+    for store in (array.store, WrapperStore(array.store)):
+        reader = ArrayReader.of(zarr.open_array(store, path="image"), "it")
+        for i in np.random.default_rng(0).integers(0, 40, 100):
+            same(reader.read([i]), data[[i]])
+
+
+# --- threads and processes -------------------------------------------------------------------------
+
+
+def test_one_reader_serves_many_threads(tmp_path, monkeypatch):
+    monkeypatch.setattr(chunks_module, "_OPEN_FILES", 2)
+    array, data = write(LocalStore(tmp_path), (120, 9, 7), (4, 9, 7), (12, 9, 7))
+    reader = ArrayReader.of(array, "it", keep=2)
+
+    def work(seed):
+        rng = np.random.default_rng(seed)
+        for _ in range(60):
+            samples = rng.integers(0, 120, rng.integers(1, 12))
+            same(reader.read(samples, threads=int(rng.integers(1, 4))), data[samples])
+
+    with ThreadPoolExecutor(8) as pool:
+        for done in [pool.submit(work, seed) for seed in range(8)]:
+            done.result()
+    assert len(reader._hold().benches._kept) <= 2
+
+
+def read_some(reader, samples, queue):
+    found = [reader.read([i]) for i in samples[:3]]
+    found.append(reader.read(samples, threads=3))
+    queue.put((np.concatenate(found), reader.chunks_decoded))
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_processes_read_right_after_their_parent(tmp_path, method):
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"no {method} here")
+    array, data = write(LocalStore(tmp_path), (120, 9, 7), (4, 9, 7), (12, 9, 7))
+    reader = ArrayReader.of(array, "it")
+    context = multiprocessing.get_context(method)
+    queue = context.Queue()
+    stop = threading.Event()
+
+    def keep_reading():
+        rng = np.random.default_rng(0)
+        while not stop.is_set():
+            reader.read(rng.integers(0, 120, 30), threads=4)
+
+    busy = threading.Thread(target=keep_reading)
+    busy.start()
+    try:
+        samples = np.random.default_rng(1).permutation(120)
+        workers = [
+            context.Process(target=read_some, args=(reader, samples, queue))
+            for _ in range(10 if method == "fork" else 1)
+        ]
+        with warnings.catch_warnings():
+            # Newer Pythons warn of every fork of a process with threads: that is what is tried here.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            for worker in workers:
+                worker.start()
+        for _ in workers:
+            found, decoded = queue.get(timeout=60)
+            same(found, data[[*samples[:3], *samples]])
+            assert 30 <= decoded <= 33
+        for worker in workers:
+            worker.join(60)
+            assert worker.exitcode == 0
+    finally:
+        stop.set()
+        busy.join()
+    same(reader.read(samples), data[samples])
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_it_can_be_pickled_before_and_after_it_was_used(tmp_path, used):
+    array, data = pictures(LocalStore(tmp_path))
+    stored = StoredArray.of(array, "it")
+    if used:
+        stored[:]
+    again = pickle.loads(pickle.dumps(stored))
+    assert again.chunks_decoded == 0
+    same(again[:], data)
+    assert len(pickle.dumps(stored)) < 3000
+
+
+def test_little_is_read_without_threads(monkeypatch):
+    array, data = write(MemoryStore(), (64, 100, 100), (2, 100, 100), (16, 100, 100))
+    used = []
+    run = Helpers.run
+    monkeypatch.setattr(Helpers, "run", lambda *given: (used.append(given[-1]), run(*given)))
+    monkeypatch.setattr(reader_module, "usable_cores", lambda: 2)
+    readers = [ArrayReader.of(array, "it") for _ in range(2)]
+    same(readers[0].read([3]), data[[3]])
+    same(readers[0].read(range(20)), data[:20])
+    same(read_together([(reader, [9], None) for reader in readers])[1], data[[9]])
+    assert used == []
+    same(readers[0].read(range(64)), data)
+    same(readers[0].read([0, 9], threads=3), data[[0, 9]])
+    assert used == [2, 3]

@@ -1,0 +1,558 @@
+"""What is on disk: the same to every reader, read by chunks, refused where it is not what it should be."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sys
+
+import naive
+import numpy as np
+import pytest
+import zarr
+from builders import SMALL_SHARDS, Pictures, depth_of
+from zarr.abc.store import Store
+from zarr.storage import LocalStore, MemoryStore, WrapperStore
+
+from fgbgpack import create, fill_depth
+from fgbgpack.dataset.dataset import open_dataset
+from fgbgpack.errors import DatasetError, IncompleteDatasetError
+from fgbgpack.schema import NewerSchemaWarning
+from fgbgpack.storage import layout as plan
+
+PLACEMENTS = ("background", "foreground", "flip", "replica", "y", "x")
+ARRAYS = {
+    "image": ("uint8", ("sample", "y", "x", "channel")),
+    "mask": ("uint8", ("sample", "y", "x")),
+    "depth": ("float16", ("sample", "y", "x")),
+    "depth_min": ("float16", ("sample",)),
+    "depth_max": ("float16", ("sample",)),
+    **{name: ("bool" if name == "flip" else "int32", ("sample",)) for name in PLACEMENTS},
+    "sources/background": ("uint8", ("background", "y", "x", "channel")),
+    "sources/foreground": ("uint8", ("foreground", "patch_y", "patch_x", "rgba")),
+    "sources/foreground_size": ("int32", ("foreground", "side")),
+}
+
+GUIDED_ARRAYS = ARRAYS | {"sources/background_depth": ("float32", ("background", "y", "x"))}
+
+
+def everything(group, arrays=ARRAYS):
+    return {name: np.asarray(group[name][...]) for name in arrays}
+
+
+def same(found, expected):
+    for name, array in expected.items():
+        assert found[name].dtype == array.dtype, name
+        np.testing.assert_array_equal(found[name], array, err_msg=name)
+
+
+def check_pixels(path):
+    """Every stored image and mask equals the naive composite of the stored sources at the stored place."""
+    ds = open_dataset(path, allow_incomplete=True)
+    catalog = ds.catalog()
+    images, masks = ds.image[:], ds.mask[:]
+    for i, image, mask in naive.samples(
+        ds.placements, catalog.background, catalog.foreground, catalog.foreground_size
+    ):
+        np.testing.assert_array_equal(images[i], image, err_msg=str(i))
+        np.testing.assert_array_equal(masks[i], mask, err_msg=str(i))
+    return ds
+
+
+# --- what it holds ---------------------------------------------------------------------------------
+
+
+def test_every_sample_is_the_naive_composite(dataset):
+    ds = check_pixels(dataset)
+    assert len(ds) == 36
+    assert ds.mask[:].any(axis=(1, 2)).all()
+    assert (ds.height, ds.width) == (21, 33)
+
+
+@pytest.mark.parametrize(
+    ("fields", "shapes"),
+    [
+        # Several chunks of which the last is cut short.
+        ({"chunk": 5}, {"chunks": (5, 21, 33, 3), "shards": (40, 21, 33, 3)}),
+        # More than a chunk may hold: pictures are cut into bands, which do not divide the height.
+        (
+            {"width": 700, "height": 500, "foreground_height": 333, "placements": 1, "chunk": 7},
+            {"chunks": (7, 167, 700, 3), "shards": (14, 501, 700, 3)},
+        ),
+        (
+            {
+                "width": 420,
+                "height": 499,
+                "foreground_height": 499,
+                "placements": 2,
+                "flip": False,
+                "chunk": 12,
+            },
+            {"chunks": (12, 167, 420, 3), "shards": (12, 501, 420, 3)},
+        ),
+        (
+            {"width": 8, "height": 8, "foreground_height": 1, "flip": False, "chunk": 1},
+            {"chunks": (1, 8, 8, 3)},
+        ),
+        # A patch as high as the picture.
+        ({"width": 60, "height": 21, "foreground_height": 21, "fit": "stretch", "chunk": 65536}, {}),
+    ],
+)
+def test_every_shape_of_dataset(tmp_path, pictures, fields, shapes, monkeypatch):
+    monkeypatch.setattr(plan, "_FEWEST_SHARDS", 1)
+    if fields.get("width") == 700:
+        pictures = Pictures(tmp_path / "large", 3, 2, (500, 700), (333, 280))
+    create(tmp_path / "it.zarr", pictures.spec(**fields), workers=3)
+    ds = check_pixels(tmp_path / "it.zarr")
+    for key, shape in shapes.items():
+        assert getattr(ds.image, key) == shape
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_many_shards(tmp_path, pictures):
+    create(tmp_path / "it.zarr", pictures.spec(chunk=5))
+    ds = check_pixels(tmp_path / "it.zarr")
+    assert ds.image.shards == (15, 21, 33, 3)
+    assert len([*(tmp_path / "it.zarr/image/c").iterdir()]) == 3
+
+
+def test_one_sample_is_a_dataset(tmp_path):
+    one = Pictures(tmp_path / "one", backgrounds=1, foregrounds=1)
+    create(tmp_path / "it.zarr", one.spec(placements=1, flip=False))
+    assert len(check_pixels(tmp_path / "it.zarr")) == 1
+
+
+@pytest.mark.parametrize("depth", ["per-sample", "guided"])
+def test_the_arrays_are_those_of_the_format(depth_dataset, guided_dataset, depth):
+    path, arrays = (guided_dataset, GUIDED_ARRAYS) if depth == "guided" else (depth_dataset, ARRAYS)
+    group = zarr.open_group(path, mode="r")
+    found = {name: array for name, array in group.members(max_depth=None) if isinstance(array, zarr.Array)}
+    assert set(found) == set(arrays)
+    for name, (dtype, dimensions) in arrays.items():
+        assert str(found[name].dtype) == dtype, name
+        assert found[name].metadata.dimension_names == dimensions, name
+    # Only codecs that every reader of Zarr v3 knows.
+    text = "".join(metadata.read_text() for metadata in path.rglob("zarr.json"))
+    names = {codec["name"] for codec in find_codecs(json.loads(f"[{text.replace('}{', '},{')}]"))}
+    assert names <= {"bytes", "zstd", "blosc", "crc32c", "sharding_indexed"}
+    assert found["image"].shards is not None
+    assert found["depth"].shards is not None
+
+
+def find_codecs(node):
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key in {"codecs", "index_codecs"}:
+                yield from value
+            yield from find_codecs(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from find_codecs(value)
+
+
+def test_the_document_records_what_the_dataset_was_made_of(dataset, pictures):
+    ds = open_dataset(dataset)
+    assert ds.document["complete"] is True
+    assert ds.document["spec"] == pictures.spec().to_dict()
+    assert ds.document["recipe"]["samples"] == 36
+    for kind, folder in (("backgrounds", pictures.backgrounds), ("foregrounds", pictures.foregrounds)):
+        listed = ds.document["sources"][kind]
+        assert [source["name"] for source in listed] == sorted(path.name for path in folder.iterdir())
+        for source in listed:
+            assert source["sha256"] == hashlib.sha256((folder / source["name"]).read_bytes()).hexdigest()
+    assert {"fgbgpack", "zarr", "numpy"} <= set(ds.document["software"])
+    assert ds.document["depth"] is None
+    assert np.isnan(ds.depth[:]).all()
+
+
+# --- the Dataset -----------------------------------------------------------------------------------
+
+
+def test_samples_and_slices(depth_dataset):
+    ds = open_dataset(depth_dataset)
+    images, masks, depths = ds.image[:], ds.mask[:], ds.depth[:]
+    for index in (0, 7, 35, -1, np.int64(12)):
+        sample = ds[index]
+        np.testing.assert_array_equal(sample.image, images[index])
+        np.testing.assert_array_equal(sample.mask, masks[index])
+        np.testing.assert_array_equal(sample.depth, depths[index])
+        for name in PLACEMENTS:
+            value = getattr(sample, name)
+            assert value.shape == ()
+            assert value == getattr(ds.placements, name)[index]
+    for part in (slice(3, 9), slice(None), slice(-5, None), slice(30, 99), slice(9, 3), slice(1, 30, 7)):
+        batch = ds[part]
+        np.testing.assert_array_equal(batch.image, images[part])
+        np.testing.assert_array_equal(batch.mask, masks[part])
+        np.testing.assert_array_equal(batch.depth, depths[part])
+        np.testing.assert_array_equal(batch.y, ds.placements.y[part])
+    for index in (36, -37):
+        with pytest.raises(IndexError):
+            ds[index]
+    assert sum(1 for _ in ds) == len(ds) == 36
+    assert "36 samples of 33x21 with depth" in repr(ds)
+
+
+def test_a_batch_without_depth_has_none(dataset):
+    ds = open_dataset(dataset)
+    assert not ds.has_depth
+    assert ds[0].depth is None
+    assert ds[:3].depth is None
+
+
+def test_depth_extremes_are_those_of_the_stored_depth(depth_dataset):
+    ds = open_dataset(depth_dataset)
+    depth = ds.depth[:]
+    assert np.isfinite(depth).all()
+    np.testing.assert_array_equal(ds.whole("depth_min"), depth.min(axis=(1, 2)))
+    np.testing.assert_array_equal(ds.whole("depth_max"), depth.max(axis=(1, 2)))
+
+
+def test_stored_bytes_are_those_on_disk(depth_dataset):
+    sizes = open_dataset(depth_dataset).stored_bytes()
+    assert sum(sizes.values()) == sum(p.stat().st_size for p in depth_dataset.rglob("*") if p.is_file())
+    for name in ("image", "mask", "depth", "sources/background", "x"):
+        folder = depth_dataset / name
+        assert sizes[name] == sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+
+
+# --- the copy of all metadata ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fixture", ["depth_dataset", "guided_dataset"])
+def test_consolidated_metadata_is_the_metadata(request, fixture):
+    path = request.getfixturevalue(fixture)
+    root = json.loads((path / "zarr.json").read_text(encoding="utf-8"))
+    copies = root["consolidated_metadata"]["metadata"]
+    on_disk = {
+        metadata.parent.relative_to(path).as_posix(): json.loads(metadata.read_text())
+        for metadata in path.rglob("zarr.json")
+        if metadata.parent != path
+    }
+    assert copies == on_disk
+    group = zarr.open_consolidated(path)
+    np.testing.assert_array_equal(group["sources/foreground_size"][:], [[10, 8], [10, 8]])
+
+
+# --- reading by chunks -----------------------------------------------------------------------------
+
+
+class Counting(WrapperStore):
+    """A store that remembers what is read of it."""
+
+    def __init__(self, store):
+        super().__init__(store)
+        self.reads = []
+
+    if hasattr(Store, "get_ranges"):
+        # Newer Zarr reads parts this way: by its own default, which is in terms of get, they are counted.
+        get_ranges = Store.get_ranges
+
+    async def get(self, key, prototype, byte_range=None):
+        value = await super().get(key, prototype, byte_range)
+        self.reads.append((key, 0 if value is None else len(value)))
+        return value
+
+    def data(self):
+        """Bytes read of each shard or chunk since the last call, by its key."""
+        total = {}
+        for key, size in self.reads:
+            if "/c/" in key:
+                total[key] = total.get(key, 0) + size
+        self.reads.clear()
+        return total
+
+
+@pytest.fixture
+def counted(tmp_path, pictures, monkeypatch):
+    """A dataset of three image shards of three chunks each, through a store that counts."""
+    for name, size in SMALL_SHARDS.items():
+        monkeypatch.setattr(plan, name, size)
+    create(tmp_path / "it.zarr", pictures.spec(chunk=5))
+    store = Counting(LocalStore(tmp_path / "it.zarr", read_only=True))
+    return open_dataset(store), store
+
+
+def test_opening_reads_no_data(counted):
+    assert counted[1].data() == {}
+
+
+def test_a_slice_reads_only_the_chunks_that_it_touches(counted):
+    ds, store = counted
+    whole = {key.name: key.stat().st_size for key in (store._store.root / "image/c").glob("*")}
+    assert sorted(whole) == ["0", "1", "2"]
+    sizes = []
+    for first in (0, 5, 10):
+        _ = ds.image[first : first + 5]
+        read = store.data()
+        assert set(read) == {"image/c/0/0/0/0"}
+        sizes.append(read["image/c/0/0/0/0"])
+    shard = (store._store.root / "image/c/0/0/0/0").stat().st_size
+    assert sum(sizes) == shard, "three chunks and an index make the shard, and each was read once"
+    _ = ds.image[17]
+    assert set(store.data()) == {"image/c/1/0/0/0"}
+    _ = ds.mask[14:16]
+    assert set(store.data()) == {"mask/c/0/0/0", "mask/c/1/0/0"}
+    _ = ds.depth[20]
+    assert set(store.data()) <= {f"depth/c/{i}/0/0" for i in range(99)}
+
+
+def test_a_sample_reads_one_chunk_of_each_array_and_placements_once(counted):
+    ds, store = counted
+    _ = ds[16]
+    first = set(store.data())
+    assert first == {"image/c/1/0/0/0", "mask/c/1/0/0", *(f"{name}/c/0" for name in PLACEMENTS)}
+    _ = ds[20]
+    assert set(store.data()) == {"image/c/1/0/0/0", "mask/c/1/0/0"}
+    _ = ds[21]
+    assert store.data() == {}, "the chunk that was decoded last is still there"
+
+
+# --- guided depth ----------------------------------------------------------------------------------
+
+
+def test_guided_depth_is_in_chunks_of_one_background_cut_by_rows(guided_dataset, depth_dataset):
+    array = open_dataset(guided_dataset).depth
+    assert (array.chunks, array.shards) == ((12, 7, 33), (12, 21, 33)), "those of one background, in bands"
+    assert open_dataset(depth_dataset).depth.chunks == (4, 21, 33)
+
+
+def test_guided_depth_in_bands_is_that_in_whole_maps(
+    guided_dataset, tmp_path, pictures, depth_model, guide_model
+):
+    create(tmp_path / "it.zarr", pictures.spec(depth=depth_of(depth_model, guide=str(guide_model), scale=2)))
+    whole, cut = open_dataset(tmp_path / "it.zarr"), open_dataset(guided_dataset)
+    assert whole.depth.chunks[1] == 21
+    np.testing.assert_array_equal(whole.depth[:], cut.depth[:])
+    np.testing.assert_array_equal(whole.depth[3::5, 6:8], cut.depth[3::5, 6:8])
+
+
+def test_of_a_map_in_bands_only_those_are_decoded_that_are_asked_for(guided_dataset):
+    for rows, bands in ((slice(8, 13), 1), (slice(5, 9), 2), (slice(None), 3), (20, 1)):
+        with open_dataset(guided_dataset) as ds:
+            _ = ds.depth[17, rows]
+            assert ds.depth.chunks_decoded == bands
+
+
+class Stopping(WrapperStore):
+    """A store that takes so many keys and no more."""
+
+    def __init__(self, store, writes=0):
+        super().__init__(store)
+        self.left = writes
+
+    async def set(self, key, value):
+        if not self.left:
+            raise RuntimeError("stopped here")
+        self.left -= 1
+        await super().set(key, value)
+
+
+@pytest.mark.parametrize("before", [None, "per-sample", "guided"])
+def test_depth_that_is_stopped_anywhere_is_finished_by_the_same_command(
+    pictures, depth_model, guide_model, before, monkeypatch
+):
+    """Whatever was written last: the arrays of one mode are never taken for those of the other."""
+    for name, size in SMALL_SHARDS.items():
+        monkeypatch.setattr(plan, name, size)
+    guided = depth_of(depth_model, guide=str(guide_model))
+    other = depth_of(depth_model, guide=str(guide_model), scale=2)
+    first = {None: None, "per-sample": depth_of(depth_model), "guided": other}[before]
+    begun = MemoryStore()
+    create(begun, pictures.spec(depth=first))
+    expected = MemoryStore(dict(begun._store_dict))
+    fill_depth(expected, guided, overwrite=True)
+    for writes in range(9):  # until the first shards are written
+        store = MemoryStore(dict(begun._store_dict))
+        with pytest.raises(DatasetError, match="stopped here"):
+            fill_depth(Stopping(store, writes), guided, overwrite=True, workers=1)
+        fill_depth(store, guided, overwrite=True, workers=1)
+        found = {key: value.to_bytes() for key, value in store._store_dict.items()}
+        assert found == {key: value.to_bytes() for key, value in expected._store_dict.items()}, writes
+
+
+# --- other stores ----------------------------------------------------------------------------------
+
+
+def test_a_memory_store(pictures, dataset):
+    store = MemoryStore()
+    report = create(store, pictures.spec())
+    assert report.complete
+    same(everything(zarr.open_group(store, mode="r")), everything(zarr.open_group(dataset, mode="r")))
+    assert open_dataset(store)[3].image.shape == (21, 33, 3)
+    with pytest.raises(DatasetError, match="There is no dataset"):
+        open_dataset(MemoryStore())
+
+
+@pytest.mark.parametrize("protocol", ["memory", "file"])
+def test_a_url(tmp_path, pictures, dataset, protocol):
+    pytest.importorskip("fsspec", reason="a URL needs fsspec, which is not a dependency")
+    url = f"{protocol}://{tmp_path}/it.zarr"
+    assert create(url, pictures.spec()).complete
+    assert create(url, pictures.spec()).created == 0
+    expected = everything(zarr.open_group(dataset, mode="r"))
+    ds = open_dataset(url)
+    same({name: ds.whole(name) for name in ARRAYS}, expected)
+
+
+def test_a_url_without_fsspec_says_what_to_install(monkeypatch, pictures):
+    monkeypatch.setitem(sys.modules, "fsspec", None)
+    for action in (lambda: open_dataset("s3://bucket/it.zarr"), lambda: create("s3://b/c", pictures.spec())):
+        with pytest.raises(DatasetError, match="pip install"):
+            action()
+
+
+# --- what is not a dataset, or not whole -----------------------------------------------------------
+
+
+@pytest.fixture
+def copy(dataset, tmp_path):
+    """A dataset of the test's own."""
+    return shutil.copytree(dataset, tmp_path / "copy.zarr")
+
+
+def edit(path, change):
+    """Change the document of a dataset on disk."""
+    root = json.loads((path / "zarr.json").read_text(encoding="utf-8"))
+    change(root["attributes"]["fgbgpack"])
+    (path / "zarr.json").write_text(json.dumps(root), encoding="utf-8")
+
+
+def test_an_incomplete_dataset_is_refused_unless_allowed(copy):
+    edit(copy, lambda document: document.update(complete=False))
+    with pytest.raises(IncompleteDatasetError, match="not complete"):
+        open_dataset(copy)
+    ds = open_dataset(copy, allow_incomplete=True)
+    assert not ds.complete
+    assert "incomplete" in repr(ds)
+    shutil.rmtree(copy / "image" / "c")
+    assert not open_dataset(copy, allow_incomplete=True).image[:].any()
+
+
+def test_a_newer_minor_version_opens_with_a_warning(copy):
+    def change(document):
+        document["schema"] = "dataset/1.3"
+        document["colour_space"] = "sRGB"
+        document["sources"]["backgrounds"][0]["licence"] = "CC0"
+
+    edit(copy, change)
+    with pytest.warns(NewerSchemaWarning, match=r"dataset/1\.3"):
+        ds = open_dataset(copy)
+    assert "colour_space" not in ds.document
+    assert ds[0].image.shape == (21, 33, 3)
+
+
+@pytest.mark.parametrize("part", ["dataset", "spec"])
+def test_a_newer_major_version_is_refused_with_what_to_do(copy, part):
+    def change(document):
+        (document if part == "dataset" else document["spec"])["schema"] = f"{part}/2.0"
+
+    edit(copy, change)
+    with pytest.raises(DatasetError, match=rf"{part}/2\.0.*pip install --upgrade"):
+        open_dataset(copy)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda document: document.clear(),
+        lambda document: document.pop("spec"),
+        lambda document: document.update(complete="yes"),
+        lambda document: document.update(schema="dataset"),
+        lambda document: document["spec"].update(width=0),
+        lambda document: document["recipe"].update(sha256="?"),
+        lambda document: document["sources"].update(backgrounds=[]),
+    ],
+)
+def test_a_damaged_document_is_refused(copy, change):
+    edit(copy, change)
+    with pytest.raises(DatasetError, match=r"copy\.zarr"):
+        open_dataset(copy)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"3",
+        b"null",
+        b"\xff\xfe",
+        b'{"attributes": {}}',
+        b'{"zarr_format": 3, "attributes": 1}',
+    ],
+)
+def test_a_damaged_group_is_refused(copy, content):
+    (copy / "zarr.json").write_bytes(content)
+    with pytest.raises(DatasetError, match=r"copy\.zarr"):
+        open_dataset(copy)
+
+
+@pytest.mark.parametrize("array", ["image", "mask", "depth"])
+@pytest.mark.parametrize("content", [None, b"", b"{", b"[]", b'{"zarr_format": 3, "node_type": "group"}'])
+def test_damaged_metadata_of_an_array_is_refused(copy, array, content):
+    if content is None:
+        shutil.rmtree(copy / array)
+    else:
+        (copy / array / "zarr.json").write_bytes(content)
+    with pytest.raises(DatasetError, match=f"/{array}"):
+        open_dataset(copy)
+
+
+def test_a_flipped_bit_is_an_error_never_a_wrong_pixel(depth_dataset, tmp_path):
+    path = shutil.copytree(depth_dataset, tmp_path / "copy.zarr")
+    whole = open_dataset(path)
+    expected = {name: whole.whole(name) for name in ("image", "mask", "depth")}
+    random = np.random.default_rng(0)
+    for name in expected:
+        shard = next(p for p in (path / name / "c").rglob("*") if p.is_file())
+        content = shard.read_bytes()
+        raised = 0
+        for _ in range(40):
+            damaged = bytearray(content)
+            bit = int(random.integers(0, len(content) * 8))
+            damaged[bit // 8] ^= 1 << bit % 8
+            shard.write_bytes(damaged)
+            try:
+                found = open_dataset(path).whole(name)
+            except Exception:  # each codec has an error of its own
+                raised += 1
+            else:
+                np.testing.assert_array_equal(found, expected[name])
+        shard.write_bytes(content)
+        assert raised >= 38, name
+
+
+def test_what_is_not_a_dataset_is_refused(tmp_path):
+    with pytest.raises(DatasetError, match="no such folder"):
+        open_dataset(tmp_path / "none.zarr")
+    assert not (tmp_path / "none.zarr").exists()
+    (tmp_path / "file.zarr").write_text("hello")
+    with pytest.raises(DatasetError, match="is a file"):
+        open_dataset(tmp_path / "file.zarr")
+    with pytest.raises(DatasetError):
+        open_dataset(tmp_path / "file.zarr" / "below")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DatasetError, match="There is no dataset"):
+        open_dataset(tmp_path / "empty")
+    with pytest.raises(DatasetError, match="other things"):
+        open_dataset(tmp_path)
+    zarr.create_array(tmp_path / "group.zarr", name="a", shape=(3,), dtype="i4")
+    with pytest.raises(DatasetError, match="did not make"):
+        open_dataset(tmp_path / "group.zarr")
+    zarr.create_array(tmp_path / "array.zarr", shape=(3,), dtype="i4")
+    with pytest.raises(DatasetError, match="did not make"):
+        open_dataset(tmp_path / "array.zarr")
+    zarr.create_group(tmp_path / "two.zarr", zarr_format=2)
+    with pytest.raises(DatasetError, match="other things"):
+        open_dataset(tmp_path / "two.zarr")
+
+
+def test_paths_may_be_text_with_spaces_and_any_letters(dataset, tmp_path, monkeypatch):
+    path = shutil.copytree(dataset, tmp_path / "größer als 背景.zarr")
+    assert len(open_dataset(str(path))) == 36
+    monkeypatch.chdir(tmp_path)
+    assert len(open_dataset(path.name)) == 36
+    assert open_dataset(path.name).path == path.name
