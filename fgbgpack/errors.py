@@ -1,7 +1,8 @@
 """The errors that fgbgpack raises, grouped by what the caller would do about them.
 
 Every message says what is wrong, where, what was expected, and what to do. Where an input has
-several problems, they are reported together: one line each, in ``problems``.
+several problems, they are reported together: one line each, in ``problems``. Every error has a
+``code`` that stays the same when its message is reworded.
 """
 
 from __future__ import annotations
@@ -15,43 +16,61 @@ class FgbgError(Exception):
     Args:
         message: One or two sentences: what is wrong and what to do.
         problems: One line for each offending thing, when there are several.
+        code: The kind of error, in kebab case; ``None`` for that of the class.
+
+    Attributes:
+        message: The same.
+        problems: The same.
+        code: The kind of error: stable, for programs that handle it.
+        exit_status: What the command line exits with.
     """
 
-    exit_code: int = 1
+    exit_status: int = 1
+    code: str = "error"
 
-    def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
+    def __init__(self, message: str, problems: Sequence[str] = (), *, code: str | None = None) -> None:
         self.message = message
         self.problems = tuple(problems)
+        if code is not None:
+            self.code = code
         super().__init__("\n".join([message, *(f"  - {problem}" for problem in self.problems)]))
 
 
 class SpecError(FgbgError, ValueError):
     """Options or a spec that cannot be carried out: change the options."""
 
-    exit_code = 2
+    exit_status = 2
+    code = "spec-invalid"
 
 
 class SourceError(FgbgError, ValueError):
     """Pictures that cannot be used: fix or remove the files that the message names."""
 
-    exit_code = 3
+    exit_status = 3
+    code = "source-unusable"
 
 
 class DatasetError(FgbgError):
-    """A dataset that is missing, unreadable, not ours, or of a newer schema."""
+    """A dataset that is missing, unreadable, not made by fgbgpack, or of a newer schema."""
 
-    exit_code = 4
+    exit_status = 4
+    code = "dataset-unusable"
 
 
 class IncompleteDatasetError(DatasetError):
     """A dataset whose creation has not finished: run the same ``create`` again to finish it."""
 
+    code = "dataset-incomplete"
+
 
 class RecipeMismatchError(DatasetError):
     """An existing dataset that was made with other options than the ones given."""
+
+    code = "dataset-differs"
 
 
 class DepthModelError(FgbgError, ValueError):
     """A depth model, its card, or the device to run it on: the message says which and what to do."""
 
-    exit_code = 5
+    exit_status = 5
+    code = "depth-model-unusable"

@@ -40,7 +40,7 @@ class _Commands(typer.core.TyperGroup):
             return super().invoke(ctx)
         except FgbgError as exc:
             show_error("\n".join([exc.message, *_notes(exc)]), exc.problems)
-            raise typer.Exit(exc.exit_code) from exc
+            raise typer.Exit(exc.exit_status) from exc
         except KeyboardInterrupt as exc:
             stopped = "terminated" if isinstance(exc, _Terminated) else "interrupted"
             show_error(" ".join(_notes(exc)), label=stopped)
@@ -49,7 +49,7 @@ class _Commands(typer.core.TyperGroup):
             if exc.filename is None and exc.errno not in _FULL:
                 raise
             show_error(_system_message(exc))
-            raise typer.Exit(DatasetError.exit_code) from exc
+            raise typer.Exit(DatasetError.exit_status) from exc
 
 
 app = typer.Typer(

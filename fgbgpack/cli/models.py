@@ -180,7 +180,7 @@ def check(
             say(f"Wrote {output}")
     if result.problems:
         show_error("This is not the depth that the card promises:", result.problems)
-        raise typer.Exit(DepthModelError.exit_code)
+        raise typer.Exit(DepthModelError.exit_status)
 
 
 @app.command(

@@ -106,7 +106,7 @@ def main() -> None:
         app()
     except FgbgError as error:
         typer.secho(str(error), fg="red", err=True)
-        raise SystemExit(error.exit_code) from error
+        raise SystemExit(error.exit_status) from error
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from fgbgpack.errors import DepthModelError
 def refusal(path: Path | str) -> str:
     with pytest.raises(DepthModelError) as caught:
         load_model(path)
-    assert caught.value.exit_code == 5
+    assert caught.value.exit_status == 5
     return str(caught.value)
 
 

@@ -88,7 +88,7 @@ class TestDownload:
         site.cuts = [100_000]
         with pytest.raises(DepthModelError, match="100,000 bytes of it are kept") as caught:
             fetch(job(site, target, attempts=1))
-        assert caught.value.exit_code == 5
+        assert caught.value.exit_status == 5
         assert not target.exists()
         fetched = fetch(job(site, target, sha256=sha(CONTENT)))
         assert fetched.received == 200_000
@@ -283,7 +283,7 @@ def folder(tmp_path, monkeypatch) -> Path:
 def refusal(name: str) -> str:
     with pytest.raises(DepthModelError) as caught:
         load_model(name)
-    assert caught.value.exit_code == 5
+    assert caught.value.exit_status == 5
     return str(caught.value)
 
 

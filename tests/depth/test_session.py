@@ -168,7 +168,7 @@ def test_a_network_that_gives_nan_fails_at_once(tmp_path):
     with pytest.raises(DepthModelError, match=r"A trial .* of 6x8 failed.*not a number for 2 of 2") as caught:
         open_session(path)
     assert str(path) in str(caught.value)
-    assert caught.value.exit_code == 5
+    assert caught.value.exit_status == 5
 
 
 def test_a_network_that_gives_nan_for_some_pictures(tmp_path):
@@ -241,7 +241,7 @@ try:
     answer = {"provider": session.provider, "passed_over": session.passed_over, "subnormal": subnormal}
     print(json.dumps(answer))
 except DepthModelError as exc:
-    print(json.dumps({"exit_code": exc.exit_code, "message": str(exc)}))
+    print(json.dumps({"exit_code": exc.exit_status, "message": str(exc)}))
 """
 
 

@@ -1,0 +1,401 @@
+"""What a dataset says of itself: the attribute ``fgbgpack`` of its root group, as frozen dataclasses.
+
+The JSON Schema ``dataset`` describes the document that these are read from and written to. Nothing else
+in the package knows its keys.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal, TypeAlias
+
+from fgbgpack import schema
+from fgbgpack.spec import DatasetSpec
+
+#: The attribute of the root group that holds the document.
+ATTRIBUTE = "fgbgpack"
+
+# --- the arrays of a dataset ---
+
+IMAGE, MASK, DEPTH, DEPTH_MIN, DEPTH_MAX = "image", "mask", "depth", "depth_min", "depth_max"
+#: The pictures of a sample.
+FIELDS = (IMAGE, MASK, DEPTH)
+#: Depth, and the least and the greatest depth of each sample.
+DEPTHS = (DEPTH, DEPTH_MIN, DEPTH_MAX)
+#: One number a sample.
+PLACEMENTS = ("background", "foreground", "flip", "replica", "y", "x")
+SOURCES = "sources"
+#: What samples are made of: backgrounds, foregrounds, and the sizes of these.
+SOURCE_ARRAYS = tuple(f"{SOURCES}/{name}" for name in ("background", "foreground", "foreground_size"))
+BACKGROUND_DEPTH = f"{SOURCES}/background_depth"
+#: The names of imported samples, (n, bytes) of UTF-8 padded with zeros: every reader of Zarr has such arrays.
+NAME = "name"
+
+Quantity: TypeAlias = Literal["depth", "inverse_depth"]
+
+
+@dataclass(frozen=True)
+class SourceInfo:
+    """One input picture: a background, or a foreground with its mask file if it has one.
+
+    Attributes:
+        name: File name without folder, for example ``person-001.png``.
+        sha256: SHA-256 of the file, 64 hexadecimal digits.
+        mask_name: File name of the mask; ``None`` when the foreground's own alpha is its mask.
+        mask_sha256: SHA-256 of the mask file, or ``None``.
+        license: Its licence as ``sources.csv`` states it, or ``None``. Not compared, as are the next two.
+        author: Who made it, or ``None``.
+        url: Where it comes from, or ``None``.
+    """
+
+    name: str
+    sha256: str
+    mask_name: str | None = None
+    mask_sha256: str | None = None
+    license: str | None = field(default=None, compare=False)
+    author: str | None = field(default=None, compare=False)
+    url: str | None = field(default=None, compare=False)
+
+    @property
+    def word(self) -> int:
+        """The first 32 bits of the digest, which placements identify the picture by."""
+        return int(self.sha256[:8], 16)
+
+    @property
+    def has_credit(self) -> bool:
+        """Whether anything is stated of licence, author or address."""
+        return not self.license is self.author is self.url is None
+
+
+@dataclass(frozen=True)
+class SourcesInfo:
+    """The pictures of a dataset, in the order of the indices in ``/background`` and ``/foreground``."""
+
+    backgrounds: tuple[SourceInfo, ...]
+    foregrounds: tuple[SourceInfo, ...]
+
+
+@dataclass(frozen=True)
+class RecipeInfo:
+    """What image and mask are a pure function of.
+
+    Attributes:
+        sha256: Digest of the resized sources and of all that placements depend on.
+        samples: Number of samples.
+    """
+
+    sha256: str
+    samples: int
+
+
+@dataclass(frozen=True)
+class ImportInfo:
+    """What was imported, in the place of spec, recipe and sources.
+
+    Attributes:
+        samples: Number of samples.
+        height: Height of every sample in pixels.
+        width: Width of every sample in pixels.
+        fit: How pictures of other sizes got this one; ``None`` where all had it.
+        chunk: Samples in a chunk of image and mask.
+        patterns: Where ``images``, ``masks`` and ``depths`` were below the folder.
+        files: Number of files.
+        sha256: Digest of the names and sizes of these files.
+        left_out: Number of files left out because their counterparts are missing.
+    """
+
+    samples: int
+    height: int
+    width: int
+    fit: Literal["crop", "stretch"] | None
+    chunk: int
+    patterns: Mapping[str, str | None]
+    files: int
+    sha256: str
+    left_out: int
+
+
+@dataclass(frozen=True)
+class PixelsInfo:
+    """The state of image and mask.
+
+    Attributes:
+        complete: Whether every shard of both is written; of a virtual dataset, sources and placements.
+        stored: False for a virtual dataset: image and mask are composed when they are read.
+    """
+
+    complete: bool
+    stored: bool = True
+
+
+@dataclass(frozen=True)
+class GuideInfo:
+    """The guided network: its card (a document of schema ``depth-model``), digest and execution provider."""
+
+    model: Mapping[str, Any]
+    sha256: str
+    provider: str
+
+
+@dataclass(frozen=True)
+class NetworkDepthInfo:
+    """Depth that networks filled.
+
+    Attributes:
+        complete: Whether every shard of depth is written.
+        mode: ``"guided"`` or ``"per-sample"``.
+        model: The model's card, a document of schema ``depth-model``.
+        sha256: Digest of the model's ONNX file.
+        guide: The guided network; ``None`` where the mode is ``"per-sample"``.
+        scale: How many times as large as a sample the picture is that the model saw.
+        bits: Precision that the grid was chosen for.
+        step: The grid: depth is stored as multiples of this; ``None`` until it is measured.
+        precision: Arithmetic precision of the networks.
+        provider: The ONNX Runtime execution provider that ran the model.
+        onnxruntime: The version of ONNX Runtime.
+    """
+
+    complete: bool
+    mode: Literal["guided", "per-sample"]
+    model: Mapping[str, Any]
+    sha256: str
+    guide: GuideInfo | None
+    scale: int
+    bits: int
+    step: float | None
+    precision: Literal["fp32", "fp16"]
+    provider: str
+    onnxruntime: str
+
+    @property
+    def is_guided(self) -> bool:
+        """Whether the depth of the backgrounds guided that of the samples."""
+        return self.mode == "guided"
+
+    @property
+    def quantity(self) -> Quantity:
+        """What the values mean: ``"depth"`` (larger is farther) or ``"inverse_depth"``."""
+        quantity: Quantity = self.model["output"]["quantity"]
+        return quantity
+
+    @property
+    def unit(self) -> str | None:
+        """The unit of depth; ``None`` where it is relative."""
+        unit: str | None = self.model["output"]["unit"]
+        return unit
+
+    @property
+    def model_name(self) -> str:
+        """The name of the model that saw the samples or, where guided, the backgrounds."""
+        return str(self.model["name"])
+
+    @property
+    def guide_name(self) -> str | None:
+        """The name of the guided network."""
+        return None if self.guide is None else str(self.guide.model["name"])
+
+    @property
+    def sample_provider(self) -> str:
+        """The execution provider that ran the network on the samples."""
+        return self.provider if self.guide is None else self.guide.provider
+
+
+@dataclass(frozen=True)
+class ImportedDepthInfo:
+    """Depth that was imported from files.
+
+    Attributes:
+        complete: Whether every shard of depth is written.
+        quantity: ``"depth"``, ``"inverse_depth"``, or ``None`` where that is not known.
+        unit: The unit of depth; ``None`` where it is relative or not known.
+        factor: What the values in the files were multiplied by.
+        offset: What was then added to them.
+        invalid: The value in the files that stands for unknown depth, or ``None``.
+    """
+
+    complete: bool
+    quantity: Quantity | None
+    unit: str | None
+    factor: float
+    offset: float
+    invalid: float | None
+
+    mode: ClassVar[Literal["imported"]] = "imported"
+    is_guided: ClassVar[bool] = False
+
+
+DepthInfo: TypeAlias = NetworkDepthInfo | ImportedDepthInfo
+
+
+@dataclass(frozen=True)
+class Document:
+    """What a dataset holds, how it was made, and whether it is whole.
+
+    A dataset that was imported has ``imported`` and neither ``spec``, ``recipe`` nor ``sources``.
+
+    Attributes:
+        complete: Whether all that was asked for is there.
+        pixels: The state of image and mask.
+        depth: How depth is filled; ``None`` where it is not.
+        software: The versions of what wrote the dataset.
+        spec: What was asked for.
+        recipe: What image and mask are a function of.
+        sources: The pictures.
+        imported: What was imported.
+        splits: Saved splits by their names, each with ``by``, ``seed`` and ``parts``.
+    """
+
+    complete: bool
+    pixels: PixelsInfo
+    depth: DepthInfo | None
+    software: Mapping[str, str]
+    spec: DatasetSpec | None = None
+    recipe: RecipeInfo | None = None
+    sources: SourcesInfo | None = None
+    imported: ImportInfo | None = None
+    splits: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    # --- from and to JSON ---
+
+    @classmethod
+    def from_dict(cls, document: object, *, where: str) -> Document:
+        """Reads a JSON document, checked and brought to the newest version of its schemas.
+
+        Args:
+            document: The parsed JSON.
+            where: What messages call the dataset.
+
+        Raises:
+            DatasetError: It breaks its schema, or is of a newer one.
+        """
+        fields = schema.read("dataset", document, where=where)
+        fields.pop("schema")
+        fields["pixels"] = PixelsInfo(**fields["pixels"])
+        if "imported" in fields:
+            fields["imported"] = ImportInfo(**fields["imported"])
+        else:
+            spec = schema.read("spec", fields["spec"], where=f"the spec in {where}")
+            fields["spec"] = DatasetSpec.from_dict(spec)
+            fields["recipe"] = RecipeInfo(**fields["recipe"])
+            fields["sources"] = SourcesInfo(
+                *(
+                    tuple(SourceInfo(**source) for source in fields["sources"][kind])
+                    for kind in ("backgrounds", "foregrounds")
+                )
+            )
+        if fields["depth"] is not None:
+            fields["depth"] = _depth_from(fields["depth"], where)
+        return cls(**fields)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document, of schema ``dataset``."""
+        document: dict[str, Any] = {
+            "schema": f"dataset/{schema.CURRENT['dataset']}",
+            "complete": self.complete,
+        }
+        if self.imported is not None:
+            document["imported"] = dataclasses.asdict(self.imported)
+        if self.spec is not None and self.recipe is not None and self.sources is not None:
+            document["spec"] = self.spec.to_dict()
+            document["recipe"] = dataclasses.asdict(self.recipe)
+            document["sources"] = {
+                kind: [_without_none(source) for source in getattr(self.sources, kind)]
+                for kind in ("backgrounds", "foregrounds")
+            }
+        document["pixels"] = dataclasses.asdict(self.pixels)
+        document["depth"] = None
+        if self.depth is not None:
+            section = dataclasses.asdict(self.depth)
+            document["depth"] = {"complete": section.pop("complete"), "mode": self.depth.mode, **section}
+        if self.splits:
+            document["splits"] = {name: dict(split) for name, split in self.splits.items()}
+        document["software"] = dict(self.software)
+        return document
+
+    # --- what it says ---
+
+    @property
+    def is_virtual(self) -> bool:
+        """Whether image and mask are not stored, but composed when they are read."""
+        return not self.pixels.stored
+
+    @property
+    def has_recipe(self) -> bool:
+        """Whether the dataset was made of sources and placements; else its pictures were imported."""
+        return self.imported is None
+
+    @property
+    def is_guided(self) -> bool:
+        """Whether depth is filled, guided by that of the backgrounds."""
+        return self.depth is not None and self.depth.is_guided
+
+    @property
+    def samples(self) -> int:
+        """Number of samples."""
+        return self._extent.samples if self.recipe is None else self.recipe.samples
+
+    @property
+    def height(self) -> int:
+        """Height of every sample in pixels."""
+        return self._extent.height if self.spec is None else self.spec.height
+
+    @property
+    def width(self) -> int:
+        """Width of every sample in pixels."""
+        return self._extent.width if self.spec is None else self.spec.width
+
+    @property
+    def chunk(self) -> int | None:
+        """Samples in a chunk of image and mask, as asked for; ``None`` where it follows from the sizes."""
+        return self._extent.chunk if self.spec is None else self.spec.chunk
+
+    @property
+    def _extent(self) -> ImportInfo:
+        if self.imported is None:
+            raise ValueError("a document has a spec and a recipe, or what was imported")
+        return self.imported
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The paths of the arrays and groups that the dataset has once it is complete."""
+        pixels = () if self.is_virtual else (IMAGE, MASK)
+        rest = (*PLACEMENTS, SOURCES, *SOURCE_ARRAYS) if self.has_recipe else (NAME,)
+        return (*pixels, *DEPTHS, *rest, *((BACKGROUND_DEPTH,) if self.is_guided else ()))
+
+    # --- its next states ---
+
+    def with_depth(self, depth: DepthInfo | None) -> Document:
+        """The document with another depth section; it is complete if that and the pixels are."""
+        complete = self.pixels.complete and (depth is None or depth.complete)
+        return replace(self, depth=depth, complete=complete)
+
+    def with_pixels_complete(self) -> Document:
+        """The document once all pixels are there; it is complete unless depth is yet to be filled."""
+        complete = self.depth is None or self.depth.complete
+        return replace(self, pixels=replace(self.pixels, complete=True), complete=complete)
+
+    def begun(self) -> Document:
+        """The document while all that the dataset holds is still being written."""
+        depth = None if self.depth is None else replace(self.depth, complete=False)
+        return replace(self, complete=False, pixels=replace(self.pixels, complete=False), depth=depth)
+
+
+def _depth_from(section: Mapping[str, Any], where: str) -> DepthInfo:
+    fields = dict(section)
+    if fields["mode"] == ImportedDepthInfo.mode:
+        fields.pop("mode")
+        return ImportedDepthInfo(**fields)
+    fields["model"] = schema.read("depth-model", fields["model"], where=f"the depth model's card in {where}")
+    if fields["guide"] is not None:
+        guide = dict(fields["guide"])
+        guide["model"] = schema.read(
+            "depth-model", guide["model"], where=f"the guided network's card in {where}"
+        )
+        fields["guide"] = GuideInfo(**guide)
+    return NetworkDepthInfo(**fields)
+
+
+def _without_none(source: SourceInfo) -> dict[str, str]:
+    return {key: value for key, value in dataclasses.asdict(source).items() if value is not None}

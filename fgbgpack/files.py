@@ -1,0 +1,137 @@
+"""Files of this machine: hashed, replaced in one step, locked; and what a full disk is told as."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from fgbgpack.errors import DatasetError
+
+#: How the name of a file ends while it is being written: here, and in Zarr's local store.
+PARTIAL = re.compile(r"\.[0-9a-f]{32}\.partial$")
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, 64 hexadecimal digits.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def partial_of(path: Path) -> Path:
+    """A new name for what will become ``path``, beside it."""
+    return path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yields a path beside ``path`` to write to; it replaces ``path`` when the block succeeds.
+
+    Where the block fails, what it wrote is deleted and ``path`` stays as it was. A link is followed.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    target = path.resolve()
+    partial = partial_of(target)
+    try:
+        yield partial
+        partial.replace(target)
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes a file in one step: readers see the old content or the new.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    with replacing(path) as partial:
+        partial.write_bytes(content)
+
+
+def is_full(error: OSError) -> bool:
+    """Whether an error says that the disk, or the user's share of it, is full."""
+    return error.errno in _FULL
+
+
+@contextmanager
+def disk_errors(name: str, action: str = "read or written", kept: str = "") -> Iterator[None]:
+    """Turns an OSError into a DatasetError that names the place and says when its disk is full.
+
+    Args:
+        name: What messages call the place.
+        action: What could not be done.
+        kept: What is said of data that is there already.
+    """
+    try:
+        yield
+    except OSError as exc:
+        if is_full(exc):
+            error = DatasetError(
+                f"The disk that holds {name} is full: make room and run the same command again."
+                + (f" {kept}" if kept else ""),
+                code="disk-full",
+            )
+        else:
+            error = DatasetError(f"{name} cannot be {action}: {exc}.", code="io-failed")
+        for note in getattr(exc, "__notes__", []):
+            error.add_note(note)
+        raise error from exc
+
+
+def try_lock(descriptor: int) -> bool:
+    """Locks an open file or folder until it is closed or the process ends.
+
+    Returns:
+        False if another one holds the lock.
+    """
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def locked(folder: Path, refusal: str) -> Iterator[None]:
+    """Holds the system's lock on a folder; it leaves no file, and a process that dies frees it.
+
+    Raises:
+        DatasetError: Another process holds the lock: ``refusal``.
+        OSError: The folder cannot be opened.
+    """
+    if os.name != "posix":
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        # A folder that another process has just removed can still be locked.
+        if not (
+            try_lock(descriptor) and folder.is_dir() and os.path.samestat(os.fstat(descriptor), folder.stat())
+        ):
+            raise DatasetError(refusal, code="dataset-locked")
+        yield
+    finally:
+        os.close(descriptor)
