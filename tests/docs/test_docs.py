@@ -177,11 +177,11 @@ class TestTables:
         assert told["--depth-model"] == ours.model
         assert told["--depth-guide"] == ours.resolved_guide
 
-    def test_exit_codes_are_those_of_the_errors(self) -> None:
+    def test_exit_statuses_are_those_of_the_errors(self) -> None:
         raised = {
-            e.exit_code for e in vars(errors).values() if isinstance(e, type) and issubclass(e, Exception)
+            e.exit_status for e in vars(errors).values() if isinstance(e, type) and issubclass(e, Exception)
         }
-        told = {int(code) for row in table("README.md", "exit code") for code in row[0].split(", ")}
+        told = {int(code) for row in table("README.md", "exit status") for code in row[0].split(", ")}
         assert told == raised | {0, 130, 143}
 
     def test_arrays_are_those_of_a_dataset(self, guided_dataset: Path) -> None:
