@@ -14,6 +14,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from fgbgpack.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from fgbgpack.dataset.batch import Batch
     from fgbgpack.dataset.dataset import Dataset, open_dataset
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
     from fgbgpack.errors import DatasetError, DepthModelError, FgbgError, SourceError, SpecError
     from fgbgpack.pipeline import create, estimate, fill_depth
     from fgbgpack.spec import DatasetSpec, DepthSpec
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Batch",

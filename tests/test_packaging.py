@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -38,14 +39,40 @@ def test_public_names_are_few_and_there():
 # --- the wheel -------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    out = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", out, ROOT]
+def build(source, out, *options):
+    """Build a folder: a source distribution, a wheel from that, and return the wheel's path."""
+    command = [sys.executable, "-m", "build", *options, "--no-isolation", "--outdir", out, source]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     (path,) = out.glob("*.whl")
     return path
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    return build(ROOT, tmp_path_factory.mktemp("wheel"), "--wheel")
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_a_wheel_from_a_clone_records_its_commit_and_one_from_an_archive_none(tmp_path):
+    source = tmp_path / "source"
+    for name in ("fgbgpack", "schemas"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "networks"))
+    for name in ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+
+    def recorded(wheel):
+        with zipfile.ZipFile(wheel) as archive:
+            names = archive.namelist()
+            return archive.read("fgbgpack/COMMIT").decode() if "fgbgpack/COMMIT" in names else None
+
+    assert recorded(build(source, tmp_path / "archive", "--wheel")) is None
+    git = ("git", "-C", source, "-c", "user.name=x", "-c", "user.email=x@example.org")
+    for words in (("init", "--quiet"), ("commit", "--quiet", "--allow-empty", "-m", "first")):
+        subprocess.run([*git, *words], check=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout
+    assert recorded(build(source, tmp_path / "clone")) == head
+    assert not (source / "fgbgpack" / "COMMIT").exists()
 
 
 def test_the_wheel_carries_code_and_schemas_and_nothing_else(wheel):
@@ -61,7 +88,7 @@ def test_the_wheel_carries_code_and_schemas_and_nothing_else(wheel):
     assert len(schemas) >= 3
     assert "fgbgpack/py.typed" in held
     assert schemas | code <= held
-    others = held - schemas - code - {"fgbgpack/py.typed"}
+    others = held - schemas - code - {"fgbgpack/py.typed", "fgbgpack/COMMIT"}
     networks = {f"fgbgpack/depth/networks/{name}.onnx" for name in ("fgbgpack-scene", "fgbgpack-guided")}
     assert networks <= held
     # Other data of the package may come with it too; what was made while running may not.

@@ -13,6 +13,7 @@ from fgbgpack.cards.about import About
 from fgbgpack.cards.croissant import keywords
 from fgbgpack.cards.licences import LicenceGroup, address_of, findings, terms_of
 from fgbgpack.cards.summary import Facts
+from fgbgpack.version import describe_software
 
 #: The list of pictures ends here; croissant.json has all of them.
 _MOST_PICTURES = 500
@@ -221,7 +222,7 @@ def _splits(facts: Facts) -> str:
 
 def _how_it_was_made(facts: Facts) -> str:
     parts = ["## How it was made", _bullets(words.how_pixels_were_made(facts))]
-    versions = ", ".join(f"{name} {version}" for name, version in facts.document["software"].items())
+    versions = describe_software(facts.document["software"])
     command = words.command(facts)
     if command is not None:
         recipe = facts.document["recipe"]["sha256"]

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fgbgpack.cli.console import amount, duration, say, stdout, visible
+from fgbgpack.version import describe_software
 
 if TYPE_CHECKING:
     from fgbgpack.pipeline import Conversion, Estimate, Found, Imported, Report, Transfer
@@ -215,7 +216,7 @@ def show_info(info: Mapping[str, Any]) -> None:
             *([("splits", ", ".join(map(_split, info["splits"].items())))] if info["splits"] else []),
             *([] if info["recipe"] is None else [("recipe", info["recipe"]["sha256"])]),
             ("schema", info["schema"]),
-            ("written by", ", ".join(f"{name} {version}" for name, version in info["software"].items())),
+            ("written by", describe_software(info["software"])),
         ]
     )
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")

@@ -6,7 +6,6 @@ import dataclasses
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +34,7 @@ from fgbgpack.spec import DatasetSpec, DepthSpec
 from fgbgpack.storage import store as disk
 from fgbgpack.storage.layout import Extent, Layout, depth_layout
 from fgbgpack.storage.store import Keys
-
-_SOFTWARE = ("fgbgpack", "zarr", "numcodecs", "numpy", "numba", "pillow")
+from fgbgpack.version import software
 
 
 @dataclass(frozen=True)
@@ -355,7 +353,7 @@ def _new_document(spec: DatasetSpec, catalog: Catalog, plan: Plan, virtual: bool
         },
         "pixels": {"complete": False, "stored": not virtual},
         "depth": None,
-        "software": {package: version(package) for package in _SOFTWARE},
+        "software": software(),
     }
 
 

@@ -6,7 +6,6 @@ import dataclasses
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +34,11 @@ from fgbgpack.storage import store as disk
 from fgbgpack.storage.layout import Layout, depth_layout, pixel_layouts
 from fgbgpack.storage.sharding import join
 from fgbgpack.storage.store import Keys
+from fgbgpack.version import software
 
 #: Files compress less than what fgbgpack makes: so shards are smaller, which threads hold whole.
 _SHARD_BYTES = 16 << 20
 _SHOWN = 3
-_SOFTWARE = ("fgbgpack", "zarr", "numcodecs", "numpy", "pillow")
 
 
 @dataclass(frozen=True)
@@ -296,7 +295,7 @@ class _Writing:
             },
             "pixels": {"complete": False, "stored": True},
             "depth": depth if files.has_depth else None,
-            "software": {package: version(package) for package in _SOFTWARE},
+            "software": software(),
         }
 
     def write(self, keys: Keys, document: dict[str, Any]) -> tuple[int, int]:
