@@ -73,6 +73,11 @@ def models_folder() -> Path:
     return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "fgbgpack" / "models"
 
 
+def model_names() -> list[str]:
+    """The names of all models, sorted: of the cards that come with fgbgpack, and of the user's files."""
+    return sorted({*_our_cards(), *(file.stem for file in _files_in_folder())})
+
+
 def known_models() -> tuple[list[Entry], list[str]]:
     """All models that have a name: those that fgbgpack has a card of, and those in the models folder.
 
@@ -108,7 +113,7 @@ def find(name: str) -> Entry:
             f"{path} has no card: it is looked for at {path.with_suffix('.json')}. Write one with: "
             f"fgbgpack models card {path}"
         )
-    names = sorted({*_our_cards(), *(file.stem for file in _files_in_folder())})
+    names = model_names()
     alike = [n for n in names if name.lower() in n] or difflib.get_close_matches(
         name.lower(), names, cutoff=0.5
     )
