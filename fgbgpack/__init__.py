@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from fgbgpack.dataset.dataset import Dataset, open_dataset
     from fgbgpack.dataset.virtual import store
     from fgbgpack.errors import DatasetError, DepthModelError, FgbgError, SourceError, SpecError
-    from fgbgpack.pipeline import create, estimate, fill_depth
+    from fgbgpack.pipeline.create import create, fill_depth
+    from fgbgpack.pipeline.estimate import estimate
     from fgbgpack.spec import DatasetSpec, DepthSpec
 
 __all__ = [
