@@ -12,7 +12,7 @@ import copy
 import json
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,28 +25,24 @@ CURRENT: Mapping[str, str] = {"dataset": "1.0", "depth-model": "1.0", "export": 
 #: ``(name, from version)`` to the function that turns such a document into one of the next version.
 _UPGRADES: Mapping[tuple[str, str], Callable[[dict[str, Any]], dict[str, Any]]] = {}
 
+_ENDING = ".schema.json"
 _TAG = re.compile(r"(?P<name>[a-z-]+)/(?P<major>\d+)\.(?P<minor>\d+)")
 
 
 class NewerSchemaWarning(UserWarning):
-    """A document was written by a newer fgbgpack with additions that this one does not know."""
+    """A document was written by a newer fgbgpack, with fields that this version ignores."""
 
 
-def _folder() -> Path:
-    """The schemas: beside the code in an installed wheel, in the root of the repository otherwise."""
+def folder() -> Path:
+    """The folder of the schemas: in the package where it is installed, in the root of a checkout."""
     package = Path(__file__).resolve().parent
     installed = package / "schemas"
     return installed if installed.is_dir() else package.parent / "schemas"
 
 
-def schema_names() -> list[str]:
-    """The names of the documents that have a schema, sorted."""
-    return sorted(CURRENT)
-
-
 @cache
 def _text(name: str, version: str) -> str:
-    return (_folder() / name / f"{version}.schema.json").read_text(encoding="utf-8")
+    return (folder() / name / f"{version}{_ENDING}").read_text(encoding="utf-8")
 
 
 def load_schema(name: str, version: str | None = None) -> dict[str, Any]:
@@ -56,20 +52,22 @@ def load_schema(name: str, version: str | None = None) -> dict[str, Any]:
         SpecError: There is no schema of that name or version.
     """
     if name not in CURRENT:
-        raise SpecError(f"There is no schema called {name!r}. The schemas are {', '.join(schema_names())}.")
+        raise SpecError(
+            f"There is no schema {name!r}. The schemas are {', '.join(CURRENT)}.", code="schema-unknown"
+        )
     try:
         schema: dict[str, Any] = json.loads(_text(name, version or CURRENT[name]))
     except FileNotFoundError as exc:
-        versions = ", ".join(
-            sorted(p.name[: -len(".schema.json")] for p in (_folder() / name).glob("*.json"))
-        )
-        raise SpecError(f"Schema {name!r} has no version {version!r}. It has {versions}.") from exc
+        versions = ", ".join(sorted(p.name.removesuffix(_ENDING) for p in (folder() / name).iterdir()))
+        raise SpecError(
+            f"Schema {name!r} has no version {version!r}. It has {versions}.", code="schema-unknown"
+        ) from exc
     return schema
 
 
 @cache
 def _validator(name: str) -> Any:
-    # Imported where it is used: it takes longer to import than most commands take to run.
+    # Imported where it is used: importing it takes longer than most commands.
     from jsonschema import Draft202012Validator
     from jsonschema.validators import extend
 
@@ -81,11 +79,7 @@ def _validator(name: str) -> Any:
 
 
 def problems(name: str, document: object) -> list[str]:
-    """Every way in which ``document`` breaks the newest schema called ``name``.
-
-    Returns:
-        One line for each, as ``where: what was found and what was expected``; empty if there is none.
-    """
+    """Every violation of the newest schema called ``name``: ``field: what was found (expected: ...)``."""
     errors = sorted(_validator(name).iter_errors(document), key=lambda error: [str(p) for p in error.path])
     return [_explain(error) for error in errors]
 
@@ -94,7 +88,7 @@ def _explain(error: Any) -> str:
     where = ".".join(str(part) for part in error.absolute_path) or "the document"
     expected = error.schema.get("description") if isinstance(error.schema, Mapping) else None
     if error.validator in {"oneOf", "anyOf"} and error.context:
-        # The branch that got furthest says best what was meant.
+        # The branch that matches deepest is most likely the intended one.
         closest = max(error.context, key=lambda e: len(e.absolute_path))
         detail = closest.message if closest.absolute_path != error.absolute_path else error.message
     else:
@@ -108,57 +102,67 @@ def _explain(error: Any) -> str:
 def read(
     name: str, document: object, *, where: str, error: Callable[[str, list[str]], FgbgError] = DatasetError
 ) -> dict[str, Any]:
-    """Check ``document`` and bring it to the newest version of the schema called ``name``.
+    """Check a document and upgrade it to the newest version of its schema.
 
     Args:
         name: The schema that the document must follow.
         document: The parsed JSON. It is not changed.
         where: The file or array that it came from, for messages.
-        error: What to raise, called with a message and the list of problems.
+        error: Makes the error to raise, of a message and the problems.
 
     Returns:
         A new document of version ``CURRENT[name]``.
 
     Raises:
-        FgbgError: ``error(...)`` where the document is of another kind, of a newer major version, or
-            breaks its schema.
+        FgbgError: What ``error`` makes, with the code ``schema-mismatch`` for a document of another kind,
+            ``schema-newer`` for a newer major version, ``schema-unknown`` for a version that was never
+            released, ``schema-violated`` with all problems otherwise.
     """
+
+    def refusal(message: str, code: str, violations: Sequence[str] = ()) -> FgbgError:
+        made = error(message, list(violations))
+        made.code = code
+        return made
+
     tag = document.get("schema") if isinstance(document, Mapping) else None
     match = _TAG.fullmatch(tag) if isinstance(tag, str) else None
     if not isinstance(document, Mapping) or match is None or match["name"] != name:
-        raise error(
-            f"{where} is not a {name} document: its 'schema' is {tag!r}, expected {name}/<version>.", []
+        raise refusal(
+            f"{where} is not a {name} document: its 'schema' is {tag!r}, expected {name}/<version>.",
+            "schema-mismatch",
         )
     major, minor = int(match["major"]), int(match["minor"])
+    newest = f"{name}/{CURRENT[name]}"
     newest_major, newest_minor = (int(part) for part in CURRENT[name].split("."))
     if major > newest_major:
-        raise error(
-            f"{where} is of schema {tag}; this fgbgpack reads up to {name}/{CURRENT[name]}. "
+        raise refusal(
+            f"{where} has schema {tag}; this fgbgpack reads up to {newest}. "
             "Update it with: pip install --upgrade fgbgpack",
-            [],
+            "schema-newer",
         )
     current = copy.deepcopy(dict(document))
     if major == newest_major and minor > newest_minor:
         warnings.warn(
-            f"{where} is of schema {tag}, newer than {name}/{CURRENT[name]}: what is new in it is ignored.",
+            f"{where} has schema {tag}, newer than {newest}: fields that are new in it are ignored.",
             NewerSchemaWarning,
             stacklevel=2,
         )
         current = _without_unknown(current, load_schema(name))
-        current["schema"] = f"{name}/{CURRENT[name]}"
-    while current["schema"] != f"{name}/{CURRENT[name]}":
+        current["schema"] = newest
+    while current["schema"] != newest:
         version = current["schema"].removeprefix(f"{name}/")
         if (name, version) not in _UPGRADES:
-            raise error(f"{where} is of schema {current['schema']}, which was never released.", [])
+            raise refusal(
+                f"{where} has schema {current['schema']}, which was never released.", "schema-unknown"
+            )
         current = _UPGRADES[name, version](current)
-    found = problems(name, current)
-    if found:
-        raise error(f"{where} does not follow schema {name}/{CURRENT[name]}:", found)
+    if found := problems(name, current):
+        raise refusal(f"{where} does not follow schema {newest}:", "schema-violated", found)
     return current
 
 
 def _without_unknown(value: Any, schema: Mapping[str, Any]) -> Any:
-    """Drop the fields that a newer minor version added, at every level whose fields the schema fixes."""
+    """Drop unknown fields at every level where the schema allows no others."""
     if isinstance(value, list):
         return [_without_unknown(item, schema.get("items", {})) for item in value]
     if not isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""What to build, as frozen dataclasses that survive a round trip through JSON and TOML."""
+"""What to build, as frozen dataclasses with a round trip through JSON and TOML."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from fgbgpack.errors import SpecError
 
 DepthMode = Literal["guided", "per-sample"]
 
-#: The depth networks that come with fgbgpack: one that sees an empty background, one that sees a composite
-#: and is told where its foreground is and how deep the background.
+#: The depth networks that come with fgbgpack: the first sees empty backgrounds, the second composites with
+#: the mask of their foreground and the depth of their background.
 SCENE_MODEL, GUIDED_MODEL = "fgbgpack-scene", "fgbgpack-guided"
 
-#: What a depth model is called where there is none.
+#: The name of a depth model that means no depth.
 NO_MODEL = "none"
 
-
-#: By mode: how many pixels a network needs on the short side. On a composite it then sees the person, more or
-#: less. On a background it runs but once, so that may be as large as it likes.
+#: By mode: pixels on the short side of a network's input. 256 are enough to make a person out in a composite;
+#: a background is seen only once, so it can be larger.
 _SHORT_SIDE: dict[DepthMode, int] = {"per-sample": 256, "guided": 384}
 
 #: By mode: the largest scale.
 LARGEST_SCALE: dict[DepthMode, int] = {"per-sample": 4, "guided": 16}
+
+_FOLDERS = ("backgrounds", "foregrounds", "masks")
 
 
 @dataclass(frozen=True)
@@ -37,19 +38,19 @@ class DepthSpec:
 
     Attributes:
         model: The name of a depth model, or the path of an ONNX file with its card beside it.
-        mode: ``"guided"``: the model runs once on each background, and a guided network says on each sample
-            where the foreground stands in it. ``"per-sample"``: the model runs on each sample. ``None`` is
-            guided where the model is ``"fgbgpack-scene"`` or a guide is given, else per sample.
-        guide: The guided network, by name or path; ``None`` takes ``"fgbgpack-guided"``. For the guided mode
-            alone.
-        scale: The model sees each picture this many times as large as a sample, rendered from the originals.
-            Guided: 1 to 16, ``None`` takes the smallest that makes the short side at least 384 pixels; per
-            sample: 1 to 4, and 256 pixels.
-        bits: Precision of stored depth (4 to 10): the largest rounding error is
-            ``1.1 / 2**(bits + 1)`` of the range of depth, which is measured on samples from all over the
-            dataset before it is filled. 9 bits keep it within 0.11 %.
-        precision: What the networks' products are taken in: ``"fp32"``, or ``"fp16"``, which is faster on a
-            GPU and less exact.
+        mode: ``"guided"``: the model runs once on each background, then a guided network places the
+            foreground of each sample in that depth. ``"per-sample"``: the model runs on each sample. ``None``
+            means guided if the model is ``"fgbgpack-scene"`` or a guide is given, else per sample.
+        guide: The guided network, by name or path; ``None`` takes ``"fgbgpack-guided"``. Only for the guided
+            mode.
+        scale: Size of the model's input relative to a sample; it is rendered from the originals. Guided: 1 to
+            16, per sample: 1 to 4. ``None`` takes the smallest scale whose short side has at least 384 pixels
+            (guided) or 256 (per sample).
+        bits: Precision of stored depth, 4 to 10: the largest rounding error is ``1.1 / 2**(bits + 1)`` of the
+            range of depth, which is measured beforehand on samples spread over the dataset. With 9 bits it is
+            below 0.11 %.
+        precision: Arithmetic precision of the networks: ``"fp32"``, or ``"fp16"``, which is faster on a GPU
+            and less exact.
     """
 
     model: str = SCENE_MODEL
@@ -61,18 +62,18 @@ class DepthSpec:
 
     @property
     def resolved_mode(self) -> DepthMode:
-        """The mode that it is filled in."""
+        """The mode, with ``None`` resolved."""
         if self.mode is not None:
             return self.mode
         return "guided" if self.model == SCENE_MODEL or self.guide is not None else "per-sample"
 
     @property
     def resolved_guide(self) -> str | None:
-        """The guided network; ``None`` in the mode per sample."""
+        """The guided network; ``None`` where the mode is per sample."""
         return (self.guide or GUIDED_MODEL) if self.resolved_mode == "guided" else None
 
     def resolved_scale(self, height: int, width: int) -> int:
-        """The scale for samples of ``height`` x ``width`` pixels: 1 to 16 where guided, else 1 to 4."""
+        """The scale for samples of ``height`` x ``width`` pixels: 1 to 16 if guided, else 1 to 4."""
         if self.scale is not None:
             return self.scale
         mode = self.resolved_mode
@@ -90,18 +91,19 @@ class DatasetSpec:
             foregrounds' own alpha.
         width: Width of every sample, 8 to 8192.
         height: Height of every sample, 8 to 8192.
-        fit: ``"crop"`` cuts a background's centre to the aspect, then resizes; ``"stretch"`` only resizes.
+        fit: ``"crop"`` crops backgrounds to the aspect around their centre, then resizes; ``"stretch"`` only
+            resizes.
         foreground_height: Height of every pasted foreground; the aspect is kept.
-        placements: How many times each foreground is pasted on each background.
+        placements: Number of times each foreground is pasted on each background.
         flip: Adds as many placements with the foreground mirrored.
-        seed: The key of all random numbers, 0 to 2**64 - 1.
-        placement: ``"inside"``: uniform over all positions that keep the patch inside the picture.
-        chunk: Samples in a chunk of image and mask; ``None`` chooses it from the sizes.
+        seed: Key of all random numbers, 0 to 2**64 - 1.
+        placement: ``"inside"``: uniform over all positions that keep the foreground inside the picture.
+        chunk: Samples in a chunk of image and mask; ``None`` derives it from the sizes.
         depth: How depth is filled; ``None`` for no depth. By default the two networks that come with fgbgpack
             fill it.
 
     Raises:
-        SpecError: Any field is out of range; all problems are named together.
+        SpecError: ``spec-invalid``, with all problems: fields out of range.
 
     Example:
         >>> DatasetSpec(backgrounds="bg", foregrounds="fg", placements=2).to_dict()["placements"]
@@ -126,13 +128,12 @@ class DatasetSpec:
         problems = schema.problems("spec", self.to_dict())
         problems += [
             f"{key}: the name {folder!r} is not valid Unicode (expected: a name that JSON can hold)"
-            for key in ("backgrounds", "foregrounds", "masks")
+            for key in _FOLDERS
             if isinstance(folder := getattr(self, key), str) and not is_unicode(folder)
         ]
         if not problems and self.foreground_height > self.height:
             problems.append(
-                f"foreground_height: {self.foreground_height} is more than the sample's height of"
-                f" {self.height} (expected: at most that)"
+                f"foreground_height: {self.foreground_height} is more than the samples' height, {self.height}"
             )
         if problems:
             raise SpecError("These options cannot be used:", problems)
@@ -143,12 +144,12 @@ class DatasetSpec:
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> DatasetSpec:
-        """The spec that a document describes; ``schema`` may be left out, and so may fields with a default.
+        """The spec of a document; ``schema`` and fields with a default may be left out.
 
         A depth model called ``"none"`` means no depth, as ``null`` does: TOML has no null.
 
         Raises:
-            SpecError: The document does not follow its schema; all problems are named together.
+            SpecError: ``schema-violated``, with all problems.
         """
         fields = schema.read("spec", {"schema": "spec/1.0", **document}, where="the spec", error=SpecError)
         del fields["schema"]
@@ -159,15 +160,13 @@ class DatasetSpec:
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """The fields that image and mask depend on beside the pictures: where those lie does not matter."""
-        document = self.to_dict()
-        for key in ("schema", "backgrounds", "foregrounds", "masks", "chunk", "depth"):
-            del document[key]
-        return document
+        """The fields that image and mask depend on, apart from the pictures themselves."""
+        others = {"schema", "chunk", "depth", *_FOLDERS}
+        return {key: value for key, value in self.to_dict().items() if key not in others}
 
 
 def is_unicode(text: str) -> bool:
-    """Whether UTF-8 can hold a text: a file's name may have bytes that no character stands for."""
+    """Whether a text can be encoded: names of files may hold bytes that are no characters."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -176,27 +175,27 @@ def is_unicode(text: str) -> bool:
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
-    """Read a TOML or JSON file of spec fields; folders in it become relative to the working folder.
+    """Read a TOML or JSON file of spec fields; paths in it become relative to the working folder.
 
     Returns:
-        The fields as written: they are checked when a spec is made of them.
+        The fields, not yet checked.
 
     Raises:
-        SpecError: The file cannot be read, or is neither TOML nor JSON.
+        SpecError: ``config-unreadable``: the file cannot be read, or is neither TOML nor JSON.
     """
     path = Path(path)
+    kind, loads = ("JSON", json.loads) if path.suffix.lower() == ".json" else ("TOML", tomllib.loads)
+    code = "config-unreadable"
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise SpecError(f"The config file {path} cannot be read: {exc}.") from exc
-    try:
-        fields = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
+        fields = loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, tomllib.TOMLDecodeError) as exc:
-        kind = "JSON" if path.suffix.lower() == ".json" else "TOML"
-        raise SpecError(f"The config file {path} is not valid {kind}: {exc}.") from exc
+        raise SpecError(f"The config file {path} is not valid {kind}: {exc}.", code=code) from exc
+    except (OSError, UnicodeDecodeError) as exc:
+        raise SpecError(f"The config file {path} cannot be read: {exc}.", code=code) from exc
     if not isinstance(fields, dict):
-        raise SpecError(f"The config file {path} holds a {type(fields).__name__}, expected named fields.")
-    for key in ("backgrounds", "foregrounds", "masks"):
+        found = type(fields).__name__
+        raise SpecError(f"The config file {path} holds a {found}, expected named fields.", code=code)
+    for key in _FOLDERS:
         if isinstance(fields.get(key), str):
             fields[key] = str(path.parent / fields[key])
     depth = fields.get("depth")

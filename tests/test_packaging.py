@@ -143,11 +143,11 @@ def test_the_installed_package_validates_specs_with_its_own_schemas(installed):
     target, run = installed
     code = (
         "from fgbgpack import DatasetSpec, SpecError, schema\n"
-        "print(schema._folder())\n"
+        "print(schema.folder())\n"
         "DatasetSpec.from_dict({'backgrounds': 'b', 'foregrounds': 'f', 'seed': 2**64 - 1})\n"
         "try: DatasetSpec.from_dict({'backgrounds': 'b', 'width': 1})\n"
         "except SpecError as error: print(error)\n"
-        "print(schema.schema_names(), all(schema.load_schema(name) for name in schema.schema_names()))\n"
+        "print(all(schema.load_schema(name) for name in schema.CURRENT))\n"
     )
     out = python(run, code)
     assert out.startswith(str(target / "fgbgpack" / "schemas"))

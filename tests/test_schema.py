@@ -1,9 +1,8 @@
-"""The schemas themselves, what is said of documents that break them, and versions older and newer."""
+"""The schemas, what is reported of documents that violate them, and older and newer versions."""
 
 from __future__ import annotations
 
 import copy
-import re
 import warnings
 
 import onnx_models
@@ -69,10 +68,10 @@ GOOD = {
 
 
 def test_there_is_a_schema_for_each_document():
-    assert schema.schema_names() == sorted(GOOD)
+    assert sorted(schema.CURRENT) == sorted(GOOD) == sorted(path.name for path in schema.folder().iterdir())
 
 
-@pytest.mark.parametrize("name", schema.schema_names())
+@pytest.mark.parametrize("name", sorted(schema.CURRENT))
 def test_a_schema_is_valid_2020_12_with_an_id_and_a_title(name):
     document = schema.load_schema(name)
     Draft202012Validator.check_schema(document)
@@ -101,7 +100,7 @@ def described(root, node, where):
         yield from described(root, value, f"{where}.$defs.{key}")
 
 
-@pytest.mark.parametrize("name", schema.schema_names())
+@pytest.mark.parametrize("name", sorted(schema.CURRENT))
 def test_every_property_has_a_description(name):
     document = schema.load_schema(name)
     found = dict(described(document, document, name))
@@ -109,7 +108,7 @@ def test_every_property_has_a_description(name):
     assert [where for where, text in found.items() if not text] == []
 
 
-@pytest.mark.parametrize("name", schema.schema_names())
+@pytest.mark.parametrize("name", sorted(schema.CURRENT))
 def test_defaults_are_allowed_by_their_own_schema(name):
     def defaults(node):
         for value in node.get("properties", {}).values():
@@ -121,14 +120,20 @@ def test_defaults_are_allowed_by_their_own_schema(name):
         assert Draft202012Validator(value).is_valid(value["default"]), value
 
 
-def test_an_unknown_name_or_version_is_refused_and_says_which_there_are():
-    with pytest.raises(SpecError, match="dataset, depth-model, export, spec"):
-        schema.load_schema("sample")
-    with pytest.raises(SpecError, match=r"It has 1\.0"):
-        schema.load_schema("spec", "0.9")
-    for sneaky in ("../spec/1.0", "1.0/../1.1"):
-        with pytest.raises(SpecError):
-            schema.load_schema("spec", sneaky + "x")
+@pytest.mark.parametrize(
+    ("words", "listed"),
+    [
+        (("sample",), "dataset, depth-model, export, spec"),
+        (("spec", "0.9"), "It has 1.0"),
+        (("spec", "../spec/1.0x"), "It has 1.0"),
+        (("spec", "1.0/../1.1x"), "It has 1.0"),
+    ],
+)
+def test_an_unknown_name_or_version_is_refused_with_a_list(words, listed):
+    with pytest.raises(SpecError) as caught:
+        schema.load_schema(*words)
+    assert caught.value.code == "schema-unknown"
+    assert listed in caught.value.message
 
 
 # --- problems --------------------------------------------------------------------------------------
@@ -151,7 +156,7 @@ def test_a_good_document_has_no_problems_and_is_not_changed(name):
     assert read is not GOOD[name]
 
 
-def test_all_problems_are_told_each_with_its_place():
+def test_all_problems_are_reported_each_with_its_place():
     broken = copy.deepcopy(DATASET)
     broken["sources"]["backgrounds"][0]["sha256"] = "12"
     broken["pixels"] = {"complete": "yes", "more": 1}
@@ -160,6 +165,7 @@ def test_all_problems_are_told_each_with_its_place():
     with pytest.raises(DatasetError) as caught:
         schema.read("dataset", broken, where="lobby.zarr")
     problems = caught.value.problems
+    assert caught.value.code == "schema-violated"
     assert "lobby.zarr" in caught.value.message
     for place in ("sources.backgrounds.0.sha256", "pixels.complete", "pixels:", "depth.bits", "software"):
         assert any(place in problem for problem in problems), place
@@ -187,27 +193,30 @@ def test_a_count_is_an_integer_and_nothing_like_one(value):
 # --- kinds and versions ----------------------------------------------------------------------------
 
 
+def refusal(name, document):
+    """The code of the error that a document is refused with."""
+    with pytest.raises(SpecError) as caught:
+        schema.read(name, document, where="it", error=SpecError)
+    return caught.value.code
+
+
 @pytest.mark.parametrize("document", [None, 3, [], "spec/1.0", {}, {"schema": 1}, {"schema": "dataset/1.0"}])
 def test_something_else_is_not_a_document(document):
-    with pytest.raises(SpecError, match="it is not a spec document"):
-        schema.read("spec", document, where="it", error=SpecError)
+    assert refusal("spec", document) == "schema-mismatch"
 
 
 @pytest.mark.parametrize("tag", ["spec/1", "spec/1.0.0", "spec/x.y", "spec/-1.0", "spec/1.0\n", " spec/1.0"])
 def test_a_mangled_version_is_refused(tag):
-    with pytest.raises(SpecError, match="it is not a spec document"):
-        schema.read("spec", {**SPEC, "schema": tag}, where="it", error=SpecError)
+    assert refusal("spec", {**SPEC, "schema": tag}) == "schema-mismatch"
 
 
 @pytest.mark.parametrize("tag", ["spec/2.0", "spec/2.7", "spec/10.0"])
-def test_a_newer_major_version_is_refused_with_what_to_do(tag):
-    with pytest.raises(SpecError, match=f"{re.escape(tag)}.*reads up to spec/1.0.*upgrade"):
-        schema.read("spec", {**SPEC, "schema": tag, "anything": 1}, where="it", error=SpecError)
+def test_a_newer_major_version_is_refused(tag):
+    assert refusal("spec", {**SPEC, "schema": tag, "anything": 1}) == "schema-newer"
 
 
 def test_a_version_that_was_never_released_is_refused():
-    with pytest.raises(SpecError, match="never released"):
-        schema.read("spec", {**SPEC, "schema": "spec/0.9"}, where="it", error=SpecError)
+    assert refusal("spec", {**SPEC, "schema": "spec/0.9"}) == "schema-unknown"
 
 
 def test_a_newer_minor_version_is_read_with_a_warning_without_what_is_new():
@@ -215,7 +224,7 @@ def test_a_newer_minor_version_is_read_with_a_warning_without_what_is_new():
     newer["recipe"]["colours"] = 3
     newer["sources"]["backgrounds"][0]["licence"] = "CC0"
     newer["depth"]["focal"] = 1.5
-    with pytest.warns(schema.NewerSchemaWarning, match=r"lobby\.zarr is of schema dataset/1\.12"):
+    with pytest.warns(schema.NewerSchemaWarning, match=r"lobby\.zarr has schema dataset/1\.12"):
         read = schema.read("dataset", newer, where="lobby.zarr")
     assert read == DATASET
 
@@ -231,8 +240,9 @@ def test_a_newer_minor_card_keeps_the_extensions_of_others():
 
 
 def test_a_newer_minor_version_is_still_checked():
-    with pytest.warns(schema.NewerSchemaWarning), pytest.raises(DatasetError, match="complete"):
+    with pytest.warns(schema.NewerSchemaWarning), pytest.raises(DatasetError) as caught:
         schema.read("dataset", {**DATASET, "schema": "dataset/1.1", "complete": 1}, where="it")
+    assert caught.value.code == "schema-violated"
 
 
 def test_this_version_warns_of_nothing():
