@@ -36,16 +36,19 @@ NAME = "name"
 Quantity: TypeAlias = Literal["depth", "inverse_depth"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SourceInfo:
     """One input picture: a background, or a foreground with its mask file if it has one.
+
+    Two are equal when their names and digests are, whichever class they are of: what a dataset remembers of a
+    picture equals the picture that is found again.
 
     Attributes:
         name: File name without folder, for example ``person-001.png``.
         sha256: SHA-256 of the file, 64 hexadecimal digits.
         mask_name: File name of the mask; ``None`` when the foreground's own alpha is its mask.
         mask_sha256: SHA-256 of the mask file, or ``None``.
-        license: Its licence as ``sources.csv`` states it, or ``None``. Not compared, as are the next two.
+        license: Its licence as ``sources.csv`` states it, or ``None``. Not compared, nor are the next two.
         author: Who made it, or ``None``.
         url: Where it comes from, or ``None``.
     """
@@ -54,9 +57,19 @@ class SourceInfo:
     sha256: str
     mask_name: str | None = None
     mask_sha256: str | None = None
-    license: str | None = field(default=None, compare=False)
-    author: str | None = field(default=None, compare=False)
-    url: str | None = field(default=None, compare=False)
+    license: str | None = None
+    author: str | None = None
+    url: str | None = None
+
+    @property
+    def _identity(self) -> tuple[str | None, ...]:
+        return self.name, self.sha256, self.mask_name, self.mask_sha256
+
+    def __eq__(self, other: object) -> bool:
+        return self._identity == other._identity if isinstance(other, SourceInfo) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
 
     @property
     def word(self) -> int:
@@ -398,4 +411,6 @@ def _depth_from(section: Mapping[str, Any], where: str) -> DepthInfo:
 
 
 def _without_none(source: SourceInfo) -> dict[str, str]:
-    return {key: value for key, value in dataclasses.asdict(source).items() if value is not None}
+    # A source that was found knows its path as well, which is not for the document.
+    fields = ((field.name, getattr(source, field.name)) for field in dataclasses.fields(SourceInfo))
+    return {name: value for name, value in fields if value is not None}

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from fgbgpack.composition.compositor import Composer
 from fgbgpack.composition.placement import Placements
+from fgbgpack.document import SourceInfo
 from fgbgpack.errors import SourceError
-from fgbgpack.sources.catalog import Catalog, Source, Sources, find_sources, load_background, load_catalog
+from fgbgpack.sources.catalog import Catalog, load_background, load_catalog
+from fgbgpack.sources.listing import Source, Sources, find_sources
 from fgbgpack.sources.pictures import hash_file
 from fgbgpack.spec import DatasetSpec
 
@@ -92,9 +94,8 @@ class Backgrounds:
     def __init__(self, spec: DatasetSpec, catalog: Catalog, scale: int) -> None:
         self._spec, self._scale = spec, scale
         self._resized = catalog.background
-        self._originals = catalog.backgrounds
-        # A catalog that a dataset remembers knows no paths.
-        if scale > 1 and any(source.path is None for source in catalog.backgrounds):
+        self._originals: tuple[Source, ...] = ()
+        if scale > 1:
             self._originals = _original_backgrounds(Path(spec.backgrounds), catalog.backgrounds)
 
     def __call__(self, index: int) -> NDArray[np.uint8]:
@@ -135,14 +136,17 @@ def _originals(spec: DatasetSpec, catalog: Catalog) -> Sources:
                 problems.append(f"{kind} {source.name}: is not there")
             elif by_name[source.name] != source:
                 problems.append(f"{kind} {source.name}: is not the file that the dataset was made of")
-        in_order.append(tuple(by_name.get(source.name, source) for source in wanted))
+        in_order.append(tuple(by_name[source.name] for source in wanted if source.name in by_name))
     _refuse(problems)
     return dataclasses.replace(found, backgrounds=in_order[0], foregrounds=in_order[1])
 
 
-def _original_backgrounds(folder: Path, wanted: tuple[Source, ...]) -> tuple[Source, ...]:
+def _original_backgrounds(folder: Path, wanted: tuple[SourceInfo, ...]) -> tuple[Source, ...]:
     """The same with their files: nothing else in the folder matters, nor where the foregrounds are."""
-    found = tuple(dataclasses.replace(source, path=folder / source.name) for source in wanted)
+    known = tuple(source for source in wanted if isinstance(source, Source))
+    if len(known) == len(wanted):
+        return known
+    found = tuple(Source(source.name, source.sha256, path=folder / source.name) for source in wanted)
     missing = [source.name for source in found if not (folder / source.name).is_file()]
     if len(missing) == len(found):
         raise SourceError(f"{_NOT_THERE}--backgrounds, or --depth-scale 1. None of them is in {folder}.")

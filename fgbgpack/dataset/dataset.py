@@ -17,8 +17,9 @@ from zarr.abc.store import Store
 from fgbgpack.composition.placement import Placements
 from fgbgpack.dataset.batch import FIELDS, Batch, Room, check_out, shapes
 from fgbgpack.dataset.splits import By, Split, shuffled
+from fgbgpack.document import SourceInfo
 from fgbgpack.errors import DatasetError, IncompleteDatasetError, SpecError
-from fgbgpack.sources.catalog import Catalog, Source
+from fgbgpack.sources.catalog import Catalog
 from fgbgpack.storage.layout import pixel_layouts
 from fgbgpack.storage.reading import ArrayReader, StoredArray, extremes, read_together
 from fgbgpack.storage.store import (
@@ -237,8 +238,8 @@ class Dataset:
             background,
             foreground,
             foreground_size,
-            tuple(Source(**source) for source in listed["backgrounds"]),
-            tuple(Source(**source) for source in listed["foregrounds"]),
+            tuple(SourceInfo(**source) for source in listed["backgrounds"]),
+            tuple(SourceInfo(**source) for source in listed["foregrounds"]),
         )
 
     def _array(self, name: str) -> StoredArray:

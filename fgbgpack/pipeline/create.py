@@ -15,6 +15,7 @@ from fgbgpack.composition.placement import Plan
 from fgbgpack.dataset.dataset import Dataset, open_dataset
 from fgbgpack.depth import Device
 from fgbgpack.depth.strategies import Networks, StoredPictures
+from fgbgpack.document import SourceInfo
 from fgbgpack.errors import DatasetError, RecipeMismatchError, SpecError
 from fgbgpack.pipeline.conflicts import (
     clear,
@@ -29,7 +30,8 @@ from fgbgpack.pipeline.depth_modes import DepthJob, PerSampleMode, Recipe, mode_
 from fgbgpack.pipeline.executor import Notice, OnEvent, Progress, check_workers, silent, worker_count
 from fgbgpack.pipeline.pixels import PixelFilling
 from fgbgpack.pipeline.staging import workplace
-from fgbgpack.sources.catalog import Catalog, Source, find_sources, load_catalog
+from fgbgpack.sources.catalog import Catalog, load_catalog
+from fgbgpack.sources.listing import find_sources
 from fgbgpack.spec import DatasetSpec, DepthSpec
 from fgbgpack.storage import store as disk
 from fgbgpack.storage.layout import Extent, Layout, depth_layout
@@ -325,7 +327,7 @@ def load(spec: DatasetSpec, tell: OnEvent) -> tuple[Catalog, Plan]:
     return catalog, disk.plan_of(spec.to_dict(), catalog)
 
 
-def _listed(source: Source) -> dict[str, str]:
+def _listed(source: SourceInfo) -> dict[str, str]:
     fields = {
         "name": source.name,
         "sha256": source.sha256,

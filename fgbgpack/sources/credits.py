@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import csv
 import io
-import unicodedata
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
-#: What the table is called in a folder of pictures.
+from fgbgpack.errors import SourceError
+from fgbgpack.sources.names import listed, normal
+from fgbgpack.sources.problems import combined, problem
+
+#: The name of the table in a folder of pictures.
 CREDITS_FILE = "sources.csv"
 
 _FILE = "file"
+_COLUMNS = (_FILE, "license", "author", "url")
 _SPELLINGS = {"licence": "license"}
-_KNOWN = ("license", "author", "url")
-#: What may stand between cells: the one that the header uses first.
+#: What may separate cells: whichever the header uses first.
 _DELIMITERS = ",;\t"
 _SHOWN = 5
 
@@ -29,9 +32,9 @@ class Credit:
     """What is known of a picture.
 
     Attributes:
-        license: An SPDX identifier, an address or a sentence; None where nothing is stated.
-        author: Who made it; None where that is not stated.
-        url: Where it comes from; None where that is not stated.
+        license: An SPDX identifier, an address or a sentence; ``None`` where nothing is stated.
+        author: Who made it; ``None`` where that is not stated.
+        url: Where it comes from; ``None`` where that is not stated.
     """
 
     license: str | None = None
@@ -40,66 +43,73 @@ class Credit:
 
 
 @dataclass(frozen=True)
-class _Row:
-    """A row of the table: its line in the file, its file, and what it says of that."""
+class Credits:
+    """What the ``sources.csv`` of a folder says.
 
-    line: int
-    file: str
-    credit: Credit
+    Attributes:
+        by_name: The credits by the names of the pictures; those of which nothing is stated are missing.
+        problems: What is wrong with the table, with line numbers.
+        notices: Rows for files that are not there, unused columns, and pictures without a licence.
+    """
+
+    by_name: dict[str, Credit] = field(default_factory=dict)
+    problems: list[SourceError] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
 
 
-def read_credits(
-    folder: Path, names: Iterable[str], problems: list[str], notices: list[str]
-) -> dict[str, Credit]:
-    """What the ``sources.csv`` of a folder says of the pictures in it.
+def read_credits(folder: Path, names: Iterable[str]) -> Credits:
+    """Reads the ``sources.csv`` of a folder; a folder without one has no credits.
 
     Args:
-        folder: The folder. It need not have such a file.
-        names: The names of its pictures, which are matched NFC-normalised.
-        problems: Gets a line for each thing that is wrong with the file, with its line number.
-        notices: Gets a line for each thing to know: rows for files that are not there, columns that are not
-            used, pictures for which no licence is stated.
-
-    Returns:
-        The credits by the name of the picture; pictures of which nothing is stated are not in it.
+        folder: The folder.
+        names: The names of its pictures, compared in NFC.
 
     Example:
-        >>> read_credits(Path("bg"), ["hall.jpg"], [], [])  # doctest: +SKIP
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "sources.csv").write_text("file,license,author\\nhall.jpg,CC0-1.0,Ada\\n")
+        ...     read_credits(Path(folder), ["hall.jpg"]).by_name
         {'hall.jpg': Credit(license='CC0-1.0', author='Ada', url=None)}
     """
     path = folder / CREDITS_FILE
+    credits = Credits()
     try:
-        content = path.read_bytes()
+        table = _table(path, path.read_bytes())
+        columns = _columns(path, table[0][1], credits)
     except FileNotFoundError:
-        return {}
+        return credits
     except OSError as error:
-        problems.append(f"{path}: it cannot be read ({error.strerror}); expected a readable file")
-        return {}
-    table = _table(path, content, problems)
-    if table is None:
-        return {}
-    columns = _columns(path, table[0][1], problems, notices)
-    if columns is None:
-        return {}
-    rows = _rows(path, table, columns, problems)
-    pictures = {_normal(name): name for name in names}
-    credits = {
-        pictures[_normal(row.file)]: row.credit
-        for row in rows
-        if _normal(row.file) in pictures and row.credit != Credit()
-    }
-    _report(path, rows, pictures, credits, notices)
+        unreadable = f"it cannot be read ({error.strerror})"
+        credits.problems.append(problem(path, unreadable, "a readable file", "credits-unreadable"))
+        return credits
+    except SourceError as error:
+        credits.problems.append(error)
+        return credits
+    pictures = {normal(name): name for name in names}
+    absent = []
+    for line, file, credit in _rows(path, table[1:], columns, credits):
+        name = pictures.get(normal(file))
+        if name is None:
+            absent.append(f"{file} (line {line})")
+        elif credit != Credit():
+            credits.by_name[name] = credit
+    unstated = [name for name in pictures.values() if credits.by_name.get(name, Credit()).license is None]
+    if absent:
+        lacking = f"{len(absent)} of its rows are for pictures that are not there"
+        credits.notices.append(f"{path}: {lacking}: {listed(absent, _SHOWN)}")
+    if unstated:
+        lacking = f"no licence is stated for {len(unstated)} of {len(pictures)} pictures"
+        credits.notices.append(f"{path}: {lacking}: {listed(unstated, _SHOWN)}")
     return credits
 
 
-def _table(path: Path, content: bytes, problems: list[str]) -> list[tuple[int, list[str]]] | None:
-    """The rows that are not empty, each with the number of its last line; None if it is no such table."""
+def _table(path: Path, content: bytes) -> list[tuple[int, list[str]]]:
+    """The rows that are not empty, each with the number of its last line."""
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        problems.append(f"{path}, line {line}: it is not UTF-8; expected a CSV file in UTF-8")
-        return None
+        raise _problem(path, line, "it is not UTF-8", "a CSV file in UTF-8") from error
     first_line = text.lstrip().partition("\n")[0]
     delimiter = next((char for char in first_line if char in _DELIMITERS), ",")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
@@ -110,88 +120,57 @@ def _table(path: Path, content: bytes, problems: list[str]) -> list[tuple[int, l
             if any(cleaned):
                 rows.append((reader.line_num, cleaned))
     except csv.Error as error:
-        problems.append(f"{path}, line {max(1, reader.line_num)}: {error}; expected a CSV file")
-        return None
+        raise _problem(path, max(1, reader.line_num), str(error), "a CSV file") from error
     if not rows:
-        problems.append(f"{path}: it is empty; expected a header with a column 'file', and a row a picture")
-        return None
+        raise _problem(path, None, "it is empty", "a header with a column 'file', and a row a picture")
     return rows
 
 
-def _columns(path: Path, header: list[str], problems: list[str], notices: list[str]) -> list[str] | None:
-    """What each column is, ``""`` for those that are not used; None if it cannot be told."""
+def _columns(path: Path, header: list[str], credits: Credits) -> list[str]:
+    """The meaning of each column, ``""`` for unused ones."""
     names = [_SPELLINGS.get(name.lower(), name.lower()) for name in header]
-    found = []
-    if _FILE not in names:
-        found.append(
-            f"{path}: no column 'file' among {', '.join(header)}; expected file, license, author, url"
-        )
-    found += [
-        f"{path}: {names.count(name)} columns '{name}'; expected one"
-        for name in (_FILE, *_KNOWN)
+    problems = [
+        _problem(path, None, f"{names.count(name)} columns '{name}'", "one")
+        for name in _COLUMNS
         if names.count(name) > 1
     ]
-    if found:
-        problems += found
-        return None
-    unused = [written for written, name in zip(header, names, strict=True) if name not in (_FILE, *_KNOWN)]
+    if _FILE not in names:
+        found = f"no column 'file' among {', '.join(header)}"
+        problems.insert(0, _problem(path, None, found, "file, license, author, url"))
+    if problems:
+        raise combined(problems)
+    unused = [written for written, name in zip(header, names, strict=True) if name not in _COLUMNS]
     if unused:
-        notices.append(
+        credits.notices.append(
             f"{path}: not used are the columns {', '.join(name or '(no name)' for name in unused)}."
         )
-    return [name if name in (_FILE, *_KNOWN) else "" for name in names]
+    return [name if name in _COLUMNS else "" for name in names]
 
 
 def _rows(
-    path: Path, table: list[tuple[int, list[str]]], columns: list[str], problems: list[str]
-) -> list[_Row]:
+    path: Path, table: list[tuple[int, list[str]]], columns: list[str], credits: Credits
+) -> list[tuple[int, str, Credit]]:
+    """The line, the file and the credit of each usable row."""
     rows = []
     lines: dict[str, int] = {}
-    for line, cells in table[1:]:
+    for line, cells in table:
         if len(cells) > len(columns):
-            problems.append(
-                f"{path}, line {line}: {len(cells)} cells, the header has {len(columns)}; expected as many "
-                "(quote cells that hold the separator)"
-            )
+            expected = "as many (quote cells that hold the separator)"
+            found = f"{len(cells)} cells, the header has {len(columns)}"
+            credits.problems.append(_problem(path, line, found, expected))
             continue
         # A row may leave out its last cells.
         values = {name: cell or None for name, cell in zip(columns, cells, strict=False) if name}
         file = values.pop(_FILE, None)
         if file is None:
-            problems.append(f"{path}, line {line}: no file is named; expected the name of a picture")
-        elif _normal(file) in lines:
-            problems.append(
-                f"{path}, line {line}: {file} is on line {lines[_normal(file)]} too; expected it once"
-            )
+            credits.problems.append(_problem(path, line, "no file is named", "the name of a picture"))
+        elif (first := lines.setdefault(normal(file), line)) != line:
+            credits.problems.append(_problem(path, line, f"{file} is on line {first} too", "it once"))
         else:
-            lines[_normal(file)] = line
-            rows.append(_Row(line, file, Credit(**values)))
+            rows.append((line, file, Credit(**values)))
     return rows
 
 
-def _report(
-    path: Path,
-    rows: Sequence[_Row],
-    pictures: dict[str, str],
-    credits: dict[str, Credit],
-    notices: list[str],
-) -> None:
-    strangers = [f"{row.file} (line {row.line})" for row in rows if _normal(row.file) not in pictures]
-    if strangers:
-        notices.append(
-            f"{path}: {len(strangers)} of its rows are for pictures that are not there: {_some(strangers)}"
-        )
-    unstated = [name for name in pictures.values() if credits.get(name, Credit()).license is None]
-    if unstated:
-        notices.append(
-            f"{path}: no licence is stated for {len(unstated)} of {len(pictures)} pictures: {_some(unstated)}"
-        )
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join([*names[:_SHOWN], "..."] if len(names) > _SHOWN else names)
-
-
-def _normal(name: str) -> str:
-    """One spelling for names that look the same (file systems differ in how they store accents)."""
-    return unicodedata.normalize("NFC", name)
+def _problem(path: Path, line: int | None, found: str, expected: str) -> SourceError:
+    where = path if line is None else f"{path}, line {line}"
+    return problem(where, found, expected, "credits-invalid")

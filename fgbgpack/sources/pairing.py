@@ -1,16 +1,14 @@
 """Which files below a folder belong together: pictures, their masks, their depth. Pure: names in, names out.
 
 Files are named by their paths below the folder, with ``/`` between folders. They are found in folders that
-are called after what is in them, or by patterns such as ``depth/{bg}/{fg}_{n}.png``.
+are named after their content, or by patterns such as ``depth/{bg}/{fg}_{n}.png``.
 """
 
 from __future__ import annotations
 
 import re
 import string
-import unicodedata
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -18,14 +16,21 @@ from pathlib import PurePosixPath
 from typing import Literal, TypeAlias, get_args
 
 from fgbgpack.errors import SourceError, SpecError
+from fgbgpack.sources.names import in_natural_order, listed, normal
+from fgbgpack.sources.problems import CountedProblems
 
 Kind: TypeAlias = Literal["images", "masks", "depths"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-#: One file of each kind, in messages.
-ONE: Mapping[Kind, str] = {"images": "picture", "masks": "mask", "depths": "depth map"}
+#: What messages call one file of each kind.
+SINGULAR: Mapping[Kind, str] = {"images": "picture", "masks": "mask", "depths": "depth map"}
 
-#: How folders are called, in small letters and without what is no letter. Those of foregrounds, backgrounds
-#: and their masks are not among them: these are what pictures were made of.
+_MISSING: Mapping[Kind, str] = {
+    "images": "picture-missing",
+    "masks": "mask-missing",
+    "depths": "depth-missing",
+}
+#: Names of folders in lower case, without anything but letters. Those of foregrounds, backgrounds and their
+#: masks are not among them: they hold what pictures were made of.
 _WHOLE = "fgbg|bgfg|composites?|images?|overlay"
 _FOLDERS: Mapping[Kind, re.Pattern[str]] = {
     "images": re.compile(
@@ -35,102 +40,44 @@ _FOLDERS: Mapping[Kind, re.Pattern[str]] = {
     "masks": re.compile(f"({_WHOLE})?(masks?|alphas?|mattes?)(images?|imgs?)?"),
     "depths": re.compile(f"({_WHOLE}|dense|inverse)?(depths?|depthmaps?|disparit(y|ies))(images?|imgs?)?"),
 }
-_USUAL: Mapping[Kind, str] = {
+_USUAL_FOLDERS: Mapping[Kind, str] = {
     "images": "images, composites or fg_bg",
     "masks": "masks or fg_bg_mask",
     "depths": "depth",
 }
-#: What a file's name may begin or end with that its partner's does not.
+#: Words at the beginning or the end of a file's name that its partner's name may lack.
 _WORDS = (
     "fg|bg|fgbg|bgfg|images?|imgs?|pictures?|composites?|comp|rgb|colou?r|overlay|masks?|alpha|matte|"
     "depth|depths|depthmap|dm|disparity|disp"
 )
 _LETTER = r"[^\W\d_]"
-_BEFORE = re.compile(rf"^(?:(?:{_WORDS})(?!{_LETTER})[\W_]*)+", re.IGNORECASE)
-_AFTER = re.compile(rf"(?:[\W_]*(?<!{_LETTER})(?:{_WORDS}))+$", re.IGNORECASE)
-_EXAMPLES = 3
-_SHOWN = 5
-#: Between the fields of a key: no name of a file has it.
-_BETWEEN = "\0"
-#: Tells how a file of a kind would be called that has a key.
-_Expected: TypeAlias = Callable[[Kind, str], str]
-#: Pictures, and the files of another kind, by their keys: by what files of one sample share.
+_PREFIX = re.compile(rf"^(?:(?:{_WORDS})(?!{_LETTER})[\W_]*)+", re.IGNORECASE)
+_SUFFIX = re.compile(rf"(?:[\W_]*(?<!{_LETTER})(?:{_WORDS}))+$", re.IGNORECASE)
+_SHOWN = 3
+#: Separates the fields of a key: no name of a file has it.
+_SEPARATOR = "\0"
+#: Gives the path that a file of a kind with a key is expected to have.
+_PathOf: TypeAlias = Callable[[Kind, str], str]
+#: The paths of each kind by their keys: by what the files of one sample share.
 _Keyed: TypeAlias = dict[Kind, dict[str, str]]
-
-
-def natural(path: str) -> str:
-    """What to sort paths by, so that numbers in them count as numbers: 2.jpg comes before 10.jpg."""
-    return _DIGITS.sub(_with_length, path).replace("/", "\0")
-
-
-_DIGITS = re.compile("[0-9]+")
-
-
-def _with_length(digits: re.Match[str]) -> str:
-    number = digits[0].lstrip("0")
-    return f"{len(number):03}{number}"
-
-
-def _ordered(paths: Iterable[str]) -> list[str]:
-    # Names that differ only in leading zeros have an order, too.
-    return sorted(sorted(paths), key=natural)
-
-
-class Mismatches:
-    """What is wrong with files, by what is wrong with them, and how many of each there are."""
-
-    def __init__(self) -> None:
-        self._found: dict[str, list[str]] = {}
-        self._more: Counter[str] = Counter()
-
-    def __bool__(self) -> bool:
-        return bool(self._found)
-
-    def __len__(self) -> int:
-        return sum(map(len, self._found.values())) + self._more.total()
-
-    def add(self, group: str, line: str) -> None:
-        """One more problem of a group, such as ``"pictures without a mask"``."""
-        listed = self._found.setdefault(group, [])
-        if len(listed) < _SHOWN:
-            listed.append(line)
-        else:
-            self._more[group] += 1
-
-    def add_all(self, other: Mismatches) -> None:
-        """All problems of another."""
-        for group, lines in other._found.items():
-            for line in lines:
-                self.add(group, line)
-            if more := other._more[group]:
-                self._more[group] += more
-
-    def lines(self) -> list[str]:
-        """The first few of each group, and how many more there are."""
-        found = []
-        for group, lines in self._found.items():
-            found += lines
-            if more := self._more[group]:
-                found.append(f"... and {more:,} more {group}, {more + len(lines):,} in all")
-        return found
-
-    def groups(self) -> dict[str, int]:
-        """How many there are of each group."""
-        return {group: len(lines) + self._more[group] for group, lines in self._found.items()}
 
 
 @dataclass(frozen=True)
 class Pattern:
     """Where files are: a folder, or a path with named fields.
 
-    A field in braces stands for anything but a slash, and so does ``*``, of which nothing is kept. The fields
-    of a file together are what its partners must have, too. ``{{`` and ``}}`` are plain braces.
+    A field in braces stands for anything but a slash, and so does ``*``, which is not kept. Files that belong
+    together have the same fields. ``{{`` and ``}}`` are plain braces.
 
     Attributes:
         text: As it was given.
 
     Raises:
-        SpecError: It cannot be understood.
+        SpecError: It is not valid.
+
+    Example:
+        >>> Pattern("fgbg/{bg}_{n}.jpg").match("fgbg/3_17.jpg")
+        {'bg': '3', 'n': '17'}
     """
 
     text: str
@@ -140,25 +87,25 @@ class Pattern:
 
     @cached_property
     def _pieces(self) -> list[tuple[str, str | None]]:
-        """Plain text, each followed by the name of a field."""
+        """Pieces of plain text, each with the name of the field that follows it."""
         try:
             parsed = list(string.Formatter().parse(self.text))
         except ValueError as exc:
-            raise SpecError(f"The pattern {self.text!r} cannot be read: {exc}.") from exc
+            raise self._invalid(f"cannot be read: {exc}.") from exc
         for _, name, spec, conversion in parsed:
             if name is not None and (not name.isidentifier() or spec or conversion):
-                raise SpecError(
-                    f"The pattern {self.text!r} has a field {{{name}}}, expected a plain name such as {{id}}."
-                )
+                raise self._invalid(f"has a field {{{name}}}, expected a plain name such as {{id}}.")
         for (_, name, _, _), (plain, following, _, _) in pairwise([*parsed, ("/", None, None, None)]):
             if name is not None and (plain.startswith("*") or (not plain and following)):
-                raise SpecError(
-                    f"The pattern {self.text!r} cannot be used: nothing tells where {{{name}}} ends. Put "
-                    "there what comes after it."
+                raise self._invalid(
+                    f"cannot be used: nothing tells where {{{name}}} ends. Add the text that follows it."
                 )
         if self.text.startswith("/") or ".." in self.text.split("/"):
-            raise SpecError(f"The pattern {self.text!r} leads out of the folder, expected a path below it.")
+            raise self._invalid("leads out of the folder, expected a path below it.")
         return [(plain, name) for plain, name, _, _ in parsed]
+
+    def _invalid(self, reason: str) -> SpecError:
+        return SpecError(f"The pattern {self.text!r} {reason}", code="pattern-invalid")
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -172,7 +119,7 @@ class Pattern:
 
     @property
     def folder(self) -> str:
-        """The folder that all of its files are in, with a slash at the end; empty where that is the root."""
+        """The folder that holds all its files, with a slash at the end; empty for the root."""
         if self.is_folder:
             return f"{self.text.strip('/')}/".removeprefix("./")
         plain = self._pieces[0][0].partition("*")[0]
@@ -180,7 +127,7 @@ class Pattern:
 
     @property
     def weight(self) -> int:
-        """How much of it is plain text: a file that two patterns fit belongs to the one that says more."""
+        """Number of plain characters: a file that two patterns match belongs to the one with more."""
         return sum(len(plain.replace("*", "")) for plain, _ in self._pieces)
 
     @cached_property
@@ -194,12 +141,12 @@ class Pattern:
         return re.compile(expression)
 
     def match(self, path: str) -> dict[str, str] | None:
-        """The fields of a file; ``None`` where it does not fit."""
+        """The fields of a file; ``None`` where it does not match."""
         found = self._regex.fullmatch(path)
         return None if found is None else found.groupdict()
 
     def fill(self, fields: Mapping[str, str]) -> str:
-        """The path that a file with these fields has."""
+        """The path of a file with these fields."""
         return "".join(plain + (fields[name] if name is not None else "") for plain, name in self._pieces)
 
 
@@ -208,19 +155,19 @@ class Pairs:
     """Files that belong together.
 
     Attributes:
-        patterns: Where each kind was found, as the document has it; ``None`` for depth where there is none.
+        patterns: Where each kind was found, as documents state it; ``None`` for depth where there is none.
         files: The files of each kind, those of one sample at the same place, in natural order of the
             pictures. Without depth there is no such entry.
-        names: What each sample is called: the path of its picture below the folder of all pictures, without
-            the ending.
-        mismatches: Files without partners, or with too many.
-        left_out: How many files these are.
+        names: The name of each sample: the path of its picture below the folder of all pictures, without
+            its extension.
+        unmatched: Files without a partner, or with several.
+        left_out: Number of these files.
     """
 
     patterns: dict[Kind, str | None]
     files: dict[Kind, list[str]]
     names: list[str]
-    mismatches: Mismatches = field(default_factory=Mismatches)
+    unmatched: CountedProblems = field(default_factory=CountedProblems)
     left_out: int = 0
 
 
@@ -231,34 +178,41 @@ def find_pairs(
     folder: str,
     without_depth: bool = False,
 ) -> Pairs:
-    """Find which files are pictures, masks and depth, and which belong together.
+    """Finds which files are pictures, masks and depth, and which belong together.
 
-    Where no pattern with fields is given, each kind has a folder, which is told or known by its name, and
-    files are paired by their paths below it without the ending; or, where that leaves some alone, by these
-    without what is before or after them and says what they are, as in ``12_mask.png`` or ``fgbg_12.jpg``.
+    Where no pattern with fields is given, each kind has a folder, which is given or recognised by its name.
+    Files are paired by their paths below it without extension or, where that leaves some unmatched, also
+    without words before and after that say what the file is, as in ``12_mask.png`` or ``fgbg_12.jpg``.
 
     Args:
         files: The paths of all files below the folder.
-        given: A pattern or a folder for each kind; ``None`` for what is to be found by its folder's name.
+        given: A pattern or a folder for each kind; ``None`` for a folder to be recognised by name.
         folder: What messages call the folder.
-        without_depth: Whether depth is not looked for.
+        without_depth: Whether depth is ignored.
 
     Raises:
-        SpecError: The patterns do not go together; all problems are named together.
+        SpecError: A pattern is not valid, or they do not fit together; all problems are named together.
         SourceError: There are no pictures or no masks, or nothing tells which they are, or which belong
             together.
+
+    Example:
+        >>> files = ["images/a.jpg", "masks/a_mask.png", "images/b.jpg"]
+        >>> pairs = find_pairs(files, {"images": None, "masks": None, "depths": None}, folder="in")
+        >>> pairs.files, pairs.names, pairs.left_out
+        ({'images': ['images/a.jpg'], 'masks': ['masks/a_mask.png']}, ['a'], 1)
     """
     patterns = {kind: Pattern(text) for kind in KINDS if (text := given[kind]) is not None}
     if any(not pattern.is_folder for pattern in patterns.values()):
-        _refuse_patterns(patterns)
-        return _by_fields(files, patterns, folder)
-    return _by_names(files, _places(files, patterns, folder, without_depth=without_depth), folder)
+        _check_patterns(patterns)
+        return _pairs_by_fields(files, patterns, folder)
+    folders = _recognised_folders(files, patterns, folder, without_depth=without_depth)
+    return _pairs_by_names(files, folders, folder)
 
 
 # --- by fields -------------------------------------------------------------------------------------
 
 
-def _refuse_patterns(patterns: Mapping[Kind, Pattern]) -> None:
+def _check_patterns(patterns: Mapping[Kind, Pattern]) -> None:
     problems = [
         f"--{kind}: not given, expected a pattern as well" for kind in KINDS[:2] if kind not in patterns
     ]
@@ -267,141 +221,138 @@ def _refuse_patterns(patterns: Mapping[Kind, Pattern]) -> None:
         if not pattern.fields:
             problems.append(f"--{kind}: {pattern.text!r} has no field, expected one such as {{id}}")
         elif expected and set(pattern.fields) != set(expected):
-            found = ", ".join(pattern.fields)
-            problems.append(f"--{kind}: it has the fields {found}, expected those of --images: "
-                            f"{', '.join(expected)}")  # fmt: skip
+            found, shared = ", ".join(pattern.fields), ", ".join(expected)
+            problems.append(f"--{kind}: it has the fields {found}, expected those of --images: {shared}")
     if problems:
-        raise SpecError("These patterns do not go together:", problems)
+        raise SpecError("These patterns do not go together:", problems, code="patterns-differ")
 
 
-def _by_fields(files: Iterable[str], patterns: Mapping[Kind, Pattern], folder: str) -> Pairs:
+def _pairs_by_fields(files: Collection[str], patterns: Mapping[Kind, Pattern], folder: str) -> Pairs:
     fields = patterns["images"].fields
     by_weight = sorted(patterns, key=lambda kind: -patterns[kind].weight)
-    texts: dict[Kind, str | None] = {
-        kind: patterns[kind].text if kind in patterns else None for kind in KINDS
-    }
-    joined = _Joined(folder, texts)
+    matcher = _Matcher(folder, {kind: patterns[kind].text if kind in patterns else None for kind in KINDS})
     for path in files:
         for kind in by_weight:
             matched = patterns[kind].match(path)
             if matched is not None:
-                joined.add(kind, _BETWEEN.join(_normal(matched[name]) for name in fields), path)
+                matcher.add(kind, _SEPARATOR.join(normal(matched[name]) for name in fields), path)
                 break
-    problems = [
-        f"--{kind} {patterns[kind].text!r}: no file fits; there are {_some(files)}"
-        for kind in patterns
-        if kind not in joined.kinds
-    ]
-    if problems:
-        raise SourceError(f"Nothing can be imported from {folder}:", problems)
+    matcher.check_kinds(
+        {
+            kind: f"--{kind} {pattern.text!r}: no file fits; there are {_examples(files)}"
+            for kind, pattern in patterns.items()
+        }
+    )
 
-    def expected(kind: Kind, key: str) -> str:
-        return patterns[kind].fill(dict(zip(fields, key.split(_BETWEEN), strict=True)))
+    def path_of(kind: Kind, key: str) -> str:
+        return patterns[kind].fill(dict(zip(fields, key.split(_SEPARATOR), strict=True)))
 
-    return joined.pairs(patterns["images"], expected, lambda keyed: keyed)
+    return matcher.pairs(patterns["images"], path_of, lambda keyed: keyed)
 
 
 # --- by the names of folders and files -------------------------------------------------------------
 
 
-def _places(
+def _recognised_folders(
     files: Iterable[str], given: Mapping[Kind, Pattern], folder: str, *, without_depth: bool
 ) -> dict[Kind, str]:
     """The folder of each kind, with a slash at the end."""
-    tops = _ordered({path.partition("/")[0] for path in files if "/" in path})
-    there = _listed([f"{top}/" for top in tops]) if tops else f"only files, such as {_some(files)}"
-    places: dict[Kind, str] = {}
+    tops = in_natural_order({path.partition("/")[0] for path in files if "/" in path})
+    present = listed([f"{top}/" for top in tops], _SHOWN) or f"only files, such as {_examples(files)}"
+    folders: dict[Kind, str] = {}
     problems = []
     for kind in KINDS:
         if kind in given:
-            places[kind] = given[kind].folder
+            folders[kind] = given[kind].folder
             continue
         if kind == "depths" and without_depth:
             continue
         named = [top for top in tops if _FOLDERS[kind].fullmatch(re.sub(r"[\W\d_]", "", top).lower())]
         if len(named) > 1:
             problems.append(
-                f"{', '.join(named)}: {len(named)} folders that could hold the {ONE[kind]}s; say which with "
-                f"--{kind} {named[0]}"
+                f"{', '.join(named)}: {len(named)} folders that could hold the {SINGULAR[kind]}s; say which "
+                f"with --{kind} {named[0]}"
             )
         elif named:
-            places[kind] = f"{named[0]}/"
+            folders[kind] = f"{named[0]}/"
         elif kind != "depths":
             problems.append(
-                f"no folder of {ONE[kind]}s: there are {there}; expected one called {_USUAL[kind]}, or "
-                f"--{kind}"
+                f"no folder of {SINGULAR[kind]}s: there are {present}; expected one called "
+                f"{_USUAL_FOLDERS[kind]}, or --{kind}"
             )
     if problems:
         raise SourceError(
             f"Nothing tells what is what in {folder}. Name folders, as in --images composites, or patterns, "
             'as in --images "fgbg/{id}.jpg" --masks "masks/{id}_mask.png":',
             problems,
+            code="folders-not-recognised",
         )
-    return places
+    return folders
 
 
-def _by_names(files: Collection[str], places: Mapping[Kind, str], folder: str) -> Pairs:
-    joined = _Joined(folder, {kind: places.get(kind) for kind in KINDS})
+def _pairs_by_names(files: Collection[str], folders: Mapping[Kind, str], folder: str) -> Pairs:
+    matcher = _Matcher(folder, {kind: folders.get(kind) for kind in KINDS})
     examples: dict[Kind, str] = {}
     # The longest first: one folder may lie in another.
-    order = sorted(places.items(), key=lambda item: -len(item[1]))
+    order = sorted(folders.items(), key=lambda item: -len(item[1]))
     for path in files:
-        for kind, place in order:
-            if path.startswith(place):
-                joined.add(kind, _key(path, place), path)
+        for kind, own in order:
+            if path.startswith(own):
+                matcher.add(kind, _without_extension(path, own), path)
                 examples[kind] = min(examples.get(kind, path), path)
                 break
-    problems = [
-        f"{places[kind]}: there are no {ONE[kind]}s in it; expected picture files"
-        for kind in places
-        if kind not in joined.kinds
-    ]
-    if problems:
-        raise SourceError(f"Nothing can be imported from {folder}:", problems)
+    matcher.check_kinds(
+        {
+            kind: f"{own}: there are no {SINGULAR[kind]}s in it; expected picture files"
+            for kind, own in folders.items()
+        }
+    )
 
-    def expected(kind: Kind, key: str) -> str:
-        # Called as another file is, with what that has before and after what files share.
+    def path_of(kind: Kind, key: str) -> str:
+        # Like another file of the kind, with the words that it has before and after what files share.
         example = examples[kind]
-        name = _key(example, places[kind]).rpartition("/")[2]
-        before, _, after = name.partition(_bare(name))
+        name = _without_extension(example, folders[kind]).rpartition("/")[2]
+        before, _, after = name.partition(_without_words(name))
         parent, slash, bare = key.rpartition("/")
-        shared = f"{before}{bare}{after}" if bare == _bare(bare) else bare
-        return f"{places[kind]}{parent}{slash}{shared}{PurePosixPath(example).suffix}"
+        shared = f"{before}{bare}{after}" if bare == _without_words(bare) else bare
+        return f"{folders[kind]}{parent}{slash}{shared}{PurePosixPath(example).suffix}"
 
-    return joined.pairs(Pattern(places["images"]), expected, _closest)
+    return matcher.pairs(Pattern(folders["images"]), path_of, _best_keys)
 
 
-def _key(path: str, place: str) -> str:
-    name = path[len(place) :]
+def _without_extension(path: str, folder: str) -> str:
+    name = path[len(folder) :]
     dot = name.rfind(".")
-    return _normal(name[:dot] if dot > name.rfind("/") + 1 else name)
+    return normal(name[:dot] if dot > name.rfind("/") + 1 else name)
 
 
-def _closest(keyed: _Keyed) -> _Keyed:
-    """The files by their keys, or by what is left of these without what says what they are."""
+def _best_keys(keyed: _Keyed) -> _Keyed:
+    """The files by their keys, or by these without words where that pairs more."""
     images, others = keyed.values()
-    alike = len(images.keys() & others.keys())
-    if alike == len(images) == len(others):
+    paired = len(images.keys() & others.keys())
+    if paired == len(images) == len(others):
         return keyed
-    bare: _Keyed = {kind: {_bare(key): path for key, path in paths.items()} for kind, paths in keyed.items()}
-    if any(len(bare[kind]) < len(paths) for kind, paths in keyed.items()):
+    shorter: _Keyed = {
+        kind: {_without_words(key): path for key, path in paths.items()} for kind, paths in keyed.items()
+    }
+    if any(len(shorter[kind]) < len(paths) for kind, paths in keyed.items()):
         return keyed
-    first, second = bare.values()
-    return bare if len(first.keys() & second.keys()) > alike else keyed
+    first, second = shorter.values()
+    return shorter if len(first.keys() & second.keys()) > paired else keyed
 
 
-def _bare(key: str) -> str:
-    """A key without the words before and after it that tell what the file is."""
+def _without_words(key: str) -> str:
+    """A key without the words before and after it that say what the file is."""
     parent, slash, name = key.rpartition("/")
-    shorter = _AFTER.sub("", _BEFORE.sub("", name))
+    shorter = _SUFFIX.sub("", _PREFIX.sub("", name))
     return f"{parent}{slash}{shorter or name}"
 
 
-# --- joining ---------------------------------------------------------------------------------------
+# --- matching --------------------------------------------------------------------------------------
 
 
-class _Joined:
-    """Joins files, and collects those that have no partner.
+class _Matcher:
+    """Matches files by their keys, and collects those without a partner.
 
     Args:
         folder: What messages call the folder.
@@ -410,91 +361,90 @@ class _Joined:
 
     def __init__(self, folder: str, patterns: dict[Kind, str | None]) -> None:
         self._folder, self._patterns = folder, patterns
-        self._mismatches = Mismatches()
+        self._unmatched = CountedProblems()
         self._files: _Keyed = {}
-        self._doubles: dict[tuple[Kind, str], list[str]] = {}
-        self._found = 0
-
-    @property
-    def kinds(self) -> Collection[Kind]:
-        """The kinds of which there are files."""
-        return self._files.keys()
+        self._duplicates: dict[tuple[Kind, str], list[str]] = {}
+        self._count = 0
 
     def add(self, kind: Kind, key: str, path: str) -> None:
-        """One more file. Of files that have one key, none is taken."""
-        self._found += 1
+        """Adds a file. Files of one kind with the same key are all left out."""
+        self._count += 1
         first = self._files.setdefault(kind, {}).setdefault(key, path)
         if first is not path:
-            self._doubles.setdefault((kind, key), [first]).append(path)
+            self._duplicates.setdefault((kind, key), [first]).append(path)
 
-    def pairs(self, images: Pattern, expected: _Expected, closest: Callable[[_Keyed], _Keyed]) -> Pairs:
-        """The samples that have all.
+    def check_kinds(self, expected: Mapping[Kind, str]) -> None:
+        """Raises the problems of expected kinds that have no files."""
+        problems = [line for kind, line in expected.items() if kind not in self._files]
+        if problems:
+            raise SourceError(
+                f"Nothing can be imported from {self._folder}:", problems, code="folder-without-pictures"
+            )
+
+    def pairs(self, images: Pattern, path_of: _PathOf, best_keys: Callable[[_Keyed], _Keyed]) -> Pairs:
+        """The samples that have all their files.
 
         Args:
             images: Where the pictures are.
-            expected: How a partner would be called.
-            closest: Gives pictures and other files the keys that are best to join them by.
+            path_of: Gives the expected path of a missing partner.
+            best_keys: Chooses the keys to match pictures and the files of another kind by.
         """
-        for (kind, key), paths in self._doubles.items():
+        for (kind, key), paths in self._duplicates.items():
             del self._files[kind][key]
-            self._mismatches.add(
-                f"{ONE[kind]}s of the same name",
-                f"{', '.join(sorted(paths))}: {len(paths)} {ONE[kind]}s of the same name; expected one",
-            )
+            same = f"{SINGULAR[kind]}s of the same name"
+            line = f"{', '.join(sorted(paths))}: {len(paths)} {same}; expected one"
+            self._unmatched.add(same, line, "name-not-unique")
         partners: dict[Kind, dict[str, str]] = {}
         for kind in [kind for kind in self._files if kind != "images"]:
-            pair = closest({"images": self._files["images"], kind: self._files.pop(kind)})
+            pair = best_keys({"images": self._files["images"], kind: self._files.pop(kind)})
             pictures, others = pair["images"], pair[kind]
             if not pictures.keys() & others.keys():
                 raise self._nothing_in_common(kind, pictures.values(), others.values())
             partners[kind] = {path: others[key] for key, path in pictures.items() if key in others}
-            sides: tuple[tuple[Kind, Kind, Mapping[str, str], Mapping[str, str]], ...] = (
-                ("images", kind, pictures, others),
-                (kind, "images", others, pictures),
-            )
-            for alone, partner, here, there in sides:
-                missing = {
-                    path: key
-                    for key, path in here.items()
-                    if key not in there and (partner, key) not in self._doubles
-                }
-                for path in _ordered(missing):
-                    wanted = expected(partner, missing[path])
-                    self._mismatches.add(
-                        f"{ONE[alone]}s without a {ONE[partner]}",
-                        f"{path}: there is no {ONE[partner]} for it; expected {wanted}",
-                    )
-        del pair, pictures, others, sides, here, there
-        whole = set.intersection(*(set(found) for found in partners.values()))
+            self._report_missing("images", pictures, kind, others, path_of)
+            self._report_missing(kind, others, "images", pictures, path_of)
+        # There may be millions of files: what is not needed any more is freed.
+        del pair, pictures, others
+        complete = set.intersection(*(set(found) for found in partners.values()))
         self._files.clear()
-        files: dict[Kind, list[str]] = {"images": _ordered(whole)}
+        files: dict[Kind, list[str]] = {"images": in_natural_order(complete)}
         for kind in KINDS[1:]:
             if found := partners.pop(kind, None):
                 files[kind] = [found[path] for path in files["images"]]
-        names = [_key(path, images.folder) for path in files["images"]]
+        names = [_without_extension(path, images.folder) for path in files["images"]]
         if len(set(names)) < len(names):
-            names = [_normal(path.removeprefix(images.folder)) for path in files["images"]]
-        left_out = self._found - sum(map(len, files.values()))
-        return Pairs(self._patterns, files, names, self._mismatches, left_out)
+            names = [normal(path.removeprefix(images.folder)) for path in files["images"]]
+        left_out = self._count - sum(map(len, files.values()))
+        return Pairs(self._patterns, files, names, self._unmatched, left_out)
+
+    def _report_missing(
+        self,
+        kind: Kind,
+        files: Mapping[str, str],
+        partner: Kind,
+        partners: Mapping[str, str],
+        path_of: _PathOf,
+    ) -> None:
+        alone = {
+            path: key
+            for key, path in files.items()
+            if key not in partners and (partner, key) not in self._duplicates
+        }
+        group = f"{SINGULAR[kind]}s without a {SINGULAR[partner]}"
+        for path in in_natural_order(alone):
+            expected = path_of(partner, alone[path])
+            line = f"{path}: there is no {SINGULAR[partner]} for it; expected {expected}"
+            self._unmatched.add(group, line, _MISSING[partner])
 
     def _nothing_in_common(self, kind: Kind, *found: Collection[str]) -> SourceError:
-        picture, other = (min(paths, key=natural, default="(none)") for paths in found)
+        picture, other = (in_natural_order(paths)[0] if paths else "(none)" for paths in found)
         return SourceError(
-            f"No {ONE[kind]} in {self._folder} is called like a picture: there are {picture} and {other}. "
-            "Say what they share with patterns, such as "
-            '--images "fgbg/{id}.jpg" --masks "masks/{id}_mask.png".'
+            f"No {SINGULAR[kind]} in {self._folder} is named like a picture: there are {picture} and "
+            f"{other}. Say what they share with patterns, such as "
+            '--images "fgbg/{id}.jpg" --masks "masks/{id}_mask.png".',
+            code="names-differ",
         )
 
 
-def _normal(name: str) -> str:
-    """One spelling for names that look the same (file systems differ in how they store accents)."""
-    return name if name.isascii() else unicodedata.normalize("NFC", name)
-
-
-def _some(files: Iterable[str]) -> str:
-    return _listed(_ordered(files))
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_EXAMPLES])
-    return f"{shown}, ..." if len(names) > _EXAMPLES else shown or "none"
+def _examples(files: Iterable[str]) -> str:
+    return listed(in_natural_order(files), _SHOWN) or "none"

@@ -1,7 +1,4 @@
-"""One picture file: its bytes to upright colour and alpha, whatever its mode, and to any size.
-
-What cannot be used is said in one line each: the path, what was found, what was expected.
-"""
+"""Decodes one picture file, of any mode, to upright colour and alpha."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ import hashlib
 import io
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -20,15 +17,16 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from fgbgpack.errors import SourceError
+from fgbgpack.files import sha256_of
+from fgbgpack.sources.problems import problem
 
-# Pillow registers these but has no pixels to give for them (HDF5, GRIB, BUFR, WMF and MPEG are only
-# recognised), or runs an external program on the file (EPS runs Ghostscript).
+# Pillow only recognises these (HDF5, GRIB, BUFR, WMF and MPEG) or runs a program on them (EPS: Ghostscript).
 _UNDECODABLE_FORMATS = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
 
-# Each begins with bytes that no other format begins with.
+# Tried first: each begins with bytes that no other format begins with.
 _USUAL_FORMATS = frozenset({"JPEG", "PNG"})
 
-# What to do to a stored picture so that it stands upright, by its EXIF orientation (tag 0x0112).
+# What turns a stored picture upright, by its EXIF orientation.
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -40,10 +38,10 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
-#: Those that exchange width and height.
+# Those that exchange width and height.
 _SIDEWAYS = frozenset({5, 6, 7, 8})
 
-#: Between the channels of a gray picture that went through JPEG as colours.
+# Largest difference between the channels of a gray picture that JPEG stored as colours.
 _GRAY_NOISE = 2
 
 _TIFF_BITS_TAG = 258
@@ -57,9 +55,9 @@ _quiet_filters = ExitStack()
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """Pillow's names of the formats that it decodes by itself, in the order in which it tries them.
+    """Pillow's names of the formats that it decodes by itself, in the order in which to try them.
 
-    The usual ones come first: some of the others read on before they find that a file is not theirs.
+    The usual ones come first: some of the others read far into a file before they reject it.
     """
     Image.init()
     names = [name for name in Image.ID if name not in _UNDECODABLE_FORMATS]
@@ -74,39 +72,63 @@ def picture_suffixes() -> frozenset[str]:
 
 
 def hash_file(path: Path) -> str:
-    """The hexadecimal SHA-256 digest of a file's bytes."""
+    """The SHA-256 of a file, 64 hexadecimal digits.
+
+    Raises:
+        SourceError: The file cannot be read.
+    """
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError as error:
         raise _unreadable(path, error) from error
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded picture, upright: ``rgb`` is a Pillow image of mode RGB, ``alpha`` of mode L."""
+    """A decoded picture, upright.
+
+    Attributes:
+        rgb: Its colour, a Pillow image of mode RGB.
+        alpha: Its alpha, a Pillow image of mode L and the same size; ``None`` where the file has none.
+    """
 
     rgb: Image.Image
     alpha: Image.Image | None
 
 
-def read_picture(path: Path | None, name: str = "", sha256: str | None = None) -> Picture:
-    """Read a file once, check its digest (unless None), and decode these same bytes."""
-    if path is None:
-        raise problem(name, "only its name is known", "the picture file itself: give its folder")
+def read_picture(path: Path, sha256: str | None = None) -> Picture:
+    """Reads a file once and decodes it.
+
+    Args:
+        path: The picture.
+        sha256: The digest that its bytes must have, as when it was listed; ``None`` for any.
+
+    Raises:
+        SourceError: The file cannot be read, is none or more than one picture, is damaged, too small, too
+            large or of an unknown range of values, or has changed.
+    """
     data = _read(path)
     if sha256 is not None and (now := hashlib.sha256(data).hexdigest()) != sha256:
         raise problem(
             path,
             f"the file has changed: SHA-256 {now[:12]}...",
-            f"{sha256[:12]}..., as when it was listed: let it be, and run again",
+            f"{sha256[:12]}..., as when it was listed: leave it unchanged and run again",
+            "picture-changed",
         )
-    return _decode(path, data)
+    with _quiet_pillow():
+        image = _open_and_load(path, data)
+        upright = _UPRIGHT.get(_orientation(image))
+        alpha = _alpha_of(path, image, data)
+        rgb = _rgb_of(path, image)
+    if upright is not None:
+        rgb = rgb.transpose(upright)
+        alpha = None if alpha is None else alpha.transpose(upright)
+    return Picture(rgb, alpha)
 
 
 @dataclass(frozen=True)
 class Header:
-    """What the head of a picture file says.
+    """What the header of a picture file says.
 
     Attributes:
         size: ``(width, height)`` in pixels, upright.
@@ -120,12 +142,16 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """The size and kind of a picture, which is not decoded: the rest of the file may still be damaged."""
+    """The size and kind of a picture. It is not decoded: the rest of the file may still be damaged.
+
+    Raises:
+        SourceError: The file cannot be read or is no picture.
+    """
     try:
         with path.open("rb") as file, _quiet_pillow():
             try:
                 image = Image.open(file, formats=_formats())
-                # Of a PNG whose EXIF block comes last, all would be decoded to find it.
+                # To find the EXIF block at the end of a PNG, Pillow would decode all of it.
                 late = image.format == "PNG" and "exif" not in image.info
                 turned = not late and _orientation(image) in _SIDEWAYS
             except UnidentifiedImageError as error:
@@ -138,14 +164,14 @@ def read_header(path: Path) -> Header:
 
 
 def read_values(path: Path) -> NDArray[np.generic]:
-    """The numbers in a picture of one channel, upright, as they are in the file.
+    """The numbers in a gray picture, upright, as they are in the file.
 
     Args:
-        path: A picture of 8 or 16 bits, of integers or of floating-point numbers, in gray: one channel, or
-            colours that are the same in all. Alpha plays no part.
+        path: A picture of 8 or 16 bits, integers or floating-point numbers, with one channel or equal ones.
+            Alpha is ignored.
 
     Returns:
-        (h, w) uint8, uint16, int32 or float32.
+        ``(h, w)`` uint8, uint16, int32 or float32.
 
     Raises:
         SourceError: The file cannot be used, or has colours.
@@ -170,6 +196,7 @@ def _gray_of_colours(path: Path, image: Image.Image) -> Image.Image:
             "colours",
             "gray: one number a pixel. A colour map cannot be undone; save the numbers themselves, as PNG of "
             "16 bits or .npy",
+            "values-in-colour",
         )
     return Image.fromarray(colours[..., 1].astype(np.uint8))
 
@@ -181,21 +208,9 @@ def _read(path: Path) -> bytes:
         raise _unreadable(path, error) from error
 
 
-def _decode(path: Path, data: bytes) -> Picture:
-    with _quiet_pillow():
-        image = _open_and_load(path, data)
-        upright = _UPRIGHT.get(_orientation(image))
-        alpha = _alpha_of(path, image, data)
-        rgb = _rgb_of(path, image)
-    if upright is not None:
-        rgb = rgb.transpose(upright)
-        alpha = None if alpha is None else alpha.transpose(upright)
-    return Picture(rgb, alpha)
-
-
 def _open_and_load(path: Path, data: bytes) -> Image.Image:
     if not data:
-        raise problem(path, "an empty file (0 bytes)", "a picture")
+        raise problem(path, "an empty file (0 bytes)", "a picture", "picture-empty")
     most = Image.MAX_IMAGE_PIXELS
     try:
         image = Image.open(io.BytesIO(data), formats=_formats())
@@ -203,7 +218,7 @@ def _open_and_load(path: Path, data: bytes) -> Image.Image:
         if most is not None and width * height > most:
             raise Image.DecompressionBombError
         if min(width, height) < 2:
-            raise problem(path, f"a picture of {width}x{height} pixels", "at least 2x2")
+            raise problem(path, f"a picture of {width}x{height} pixels", "at least 2x2", "picture-too-small")
         # Further pictures in an MPO file (phones write them) belong to its first, the photograph.
         frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
         if frames > 1:
@@ -211,12 +226,15 @@ def _open_and_load(path: Path, data: bytes) -> Image.Image:
                 path,
                 f"an animation, or a file of {frames} frames",
                 "a single still picture: save the frame that you want as a file of its own",
+                "picture-animated",
             )
         image.load()
     except SourceError:
         raise
     except Image.DecompressionBombError as error:
-        raise problem(path, f"more than {most:,} pixels", "a smaller picture: scale it down") from error
+        raise problem(
+            path, f"more than {most:,} pixels", "a smaller picture: scale it down", "picture-too-large"
+        ) from error
     except UnidentifiedImageError as error:
         raise _no_picture(path) from error
     except Exception as error:  # On damaged data, decoders raise almost anything.
@@ -227,7 +245,7 @@ def _open_and_load(path: Path, data: bytes) -> Image.Image:
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(_ORIENTATION_TAG, 1))
-    except Exception:  # A damaged EXIF block raises almost anything; viewers take it for none.
+    except Exception:  # A damaged EXIF block raises almost anything; viewers ignore it.
         return 1
 
 
@@ -247,6 +265,7 @@ def _alpha_of(path: Path, image: Image.Image, data: bytes) -> Image.Image | None
                 path,
                 "one transparent colour (tRNS) of 16 bits a channel, of which 8 bits are read",
                 "an alpha channel",
+                "transparency-not-decodable",
             )
         if image.mode == "L" and bits < 8:  # Pillow scales the pixels to 0..255, but not the key
             key = key * 255 // ((1 << bits) - 1)
@@ -263,7 +282,12 @@ def _rgb_of(path: Path, image: Image.Image) -> Image.Image:
         return _gray_from_16_bits(image).convert("RGB")
     if image.mode in ("I", "F"):
         kind = "integer" if image.mode == "I" else "floating-point"
-        raise problem(path, f"{kind} pixels of no known range (mode {image.mode})", "8 or 16 bits a channel")
+        raise problem(
+            path,
+            f"{kind} pixels of no known range (mode {image.mode})",
+            "8 or 16 bits a channel",
+            "picture-range-unknown",
+        )
     if image.mode in ("P", "PA", "RGBa", "La"):
         image = image.convert("LA" if image.mode == "La" else "RGBA")
     return image.convert("RGB")
@@ -274,7 +298,7 @@ def _gray_from_16_bits(image: Image.Image) -> Image.Image:
     values = np.asarray(image).astype(np.uint32)
     top = 65535
     tags = getattr(image, "tag_v2", None)
-    if tags is not None:  # of TIFF, Pillow leaves 12 bits unscaled and white-is-zero as it is
+    if tags is not None:  # Pillow neither scales 12 bits of TIFF nor inverts white-is-zero.
         top = (1 << tags.get(_TIFF_BITS_TAG, (16,))[0]) - 1
         if tags.get(_TIFF_PHOTOMETRIC_TAG) == _TIFF_WHITE_IS_ZERO:
             values = top - values
@@ -283,10 +307,10 @@ def _gray_from_16_bits(image: Image.Image) -> Image.Image:
 
 @contextmanager
 def _quiet_pillow() -> Iterator[None]:
-    """Keep Pillow's warnings to itself: what matters of them is reported as a problem.
+    """Silences Pillow's warnings: what matters of them is reported as a problem.
 
-    The filters belong to the whole process, so the first thread that comes in sets them and the
-    last one that leaves restores them.
+    The filters belong to the whole process, so the first thread to enter sets them and the last one to
+    leave restores them.
     """
     global _quiet_users
     with _quiet_lock:
@@ -303,73 +327,14 @@ def _quiet_pillow() -> Iterator[None]:
                 _quiet_filters.close()
 
 
-def crop_box(size: tuple[int, int], height: int, width: int) -> tuple[float, float, float, float]:
-    """The largest centred box of aspect ``width / height`` in a picture of ``size`` = (width, height)."""
-    full_width, full_height = size
-    box_width, box_height = float(full_width), float(full_height)
-    if full_width * height > full_height * width:
-        box_width = full_height * width / height
-    else:
-        box_height = full_width * height / width
-    left = (full_width - box_width) / 2
-    top = (full_height - box_height) / 2
-    return left, top, left + box_width, top + box_height
-
-
-def resize_premultiplied(rgb: Image.Image, alpha: Image.Image, height: int, width: int) -> NDArray[np.uint8]:
-    """Lanczos on alpha and on colour times alpha; their ratio is the colour.
-
-    Args:
-        rgb: Mode RGB.
-        alpha: Mode L, of the same size.
-        height: Height of the result in pixels.
-        width: Width of the result in pixels.
-
-    Returns:
-        uint8 ``(height, width, 4)``, RGBA not premultiplied, 0 in all channels where alpha is 0.
-    """
-
-    def resize(plane: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.asarray(Image.fromarray(plane).resize((width, height), Image.Resampling.LANCZOS))
-
-    opacity = np.asarray(alpha, np.float32)
-    resized_opacity = resize(opacity)
-    patch = np.zeros((height, width, 4), np.uint8)
-    patch[..., 3] = _to_uint8(resized_opacity)
-    visible = patch[..., 3] > 0
-    for channel in range(3):
-        premultiplied = np.asarray(rgb.getchannel(channel), np.float32) * opacity
-        # Divided by alpha before that is clipped: where both overshoot at an edge, the colour stays.
-        colour = resize(premultiplied)[visible] / resized_opacity[visible]
-        patch[..., channel][visible] = _to_uint8(colour)
-    return patch
-
-
-def _to_uint8(values: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Clip to 0..255 and round half up."""
-    rounded: NDArray[np.float32] = np.floor(np.clip(values, 0, 255) + np.float32(0.5))
-    return rounded.astype(np.uint8)
-
-
-def refusal(problems: Sequence[str]) -> SourceError:
-    """The error that names these problems of pictures, one line each."""
-    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    return SourceError(f"{count} with the pictures: fix or remove what is named here", problems)
-
-
-def problem(where: Path | str | None, found: str, expected: str) -> SourceError:
-    """The error that names one problem: where it is, what was found there, what was expected."""
-    return refusal([f"{where}: {found}; expected {expected}"])
-
-
 def _no_picture(path: Path) -> SourceError:
-    return problem(path, "not the content of any picture format", "a picture")
+    return problem(path, "not the content of any picture format", "a picture", "picture-format-unknown")
 
 
 def _undecodable(path: Path, error: Exception) -> SourceError:
     reason = str(error) or type(error).__name__
-    return problem(path, f"it cannot be decoded ({reason})", "a whole, undamaged picture")
+    return problem(path, f"it cannot be decoded ({reason})", "an undamaged picture", "picture-not-decodable")
 
 
 def _unreadable(path: Path, error: OSError) -> SourceError:
-    return problem(path, f"it cannot be read ({error.strerror})", "a readable file")
+    return problem(path, f"it cannot be read ({error.strerror})", "a readable file", "picture-unreadable")

@@ -29,8 +29,10 @@ from fgbgpack.composition.placement import Placements
 from fgbgpack.depth import DepthModel, DepthSession
 from fgbgpack.depth.background import centre_and_spread
 from fgbgpack.rendering import render_figure, render_scene
-from fgbgpack.sources.catalog import Source, find_sources, load_catalog
-from fgbgpack.sources.pictures import read_picture, resize_premultiplied
+from fgbgpack.sources.catalog import load_catalog
+from fgbgpack.sources.listing import Source, find_sources
+from fgbgpack.sources.pictures import read_picture
+from fgbgpack.sources.resizing import resize_premultiplied
 
 #: Side of a view, and of its label and of a composite, in pixels.
 VIEW, LABEL = 384, 192

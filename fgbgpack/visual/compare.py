@@ -20,7 +20,7 @@ from fgbgpack.depth.precision import Precision
 from fgbgpack.depth.strategies import DepthSource, Guided, Networks, PerSample, RenderedPictures, SceneDepth
 from fgbgpack.errors import DatasetError, IncompleteDatasetError, SourceError, SpecError
 from fgbgpack.sources.catalog import Catalog
-from fgbgpack.sources.pictures import crop_box
+from fgbgpack.sources.resizing import crop_box
 from fgbgpack.spec import LARGEST_SCALE, DatasetSpec
 from fgbgpack.visual.comparison import STORED, Comparison, measure
 from fgbgpack.visual.comparison_picture import render_comparison

@@ -23,7 +23,8 @@ from zarr.storage import LocalStore, MemoryStore, WrapperStore
 from fgbgpack import create, estimate, fill_depth, open_dataset
 from fgbgpack.errors import DatasetError, DepthModelError, RecipeMismatchError, SourceError, SpecError
 from fgbgpack.pipeline import Notice, Progress
-from fgbgpack.sources.catalog import find_sources, load_catalog
+from fgbgpack.sources.catalog import load_catalog
+from fgbgpack.sources.listing import find_sources
 from fgbgpack.spec import DatasetSpec
 
 small_shards = pytest.mark.usefixtures("small_shards")

@@ -20,7 +20,8 @@ from fgbgpack.depth import BackgroundDepth, DepthSession, load_model
 from fgbgpack.depth.strategies import Networks
 from fgbgpack.errors import DatasetError, DepthModelError, RecipeMismatchError, SourceError, SpecError
 from fgbgpack.pipeline import Notice, Progress
-from fgbgpack.sources.catalog import find_sources, load_background
+from fgbgpack.sources.catalog import load_background
+from fgbgpack.sources.listing import find_sources
 from fgbgpack.visual.compare import compare
 from fgbgpack.visual.info import describe
 from fgbgpack.visual.preview import render_preview

@@ -489,7 +489,7 @@ def test_a_document_of_an_export_that_cannot_be_understood(tmp_path, exported, c
     folder = Path(shutil.copytree(exported, tmp_path / "in"))
     path = folder / "fgbgpack.json"
     path.write_text(change(path.read_text(encoding="utf-8")), encoding="utf-8")
-    with pytest.raises(SourceError, match=f"(?s){said}.*take it away and say what depth is") as error:
+    with pytest.raises(SourceError, match=f"(?s){said}.*remove it and say what depth is") as error:
         import_folder(tmp_path / "out.zarr", ImportSpec(str(folder)))
     assert error.value.message.startswith(str(path))
     assert not (tmp_path / "out.zarr").exists()
@@ -663,7 +663,7 @@ def test_folders_that_tell_nothing(tmp_path):
     shutil.rmtree(tmp_path / "fg_bg")
     (tmp_path / "masks/1.png").rename(tmp_path / "masks/other.png")
     with pytest.raises(
-        SourceError, match=r"No mask .* is called like a picture.*images/1.png and masks/other.png"
+        SourceError, match=r"No mask .* is named like a picture.*images/1.png and masks/other.png"
     ):
         look(ImportSpec(str(tmp_path)))
 

@@ -11,8 +11,8 @@ from builders import tree
 
 from fgbgpack import create, open_dataset
 from fgbgpack.errors import RecipeMismatchError, SourceError
-from fgbgpack.sources.catalog import find_sources
-from fgbgpack.sources.credits import Credit, read_credits
+from fgbgpack.sources.listing import find_sources
+from fgbgpack.sources.credits import Credit, Credits, read_credits
 
 NAMES = ("b0.png", "b1.png", "b2.png")
 
@@ -26,8 +26,8 @@ def write(folder, content, encoding="utf-8"):
 def read(folder, content, names=NAMES):
     """What is read of a table, and what is said of it."""
     write(folder, content)
-    problems, notices = [], []
-    return read_credits(folder, names, problems, notices), problems, notices
+    credits = read_credits(folder, names)
+    return credits.by_name, [line for error in credits.problems for line in error.problems], credits.notices
 
 
 class TestReading:
@@ -72,9 +72,7 @@ class TestReading:
         assert credits == {stored: Credit("MIT")}
 
     def test_a_folder_without_such_a_table(self, tmp_path):
-        problems, notices = [], []
-        assert read_credits(tmp_path, NAMES, problems, notices) == {}
-        assert problems == notices == []
+        assert read_credits(tmp_path, NAMES) == Credits()
 
 
 class TestWhatIsSaid:
@@ -104,9 +102,9 @@ class TestWhatIsSaid:
 
     def test_a_table_that_cannot_be_read(self, tmp_path):
         (tmp_path / "sources.csv").mkdir()
-        problems = []
-        assert read_credits(tmp_path, NAMES, problems, []) == {}
-        assert "cannot be read" in problems[0]
+        credits = read_credits(tmp_path, NAMES)
+        assert credits.by_name == {}
+        assert [error.code for error in credits.problems] == ["credits-unreadable"]
 
     def test_what_is_only_to_be_known(self, tmp_path):
         credits, problems, notices = read(

@@ -15,10 +15,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from fgbgpack.document import SourceInfo
 from fgbgpack.errors import SourceError
-from fgbgpack.sources import catalog as module
-from fgbgpack.sources.catalog import Source, Sources, find_sources, load_background, load_catalog
-from fgbgpack.sources.pictures import crop_box, hash_file
+from fgbgpack.sources import problems as module
+from fgbgpack.sources.catalog import load_background, load_catalog
+from fgbgpack.sources.listing import Source, Sources, find_sources
+from fgbgpack.sources.pictures import hash_file
+from fgbgpack.sources.resizing import crop_box
 
 ORIENTATION = 0x0112
 
@@ -155,7 +158,7 @@ def test_names_digests_and_paths(folders):
     found = folders.find(masks=True)
     data = (folders.foregrounds / "good.png").read_bytes()
     digest = hashlib.sha256(data).hexdigest()
-    assert found.foregrounds == (Source("good.png", digest, "good.tif", hash_file(mask)),)
+    assert found.foregrounds == (SourceInfo("good.png", digest, "good.tif", hash_file(mask)),)
     assert found.foregrounds[0].path == folders.foregrounds / "good.png"
     assert found.foregrounds[0].mask_path == mask
     assert found.backgrounds[0].mask_name is None
@@ -689,11 +692,6 @@ def test_a_file_that_changed_is_named(folders):
     (folders.backgrounds / "b.png").unlink()
     with pytest.raises(SourceError, match=r"b\.png: it cannot be read \(No such file"):
         load_background(found.backgrounds[0], height=32, width=32, fit="crop")
-
-
-def test_a_source_without_its_file_is_told(folders):
-    with pytest.raises(SourceError, match=r"old\.png: only its name is known"):
-        load_background(Source("old.png", "0" * 64), height=8, width=8, fit="crop")
 
 
 # --- Backgrounds -------------------------------------------------------------------------------

@@ -23,7 +23,8 @@ from fgbgpack.depth import load_model
 from fgbgpack.depth.strategies import Networks
 from fgbgpack.errors import DatasetError, DepthModelError, IncompleteDatasetError, SourceError, SpecError
 from fgbgpack.rendering import render_scene
-from fgbgpack.sources.catalog import find_sources, load_catalog
+from fgbgpack.sources.catalog import load_catalog
+from fgbgpack.sources.listing import find_sources
 from fgbgpack.visual.colours import depth_colours
 from fgbgpack.visual.compare import compare, render_comparison
 from fgbgpack.visual.preview import choose_samples

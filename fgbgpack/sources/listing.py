@@ -1,0 +1,275 @@
+"""Lists the files of folders: the pictures that a dataset is made of, and the files of an import."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from fgbgpack.document import SourceInfo
+from fgbgpack.errors import SourceError
+from fgbgpack.sources.credits import CREDITS_FILE, Credit, read_credits
+from fgbgpack.sources.names import listed, normal
+from fgbgpack.sources.pictures import hash_file, picture_suffixes, read_picture
+from fgbgpack.sources.problems import combined, problem, run_all
+from fgbgpack.spec import is_unicode
+
+_BACKGROUNDS, _FOREGROUNDS, _MASKS = "--backgrounds", "--foregrounds", "--masks"
+_SHOWN = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Source(SourceInfo):
+    """A picture that was found. It equals what a dataset says of the same picture.
+
+    Attributes:
+        path: Where the file is.
+        mask_path: Where the mask file is; ``None`` where there is none.
+    """
+
+    path: Path = field(kw_only=True)
+    mask_path: Path | None = field(default=None, kw_only=True)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The pictures found in the folders, in the order of their names.
+
+    Attributes:
+        backgrounds: All background pictures.
+        foregrounds: All foreground pictures, each with its mask if a folder of masks was given.
+        ignored: Paths that were left out: files that are no pictures by their extension,
+            subfolders (ending in a slash), and masks that belong to no foreground.
+        notices: What users may want to know of each ``sources.csv``, one line each.
+    """
+
+    backgrounds: tuple[Source, ...]
+    foregrounds: tuple[Source, ...]
+    ignored: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
+
+
+def find_sources(backgrounds: Path, foregrounds: Path, masks: Path | None = None) -> Sources:
+    """Lists and hashes the pictures of each folder.
+
+    A file is a picture if Pillow can decode files of its extension. Pictures are ordered by their names in
+    NFC; hidden files are ignored and subfolders are not searched. A ``sources.csv`` beside backgrounds or
+    foregrounds may state their licences, authors and addresses.
+
+    Args:
+        backgrounds: Folder of background pictures.
+        foregrounds: Folder of foreground pictures.
+        masks: Folder with one mask for each foreground, matched by file stem in NFC; ``None`` if the
+            foregrounds' own alpha is their mask.
+
+    Raises:
+        SourceError: A folder is missing, a file, or without pictures; two files of a folder share a stem; a
+            foreground has no mask; a file cannot be read; a ``sources.csv`` is broken. Pictures that cannot
+            be decoded are named too when there is another problem; otherwise ``load_catalog`` finds them.
+    """
+    listing = _Listing()
+    background_paths = listing.pictures(_BACKGROUNDS, backgrounds)
+    foreground_paths = listing.pictures(_FOREGROUNDS, foregrounds)
+    mask_of: dict[Path, Path] = {}
+    if masks is not None:
+        mask_paths = listing.pictures(_MASKS, masks)
+        if mask_paths and foreground_paths:
+            mask_of = listing.matched(foregrounds, foreground_paths, masks, mask_paths)
+    credit_of = listing.credits(backgrounds, background_paths)
+    credit_of |= listing.credits(foregrounds, foreground_paths)
+
+    paths = [*background_paths, *foreground_paths, *mask_of.values()]
+    if listing.problems:
+        try:
+            run_all([partial(read_picture, path) for path in paths])
+        except SourceError as error:
+            listing.problems.append(error)
+        raise combined(listing.problems)
+    digest = dict(zip(paths, run_all([partial(hash_file, path) for path in paths]), strict=True))
+
+    def source(path: Path) -> Source:
+        mask = mask_of.get(path)
+        credit = credit_of.get(path, Credit())
+        return Source(
+            path.name,
+            digest[path],
+            None if mask is None else mask.name,
+            None if mask is None else digest[mask],
+            credit.license,
+            credit.author,
+            credit.url,
+            path=path,
+            mask_path=mask,
+        )
+
+    return Sources(
+        tuple(map(source, background_paths)),
+        tuple(map(source, foreground_paths)),
+        tuple(listing.ignored),
+        tuple(dict.fromkeys(listing.notices)),
+    )
+
+
+class _Listing:
+    """Lists folders of pictures and collects their problems, and the paths that were left out."""
+
+    def __init__(self) -> None:
+        self.problems: list[SourceError] = []
+        self.ignored: list[str] = []
+        self.notices: list[str] = []
+
+    def _add(self, where: Path | str, found: str, expected: str, code: str) -> None:
+        self.problems.append(problem(where, found, expected, code))
+
+    def pictures(self, option: str, folder: Path) -> list[Path]:
+        """The picture files of a folder in order."""
+        where, expected = f"{option} {folder}", "a folder of pictures"
+        try:
+            if not folder.is_dir():
+                self._add(where, _no_folder(folder), expected, "folder-missing")
+                return []
+            entries = sorted(
+                (entry for entry in folder.iterdir() if not entry.name.startswith(".")),
+                key=lambda entry: (normal(entry.name), entry.name),
+            )
+        except OSError as error:
+            self._add(where, f"it cannot be listed ({error.strerror})", expected, "folder-unreadable")
+            return []
+
+        pictures: list[Path] = []
+        folders: list[str] = []
+        others: list[str] = []
+        for entry in entries:
+            if not is_unicode(entry.name):
+                self._add(
+                    f"{str(entry)!a}", "its name is not valid Unicode", "a name that is", "name-not-unicode"
+                )
+            elif entry.is_dir():
+                folders.append(f"{entry}/")
+            elif entry.suffix.lower() not in picture_suffixes():
+                others.append(str(entry))
+            elif not entry.is_file():
+                self._add(entry, "no regular file (a broken link?)", "a picture file", "picture-not-a-file")
+            else:
+                pictures.append(entry)
+        credits = str(folder / CREDITS_FILE)
+        self.ignored += [other for other in others if other != credits or option == _MASKS] + folders
+        if not pictures:
+            found = "the folder is empty"
+            names = listed([Path(path).name for path in (*others, *folders)], _SHOWN)
+            if entries and len(folders) == len(entries):
+                found = f"only subfolders ({names}), which are not searched"
+            elif entries:
+                found = f"no picture among {len(entries)} entries ({names})"
+            self._add(where, found, "picture files directly in it", "folder-without-pictures")
+        by_stem: defaultdict[str, list[str]] = defaultdict(list)
+        for path in pictures:
+            by_stem[_stem(path)].append(path.name)
+        for stem, names_of_stem in by_stem.items():
+            if len(names_of_stem) > 1:
+                found = f"{len(names_of_stem)} files share the stem {stem!r} ({', '.join(names_of_stem)})"
+                self._add(where, found, "one file for each stem", "stem-not-unique")
+        return pictures
+
+    def matched(
+        self, foregrounds: Path, foreground_paths: list[Path], masks: Path, mask_paths: list[Path]
+    ) -> dict[Path, Path]:
+        """The mask of each foreground, by stem; spare masks are ignored."""
+        if masks.samefile(foregrounds):
+            self._add(
+                f"{_MASKS} {masks}",
+                f"the same folder as {_FOREGROUNDS}",
+                "a folder of grayscale masks (without --masks, the pictures' own alpha is used)",
+                "masks-in-foregrounds",
+            )
+            return {}
+        by_stem = {_stem(path): path for path in mask_paths}
+        mask_of = {path: by_stem[_stem(path)] for path in foreground_paths if _stem(path) in by_stem}
+        for path in foreground_paths:
+            if path not in mask_of:
+                expected = f"one named {path.stem}.png (or another extension)"
+                self._add(path, f"no mask for it in {masks}", expected, "mask-missing")
+        stems = {_stem(path) for path in foreground_paths}
+        self.ignored += [str(path) for path in mask_paths if _stem(path) not in stems]
+        return mask_of
+
+    def credits(self, folder: Path, pictures: Iterable[Path]) -> dict[Path, Credit]:
+        """What the ``sources.csv`` of a folder says of its pictures."""
+        by_name = {path.name: path for path in pictures}
+        if not by_name:
+            return {}
+        credits = read_credits(folder, by_name)
+        self.problems += credits.problems
+        self.notices += credits.notices
+        return {by_name[name]: credit for name, credit in credits.by_name.items()}
+
+
+def _stem(path: Path) -> str:
+    return normal(path.stem)
+
+
+def _no_folder(path: Path) -> str:
+    return "it is a file" if path.exists() else "there is no such folder"
+
+
+def find_files(folder: Path, more_suffixes: Iterable[str] = ()) -> tuple[dict[str, int], int]:
+    """Lists the pictures below a folder and its subfolders.
+
+    Args:
+        folder: The folder. Hidden entries are ignored; a link back to a folder above it is not followed.
+        more_suffixes: Lower-case extensions of other files to list, with the dot.
+
+    Returns:
+        The size in bytes of each file by its path below the folder, and the number of other files.
+
+    Raises:
+        SourceError: The folder is missing, cannot be listed, has no such files, or files whose names are not
+            valid Unicode.
+    """
+    if not folder.is_dir():
+        raise SourceError(
+            f"{folder}: {_no_folder(folder)}; expected a folder of pictures, masks and perhaps depth.",
+            code="folder-missing",
+        )
+    suffixes = picture_suffixes().union(more_suffixes)
+    sizes: dict[str, int] = {}
+    others = 0
+    seen: set[tuple[int, int]] = set()
+    remaining = [""]
+    try:
+        while remaining:
+            below = remaining.pop()
+            state = (folder / below).stat()
+            if (state.st_dev, state.st_ino) in seen:
+                continue
+            seen.add((state.st_dev, state.st_ino))
+            with os.scandir(folder / below) as entries:
+                for entry in entries:
+                    name = entry.name
+                    if name.startswith(".") or name == "__MACOSX":
+                        continue
+                    if entry.is_dir():
+                        remaining.append(f"{below}{name}/")
+                    elif f".{name.lower().rpartition('.')[2]}" in suffixes and entry.is_file():
+                        sizes[f"{below}{name}"] = entry.stat().st_size
+                    else:
+                        others += 1
+    except OSError as exc:
+        raise SourceError(
+            f"{exc.filename or folder} cannot be listed: {exc.strerror}.", code="folder-unreadable"
+        ) from exc
+    if not_unicode := sorted(path for path in sizes if not is_unicode(path)):
+        raise SourceError(
+            "Names of samples are stored as UTF-8, and these files have others: rename them.",
+            [f"{path!a}: its name is not valid Unicode" for path in not_unicode[:5]],
+            code="name-not-unicode",
+        )
+    if not sizes:
+        raise SourceError(
+            f"{folder}: there are no pictures in it; expected folders such as images and masks.",
+            code="folder-without-pictures",
+        )
+    return sizes, others

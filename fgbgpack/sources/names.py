@@ -1,0 +1,44 @@
+"""Names of files: one spelling, natural order, and short lists of them."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+_DIGITS = re.compile("[0-9]+")
+
+
+def normal(name: str) -> str:
+    """The name in NFC: file systems differ in how they store accents."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def in_natural_order(paths: Iterable[str]) -> list[str]:
+    """The paths sorted so that numbers in them count as numbers.
+
+    Example:
+        >>> in_natural_order(["10.jpg", "2.jpg", "a/1.jpg"])
+        ['2.jpg', '10.jpg', 'a/1.jpg']
+    """
+    # Names that differ only in leading zeros have an order, too.
+    return sorted(sorted(paths), key=_natural)
+
+
+def _natural(path: str) -> str:
+    return _DIGITS.sub(_with_length, path).replace("/", "\0")
+
+
+def _with_length(digits: re.Match[str]) -> str:
+    number = digits[0].lstrip("0")
+    return f"{len(number):03}{number}"
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """The first ``most`` names, separated by commas, and dots where there are more.
+
+    Example:
+        >>> listed(["a.png", "b.png", "c.png"], 2)
+        'a.png, b.png, ...'
+    """
+    return ", ".join([*names[:most], "..."] if len(names) > most else names)

@@ -1,0 +1,132 @@
+"""Problems of input files: one line and one code for each, and one error for all of them."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import TypeVar
+
+from fgbgpack.errors import SourceError
+
+T = TypeVar("T")
+
+#: The code of an error whose problems have different codes.
+_SEVERAL = "sources-unusable"
+#: Problems of a kind that are listed one by one where kinds are counted.
+_LISTED = 5
+# Each thread holds one original picture, so a few threads bound the memory as well.
+_THREADS = min(4, os.cpu_count() or 1)
+
+
+def problem(where: Path | str, found: str, expected: str, code: str) -> SourceError:
+    """The error for one problem: the file or place, what was found there, what was expected.
+
+    Example:
+        >>> print(problem("fg/a.jpg", "no alpha channel", "transparency", "alpha-missing"))
+        1 problem with the pictures: fix or remove what is named here
+          - fg/a.jpg: no alpha channel; expected transparency
+    """
+    return _error([f"{where}: {found}; expected {expected}"], code)
+
+
+def combined(problems: Sequence[SourceError]) -> SourceError:
+    """One error with the problems of several; its code is that of all, or ``sources-unusable``."""
+    return _error(
+        [line for error in problems for line in error.problems], _common({e.code for e in problems})
+    )
+
+
+def _common(codes: Set[str]) -> str:
+    return next(iter(codes)) if len(codes) == 1 else _SEVERAL
+
+
+def _error(lines: Sequence[str], code: str) -> SourceError:
+    count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
+    return SourceError(f"{count} with the pictures: fix or remove what is named here", lines, code=code)
+
+
+def run_all(jobs: Sequence[Callable[[], T]], on_done: Callable[[int, int], None] | None = None) -> list[T]:
+    """Runs jobs on a few threads and returns their results in order.
+
+    Args:
+        jobs: Functions without arguments.
+        on_done: Called in this thread after each job with how many are done and how many there are.
+
+    Raises:
+        SourceError: The problems of all jobs together.
+    """
+    pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="fgbgpack-sources")
+    try:
+        futures = [pool.submit(job) for job in jobs]
+        for done, _ in enumerate(as_completed(futures), start=1):
+            if on_done is not None:
+                on_done(done, len(jobs))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    results: list[T] = []
+    problems: list[SourceError] = []
+    for future in futures:
+        try:
+            results.append(future.result())
+        except SourceError as error:
+            problems.append(error)
+    if problems:
+        raise combined(problems)
+    return results
+
+
+class CountedProblems:
+    """Problems by groups such as ``"pictures without a mask"``: the first few of each, and their number.
+
+    Example:
+        >>> found = CountedProblems()
+        >>> for name in "abcdef":
+        ...     found.add("pictures without a mask", f"{name}.png: no mask", "mask-missing")
+        >>> len(found), found.code, found.lines()[-1]
+        (6, 'mask-missing', '... and 1 more pictures without a mask, 6 in all')
+    """
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self._lines: dict[str, list[str]] = {}
+        self._codes: set[str] = set()
+
+    def __len__(self) -> int:
+        return self.counts.total()
+
+    def add(self, group: str, line: str, code: str) -> None:
+        """Adds one problem to a group."""
+        self.counts[group] += 1
+        self._codes.add(code)
+        lines = self._lines.setdefault(group, [])
+        if len(lines) < _LISTED:
+            lines.append(line)
+
+    def add_error(self, group: str, error: SourceError) -> None:
+        """Adds each problem of an error to a group."""
+        for line in error.problems:
+            self.add(group, line, error.code)
+
+    def update(self, other: CountedProblems) -> None:
+        """Adds all problems of another one."""
+        self.counts.update(other.counts)
+        self._codes |= other._codes
+        for group, lines in other._lines.items():
+            self._lines[group] = [*self._lines.get(group, []), *lines][:_LISTED]
+
+    @property
+    def code(self) -> str:
+        """The code that all problems have, or ``sources-unusable``."""
+        return _common(self._codes)
+
+    def lines(self) -> list[str]:
+        """The first few problems of each group, and how many more there are."""
+        found = []
+        for group, lines in self._lines.items():
+            found += lines
+            if more := self.counts[group] - len(lines):
+                found.append(f"... and {more:,} more {group}, {more + len(lines):,} in all")
+        return found

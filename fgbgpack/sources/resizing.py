@@ -1,0 +1,108 @@
+"""Resizes pictures: to the size of samples, and in premultiplied alpha."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Fit: TypeAlias = Literal["crop", "stretch"]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The size of all samples, and how pictures of another size get it.
+
+    Attributes:
+        height: Height in pixels.
+        width: Width in pixels.
+        fit: ``"crop"`` cuts the largest centred part of this aspect out of a picture first, ``"stretch"``
+            only resizes; ``None`` where every file must have this size.
+    """
+
+    height: int
+    width: int
+    fit: Fit | None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """``(width, height)``."""
+        return self.width, self.height
+
+    def resize(
+        self, picture: Image.Image, resampling: Image.Resampling = Image.Resampling.LANCZOS
+    ) -> Image.Image:
+        """The picture at this size, cut and resized in one step.
+
+        Example:
+            >>> Frame(32, 32, "crop").resize(Image.new("RGB", (100, 60))).size
+            (32, 32)
+        """
+        if picture.size == self.size:
+            return picture
+        box = crop_box(picture.size, self.height, self.width) if self.fit == "crop" else None
+        return picture.resize(self.size, resampling, box=box)
+
+
+def crop_box(size: tuple[int, int], height: int, width: int) -> tuple[float, float, float, float]:
+    """The largest centred box of aspect ``width / height`` in a picture.
+
+    Args:
+        size: ``(width, height)`` of the picture in pixels.
+        height: Height of the result.
+        width: Width of the result.
+
+    Returns:
+        Left, top, right and bottom in pixels, perhaps between them.
+
+    Example:
+        >>> crop_box((100, 60), 32, 32)
+        (20.0, 0.0, 80.0, 60.0)
+    """
+    full_width, full_height = size
+    box_width, box_height = float(full_width), float(full_height)
+    if full_width * height > full_height * width:
+        box_width = full_height * width / height
+    else:
+        box_height = full_width * height / width
+    left = (full_width - box_width) / 2
+    top = (full_height - box_height) / 2
+    return left, top, left + box_width, top + box_height
+
+
+def resize_premultiplied(rgb: Image.Image, alpha: Image.Image, height: int, width: int) -> NDArray[np.uint8]:
+    """Resizes alpha and colour times alpha with a Lanczos filter; their ratio is the colour.
+
+    Args:
+        rgb: Mode RGB.
+        alpha: Mode L, of the same size.
+        height: Height of the result in pixels.
+        width: Width of the result in pixels.
+
+    Returns:
+        ``(height, width, 4)`` uint8, RGBA not premultiplied, 0 in all channels where alpha is 0.
+    """
+
+    def resize(plane: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.asarray(Image.fromarray(plane).resize((width, height), Image.Resampling.LANCZOS))
+
+    opacity = np.asarray(alpha, np.float32)
+    resized_opacity = resize(opacity)
+    patch = np.zeros((height, width, 4), np.uint8)
+    patch[..., 3] = _to_uint8(resized_opacity)
+    visible = patch[..., 3] > 0
+    for channel in range(3):
+        premultiplied = np.asarray(rgb.getchannel(channel), np.float32) * opacity
+        # The divisor is alpha before clipping: where both overshoot at an edge, the colour stays.
+        colour = resize(premultiplied)[visible] / resized_opacity[visible]
+        patch[..., channel][visible] = _to_uint8(colour)
+    return patch
+
+
+def _to_uint8(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Clip to 0..255 and round half up."""
+    rounded: NDArray[np.float32] = np.floor(np.clip(values, 0, 255) + np.float32(0.5))
+    return rounded.astype(np.uint8)
