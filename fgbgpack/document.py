@@ -242,7 +242,7 @@ class ImportedDepthInfo:
 DepthInfo: TypeAlias = NetworkDepthInfo | ImportedDepthInfo
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Document:
     """What a dataset holds, how it was made, and whether it is whole.
 
@@ -269,6 +269,13 @@ class Document:
     sources: SourcesInfo | None = None
     imported: ImportInfo | None = None
     splits: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def __eq__(self, other: object) -> bool:
+        # Pictures with other credits are the same pictures, but not the same document.
+        return isinstance(other, Document) and self.to_dict() == other.to_dict()
+
+    def __hash__(self) -> int:
+        return hash((self.complete, self.recipe, self.pixels))
 
     # --- from and to JSON ---
 

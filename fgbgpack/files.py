@@ -30,28 +30,87 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def partial_of(path: Path) -> Path:
-    """A new name for what will become ``path``, beside it."""
-    return path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+class PartialFile:
+    """A new file beside the one that it will replace, locked while it is open so that nobody sweeps it.
+
+    Args:
+        target: The file that it will replace.
+
+    Attributes:
+        path: Its own name, new each time.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+
+    def __init__(self, target: Path) -> None:
+        self._target = target
+        while True:
+            self.path = target.with_name(f"{target.name}.{uuid.uuid4().hex}.partial")
+            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+            try_lock(self._descriptor)
+            # A sweeper may have taken it before it was locked.
+            if self.path.exists():
+                return
+            os.close(self._descriptor)
+
+    def unlock(self) -> None:
+        """Give up the lock, for a library that locks the file itself."""
+        if os.name == "posix":
+            import fcntl
+
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+    def publish(self) -> None:
+        """Replace the target."""
+        os.fsync(self._descriptor)
+        self.path.replace(self._target)
+
+    def close(self) -> None:
+        """Close it, and delete it unless it was published."""
+        with suppress(OSError):
+            self.path.unlink(missing_ok=True)
+        os.close(self._descriptor)
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yields a path beside ``path`` to write to; it replaces ``path`` when the block succeeds.
+def replacing_file(path: Path) -> Iterator[PartialFile]:
+    """Yields a new file beside ``path``, which it replaces when the block succeeds.
 
-    Where the block fails, what it wrote is deleted and ``path`` stays as it was. A link is followed.
+    Where the block fails, the new file is deleted and ``path`` stays as it was. A link is followed. What
+    writers that were killed have left is deleted first.
 
     Raises:
         OSError: The file cannot be written.
     """
     target = path.resolve()
-    partial = partial_of(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(target)
+    partial = PartialFile(target)
     try:
         yield partial
-        partial.replace(target)
+        partial.publish()
     finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
+        partial.close()
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """As :func:`replacing_file`; yields the path to write to."""
+    with replacing_file(path) as partial:
+        yield partial.path
+
+
+def _sweep(target: Path) -> None:
+    """Delete what killed writers of a file have left; what others are writing is locked, and stays."""
+    if os.name != "posix":
+        return
+    for left_over in target.parent.iterdir():
+        name = left_over.name
+        if name.startswith(target.name) and PARTIAL.fullmatch(name[len(target.name) :]):
+            with suppress(OSError), left_over.open("rb") as file:
+                if try_lock(file.fileno()):
+                    left_over.unlink()
 
 
 def write_atomically(path: Path, content: bytes) -> None:

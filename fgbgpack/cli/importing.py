@@ -70,12 +70,12 @@ def import_(
 
     from fgbgpack.cli.progress import ProgressDisplay
     from fgbgpack.cli.summary import show_found, show_imported
-    from fgbgpack.pipeline import ImportSpec, import_folder, look
+    from fgbgpack.pipeline import ImportSpec, import_folder, scan
 
     spec = ImportSpec(folder, **{name: value for name, value in given.items() if value is not None})
     if dry_run:
         with ProgressDisplay(quiet=quiet) as display:
-            found = look(spec, workers=threads, on_event=display)
+            found = scan(spec, workers=threads, on_event=display)
         if as_json:
             print_json(found.to_dict())
         elif not quiet:

@@ -1,4 +1,4 @@
-"""Composites: the checked layer over the compositing kernels."""
+"""Composites of placed foregrounds: the checked layer over the compositing kernels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T", bound=np.generic)
 _EVERY = slice(None)
 
 
-class Composer:
+class Compositor:
     """Composites placements of a set of sources. Safe to use from several threads at once.
 
     Args:
@@ -92,7 +92,7 @@ class Composer:
 
 
 class Composites:
-    """The composites of placements, any of them at any time: :meth:`Composer.place` has checked all.
+    """The composites of placements, any of them at any time: :meth:`Compositor.place` has checked all.
 
     Safe to use from several threads at once.
     """

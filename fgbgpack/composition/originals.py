@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fgbgpack.composition.compositor import Composer
-from fgbgpack.composition.placement import Placements
+from fgbgpack.composition.compositor import Compositor
+from fgbgpack.composition.recipe import Recipe, Samples
 from fgbgpack.document import SourceInfo
 from fgbgpack.errors import SourceError
 from fgbgpack.sources.catalog import Catalog, load_background, load_catalog
@@ -23,11 +23,10 @@ class Renderer:
     """Renders placements at a scale. Safe to use from several threads at once.
 
     At scale 1 it composites the catalog itself; above that, the original pictures, found again in the
-    spec's folders.
+    folders of the recipe's spec.
 
     Args:
-        spec: What the dataset was made by; its folders are read for scales above 1.
-        catalog: The resized sources of the dataset.
+        recipe: What the samples are.
         scale: How many times as large as a sample its picture is, 1 or more.
         backgrounds_kept: How many backgrounds stay in memory, for scales above 1.
 
@@ -35,13 +34,13 @@ class Renderer:
         SourceError: The original pictures are not there, or not the ones the dataset was made of.
     """
 
-    def __init__(self, spec: DatasetSpec, catalog: Catalog, scale: int, *, backgrounds_kept: int) -> None:
-        self._scale = scale
+    def __init__(self, recipe: Recipe, scale: int, *, backgrounds_kept: int) -> None:
+        spec = recipe.spec
+        self._recipe, self._scale = recipe, scale
         self._size = (spec.height * scale, spec.width * scale)
         if scale == 1:
-            self._composer = Composer(catalog.background, catalog.foreground, catalog.foreground_size)
             return
-        sources = _originals(spec, catalog)
+        sources = _originals(spec, recipe.catalog)
         self._large = load_catalog(
             sources,
             height=spec.height,
@@ -59,23 +58,22 @@ class Renderer:
 
         self._background = background
 
-    def __call__(self, placements: Placements) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """The composites of n placements of the dataset, and their masks.
+    def __call__(self, samples: Samples) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """The composites of n samples, and their masks.
 
         Returns:
             (n, h * scale, w * scale, 3) uint8, RGB, and (n, h * scale, w * scale) uint8, alpha.
         """
-        composer = self._composer if self._scale == 1 else None
-        if composer is None:
-            used, local = np.unique(placements.background, return_inverse=True)
-            pictures = np.stack([self._background(int(index)) for index in used])
-            composer = Composer(pictures, self._large.foreground, self._large.foreground_size)
-            placements = dataclasses.replace(
-                placements.scaled(self._scale), background=local.astype(np.int32)
-            )
-        image = np.empty((len(placements), *self._size, 3), np.uint8)
+        image = np.empty((len(samples), *self._size, 3), np.uint8)
         mask = np.empty(image.shape[:3], np.uint8)
-        composer.compose(placements, image, mask)
+        if self._scale == 1:
+            self._recipe.compose(samples, image, mask)
+            return image, mask
+        placements = self._recipe.placements(samples).scaled(self._scale)
+        used, local = np.unique(placements.background, return_inverse=True)
+        pictures = np.stack([self._background(int(index)) for index in used])
+        compositor = Compositor(pictures, self._large.foreground, self._large.foreground_size)
+        compositor.compose(dataclasses.replace(placements, background=local.astype(np.int32)), image, mask)
         return image, mask
 
 
@@ -83,15 +81,15 @@ class Backgrounds:
     """Renders empty backgrounds at a scale, and keeps none. Safe to use from several threads at once.
 
     Args:
-        spec: What the dataset was made by; its folder of backgrounds is read for scales above 1.
-        catalog: The resized sources of the dataset.
+        recipe: What the samples are; its spec's folder of backgrounds is read for scales above 1.
         scale: How many times as large as a sample they are, 1 or more.
 
     Raises:
         SourceError: The original pictures are not there, or not the ones the dataset was made of.
     """
 
-    def __init__(self, spec: DatasetSpec, catalog: Catalog, scale: int) -> None:
+    def __init__(self, recipe: Recipe, scale: int) -> None:
+        spec, catalog = recipe.spec, recipe.catalog
         self._spec, self._scale = spec, scale
         self._resized = catalog.background
         self._originals: tuple[Source, ...] = ()

@@ -10,13 +10,11 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from fgbgpack.document import DEPTH, IMAGE, MASK, PLACEMENTS
 from fgbgpack.errors import SpecError
-from fgbgpack.storage.store import DEPTH, IMAGE, MASK, PLACEMENTS
 
 #: The shape and the type of each array of a batch, by its name.
 Shapes: TypeAlias = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
-
-FIELDS = (IMAGE, MASK, DEPTH)
 
 _ALIGNMENT = 64  # bytes: a cache line
 _UINT8, _FLOAT16, _INT32, _BOOL = map(np.dtype, (np.uint8, np.float16, np.int32, np.bool_))
@@ -51,13 +49,17 @@ class Batch:
     def _array(self, name: str) -> NDArray[Any]:
         if name not in self.arrays:
             raise SpecError(
-                f"This batch has no {name}: it was read with other fields. Name {name!r} among them too."
+                f"This batch has no {name}: it was read with other fields. Name {name!r} among them too.",
+                code="field-missing",
             )
         return self.arrays[name]
 
     def _placement(self, name: str) -> NDArray[Any]:
         if name not in self.arrays:
-            raise SpecError(f"This batch has no {name}: its dataset was imported, and has no placements.")
+            raise SpecError(
+                f"This batch has no {name}: its dataset was imported, and has no placements.",
+                code="field-missing",
+            )
         return self.arrays[name]
 
     @property
@@ -115,7 +117,7 @@ def shapes(n: int, height: int, width: int, *, placements: bool = True) -> Shape
     return found
 
 
-class Room:
+class BufferPool:
     """Memory for batches of up to n samples, used again once nobody refers to what is in it.
 
     Fresh memory costs as much as decoding what is put there: the system clears it, page by page.
@@ -129,8 +131,8 @@ class Room:
 
     def __init__(self, n: int, height: int, width: int, names: Sequence[str]) -> None:
         expected = shapes(n, height, width)
-        self._wanted = [(name, *expected[name]) for name in names]
-        self._pieces: list[_Piece] = []
+        self._shapes = [(name, *expected[name]) for name in names]
+        self._buffers: list[_Buffer] = []
 
     def arrays(self, *, even_in_use: bool = False) -> dict[str, NDArray[Any]]:
         """Arrays for n samples, with anything in them.
@@ -138,14 +140,14 @@ class Room:
         Args:
             even_in_use: Whether they may lie where arrays do that are still referred to.
         """
-        for piece in self._pieces:
-            if even_in_use or not piece.in_use:
-                return piece.arrays(self._wanted)
-        self._pieces.append(_Piece(self._wanted))
-        return self._pieces[-1].arrays(self._wanted)
+        for buffer in self._buffers:
+            if even_in_use or not buffer.in_use:
+                return buffer.arrays(self._shapes)
+        self._buffers.append(_Buffer(self._shapes))
+        return self._buffers[-1].arrays(self._shapes)
 
 
-class _Piece:
+class _Buffer:
     """Memory for the arrays of one batch."""
 
     def __init__(self, wanted: Sequence[tuple[str, tuple[int, ...], np.dtype[Any]]]) -> None:
@@ -194,4 +196,4 @@ def check_out(
         elif not (array.flags.c_contiguous and array.flags.writeable):
             problems.append(f"{name}: expected a C-contiguous array that can be written to")
     if problems:
-        raise SpecError("out: these arrays cannot be filled.", problems)
+        raise SpecError("out: these arrays cannot be filled.", problems, code="array-misfit")

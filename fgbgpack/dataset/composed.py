@@ -11,12 +11,10 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fgbgpack.composition.compositor import Composer
-from fgbgpack.composition.placement import Placements
+from fgbgpack.composition.compositor import Composites
 from fgbgpack.errors import SpecError
-from fgbgpack.sources.catalog import Catalog
+from fgbgpack.storage.indices import sample_indices
 from fgbgpack.storage.layout import Layout
-from fgbgpack.storage.reading.reader import from_start
 from fgbgpack.storage.reading.threads import helpers, usable_cores
 
 Pixels: TypeAlias = NDArray[np.uint8]
@@ -31,38 +29,33 @@ _KEPT_BYTES = 4 << 20
 _THREADED_BYTES = 4 << 20
 
 
-class Recomposed:
+class ComposedArray:
     """Image or mask of a dataset, made from its sources and placements whenever samples are read.
 
     It reads as ``reading.ArrayReader`` does, gives the bytes of a dataset that stores its pixels, and can be
     pickled, forked and shared by threads.
 
     Args:
-        catalog: The resized sources.
-        placements: The placements of all samples.
+        composites: The composites of all samples.
         layout: How the array would be cut, were it stored.
         array: Which of the two it is.
 
     Attributes:
         layout: The same.
         dtype: uint8.
-        keep: Of no use here: nothing is decoded, so nothing is kept.
+        attributes: None, as of the stored array.
+        keep: Unused here: nothing is decoded, so nothing is kept.
         chunks_decoded: 0, always.
-
-    Raises:
-        SpecError: Sources and placements do not fit each other.
     """
 
     chunks_decoded = 0
+    dtype: np.dtype[Any] = np.dtype(np.uint8)
 
-    def __init__(
-        self, catalog: Catalog, placements: Placements, layout: Layout, array: Literal["image", "mask"]
-    ) -> None:
+    def __init__(self, composites: Composites, layout: Layout, array: Literal["image", "mask"]) -> None:
         self.layout = layout
-        self.dtype = np.dtype(np.uint8)
+        self.attributes: dict[str, Any] = {}
         self.keep = 0
-        composer = Composer(catalog.background, catalog.foreground, catalog.foreground_size)
-        self._composites = composer.place(placements)
+        self._composites = composites
         self._array = array
 
     def read(
@@ -91,7 +84,7 @@ class Recomposed:
             IndexError: There is no such sample.
             SpecError: ``out`` has another shape or type.
         """
-        index = _counted(samples, self.layout)
+        index = sample_indices(samples, self.layout.shape[0])
         shape = self.layout.shape
         down, across = range(shape[1])[rows], range(shape[2])[columns]
         out = _checked(out, (len(index), len(down), len(across), *shape[3:]))
@@ -131,9 +124,9 @@ class Recomposed:
             self._composites.compose_mask(samples, out, top=top)
 
 
-def recompose_together(
-    image: Recomposed,
-    mask: Recomposed,
+def compose_together(
+    image: ComposedArray,
+    mask: ComposedArray,
     samples: Samples,
     image_out: Pixels | None,
     mask_out: Pixels | None,
@@ -144,10 +137,10 @@ def recompose_together(
     Args:
         image: The images of a dataset.
         mask: The masks of the same dataset.
-        samples: As for :meth:`Recomposed.read`.
+        samples: As for :meth:`ComposedArray.read`.
         image_out: (n, h, w, 3) uint8, which is filled; ``None`` if images are not wanted.
         mask_out: (n, h, w) uint8, the same.
-        threads: As for :meth:`Recomposed.read`.
+        threads: As for :meth:`ComposedArray.read`.
 
     Raises:
         IndexError: There is no such sample.
@@ -158,7 +151,7 @@ def recompose_together(
             if out is not None:
                 one.read(samples, out, threads=threads)
         return
-    index = _counted(samples, image.layout)
+    index = sample_indices(samples, image.layout.shape[0])
     images = _checked(image_out, (len(index), *image.layout.shape[1:]))
     masks = _checked(mask_out, (len(index), *mask.layout.shape[1:]))
 
@@ -166,13 +159,6 @@ def recompose_together(
         image._composites.compose(index[block], images[block], masks[block])
 
     _in_blocks(work, len(index), 4 * math.prod(mask.layout.shape[1:]), threads)
-
-
-def _counted(samples: Samples, layout: Layout) -> NDArray[np.int64]:
-    index = np.asarray(samples)
-    if index.ndim != 1:
-        raise IndexError(f"samples must be a list of integers, not of shape {index.shape}")
-    return from_start(index, layout.shape[0], axis=0) if len(index) else index.astype(np.int64)
 
 
 def _checked(out: Pixels | None, shape: tuple[int, ...]) -> Pixels:

@@ -9,28 +9,26 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-import os
 from collections.abc import AsyncIterator, Iterable, Iterator
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 from zarr.abc.store import ByteRequest, Store
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
-from zarr.storage import MemoryStore
 
 from fgbgpack.dataset.dataset import Dataset, open_dataset
-from fgbgpack.storage import store as disk
+from fgbgpack.document import IMAGE, MASK
+from fgbgpack.storage.arrays import METADATA, ArraySpec
 from fgbgpack.storage.hdf5 import span_of
+from fgbgpack.storage.layout import DEFAULT_POLICY, Layout, LayoutPolicy
 from fgbgpack.storage.reading import StoredArray
-from fgbgpack.storage.store import Keys
+from fgbgpack.storage.store import Target
 
-_DIMENSIONS = {disk.IMAGE: ("sample", "y", "x", "channel"), disk.MASK: ("sample", "y", "x")}
+_DIMENSIONS = {IMAGE: ("sample", "y", "x", "channel"), MASK: ("sample", "y", "x")}
 
 
-def store(path: str | os.PathLike[str] | Store) -> Store:
+def store(path: Target, *, layout: LayoutPolicy = DEFAULT_POLICY) -> Store:
     """A dataset as a read-only Zarr store, for all that reads Zarr.
 
     A virtual dataset has all its arrays in it, made when they are read, and an HDF5 file its chunks, as the
@@ -38,6 +36,7 @@ def store(path: str | os.PathLike[str] | Store) -> Store:
 
     Args:
         path: A dataset: a local folder, an HDF5 file, a URL that fsspec opens, or a Zarr store.
+        layout: How the image and mask of a virtual dataset are cut into chunks.
 
     Returns:
         A store for ``zarr.open_group``, ``xarray.open_zarr`` and whatever else takes one. It can be pickled.
@@ -53,10 +52,9 @@ def store(path: str | os.PathLike[str] | Store) -> Store:
         >>> group["image"][5].shape  # doctest: +SKIP
         (128, 128, 3)
     """
-    target = path if isinstance(path, Store) else str(path) if "://" in str(path) else Path(path)
-    held = open_dataset(target)
-    below = disk.store_of(target, read_only=True)
-    return _VirtualStore(below, held) if disk.is_virtual(held.document) else below
+    dataset = open_dataset(path, layout=layout)
+    zarr_store = dataset.store.store
+    return _VirtualStore(zarr_store, dataset, layout) if dataset.document.is_virtual else zarr_store
 
 
 class _VirtualStore(Store):
@@ -64,19 +62,20 @@ class _VirtualStore(Store):
 
     Args:
         below: The store of a virtual dataset.
-        held: The dataset, open.
+        dataset: The dataset, open.
+        layout: How its image and mask are cut.
     """
 
-    def __init__(self, below: Store, held: Dataset) -> None:
+    def __init__(self, below: Store, dataset: Dataset, layout: LayoutPolicy) -> None:
         super().__init__(read_only=True)
-        self._below = below
+        self._below, self._layout = below, layout
         # All that chunks are made of is read now: a read from within a read could wait for itself.
-        arrays = (_Chunks(disk.IMAGE, held.image), _Chunks(disk.MASK, held.mask))
+        arrays = (_Chunks(IMAGE, dataset.image), _Chunks(MASK, dataset.mask))
         self._arrays = {array.name: array for array in arrays}
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Sources and placements are large, and another process reads them for itself.
-        return store, (self._below,)
+        return _reopened, (self._below, self._layout)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _VirtualStore) and self._below == other._below
@@ -104,7 +103,7 @@ class _VirtualStore(Store):
         if array is not None:
             # Kernels run without the GIL: chunks that are asked for together are made together.
             value = await asyncio.to_thread(array.value, key)
-        elif key == disk.ROOT:
+        elif key == METADATA:
             value = await self._root()
         else:
             return await self._below.get(key, prototype, byte_range)
@@ -120,7 +119,7 @@ class _VirtualStore(Store):
 
     async def _root(self) -> bytes | None:
         """The root's metadata; the copy of that of all arrays in it has the two as well."""
-        root = await self._below.get(disk.ROOT, default_buffer_prototype())
+        root = await self._below.get(METADATA, default_buffer_prototype())
         if root is None:
             return None
         node = json.loads(root.to_bytes())
@@ -135,7 +134,7 @@ class _VirtualStore(Store):
 
     async def getsize(self, key: str) -> int:
         array = self._array_of(key)
-        if array is None and key != disk.ROOT:
+        if array is None and key != METADATA:
             return await self._below.getsize(key)
         size = len(await self._root() or b"") if array is None else array.size(key)
         if not size:
@@ -192,6 +191,10 @@ class _VirtualStore(Store):
         self._check_writable()
 
 
+def _reopened(below: Store, layout: LayoutPolicy) -> Store:
+    return store(below, layout=layout)
+
+
 class _Chunks:
     """The keys and values of an array whose chunks are their bare bytes, made when they are asked for.
 
@@ -207,18 +210,8 @@ class _Chunks:
     def __init__(self, name: str, array: StoredArray) -> None:
         self.name, self._array = name, array
         self._shape, self._chunk = array.shape, array.chunks
-        memory = MemoryStore()
-        zarr.create_array(
-            store=memory,
-            name=name,
-            shape=self._shape,
-            chunks=self._chunk,
-            dtype=np.uint8,
-            fill_value=0,
-            compressors=None,
-            dimension_names=_DIMENSIONS[name],
-        )
-        self.metadata = Keys(memory, name).get(f"{name}/{disk.ROOT}") or b""
+        layout = Layout(self._shape, self._chunk, self._chunk)
+        self.metadata = ArraySpec(name, layout, np.uint8, _DIMENSIONS[name], codec=None).metadata()
 
     @property
     def _grid(self) -> tuple[int, int]:
@@ -234,7 +227,7 @@ class _Chunks:
         # Most prefixes are those of other arrays, and there may be many keys.
         if prefix.startswith(self.name) or self.name.startswith(prefix):
             keys = (self._key(row, band) for row in range(rows) for band in range(bands))
-            yield from (key for key in chain([f"{self.name}/{disk.ROOT}"], keys) if key.startswith(prefix))
+            yield from (key for key in chain([f"{self.name}/{METADATA}"], keys) if key.startswith(prefix))
 
     def _place(self, key: str) -> tuple[int, int] | None:
         """The row of chunks and the band that a key is of; ``None`` if there is no such chunk."""
@@ -248,13 +241,13 @@ class _Chunks:
 
     def size(self, key: str) -> int | None:
         """The bytes of a key's value; ``None`` if there is none."""
-        if key == f"{self.name}/{disk.ROOT}":
+        if key == f"{self.name}/{METADATA}":
             return len(self.metadata)
         return None if self._place(key) is None else math.prod(self._chunk)
 
     def value(self, key: str) -> bytes | None:
         """The value of a key; ``None`` if there is none."""
-        if key == f"{self.name}/{disk.ROOT}":
+        if key == f"{self.name}/{METADATA}":
             return self.metadata
         place = self._place(key)
         if place is None:

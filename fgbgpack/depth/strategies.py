@@ -6,29 +6,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fgbgpack.composition.originals import Backgrounds, Renderer
+from fgbgpack.composition.recipe import Recipe, Samples
 from fgbgpack.depth import BackgroundDepth, DepthModel, DepthSession, Device, load_model
 from fgbgpack.depth.background import centre_and_spread
 from fgbgpack.depth.card import input_size
 from fgbgpack.depth.precision import Precision
 from fgbgpack.errors import DepthModelError
-from fgbgpack.sources.catalog import Catalog
-from fgbgpack.spec import GUIDED_MODEL, DatasetSpec, DepthMode, DepthSpec
+from fgbgpack.spec import GUIDED_MODEL, DepthMode, DepthSpec
 from fgbgpack.storage.reading import StoredArray
-from fgbgpack.storage.store import plan_of
 
 #: Samples that are rendered and run at a time: so many, or as many as the network sees at once, which is the
 #: session's affair; but no more than take so many bytes.
 _BATCH = 32
 _BATCH_BYTES = 32 << 20
 
-#: The numbers of samples in their dataset.
-Samples: TypeAlias = range | NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -108,8 +105,7 @@ class RenderedPictures:
     """Samples drawn anew at a scale, from the recipe of their dataset; masks are of the sample's size.
 
     Args:
-        spec: What the dataset was made by; its folders are read for scales above 1.
-        catalog: The resized sources of the dataset.
+        recipe: What the samples are; its spec's folders are read for scales above 1.
         scale: How many times as large as a sample its picture is.
         backgrounds_kept: How many backgrounds stay in memory, for scales above 1.
 
@@ -117,20 +113,18 @@ class RenderedPictures:
         SourceError: The original pictures are not there, or not the ones the dataset was made of.
     """
 
-    def __init__(self, spec: DatasetSpec, catalog: Catalog, scale: int, *, backgrounds_kept: int) -> None:
-        self.height, self.width, self.scale = spec.height, spec.width, scale
-        self._plan = plan_of(spec.to_dict(), catalog)
-        self._render = Renderer(spec, catalog, scale, backgrounds_kept=backgrounds_kept)
-        self._as_sample = self._render if scale == 1 else Renderer(spec, catalog, 1, backgrounds_kept=0)
+    def __init__(self, recipe: Recipe, scale: int, *, backgrounds_kept: int) -> None:
+        self.height, self.width, self.scale = recipe.height, recipe.width, scale
+        self._render = Renderer(recipe, scale, backgrounds_kept=backgrounds_kept)
+        self._as_sample = self._render if scale == 1 else Renderer(recipe, 1, backgrounds_kept=0)
 
     def __call__(
         self, samples: Samples, *, with_mask: bool
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
         """As :class:`Pictures` has it."""
-        placements = self._plan.placements_of(samples)
-        image, mask = self._render(placements)
+        image, mask = self._render(samples)
         if with_mask and self.scale > 1:
-            _, mask = self._as_sample(placements)
+            _, mask = self._as_sample(samples)
         return image, mask if with_mask else None
 
 
@@ -228,8 +222,7 @@ class Guided:
     """Depth by a network that sees every sample, its mask, and the depth of its empty background.
 
     Args:
-        spec: What the dataset was made by.
-        catalog: The resized sources of the dataset.
+        recipe: What the samples are.
         guide: The network.
         backgrounds: The depth of all backgrounds of the dataset, or of those that will be asked for, at
             their places.
@@ -242,8 +235,7 @@ class Guided:
 
     def __init__(
         self,
-        spec: DatasetSpec,
-        catalog: Catalog,
+        recipe: Recipe,
         guide: DepthModel,
         backgrounds: BackgroundDepth,
         *,
@@ -252,23 +244,24 @@ class Guided:
     ) -> None:
         self.session = DepthSession(
             guide,
-            height=spec.height,
-            width=spec.width,
+            height=recipe.height,
+            width=recipe.width,
             precision=precision,
             device=device,
             backgrounds=backgrounds,
         )
-        self.batch = _batch(self.session, (spec.height, spec.width), 1)
-        self._plan = plan_of(spec.to_dict(), catalog)
-        self._render = Renderer(spec, catalog, 1, backgrounds_kept=0)
+        self.batch = _batch(self.session, (recipe.height, recipe.width), 1)
+        self._recipe = recipe
         self._takes_mask = guide.takes_mask
 
     def __call__(
         self, samples: Samples, out: NDArray[np.float16], *, step: float = 0.0
     ) -> tuple[NDArray[np.float16], NDArray[np.float16]]:
         """As :class:`DepthSource` has it."""
-        placements = self._plan.placements_of(samples)
-        image, mask = self._render(placements)
+        placements = self._recipe.placements(samples)
+        image = np.empty((len(samples), self._recipe.height, self._recipe.width, 3), np.uint8)
+        mask = np.empty(image.shape[:3], np.uint8)
+        self._recipe.compositor.compose(placements, image, mask)
         return self.session.run(
             image,
             out,
@@ -288,8 +281,7 @@ class SceneDepth:
     Safe to call from several threads at once; each holds one background at a time.
 
     Args:
-        spec: What the dataset was made by; its folder of backgrounds is read for scales above 1.
-        catalog: The resized sources of the dataset.
+        recipe: What the samples are; its spec's folder of backgrounds is read for scales above 1.
         model: The network.
         scale: How many times as large as a sample the background is that it sees first.
         precision: What its products are taken in.
@@ -305,25 +297,24 @@ class SceneDepth:
 
     def __init__(
         self,
-        spec: DatasetSpec,
-        catalog: Catalog,
+        recipe: Recipe,
         model: DepthModel,
         scale: int,
         *,
         precision: Precision,
         device: Device,
     ) -> None:
-        self._names = [source.name for source in catalog.backgrounds]
-        self._size = (spec.height, spec.width)
+        self._names = [source.name for source in recipe.catalog.backgrounds]
+        self._size = height, width = recipe.height, recipe.width
         self._is_relative = model.card["output"]["unit"] is None
         self._no_foreground = np.zeros((2, *self._size), np.uint8) if model.takes_mask else None
-        first, second = (input_size(model.card, spec.height * s, spec.width * s) for s in (scale, scale + 1))
+        first, second = (input_size(model.card, height * s, width * s) for s in (scale, scale + 1))
         scales = (scale,) if scale == 1 or first == second else (scale, scale + 1)
         self._seen = [
             (
-                Backgrounds(spec, catalog, s),
+                Backgrounds(recipe, s),
                 DepthSession(
-                    model, height=spec.height, width=spec.width, scale=s, precision=precision, device=device
+                    model, height=height, width=width, scale=s, precision=precision, device=device
                 ),
             )
             for s in scales

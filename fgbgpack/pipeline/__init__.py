@@ -1,14 +1,16 @@
-"""Make a dataset: which shards are missing, who writes them, how far it is, when it is whole.
+"""What makes and changes a dataset: create, fill depth, import, convert, materialize, estimate.
 
-A shard is written whole, by one thread, and published in one step. One that is there is complete, one that
-is missing is work to do: that is all that resuming needs to know.
+Each command is a :class:`~fgbgpack.pipeline.run.Run`: it locks the dataset, compares what is there with what
+is asked for, begins or resumes, runs stages, and commits the document. A
+:class:`~fgbgpack.pipeline.stage.Stage` knows which of its shards are missing, and produces any of them.
 """
 
 from fgbgpack.pipeline.convert import Transfer, convert
-from fgbgpack.pipeline.create import Report, create, fill_depth
+from fgbgpack.pipeline.create import Report, create
 from fgbgpack.pipeline.estimate import Estimate, estimate
-from fgbgpack.pipeline.executor import Event, Notice, OnEvent, Progress
-from fgbgpack.pipeline.import_samples import Found, Imported, import_folder, look
+from fgbgpack.pipeline.events import Event, Notice, OnEvent, Progress
+from fgbgpack.pipeline.fill_depth import fill_depth
+from fgbgpack.pipeline.import_samples import Found, Imported, import_folder, scan
 from fgbgpack.pipeline.import_scan import ImportSpec
 from fgbgpack.pipeline.materialize import Conversion, materialize, virtualize
 
@@ -29,7 +31,7 @@ __all__ = [
     "estimate",
     "fill_depth",
     "import_folder",
-    "look",
     "materialize",
+    "scan",
     "virtualize",
 ]

@@ -1,66 +1,55 @@
-"""From Zarr to HDF5 and back: chunks are copied as they are, their checksums looked at on the way."""
+"""From Zarr to HDF5 and back: chunks are copied as they are, and their checksums verified on the way."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import math
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from zarr.abc.store import Store
-
-from fgbgpack.errors import DatasetError, IncompleteDatasetError, RecipeMismatchError, SpecError
-from fgbgpack.pipeline.conflicts import clear
-from fgbgpack.pipeline.executor import Notice, OnEvent, Progress, check_workers, in_order, silent
-from fgbgpack.storage import store as disk
+from fgbgpack.document import ATTRIBUTE, DEPTHS
+from fgbgpack.errors import DatasetError, RecipeMismatchError, SpecError
+from fgbgpack.pipeline.events import OnEvent, Progress, StageName, silent
+from fgbgpack.pipeline.executor import Monitor, Threads
+from fgbgpack.pipeline.run import Result, Run
+from fgbgpack.storage.arrays import METADATA, ArrayForm
 from fgbgpack.storage.codecs import REPAIR, ChunkCodec, recode
-from fgbgpack.storage.hdf5 import Form, Hdf5Store, Hdf5Writer, is_hdf5, root_of
-from fgbgpack.storage.reading import ArrayReader
+from fgbgpack.storage.hdf5 import Hdf5Store, Hdf5Writer, is_hdf5, root_of
 from fgbgpack.storage.sharding import join
-from fgbgpack.storage.store import Keys
+from fgbgpack.storage.store import DatasetStore, Target
 
 _GROUP_BYTES = 16 << 20  # of decoded chunks that are copied together
-_AHEAD = 2  # such groups, or shards, done before their turn to be written
+_AHEAD = 2  # such groups done before their turn to be written
 
 
 @dataclass(frozen=True)
-class Transfer:
+class Transfer(Result):
     """What a conversion between Zarr and HDF5 did.
 
     Attributes:
         path: Where the result is.
+        samples: Samples in it.
+        seconds: What the run took.
         kind: ``"hdf5"`` or ``"zarr"``.
         portable: Whether it is HDF5 for readers without plugins.
-        samples: Samples in it.
         chunks: Chunks that this run copied.
-        seconds: What the run took.
         source_bytes: Bytes that the source takes.
         total_bytes: Bytes that the result takes.
     """
 
-    path: str
     kind: str
     portable: bool
-    samples: int
     chunks: int
-    seconds: float
     source_bytes: int
     total_bytes: int
 
-    def to_dict(self) -> dict[str, Any]:
-        """The transfer as JSON."""
-        return dataclasses.asdict(self)
-
 
 def convert(
-    source: str | Path | Store,
-    out: str | Path | Store,
+    source: Target,
+    out: Target,
     *,
     portable: bool = False,
     workers: int | None = None,
@@ -95,87 +84,86 @@ def convert(
         >>> convert("lobby.zarr", "lobby.h5").kind  # doctest: +SKIP
         'hdf5'
     """
-    start = time.perf_counter()
-    tell = silent if on_event is None else on_event
-    check_workers(workers)
-    held = Source(source)
-    target_is_hdf5 = is_hdf5(out)
-    if portable and not target_is_hdf5:
-        raise SpecError(f"{out} is no HDF5 file, which only can be portable: call it .h5, or leave that out.")
-    if not target_is_hdf5 and not isinstance(held.keys.store, Hdf5Store):
+    threads, copied = Threads(workers), Source.open(source)
+    to_file = is_hdf5(out)
+    if portable and not to_file:
         raise SpecError(
-            f"{held.keys.name} and {out} are both Zarr: copy the one as it is, or call the other .h5."
+            f"{out} is no HDF5 file, which only can be portable: call it .h5, or leave that out.",
+            code="target-not-hdf5",
         )
-    if target_is_hdf5:
-        path = Path(str(out))
-        copied = to_hdf5(held, path, portable=portable, workers=workers, overwrite=overwrite, tell=tell)
-        result = Keys(disk.store_of(path, read_only=True), str(path))
+    if not to_file and not isinstance(copied.store.store, Hdf5Store):
+        raise SpecError(
+            f"{copied.store.name} and {out} are both Zarr: copy the one as it is, or call the other .h5.",
+            code="target-not-hdf5",
+        )
+    path = Path(str(out))
+    # The file is there only when all is copied.
+    store = copied.store if to_file else DatasetStore.open(out, read_only=False)
+    run = Run(store, threads, on_event or silent)
+    if to_file:
+        to_hdf5(copied, path, run, portable=portable, overwrite=overwrite)
+        store = DatasetStore.open(path, read_only=True)
     else:
-        result = Keys(disk.store_of(out, read_only=False), disk.name_of(out))
-        copied = to_zarr(held, result, workers=workers, overwrite=overwrite, tell=tell)
+        to_zarr(copied, run, overwrite=overwrite)
     return Transfer(
-        path=result.name,
-        kind="hdf5" if target_is_hdf5 else "zarr",
+        path=str(out),
+        samples=copied.document.samples,
+        seconds=run.seconds,
+        kind="hdf5" if to_file else "zarr",
         portable=portable,
-        samples=held.samples,
-        chunks=copied,
-        seconds=time.perf_counter() - start,
-        source_bytes=sum(disk.stored_bytes(held.keys).values()),
-        total_bytes=sum(disk.stored_bytes(result).values()),
+        chunks=run.written["chunks"],
+        source_bytes=sum(copied.store.stored_bytes().values()),
+        total_bytes=sum(store.stored_bytes().values()),
     )
 
 
 class Source:
-    """The dataset that is copied: its metadata, and its chunks as they are.
+    """The dataset that is copied: its metadata, and its chunks as they are. It can be pickled.
+
+    Args:
+        store: Where it is.
+
+    Attributes:
+        store: The same.
+        document: What it says of itself.
+        root: The metadata of its root group.
+        metadata: The metadata of all groups and arrays, by their paths.
+        forms: How each array is cut and encoded as Zarr, whatever it is stored as.
 
     Raises:
         IncompleteDatasetError: It is not complete.
-        DatasetError: It is not there or damaged.
+        DatasetError: It is missing or damaged.
     """
 
-    def __init__(self, dataset: str | Path | Store) -> None:
-        name = disk.name_of(dataset)
-        self.keys = Keys(disk.store_of(dataset, read_only=True), name)
-        document = disk.read_document(self.keys, name)
-        if document is None:
-            raise DatasetError(f"There is no dataset at {name}.")
-        if not document["complete"]:
-            raise IncompleteDatasetError(
-                f"{name} is not complete: run the command that makes it again to finish it."
-            )
-        self.document = document
-        self.root = json.loads(self.keys.get(disk.ROOT) or b"{}")
+    def __init__(self, store: DatasetStore) -> None:
+        self.store = store
+        self.document = store.existing_document(complete=True)
+        self.root: dict[str, Any] = json.loads(store.get(METADATA) or b"{}")
         nodes = self.root["consolidated_metadata"]["metadata"]
-        found = self.keys.get_all(f"{path}/{disk.ROOT}" for path in nodes)
         self.metadata: dict[str, bytes] = {}
-        self.readers: dict[str, ArrayReader] = {}
-        self._forms: dict[str, Form] = {}
-        for path, metadata in zip(nodes, found, strict=True):
-            if nodes[path]["node_type"] == "array":
-                array = disk.described_array(self.keys, path, metadata)
-                self.readers[path] = ArrayReader.of(array, name)
-                self._forms[path] = Form.of(array.metadata.to_dict(), f"{name}/{path}")
-            if metadata is None:
-                raise DatasetError(f"{name} has no group /{path}: it is damaged.")
-            self.metadata[path] = metadata
+        for path, metadata in zip(nodes, store.get_all(f"{path}/{METADATA}" for path in nodes), strict=True):
+            if metadata is None and nodes[path]["node_type"] != "array":
+                raise DatasetError(
+                    f"{store.name} has no group /{path}: it is damaged.", code="metadata-damaged"
+                )
+            self.metadata[path] = metadata or b""
+        arrays = [path for path in nodes if nodes[path]["node_type"] == "array"]
+        self.forms: dict[str, ArrayForm] = store.forms(arrays)
+        self._readers = {path: store.reader(path, form) for path, form in self.forms.items()}
+
+    @classmethod
+    def open(cls, dataset: Target) -> Source:
+        """The dataset at a target."""
+        return cls(DatasetStore.open(dataset, read_only=True))
 
     @property
-    def samples(self) -> int:
-        """Samples in the dataset."""
-        return int(next(iter(self.readers.values())).layout.shape[0])
+    def chunk_count(self) -> int:
+        """Chunks of all arrays."""
+        return sum(form.chunk_count for form in self.forms.values())
 
-    def chunk_count(self, path: str) -> int:
-        """Chunks of an array."""
-        return math.prod(self._forms[path].grid)
-
-    def numbers(self, path: str, shard: int) -> range:
-        """The chunks of a shard of an array, less those beyond its end, by their numbers in C order."""
-        per_shard = self._forms[path].in_shard
-        return range(shard * per_shard, min((shard + 1) * per_shard, self.chunk_count(path)))
-
-    def zarr_form(self, path: str) -> Form:
-        """How an array is cut and encoded as Zarr, whatever it is stored as."""
-        return self._forms[path]
+    def may_lack(self, path: str) -> bool:
+        """Whether an array has no chunks: that of depth where none was asked for."""
+        return path in DEPTHS and self.document.depth is None
 
     def recoded(self, path: str, numbers: Sequence[int], codec: ChunkCodec) -> list[bytes | None]:
         """Some chunks of an array, by their numbers in C order, as a codec encodes them.
@@ -183,14 +171,14 @@ class Source:
         Raises:
             DatasetError: One is damaged; or it is missing, where there must be all.
         """
-        reader, form = self.readers[path], self._forms[path]
-        may_lack = path in disk.DEPTHS and self.document["depth"] is None
+        reader, form = self._readers[path], self.forms[path]
+        may_lack = self.may_lack(path)
         found: list[bytes | None] = []
-        places = [divmod(number, form.in_shard) for number in numbers]
+        places = [divmod(number, form.chunks_per_shard) for number in numbers]
         for place, encoded in zip(places, reader.encoded(places), strict=True):
             where = partial(self._name_of, path, place)
             if encoded is None and not may_lack:
-                raise DatasetError(f"{where()} is missing. {REPAIR}")
+                raise DatasetError(f"{where()} is missing. {REPAIR}", code="chunk-missing")
             found.append(
                 None if encoded is None else recode(encoded, reader.codec, codec, form.chunk_bytes, where)
             )
@@ -198,63 +186,77 @@ class Source:
 
     def _name_of(self, path: str, place: tuple[int, int]) -> str:
         shard, inner = place
-        key = self.readers[path].layout.key(shard)
-        return f"Chunk {inner} of shard {self.keys.name}/{path}/{key}"
+        return f"Chunk {inner} of shard {self.store.name}/{path}/{self.forms[path].layout.key(shard)}"
 
 
-def to_hdf5(
-    source: Source, path: Path, *, portable: bool, workers: int | None, overwrite: bool, tell: OnEvent
-) -> int:
+# --- to HDF5 ---------------------------------------------------------------------------------------
+
+
+def to_hdf5(source: Source, path: Path, run: Run, *, portable: bool, overwrite: bool) -> None:
     """Make an HDF5 file of a dataset.
 
-    Returns:
-        How many chunks were written.
+    Args:
+        source: The dataset.
+        path: The file.
+        run: What counts the chunks and runs the work.
+        portable: Whether chunks are deflated.
+        overwrite: Whether another dataset may be replaced.
 
     Raises:
-        SpecError: It is the dataset itself.
+        SpecError: The file is the dataset itself.
         RecipeMismatchError: Another dataset is there.
         DatasetError: Something else is there, the source is damaged, or the disk is full.
     """
     _check_target(source, path, overwrite=overwrite)
-    paths = list(source.readers)
-    counts = {array: source.chunk_count(array) for array in paths}
-    total, done = sum(counts.values()), 0
+    total, done = source.chunk_count, 0
     with _disk_errors(path), Hdf5Writer(path, portable=portable) as file:
         file.put_root(root_of(source.root), source.document, list(source.metadata))
         codecs = {}
         for node, metadata in source.metadata.items():
-            if node in source.readers:
+            if node in source.forms:
                 codecs[node] = file.put_array(node, json.loads(metadata))
             else:
                 file.put_group(node, json.loads(metadata))
         file.put_scales()
-        tell(Progress("chunks", 0, total))
+        run.on_event(Progress("chunks", 0, total))
 
         def work(group: tuple[str, range]) -> list[bytes | None]:
             array, numbers = group
             return source.recoded(array, numbers, codecs[array])
 
-        groups = [(array, numbers) for array in paths for numbers in _groups(source, array, counts[array])]
-        for (array, numbers), chunks in in_order(work, groups, workers, ahead=_AHEAD):
+        groups = [(array, numbers) for array, form in source.forms.items() for numbers in _groups(form)]
+        for (array, numbers), chunks in run.threads.in_order(work, groups, ahead=_AHEAD):
             file.put_chunks(array, numbers.start, chunks)
             done += len(numbers)
-            tell(Progress("chunks", done, total))
-    return done
+            run.on_event(Progress("chunks", done, total))
+    run.written["chunks"] += done
+
+
+def _groups(form: ArrayForm) -> Iterator[range]:
+    """The chunks of an array, as many at a time as are copied together."""
+    step = max(1, _GROUP_BYTES // form.chunk_bytes)
+    for start in range(0, form.chunk_count, step):
+        yield range(start, min(start + step, form.chunk_count))
 
 
 def _check_target(source: Source, path: Path, *, overwrite: bool) -> None:
     if path.is_dir():
-        raise DatasetError(f"{path} is a folder: give another place for an HDF5 file.")
+        raise DatasetError(
+            f"{path} is a folder: give another place for an HDF5 file.", code="target-is-folder"
+        )
     if not path.exists():
         return
-    if isinstance(source.keys.store, Hdf5Store) and path.samefile(source.keys.store.path):
-        raise SpecError(f"{path} is the dataset itself: give another place for the result.")
+    if isinstance(source.store.store, Hdf5Store) and path.samefile(source.store.store.path):
+        raise SpecError(
+            f"{path} is the dataset itself: give another place for the result.", code="target-is-source"
+        )
     try:
-        existing = disk.read_document(Keys(Hdf5Store(path), str(path)), str(path))
+        existing = DatasetStore(Hdf5Store(path), str(path)).document()
     except DatasetError as exc:
         raise DatasetError(
             f"{path} is there, and only a sound dataset of fgbgpack's is ever replaced: give another place, "
-            f"or delete it. {exc.message}"
+            f"or delete it. {exc.message}",
+            code="dataset-foreign",
         ) from exc
     if existing != source.document and not overwrite:
         raise RecipeMismatchError(
@@ -264,87 +266,111 @@ def _check_target(source: Source, path: Path, *, overwrite: bool) -> None:
 
 @contextmanager
 def _disk_errors(path: Path) -> Iterator[None]:
-    """Say clearly that a file cannot be written."""
+    """Turn an OSError into a DatasetError: nothing of the file is kept."""
     try:
         yield
     except OSError as exc:
         raise DatasetError(
-            f"{path} cannot be written: {exc.strerror or exc}. Nothing of it was kept."
+            f"{path} cannot be written: {exc.strerror or exc}. Nothing of it was kept.", code="io-failed"
         ) from exc
 
 
-def _groups(source: Source, path: str, count: int) -> Iterator[range]:
-    """The chunks of an array, as many at a time as are copied together."""
-    step = max(1, _GROUP_BYTES // source.zarr_form(path).chunk_bytes)
-    for start in range(0, count, step):
-        yield range(start, min(start + step, count))
+# --- to Zarr ---------------------------------------------------------------------------------------
 
 
-def to_zarr(source: Source, keys: Keys, *, workers: int | None, overwrite: bool, tell: OnEvent) -> int:
+def to_zarr(source: Source, run: Run, *, overwrite: bool) -> None:
     """Make a Zarr dataset of another, or finish it.
 
-    Returns:
-        How many chunks were written.
+    Args:
+        source: The dataset.
+        run: The run on the other one.
+        overwrite: Whether a different dataset may be replaced.
 
     Raises:
         RecipeMismatchError: Another dataset is there.
         DatasetError: Something else is there, the source is damaged, another process is writing it, or the
             disk is full.
     """
-    begun = disk.begun(source.document)
-    with disk.exclusive(keys.store, keys.name):
-        existing = disk.read_document(keys, keys.name)
+    store, begun = run.store, source.document.begun()
+    with run.exclusive():
+        existing = run.existing(
+            lambda existing: [] if existing in (source.document, begun) else ["the dataset is another one"],
+            overwrite=overwrite,
+            refusal=f"{run.name} is another dataset: give another place, or --overwrite to replace it.",
+        )
         if existing == source.document:
-            tell(Notice(f"{keys.name} is complete already."))
-            return 0
-        if existing == begun:
-            tell(Notice(f"Resuming {keys.name}."))
+            run.notify(f"{run.name} is complete already.")
+            return
+        if existing is None:
+            run.begin(begun)
         else:
-            if existing is not None and not overwrite:
-                raise RecipeMismatchError(
-                    f"{keys.name} is another dataset: give another place, or --overwrite to replace it."
-                )
-            clear(keys, existing)
+            run.notify(f"Resuming {run.name}.")
         root = root_of(source.root)
-        root["attributes"][disk.ATTRIBUTE] = begun
-        keys.put(disk.ROOT, json.dumps(root).encode())
+        root["attributes"][ATTRIBUTE] = begun.to_dict()
+        store.put(METADATA, json.dumps(root).encode())
         for path, metadata in source.metadata.items():
-            keys.put(f"{path}/{disk.ROOT}", metadata)
-        copied = _copy_shards(source, keys, workers, tell)
-        disk.write_document(keys, source.document)
-        keys.sweep()
-    return copied
+            store.put(f"{path}/{METADATA}", metadata)
+        run.execute(_ChunkCopy(source))
+        store.commit(source.document)
 
 
-def _copy_shards(source: Source, keys: Keys, workers: int | None, tell: OnEvent) -> int:
-    """Write the shards that are missing; return how many chunks that was."""
-    counts = {path: source.chunk_count(path) for path in source.readers}
-    # Where chunks lie in no shards, nothing tells whether one is whole: those arrays are small.
-    there = {
-        path: keys.sound_shards(path, reader.layout) if source.zarr_form(path).sharded else set()
-        for path, reader in source.readers.items()
-    }
-    todo = [
-        (path, shard)
-        for path, reader in source.readers.items()
-        for shard in range(reader.layout.shards)
-        if shard not in there[path]
-    ]
-    missing = sum(len(source.numbers(path, shard)) for path, shard in todo)
-    total = sum(counts.values())
-    done = total - missing
+class _ChunkCopy:
+    """The stage that copies the chunks of all arrays; its shards are those of all of them in turn.
 
-    def work(item: tuple[str, int]) -> None:
-        path, shard = item
-        form = source.zarr_form(path)
-        chunks = source.recoded(path, source.numbers(path, shard), form.codec)
+    Args:
+        source: The dataset that is copied.
+    """
+
+    name: ClassVar[StageName] = "chunks"
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._copied: set[int] = set()
+
+    @cached_property
+    def _shards(self) -> list[tuple[str, int]]:
+        """The array and the number of every shard."""
+        forms = self._source.forms
+        return [(path, shard) for path, form in forms.items() for shard in range(form.layout.shards)]
+
+    @property
+    def total(self) -> int:
+        """Chunks of all arrays."""
+        return self._source.chunk_count
+
+    def size(self, shard: int) -> int:
+        """The chunks of a shard."""
+        path, number = self._shards[shard]
+        return len(self._source.forms[path].chunks_of(number))
+
+    def missing(self, store: DatasetStore) -> list[int]:
+        """The shards that are not there; chunks in no shard are copied once: nothing tells their state."""
+        there = {
+            (path, shard)
+            for path, form in self._source.forms.items()
+            if form.sharded
+            for shard in store.sound_shards(path, form.layout)
+        }
+        return [
+            number
+            for number, (path, shard) in enumerate(self._shards)
+            if (path, shard) not in there
+            and not (
+                number in self._copied
+                and (self._source.may_lack(path) or not self._source.forms[path].sharded)
+            )
+        ]
+
+    def produce(self, shard: int, monitor: Monitor) -> Mapping[str, bytes]:
+        """The shard with that number."""
+        monitor.check()
+        path, number = self._shards[shard]
+        form = self._source.forms[path]
+        chunks = self._source.recoded(path, form.chunks_of(number), form.codec)
+        monitor.advance(len(chunks))
+        self._copied.add(shard)
         written = [chunk for chunk in chunks if chunk is not None]
-        if written:
-            value = join(chunks, form.layout.grid) if form.sharded else written[0]
-            keys.put(f"{path}/{form.layout.key(shard)}", value)
-
-    tell(Progress("chunks", done, total))
-    for (path, shard), _ in in_order(work, todo, workers, ahead=_AHEAD):
-        done += len(source.numbers(path, shard))
-        tell(Progress("chunks", done, total))
-    return missing
+        if not written:
+            return {}
+        value = join(chunks, form.layout.grid) if form.sharded else written[0]
+        return {f"{path}/{form.layout.key(number)}": value}

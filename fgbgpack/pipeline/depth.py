@@ -1,26 +1,28 @@
-"""Fill /depth: what the document says of it, the grid, and the shards."""
+"""The stage that fills ``/depth``, and what the document says of it."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, ClassVar
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from fgbgpack.dataset.dataset import Dataset
-from fgbgpack.depth import rounding_bound
 from fgbgpack.depth.strategies import DepthSource
+from fgbgpack.document import DEPTH, DEPTH_MAX, DEPTH_MIN, NetworkDepthInfo
 from fgbgpack.errors import DepthModelError
-from fgbgpack.pipeline.depth_modes import DepthJob, GuidedMode, PerSampleMode
-from fgbgpack.pipeline.executor import Advance, Check, Notice, fill_missing, on_threads
-from fgbgpack.storage import store as disk
-from fgbgpack.storage.layout import Layout, depth_layout
+from fgbgpack.pipeline.depth_modes import DepthJob, Mode, mode_of
+from fgbgpack.pipeline.events import Notice, StageName
+from fgbgpack.pipeline.executor import Monitor
+from fgbgpack.storage.arrays import DEPTH_CODEC, GUIDED_DEPTH_CODEC, PIXEL_CODEC
+from fgbgpack.storage.layout import Layout
 from fgbgpack.storage.sharding import join
-from fgbgpack.storage.store import Keys
+from fgbgpack.storage.store import DatasetStore
 
 #: Samples whose range the grid is chosen for: one in a hundred, at least and at most so many.
 _MEASURED_SAMPLES = (16, 512)
@@ -30,162 +32,178 @@ _SMALLEST_EXPONENT = -24  # of a float16
 
 
 @dataclass(frozen=True)
-class _EncodedDepth:
+class EncodedDepth:
+    """The chunks of a shard, and the minimum and maximum of its samples (NaN beyond the last)."""
+
     chunks: list[bytes]
     minimum: NDArray[np.float16]
     maximum: NDArray[np.float16]
 
 
-class DepthEncoder:
+class DepthStage:
     """The depth of samples, rounded to a grid and encoded.
 
     Args:
         job: What is to be filled.
-        source: What gives the depth of samples.
-        step: The grid: a power of two; ``None`` to measure which.
+        mode: What gives the depth of samples.
+        store: The dataset; ``None`` for an estimate.
+        step: The grid: a power of two; ``None`` measures which.
 
     Attributes:
         layout: How depth is cut.
-        batch: Samples that go through the source at a time.
-        provider: What runs them.
         step: The grid.
     """
 
-    def __init__(self, job: DepthJob, source: DepthSource, step: float | None) -> None:
-        self._job, self._source = job, source
+    name: ClassVar[StageName] = "depth"
+
+    def __init__(self, job: DepthJob, mode: Mode, store: DatasetStore | None, step: float | None) -> None:
+        self._job, self._mode, self._store = job, mode, store
         is_guided = job.networks.guide is not None
-        self.layout: Layout = depth_layout(job.plan, guided=is_guided)
-        self._codec = disk.GUIDED_DEPTH_CODEC if is_guided else disk.DEPTH_CODEC
-        self.batch = source.batch
-        self.provider: str = source.session.provider
+        self.layout: Layout = job.policy.depth(job.extent, guided=is_guided)
+        self._codec = GUIDED_DEPTH_CODEC if is_guided else DEPTH_CODEC
+        self.preparation_seconds = 0.0
         self.step = self._measured_step() if step is None else step
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "source"}
+
+    @cached_property
+    def source(self) -> DepthSource:
+        """What gives the depth of samples; each process opens its own."""
+        if self._store is not None:
+            return self._mode.source(self._store)
+        source, self.preparation_seconds = self._mode.rehearsal()
+        return source
 
     def _measured_step(self) -> float:
         """A power of two, for the range of samples from all over."""
-        plan = self._job.plan
+        samples = self._job.extent.samples
         fewest, most = _MEASURED_SAMPLES
-        count = min(max(fewest, plan.samples // 100), most, plan.samples)
-        samples = np.linspace(0, plan.samples - 1, count).astype(np.int64)
+        count = min(max(fewest, samples // 100), most, samples)
+        chosen = np.linspace(0, samples - 1, count).astype(np.int64)
+        batch = self.source.batch
 
         def extent(first: int) -> tuple[float, float]:
-            some = samples[first : first + self.batch]
+            some = chosen[first : first + batch]
             depth = np.empty((len(some), *self.layout.shape[1:]), np.float16)
-            minimum, maximum = self._source(some, depth)
+            minimum, maximum = self.source(some, depth)
             return float(minimum.min()), float(maximum.max())
 
-        self._job.tell(Notice(f"Measuring the range of depth on {count} samples."))
-        extents = on_threads(extent, range(0, count, self.batch), self._job.workers)
-        lowest, highest = zip(*extents, strict=True)
+        self._job.on_event(Notice(f"Measuring the range of depth on {count} samples."))
+        lowest, highest = zip(*self._job.threads.map(extent, range(0, count, batch)), strict=True)
         # frexp gives a fraction in [0.5, 1): the exponent less one is floor(log2), exactly.
         exponent = math.frexp((max(highest) - min(lowest)) * _MARGIN)[1] - 1 - self._job.depth.bits
         return math.ldexp(1.0, max(exponent, _SMALLEST_EXPONENT))
 
-    def encode(self, run: range, check: Check, advance: Advance) -> _EncodedDepth:
+    @property
+    def total(self) -> int:
+        """All samples."""
+        return self.layout.shape[0]
+
+    def size(self, shard: int) -> int:
+        """The samples of a shard."""
+        return len(self.layout.samples_of(shard))
+
+    def missing(self, store: DatasetStore) -> list[int]:
+        """The shards that are not there."""
+        return store.missing_shards({DEPTH: self.layout})
+
+    def produce(self, shard: int, monitor: Monitor) -> Mapping[str, bytes]:
+        """The shard with that number; the extremes that belong to it come first."""
+        encoded = self.encode(self.layout.samples_of(shard), monitor)
+        extremes = {DEPTH_MIN: encoded.minimum, DEPTH_MAX: encoded.maximum}
+        return {
+            **{f"{name}/c/{shard}": PIXEL_CODEC.encode(values) for name, values in extremes.items()},
+            f"{DEPTH}/{self.layout.key(shard)}": join(encoded.chunks, self.layout.grid),
+        }
+
+    def encode(self, run: range, monitor: Monitor) -> EncodedDepth:
         """The encoded chunks of a run of samples, which starts with a chunk."""
-        chunk = self.layout.chunk[0]
+        chunk, batch = self.layout.chunk[0], self.source.batch
         padded = -(-len(run) // chunk) * chunk
         depth = np.full((padded, *self.layout.shape[1:]), np.nan, np.float16)
         minimum = np.full(self.layout.shard[0], np.nan, np.float16)
         maximum = minimum.copy()
-        for first in range(0, len(run), self.batch):
-            check()
-            last = min(first + self.batch, len(run))
+        for first in range(0, len(run), batch):
+            monitor.check()
+            last = min(first + batch, len(run))
             try:
-                minimum[first:last], maximum[first:last] = self._source(
+                minimum[first:last], maximum[first:last] = self.source(
                     run[first:last], depth[first:last], step=self.step
                 )
             except DepthModelError as exc:
                 exc.add_note(f"while running samples {run.start + first} to {run.start + last - 1}")
                 raise
-            advance(last - first)
+            monitor.advance(last - first)
         chunks = [
             self._codec.encode(band)
             for first in range(0, padded, chunk)
-            for band in self._bands(depth[first : first + chunk])
+            for band in bands(depth[first : first + chunk], self.layout, np.float16(np.nan))
         ]
-        return _EncodedDepth(chunks, minimum, maximum)
+        return EncodedDepth(chunks, minimum, maximum)
 
-    def _bands(self, maps: NDArray[np.float16]) -> Iterator[NDArray[np.float16]]:
-        """The maps of a chunk's samples, cut as chunks are, band by band from the top."""
-        shape = self.layout.chunk
-        for top in range(0, maps.shape[1], shape[1]):
-            rows = maps[:, top : top + shape[1]]
-            if rows.shape == shape:
-                yield np.ascontiguousarray(rows)
-            else:
-                band = np.full(shape, np.nan, np.float16)
-                band[:, : rows.shape[1]] = rows
-                yield band
-
-    def tell_notices(self) -> None:
-        """Tell what the session has to say since this was last asked."""
-        self._job.check(self._source.session, None)
+    def report_notices(self) -> None:
+        """Report what the session has to say since this was last asked."""
+        self._job.check(self.source.session, None)
 
 
+def bands(samples: NDArray[Any], layout: Layout, fill: Any) -> Iterator[NDArray[Any]]:
+    """The samples of a chunk, cut by rows as chunks are, from the top; rows below the last are ``fill``."""
+    shape = layout.chunk
+    for top in range(0, samples.shape[1], shape[1]):
+        rows = samples[:, top : top + shape[1]]
+        if rows.shape == shape:
+            yield np.ascontiguousarray(rows)
+        else:
+            band = np.full(shape, fill, samples.dtype)
+            band[: len(rows), : rows.shape[1]] = rows
+            yield band
+
+
+@dataclass(frozen=True)
 class DepthFilling:
-    """The depth of samples, in either mode.
+    """Depth that is to be filled, by a mode that is ready.
 
-    Args:
+    Attributes:
         job: What is to be filled, and by what.
-        mode: What gives their depth.
-        begun: The depth section of the document where that is to be finished.
+        mode: What gives the depth of samples.
+        section: The depth section of the document, not complete.
     """
 
-    def __init__(
-        self, job: DepthJob, mode: PerSampleMode | GuidedMode, begun: Mapping[str, Any] | None = None
-    ) -> None:
-        self._job, self._mode = job, mode
-        self._step: float | None = None if begun is None else begun["step"]
+    job: DepthJob
+    mode: Mode
+    section: NetworkDepthInfo
 
-    def section(self) -> dict[str, Any]:
-        """The depth section of the document, not complete."""
-        networks = self._job.networks
-        return {
-            "complete": False,
-            "mode": networks.mode,
-            "model": networks.model.card,
-            "sha256": networks.model.sha256,
-            "scale": self._job.scale,
-            "bits": self._job.depth.bits,
-            "step": self._step,
-            "precision": self._job.depth.precision,
-            "onnxruntime": onnxruntime.__version__,
-            **self._mode.section(),
-        }
+    @classmethod
+    def of(cls, job: DepthJob, previous: NetworkDepthInfo | None, store: DatasetStore | None) -> DepthFilling:
+        """Open the networks, and check that they can finish what was begun.
 
-    def rehearsal(self) -> tuple[DepthEncoder, float]:
-        """What encodes depth, without a dataset; and the seconds that all before it would take."""
-        source, seconds = self._mode.rehearsal()
-        return DepthEncoder(self._job, source, self._step), seconds
+        Args:
+            job: What is to be filled.
+            previous: The depth section of the document where that is to be finished.
+            store: Where the dataset is; ``None`` for an estimate.
 
-    def fill(self, keys: Keys, document: dict[str, Any]) -> int:
-        """Write what is missing and say that depth is whole; return how many samples that was."""
-        job, section = self._job, document["depth"]
-        disk.write_depth_arrays(keys, job.plan, section)
-        encoder = DepthEncoder(job, self._mode.source(keys), self._step)
-        if section["step"] is None:
-            # The document comes first: a shard without a grid would tell nothing.
-            section["step"] = encoder.step
-            disk.write_document(keys, document)
-            disk.write_depth_arrays(keys, job.plan, section)
-        layout = encoder.layout
-
-        def write(shard: int, check: Check, advance: Advance) -> None:
-            encoded = encoder.encode(layout.samples_of(shard), check, advance)
-            # The shard comes last: where it is, the numbers that belong to it are too.
-            for name, extent in ((disk.DEPTH_MIN, encoded.minimum), (disk.DEPTH_MAX, encoded.maximum)):
-                keys.put(f"{name}/c/{shard}", disk.PIXEL_CODEC.encode(extent))
-            keys.put(f"{disk.DEPTH}/{layout.key(shard)}", join(encoded.chunks, layout.grid))
-
-        filled = fill_missing(
-            layout, lambda: keys.sound_shards(disk.DEPTH, layout), write, "depth", job.workers, job.tell
+        Raises:
+            SourceError: The original pictures are not there, or not the ones the dataset was made of.
+            DepthModelError: A network, or the device, cannot be used.
+            RecipeMismatchError: The provider that began it is not available.
+        """
+        mode, model = mode_of(job, previous, store), job.networks.model
+        section = NetworkDepthInfo(
+            complete=False,
+            mode=job.networks.mode,
+            model=model.card,
+            sha256=model.sha256,
+            guide=None,
+            scale=job.scale,
+            bits=job.depth.bits,
+            step=None if previous is None else previous.step,
+            precision=job.depth.precision,
+            provider="",
+            onnxruntime=onnxruntime.__version__,
         )
-        encoder.tell_notices()
-        held = Dataset(keys.store, disk.name_of(keys.store), document)
-        low = float(np.min(held.whole(disk.DEPTH_MIN)))
-        high = float(np.max(held.whole(disk.DEPTH_MAX)))
-        disk.write_depth_arrays(keys, job.plan, section, rounding_bound(low, high, encoder.step))
-        section["complete"] = True
-        document["complete"] = True
-        disk.write_document(keys, document)
-        return filled
+        return cls(job, mode, mode.section(section))
+
+    def with_step(self, step: float) -> NetworkDepthInfo:
+        """The depth section once the grid is measured."""
+        return dataclasses.replace(self.section, step=step)

@@ -1,17 +1,19 @@
-"""The two modes of filling depth: what is written first, and what then gives the depth of samples."""
+"""The modes of filling depth: what must be written first, and what then gives the depth of samples."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fgbgpack.composition.placement import Plan
-from fgbgpack.depth import BackgroundDepth, DepthModel, DepthSession, Device
+from fgbgpack.composition.recipe import Recipe
+from fgbgpack.dataset.dataset import Dataset
+from fgbgpack.depth import BackgroundDepth, DepthSession, Device
 from fgbgpack.depth.strategies import (
     DepthSource,
     Guided,
@@ -20,33 +22,28 @@ from fgbgpack.depth.strategies import (
     Pictures,
     RenderedPictures,
     SceneDepth,
+    StoredPictures,
 )
-from fgbgpack.errors import RecipeMismatchError
-from fgbgpack.pipeline.executor import Advance, Check, Notice, OnEvent, fill_missing, measure, worker_count
-from fgbgpack.sources.catalog import Catalog
-from fgbgpack.spec import DatasetSpec, DepthSpec
-from fgbgpack.storage import store as disk
-from fgbgpack.storage.layout import Extent
+from fgbgpack.document import BACKGROUND_DEPTH, GuideInfo, NetworkDepthInfo
+from fgbgpack.errors import DatasetError, RecipeMismatchError
+from fgbgpack.pipeline.arrays import depth_layouts, extent_of
+from fgbgpack.pipeline.events import Notice, OnEvent, StageName, silent
+from fgbgpack.pipeline.executor import Monitor, Threads
+from fgbgpack.pipeline.stage import execute
+from fgbgpack.spec import DepthMode, DepthSpec
+from fgbgpack.storage.arrays import BACKGROUND_DEPTH_CODEC
+from fgbgpack.storage.layout import Extent, Layout, LayoutPolicy
 from fgbgpack.storage.sharding import join
-from fgbgpack.storage.store import Keys
+from fgbgpack.storage.store import DatasetStore
 
 #: Backgrounds of which some are taken to measure how long all will take.
 _MEASURED_BACKGROUNDS = 97
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """What samples are drawn by, at any size.
-
-    Attributes:
-        plan: The samples.
-        spec: What the dataset is made by.
-        catalog: The resized sources of the dataset.
-    """
-
-    plan: Plan
-    spec: DatasetSpec
-    catalog: Catalog
+_DEVICE_OF: dict[str, Device] = {
+    "CPUExecutionProvider": "cpu",
+    "CUDAExecutionProvider": "cuda",
+    "TensorrtExecutionProvider": "tensorrt",
+}
 
 
 @dataclass(frozen=True)
@@ -54,41 +51,69 @@ class DepthJob:
     """Depth to be filled, and by what.
 
     Attributes:
-        plan: The samples.
+        samples: A recipe, or a dataset of imported samples, which are seen as they are stored.
         depth: How depth is to be filled.
         networks: The networks that ``depth`` names.
         device: What is to run them.
-        workers: Threads, as for :func:`fgbgpack.create`.
-        tell: What hears of progress, and notices.
+        threads: What runs the stages.
+        policy: How large chunks and shards become.
+        on_event: Called with progress and notices.
     """
 
-    plan: Plan | Extent
+    samples: Recipe | Dataset
     depth: DepthSpec
     networks: Networks
     device: Device
-    workers: int | None
-    tell: OnEvent
+    threads: Threads
+    policy: LayoutPolicy
+    on_event: OnEvent
     _told: set[str] = field(default_factory=set, init=False, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"on_event": silent}
+
+    @property
+    def extent(self) -> Extent:
+        """How many samples there are, and how large they are."""
+        if isinstance(self.samples, Recipe):
+            return extent_of(self.samples)
+        return Extent(len(self.samples), self.samples.height, self.samples.width)
+
+    @property
+    def recipe(self) -> Recipe:
+        """What the samples are a function of.
+
+        Raises:
+            DatasetError: They were imported.
+        """
+        return self.samples if isinstance(self.samples, Recipe) else self.samples.recipe
 
     @property
     def scale(self) -> int:
         """How many times as large as a sample the picture is that the model sees."""
-        return self.depth.resolved_scale(self.plan.height, self.plan.width)
+        return self.depth.resolved_scale(self.extent.height, self.extent.width)
 
-    def device_for(self, begun: str | None) -> Device:
-        """The device to open; what ran on a provider before goes on there unless another one is asked for."""
-        return self.device if self.device != "auto" or begun is None else _DEVICE_OF.get(begun, "auto")
+    def layouts(self, depth: NetworkDepthInfo) -> dict[str, Layout]:
+        """How the arrays of depth are cut."""
+        backgrounds = len(self.recipe.catalog.backgrounds) if depth.is_guided else 0
+        return depth_layouts(self.extent, depth, backgrounds, self.policy)
 
-    def check(self, session: DepthSession, begun: str | None) -> None:
-        """Tell what a session has to say since it was last asked, and that it is the one that began.
+    def device_for(self, provider: str | None) -> Device:
+        """The device to open: that of the provider which began, unless another one is asked for."""
+        return self.device if self.device != "auto" or provider is None else _DEVICE_OF.get(provider, "auto")
+
+    def check(self, session: DepthSession, provider: str | None) -> None:
+        """Report the session's new notices, and check that its provider is the one that began.
 
         Raises:
             RecipeMismatchError: Another provider began it.
         """
-        if begun not in (None, session.provider):
+        if provider not in (None, session.provider):
+            device = _DEVICE_OF.get(provider or "", "auto")
             raise RecipeMismatchError(
-                f"Depth was begun with {begun} and cannot be finished with {session.provider}, whose numbers "
-                f"differ: give --device {_DEVICE_OF.get(begun or '', 'auto')}, on a machine that has it."
+                f"Depth was begun with {provider} and cannot be finished with {session.provider}, whose "
+                f"numbers differ: give --device {device}, on a machine that has it.",
+                code="provider-differs",
             )
         devices: dict[str, list[str]] = {}
         for refusal in session.passed_over:
@@ -98,14 +123,23 @@ class DepthJob:
         for line in (*lines, *session.notices):
             if line not in self._told:
                 self._told.add(line)
-                self.tell(Notice(line))
+                self.on_event(Notice(line))
 
 
-_DEVICE_OF: dict[str, Device] = {
-    "CPUExecutionProvider": "cpu",
-    "CUDAExecutionProvider": "cuda",
-    "TensorrtExecutionProvider": "tensorrt",
-}
+class Mode(Protocol):
+    """A way of filling depth. It can be pickled: a worker opens sessions and pictures by itself."""
+
+    def section(self, depth: NetworkDepthInfo) -> NetworkDepthInfo:
+        """The depth section with the fields that only this mode knows."""
+
+    def prepare(self, store: DatasetStore) -> None:
+        """Write what must be there before the depth of samples."""
+
+    def source(self, store: DatasetStore) -> DepthSource:
+        """What gives the depth of samples, once all is prepared."""
+
+    def rehearsal(self) -> tuple[DepthSource, float]:
+        """What gives the depth of samples without a dataset, and the seconds that preparing would take."""
 
 
 class PerSampleMode:
@@ -113,125 +147,126 @@ class PerSampleMode:
 
     Args:
         job: What is to be filled.
-        pictures: What the model sees of samples.
-        begun: The depth section of the document where that is to be finished.
+        previous: The depth section of the document where that is to be finished.
+        store: Where the dataset is; ``None`` where nothing is to be written.
     """
 
-    def __init__(self, job: DepthJob, pictures: Pictures, begun: Mapping[str, Any] | None) -> None:
-        provider = None if begun is None else begun["provider"]
-        model = job.networks.model
-        self._source = PerSample(
-            pictures, model, precision=job.depth.precision, device=job.device_for(provider)
-        )
+    def __init__(self, job: DepthJob, previous: NetworkDepthInfo | None, store: DatasetStore | None) -> None:
+        self._job = job
+        self._provider = None if previous is None else previous.provider
         session = self._source.session
-        at = _at(pictures.scale)
-        job.tell(Notice(f"Depth by {model.name}{at} on {session.provider} in {session.precision}."))
-        job.check(session, provider)
+        job.on_event(
+            Notice(
+                f"Depth by {job.networks.model.name}{_at(job.scale)} on {session.provider} in "
+                f"{session.precision}."
+            )
+        )
+        job.check(session, self._provider)
+        self._provider = session.provider
 
-    def section(self) -> dict[str, Any]:
-        """The fields of the depth section that only this mode knows."""
-        return {"guide": None, "provider": self._source.session.provider}
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_source"}
 
-    def source(self, keys: Keys) -> DepthSource:
-        """What gives the depth of samples; nothing has to be written before."""
+    @cached_property
+    def _source(self) -> PerSample:
+        job = self._job
+        return PerSample(
+            self._pictures(),
+            job.networks.model,
+            precision=job.depth.precision,
+            device=job.device_for(self._provider),
+        )
+
+    def _pictures(self) -> Pictures:
+        samples, threads = self._job.samples, self._job.threads.count
+        if isinstance(samples, Recipe):
+            # A shard lies on few backgrounds: those of the shards in progress are all that memory must hold.
+            return RenderedPictures(samples, self._job.scale, backgrounds_kept=2 * threads + 2)
+        # Each thread is within one chunk, or at the end of it and at the beginning of the next.
+        return StoredPictures(samples.image, samples.mask, chunks_kept=2 * threads)
+
+    def section(self, depth: NetworkDepthInfo) -> NetworkDepthInfo:
+        """The depth section with the provider of the model."""
+        return dataclasses.replace(depth, provider=self._source.session.provider)
+
+    def prepare(self, store: DatasetStore) -> None:
+        """Nothing has to be written before."""
+
+    def source(self, store: DatasetStore) -> DepthSource:
+        """The model that sees every sample."""
         return self._source
 
     def rehearsal(self) -> tuple[DepthSource, float]:
-        """The same, and the seconds that all before it would take."""
+        """The same; preparing takes no time."""
         return self._source, 0.0
 
 
 class GuidedMode:
-    """A model sees every background, once; a guide sees the samples and is told what that said.
+    """A model sees every background once; a guided network sees the samples and is told what that said.
 
     The depth of the backgrounds is written first, and read again from there: so that of the samples does not
     depend on where a run was stopped.
 
     Args:
         job: What is to be filled.
-        recipe: What the samples are drawn by.
-        guide: The guided network.
-        begun: The depth section of the document where that is to be finished.
-        keys: Where the dataset is; ``None`` where nothing is to be written.
+        previous: The depth section of the document where that is to be finished.
+        store: Where the dataset is; ``None`` where nothing is to be written.
     """
 
-    def __init__(
-        self,
-        job: DepthJob,
-        recipe: Recipe,
-        guide: DepthModel,
-        begun: Mapping[str, Any] | None,
-        keys: Keys | None,
-    ) -> None:
-        self._job, self._recipe, self._guide = job, recipe, guide
-        self._layout = disk.background_depth_layout(recipe.plan)
-        self._begun_by = None if begun is None else str(begun["provider"])
-        if begun is not None and keys is not None and len(self._present(keys)) == self._layout.shards:
-            # All backgrounds are through: neither the model nor the original pictures are needed any more.
-            self._needs_scene, self._provider = False, str(begun["provider"])
+    def __init__(self, job: DepthJob, previous: NetworkDepthInfo | None, store: DatasetStore | None) -> None:
+        self._job = job
+        self._stage = BackgroundDepthStage(job, None if previous is None else previous.provider)
+        guided_by = None if previous is None else previous.guide
+        if previous is not None and store is not None and not self._stage.missing(store):
+            # All backgrounds are done: neither the model nor the original pictures are needed any more.
+            self._provider = previous.provider
         else:
-            self._needs_scene, self._provider = True, self._scene.session.provider
-        # What cannot work shall fail now, not when all backgrounds are through.
-        unknown = np.zeros((1, job.plan.height, job.plan.width), np.float32)
-        provider = None if begun is None else begun["guide"]["provider"]
-        trial = self._guided(unknown, job.device_for(provider)).session
-        job.check(trial, provider)
+            self._provider = self._stage.scene.session.provider
+        # What cannot work fails now, not when all backgrounds are done.
+        unknown = np.zeros((1, job.extent.height, job.extent.width), np.float32)
+        trial = self._guided(unknown, job.device_for(guided_by and guided_by.provider)).session
+        job.check(trial, guided_by and guided_by.provider)
         self._guide_provider = trial.provider
-        job.tell(
+        guide = job.networks.guide
+        job.on_event(
             Notice(
-                f"Depth by {guide.name} on {trial.provider} in {trial.precision}, guided by that of the "
-                f"backgrounds by {job.networks.model.name}{_at(job.scale)} on {self._provider}."
+                f"Depth by {guide.name if guide else ''} on {trial.provider} in {trial.precision}, guided by "
+                f"that of the backgrounds by {job.networks.model.name}{_at(job.scale)} on {self._provider}."
             )
         )
 
-    @cached_property
-    def _scene(self) -> SceneDepth:
-        """What gives the depth of the backgrounds."""
-        job = self._job
-        scene = SceneDepth(
-            self._recipe.spec,
-            self._recipe.catalog,
-            job.networks.model,
-            job.scale,
-            precision=job.depth.precision,
-            device=job.device_for(self._begun_by),
-        )
-        job.check(scene.session, self._begun_by)
-        return scene
+    def section(self, depth: NetworkDepthInfo) -> NetworkDepthInfo:
+        """The depth section with the providers of both networks, and the guided network."""
+        guide = self._job.networks.guide
+        if guide is None:
+            return depth
+        info = GuideInfo(guide.card, guide.sha256, self._guide_provider)
+        return dataclasses.replace(depth, provider=self._provider, guide=info)
 
-    def section(self) -> dict[str, Any]:
-        """The fields of the depth section that only this mode knows."""
-        guide = {
-            "model": self._guide.card,
-            "sha256": self._guide.sha256,
-            "provider": self._guide_provider,
-        }
-        return {"guide": guide, "provider": self._provider}
+    def prepare(self, store: DatasetStore) -> None:
+        """Write the depth of the backgrounds."""
+        job, stage = self._job, self._stage
+        if stage.missing(store):
+            execute(stage, store, job.threads, job.on_event)
+            job.check(stage.scene.session, self._provider)
+        stage.close()
 
-    def source(self, keys: Keys) -> DepthSource:
-        """What gives the depth of samples, once that of the backgrounds is written."""
-        layout = self._layout
-        if self._needs_scene:
-            scene = self._scene
-
-            def write(shard: int, check: Check, advance: Advance) -> None:
-                chunks = []
-                for background in layout.samples_of(shard):
-                    check()
-                    chunks.append(disk.BACKGROUND_DEPTH_CODEC.encode(scene(background)))
-                    advance(1)
-                keys.put(f"{disk.BACKGROUND_DEPTH}/{layout.key(shard)}", join(chunks, layout.grid))
-
-            job = self._job
-            fill_missing(layout, lambda: self._present(keys), write, "backgrounds", job.workers, job.tell)
-            job.check(scene.session, self._provider)
-            del self._scene  # What its session holds of memory, the guide may need.
-        return self._guided(disk.read_background_depth(keys), _DEVICE_OF.get(self._guide_provider, "auto"))
+    def source(self, store: DatasetStore) -> DepthSource:
+        """The guided network, told of the depth of the backgrounds that is stored."""
+        try:
+            (depth,) = store.read(BACKGROUND_DEPTH)
+        except DatasetError as exc:
+            raise DatasetError(
+                f"The depth of the backgrounds in {store.name} is damaged ({exc.message}): delete "
+                f"{BACKGROUND_DEPTH} there and run the same command again.",
+                code=exc.code,
+            ) from exc
+        return self._guided(depth, _DEVICE_OF.get(self._guide_provider, "auto"))
 
     def rehearsal(self) -> tuple[DepthSource, float]:
-        """The same, from the depth of some backgrounds, and the seconds that all of them would take."""
-        job, scene = self._job, self._scene
-        count = self._layout.shape[0]
+        """The guided network, told of the depth of some backgrounds; and the seconds that all would take."""
+        job, scene = self._job, self._stage.scene
+        count = self._stage.total
         depths: dict[int, NDArray[np.float32]] = {}
 
         def work(run: range) -> None:
@@ -239,51 +274,107 @@ class GuidedMode:
                 depths[background] = scene(background)
 
         chosen = [range(i, i + 1) for i in range(0, count, max(1, count // _MEASURED_BACKGROUNDS))]
-        done, seconds = measure(work, chosen, job.workers)
+        done, seconds = job.threads.measure(work, chosen)
         known = np.array(sorted(depths))
         nearest = known[np.abs(known - np.arange(count)[:, None]).argmin(axis=1)]
         device = _DEVICE_OF.get(self._guide_provider, "auto")
         return self._guided(np.stack([depths[i] for i in nearest]), device), count * seconds / done
 
-    def _present(self, keys: Keys) -> set[int]:
-        return keys.sound_shards(disk.BACKGROUND_DEPTH, self._layout)
-
     def _guided(self, depth: NDArray[np.float32], device: Device) -> Guided:
-        job = self._job
-        output = job.networks.model.card["output"]
+        job, guide = self._job, self._job.networks.guide
+        if guide is None:
+            raise ValueError("guided depth needs a guided network")
+        output = job.networks.output
         return Guided(
-            self._recipe.spec,
-            self._recipe.catalog,
-            self._guide,
+            job.recipe,
+            guide,
             BackgroundDepth.of(depth, output["quantity"], output["unit"]),
             precision=job.depth.precision,
             device=device,
         )
 
 
-def mode_of(
-    job: DepthJob, recipe: Recipe, begun: Mapping[str, Any] | None, keys: Keys | None
-) -> PerSampleMode | GuidedMode:
-    """The mode that fills the depth of samples of a recipe, which the networks tell.
+class BackgroundDepthStage:
+    """The stage that fills ``/sources/background_depth``.
 
     Args:
         job: What is to be filled.
-        recipe: What the samples are drawn by.
-        begun: The depth section of the document where that is to be finished.
-        keys: Where the dataset is; ``None`` where nothing is to be written.
+        provider: The execution provider that began it; ``None`` where it was not begun.
+    """
+
+    name: ClassVar[StageName] = "backgrounds"
+
+    def __init__(self, job: DepthJob, provider: str | None) -> None:
+        self._job, self._provider = job, provider
+        extent = job.extent
+        self.layout = job.policy.background_depth(
+            len(job.recipe.catalog.backgrounds), extent.height, extent.width
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "scene"}
+
+    @cached_property
+    def scene(self) -> SceneDepth:
+        """What gives the depth of the backgrounds."""
+        job = self._job
+        scene = SceneDepth(
+            job.recipe,
+            job.networks.model,
+            job.scale,
+            precision=job.depth.precision,
+            device=job.device_for(self._provider),
+        )
+        job.check(scene.session, self._provider)
+        return scene
+
+    def close(self) -> None:
+        """Release the memory of the session, which the guided network may need."""
+        self.__dict__.pop("scene", None)
+
+    @property
+    def total(self) -> int:
+        """All backgrounds."""
+        return self.layout.shape[0]
+
+    def size(self, shard: int) -> int:
+        """The backgrounds of a shard."""
+        return len(self.layout.samples_of(shard))
+
+    def missing(self, store: DatasetStore) -> list[int]:
+        """The shards that are not there."""
+        return store.missing_shards({BACKGROUND_DEPTH: self.layout})
+
+    def produce(self, shard: int, monitor: Monitor) -> Mapping[str, bytes]:
+        """The shard with that number."""
+        chunks = []
+        for background in self.layout.samples_of(shard):
+            monitor.check()
+            chunks.append(BACKGROUND_DEPTH_CODEC.encode(self.scene(background)))
+            monitor.advance(1)
+        return {f"{BACKGROUND_DEPTH}/{self.layout.key(shard)}": join(chunks, self.layout.grid)}
+
+
+_MODES: Mapping[DepthMode, type[PerSampleMode | GuidedMode]] = {
+    "per-sample": PerSampleMode,
+    "guided": GuidedMode,
+}
+
+
+def mode_of(job: DepthJob, previous: NetworkDepthInfo | None, store: DatasetStore | None) -> Mode:
+    """The mode that fills depth by the networks of a job.
+
+    Args:
+        job: What is to be filled.
+        previous: The depth section of the document where that is to be finished.
+        store: Where the dataset is; ``None`` where nothing is to be written.
 
     Raises:
         SourceError: The original pictures are not there, or not the ones the dataset was made of.
         DepthModelError: A network, or the device, cannot be used.
-        RecipeMismatchError: What began it cannot be had here.
+        RecipeMismatchError: The provider that began it is not available.
     """
-    guide = job.networks.guide
-    if guide is not None:
-        return GuidedMode(job, recipe, guide, begun, keys)
-    # A shard lies on few backgrounds, so those of the shards in work are all that memory need hold.
-    kept = 2 * worker_count(job.workers) + 2
-    pictures = RenderedPictures(recipe.spec, recipe.catalog, job.scale, backgrounds_kept=kept)
-    return PerSampleMode(job, pictures, begun)
+    return _MODES[job.networks.mode](job, previous, store)
 
 
 def _at(scale: int) -> str:

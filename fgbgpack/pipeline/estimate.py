@@ -6,17 +6,20 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from fgbgpack.composition.placement import Plan
+from fgbgpack.composition.recipe import Recipe
 from fgbgpack.depth import Device
 from fgbgpack.depth.strategies import Networks
-from fgbgpack.pipeline.create import load
-from fgbgpack.pipeline.depth import DepthFilling
-from fgbgpack.pipeline.depth_modes import DepthJob, Recipe, mode_of
-from fgbgpack.pipeline.executor import OnEvent, check_workers, measure, silent
-from fgbgpack.pipeline.pixels import PixelFilling
-from fgbgpack.sources.catalog import Catalog
+from fgbgpack.document import DEPTH, IMAGE, MASK, PLACEMENTS
+from fgbgpack.pipeline.arrays import recipe_sources
+from fgbgpack.pipeline.create import load_recipe
+from fgbgpack.pipeline.depth import DepthFilling, DepthStage
+from fgbgpack.pipeline.depth_modes import DepthJob
+from fgbgpack.pipeline.events import OnEvent, silent
+from fgbgpack.pipeline.executor import Monitor, Threads
+from fgbgpack.pipeline.pixels import Pixels
 from fgbgpack.spec import DatasetSpec
-from fgbgpack.storage import store as disk
+from fgbgpack.storage.arrays import PIXEL_CODEC
+from fgbgpack.storage.layout import DEFAULT_POLICY, LayoutPolicy
 
 _MEASURED_SHARDS = 97
 _MEASURED_PLACEMENTS = 1 << 16
@@ -64,6 +67,7 @@ def estimate(
     device: Device = "auto",
     workers: int | None = None,
     virtual: bool = False,
+    layout: LayoutPolicy = DEFAULT_POLICY,
     on_event: OnEvent | None = None,
 ) -> Estimate:
     """What ``create`` would make, measured on about a second's work; nothing is written.
@@ -73,48 +77,49 @@ def estimate(
         device: What would run the depth model.
         workers: Threads, as for :func:`create`.
         virtual: As for :func:`create`.
+        layout: How large chunks and shards would become.
         on_event: Called in this thread with progress and notices.
 
     Raises:
         SourceError: Pictures that cannot be used.
         DepthModelError: A depth model, or a device, that cannot be used.
     """
-    tell = silent if on_event is None else on_event
-    check_workers(workers)
+    on_event, threads = on_event or silent, Threads(workers)
     networks = Networks.load(spec.depth) if spec.depth else None
-    catalog, plan = load(spec, tell)
-    pixels = PixelFilling(plan, catalog, spec.chunk)
+    recipe = load_recipe(spec, on_event)
+    pixels = Pixels(recipe, layout)
     image, _ = pixels.layouts
+    samples = len(recipe)
     if virtual:
         sample_rate, shards, seconds = None, 0, 0.0
-        stored = {_RECIPE: _recipe_bytes(plan, catalog)}
+        stored = {_RECIPE: _recipe_bytes(recipe)}
     else:
-        sample_rate, stored = _rehearse_pixels(pixels, plan, workers)
-        shards, seconds = 2 * image.shards, plan.samples / sample_rate
+        sample_rate, stored = _rehearse_pixels(pixels, samples, threads)
+        shards, seconds = 2 * image.shards, samples / sample_rate
     depth_rate = provider = None
     background_seconds = 0.0
     if spec.depth is not None and networks is not None:
-        job = DepthJob(plan, spec.depth, networks, device, workers, tell)
-        mode = mode_of(job, Recipe(plan, spec, catalog), None, None)
-        encoder, background_seconds = DepthFilling(job, mode).rehearsal()
-        provider = encoder.provider
+        job = DepthJob(recipe, spec.depth, networks, device, threads, layout, on_event)
+        stage = DepthStage(job, DepthFilling.of(job, None, None).mode, None, None)
+        background_seconds = stage.preparation_seconds
+        provider = stage.source.session.provider
         sizes: list[int] = []
 
         def encode_depth(run: range) -> None:
-            encoded = encoder.encode(run, check=lambda: None, advance=lambda count: None)
-            sizes.extend(len(chunk) for chunk in encoded.chunks)
+            sizes.extend(map(len, stage.encode(run, Monitor()).chunks))
 
-        layout = encoder.layout
-        runs = [layout.samples_of(shard)[: encoder.batch] for shard in _spread(layout.shards)]
-        filled, depth_seconds = measure(encode_depth, runs, workers)
-        stored[disk.DEPTH] = round(plan.samples * sum(sizes) / filled)
+        runs = [
+            stage.layout.samples_of(shard)[: stage.source.batch] for shard in _spread(stage.layout.shards)
+        ]
+        filled, depth_seconds = threads.measure(encode_depth, runs)
+        stored[DEPTH] = round(samples * sum(sizes) / filled)
         depth_rate = filled / depth_seconds
-        seconds += background_seconds + plan.samples / depth_rate
-        shards += layout.shards
+        seconds += background_seconds + samples / depth_rate
+        shards += stage.layout.shards
     return Estimate(
-        backgrounds=len(catalog.backgrounds),
-        foregrounds=len(catalog.foregrounds),
-        samples=plan.samples,
+        backgrounds=len(recipe.catalog.backgrounds),
+        foregrounds=len(recipe.catalog.foregrounds),
+        samples=samples,
         chunk=image.chunk[0],
         shards=shards,
         bytes=stored,
@@ -126,9 +131,9 @@ def estimate(
     )
 
 
-def _rehearse_pixels(pixels: PixelFilling, plan: Plan, workers: int | None) -> tuple[float, dict[str, int]]:
+def _rehearse_pixels(pixels: Pixels, samples: int, threads: Threads) -> tuple[float, dict[str, int]]:
     """Samples a second, and the bytes that all of them would take."""
-    sizes: dict[str, list[int]] = {disk.IMAGE: [], disk.MASK: []}
+    sizes: dict[str, list[int]] = {IMAGE: [], MASK: []}
 
     def encode(run: range) -> None:
         for array, encoded in pixels.encode(run):
@@ -139,19 +144,19 @@ def _rehearse_pixels(pixels: PixelFilling, plan: Plan, workers: int | None) -> t
     encode(runs[0])  # Compiles the kernel, which is not to be measured.
     for measured in sizes.values():
         measured.clear()
-    composed, seconds = measure(encode, runs, workers)
+    composed, seconds = threads.measure(encode, runs)
     return composed / seconds, {
-        array: round(plan.samples * sum(measured) / composed) for array, measured in sizes.items()
+        array: round(samples * sum(measured) / composed) for array, measured in sizes.items()
     }
 
 
-def _recipe_bytes(plan: Plan, catalog: Catalog) -> int:
+def _recipe_bytes(recipe: Recipe) -> int:
     """About the bytes that sources and placements take."""
-    some = plan.placements_of(range(min(plan.samples, _MEASURED_PLACEMENTS)))
-    encode = disk.PIXEL_CODEC.encode
-    placed = sum(len(encode(getattr(some, name))) for name in disk.PLACEMENTS)
-    pictures = (catalog.background, catalog.foreground, catalog.foreground_size)
-    return sum(len(encode(array)) for array in pictures) + placed * plan.samples // len(some)
+    some = recipe.placements(range(min(len(recipe), _MEASURED_PLACEMENTS)))
+    encode = PIXEL_CODEC.encode
+    placed = sum(len(encode(getattr(some, name))) for name in PLACEMENTS)
+    sources = sum(len(encode(array)) for _, array, _ in recipe_sources(recipe))
+    return sources + placed * len(recipe) // len(some)
 
 
 def _spread(count: int) -> range:

@@ -3,37 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from zarr.abc.store import Store
 
-from fgbgpack.dataset.dataset import Dataset
-from fgbgpack.depth import rounding_bound
-from fgbgpack.errors import RecipeMismatchError
-from fgbgpack.pipeline.conflicts import clear, layout_differences
-from fgbgpack.pipeline.executor import (
-    Advance,
-    Check,
-    Notice,
-    OnEvent,
-    check_workers,
-    fill_missing,
-    silent,
-    worker_count,
+from fgbgpack.document import (
+    DEPTH,
+    DEPTH_MAX,
+    DEPTH_MIN,
+    IMAGE,
+    MASK,
+    Document,
+    ImportedDepthInfo,
+    ImportInfo,
+    PixelsInfo,
 )
+from fgbgpack.pipeline.arrays import depth_arrays, pixel_arrays, write_names
+from fgbgpack.pipeline.conflicts import layout_differences
+from fgbgpack.pipeline.depth import bands
+from fgbgpack.pipeline.events import OnEvent, StageName, silent
+from fgbgpack.pipeline.executor import Monitor, Threads
 from fgbgpack.pipeline.import_scan import Gathered, ImportSpec, Wrong, refusal
-from fgbgpack.pipeline.staging import workplace
+from fgbgpack.pipeline.run import Result, Run
+from fgbgpack.pipeline.staging import staged
 from fgbgpack.sources.pairing import KINDS, Kind
-from fgbgpack.storage import store as disk
-from fgbgpack.storage.layout import Layout, depth_layout, pixel_layouts
+from fgbgpack.storage.arrays import DEPTH_CODEC, PIXEL_CODEC
+from fgbgpack.storage.layout import DEFAULT_POLICY, Layout, LayoutPolicy
 from fgbgpack.storage.sharding import join
-from fgbgpack.storage.store import Keys
+from fgbgpack.storage.store import DatasetStore, Target
 from fgbgpack.version import software
 
 #: Files compress less than what fgbgpack makes: so shards are smaller, which threads hold whole.
@@ -75,41 +75,34 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Imported:
+class Imported(Result):
     """What an import did.
 
     Attributes:
         path: Where the dataset is.
         samples: Samples in it.
+        seconds: What the whole run took.
         height: Their height in pixels.
         width: Their width in pixels.
         written: Samples whose image and mask this run wrote.
         depth_written: Samples whose depth this run wrote.
-        left_out: Files that nothing pairs with.
-        seconds: What the whole run took.
+        left_out: Files without partners.
         stored_bytes: Bytes in the store, by array.
         depth: Whether there is depth.
         complete: Whether all is there.
     """
 
-    path: str
-    samples: int
     height: int
     width: int
     written: int
     depth_written: int
     left_out: int
-    seconds: float
     stored_bytes: dict[str, int]
     depth: bool
     complete: bool
 
-    def to_dict(self) -> dict[str, Any]:
-        """The same as JSON."""
-        return dataclasses.asdict(self)
 
-
-def look(spec: ImportSpec, *, workers: int | None = None, on_event: OnEvent | None = None) -> Found:
+def scan(spec: ImportSpec, *, workers: int | None = None, on_event: OnEvent | None = None) -> Found:
     """What :func:`import_folder` would make; nothing is written.
 
     Raises:
@@ -117,11 +110,11 @@ def look(spec: ImportSpec, *, workers: int | None = None, on_event: OnEvent | No
         SourceError: Files that cannot be used, or do not pair; all are named together.
 
     Example:
-        >>> look(ImportSpec("fgbg-2020")).samples  # doctest: +SKIP
+        >>> scan(ImportSpec("fgbg-2020")).samples  # doctest: +SKIP
         400000
     """
-    check_workers(workers)
-    files = Gathered(spec, workers, silent if on_event is None else on_event)
+    threads = Threads(workers)
+    files = Gathered(spec, threads, on_event or silent)
     total = files.extent.samples
     shown = sorted({0, total // 2, total - 1})[:_SHOWN]
     return Found(
@@ -134,16 +127,17 @@ def look(spec: ImportSpec, *, workers: int | None = None, on_event: OnEvent | No
         left_out=files.pairs.left_out,
         ignored=files.ignored,
         bytes=files.trial.bytes,
-        seconds=files.trial.seconds / worker_count(workers),
+        seconds=files.trial.seconds / threads.count,
     )
 
 
 def import_folder(
-    out: str | Path | Store,
+    out: Target,
     spec: ImportSpec,
     *,
     workers: int | None = None,
     overwrite: bool = False,
+    layout: LayoutPolicy = DEFAULT_POLICY,
     on_event: OnEvent | None = None,
 ) -> Imported:
     """Make a dataset of pictures, masks and depth in a folder, or finish that.
@@ -157,6 +151,7 @@ def import_folder(
         spec: What to import.
         workers: Threads, each on a shard of its own; ``None`` takes one for each processor.
         overwrite: Replace another dataset. Nothing but a dataset is ever replaced.
+        layout: How large chunks and shards become.
         on_event: Called in this thread with progress and notices.
 
     Raises:
@@ -171,240 +166,226 @@ def import_folder(
         >>> import_folder("fgbg.zarr", spec).samples  # doctest: +SKIP
         400000
     """
-    tell = silent if on_event is None else on_event
-    check_workers(workers)
-    with workplace(out, workers, tell) as place:
-        return _import(place, spec, workers, overwrite=overwrite, tell=tell)
+    on_event, threads = on_event or silent, Threads(workers)
+    with staged(out, threads, on_event) as place:
+        run = Run(DatasetStore.open(place, read_only=False), threads, on_event)
+        run.store.document()  # What must not be overwritten is found before any work is done.
+        files = Gathered(spec, threads, on_event)
+        with run.exclusive():
+            document = _import(run, files, layout, overwrite=overwrite)
+        return Imported(
+            path=run.name,
+            samples=document.samples,
+            seconds=run.seconds,
+            height=document.height,
+            width=document.width,
+            written=run.written["samples"],
+            depth_written=run.written["depth"],
+            left_out=files.pairs.left_out,
+            stored_bytes=run.store.stored_bytes(),
+            depth=document.depth is not None,
+            complete=document.complete,
+        )
 
 
-def _import(
-    out: str | Path | Store, spec: ImportSpec, workers: int | None, *, overwrite: bool, tell: OnEvent
-) -> Imported:
-    start = time.perf_counter()
-    name = disk.name_of(out)
-    keys = Keys(disk.store_of(out, read_only=False), name)
-    disk.read_document(keys, name)  # What must not be overwritten is found before any work is done.
-    files = Gathered(spec, workers, tell)
-    job = _Writing(files, files.trial.chunk, workers, tell)
-    document = job.document()
-    written = depth_written = 0
-    with disk.exclusive(keys.store, name):
-        existing = disk.read_document(keys, name)
-        differs = _differences(existing, document, spec) if existing is not None else []
-        if existing is not None and not differs:
-            job = _Writing(files, existing["imported"]["chunk"], workers, tell)
-        if existing is not None and not existing["pixels"]["complete"] and not differs:
-            differs = layout_differences(keys, job.layouts)
-        if differs and not overwrite:
-            raise RecipeMismatchError(
-                f"{name} is another dataset: give another place, or --overwrite to replace it.", differs
-            )
-        if existing is not None and not differs:
-            document = existing
-            if not existing["pixels"]["complete"]:
-                tell(Notice(f"Resuming {name}."))
-            elif existing["complete"]:
-                tell(Notice(f"{name} is complete already."))
-            else:
-                tell(Notice(f"The depth of {name} is unfinished: run fgbgpack depth to finish it."))
-        else:
-            clear(keys, existing)
-        if not document["pixels"]["complete"]:
-            written, depth_written = job.write(keys, document)
-        keys.sweep()
-    return Imported(
-        path=name,
-        samples=files.extent.samples,
-        height=files.extent.height,
-        width=files.extent.width,
-        written=written,
-        depth_written=depth_written,
-        left_out=files.pairs.left_out,
-        seconds=time.perf_counter() - start,
-        stored_bytes=disk.stored_bytes(keys),
-        depth=document["depth"] is not None,
-        complete=document["complete"],
+def _import(run: Run, files: Gathered, policy: LayoutPolicy, *, overwrite: bool) -> Document:
+    """Import files into a dataset that nobody else writes; return its document."""
+    store, name = run.store, run.name
+    policy = dataclasses.replace(policy, pixel_shard_bytes=min(policy.pixel_shard_bytes, _SHARD_BYTES))
+    new = _new_document(files)
+
+    def differs(existing: Document) -> list[str]:
+        lines = _differences(existing, new, files.spec)
+        if not lines and not existing.pixels.complete:
+            lines = layout_differences(store, _layouts(files, existing, policy))
+        return lines
+
+    existing = run.existing(
+        differs,
+        overwrite=overwrite,
+        refusal=f"{name} is another dataset: give another place, or --overwrite to replace it.",
+    )
+    document = existing or new
+    if existing is None:
+        run.begin(document)
+    elif not existing.pixels.complete:
+        run.notify(f"Resuming {name}.")
+    elif existing.complete:
+        run.notify(f"{name} is complete already.")
+    else:
+        run.notify(f"The depth of {name} is unfinished: run fgbgpack depth to finish it.")
+    return document if document.pixels.complete else _fill(run, files, document, policy)
+
+
+def _fill(run: Run, files: Gathered, document: Document, policy: LayoutPolicy) -> Document:
+    """Write what is missing, and say that all is there.
+
+    Raises:
+        SourceError: Files that cannot be decoded; all are named together, once the others are written.
+    """
+    store, layouts, wrong = run.store, _layouts(files, document, policy), Wrong()
+    store.commit(document)
+    store.declare(*pixel_arrays((layouts[IMAGE], layouts[MASK])))
+    write_names(store, files.pairs.names, policy)
+    depth_layouts = {DEPTH: layouts[DEPTH]}
+    store.declare(*depth_arrays(depth_layouts, document.depth))
+    run.execute(_PixelFiles(files, layouts, wrong))
+    if document.depth is not None:
+        run.execute(_DepthFiles(files, layouts, wrong))
+    if wrong.found:
+        raise refusal(wrong.found, files.spec.folder, begun=run.name)
+    if document.depth is not None:
+        document = run.finish_depth(document, document.depth, depth_layouts)
+    document = document.with_pixels_complete()
+    store.commit(document)
+    return document
+
+
+def _layouts(files: Gathered, document: Document, policy: LayoutPolicy) -> dict[str, Layout]:
+    """How the arrays of imported samples are cut."""
+    image, mask = policy.pixels(files.extent, document.chunk)
+    return {IMAGE: image, MASK: mask, DEPTH: policy.depth(files.extent, guided=False)}
+
+
+def _new_document(files: Gathered) -> Document:
+    depth = ImportedDepthInfo(complete=False, **dataclasses.asdict(files.depth)) if files.has_depth else None
+    return Document(
+        complete=False,
+        pixels=PixelsInfo(complete=False),
+        depth=depth,
+        software=software(),
+        imported=ImportInfo(
+            samples=files.extent.samples,
+            height=files.extent.height,
+            width=files.extent.width,
+            fit=files.frame.fit,
+            chunk=files.trial.chunk,
+            patterns={str(kind): pattern for kind, pattern in files.pairs.patterns.items()},
+            files=sum(map(len, files.pairs.files.values())),
+            sha256=files.digest,
+            left_out=files.pairs.left_out,
+        ),
     )
 
 
-def _differences(existing: Mapping[str, Any], new: Mapping[str, Any], spec: ImportSpec) -> list[str]:
+def _differences(existing: Document, new: Document, spec: ImportSpec) -> list[str]:
     """How a dataset that is there differs from the one that would be imported, one line each."""
-    if disk.has_recipe(existing):
+    was, now = existing.imported, new.imported
+    if was is None or now is None:
         return ["it was not imported, but made by fgbgpack create"]
-    was, now = existing["imported"], new["imported"]
     lines = [
-        f"{what}: the dataset has {was[key]}, asked for {now[key]}"
+        f"{what}: the dataset has {getattr(was, key)}, asked for {getattr(now, key)}"
         for key, what in (("samples", "samples"), ("fit", "--fit"), ("chunk", "--chunk"), ("files", "files"))
-        if was[key] != now[key] and (key != "chunk" or spec.chunk is not None)
+        if getattr(was, key) != getattr(now, key) and (key != "chunk" or spec.chunk is not None)
     ]
-    sizes = [f"{found['width']}x{found['height']}" for found in (was, now)]
+    sizes = [f"{found.width}x{found.height}" for found in (was, now)]
     if sizes[0] != sizes[1]:
         lines.append(f"--size: the dataset has {sizes[0]}, asked for {sizes[1]}")
     lines += [
-        f"--{kind}: the dataset has {was['patterns'][kind]}, asked for {now['patterns'][kind]}"
+        f"--{kind}: the dataset has {was.patterns[kind]}, asked for {now.patterns[kind]}"
         for kind in KINDS
-        if was["patterns"][kind] != now["patterns"][kind]
+        if was.patterns[kind] != now.patterns[kind]
     ]
-    if not lines and was["sha256"] != now["sha256"]:
+    if not lines and was.sha256 != now.sha256:
         lines.append("files: their names or sizes have changed since they were imported")
-    before, after = existing["depth"], new["depth"]
-    if after is None or was["patterns"]["depths"] is None:
-        return lines  # That a network has filled depth since then is no difference.
-    if before is None or before["mode"] != "imported":
+    before, after = existing.depth, new.depth
+    if after is None or was.patterns["depths"] is None:
+        return lines  # Depth that a network has filled since then is no difference.
+    if not isinstance(before, ImportedDepthInfo):
         return [*lines, "depth: that of the files was replaced since they were imported (fgbgpack depth)"]
-    keys = [key for key in after if key != "complete" and before[key] != after[key]]
-    return lines + [f"depth {key}: the dataset has {before[key]}, asked for {after[key]}" for key in keys]
+    return lines + [
+        f"depth {key}: the dataset has {getattr(before, key)}, asked for {getattr(after, key)}"
+        for key in ("quantity", "unit", "factor", "offset", "invalid")
+        if getattr(before, key) != getattr(after, key)
+    ]
 
 
-class _Writing:
-    """Writes what was gathered.
+class _FileStage:
+    """A stage that decodes files; shards with files that cannot be decoded are not written."""
 
-    Args:
-        files: What was gathered.
-        chunk: Samples in a chunk of pixels.
-        workers: Threads.
-        tell: Hears of progress.
+    array: ClassVar[str]
+    codec: ClassVar[Any]
+    #: The arrays that are written together, by the kind of files that they come from.
+    kinds: ClassVar[Mapping[Kind, str]]
+    fill: ClassVar[Any]
 
-    Attributes:
-        layouts: How each array is cut.
-    """
+    def __init__(self, files: Gathered, layouts: Mapping[str, Layout], wrong: Wrong) -> None:
+        self._files, self._wrong = files, wrong
+        self._layouts = {kind: layouts[array] for kind, array in self.kinds.items()}
+        self._layout = layouts[self.array]
 
-    def __init__(self, files: Gathered, chunk: int, workers: int | None, tell: OnEvent) -> None:
-        self._files, self._chunk, self._workers, self._tell = files, chunk, workers, tell
-        image, mask = pixel_layouts(files.extent, chunk, _SHARD_BYTES)
-        depth = depth_layout(files.extent, guided=False)
-        self.layouts: dict[str, Layout] = {disk.IMAGE: image, disk.MASK: mask, disk.DEPTH: depth}
+    @property
+    def total(self) -> int:
+        """All samples."""
+        return self._layout.shape[0]
 
-    def document(self) -> dict[str, Any]:
-        """The document of the dataset, not complete."""
-        files, extent = self._files, self._files.extent
-        depth = {"complete": False, "mode": "imported", **dataclasses.asdict(files.depth)}
+    def size(self, shard: int) -> int:
+        """The samples of a shard."""
+        return len(self._layout.samples_of(shard))
+
+    def missing(self, store: DatasetStore) -> list[int]:
+        """The shards that are not there, without those whose files cannot be decoded."""
+        layouts = {array: self._layouts[kind] for kind, array in self.kinds.items()}
+        return [i for i in store.missing_shards(layouts) if i not in self._wrong.shards[self.array]]
+
+    def produce(self, shard: int, monitor: Monitor) -> Mapping[str, bytes]:
+        """The shards of all arrays with that number; none where a file of theirs cannot be decoded."""
+        wrong = Wrong()
+        chunks: dict[Kind, list[bytes]] = {kind: [] for kind in self.kinds}
+        extremes = np.full((2, self._layout.shard[0]), np.nan, np.float16)
+        for run in self._layout.chunk_runs(shard):
+            monitor.check()
+            if self._wrong.is_enough:
+                break
+            for kind, layout in self._layouts.items():
+                samples = np.full((layout.chunk[0], *layout.shape[1:]), self.fill)
+                self._files.fill(kind, run, samples, wrong)
+                chunks[kind] += [self.codec.encode(band) for band in bands(samples, layout, self.fill)]
+                if kind == "depths":
+                    first = run.start - layout.samples_of(shard).start
+                    extremes[:, first : first + len(run)] = _extremes(samples[: len(run)])
+            monitor.advance(len(run))
+        if wrong.found or self._wrong.is_enough:
+            self._wrong.take(wrong, self.array, shard)
+            return {}
         return {
-            "schema": "dataset/1.0",
-            "complete": False,
-            "imported": {
-                "samples": extent.samples,
-                "height": extent.height,
-                "width": extent.width,
-                "fit": files.frame.fit,
-                "chunk": self._chunk,
-                "patterns": dict(files.pairs.patterns),
-                "files": sum(map(len, files.pairs.files.values())),
-                "sha256": files.digest,
-                "left_out": files.pairs.left_out,
+            **self._beside(shard, extremes),
+            **{
+                f"{array}/{self._layouts[kind].key(shard)}": join(chunks[kind], self._layouts[kind].grid)
+                for kind, array in self.kinds.items()
             },
-            "pixels": {"complete": False, "stored": True},
-            "depth": depth if files.has_depth else None,
-            "software": software(),
         }
 
-    def write(self, keys: Keys, document: dict[str, Any]) -> tuple[int, int]:
-        """Write what is missing, and say that all is there; return how many samples, of pixels and of depth.
-
-        Raises:
-            SourceError: Files that cannot be decoded; all are named together, once the others are written.
-        """
-        extent, section = self._files.extent, document["depth"]
-        disk.write_document(keys, document)
-        disk.write_pixel_arrays(keys, (self.layouts[disk.IMAGE], self.layouts[disk.MASK]))
-        disk.write_names(keys, self._files.pairs.names)
-        disk.write_depth_arrays(keys, extent, section)
-        wrong = Wrong()
-        written = self._write_pixels(keys, wrong)
-        depth_written = self._write_depth(keys, wrong) if section is not None else 0
-        if wrong.found:
-            raise refusal(wrong.found, self._files.spec.folder, begun=keys.name)
-        if section is not None:
-            held = Dataset(keys.store, keys.name, document)
-            low, high = (held.whole(name).astype(float) for name in (disk.DEPTH_MIN, disk.DEPTH_MAX))
-            known = ~np.isnan(low)
-            # With no step, it is how far the nearest float16 can be.
-            largest = rounding_bound(low[known].min(), high[known].max(), 0.0) if known.any() else 0.0
-            disk.write_depth_arrays(keys, extent, section, largest)
-            section["complete"] = True
-        document["pixels"]["complete"] = document["complete"] = True
-        disk.write_document(keys, document)
-        return written, depth_written
-
-    def _write_pixels(self, keys: Keys, wrong: Wrong) -> int:
-        image, mask = self.layouts[disk.IMAGE], self.layouts[disk.MASK]
-        kinds: dict[Kind, tuple[str, Layout]] = {"images": (disk.IMAGE, image), "masks": (disk.MASK, mask)}
-
-        def present() -> set[int]:
-            there = [keys.sound_shards(name, layout) for name, layout in kinds.values()]
-            return set.intersection(*there) | wrong.shards[disk.IMAGE]
-
-        def write(shard: int, check: Check, advance: Advance) -> None:
-            own = Wrong()
-            pictures = {
-                kind: np.zeros((layout.chunk[0], *layout.shape[1:]), np.uint8)
-                for kind, (_, layout) in kinds.items()
-            }
-            chunks: dict[Kind, list[bytes]] = {kind: [] for kind in kinds}
-            for run in image.chunk_runs(shard):
-                check()
-                if wrong.is_enough:
-                    break
-                for kind, (_, layout) in kinds.items():
-                    pictures[kind][len(run) :] = 0
-                    self._files.fill(kind, run, pictures[kind], own)
-                    chunks[kind] += [disk.PIXEL_CODEC.encode(band) for band in _bands(pictures[kind], layout)]
-                advance(len(run))
-            if own.found or wrong.is_enough:
-                wrong.take(own, disk.IMAGE, shard)
-                return
-            for kind, (name, layout) in kinds.items():
-                keys.put(f"{name}/{layout.key(shard)}", join(chunks[kind], layout.grid))
-
-        return fill_missing(image, present, write, "samples", self._workers, self._tell)
-
-    def _write_depth(self, keys: Keys, wrong: Wrong) -> int:
-        layout = self.layouts[disk.DEPTH]
-
-        def present() -> set[int]:
-            return keys.sound_shards(disk.DEPTH, layout) | wrong.shards[disk.DEPTH]
-
-        def write(shard: int, check: Check, advance: Advance) -> None:
-            own = Wrong()
-            chunks = []
-            extents = np.full((2, layout.shard[0]), np.nan, np.float16)
-            for run in layout.chunk_runs(shard):
-                check()
-                if wrong.is_enough:
-                    break
-                maps = np.full(layout.chunk, np.nan, np.float16)
-                self._files.fill("depths", run, maps, own)
-                first = run.start - layout.samples_of(shard).start
-                extents[:, first : first + len(run)] = _extents(maps[: len(run)])
-                chunks.append(disk.DEPTH_CODEC.encode(maps))
-                advance(len(run))
-            if own.found or wrong.is_enough:
-                wrong.take(own, disk.DEPTH, shard)
-                return
-            # The shard comes last: where it is, the numbers that belong to it are too.
-            for name, extent in zip((disk.DEPTH_MIN, disk.DEPTH_MAX), extents, strict=True):
-                keys.put(f"{name}/c/{shard}", disk.PIXEL_CODEC.encode(extent))
-            keys.put(f"{disk.DEPTH}/{layout.key(shard)}", join(chunks, layout.grid))
-
-        return fill_missing(layout, present, write, "depth", self._workers, self._tell)
+    def _beside(self, shard: int, extremes: NDArray[np.float16]) -> Mapping[str, bytes]:
+        """What belongs to a shard and is published before it."""
+        return {}
 
 
-def _bands(pictures: NDArray[np.uint8], layout: Layout) -> Iterator[NDArray[np.uint8]]:
-    """The pictures of a chunk's samples, cut as chunks are, band by band from the top."""
-    rows = layout.chunk[1]
-    for top in range(0, pictures.shape[1], rows):
-        band = pictures[:, top : top + rows]
-        if band.shape != layout.chunk:
-            band = np.concatenate(
-                [band, np.zeros((len(band), rows - band.shape[1], *band.shape[2:]), np.uint8)], axis=1
-            )
-        yield np.ascontiguousarray(band)
+class _PixelFiles(_FileStage):
+    """The stage that fills ``/image`` and ``/mask`` from files."""
+
+    name: ClassVar[StageName] = "samples"
+    array, codec, fill = IMAGE, PIXEL_CODEC, np.uint8(0)
+    kinds: ClassVar[Mapping[Kind, str]] = {"images": IMAGE, "masks": MASK}
 
 
-def _extents(maps: NDArray[np.float16]) -> NDArray[np.float16]:
-    """The least and the greatest known depth of each map, (2, n)."""
+class _DepthFiles(_FileStage):
+    """The stage that fills ``/depth`` from files."""
+
+    name: ClassVar[StageName] = "depth"
+    array, codec, fill = DEPTH, DEPTH_CODEC, np.float16(np.nan)
+    kinds: ClassVar[Mapping[Kind, str]] = {"depths": DEPTH}
+
+    def _beside(self, shard: int, extremes: NDArray[np.float16]) -> Mapping[str, bytes]:
+        return {
+            f"{name}/c/{shard}": PIXEL_CODEC.encode(values)
+            for name, values in zip((DEPTH_MIN, DEPTH_MAX), extremes, strict=True)
+        }
+
+
+def _extremes(maps: NDArray[np.float16]) -> NDArray[np.float16]:
+    """The least and the greatest known depth of each map, (2, n); NaN where none is known."""
     known = ~np.isnan(maps)
-    any_known = known.any(axis=(1, 2))
     low = np.min(maps, axis=(1, 2), where=known, initial=np.float16(np.inf))
     high = np.max(maps, axis=(1, 2), where=known, initial=np.float16(-np.inf))
-    return np.where(any_known, np.stack([low, high]), np.float16(np.nan))
+    return np.where(known.any(axis=(1, 2)), np.stack([low, high]), np.float16(np.nan))

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from fgbgpack.document import DEPTH, IMAGE, MASK, Quantity
 from fgbgpack.errors import SourceError, SpecError
-from fgbgpack.pipeline.executor import Notice, OnEvent, Progress, worker_count
+from fgbgpack.pipeline.events import Notice, OnEvent, Progress
+from fgbgpack.pipeline.executor import Threads
 from fgbgpack.sources.exported_depth import exported_depth
 from fgbgpack.sources.listing import find_files
 from fgbgpack.sources.pairing import KINDS, SINGULAR, Kind, find_pairs
@@ -34,7 +35,7 @@ from fgbgpack.sources.sample_files import (
     read_mask,
     wrong_size,
 )
-from fgbgpack.storage import store as disk
+from fgbgpack.storage.arrays import DEPTH_CODEC, PIXEL_CODEC
 from fgbgpack.storage.layout import Extent
 
 #: In place of a pattern: the folder's files of this kind are ignored.
@@ -69,7 +70,7 @@ class ImportSpec:
         images: Where the composites are: a pattern below ``folder`` such as ``"fgbg/{bg}/{n}.jpg"``, or a
             folder; ``None`` for a folder that is recognised by its name.
         masks: The same of their masks.
-        depths: The same of their depth; ``None`` imports it where there is such a folder, ``"none"`` does not.
+        depths: The same of their depth; ``None``: where there is such a folder, ``"none"``: not at all.
         width: Width of every sample in pixels; ``None``, with ``height``, for that of all files.
         height: Height of every sample in pixels.
         fit: How files of another size get this one: ``"crop"`` or ``"stretch"``.
@@ -152,7 +153,7 @@ class Gathered:
 
     Args:
         spec: What to import.
-        workers: Threads; ``None`` for one a processor.
+        threads: What reads the files.
         on_event: Called with progress, and with notices about files that can be used.
 
     Attributes:
@@ -170,8 +171,8 @@ class Gathered:
         SourceError: Files that cannot be used or paired; all are named together.
     """
 
-    def __init__(self, spec: ImportSpec, workers: int | None, on_event: OnEvent) -> None:
-        self.spec, self._workers, self._on_event = spec, workers, on_event
+    def __init__(self, spec: ImportSpec, threads: Threads, on_event: OnEvent) -> None:
+        self.spec, self._threads, self._on_event = spec, threads, on_event
         self._root = Path(spec.folder)
         self._unusable: set[tuple[Kind, int]] = set()
         sizes, self.ignored = find_files(self._root, (ARRAY_SUFFIX,))
@@ -314,7 +315,7 @@ class Gathered:
             kind, run = job
             return kind, run, [header(self._path(kind, sample)) for sample in run]
 
-        pool = ThreadPoolExecutor(worker_count(self._workers), thread_name_prefix="fgbgpack-files")
+        pool = ThreadPoolExecutor(self._threads.count, thread_name_prefix="fgbgpack-files")
         try:
             yield from pool.map(headers, jobs)
         finally:
@@ -405,7 +406,7 @@ class Trial:
     """
 
     def __init__(self, files: Gathered, problems: CountedProblems) -> None:
-        extent, encode = files.extent, disk.PIXEL_CODEC.encode
+        extent, encode = files.extent, PIXEL_CODEC.encode
         most = max(1, _CHUNK_BYTES // (extent.height * extent.width * 3))
         many = min(files.spec.chunk or min(_SIMILAR_SAMPLES, most), extent.samples)
         few = min(_OTHER_SAMPLES, many)
@@ -426,7 +427,7 @@ class Trial:
             stored[MASK] += len(encode(mask))
             if files.has_depth:
                 files.fill("depths", run, depth, tried)
-                stored[DEPTH] += len(disk.DEPTH_CODEC.encode(depth))
+                stored[DEPTH] += len(DEPTH_CODEC.encode(depth))
             self.seconds += time.perf_counter() - start
             few_together += sum(len(encode(image[i : i + few])) for i in range(0, many, few))
             alone += sum(len(encode(one)) for one in image)

@@ -5,80 +5,88 @@ recipe.
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from zarr.abc.store import Store
-from zarr.storage import LocalStore
 
-from fgbgpack.composition.placement import Plan
-from fgbgpack.dataset.dataset import Dataset, open_dataset
-from fgbgpack.errors import DatasetError, RecipeMismatchError, SpecError
-from fgbgpack.pipeline.conflicts import clear, differences, layout_differences
-from fgbgpack.pipeline.executor import (
-    Advance,
-    Check,
-    Notice,
-    OnEvent,
-    Stage,
-    check_workers,
-    fill_missing,
-    silent,
+from fgbgpack.dataset.dataset import Dataset
+from fgbgpack.document import (
+    BACKGROUND_DEPTH,
+    DEPTH,
+    DEPTH_MAX,
+    DEPTH_MIN,
+    DEPTHS,
+    IMAGE,
+    MASK,
+    PLACEMENTS,
+    Document,
+    PixelsInfo,
 )
-from fgbgpack.pipeline.pixels import PixelFilling
-from fgbgpack.pipeline.staging import workplace
-from fgbgpack.sources.catalog import Catalog
-from fgbgpack.spec import DatasetSpec
-from fgbgpack.storage import store as disk
-from fgbgpack.storage.layout import Layout
-from fgbgpack.storage.reading import ArrayReader, StoredArray
-from fgbgpack.storage.store import Keys
+from fgbgpack.errors import DatasetError, SpecError
+from fgbgpack.pipeline.arrays import pixel_arrays, write_recipe
+from fgbgpack.pipeline.conflicts import differences, layout_differences
+from fgbgpack.pipeline.events import OnEvent, StageName, silent
+from fgbgpack.pipeline.executor import Monitor, Threads
+from fgbgpack.pipeline.pixels import Pixels
+from fgbgpack.pipeline.run import Result, Run
+from fgbgpack.pipeline.staging import staged
+from fgbgpack.storage.arrays import METADATA
+from fgbgpack.storage.layout import DEFAULT_POLICY, Layout, LayoutPolicy
+from fgbgpack.storage.reading import StoredArray
+from fgbgpack.storage.store import DatasetStore, Target
 
 _SHOWN = 5
 _PLACED_AT_ONCE = 1 << 16
 
 
 @dataclass(frozen=True)
-class Conversion:
-    """What a conversion did.
+class Conversion(Result):
+    """What storing pixels, or leaving them out, did.
 
     Attributes:
         path: Where the result is.
         samples: Samples in it.
+        seconds: What the run took.
         written: Samples whose pixels this run stored.
         checked: Samples whose stored pixels this run compared with those of the recipe.
         virtual: Whether the result is virtual.
-        seconds: What the run took.
         pixel_bytes: Bytes that the stored pixels take, or took in the dataset that the virtual one is of.
         total_bytes: Bytes of all that the result stores.
     """
 
-    path: str
-    samples: int
     written: int
     checked: int
     virtual: bool
-    seconds: float
     pixel_bytes: int
     total_bytes: int
 
-    def to_dict(self) -> dict[str, Any]:
-        """The conversion as JSON."""
-        return dataclasses.asdict(self)
+    @classmethod
+    def of(cls, run: Run, document: Document, source: DatasetStore) -> Conversion:
+        """The result of a run that ends with this document."""
+        stored = run.store.stored_bytes()
+        pixels = source.stored_bytes() if document.is_virtual else stored
+        return cls(
+            path=run.name,
+            samples=document.samples,
+            seconds=run.seconds,
+            written=run.written["samples"],
+            checked=run.written["checks"],
+            virtual=document.is_virtual,
+            pixel_bytes=sum(pixels.get(name, 0) for name in (IMAGE, MASK)),
+            total_bytes=sum(stored.values()),
+        )
 
 
 def materialize(
-    dataset: str | Path | Store,
-    out: str | Path | Store | None = None,
+    dataset: Target,
+    out: Target | None = None,
     *,
     workers: int | None = None,
     overwrite: bool = False,
+    layout: LayoutPolicy = DEFAULT_POLICY,
     on_event: OnEvent | None = None,
 ) -> Conversion:
     """Store the pixels of a virtual dataset, or finish that: the same files as if it had never been virtual.
@@ -90,6 +98,7 @@ def materialize(
         out: Where to make one that stores its pixels; ``None`` stores them in ``dataset`` itself.
         workers: Threads, each on a shard of its own; ``None`` takes one for each processor.
         overwrite: Replace another dataset at ``out``.
+        layout: How large chunks and shards become.
         on_event: Called in this thread with progress and notices.
 
     Raises:
@@ -99,45 +108,28 @@ def materialize(
         DatasetError: ``dataset`` is not virtual or damaged, something else is at ``out``, another process is
             writing it, or the store is full.
     """
-    check_workers(workers)
-    tell = silent if on_event is None else on_event
+    on_event, threads = on_event or silent, Threads(workers)
     source = None if out is None else dataset
-    with workplace(dataset if out is None else out, workers, tell, source=source) as place:
-        run = _Run(place if out is None else dataset, workers, tell)
-        return _materialize(run, None if out is None else place, overwrite=overwrite)
-
-
-def _materialize(run: _Run, out: str | Path | Store | None, *, overwrite: bool) -> Conversion:
-    document = run.document
-    pixels = PixelFilling(run.plan, run.catalog, document["spec"]["chunk"])
-    if out is not None:
-        if not disk.is_virtual(document):
-            raise DatasetError(f"{run.name} stores its pixels already: copy it as it is.")
-        keys = run.target(out)
-        stored = {**document, "pixels": {"complete": True, "stored": True}}
-        run.copy_to(keys, stored, overwrite, pixels)
-        return run.report(keys, stored)
-
-    keys = Keys(disk.store_of(run.dataset, read_only=False), run.name)
-    with disk.exclusive(keys.store, run.name):
-        now = disk.read_document(keys, run.name)
-        if now is None or now["recipe"] != document["recipe"]:
-            raise DatasetError(f"{run.name} has been replaced meanwhile: run the same command again.")
-        document = now
-        if disk.is_virtual(document):
-            run.store_pixels(keys, pixels)
-            disk.write_pixel_arrays(keys, pixels.layouts)
-            document["pixels"]["stored"] = True
-            disk.write_document(keys, document)
-            keys.sweep()
+    with staged(dataset if out is None else out, threads, on_event, source=source) as place:
+        original = _open_whole(place if out is None else dataset)
+        run = Run(DatasetStore.open(place, read_only=False), threads, on_event)
+        pixels = Pixels(original.recipe, layout)
+        if out is None:
+            document = _store_in_place(run, original, pixels)
         else:
-            run.tell(Notice(f"{run.name} stores its pixels already."))
-    return run.report(keys, document)
+            if not original.document.is_virtual:
+                raise DatasetError(
+                    f"{original.path} stores its pixels already: copy it as it is.", code="pixels-stored"
+                )
+            _check_apart(run, original)
+            stored = dataclasses.replace(original.document, pixels=PixelsInfo(complete=True))
+            document = _Copy(run, original, stored, layout).make(pixels, overwrite=overwrite)
+        return Conversion.of(run, document, original.store)
 
 
 def virtualize(
-    dataset: str | Path | Store,
-    out: str | Path | Store,
+    dataset: Target,
+    out: Target,
     *,
     workers: int | None = None,
     overwrite: bool = False,
@@ -161,238 +153,296 @@ def virtualize(
         DatasetError: Stored pixels are not those of the recipe, or damaged; ``dataset`` is virtual already;
             something else is at ``out``, or another process is writing it.
     """
-    check_workers(workers)
-    tell = silent if on_event is None else on_event
-    with workplace(out, workers, tell, source=dataset) as place:
-        return _virtualize(_Run(dataset, workers, tell), place, overwrite=overwrite)
+    on_event, threads = on_event or silent, Threads(workers)
+    with staged(out, threads, on_event, source=dataset) as place:
+        original = _open_whole(dataset)
+        if original.document.is_virtual:
+            raise DatasetError(
+                f"{original.path} is virtual already: copy it as it is.", code="pixels-not-stored"
+            )
+        run = Run(DatasetStore.open(place, read_only=False), threads, on_event)
+        _check_apart(run, original)
+        virtual = dataclasses.replace(original.document, pixels=PixelsInfo(complete=True, stored=False))
+        copy = _Copy(run, original, virtual, DEFAULT_POLICY)
+        existing = copy.existing(overwrite=overwrite)
+        if existing is None or not existing.complete:
+            _check_pixels(
+                run,
+                original,
+                (original.image, original.mask),
+                f"{original.path} holds pixels that are not those of its recipe, and a virtual dataset would "
+                "not have them. Nothing was written.",
+            )
+        document = copy.make(None, overwrite=overwrite)
+        return Conversion.of(run, document, original.store)
 
 
-def _virtualize(run: _Run, out: str | Path | Store, *, overwrite: bool) -> Conversion:
-    if disk.is_virtual(run.document):
-        raise DatasetError(f"{run.name} is virtual already: copy it as it is.")
-    keys = run.target(out)
-    virtual = {**run.document, "pixels": {"complete": True, "stored": False}}
-    existing = run.same_at(keys, virtual, overwrite)
-    if existing is None or not existing["complete"]:
-        run.check_pixels(
-            run.held.image,
-            run.held.mask,
-            f"{run.name} holds pixels that are not those of its recipe, and a virtual dataset would not have "
-            "them. Nothing was written.",
-        )
-    run.copy_to(keys, virtual, overwrite, None)
-    return run.report(keys, virtual)
-
-
-class _Run:
-    """One conversion: the dataset that it is of, whose recipe is found to be whole, and who hears of it.
+def _open_whole(dataset: Target) -> Dataset:
+    """A complete dataset whose sources and placements are those of its recipe.
 
     Raises:
         IncompleteDatasetError: It is not complete.
-        DatasetError: It is not there, or its sources or placements are damaged.
+        DatasetError: It is missing, or its sources or placements are damaged.
+    """
+    store = DatasetStore.open(dataset, read_only=True)
+    original = Dataset(store, store.existing_document(complete=True))
+    recipe, placements = original.recipe, original.placements
+    document, samples = original.document, len(recipe)
+    whole = len(placements) == samples and recipe.info == document.recipe
+    for start in range(0, samples if whole else 0, _PLACED_AT_ONCE):
+        rows = slice(start, min(start + _PLACED_AT_ONCE, samples))
+        expected, stored = recipe.placements(range(rows.start, rows.stop)), placements[rows]
+        whole &= all(np.array_equal(getattr(expected, name), getattr(stored, name)) for name in PLACEMENTS)
+    if not whole:
+        digest = document.recipe.sha256 if document.recipe else ""
+        raise DatasetError(
+            f"The sources or placements in {store.name} are damaged: they are not those of its recipe "
+            f"({digest}). Restore it from a copy, or make it again.",
+            code="recipe-damaged",
+        )
+    return original
+
+
+def _check_apart(run: Run, original: Dataset) -> None:
+    """Raise SpecError where the result would be the dataset itself."""
+    if original.store.same_place_as(run.store):
+        raise SpecError(
+            f"{run.name} is the dataset itself: give another place for the result.", code="target-is-source"
+        )
+
+
+def _store_in_place(run: Run, original: Dataset, pixels: Pixels) -> Document:
+    """Store the pixels of a virtual dataset in it; return its document."""
+    store = run.store
+    with run.exclusive():
+        document = store.document()
+        if document is None or document.recipe != original.document.recipe:
+            raise DatasetError(
+                f"{run.name} has been replaced meanwhile: run the same command again.",
+                code="dataset-replaced",
+            )
+        if not document.is_virtual:
+            run.notify(f"{run.name} stores its pixels already.")
+            return document
+        _store_pixels(run, original, pixels)
+        store.declare(*pixel_arrays(pixels.layouts))
+        document = dataclasses.replace(document, pixels=PixelsInfo(complete=True))
+        store.commit(document)
+    return document
+
+
+def _store_pixels(run: Run, original: Dataset, pixels: Pixels) -> None:
+    """Write the shards of pixels that are missing, and read all back."""
+    run.execute(pixels)
+    image, mask = (
+        StoredArray(run.store.reader(spec.path, spec.form)) for spec in pixel_arrays(pixels.layouts)
+    )
+    _check_pixels(
+        run,
+        original,
+        (image, mask),
+        f"The pixels that are stored in {run.name} are not those of its recipe. Delete its folders "
+        f"{IMAGE}/c and {MASK}/c, and run the same command again.",
+    )
+
+
+def _check_pixels(run: Run, original: Dataset, stored: tuple[StoredArray, StoredArray], message: str) -> None:
+    """Compare all stored pixels with those of the recipe.
+
+    Raises:
+        DatasetError: Some differ, which are named below ``message``; or a chunk is damaged.
+    """
+    composed = Dataset(original.store, original.document, "recomposed")
+    stage = _PixelCheck(stored, (composed.image, composed.mask))
+    run.execute(stage)
+    lines = stage.lines()
+    if lines:
+        raise DatasetError(message, lines, code="pixels-differ")
+
+
+class _PixelCheck:
+    """The stage that compares stored pixels with those of the recipe, and writes nothing.
+
+    Args:
+        stored: Image and mask as they are stored.
+        expected: The same, composed.
     """
 
-    def __init__(self, dataset: str | Path | Store, workers: int | None, tell: OnEvent) -> None:
-        self._start = time.perf_counter()
-        self._written = self._checked = 0
-        self.dataset, self.workers, self.tell = dataset, workers, tell
-        self.held: Dataset = open_dataset(dataset)
-        self.name, self.document = self.held.path, self.held.document
-        self.keys = Keys(disk.store_of(dataset, read_only=True), self.name)
-        self.catalog: Catalog = self.held.catalog()
-        self.plan: Plan = disk.plan_of(self.document["spec"], self.catalog)
-        if not self._recipe_is_whole():
-            raise DatasetError(
-                f"The sources or placements in {self.name} are damaged: they are not those of its recipe "
-                f"({self.document['recipe']['sha256']}). Restore it from a copy, or make it again."
-            )
+    name: ClassVar[StageName] = "checks"
 
-    def _recipe_is_whole(self) -> bool:
-        plan, catalog, placements = self.plan, self.catalog, self.held.placements
-        if len(placements) != plan.samples:
-            return False
-        if plan.recipe_digest(catalog.background, catalog.foreground) != self.document["recipe"]["sha256"]:
-            return False
-        for start in range(0, plan.samples, _PLACED_AT_ONCE):
-            some = slice(start, min(start + _PLACED_AT_ONCE, plan.samples))
-            planned, stored = plan.placements_of(range(some.start, some.stop)), placements[some]
-            if any(
-                not np.array_equal(getattr(planned, name), getattr(stored, name)) for name in disk.PLACEMENTS
-            ):
-                return False
-        return True
+    def __init__(
+        self, stored: tuple[StoredArray, StoredArray], expected: tuple[StoredArray, StoredArray]
+    ) -> None:
+        self._pairs = tuple(zip((IMAGE, MASK), stored, expected, strict=True))
+        self._layout = stored[0].reader.layout
+        self._done: set[int] = set()
+        self._found: dict[tuple[int, str], str] = {}
 
-    def target(self, out: str | Path | Store) -> Keys:
-        """Where the result is to be."""
-        keys = Keys(disk.store_of(out, read_only=False), disk.name_of(out))
-        if _are_one(self.keys.store, keys.store):
-            raise SpecError(f"{keys.name} is the dataset itself: give another place for the result.")
-        return keys
+    @property
+    def total(self) -> int:
+        """All samples."""
+        return self._layout.shape[0]
 
-    def same_at(self, keys: Keys, document: Mapping[str, Any], overwrite: bool) -> Mapping[str, Any] | None:
-        """The document of what is at the target, if that is the same dataset, complete or begun.
+    def size(self, shard: int) -> int:
+        """The samples of a shard."""
+        return len(self._layout.samples_of(shard))
+
+    def missing(self, store: DatasetStore) -> list[int]:
+        """The shards that were not compared yet."""
+        return [shard for shard in range(self._layout.shards) if shard not in self._done]
+
+    def produce(self, shard: int, monitor: Monitor) -> Mapping[str, bytes]:
+        """Compare a shard."""
+        rows = self._layout.chunk[1]
+        for run in self._layout.chunk_runs(shard):
+            monitor.check()
+            for top in range(0, self._layout.shape[1], rows):
+                part = slice(run.start, run.stop), slice(top, top + rows)
+                for name, stored, expected in self._pairs:
+                    for key, line in _differences(name, run, top, stored[part], expected[part]):
+                        self._found.setdefault(key, line)
+            monitor.advance(len(run))
+        self._done.add(shard)
+        return {}
+
+    def lines(self) -> list[str]:
+        """The first samples that differ, one line each, and how many do."""
+        lines = [self._found[key] for key in sorted(self._found)]
+        if len(lines) > _SHOWN:
+            samples = len({sample for sample, _ in self._found})
+            lines[_SHOWN:] = [f"... {samples:,} of {self.total:,} samples in all"]
+        return lines
+
+
+class _Copy:
+    """A copy of a dataset that stores its pixels, or does not.
+
+    Args:
+        run: The run on the copy.
+        original: The dataset.
+        document: The document of the copy, once it is complete.
+        policy: How large chunks and shards become.
+    """
+
+    def __init__(self, run: Run, original: Dataset, document: Document, policy: LayoutPolicy) -> None:
+        self._run, self._original, self._document, self._policy = run, original, document, policy
+
+    def existing(self, *, overwrite: bool) -> Document | None:
+        """The document of what is there, if that is the same copy, complete or begun.
 
         Raises:
             RecipeMismatchError: Another dataset is there, and it is not to be replaced.
             DatasetError: Something else is there.
         """
-        existing = disk.read_document(keys, keys.name)
-        if existing is None:
-            return None
-        differs = differences(existing, document, DatasetSpec.from_dict(document["spec"]), None)
-        if _lasting(existing["depth"]) != _lasting(document["depth"]):
-            differs.append("depth: the dataset has none, or another one")
-        if not existing["complete"]:
-            differs += layout_differences(keys, self._depth_layouts())
-        if differs and not overwrite:
-            raise RecipeMismatchError(
-                f"{keys.name} is another dataset: give another place, or --overwrite to replace it.", differs
-            )
-        return None if differs else existing
-
-    def copy_to(
-        self, keys: Keys, document: Mapping[str, Any], overwrite: bool, pixels: PixelFilling | None
-    ) -> None:
-        """Make the dataset that ``document`` describes, or finish it."""
-        with disk.exclusive(keys.store, keys.name):
-            same = self.same_at(keys, document, overwrite)
-            if same is None:
-                clear(keys, disk.read_document(keys, keys.name))
-            elif same["complete"]:
-                self.tell(Notice(f"{keys.name} is complete already."))
-                return
-            else:
-                self.tell(Notice(f"Resuming {keys.name}."))
-            disk.write_document(keys, disk.begun(document))
-            if pixels is not None:
-                disk.write_pixel_arrays(keys, pixels.layouts)
-            disk.write_static(keys, self.plan, self.catalog)
-            if pixels is not None:
-                self.store_pixels(keys, pixels)
-            self._copy_depth(keys)
-            disk.write_document(keys, document)
-            keys.sweep()
-
-    def store_pixels(self, keys: Keys, pixels: PixelFilling) -> None:
-        """Write the shards of pixels that are missing, and read all back."""
-        self._written = pixels.fill(keys, self.workers, self.tell)
-        image, mask = (
-            StoredArray(ArrayReader(keys.store, name, keys.name, layout, disk.PIXEL_CODEC, np.uint8, 0), {})
-            for name, layout in zip((disk.IMAGE, disk.MASK), pixels.layouts, strict=True)
-        )
-        self.check_pixels(
-            image,
-            mask,
-            f"The pixels that are stored in {keys.name} are not those of its recipe. Delete its folders "
-            f"{disk.IMAGE}/c and {disk.MASK}/c, and run the same command again.",
+        return self._run.existing(
+            self._differences,
+            overwrite=overwrite,
+            refusal=f"{self._run.name} is another dataset: give another place, or --overwrite to replace it.",
         )
 
-    def check_pixels(self, image: StoredArray, mask: StoredArray, message: str) -> None:
-        """Compare all stored pixels with those of the recipe.
+    def _differences(self, existing: Document) -> list[str]:
+        document = self._document
+        if document.spec is None:
+            return []
+        lines = differences(existing, document, document.spec, None)
+        if existing.begun().depth != document.begun().depth:
+            lines.append("depth: the dataset has none, or another one")
+        if not existing.complete:
+            lines += layout_differences(self._run.store, self._depth_layouts())
+        return lines
 
-        Raises:
-            DatasetError: Some differ, which are named below ``message``; or a chunk is damaged.
+    def make(self, pixels: Pixels | None, *, overwrite: bool) -> Document:
+        """Make the copy, or finish it; return its document.
+
+        Args:
+            pixels: What stores its pixels; ``None`` for a virtual one.
+            overwrite: Whether another dataset may be replaced.
         """
-        made = Dataset(self.keys.store, self.name, self.document, "recomposed")
-        pairs = ((disk.IMAGE, image, made.image), (disk.MASK, mask, made.mask))
-        samples, height = image.shape[:2]
-        rows = image.chunks[1]
-        layout = Layout(image.shape, image.chunks, image.shards)
-        done: set[int] = set()
-        wrong: dict[tuple[int, str], str] = {}
+        run, store = self._run, self._run.store
+        with run.exclusive():
+            existing = self.existing(overwrite=overwrite)
+            if existing is None:
+                run.begin(self._document.begun())
+            elif existing.complete:
+                run.notify(f"{run.name} is complete already.")
+                return existing
+            else:
+                run.notify(f"Resuming {run.name}.")
+                store.commit(self._document.begun())
+            if pixels is not None:
+                store.declare(*pixel_arrays(pixels.layouts))
+            write_recipe(store, self._original.recipe, self._policy)
+            if pixels is not None:
+                _store_pixels(run, self._original, pixels)
+            self._copy_depth()
+            store.commit(self._document)
+        return self._document
 
-        def compare(shard: int, check: Check, advance: Advance) -> None:
-            for run in layout.chunk_runs(shard):
-                check()
-                for top in range(0, height, rows):
-                    part = slice(run.start, run.stop), slice(top, top + rows)
-                    for name, stored, expected in pairs:
-                        for key, line in _differences(name, run, top, stored[part], expected[part]):
-                            wrong.setdefault(key, line)
-                advance(len(run))
-            done.add(shard)
-
-        self._checked = fill_missing(layout, done.copy, compare, "checks", self.workers, self.tell)
-        if wrong:
-            lines = [wrong[key] for key in sorted(wrong)]
-            if len(lines) > _SHOWN:
-                found = len({sample for sample, _ in wrong})
-                lines[_SHOWN:] = [f"... {found:,} of {samples:,} samples in all"]
-            raise DatasetError(message, lines)
-
-    def _copy_depth(self, keys: Keys) -> None:
+    def _copy_depth(self) -> None:
         """Copy the arrays of depth, those that guide it included."""
-        for array in (*disk.DEPTHS, disk.BACKGROUND_DEPTH):
-            metadata = self.keys.get(f"{array}/{disk.ROOT}")
+        source, store = self._original.store, self._run.store
+        for array in (*DEPTHS, BACKGROUND_DEPTH):
+            metadata = source.get(f"{array}/{METADATA}")
             if metadata is not None:
-                keys.put(f"{array}/{disk.ROOT}", metadata)
-        stages: dict[str, Stage] = {disk.BACKGROUND_DEPTH: "backgrounds", disk.DEPTH: "depth"}
-        if self.document["depth"] is None:
-            return
+                store.put(f"{array}/{METADATA}", metadata)
         for array, layout in self._depth_layouts().items():
-            beside = (disk.DEPTH_MIN, disk.DEPTH_MAX) if array == disk.DEPTH else ()
-            fill_missing(
-                layout,
-                partial(keys.sound_shards, array, layout),
-                self._copier(keys, array, layout, beside),
-                stages[array],
-                self.workers,
-                self.tell,
-            )
-
-    def _copier(
-        self, keys: Keys, array: str, layout: Layout, beside: tuple[str, ...]
-    ) -> Callable[[int, Check, Advance], None]:
-        sound = self.keys.sound_shards(array, layout)
-
-        def copy(shard: int, check: Check, advance: Advance) -> None:
-            check()
-            if shard not in sound:
-                raise DatasetError(
-                    f"Shard {self.name}/{array}/{layout.key(shard)} is missing or damaged: restore it from a "
-                    "copy, or fill depth again with fgbgpack depth --overwrite."
-                )
-            # The shard comes last: where it is, the numbers that belong to it are too.
-            for key in (*(f"{name}/c/{shard}" for name in beside), f"{array}/{layout.key(shard)}"):
-                value = self.keys.get(key)
-                if value is not None:
-                    keys.put(key, value)
-            advance(len(layout.samples_of(shard)))
-
-        return copy
+            self._run.execute(_ShardCopy(source, array, layout))
 
     def _depth_layouts(self) -> dict[str, Layout]:
         """How the arrays of depth that are in shards are cut; that of the backgrounds comes first."""
-        arrays = (disk.BACKGROUND_DEPTH, disk.DEPTH) if self.document["depth"] is not None else ()
-        layouts = {array: disk.stored_layout(self.keys, array) for array in arrays}
+        if self._document.depth is None:
+            return {}
+        source = self._original.store
+        layouts = {array: source.layout(array) for array in (BACKGROUND_DEPTH, DEPTH)}
         return {array: layout for array, layout in layouts.items() if layout is not None}
 
-    def report(self, keys: Keys, document: Mapping[str, Any]) -> Conversion:
-        """What was done, from the start until now."""
-        virtual = disk.is_virtual(document)
-        result = disk.stored_bytes(keys)
-        pixels = disk.stored_bytes(self.keys) if virtual else result
-        return Conversion(
-            path=keys.name,
-            samples=self.plan.samples,
-            written=self._written,
-            checked=self._checked,
-            virtual=virtual,
-            seconds=time.perf_counter() - self._start,
-            pixel_bytes=sum(pixels.get(name, 0) for name in (disk.IMAGE, disk.MASK)),
-            total_bytes=sum(result.values()),
-        )
 
+class _ShardCopy:
+    """The stage that copies the shards of an array of depth.
 
-def _lasting(depth: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """A depth section less what says how far it is."""
-    return None if depth is None else {key: value for key, value in depth.items() if key != "complete"}
+    Args:
+        source: Where they are.
+        array: The array.
+        layout: How it is cut.
+    """
 
+    def __init__(self, source: DatasetStore, array: str, layout: Layout) -> None:
+        self.name: StageName = "backgrounds" if array == BACKGROUND_DEPTH else "depth"
+        self._source, self._array, self._layout = source, array, layout
+        self._sound = source.sound_shards(array, layout)
 
-def _are_one(one: Store, other: Store) -> bool:
-    if isinstance(one, LocalStore) and isinstance(other, LocalStore):
-        return other.root.exists() and one.root.samefile(other.root)
-    return one == other
+    @property
+    def total(self) -> int:
+        """All samples, or backgrounds."""
+        return self._layout.shape[0]
+
+    def size(self, shard: int) -> int:
+        """Those of a shard."""
+        return len(self._layout.samples_of(shard))
+
+    def missing(self, store: DatasetStore) -> list[int]:
+        """The shards that are not there."""
+        return store.missing_shards({self._array: self._layout})
+
+    def produce(self, shard: int, monitor: Monitor) -> Mapping[str, bytes]:
+        """The shard with that number, as it is; the extremes that belong to it come first.
+
+        Raises:
+            DatasetError: It is missing or damaged.
+        """
+        monitor.check()
+        key = f"{self._array}/{self._layout.key(shard)}"
+        if shard not in self._sound:
+            raise DatasetError(
+                f"Shard {self._source.name}/{key} is missing or damaged: restore it from a copy, or fill "
+                "depth again with fgbgpack depth --overwrite.",
+                code="shard-damaged",
+            )
+        beside = (DEPTH_MIN, DEPTH_MAX) if self._array == DEPTH else ()
+        keys = (*(f"{name}/c/{shard}" for name in beside), key)
+        values = dict(zip(keys, self._source.get_all(keys), strict=True))
+        monitor.advance(self.size(shard))
+        return {key: value for key, value in values.items() if value is not None}
 
 
 def _differences(

@@ -1,71 +1,93 @@
-"""Fill /image and /mask."""
+"""The stage that fills ``/image`` and ``/mask``."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fgbgpack.composition.compositor import Composer
-from fgbgpack.composition.placement import Plan
-from fgbgpack.pipeline.executor import Advance, Check, OnEvent, fill_missing
-from fgbgpack.sources.catalog import Catalog
-from fgbgpack.storage import store as disk
-from fgbgpack.storage.layout import pixel_layouts
+from fgbgpack.composition.recipe import Recipe
+from fgbgpack.document import IMAGE, MASK
+from fgbgpack.pipeline.arrays import extent_of
+from fgbgpack.pipeline.events import StageName
+from fgbgpack.pipeline.executor import Monitor
+from fgbgpack.storage.arrays import PIXEL_CODEC
+from fgbgpack.storage.layout import Layout, LayoutPolicy
 from fgbgpack.storage.sharding import join
-from fgbgpack.storage.store import Keys
+from fgbgpack.storage.store import DatasetStore
 
 
-class PixelFilling:
-    """The composites and masks of a plan, a chunk at a time.
+class Pixels:
+    """The composites and masks of a recipe, a chunk at a time.
+
+    Args:
+        recipe: What the samples are.
+        policy: How large chunks and shards become.
 
     Attributes:
         layouts: How image and mask are cut.
     """
 
-    def __init__(self, plan: Plan, catalog: Catalog, chunk: int | None) -> None:
-        self.layouts = pixel_layouts(plan, chunk)
-        self._plan = plan
-        self._composer = Composer(catalog.background, catalog.foreground, catalog.foreground_size)
-        self._scratch = threading.local()
+    name: ClassVar[StageName] = "samples"
+
+    def __init__(self, recipe: Recipe, policy: LayoutPolicy) -> None:
+        self.layouts: tuple[Layout, Layout] = policy.pixels(extent_of(recipe), recipe.spec.chunk)
+        self._recipe = recipe
+        self._buffers = threading.local()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_buffers": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state | {"_buffers": threading.local()}
+
+    @property
+    def total(self) -> int:
+        """All samples."""
+        return len(self._recipe)
+
+    def size(self, shard: int) -> int:
+        """The samples of a shard."""
+        return len(self.layouts[0].samples_of(shard))
+
+    def missing(self, store: DatasetStore) -> list[int]:
+        """The shards that image or mask lacks."""
+        return store.missing_shards(dict(zip((IMAGE, MASK), self.layouts, strict=True)))
+
+    def produce(self, shard: int, monitor: Monitor) -> Mapping[str, bytes]:
+        """The shards of image and mask with that number."""
+        image, mask = self.layouts
+        chunks: dict[str, list[bytes]] = {IMAGE: [], MASK: []}
+        for run in image.chunk_runs(shard):
+            monitor.check()
+            for array, encoded in self.encode(run):
+                chunks[array].append(encoded)
+            monitor.advance(len(run))
+        return {
+            f"{IMAGE}/{image.key(shard)}": join(chunks[IMAGE], image.grid),
+            f"{MASK}/{mask.key(shard)}": join(chunks[MASK], mask.grid),
+        }
 
     def encode(self, run: range) -> Iterator[tuple[str, bytes]]:
         """The encoded chunks of image and mask for one run of samples, band by band from the top."""
-        image, mask = self._buffers()
-        placements = self._plan.placements_of(run)
+        image, mask = self._thread_buffers()
+        placements = self._recipe.placements(run)
         n, rows = len(run), image.shape[1]
         image[n:] = 0
         mask[n:] = 0
-        for top in range(0, self._plan.height, rows):
-            self._composer.compose(placements, image[:n], mask[:n], top=top)
-            yield disk.IMAGE, disk.PIXEL_CODEC.encode(image)
-            yield disk.MASK, disk.PIXEL_CODEC.encode(mask)
+        for top in range(0, self._recipe.height, rows):
+            self._recipe.compositor.compose(placements, image[:n], mask[:n], top=top)
+            yield IMAGE, PIXEL_CODEC.encode(image)
+            yield MASK, PIXEL_CODEC.encode(mask)
 
-    def _buffers(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """A chunk of each array, every thread's own: reused, so that they stay in its processor's cache."""
-        held: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None = getattr(self._scratch, "held", None)
-        if held is None:
+    def _thread_buffers(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """A chunk of each array for each thread: reused, so that they stay in its processor's cache."""
+        buffers: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None
+        buffers = getattr(self._buffers, "chunks", None)
+        if buffers is None:
             image, mask = (np.empty(layout.chunk, np.uint8) for layout in self.layouts)
-            held = self._scratch.held = (image, mask)
-        return held
-
-    def fill(self, keys: Keys, workers: int | None, tell: OnEvent) -> int:
-        """Write the shards that are missing; return how many samples that was."""
-        image, mask = self.layouts
-
-        def present() -> set[int]:
-            return keys.sound_shards(disk.IMAGE, image) & keys.sound_shards(disk.MASK, mask)
-
-        def write(shard: int, check: Check, advance: Advance) -> None:
-            chunks: dict[str, list[bytes]] = {disk.IMAGE: [], disk.MASK: []}
-            for run in image.chunk_runs(shard):
-                check()
-                for array, encoded in self.encode(run):
-                    chunks[array].append(encoded)
-                advance(len(run))
-            keys.put(f"{disk.IMAGE}/{image.key(shard)}", join(chunks[disk.IMAGE], image.grid))
-            keys.put(f"{disk.MASK}/{mask.key(shard)}", join(chunks[disk.MASK], mask.grid))
-
-        return fill_missing(image, present, write, "samples", workers, tell)
+            buffers = self._buffers.chunks = (image, mask)
+        return buffers

@@ -1,9 +1,9 @@
-"""Where a dataset is written: in its place, or, for an HDF5 file, in a folder beside it until it is whole.
+"""Where a dataset is written: in its place, or for an HDF5 file in a folder beside it until it is whole.
 
 An HDF5 file cannot be resumed where its writer was killed, nor written by many threads. So whatever makes or
 changes one works on Zarr in that folder, which is resumed as any other, and then copies the chunks.
 
-Where that changes a file, the folder knows which: it never takes the place of another one.
+Where that changes a file, the folder knows which one: it never replaces another.
 """
 
 from __future__ import annotations
@@ -14,55 +14,51 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
-from zarr.abc.store import Store
 from zarr.storage import LocalStore
 
+from fgbgpack.document import Document
 from fgbgpack.errors import DatasetError, SpecError
 from fgbgpack.pipeline.convert import Source, to_hdf5, to_zarr
-from fgbgpack.pipeline.executor import OnEvent
-from fgbgpack.storage import store as disk
+from fgbgpack.pipeline.events import OnEvent
+from fgbgpack.pipeline.executor import Threads
+from fgbgpack.pipeline.run import Run
 from fgbgpack.storage.hdf5 import UNFINISHED, Hdf5Store, Hdf5Writer, is_hdf5
-from fgbgpack.storage.store import Keys
+from fgbgpack.storage.store import DatasetStore, Target
 
 #: In the folder, the digest of the document of the file that it was copied from.
 _COPY_OF = "copy-of.sha256"
 
 
-class _WorkStore(LocalStore):
+class _StagingStore(LocalStore):
     """A folder that messages call by the name of the file that is made of it."""
 
     def __init__(self, root: Path, file: Path, *, read_only: bool = False) -> None:
         super().__init__(root, read_only=read_only)
-        self._called = file
+        self._file = file
 
-    def with_read_only(self, read_only: bool = False) -> _WorkStore:
-        return _WorkStore(self.root, self._called, read_only=read_only)
+    def with_read_only(self, read_only: bool = False) -> _StagingStore:
+        return _StagingStore(self.root, self._file, read_only=read_only)
 
     def __str__(self) -> str:
-        return str(self._called)
+        return str(self._file)
 
 
 @contextmanager
-def workplace(
-    target: str | Path | Store,
-    workers: int | None,
-    tell: OnEvent,
-    *,
-    source: str | Path | Store | None = None,
-) -> Iterator[str | Path | Store]:
+def staged(
+    target: Target, threads: Threads, on_event: OnEvent, *, source: Target | None = None
+) -> Iterator[Target]:
     """Where to write the dataset that is to be at ``target``.
 
     That is ``target`` itself, unless it is an HDF5 file. Then it is a folder beside it that holds the same as
     the file, if there is one, and that becomes the file once the block is left and the dataset in it is
-    complete. When the block is left by an error, the folder stays for the next try if anything was begun. A
-    portable file stays one.
+    complete. When the block fails, the folder stays for the next try if anything was begun. A portable file
+    stays one.
 
     Args:
         target: A local folder or HDF5 file, a URL that fsspec opens, or a Zarr store.
-        workers: Threads that copy chunks; ``None`` takes one for each processor.
-        tell: Hears how far that is.
+        threads: What copies chunks.
+        on_event: Called with the progress of that.
         source: The dataset that it is made of; ``None`` where that is the one at ``target``, or none.
 
     Raises:
@@ -76,51 +72,59 @@ def workplace(
         return
     path = Path(str(target))
     folder = path.with_name(path.name + UNFINISHED)
-    store = _WorkStore(folder, path)
-    keys = Keys(store, str(path))
+    staging = DatasetStore(_StagingStore(folder, path), str(path))
+    run = Run(staging, threads, on_event)
     before, portable = None, False
     if path.exists():
         if is_hdf5(source) and path.samefile(str(source)):
-            raise SpecError(f"{path} is the dataset itself: give another place for the result.")
+            raise SpecError(
+                f"{path} is the dataset itself: give another place for the result.", code="target-is-source"
+            )
         file = Hdf5Store(path)
-        before, portable = disk.read_document(Keys(file, str(path)), str(path)), file.file.portable
-    # What is not installed is said now, and not when all is done.
+        before, portable = DatasetStore(file, str(path)).document(), file.file.portable
+    # A package that is not installed is reported now, not when all is done.
     Hdf5Writer(path, portable=portable)
-    unpacked = before is not None and _unpack(path, before, keys, workers, tell)
-    held = keys.find("") if unpacked else []
+    unpacked = before is not None and _unpack(path, before, run)
+    unchanged = staging.find() if unpacked else []
     try:
-        yield store
+        yield staging.store
     except BaseException:
         if unpacked:
-            with suppress(DatasetError), disk.exclusive(store, str(path)):
-                if keys.find("") == held and disk.read_document(keys, str(path)) == before:
+            with suppress(DatasetError), staging.exclusive():
+                if staging.find() == unchanged and staging.document() == before:
                     shutil.rmtree(folder)
         raise
-    with disk.exclusive(store, str(path)):
-        document: dict[str, Any] | None = disk.read_document(keys, str(path))
-        if document is not None and document["complete"]:
+    with staging.exclusive():
+        document = staging.document()
+        if document is not None and document.complete:
             if document != before:
-                to_hdf5(Source(store), path, portable=portable, workers=workers, overwrite=True, tell=tell)
+                to_hdf5(Source(staging), path, run, portable=portable, overwrite=True)
             shutil.rmtree(folder)
 
 
-def _unpack(path: Path, before: dict[str, Any], keys: Keys, workers: int | None, tell: OnEvent) -> bool:
-    """Have the folder hold what the file does, unless it holds what was begun on that; whether it did not.
+def _unpack(path: Path, before: Document, run: Run) -> bool:
+    """Copy the file to the folder, unless that holds what was begun on it.
+
+    Returns:
+        Whether it was copied.
 
     Raises:
         DatasetError: The folder holds something else.
     """
-    digest = hashlib.sha256(json.dumps(before, sort_keys=True).encode()).hexdigest().encode()
-    held = disk.read_document(keys, str(path))
-    # Where this was killed while it copied the file, it goes on with that.
-    if held not in (None, before, disk.begun(before)):
-        if keys.get(_COPY_OF) != digest:
+    staging = run.store
+    text = json.dumps(before.to_dict(), sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest().encode()
+    document = staging.document()
+    # A copy of the file that was interrupted is continued.
+    if document not in (None, before, before.begun()):
+        if staging.get(_COPY_OF) != digest:
             raise DatasetError(
                 f"{path} has changed since {path}{UNFINISHED} was begun, which would take its place: delete "
-                "the one that you do not need, and run the same command again."
+                "the one that you do not need, and run the same command again.",
+                code="staging-stale",
             )
         return False
-    if held != before:
-        to_zarr(Source(path), keys, workers=workers, overwrite=False, tell=tell)
-    keys.put(_COPY_OF, digest)
-    return held != before
+    if document != before:
+        to_zarr(Source.open(path), run, overwrite=False)
+    staging.put(_COPY_OF, digest)
+    return document != before

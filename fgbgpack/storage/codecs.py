@@ -83,8 +83,8 @@ class ZstdChunk:
         zstd = _zstd()
         return _ZstdDecoder(zstd, self.checksum) if zstd else _WholeDecoder(_unzstd, self.checksum)
 
-    def zarr_codecs(self) -> dict[str, Any]:
-        """The arguments of ``zarr.create_array`` that describe these chunks."""
+    def zarr_codecs(self, chunk_bytes: int = 0) -> dict[str, Any]:
+        """The arguments of ``zarr.create_array`` that describe these chunks, of any size."""
         from zarr.codecs import Crc32cCodec, ZstdCodec
 
         return {"compressors": [ZstdCodec(level=self.level, checksum=False), Crc32cCodec()]}

@@ -6,43 +6,27 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from fgbgpack.composition.placement import Plan
-
-_PIXEL_CHUNK_SAMPLES = 40
-_PIXEL_CHUNK_BYTES = 3 << 20
-_PIXEL_SHARD_BYTES = 128 << 20
-_DEPTH_CHUNK_BYTES = 128 << 10
-_GUIDED_CHUNK_BYTES = 320 << 10
-_GUIDED_CHUNK_SAMPLES = (10, 40)  # of large maps, and of small ones
-_DEPTH_HELD_BYTES = 256 << 20  # whole maps that are filled together, by each thread
-_DEPTH_SHARD_BYTES = 8 << 20  # 256 maps of 128x128: what is lost when a slow network is stopped
-_LARGEST_SHARD_CHUNKS = 4096
-_FEWEST_SHARDS = 16  # of a small dataset, so that every thread has work
-
 
 @dataclass(frozen=True)
 class Extent:
-    """How many samples there are where nothing is known of how they came about, and how large they are.
+    """How many samples there are, and how large.
 
     Attributes:
-        samples: All samples.
+        samples: Number of samples.
         height: Height of every sample in pixels.
         width: Width of every sample in pixels.
+        per_background: How many samples in a row share a background; 1 where that is not known.
     """
 
     samples: int
     height: int
     width: int
-
-    @property
-    def samples_per_background(self) -> int:
-        """None is known to share a background with another."""
-        return 1
+    per_background: int = 1
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How an array of samples is cut: chunks are what is compressed and read, shards what is written.
+    """How an array of samples is cut: chunks are the unit of reading, shards the unit of writing.
 
     Attributes:
         shape: Shape of the array, samples first.
@@ -73,6 +57,11 @@ class Layout:
         """The key of a shard below its array (Zarr v3 default chunk key encoding)."""
         return "/".join(["c", str(shard), *["0"] * (len(self.shape) - 1)])
 
+    def rows(self) -> Iterator[slice]:
+        """The samples of each chunk of the whole array."""
+        for start in range(0, self.shape[0], self.chunk[0]):
+            yield slice(start, min(start + self.chunk[0], self.shape[0]))
+
     def chunk_runs(self, shard: int) -> Iterator[range]:
         """The samples of a shard, a chunk's worth at a time."""
         samples = self.samples_of(shard)
@@ -80,79 +69,123 @@ class Layout:
             yield range(start, min(start + self.chunk[0], samples.stop))
 
 
-def pixel_layouts(
-    plan: Plan | Extent, chunk: int | None, most_bytes: int | None = None
-) -> tuple[Layout, Layout]:
-    """The layouts of image and mask: the same samples in the same shard of both.
+@dataclass(frozen=True)
+class LayoutPolicy:
+    """How large chunks and shards become. The defaults were measured on pictures of 128x128 and larger.
 
-    A chunk holds about 40 samples of one background, whose pixels a compressor with a window larger than
-    one sample's part of the chunk finds again and again. Chunks are cut to 3 MB by rows, not by
-    samples, so that this stays so for large pictures: one sample's rows of the chunk are then far
-    fewer than the window.
-
-    Args:
-        plan: The samples.
-        chunk: How many samples a chunk has; ``None`` for a number that fits the plan.
-        most_bytes: How many bytes of pictures a shard has at most, if it has more than one chunk.
+    Attributes:
+        pixel_chunk_samples: About how many samples of one background a chunk of pixels has.
+        pixel_chunk_bytes: Largest chunk of pixels; pictures are cut by rows to keep below it.
+        pixel_shard_bytes: Largest shard of images, decoded, if it has more than one chunk.
+        depth_chunk_bytes: Chunk of depth per sample.
+        guided_chunk_bytes: Chunk of guided depth.
+        guided_chunk_samples: Samples in a chunk of guided depth: of large maps, and of small ones.
+        depth_memory_bytes: Maps that a thread holds while it fills a chunk of guided depth.
+        depth_shard_bytes: Shard of depth: what is lost when a slow network is stopped.
+        source_chunk_bytes: Chunk of sources, and shard of the depth of backgrounds.
+        vector_chunk: Elements in a chunk of an array of one number a sample.
+        max_shard_chunks: Most chunks in a shard.
+        min_shards: Shards of a small dataset, so that every thread has work.
+        background_depth_shards: Shards of the depth of backgrounds: few files, little to repeat after a kill.
     """
-    row_bytes = plan.width * 3
-    samples = min(chunk or _even_part(plan, _PIXEL_CHUNK_SAMPLES), plan.samples)
-    rows = _band(plan, _PIXEL_CHUNK_BYTES // (samples * row_bytes))
-    height = -(-plan.height // rows) * rows
-    bands = height // rows
-    held = _PIXEL_SHARD_BYTES if most_bytes is None else min(most_bytes, _PIXEL_SHARD_BYTES)
-    chunks = max(1, held // (samples * height * row_bytes))
-    chunks = min(chunks, max(1, _LARGEST_SHARD_CHUNKS // bands), _fair_share(plan.samples, samples))
-    shape = (plan.samples, plan.height, plan.width)
-    return (
-        Layout((*shape, 3), (samples, rows, plan.width, 3), (samples * chunks, height, plan.width, 3)),
-        Layout(shape, (samples, rows, plan.width), (samples * chunks, height, plan.width)),
-    )
+
+    pixel_chunk_samples: int = 40
+    pixel_chunk_bytes: int = 3 << 20
+    pixel_shard_bytes: int = 128 << 20
+    depth_chunk_bytes: int = 128 << 10
+    guided_chunk_bytes: int = 320 << 10
+    guided_chunk_samples: tuple[int, int] = (10, 40)
+    depth_memory_bytes: int = 256 << 20
+    depth_shard_bytes: int = 8 << 20
+    source_chunk_bytes: int = 8 << 20
+    vector_chunk: int = 1 << 16
+    max_shard_chunks: int = 4096
+    min_shards: int = 16
+    background_depth_shards: int = 64
+
+    def pixels(self, extent: Extent, chunk: int | None = None) -> tuple[Layout, Layout]:
+        """The layouts of image and mask: the same samples in the same shard of both.
+
+        A chunk holds samples of one background, whose pixels a compressor with a window larger than one
+        sample's part of the chunk finds again and again. Large pictures are cut by rows, not by samples, so
+        that this stays so: one sample's rows of the chunk are then far fewer than the window.
+
+        Args:
+            extent: The samples.
+            chunk: Samples in a chunk; ``None`` for a number that fits the extent.
+        """
+        row_bytes = extent.width * 3
+        samples = min(chunk or _even_part(extent, self.pixel_chunk_samples), extent.samples)
+        rows = _band(extent, self.pixel_chunk_bytes // (samples * row_bytes))
+        height = -(-extent.height // rows) * rows
+        chunks = max(1, self.pixel_shard_bytes // (samples * height * row_bytes))
+        chunks = min(chunks, max(1, self.max_shard_chunks // (height // rows)))
+        chunks = min(chunks, self._fair_share(extent.samples, samples))
+        shape = (extent.samples, extent.height, extent.width)
+        mask = Layout(shape, (samples, rows, extent.width), (samples * chunks, height, extent.width))
+        return Layout((*mask.shape, 3), (*mask.chunk, 3), (*mask.shard, 3)), mask
+
+    def depth(self, extent: Extent, *, guided: bool) -> Layout:
+        """The layout of depth.
+
+        Guided depth repeats that of its background wherever no foreground stands: as with pixels, a chunk
+        holds samples of one background and is cut by rows, so that a compressor that looks back 64 KiB finds
+        the background in the sample before. Chunks have fewer samples than those of pixels, so that one map
+        can be read without decoding many.
+
+        Depth per sample shares nothing with its neighbours that a compressor finds: chunks are whole maps.
+        """
+        sample_bytes = extent.height * extent.width * 2
+        rows = extent.height
+        if guided:
+            least, most = self.guided_chunk_samples
+            target = min(max(least, self.guided_chunk_bytes // sample_bytes), most)
+            target = max(1, min(target, self.depth_memory_bytes // sample_bytes))
+            samples = min(_even_part(extent, target), extent.samples)
+            rows = _band(extent, self.guided_chunk_bytes // (max(least, samples) * extent.width * 2))
+        else:
+            samples = min(max(1, self.depth_chunk_bytes // sample_bytes), extent.samples)
+        height = -(-extent.height // rows) * rows
+        chunks = max(1, self.depth_shard_bytes // (sample_bytes * samples))
+        chunks = min(chunks, self._fair_share(extent.samples, samples))
+        shape = (extent.samples, extent.height, extent.width)
+        return Layout(shape, (samples, rows, extent.width), (samples * chunks, height, extent.width))
+
+    def background_depth(self, backgrounds: int, height: int, width: int) -> Layout:
+        """The layout of the depth of backgrounds: each is a chunk."""
+        together = max(1, self.source_chunk_bytes // (4 * height * width))
+        together = min(together, -(-backgrounds // self.background_depth_shards))
+        return Layout((backgrounds, height, width), (1, height, width), (together, height, width))
+
+    def rows(self, shape: tuple[int, ...], row_bytes: int) -> Layout:
+        """The layout of an array whose rows are written and read whole, several at a time."""
+        step = max(1, min(shape[0], self.source_chunk_bytes // max(1, row_bytes)))
+        return Layout(shape, (step, *shape[1:]), (step, *shape[1:]))
+
+    def vector(self, samples: int) -> Layout:
+        """The layout of an array of one number a sample."""
+        chunk = min(samples, self.vector_chunk)
+        return Layout((samples,), (chunk,), (chunk,))
+
+    def _fair_share(self, samples: int, chunk: int) -> int:
+        """The chunks of each shard when there are no more shards than a small dataset needs."""
+        chunks = -(-samples // chunk)
+        return -(-chunks // self.min_shards)
 
 
-def _even_part(plan: Plan | Extent, target: int) -> int:
+DEFAULT_POLICY = LayoutPolicy()
+
+
+def _even_part(extent: Extent, target: int) -> int:
     """About ``target`` samples: an even part of a background's, or all those of a few backgrounds."""
-    whole = plan.samples_per_background
+    whole = extent.per_background
     if whole <= target:
         return whole * (target // whole)
     even = [n for n in range(max(1, target // 2), target * 13 // 8) if whole % n == 0]
     return min(even, key=lambda n: abs(math.log(n / target)), default=target)
 
 
-def _band(plan: Plan | Extent, most: int) -> int:
+def _band(extent: Extent, most: int) -> int:
     """The rows of bands of about the same height, of ``most`` rows at most, that make up the picture."""
-    bands = -(-plan.height // min(plan.height, max(1, most)))
-    return -(-plan.height // bands)
-
-
-def _fair_share(samples: int, chunk: int) -> int:
-    """The chunks of each shard when there are no more shards than a small dataset needs."""
-    chunks = -(-samples // chunk)
-    return -(-chunks // _FEWEST_SHARDS)
-
-
-def depth_layout(plan: Plan | Extent, *, guided: bool) -> Layout:
-    """The layout of depth.
-
-    Guided depth repeats that of its background wherever no foreground stands: as with pixels, a chunk holds
-    samples of one background, and is cut by rows, not by samples, so that a compressor that looks back
-    64 KiB finds the background in the sample before. They are fewer than with pixels, for one map shall be
-    had without decoding many.
-
-    Depth per sample shares nothing with its neighbours that a compressor finds: small chunks of whole maps.
-    """
-    sample_bytes = plan.height * plan.width * 2
-    rows = plan.height
-    if guided:
-        least, most = _GUIDED_CHUNK_SAMPLES
-        target = min(max(least, _GUIDED_CHUNK_BYTES // sample_bytes), most)
-        target = max(1, min(target, _DEPTH_HELD_BYTES // sample_bytes))
-        samples = min(_even_part(plan, target), plan.samples)
-        rows = _band(plan, _GUIDED_CHUNK_BYTES // (max(least, samples) * plan.width * 2))
-    else:
-        samples = min(max(1, _DEPTH_CHUNK_BYTES // sample_bytes), plan.samples)
-    height = -(-plan.height // rows) * rows
-    chunks = max(1, _DEPTH_SHARD_BYTES // (sample_bytes * samples))
-    chunks = min(chunks, _fair_share(plan.samples, samples))
-    shape = (plan.samples, plan.height, plan.width)
-    return Layout(shape, (samples, rows, plan.width), (samples * chunks, height, plan.width))
+    bands = -(-extent.height // min(extent.height, max(1, most)))
+    return -(-extent.height // bands)

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageFilter
 
-from fgbgpack.composition.compositor import Composer
+from fgbgpack.composition.compositor import Compositor
 from fgbgpack.composition.placement import Placements
 from fgbgpack.depth import DepthModel, DepthSession
 from fgbgpack.depth.background import centre_and_spread
@@ -414,7 +414,7 @@ def _pasted(
     )
     image = np.empty((1, VIEW, VIEW, 3), np.uint8)
     mask = np.empty((1, VIEW, VIEW), np.uint8)
-    Composer(view[None], part[None], size).compose(placement, image, mask)
+    Compositor(view[None], part[None], size).compose(placement, image, mask)
     return image[0], mask[0]
 
 

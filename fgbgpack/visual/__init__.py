@@ -1,1 +1,1 @@
-"""Pictures, statistics and descriptions of a dataset, and checks of depth models."""
+"""What people look at to judge a dataset: descriptions and figures."""

@@ -9,7 +9,7 @@ import naive
 import numpy as np
 import pytest
 
-from fgbgpack.composition.compositor import Composer
+from fgbgpack.composition.compositor import Compositor
 from fgbgpack.composition.placement import Placements
 from fgbgpack.errors import SpecError
 
@@ -42,7 +42,7 @@ def compose(placements=GOOD, image=None, mask=None, **options):
     fresh = outputs(len(placements))
     image = fresh[0] if image is None else image
     mask = fresh[1] if mask is None else mask
-    Composer(BACKGROUND, FOREGROUND, SIZE).compose(placements, image, mask, **options)
+    Compositor(BACKGROUND, FOREGROUND, SIZE).compose(placements, image, mask, **options)
     return image, mask
 
 
@@ -63,7 +63,7 @@ def test_good_placements_give_the_naive_composites():
 
 
 def test_any_of_placed_samples_are_composited_in_any_order_and_by_rows():
-    placed = Composer(BACKGROUND, FOREGROUND, SIZE).place(GOOD)
+    placed = Compositor(BACKGROUND, FOREGROUND, SIZE).place(GOOD)
     expected = compose()
     some = np.array([3, 0, 0, -1, 2])
     for top, rows in ((0, HEIGHT), (5, 4), (9, 6)):
@@ -80,7 +80,7 @@ def test_any_of_placed_samples_are_composited_in_any_order_and_by_rows():
 
 
 def test_placed_samples_that_are_not_there_and_outputs_that_do_not_fit_are_refused():
-    placed = Composer(BACKGROUND, FOREGROUND, SIZE).place(GOOD)
+    placed = Compositor(BACKGROUND, FOREGROUND, SIZE).place(GOOD)
     image, mask = outputs(1)
     with pytest.raises(IndexError):
         placed.compose(np.array([4]), image, mask)
@@ -106,7 +106,7 @@ def test_no_placements_are_no_work():
 
 
 def test_inputs_need_not_be_contiguous():
-    wide = Composer(
+    wide = Compositor(
         np.repeat(BACKGROUND, 2, 2)[:, :, ::2],
         np.repeat(FOREGROUND, 2, 3)[..., ::2],
         np.repeat(SIZE, 2, 0)[::2],
@@ -120,7 +120,7 @@ def test_inputs_need_not_be_contiguous():
 
 
 def test_threads_may_share_a_composer():
-    composer = Composer(BACKGROUND, FOREGROUND, SIZE)
+    composer = Compositor(BACKGROUND, FOREGROUND, SIZE)
     expected = compose()
 
     def work(_):
@@ -158,7 +158,7 @@ def test_threads_may_share_a_composer():
 )
 def test_sources_that_do_not_fit_each_other_are_refused(background, foreground, size):
     with pytest.raises(SpecError):
-        Composer(background, foreground, size)
+        Compositor(background, foreground, size)
 
 
 # --- placements ------------------------------------------------------------------------------------

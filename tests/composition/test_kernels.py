@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from fgbgpack.composition.compositor import Composer
+from fgbgpack.composition.compositor import Compositor
 from fgbgpack.composition.kernels import composite, multiply_high, philox4x32
 from fgbgpack.composition.placement import Placements
 from fgbgpack.depth.kernels import half_extent
@@ -74,7 +74,7 @@ def test_composites_equal_the_naive_ones_in_every_band(scene, data):
     rows = data.draw(st.integers(0, height + 3))
     image = np.full((n, rows, width, 3), 99, np.uint8)
     mask = np.full((n, rows, width), 99, np.uint8)
-    Composer(background, foreground, size).compose(placements, image, mask, top=top)
+    Compositor(background, foreground, size).compose(placements, image, mask, top=top)
     for i in range(n):
         f = placements.foreground[i]
         ref_image, ref_mask = naive.composite_pixels(

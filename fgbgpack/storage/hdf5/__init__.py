@@ -6,15 +6,15 @@ made anew, and any HDF5 library that has the filters zstd and blosc reads them. 
 groups and arrays holds the metadata that they have as Zarr, and the attribute ``fgbgpack`` of the root the
 document.
 
-- ``form``: how a Zarr array is cut and encoded, and what HDF5 calls that.
+- ``form``: what HDF5 calls the ways in which Zarr arrays are cut and encoded.
 - ``writer``: a file is only ever written whole, under a name of its own, and then renamed.
 - ``file``: the HDF5 library says where chunks lie, and they are read without it, by any number of threads and
   processes. No handle of it stays open, so that nothing of it is carried over a fork.
 - ``store``: the file as a Zarr store.
 """
 
-from fgbgpack.storage.hdf5.form import UNFINISHED, Form, is_hdf5
+from fgbgpack.storage.hdf5.form import UNFINISHED, is_hdf5
 from fgbgpack.storage.hdf5.store import Hdf5Store, root_of, span_of
 from fgbgpack.storage.hdf5.writer import Hdf5Writer
 
-__all__ = ["UNFINISHED", "Form", "Hdf5Store", "Hdf5Writer", "is_hdf5", "root_of", "span_of"]
+__all__ = ["UNFINISHED", "Hdf5Store", "Hdf5Writer", "is_hdf5", "root_of", "span_of"]

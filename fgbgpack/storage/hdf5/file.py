@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fgbgpack.document import ATTRIBUTE, DEPTHS, Document
 from fgbgpack.errors import DatasetError, IncompleteDatasetError
+from fgbgpack.storage.arrays import ArrayForm
 from fgbgpack.storage.codecs import Bytes, ChunkCodec, DeflateChunk
-from fgbgpack.storage.hdf5.form import DOCUMENT, ORDER, UNFINISHED, ZARR, Form, codec_in, h5py_for
+from fgbgpack.storage.hdf5.form import ORDER, UNFINISHED, ZARR, codec_in, h5py_for
 from fgbgpack.storage.sharding import ABSENT
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _BARE_ROOT = '{"zarr_format": 3, "node_type": "group", "attributes": {}}'
-#: The arrays of depth, which a dataset has also where none was asked for, without any chunk.
-_DEPTHS = ("depth", "depth_min", "depth_max")
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class StoredChunks:
         chunks: (chunks, 2) uint64: offset and bytes of each, in C order, ``ABSENT`` where there is none.
     """
 
-    form: Form
+    form: ArrayForm
     codec: ChunkCodec
     chunks: NDArray[np.uint64]
 
@@ -44,14 +43,9 @@ class StoredChunks:
         offset, size = self.chunks[number].tolist()
         return None if offset == ABSENT else (offset, size)
 
-    def numbers(self, shard: int) -> range:
-        """The chunks of a shard, less those beyond the array's end."""
-        per = self.form.in_shard
-        return range(shard * per, min((shard + 1) * per, len(self.chunks)))
-
     def there(self, shard: int) -> bool:
         """Whether any chunk of a shard is there."""
-        numbers = self.numbers(shard)
+        numbers = self.form.chunks_of(shard)
         return bool((self.chunks[numbers.start : numbers.stop, 0] != ABSENT).any())
 
 
@@ -113,18 +107,18 @@ class Hdf5File:
 
     def _array(self, name: str, file: Any) -> StoredChunks:
         where = f"{self.path}/{name}"
-        form = Form.of(json.loads(self.nodes[name]), where)
+        form = ArrayForm.of(json.loads(self.nodes[name]), where)
         codec = codec_in(file[name], form, where)
         return StoredChunks(form, codec, _chunk_table(file[name], form, self._bytes, where))
 
-    def _require_all(self, document: dict[str, Any]) -> None:
+    def _require_all(self, document: Document) -> None:
         """See that no chunk of a complete dataset is missing, which would be read as 0.
 
         Nothing guards the lists of chunks in the file: where one is damaged, the HDF5 library finds fewer.
         """
         for name, array in self.arrays.items():
             missing = int((array.chunks[:, 0] == ABSENT).sum())
-            if missing and document["complete"] and not (document["depth"] is None and name in _DEPTHS):
+            if missing and document.complete and not (document.depth is None and name in DEPTHS):
                 raise DatasetError(
                     f"{self.path}/{name} is damaged: {missing} of its {len(array.chunks)} chunks are not "
                     "there. Copy the file again, or convert it again."
@@ -175,11 +169,11 @@ def _refusal(path: Path, error: Exception) -> str:
     return f"{path} is damaged, or no HDF5 file: {said.rstrip('.')}. Copy it again, or convert it again."
 
 
-def _nodes(file: Any, path: Path) -> tuple[bytes, dict[str, bytes], dict[str, Any]]:
+def _nodes(file: Any, path: Path) -> tuple[bytes, dict[str, bytes], Document]:
     """The root's metadata, document included, those of all that lies below it, and the document."""
-    if DOCUMENT not in file.attrs:
+    if ATTRIBUTE not in file.attrs:
         raise DatasetError(
-            f"{path} is an HDF5 file that fgbgpack did not make: it has no attribute {DOCUMENT!r}."
+            f"{path} is an HDF5 file that fgbgpack did not make: it has no attribute {ATTRIBUTE!r}."
         )
     found: dict[str, bytes] = {}
 
@@ -192,8 +186,9 @@ def _nodes(file: Any, path: Path) -> tuple[bytes, dict[str, bytes], dict[str, An
     nodes = {name: found[name] for name in (*listed, *found)}
     try:
         root = json.loads(file.attrs.get(ZARR, _BARE_ROOT))
-        root["attributes"][DOCUMENT] = document = json.loads(file.attrs[DOCUMENT])
-        if document["complete"]:
+        root["attributes"][ATTRIBUTE] = json.loads(file.attrs[ATTRIBUTE])
+        document = Document.from_dict(root["attributes"][ATTRIBUTE], where=str(path))
+        if document.complete:
             below = {name: json.loads(node) for name, node in nodes.items()}
             root["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": below}
     except (ValueError, KeyError, TypeError) as exc:
@@ -201,7 +196,7 @@ def _nodes(file: Any, path: Path) -> tuple[bytes, dict[str, bytes], dict[str, An
     return json.dumps(root, indent=2, ensure_ascii=False).encode(), nodes, document
 
 
-def _chunk_table(dataset: Any, form: Form, file_bytes: int, where: str) -> NDArray[np.uint64]:
+def _chunk_table(dataset: Any, form: ArrayForm, file_bytes: int, where: str) -> NDArray[np.uint64]:
     """(chunks, 2) uint64: where each chunk lies.
 
     Raises:
@@ -211,7 +206,7 @@ def _chunk_table(dataset: Any, form: Form, file_bytes: int, where: str) -> NDArr
     dataset.id.chunk_iter(
         lambda chunk: found.append((*chunk.chunk_offset, chunk.byte_offset, chunk.size, chunk.filter_mask))
     )
-    table = np.full((math.prod(form.grid), 2), ABSENT, np.uint64)
+    table = np.full((form.chunk_count, 2), ABSENT, np.uint64)
     if found:
         listed = np.array(found, np.uint64)
         corners, odd = np.divmod(listed[:, :-3].astype(np.int64), np.array(form.layout.chunk))

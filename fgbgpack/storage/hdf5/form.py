@@ -1,23 +1,19 @@
-"""How a Zarr array is cut and encoded, and what HDF5 calls that."""
+"""What HDF5 calls the ways in which Zarr arrays are cut and encoded."""
 
 from __future__ import annotations
 
 import json
-import math
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from types import ModuleType
-from typing import Any, TypeAlias
-
-import numpy as np
+from typing import Any
 
 from fgbgpack.errors import DatasetError
-from fgbgpack.storage.codecs import BloscChunk, Checksum, ChunkCodec, DeflateChunk, ZstdChunk, codec_of
-from fgbgpack.storage.layout import Layout
+from fgbgpack.storage.arrays import ArrayForm
+from fgbgpack.storage.codecs import BloscChunk, Checksum, ChunkCodec, DeflateChunk, ZstdChunk
 
-#: The attribute of the root that holds the document, and that of all groups and arrays with their metadata.
-DOCUMENT, ZARR = "fgbgpack", "zarr"
+#: The attribute of all groups and arrays that holds their Zarr metadata.
+ZARR = "zarr"
 #: The attribute of the root with the paths of all of them, in the order in which the Zarr lists them.
 ORDER = "zarr_order"
 
@@ -31,9 +27,6 @@ _DEFLATE, _SHUFFLE, _FLETCHER32, _BLOSC, _ZSTD = 1, 2, 3, 32001, 32015
 # What the blosc filter is told: its own revision, the format's, and the compressors by number.
 _BLOSC_REVISION, _BLOSC_FORMAT, _BYTE_SHUFFLE = 2, 2, 1
 _BLOSC_COMPRESSORS = {"lz4hc": 2, "zstd": 5}
-
-#: The metadata of a Zarr array or group, as its ``zarr.json`` has them.
-Node: TypeAlias = Mapping[str, Any]
 
 
 def is_hdf5(target: object) -> bool:
@@ -76,62 +69,7 @@ def as_text(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-@dataclass(frozen=True)
-class Form:
-    """How a Zarr array is cut and encoded.
-
-    Attributes:
-        layout: How it is cut.
-        sharded: Whether its chunks lie in shards; else each is an object of its own.
-        codec: How its chunks are encoded.
-        dtype: The type of its elements, little-endian.
-    """
-
-    layout: Layout
-    sharded: bool
-    codec: ChunkCodec
-    dtype: np.dtype[Any]
-
-    @classmethod
-    def of(cls, node: Node, where: str) -> Form:
-        """The form that metadata describe.
-
-        Raises:
-            DatasetError: They are not as fgbgpack writes them.
-        """
-        try:
-            dtype = np.dtype(node["data_type"]).newbyteorder("<")
-            shape, shard = tuple(node["shape"]), tuple(node["chunk_grid"]["configuration"]["chunk_shape"])
-            chunk, codecs = shard, node["codecs"]
-            sharded = codecs[0]["name"] == "sharding_indexed"
-            if sharded:
-                chunk = tuple(codecs[0]["configuration"]["chunk_shape"])
-                codecs = codecs[0]["configuration"]["codecs"]
-            codec = codec_of(codecs, dtype.itemsize)
-        except (KeyError, TypeError, ValueError, IndexError) as exc:
-            raise DatasetError(f"The Zarr metadata of {where} are damaged: {exc!r}.") from exc
-        if codec is None:
-            names = ", ".join(codec["name"] for codec in codecs)
-            raise DatasetError(f"{where} is encoded with {names}, as fgbgpack does not write it: use zarr.")
-        return cls(Layout(shape, chunk, shard), sharded, codec, dtype)
-
-    @property
-    def chunk_bytes(self) -> int:
-        """The bytes of a decoded chunk."""
-        return math.prod(self.layout.chunk) * self.dtype.itemsize
-
-    @property
-    def grid(self) -> tuple[int, ...]:
-        """Chunks of the whole array, along each axis."""
-        return tuple(-(-n // c) for n, c in zip(self.layout.shape, self.layout.chunk, strict=True))
-
-    @property
-    def in_shard(self) -> int:
-        """Chunks of a shard."""
-        return math.prod(self.layout.grid)
-
-
-def filters_of(codec: ChunkCodec, form: Form) -> Iterator[tuple[int, tuple[int, ...]]]:
+def filters_of(codec: ChunkCodec, form: ArrayForm) -> Iterator[tuple[int, tuple[int, ...]]]:
     """The numbers of the filters that encode chunks, less the checksum, and what each is told."""
     match codec:
         case ZstdChunk():
@@ -146,7 +84,7 @@ def filters_of(codec: ChunkCodec, form: Form) -> Iterator[tuple[int, tuple[int, 
             yield _DEFLATE, (codec.level,)
 
 
-def codec_in(array: Any, form: Form, where: str) -> ChunkCodec:
+def codec_in(array: Any, form: ArrayForm, where: str) -> ChunkCodec:
     """How the chunks of an HDF5 array are encoded.
 
     Raises:

@@ -13,14 +13,15 @@ import numpy as np
 from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 
+from fgbgpack.document import ATTRIBUTE
 from fgbgpack.errors import DatasetError
+from fgbgpack.files import replacing_file
+from fgbgpack.storage.arrays import METADATA, Node
 from fgbgpack.storage.codecs import encoded_size, recode
 from fgbgpack.storage.hdf5.file import Hdf5File
-from fgbgpack.storage.hdf5.form import DOCUMENT, ZARR, Node, as_text, h5py_for
-from fgbgpack.storage.hdf5.writer import replacing
+from fgbgpack.storage.hdf5.form import ZARR, as_text, h5py_for
+from fgbgpack.storage.hdf5.writer import hdf5_errors, open_partial
 from fgbgpack.storage.sharding import index_bytes, index_of
-
-_ROOT = "zarr.json"
 
 
 class Hdf5Store(Store):
@@ -70,18 +71,18 @@ class Hdf5Store(Store):
     # --- as Zarr -----------------------------------------------------------------------------------
 
     def _keys(self) -> Iterator[str]:
-        yield _ROOT
-        yield from (f"{path}/{_ROOT}" for path in self.file.nodes)
+        yield METADATA
+        yield from (f"{path}/{METADATA}" for path in self.file.nodes)
         for path, array in self.file.arrays.items():
             for shard in range(array.form.layout.shards):
                 if array.there(shard):
                     yield f"{path}/{array.form.layout.key(shard)}"
 
     def _metadata(self, key: str) -> bytes | None:
-        if key == _ROOT:
+        if key == METADATA:
             return self.file.root
         path, _, last = key.rpartition("/")
-        return self.file.nodes.get(path) if last == _ROOT else None
+        return self.file.nodes.get(path) if last == METADATA else None
 
     def _shard(self, key: str) -> tuple[str, int] | None:
         """The array and the number of the shard that a key is of, if there is one."""
@@ -99,7 +100,7 @@ class Hdf5Store(Store):
         """The bytes of each chunk of a shard, as Zarr; and the chunks where only they tell that."""
         array = self.file.arrays[path]
         sizes: list[int | None] = []
-        for number in array.numbers(shard):
+        for number in array.form.chunks_of(shard):
             span = array.span(number)
             if span is None:
                 sizes.append(None)
@@ -116,7 +117,7 @@ class Hdf5Store(Store):
         # Other threads may replace it meanwhile.
         last = self._last
         if last is None or last[:2] != (path, shard):
-            numbers = self.file.arrays[path].numbers(shard)
+            numbers = self.file.arrays[path].form.chunks_of(shard)
             last = self._last = (path, shard, [self._chunk(path, number) for number in numbers])
         return last[2]
 
@@ -156,7 +157,7 @@ class Hdf5Store(Store):
         pieces: list[bytes] = []
         first = int(np.searchsorted(ends, start, side="right"))
         last = int(np.searchsorted(ends, stop, side="left"))
-        numbers = array.numbers(shard)
+        numbers = array.form.chunks_of(shard)
         for i in range(first, min(last + 1, len(sizes))):
             chunk = self._chunk(path, numbers[i]) if chunks is None else chunks[i]
             pieces.append(chunk or b"")
@@ -194,7 +195,7 @@ class Hdf5Store(Store):
             raise FileNotFoundError(key)
         sizes, _ = await asyncio.to_thread(self._sizes, *found)
         form = self.file.arrays[found[0]].form
-        return sum(size or 0 for size in sizes) + (index_bytes(form.in_shard) if form.sharded else 0)
+        return sum(size or 0 for size in sizes) + (index_bytes(form.chunks_per_shard) if form.sharded else 0)
 
     async def list(self) -> AsyncIterator[str]:
         """All keys."""
@@ -232,17 +233,18 @@ class Hdf5Store(Store):
     async def set(self, key: str, value: Buffer) -> None:
         """Set the root's metadata; nothing else can be."""
         self._check_writable()
-        if key != _ROOT:
+        if key != METADATA:
             raise NotImplementedError("of an HDF5 file only the document can be set")
         await asyncio.to_thread(self._set_root, json.loads(value.to_bytes()))
 
     def _set_root(self, node: dict[str, Any]) -> None:
         """Write the file anew with another root: what is killed on the way leaves it as it was."""
-        with replacing(self.path) as partial:
+        with hdf5_errors(), replacing_file(self.path) as partial:
             shutil.copyfile(self.path, partial.path)
             shutil.copymode(self.path, partial.path)
-            with partial.open(h5py_for(str(self.path)), "r+", self.file.portable) as file:
-                file.attrs[DOCUMENT] = as_text(node["attributes"].pop(DOCUMENT))
+            h5py = h5py_for(str(self.path))
+            with open_partial(h5py, partial, "r+", portable=self.file.portable) as file:
+                file.attrs[ATTRIBUTE] = as_text(node["attributes"].pop(ATTRIBUTE))
                 file.attrs[ZARR] = as_text(root_of(node))
             if not self.file.is_at(self.path):
                 raise DatasetError(f"Another process has written {self.path} meanwhile: try again.")
@@ -260,7 +262,7 @@ def _store(path: Path, read_only: bool) -> Hdf5Store:
 def root_of(node: Node) -> dict[str, Any]:
     """The root's metadata less the document and the copies of those below it, which lie elsewhere."""
     kept = {key: value for key, value in node.items() if key != "consolidated_metadata"}
-    kept["attributes"] = {key: value for key, value in node["attributes"].items() if key != DOCUMENT}
+    kept["attributes"] = {key: value for key, value in node["attributes"].items() if key != ATTRIBUTE}
     return kept
 
 

@@ -4,30 +4,21 @@ from __future__ import annotations
 
 import os
 import re
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
+from fgbgpack.document import ATTRIBUTE, Document
+from fgbgpack.files import PartialFile, replacing_file
+from fgbgpack.storage.arrays import ArrayForm, Node
 from fgbgpack.storage.codecs import ChunkCodec, DeflateChunk
-from fgbgpack.storage.hdf5.form import (
-    DOCUMENT,
-    ORDER,
-    ZARR,
-    Form,
-    Node,
-    as_text,
-    filters_of,
-    h5py_for,
-    register_filters,
-)
+from fgbgpack.storage.hdf5.form import ORDER, ZARR, as_text, filters_of, h5py_for, register_filters
 
-_LEFT_OVER = re.compile(r"\.[0-9a-f]{32}\.partial$")
 # In what the HDF5 library says of an error that the system told it of.
 _SYSTEM_ERROR = re.compile(r"errno = (\d+)")
 
@@ -54,13 +45,14 @@ class Hdf5Writer:
         self._h5py: Any = h5py_for(str(path))
         if not portable:
             register_filters(str(path))
-        self._forms: dict[str, Form] = {}
+        self._forms: dict[str, ArrayForm] = {}
         self._file: Any = None
 
     def __enter__(self) -> Hdf5Writer:
         with ExitStack() as stack:
-            file = stack.enter_context(replacing(self._path))
-            self._file = file.open(self._h5py, "w", self._portable)
+            stack.enter_context(hdf5_errors())
+            partial = stack.enter_context(replacing_file(self._path))
+            self._file = open_partial(self._h5py, partial, "w", portable=self._portable)
             stack.push(self._close)
             self._left_by = stack.pop_all()
         return self
@@ -77,11 +69,11 @@ class Hdf5Writer:
         with suppress(*([OSError, RuntimeError] if error else [])):
             self._file.close()
 
-    def put_root(self, node: Node, document: Mapping[str, Any], order: Sequence[str]) -> None:
+    def put_root(self, node: Node, document: Document, order: Sequence[str]) -> None:
         """Set the root's metadata, the document, and the order of the paths of all that lies below."""
         self._describe(self._file, node)
         self._file.attrs[ORDER] = as_text(order)
-        self._file.attrs[DOCUMENT] = as_text(document)
+        self._file.attrs[ATTRIBUTE] = as_text(document.to_dict())
 
     def put_group(self, path: str, node: Node) -> None:
         """Make a group."""
@@ -94,7 +86,7 @@ class Hdf5Writer:
             How its chunks are to be encoded.
         """
         h5py = self._h5py
-        form = Form.of(node, path)
+        form = ArrayForm.of(node, path)
         codec = self._codec(form)
         creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         creation.set_chunk(form.layout.chunk)
@@ -152,7 +144,7 @@ class Hdf5Writer:
         scale.make_scale(_NO_VALUES % length)
         return scale
 
-    def _codec(self, form: Form) -> ChunkCodec:
+    def _codec(self, form: ArrayForm) -> ChunkCodec:
         if self._portable:
             return DeflateChunk(form.dtype.itemsize)
         return replace(form.codec, checksum="fletcher32")
@@ -161,106 +153,28 @@ class Hdf5Writer:
         thing.attrs[ZARR] = as_text(node)
 
 
-class Partial:
-    """A file that is not whole yet, beside the one that it will be: each time of another name.
+def open_partial(h5py: Any, partial: PartialFile, mode: str, *, portable: bool) -> Any:
+    """A file that is not whole yet as an ``h5py.File``, to be closed before it is published.
 
-    It is locked as long as it is open, by which others know that it is no left-over.
-
-    Args:
-        target: The file that it will be.
-
-    Attributes:
-        path: What it is called.
-
-    Raises:
-        OSError: It cannot be made.
+    The format of HDF5 1.10 has checksums of all metadata, the lists of chunks included; the oldest one, which
+    a portable file has, has none.
     """
-
-    def __init__(self, target: Path) -> None:
-        while True:
-            self.path = target.with_name(f"{target.name}.{uuid.uuid4().hex}.partial")
-            self._held = self.path.open("xb")
-            _lock(self._held)
-            # Who sweeps may have come between.
-            if self.path.exists():
-                return
-            self._held.close()
-
-    def open(self, h5py: Any, mode: str, portable: bool) -> Any:
-        """The same as an ``h5py.File``, to be closed before this is.
-
-        The format of HDF5 1.10 has checksums of all metadata, the lists of chunks included; the oldest one,
-        which a portable file has, has none.
-        """
-        version = "earliest" if portable else "v110"
-        try:
-            return h5py.File(self.path, mode, locking=False, libver=(version, "v110"))
-        except BlockingIOError:
-            # The environment has the HDF5 library lock whatever it opens: that lock takes the place of ours.
-            _unlock(self._held)
-            return h5py.File(self.path, mode, libver=(version, "v110"))
-
-    def publish(self, target: Path) -> None:
-        """Give it the name that it is to have."""
-        os.fsync(self._held.fileno())
-        self.path.replace(target)
-
-    def close(self) -> None:
-        """Let go of it, and delete it unless it has its name."""
-        self.path.unlink(missing_ok=True)
-        self._held.close()
+    versions = ("earliest" if portable else "v110", "v110")
+    try:
+        return h5py.File(partial.path, mode, locking=False, libver=versions)
+    except BlockingIOError:
+        # The environment has the HDF5 library lock whatever it opens: its lock replaces ours.
+        partial.unlock()
+        return h5py.File(partial.path, mode, libver=versions)
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Partial]:
-    """A new file that takes the place of ``path``, or of what that links to, once the block is left; it is
-    deleted where that is by an error.
-
-    Raises:
-        OSError: It cannot be written; also where the HDF5 library has its own words for that.
-    """
-    target = path.resolve()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    sweep(target)
-    partial = Partial(target)
+def hdf5_errors() -> Iterator[None]:
+    """Turn what the HDF5 library says of an error of the system into that OSError."""
     try:
-        yield partial
-        partial.publish(target)
+        yield
     except (OSError, RuntimeError) as exc:
-        told = _SYSTEM_ERROR.search(str(exc))
-        if told is None:
+        said = _SYSTEM_ERROR.search(str(exc))
+        if said is None:
             raise
-        raise OSError(int(told[1]), os.strerror(int(told[1]))) from exc
-    finally:
-        partial.close()
-
-
-def sweep(path: Path) -> None:
-    """Delete what writers of a file that were killed have left; what others are writing stays."""
-    if os.name != "posix":
-        return
-    for left_over in path.parent.iterdir():
-        name = left_over.name
-        if name.startswith(path.name) and _LEFT_OVER.fullmatch(name[len(path.name) :]):
-            with suppress(OSError), left_over.open("rb") as file:
-                _lock(file, wait=False)
-                left_over.unlink()
-
-
-def _lock(file: BinaryIO, *, wait: bool = True) -> None:
-    """Lock a file as long as it is open, where the system and the place of the file have that.
-
-    Raises:
-        OSError: Another one has locked it, or it cannot be, and that is not to be waited for.
-    """
-    if os.name == "posix":
-        import fcntl
-
-        with suppress(*([OSError] if wait else [])):
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-
-
-def _unlock(file: BinaryIO) -> None:
-    import fcntl
-
-    fcntl.flock(file, fcntl.LOCK_UN)
+        raise OSError(int(said[1]), os.strerror(int(said[1]))) from exc

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Iterator, Mapping, Sequence
 from types import EllipsisType
 from typing import Any, Protocol, SupportsIndex, TypeAlias
 
 import numpy as np
-import zarr
 from numpy.typing import DTypeLike, NDArray
 
+from fgbgpack.storage.indices import from_start, whole_number
 from fgbgpack.storage.layout import Layout
-from fgbgpack.storage.reading.reader import Array, ArrayReader, Samples, from_start
+from fgbgpack.storage.reading.reader import Array, Samples
 
 #: One axis of an index: an integer, a slice, or integers of any shape.
 Axis: TypeAlias = int | slice | NDArray[np.int64]
@@ -37,6 +36,10 @@ class SampleReader(Protocol):
     @property
     def dtype(self) -> np.dtype[Any]:
         """The type of its elements."""
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """The attributes of the array."""
 
     @property
     def chunks_decoded(self) -> int:
@@ -63,25 +66,15 @@ class StoredArray:
 
     Args:
         reader: Reads the samples.
-        attrs: The attributes of the array.
 
     Attributes:
         reader: What reads the samples: for reads into arrays that are there already.
         attrs: The attributes of the array.
     """
 
-    def __init__(self, reader: SampleReader, attrs: Mapping[str, Any]) -> None:
+    def __init__(self, reader: SampleReader) -> None:
         self.reader = reader
-        self.attrs = attrs
-
-    @classmethod
-    def of(cls, array: zarr.Array[Any], name: str) -> StoredArray:
-        """An array that Zarr opened; ``name`` is what messages call its store.
-
-        Raises:
-            DatasetError: Its chunks are cut or encoded in a way that fgbgpack does not write.
-        """
-        return cls(ArrayReader.of(array, name), dict(array.attrs))
+        self.attrs = reader.attributes
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -219,11 +212,9 @@ def _parsed(one: Any) -> list[Any]:
             return [_OfMask(*axis) for axis in zip(array.nonzero(), array.shape, strict=True)]
         # NumPy, too, takes an empty list for one of integers.
         return [array if array.size or isinstance(one, np.ndarray) else array.astype(np.int64)]
-    if not isinstance(one, (bool, np.bool_)):
-        try:
-            return [operator.index(one)]
-        except TypeError:
-            pass
+    number = whole_number(one)
+    if number is not None:
+        return [number]
     raise IndexError(
         f"only integers, slices, an ellipsis and arrays of integers or truth values index this, not {one!r}"
     )

@@ -9,14 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
-import zarr
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 from zarr.abc.store import Store
 
 from fgbgpack.errors import SpecError
-from fgbgpack.storage.codecs import ChunkCodec
-from fgbgpack.storage.hdf5 import Form, Hdf5Store
-from fgbgpack.storage.layout import Layout
+from fgbgpack.storage.arrays import ArrayForm
+from fgbgpack.storage.hdf5 import Hdf5Store
+from fgbgpack.storage.indices import extremes, sample_indices
 from fgbgpack.storage.reading.chunks import Bytes, Chunk, Description, Room
 from fgbgpack.storage.reading.decoding import Decoding
 from fgbgpack.storage.reading.threads import helpers, usable_cores
@@ -39,62 +38,30 @@ class ArrayReader:
             stores are asked for ranges.
         path: The array's path in the store.
         name: What messages call the store.
-        layout: How the array is cut.
-        codec: How its chunks are encoded.
-        dtype: The type of its elements.
-        fill: What elements are that were never written.
-        sharded: Whether chunks lie in shards; else each is an object of its own.
+        form: How the array is cut and encoded.
         keep: How many decoded chunks stay, at least 1, for reads that come back to them. A reader takes
             memory for as many, and for one more on each further thread.
+
+    Attributes:
+        layout: How the array is cut.
+        dtype: The type of its elements.
+        codec: How its chunks are encoded where they are stored.
+        attributes: The array's attributes.
 
     Raises:
         DatasetError: The array is cut in a way that fgbgpack does not write.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        path: str,
-        name: str,
-        layout: Layout,
-        codec: ChunkCodec,
-        dtype: DTypeLike,
-        fill: Any,
-        *,
-        sharded: bool = True,
-        keep: int = 1,
-    ) -> None:
-        self.layout = layout
-        self.dtype = np.dtype(dtype)
+    def __init__(self, store: Store, path: str, name: str, form: ArrayForm, *, keep: int = 1) -> None:
+        self.layout, self.dtype, self.attributes = form.layout, form.dtype, form.attributes
+        # In an HDF5 file chunks have other checksums, or are deflated.
+        is_hdf5 = isinstance(store, Hdf5Store)
+        self.codec = store.file.arrays[path].codec if is_hdf5 else form.codec
         self._keep = keep
-        self._description = Description(path, name, layout, sharded=sharded)
+        self._description = Description(path, name, form.layout, sharded=form.sharded)
         self._store = store
-        self._codec = codec
-        self._fill = fill
+        self._fill = form.fill
         self._held: Decoding | None = None
-
-    @classmethod
-    def of(cls, array: zarr.Array[Any], name: str, *, keep: int = 1) -> ArrayReader:
-        """The reader of an array that Zarr opened.
-
-        Raises:
-            DatasetError: Its chunks are cut or encoded in a way that fgbgpack does not write.
-        """
-        form = Form.of(array.metadata.to_dict(), f"{name}/{array.path}")
-        codec = form.codec
-        if isinstance(array.store, Hdf5Store):
-            codec = array.store.file.arrays[array.path].codec
-        return cls(
-            array.store,
-            array.path,
-            name,
-            form.layout,
-            codec,
-            array.dtype,
-            array.fill_value,
-            sharded=form.sharded,
-            keep=keep,
-        )
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_held": None}
@@ -102,11 +69,6 @@ class ArrayReader:
     def close(self) -> None:
         """Let go of open files, decoded chunks and indexes; a later read begins anew."""
         self._held = None
-
-    @property
-    def codec(self) -> ChunkCodec:
-        """How the chunks are encoded where they are stored."""
-        return self._codec
 
     def encoded(self, chunks: Sequence[Chunk]) -> Iterator[Bytes | None]:
         """Some chunks as they are stored, one after the other; ``None`` for one that was never written.
@@ -214,7 +176,7 @@ class ArrayReader:
         """What this reader holds in this process."""
         held = self._held
         if held is None or held.process != os.getpid():
-            held = self._held = Decoding(self._store, self._description, self._codec, self.dtype, self._keep)
+            held = self._held = Decoding(self._store, self._description, self.codec, self.dtype, self._keep)
         return held
 
 
@@ -235,34 +197,7 @@ def read_together(
     return [task.out for task in tasks]
 
 
-# --- which samples ---------------------------------------------------------------------------------
-
-
-def extremes(numbers: NDArray[np.int64]) -> tuple[int, int]:
-    """The least and the greatest of some numbers; of one, which is common, without NumPy's cost."""
-    if numbers.size == 1:
-        only = numbers.item()
-        return only, only
-    return int(numbers.min()), int(numbers.max())
-
-
-def from_start(index: NDArray[Any], size: int, axis: int) -> NDArray[np.int64]:
-    """Indices of an axis, all counted from its start.
-
-    Raises:
-        IndexError: They are no integers, or one lies outside the axis.
-    """
-    if index.dtype.kind not in "iu":
-        raise IndexError(f"only integers index axis {axis}, not {index.dtype}")
-    counted: NDArray[np.int64] = index.astype(np.int64)
-    if counted.size:
-        least, greatest = extremes(counted)
-        if least < -size or greatest >= size:
-            wrong = least if least < -size else greatest
-            raise IndexError(f"index {wrong} is out of bounds for axis {axis} with size {size}")
-        if least < 0:
-            counted[counted < 0] += size
-    return counted
+# --- which samples -----------------------------------------------------------------------------
 
 
 class _Wanted:
@@ -310,12 +245,9 @@ def _consecutive(numbers: NDArray[np.int64]) -> bool:
 
 def _by_chunk(samples: Samples, count: int, size: int) -> list[_Wanted]:
     """The samples of each chunk of ``size``, out of ``count``."""
-    index = np.asarray(samples)
-    if index.ndim != 1:
-        raise IndexError(f"samples must be a list of integers, not of shape {index.shape}")
+    index = sample_indices(samples, count)
     if not len(index):
         return []
-    index = from_start(index, count, axis=0)
     if len(index) == 1:
         row, only = divmod(int(index[0]), size)
         return [_Wanted(row, np.array([only]), _FIRST)]

@@ -1,0 +1,80 @@
+"""Where the foregrounds of samples are: boxes, areas and visible shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fgbgpack.composition.placement import Placements
+from fgbgpack.document import MASK
+
+if TYPE_CHECKING:
+    from fgbgpack.dataset.dataset import Dataset
+
+#: A pixel belongs to a foreground where its alpha is above this.
+_OPAQUE_HALF = 127
+_MASKS_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class Outlines:
+    """What the masks of F foregrounds are like where they are pasted as a whole.
+
+    Attributes:
+        box: (2, F, 4) int64, upright and mirrored: top, left, bottom and right of the alpha above 0.
+        area: (F,) int64, the pixels with alpha above 127.
+        visible: (F,) float32, 1, or 0 where alpha is 0 everywhere.
+    """
+
+    box: NDArray[np.int64]
+    area: NDArray[np.int64]
+    visible: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, foreground: NDArray[np.uint8], size: NDArray[np.int32]) -> Outlines:
+        """Those of (F, ph, pw, 4) uint8 foregrounds, whose patches have the (F, 2) sizes."""
+        alpha = foreground[..., 3]
+        box = np.zeros((2, len(alpha), 4), np.int64)
+        for i, (picture, width) in enumerate(zip(alpha, size[:, 1].tolist(), strict=True)):
+            rows, columns = (np.flatnonzero(picture.any(axis=axis)) for axis in (1, 0))
+            if len(rows):
+                top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+                box[0, i] = top, left, bottom, right
+                box[1, i] = top, width - right, bottom, width - left
+        opaque = (alpha > _OPAQUE_HALF).sum(axis=(1, 2))
+        return cls(box, opaque, (box[0, :, 2] > 0).astype(np.float32))
+
+    def boxes(self, placements: Placements) -> NDArray[np.int32]:
+        """(n, 4) int32: top, left, bottom and right of each placed foreground; 0 where it is empty."""
+        p = placements
+        box = self.box[p.flip.astype(np.intp), p.foreground]
+        corner = np.stack([p.y, p.x, p.y, p.x], axis=1)
+        return np.where((box[:, 2] > 0)[:, None], box + corner, 0).astype(np.int32)
+
+    def areas(self, placements: Placements) -> NDArray[np.int64]:
+        """(n,) int64: the pixels with alpha above 127 of each placed foreground."""
+        return self.area[placements.foreground]
+
+    def visible_shares(self, placements: Placements) -> NDArray[np.float32]:
+        """(n,) float32: how much of each placed foreground is within the picture, by its alpha, 0 to 1."""
+        return self.visible[placements.foreground]
+
+
+def measure_masks(dataset: Dataset) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Boxes (n, 4) and areas (n,) of all samples, measured on their masks."""
+    box, area = np.zeros((len(dataset), 4), np.int32), np.zeros(len(dataset), np.int64)
+    first = 0
+    for batch in dataset.batches(_MASKS_AT_ONCE, fields=MASK, reuse=True):
+        mask = batch.mask
+        some = slice(first, first + len(mask))
+        area[some] = (mask > _OPAQUE_HALF).sum(axis=(1, 2))
+        for start, axis in ((0, 2), (1, 1)):  # rows that have any, then columns
+            lines = np.any(mask, axis=axis)
+            box[some, start] = lines.argmax(axis=1)
+            end = lines.shape[1] - lines[:, ::-1].argmax(axis=1)
+            box[some, start + 2] = np.where(lines.any(axis=1), end, 0)
+        first += len(mask)
+    return box, area

@@ -1,0 +1,151 @@
+"""The arrays of a dataset, as they are written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fgbgpack.composition.recipe import Recipe
+from fgbgpack.document import (
+    BACKGROUND_DEPTH,
+    DEPTH,
+    DEPTH_MAX,
+    DEPTH_MIN,
+    IMAGE,
+    MASK,
+    NAME,
+    PLACEMENTS,
+    SOURCE_ARRAYS,
+    SOURCES,
+    DepthInfo,
+    ImportedDepthInfo,
+)
+from fgbgpack.storage.arrays import (
+    BACKGROUND_DEPTH_CODEC,
+    DEPTH_CODEC,
+    GUIDED_DEPTH_CODEC,
+    METADATA,
+    ArraySpec,
+    group_metadata,
+)
+from fgbgpack.storage.layout import DEFAULT_POLICY, Extent, Layout, LayoutPolicy
+from fgbgpack.storage.store import DatasetStore
+
+
+def extent_of(recipe: Recipe) -> Extent:
+    """How many samples a recipe has, and how large they are."""
+    return Extent(len(recipe), recipe.height, recipe.width, recipe.plan.samples_per_background)
+
+
+def pixel_arrays(layouts: tuple[Layout, Layout]) -> tuple[ArraySpec, ArraySpec]:
+    """``/image`` and ``/mask``."""
+    image, mask = layouts
+    return (
+        ArraySpec(IMAGE, image, np.uint8, ("sample", "y", "x", "channel"), sharded=True),
+        ArraySpec(MASK, mask, np.uint8, ("sample", "y", "x"), sharded=True),
+    )
+
+
+def depth_layouts(
+    extent: Extent, depth: DepthInfo | None, backgrounds: int, policy: LayoutPolicy
+) -> dict[str, Layout]:
+    """How ``/depth`` is cut, and ``/sources/background_depth`` where that guides it."""
+    guided = depth is not None and depth.is_guided
+    layouts = {DEPTH: policy.depth(extent, guided=guided)}
+    if guided:
+        layouts[BACKGROUND_DEPTH] = policy.background_depth(backgrounds, extent.height, extent.width)
+    return layouts
+
+
+def depth_arrays(
+    layouts: dict[str, Layout], depth: DepthInfo | None, largest_error: float | None = None
+) -> list[ArraySpec]:
+    """``/depth``, the minimum and maximum of each sample, and the backgrounds' depth where that guides it.
+
+    Args:
+        layouts: How they are cut, from :func:`depth_layouts`.
+        depth: The depth section of the document; ``None`` while depth is not filled.
+        largest_error: The largest rounding error, as a fraction of the range of all depth; ``None`` until
+            all depth is there.
+    """
+    layout = layouts[DEPTH]
+    codec = DEPTH_CODEC if BACKGROUND_DEPTH not in layouts else GUIDED_DEPTH_CODEC
+    attributes = _depth_attributes(depth, largest_error)
+    dimensions = ("sample", "y", "x")
+    specs = [ArraySpec(DEPTH, layout, np.float16, dimensions, codec, sharded=True, attributes=attributes)]
+    extremes = Layout(layout.shape[:1], layout.shard[:1], layout.shard[:1])
+    specs += [ArraySpec(name, extremes, np.float16, ("sample",)) for name in (DEPTH_MIN, DEPTH_MAX)]
+    if depth is not None and BACKGROUND_DEPTH in layouts:
+        specs.append(
+            ArraySpec(
+                BACKGROUND_DEPTH,
+                layouts[BACKGROUND_DEPTH],
+                np.float32,
+                ("background", "y", "x"),
+                BACKGROUND_DEPTH_CODEC,
+                sharded=True,
+                attributes={"quantity": depth.quantity, "unit": depth.unit},
+            )
+        )
+    return specs
+
+
+def _depth_attributes(depth: DepthInfo | None, largest_error: float | None) -> dict[str, Any]:
+    """The attributes of ``/depth``: what its numbers mean and, once that is known, how they were rounded."""
+    if depth is None:
+        return {"quantity": None, "unit": None}
+    meaning = {"quantity": depth.quantity, "unit": depth.unit}
+    error = {"largest_error": largest_error, "largest_error_of": "max - min of all depth"}
+    if isinstance(depth, ImportedDepthInfo):
+        rounding = {"rule": "to the nearest float16", **error}
+        return meaning if largest_error is None else {**meaning, "rounding": rounding}
+    if depth.step is None:
+        return meaning
+    rule = "to the nearest multiple of step, then to the nearest float16"
+    return {**meaning, "rounding": {"step": depth.step, "rule": rule, **error}}
+
+
+def write_names(store: DatasetStore, names: Sequence[str], policy: LayoutPolicy = DEFAULT_POLICY) -> None:
+    """Publish the names of imported samples, none of which is empty."""
+    longest = max(len(name.encode()) for name in names)
+    spec = ArraySpec(NAME, policy.rows((len(names), longest), longest), np.uint8, ("sample", "byte"))
+    for number, rows in enumerate(spec.layout.rows()):
+        encoded = np.array([name.encode() for name in names[rows]], f"S{longest}")
+        store.write_rows(spec, number, encoded.view(np.uint8).reshape(-1, longest))
+    store.declare(spec)
+
+
+def write_recipe(store: DatasetStore, recipe: Recipe, policy: LayoutPolicy = DEFAULT_POLICY) -> None:
+    """Publish the placements and the sources: values before the metadata that tell of them."""
+    layout = policy.vector(len(recipe))
+    dtypes: dict[str, type[np.generic]] = {"flip": np.bool_}
+    specs = [ArraySpec(name, layout, dtypes.get(name, np.int32), ("sample",)) for name in PLACEMENTS]
+    for number, rows in enumerate(layout.rows()):
+        placements = recipe.placements(range(rows.start, rows.stop))
+        for spec in specs:
+            store.write_rows(spec, number, getattr(placements, spec.path))
+    store.declare(*specs)
+    store.put_changed(f"{SOURCES}/{METADATA}", group_metadata())
+    for path, array, dimensions in recipe_sources(recipe):
+        spec = ArraySpec(path, policy.rows(array.shape, array[0].nbytes), array.dtype.type, dimensions)
+        for number, rows in enumerate(spec.layout.rows()):
+            store.write_rows(spec, number, array[rows])
+        store.declare(spec)
+
+
+def recipe_sources(recipe: Recipe) -> Iterable[tuple[str, NDArray[Any], tuple[str, ...]]]:
+    """The arrays of the sources, by their paths, with the names of their axes."""
+    catalog = recipe.catalog
+    return zip(
+        SOURCE_ARRAYS,
+        (catalog.background, catalog.foreground, catalog.foreground_size),
+        (
+            ("background", "y", "x", "channel"),
+            ("foreground", "patch_y", "patch_x", "rgba"),
+            ("foreground", "side"),
+        ),
+        strict=True,
+    )

@@ -1,0 +1,166 @@
+"""Fill the depth of a dataset that is there."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+from fgbgpack.composition.recipe import Recipe
+from fgbgpack.dataset.dataset import Dataset, open_dataset
+from fgbgpack.depth import Device
+from fgbgpack.depth.strategies import Networks
+from fgbgpack.document import Document, NetworkDepthInfo
+from fgbgpack.errors import DatasetError, RecipeMismatchError, SpecError
+from fgbgpack.pipeline.arrays import depth_arrays
+from fgbgpack.pipeline.conflicts import clear_depth, depth_differences, layout_differences
+from fgbgpack.pipeline.create import Report
+from fgbgpack.pipeline.depth import DepthFilling
+from fgbgpack.pipeline.depth_modes import DepthJob
+from fgbgpack.pipeline.events import Notice, OnEvent, silent
+from fgbgpack.pipeline.executor import Threads
+from fgbgpack.pipeline.run import Run
+from fgbgpack.pipeline.staging import staged
+from fgbgpack.spec import DatasetSpec, DepthSpec
+from fgbgpack.storage.layout import DEFAULT_POLICY, LayoutPolicy
+from fgbgpack.storage.store import DatasetStore, Target
+
+
+def fill_depth(
+    dataset: Target,
+    depth: DepthSpec = DepthSpec(),  # noqa: B008 (it is frozen)
+    *,
+    device: Device = "auto",
+    workers: int | None = None,
+    overwrite: bool = False,
+    backgrounds: str | Path | None = None,
+    foregrounds: str | Path | None = None,
+    masks: str | Path | None = None,
+    layout: LayoutPolicy = DEFAULT_POLICY,
+    on_event: OnEvent | None = None,
+) -> Report:
+    """Fill the depth of a dataset whose images are there, or finish filling it.
+
+    Args:
+        dataset: A local folder, an HDF5 file, a URL that fsspec opens, or a Zarr store.
+        depth: The model and how it is run; by default the two networks that come with fgbgpack, guided. On
+            the samples of a dataset that was imported a network runs per sample, and sees them as they are
+            stored: there are neither empty backgrounds nor originals.
+        device: What runs it: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"tensorrt"``.
+        workers: Threads, each on a shard of its own; ``None`` takes one for each processor.
+        overwrite: Replace the depth of another model, or of other settings, or that was imported.
+        backgrounds: The folder of the original backgrounds, for a scale above 1; ``None`` takes the one
+            that the dataset's spec names.
+        foregrounds: The same for the foregrounds, which only depth per sample looks at.
+        masks: The same for the masks.
+        layout: How large chunks and shards become.
+        on_event: Called in this thread with progress and notices.
+
+    Raises:
+        SpecError: A field of ``depth`` is out of range, or of no use for a dataset that was imported; all
+            problems are named together.
+        SourceError: The original pictures are not there, or not the ones the dataset was made of.
+        DepthModelError: A depth model, or a device, that cannot be used.
+        RecipeMismatchError: The dataset has depth of another model or other settings, or that was imported.
+        DatasetError: There is no dataset, its images are not complete, or another process is writing it.
+    """
+    on_event, threads = on_event or silent, Threads(workers)
+    folders = {"backgrounds": backgrounds, "foregrounds": foregrounds, "masks": masks}
+    with staged(dataset, threads, on_event) as place:
+        opened = open_dataset(place, allow_incomplete=True)
+        if not opened.document.pixels.complete:
+            command = "create" if opened.has_recipe else "import"
+            raise DatasetError(
+                f"The images of {opened.path} are not complete: run fgbgpack {command} again to finish them.",
+                code="dataset-incomplete",
+            )
+        samples: Recipe | Dataset = opened
+        if opened.has_recipe:
+            samples = _recipe(opened, depth, folders)
+        else:
+            depth = _depth_of_stored(opened, depth, folders, on_event)
+        job = DepthJob(samples, depth, Networks.load(depth), device, threads, layout, on_event)
+        run = Run(DatasetStore.open(place, read_only=False), threads, on_event)
+        with run.exclusive():
+            document = _fill(run, job, overwrite=overwrite)
+        return Report.of(run, document)
+
+
+def _fill(run: Run, job: DepthJob, *, overwrite: bool) -> Document:
+    """Fill the depth of a dataset that nobody else writes; return its document."""
+    store, name = run.store, run.name
+    document = store.existing_document()
+    previous = document.depth
+    if previous is not None:
+        size = (job.extent.height, job.extent.width)
+        lines = depth_differences(previous, job.depth, job.networks, size)
+        if isinstance(previous, NetworkDepthInfo) and not previous.complete:
+            lines += layout_differences(store, job.layouts(previous))
+        if lines and not overwrite:
+            raise RecipeMismatchError(f"{name} has other depth; --overwrite replaces it:", lines)
+        if lines:
+            previous = None
+        elif previous.complete:
+            run.notify(f"The depth of {name} is complete already.")
+            return document
+        else:
+            run.notify(f"Resuming the depth of {name}.")
+    filling = DepthFilling.of(job, previous if isinstance(previous, NetworkDepthInfo) else None, store)
+    if previous is None:
+        clear_depth(store, document)
+    document = document.with_depth(filling.section)
+    if document.spec is not None:
+        document = dataclasses.replace(document, spec=dataclasses.replace(document.spec, depth=job.depth))
+    # The document comes last: the arrays that it says are begun are cut as that mode cuts them.
+    store.declare(*depth_arrays(job.layouts(filling.section), filling.section))
+    store.commit(document)
+    return run.fill_depth(filling, document)
+
+
+def _recipe(dataset: Dataset, depth: DepthSpec, folders: Mapping[str, str | Path | None]) -> Recipe:
+    """The recipe of a dataset with other depth, and with where its pictures are now."""
+    recipe = dataset.recipe
+    moved = {key: str(folder) for key, folder in folders.items() if folder is not None}
+    spec = DatasetSpec.from_dict({**recipe.spec.to_dict(), **moved})
+    return recipe.with_spec(dataclasses.replace(spec, depth=depth))
+
+
+def _depth_of_stored(
+    dataset: Dataset, depth: DepthSpec, folders: Mapping[str, str | Path | None], on_event: OnEvent
+) -> DepthSpec:
+    """How the depth of imported samples is filled: a network sees each, as it is stored.
+
+    Raises:
+        SpecError: It cannot be filled as it is asked for; all problems are named together.
+    """
+    problems = []
+    if depth.mode == "guided" or depth.guide is not None:
+        option = "--depth-mode" if depth.mode == "guided" else "--depth-guide"
+        problems.append(
+            f"{option}: guided depth begins with that of the empty backgrounds, and there are none; expected "
+            "--depth-mode per-sample"
+        )
+    if depth.scale not in (None, 1):
+        problems.append(
+            f"--depth-scale: found {depth.scale}, expected 1: there are no originals to render at a larger "
+            "size, and networks resize those that are stored"
+        )
+    problems += [
+        f"--{kind}: of no use, samples are seen as they are stored"
+        for kind, folder in folders.items()
+        if folder is not None
+    ]
+    if problems:
+        raise SpecError(
+            f"{dataset.path} was imported from pictures: its depth cannot be filled so.",
+            problems,
+            code="depth-impossible",
+        )
+    if depth.resolved_mode != "per-sample":
+        on_event(
+            Notice(
+                f"{dataset.path} was imported: there are no empty backgrounds whose depth could guide that "
+                f"of its samples, so {depth.model} sees each of these (--depth-mode per-sample)."
+            )
+        )
+    return dataclasses.replace(depth, mode="per-sample", scale=1)

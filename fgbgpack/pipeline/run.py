@@ -1,0 +1,182 @@
+"""The one sequence of all that makes or changes a dataset: lock, compare, begin or resume, stages, commit."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fgbgpack.depth import rounding_bound
+from fgbgpack.document import DEPTH_MAX, DEPTH_MIN, DepthInfo, Document, ImportedDepthInfo, NetworkDepthInfo
+from fgbgpack.errors import RecipeMismatchError
+from fgbgpack.pipeline.arrays import depth_arrays
+from fgbgpack.pipeline.conflicts import clear
+from fgbgpack.pipeline.depth import DepthFilling, DepthStage
+from fgbgpack.pipeline.events import Notice, OnEvent
+from fgbgpack.pipeline.executor import Threads
+from fgbgpack.pipeline.stage import Stage, execute
+from fgbgpack.storage.layout import Layout
+from fgbgpack.storage.store import DatasetStore
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run did; every command adds its own numbers.
+
+    Attributes:
+        path: Where the result is.
+        samples: Samples in it.
+        seconds: What the whole run took.
+    """
+
+    path: str
+    samples: int
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as JSON."""
+        return dataclasses.asdict(self)
+
+
+class Run:
+    """One command at work on one dataset.
+
+    Args:
+        store: Where the dataset is, or is to be.
+        threads: What runs its stages.
+        on_event: Called in this thread with progress and notices.
+
+    Attributes:
+        store: The same.
+        threads: The same.
+        on_event: The same.
+        written: How many samples, or whatever else they count, each stage has written.
+        stage_seconds: The seconds that each stage took.
+    """
+
+    def __init__(self, store: DatasetStore, threads: Threads, on_event: OnEvent) -> None:
+        self.store, self.threads, self.on_event = store, threads, on_event
+        self.written: Counter[str] = Counter()
+        self.stage_seconds: defaultdict[str, float] = defaultdict(float)
+        self._start = time.perf_counter()
+
+    @property
+    def name(self) -> str:
+        """What messages call the dataset."""
+        return self.store.name
+
+    @property
+    def seconds(self) -> float:
+        """The seconds since the run began."""
+        return time.perf_counter() - self._start
+
+    def notify(self, message: str) -> None:
+        """Tell the user something, in one line."""
+        self.on_event(Notice(message))
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Keep other processes of this machine from writing the dataset, and leave nothing half-written."""
+        with self.store.exclusive():
+            yield
+            self.store.sweep()
+
+    def existing(
+        self, differs: Callable[[Document], list[str]], *, overwrite: bool, refusal: str
+    ) -> Document | None:
+        """The document of the dataset that is to be finished, or is complete; ``None`` to begin a new one.
+
+        Args:
+            differs: How a dataset that is there differs from the one asked for, one line each.
+            overwrite: Whether a different one may be replaced.
+            refusal: What is said otherwise.
+
+        Raises:
+            RecipeMismatchError: A different dataset is there.
+            DatasetError: Something else is there.
+        """
+        existing = self.store.document()
+        if existing is None:
+            return None
+        lines = differs(existing)
+        if not lines:
+            return existing
+        if not overwrite:
+            raise RecipeMismatchError(refusal, lines)
+        return None
+
+    def begin(self, document: Document) -> None:
+        """Replace whatever dataset is there by one that is begun."""
+        clear(self.store, self.store.document())
+        self.store.commit(document)
+
+    def execute(self, stage: Stage) -> None:
+        """Write the shards of a stage that are missing."""
+        start = time.perf_counter()
+        self.written[stage.name] += execute(stage, self.store, self.threads, self.on_event)
+        self.stage_seconds[stage.name] += time.perf_counter() - start
+
+    # --- depth -------------------------------------------------------------------------------------
+
+    def fill_depth(self, filling: DepthFilling, document: Document) -> Document:
+        """Write all depth that is missing, and say that the dataset is complete.
+
+        Args:
+            filling: The depth; its section is in the document.
+            document: The document, committed.
+
+        Returns:
+            The document of the complete dataset.
+        """
+        start = time.perf_counter()
+        job, section = filling.job, filling.section
+        layouts = job.layouts(section)
+        self.store.declare(*depth_arrays(layouts, section))
+        filling.mode.prepare(self.store)
+        stage = DepthStage(job, filling.mode, self.store, section.step)
+        if section.step is None:
+            # The document comes first: a shard without its grid would mean nothing.
+            section = filling.with_step(stage.step)
+            document = document.with_depth(section)
+            self.store.commit(document)
+            self.store.declare(*depth_arrays(layouts, section))
+        self.execute(stage)
+        stage.report_notices()
+        document = self.finish_depth(document, section, layouts)
+        self.stage_seconds["depth"] = time.perf_counter() - start
+        return document
+
+    def finish_depth(self, document: Document, depth: DepthInfo, layouts: dict[str, Layout]) -> Document:
+        """Record the largest rounding error, and that all depth is there.
+
+        Returns:
+            The document, committed.
+        """
+        low, high = (values.astype(np.float64) for values in self.store.read(DEPTH_MIN, DEPTH_MAX))
+        known = ~np.isnan(low)
+        # Imported depth has no grid: only the nearest float16 counts.
+        step = 0.0 if isinstance(depth, ImportedDepthInfo) else depth.step or 0.0
+        largest = rounding_bound(low[known].min(), high[known].max(), step) if known.any() else 0.0
+        self.store.declare(*depth_arrays(layouts, depth, largest))
+        document = document.with_depth(dataclasses.replace(depth, complete=True))
+        self.store.commit(document)
+        return document
+
+
+def depth_summary(depth: DepthInfo | None) -> dict[str, str | None]:
+    """How depth is filled, as the results of runs have it; ``None`` where it is not."""
+    if not isinstance(depth, NetworkDepthInfo):
+        mode = None if depth is None else depth.mode
+        return {"depth_mode": mode, "depth_model": None, "depth_guide": None, "provider": None}
+    return {
+        "depth_mode": depth.mode,
+        "depth_model": depth.model_name,
+        "depth_guide": depth.guide_name,
+        "provider": depth.sample_provider,
+    }

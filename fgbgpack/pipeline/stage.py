@@ -1,0 +1,80 @@
+"""A stage: shards to be written, each a pure function of what the stage holds and the shard's number.
+
+A shard is written whole, by one worker, and published in one step. One that is there is complete, one that is
+missing is work to do: resuming needs to know nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from fgbgpack.errors import DatasetError
+from fgbgpack.pipeline.events import OnEvent, Progress, StageName
+from fgbgpack.pipeline.executor import Monitor, Threads
+from fgbgpack.storage.store import DatasetStore
+
+
+class Stage(Protocol):
+    """Shards of one array, or of several that are made together. Stages can be pickled.
+
+    Attributes:
+        name: What it counts.
+    """
+
+    name: StageName
+
+    @property
+    def total(self) -> int:
+        """How many samples, or whatever else is counted, there are."""
+
+    def size(self, shard: int) -> int:
+        """How many of these a shard has."""
+
+    def missing(self, store: DatasetStore) -> list[int]:
+        """The shards that are not there, or not sound."""
+
+    def produce(self, shard: int, monitor: Monitor) -> Mapping[str, bytes]:
+        """The keys and values of a shard, in the order in which they are to be published.
+
+        They are the same bytes on any machine, any number of times.
+
+        Args:
+            shard: Its number.
+            monitor: What it reports to.
+        """
+
+
+def execute(stage: Stage, store: DatasetStore, threads: Threads, on_event: OnEvent) -> int:
+    """Write the shards of a stage that are missing, and check that all are there.
+
+    Returns:
+        How many samples, or whatever else the stage counts, were written.
+
+    Raises:
+        DatasetError: A shard is missing right after it was written.
+    """
+    missing = stage.missing(store)
+    total = stage.total
+    written = sum(map(stage.size, missing))
+    done = total - written
+    on_event(Progress(stage.name, done, total))
+
+    def work(shard: int, monitor: Monitor) -> None:
+        for key, value in stage.produce(shard, monitor).items():
+            store.put(key, value)
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        on_event(Progress(stage.name, done, total))
+
+    threads.run(work, missing, advance, stage.name)
+    lost = stage.missing(store) if missing else []
+    if lost:
+        raise DatasetError(
+            f"{len(lost)} shards are missing or damaged right after they were written (the first is "
+            f"number {min(lost)}): the store loses data, or something else writes to it.",
+            code="shards-lost",
+        )
+    return written

@@ -1,0 +1,221 @@
+"""Arrays as Zarr metadata describe them: those that are declared, and those that are found."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
+from zarr.storage import MemoryStore
+
+from fgbgpack.errors import DatasetError
+from fgbgpack.storage.codecs import BloscChunk, ChunkCodec, ZstdChunk, codec_of
+from fgbgpack.storage.layout import Layout
+
+#: The key, below a group or an array, of its metadata.
+METADATA = "zarr.json"
+
+PIXEL_CODEC = ZstdChunk()
+#: Of depth per sample, and of guided depth, which repeats that of its background.
+DEPTH_CODEC = BloscChunk(itemsize=2)
+GUIDED_DEPTH_CODEC = BloscChunk(itemsize=2, compressor="lz4hc", level=7, whole=True)
+BACKGROUND_DEPTH_CODEC = BloscChunk(itemsize=4)
+
+#: The metadata of a Zarr array or group, as its ``zarr.json`` has them.
+Node: TypeAlias = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """An array to be written.
+
+    Attributes:
+        path: Its path in the store.
+        layout: How it is cut.
+        dtype: The type of its elements.
+        dimensions: The names of its axes.
+        codec: How its chunks are encoded; ``None`` for their bare bytes.
+        sharded: Whether its chunks lie in shards; else each is an object of its own.
+        attributes: Its attributes.
+    """
+
+    path: str
+    layout: Layout
+    dtype: type[np.generic]
+    dimensions: tuple[str, ...]
+    codec: ZstdChunk | BloscChunk | None = PIXEL_CODEC
+    sharded: bool = False
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    def metadata(self) -> bytes:
+        """What its ``zarr.json`` holds."""
+        layout, memory = self.layout, MemoryStore()
+        chunk_bytes = np.dtype(self.dtype).itemsize * math.prod(layout.chunk)
+        codecs = {"compressors": None} if self.codec is None else self.codec.zarr_codecs(chunk_bytes)
+        zarr.create_array(
+            store=memory,
+            name=self.path,
+            shape=layout.shape,
+            chunks=layout.chunk,
+            shards=layout.shard if self.sharded else None,
+            dtype=self.dtype,
+            fill_value=np.nan if issubclass(self.dtype, np.floating) else 0,
+            dimension_names=self.dimensions,
+            attributes=dict(self.attributes),
+            # A chunk of nothing but zeros is data like any other: its absence means it was never written.
+            config={"write_empty_chunks": True},
+            **codecs,
+        )
+        return _value(memory, f"{self.path}/{METADATA}")
+
+    def chunk(self, number: int, rows: NDArray[Any]) -> tuple[str, bytes]:
+        """The key and value of a chunk of whole rows, where chunks lie in no shards.
+
+        Args:
+            number: Its number along the first axis.
+            rows: Its values; the last chunk may have fewer rows than the others.
+        """
+        chunk = np.ascontiguousarray(rows, self.dtype)
+        if len(chunk) < self.layout.chunk[0]:
+            chunk = np.zeros(self.layout.chunk, self.dtype)
+            chunk[: len(rows)] = rows
+        encoded = chunk.tobytes() if self.codec is None else self.codec.encode(chunk)
+        return f"{self.path}/{self.layout.key(number)}", encoded
+
+    @property
+    def form(self) -> ArrayForm:
+        """The form that it has once it is written.
+
+        Raises:
+            ValueError: It has no codec.
+        """
+        if self.codec is None:
+            raise ValueError(f"{self.path} is not encoded")
+        fill = math.nan if issubclass(self.dtype, np.floating) else 0.0
+        return ArrayForm(
+            self.layout, self.sharded, self.codec, np.dtype(self.dtype), fill, dict(self.attributes)
+        )
+
+
+def group_metadata() -> bytes:
+    """What the ``zarr.json`` of a group without attributes holds."""
+    memory = MemoryStore()
+    zarr.create_group(store=memory, path="group")
+    return _value(memory, f"group/{METADATA}")
+
+
+def _value(memory: MemoryStore, key: str) -> bytes:
+    value = sync(memory.get(key, default_buffer_prototype()))
+    if value is None:
+        raise KeyError(key)
+    return value.to_bytes()
+
+
+@dataclass(frozen=True)
+class ArrayForm:
+    """How an array that is there is cut and encoded.
+
+    Attributes:
+        layout: How it is cut.
+        sharded: Whether its chunks lie in shards; else each is an object of its own.
+        codec: How its chunks are encoded.
+        dtype: The type of its elements, little-endian.
+        fill: What elements are that were never written.
+        attributes: Its attributes.
+    """
+
+    layout: Layout
+    sharded: bool
+    codec: ChunkCodec
+    dtype: np.dtype[Any]
+    fill: float
+    attributes: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, node: Node, where: str) -> ArrayForm:
+        """The form that metadata describe.
+
+        Raises:
+            DatasetError: They are not as fgbgpack writes them.
+        """
+        try:
+            dtype = np.dtype(node["data_type"]).newbyteorder("<")
+            shape, shard = tuple(node["shape"]), tuple(node["chunk_grid"]["configuration"]["chunk_shape"])
+            chunk, codecs = shard, node["codecs"]
+            sharded = codecs[0]["name"] == "sharding_indexed"
+            if sharded:
+                chunk = tuple(codecs[0]["configuration"]["chunk_shape"])
+                codecs = codecs[0]["configuration"]["codecs"]
+            codec = codec_of(codecs, dtype.itemsize)
+            fill = float(node["fill_value"])
+            attributes = dict(node.get("attributes") or {})
+        except (KeyError, TypeError, ValueError, IndexError) as exc:
+            raise DatasetError(
+                f"The Zarr metadata of {where} are damaged: {exc!r}.", code="metadata-damaged"
+            ) from exc
+        if codec is None:
+            names = ", ".join(codec["name"] for codec in codecs)
+            raise DatasetError(
+                f"{where} is encoded with {names}, as fgbgpack does not write it: use zarr.",
+                code="array-foreign",
+            )
+        return cls(Layout(shape, chunk, shard), sharded, codec, dtype, fill, attributes)
+
+    @property
+    def chunk_bytes(self) -> int:
+        """The bytes of a decoded chunk."""
+        return math.prod(self.layout.chunk) * self.dtype.itemsize
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Chunks of the whole array, along each axis."""
+        return tuple(-(-n // c) for n, c in zip(self.layout.shape, self.layout.chunk, strict=True))
+
+    @property
+    def chunk_count(self) -> int:
+        """Chunks of the whole array."""
+        return math.prod(self.grid)
+
+    @property
+    def chunks_per_shard(self) -> int:
+        """Chunks of a shard."""
+        return math.prod(self.layout.grid)
+
+    def chunks_of(self, shard: int) -> range:
+        """The chunks of a shard, without those beyond the array's end, by their numbers in C order."""
+        per_shard = self.chunks_per_shard
+        return range(shard * per_shard, min((shard + 1) * per_shard, self.chunk_count))
+
+
+def parse_array(metadata: bytes | None, path: str, name: str) -> ArrayForm:
+    """The form of an array, from its ``zarr.json``, which Zarr too finds valid.
+
+    Args:
+        metadata: What the file holds; ``None`` where there is none.
+        path: The array's path.
+        name: What messages call the store.
+
+    Raises:
+        DatasetError: There is no such array, or its metadata are damaged or not as fgbgpack writes them.
+    """
+    try:
+        described = json.loads(metadata or b"{}")
+        is_array = described.get("node_type") == "array"
+        if is_array:
+            described = zarr.core.metadata.ArrayV3Metadata.from_dict(described).to_dict()
+    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        raise DatasetError(
+            f"The metadata of array /{path} in {name} is damaged: {exc}.", code="metadata-damaged"
+        ) from exc
+    if not is_array:
+        raise DatasetError(
+            f"{name} has no array /{path}: it is damaged, or its creation was cut off.", code="array-missing"
+        )
+    return ArrayForm.of(described, f"{name}/{path}")
