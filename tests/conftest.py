@@ -10,7 +10,6 @@ from builders import SMALL_SHARDS, Pictures, depth_of, write_depth_model
 from hypothesis import HealthCheck, settings
 
 from fgbgpack import create
-from fgbgpack.storage import layout as plan_module
 
 # The same examples on every run: a property that fails on one machine fails on all.
 settings.register_profile(
@@ -53,13 +52,6 @@ def make_depth_model(tmp_path):
     return make
 
 
-@pytest.fixture
-def small_shards(monkeypatch):
-    """Many shards in every dataset that the test makes."""
-    for name, size in SMALL_SHARDS.items():
-        monkeypatch.setattr(plan_module, name, size)
-
-
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory, pictures) -> Path:
     """A complete dataset of 36 samples without depth, not to be changed."""
@@ -72,10 +64,7 @@ def dataset(tmp_path_factory, pictures) -> Path:
 def depth_dataset(tmp_path_factory, pictures, depth_model) -> Path:
     """A complete dataset of 36 samples with depth, in several shards, not to be changed."""
     path = tmp_path_factory.mktemp("datasets") / "depth.zarr"
-    with pytest.MonkeyPatch.context() as patch:
-        for name, size in SMALL_SHARDS.items():
-            patch.setattr(plan_module, name, size)
-        create(path, pictures.spec(depth=depth_of(depth_model)))
+    create(path, pictures.spec(depth=depth_of(depth_model)), layout=SMALL_SHARDS)
     return path
 
 
@@ -83,8 +72,6 @@ def depth_dataset(tmp_path_factory, pictures, depth_model) -> Path:
 def guided_dataset(tmp_path_factory, pictures, depth_model, guide_model) -> Path:
     """A complete dataset of 36 samples with guided depth, in several shards, not to be changed."""
     path = tmp_path_factory.mktemp("datasets") / "guided.zarr"
-    with pytest.MonkeyPatch.context() as patch:
-        for name, size in SMALL_SHARDS.items():
-            patch.setattr(plan_module, name, size)
-        create(path, pictures.spec(depth=depth_of(depth_model, guide=str(guide_model), scale=2)))
+    spec = pictures.spec(depth=depth_of(depth_model, guide=str(guide_model), scale=2))
+    create(path, spec, layout=SMALL_SHARDS)
     return path

@@ -13,6 +13,7 @@ from zarr.core.buffer import default_buffer_prototype
 
 from fgbgpack.pipeline import Progress
 from fgbgpack.spec import DatasetSpec, DepthSpec
+from fgbgpack.storage.layout import LayoutPolicy
 
 
 class Pictures:
@@ -62,14 +63,14 @@ def write_depth_model(folder: Path, name="tiny", seed=0, **output) -> Path:
     return onnx_models.write_network(path, nodes, weights={"weights": weights}, card=described)
 
 
-#: Sizes that cut datasets of a few small samples into many shards, as large ones are.
-SMALL_SHARDS = {
-    "_PIXEL_SHARD_BYTES": 40_000,
-    "_DEPTH_CHUNK_BYTES": 6_000,
-    "_GUIDED_CHUNK_BYTES": 6_000,
-    "_DEPTH_SHARD_BYTES": 12_000,
-    "_FEWEST_SHARDS": 1,
-}
+#: A policy that cuts datasets of a few small samples into many shards, as large ones are.
+SMALL_SHARDS = LayoutPolicy(
+    pixel_shard_bytes=40_000,
+    depth_chunk_bytes=6_000,
+    guided_chunk_bytes=6_000,
+    depth_shard_bytes=12_000,
+    min_shards=1,
+)
 
 
 def tree(folder: Path) -> dict[str, bytes]:

@@ -7,8 +7,10 @@ import time
 
 import numpy as np
 
+from fgbgpack.storage.layout import LayoutPolicy
+
 #: Sizes that make many shards, and both phases about as long.
-SHARDS = {"_PIXEL_SHARD_BYTES": 100_000, "_DEPTH_CHUNK_BYTES": 50_000, "_DEPTH_SHARD_BYTES": 150_000}
+SHARDS = LayoutPolicy(pixel_shard_bytes=100_000, depth_chunk_bytes=50_000, depth_shard_bytes=150_000)
 
 
 class Run:
