@@ -395,7 +395,7 @@ class _Matcher:
             line = f"{', '.join(sorted(paths))}: {len(paths)} {same}; expected one"
             self._unmatched.add(same, line, "name-not-unique")
         partners: dict[Kind, dict[str, str]] = {}
-        for kind in [kind for kind in self._files if kind != "images"]:
+        for kind in [kind for kind in KINDS[1:] if kind in self._files]:
             pair = best_keys({"images": self._files["images"], kind: self._files.pop(kind)})
             pictures, others = pair["images"], pair[kind]
             if not pictures.keys() & others.keys():

@@ -151,9 +151,10 @@ def read_header(path: Path) -> Header:
         with path.open("rb") as file, _quiet_pillow():
             try:
                 image = Image.open(file, formats=_formats())
-                # To find the EXIF block at the end of a PNG, Pillow would decode all of it.
+                # To find an EXIF block at the end of a PNG, Pillow would decode all of it. The size of a
+                # TIFF is upright already.
                 late = image.format == "PNG" and "exif" not in image.info
-                turned = not late and _orientation(image) in _SIDEWAYS
+                turned = not late and image.format != "TIFF" and _orientation(image) in _SIDEWAYS
             except UnidentifiedImageError as error:
                 raise _no_picture(path) from error
             except Exception as error:  # On damaged data, decoders raise almost anything.

@@ -11,8 +11,8 @@ from builders import tree
 
 from fgbgpack import create, open_dataset
 from fgbgpack.errors import RecipeMismatchError, SourceError
-from fgbgpack.sources.listing import find_sources
 from fgbgpack.sources.credits import Credit, Credits, read_credits
+from fgbgpack.sources.listing import find_sources
 
 NAMES = ("b0.png", "b1.png", "b2.png")
 
