@@ -194,9 +194,9 @@ class NetworkDepthInfo:
         return quantity
 
     @property
-    def unit(self) -> str | None:
+    def unit(self) -> Literal["m"] | None:
         """The unit of depth; ``None`` where it is relative."""
-        unit: str | None = self.model["output"]["unit"]
+        unit: Literal["m"] | None = self.model["output"]["unit"]
         return unit
 
     @property

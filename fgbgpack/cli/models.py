@@ -398,8 +398,8 @@ def compare(
     from fgbgpack.pipeline import Progress
     from fgbgpack.spec import DepthSpec
     from fgbgpack.visual.canvas import write_picture
-    from fgbgpack.visual.compare import compare as run
-    from fgbgpack.visual.compare import render_comparison
+    from fgbgpack.visual.comparison import compare as run
+    from fgbgpack.visual.comparison_picture import render_comparison
 
     dataset = open_dataset(on, allow_incomplete=True)
     chosen = []

@@ -1,1 +1,1 @@
-"""What people look at to judge a dataset: descriptions and figures."""
+"""Pictures, statistics and descriptions of a dataset, and checks of depth models."""

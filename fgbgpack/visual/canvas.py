@@ -1,24 +1,21 @@
-"""What all pictures of a dataset are drawn on: a page of cells, its type and its colours, and its file."""
+"""The canvas of pictures of a dataset: its layout, type, colours and cells, and the picture's file."""
 
 from __future__ import annotations
 
-import os
 import unicodedata
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from fgbgpack.errors import SpecError
+from fgbgpack.files import replacing
 from fgbgpack.visual.colours import depth_colours
 
-#: File extension to Pillow's format and the options to write it with: nothing is lost but in JPEG.
+#: Pillow's format and options for each file extension. All formats but JPEG are lossless.
 _FORMATS: Mapping[str, tuple[str, dict[str, Any]]] = {
     ".bmp": ("BMP", {}),
     ".jpeg": ("JPEG", {"quality": 95, "subsampling": 0}),
@@ -28,14 +25,14 @@ _FORMATS: Mapping[str, tuple[str, dict[str, Any]]] = {
     ".tiff": ("TIFF", {"compression": "tiff_adobe_deflate"}),
     ".webp": ("WEBP", {"lossless": True}),
 }
-#: As many rows as fit into the 16,383 pixels that a WebP picture may be high, in all sizes of sample.
-MOST_ROWS = 48
+#: The largest number of rows for which every sample size fits the maximum WebP height, 16,383 pixels.
+MAX_ROWS = 48
 
 _LARGEST_CELL = 256
 #: Small samples are enlarged by the whole factor that brings their longer side nearest to this.
 _USUAL_CELL = 224
 
-Colour = tuple[int, int, int]
+Colour: TypeAlias = tuple[int, int, int]
 PAPER: Colour = (255, 255, 255)
 INK: Colour = (24, 29, 38)
 MUTED: Colour = (98, 107, 122)
@@ -44,97 +41,67 @@ HATCH_LIGHT: Colour = (244, 245, 247)
 HATCH_DARK: Colour = (214, 218, 225)
 
 
-def cell_size(width: int, height: int) -> tuple[int, int]:
-    """How large a sample of ``width`` x ``height`` pixels is drawn, as ``(width, height)``."""
-    longest = max(width, height)
-    scale = _LARGEST_CELL / longest if longest > _LARGEST_CELL else max(1, round(_USUAL_CELL / longest))
-    return max(1, round(width * scale)), max(1, round(height * scale))
+class Layout:
+    """Lengths that all pictures share, in pixels. A subclass adds columns, rows and the size of the canvas.
 
-
-@dataclass(frozen=True)
-class Layout(ABC):
-    """The lengths that all pages share, in pixels; each kind of page adds where its columns and rows are.
+    Args:
+        sample_size: Width and height of a sample in pixels.
+        rows: Number of samples, one a row.
 
     Attributes:
         cell_width: Width of a sample as it is drawn.
         cell_height: Its height.
-        rows: How many samples there are, one a row.
+        text: Size of the usual type, readable at half of it. All distances are multiples of it.
+        line: Distance of two base lines.
+        margin: Blank space around everything.
+        gap: Blank space between two cells.
+        label_width: Width of the label of a row.
+        column_width: Width of a column: at least a cell, and wide enough for a heading.
+        row_height: Height of a row: at least a cell, and high enough for a label of five lines.
+        width: Width of the canvas; a subclass sets it.
+        height: Its height; likewise.
     """
 
-    cell_width: int
-    cell_height: int
-    rows: int
+    width: int
+    height: int
 
-    @property
-    @abstractmethod
-    def width(self) -> int:
-        """Width of the page."""
-
-    @property
-    @abstractmethod
-    def height(self) -> int:
-        """Height of the page."""
-
-    @cached_property
-    def text(self) -> int:
-        """The size of the type, readable at half of it, and what all distances are measured in."""
-        return max(18, round(max(self.cell_width, self.cell_height) * 0.096))
-
-    @property
-    def line(self) -> int:
-        """From one base line to the next."""
-        return round(self.text * 1.36)
-
-    @property
-    def margin(self) -> int:
-        """What is left blank around everything."""
-        return round(self.text * 1.8)
-
-    @property
-    def gap(self) -> int:
-        """What is left blank between two cells."""
-        return round(self.text * 0.6)
-
-    @property
-    def label_width(self) -> int:
-        """Width of what is written beside each row."""
-        return self.text * 10
-
-    @property
-    def column_width(self) -> int:
-        """At least a cell, and wide enough for a heading."""
-        return max(self.cell_width, self.text * 7)
-
-    @property
-    def row_height(self) -> int:
-        """At least a cell, and high enough for a label of five lines."""
-        return max(self.cell_height, 5 * self.line)
+    def __init__(self, sample_size: tuple[int, int], rows: int) -> None:
+        longest = max(sample_size)
+        scale = _LARGEST_CELL / longest if longest > _LARGEST_CELL else max(1, round(_USUAL_CELL / longest))
+        self.cell_width, self.cell_height = (max(1, round(side * scale)) for side in sample_size)
+        self.rows = rows
+        self.text = max(18, round(max(self.cell_width, self.cell_height) * 0.096))
+        self.line = round(self.text * 1.36)
+        self.margin = round(self.text * 1.8)
+        self.gap = round(self.text * 0.6)
+        self.label_width = self.text * 10
+        self.column_width = max(self.cell_width, self.text * 7)
+        self.row_height = max(self.cell_height, 5 * self.line)
 
 
-SomeLayout = TypeVar("SomeLayout", bound=Layout)
+AnyLayout = TypeVar("AnyLayout", bound=Layout)
 
 
-class Page(Generic[SomeLayout]):
-    """A canvas with the layout's type sizes.
+class Canvas(Generic[AnyLayout]):
+    """A blank RGB picture with the type sizes of a layout.
 
     Attributes:
         layout: The layout.
-        canvas: The picture that all is drawn on, RGB.
-        draw: What draws on it.
+        picture: The picture that everything is drawn on, RGB.
+        draw: Pillow's drawing interface to it.
         title: The largest type.
         heading: The type of names.
         body: The usual type.
         small: The type of notes.
     """
 
-    def __init__(self, layout: SomeLayout) -> None:
+    def __init__(self, layout: AnyLayout) -> None:
         self.layout = layout
-        self.canvas = Image.new("RGB", (layout.width, layout.height), PAPER)
-        self.draw = ImageDraw.Draw(self.canvas)
-        self.title = ImageFont.load_default(round(layout.text * 1.7))
-        self.heading = ImageFont.load_default(round(layout.text * 1.08))
-        self.body = ImageFont.load_default(layout.text)
-        self.small = ImageFont.load_default(round(layout.text * 0.84))
+        self.picture = Image.new("RGB", (layout.width, layout.height), PAPER)
+        self.draw = ImageDraw.Draw(self.picture)
+        self.title, self.heading, self.body, self.small = (
+            ImageFont.load_default(round(layout.text * factor)) for factor in (1.7, 1.08, 1, 0.84)
+        )
 
     def write(
         self,
@@ -146,14 +113,14 @@ class Page(Generic[SomeLayout]):
         width: int | None = None,
         anchor: str = "ls",
     ) -> None:
-        """One line; ``at`` is on its base line. What is wider than ``width`` loses its middle."""
+        """Write one line with its base line at ``at``. A text wider than ``width`` loses its middle."""
         text = printable(text)
         if width is not None:
             text = shortened(text, lambda shorter: font.getlength(shorter) <= width)
         self.draw.text(at, text, colour, font, anchor=anchor)
 
-    def wrap(self, at: tuple[int, int], text: str, width: int) -> None:
-        """A small, muted paragraph; ``at`` is on the base line of its first line."""
+    def write_note(self, at: tuple[int, int], text: str, width: int) -> None:
+        """Write a small, muted paragraph with the base line of its first line at ``at``."""
         lines = [""]
         for word in text.split():
             longer = f"{lines[-1]} {word}".strip()
@@ -162,27 +129,26 @@ class Page(Generic[SomeLayout]):
             else:
                 lines[-1] = longer
         for i, line in enumerate(lines):
-            below = at[1] + i * round(self.layout.line * 0.86)
-            self.write((at[0], below), line, self.small, MUTED, width=width)
+            y = at[1] + i * round(self.layout.line * 0.86)
+            self.write((at[0], y), line, self.small, MUTED, width=width)
 
     def frame(self, left: int, top: int, width: int, height: int) -> None:
-        """A hair line around a cell, outside of it: no pixel of it is covered."""
+        """Draw a hairline just outside a cell."""
         self.draw.rectangle((left - 1, top - 1, left + width, top + height), outline=RULE)
 
     def empty_cell(self, left: int, top: int, text: str | None = None) -> None:
-        """A hatched cell, with what is missing written on it."""
+        """Draw a hatched cell; ``text`` says what is missing."""
         width, height = self.layout.cell_width, self.layout.cell_height
         rows, columns = np.mgrid[:height, :width]
         period = self.layout.text // 2
-        dark = ((rows + columns) % period < max(1, period // 6))[..., None]
-        hatch = np.where(dark, np.array(HATCH_DARK), np.array(HATCH_LIGHT)).astype(np.uint8)
-        self.canvas.paste(Image.fromarray(hatch), (left, top))
+        dark = (rows + columns) % period < max(1, period // 6)
+        self.picture.paste(two_colours(dark, HATCH_DARK, HATCH_LIGHT), (left, top))
         self.frame(left, top, width, height)
         if text is not None:
             if self.small.getlength(text) > width:
                 text = text.replace(" ", "\n")
             box = self.draw.multiline_textbbox((0, 0), text, self.small, align="center")
-            # What is wider than the cell begins at its left edge: there is room in the column.
+            # A text wider than the cell begins at its left edge: the column is wide enough.
             x = left + max(0, (width - int(box[2])) // 2)
             y = top + (height - int(box[1] + box[3])) // 2
             pad = self.layout.text // 3
@@ -191,23 +157,23 @@ class Page(Generic[SomeLayout]):
             self.draw.multiline_text((x, y), text, MUTED, self.small, align="center")
 
     def picture_cell(self, left: int, top: int, pixels: NDArray[np.uint8]) -> None:
-        """A picture of the dataset's size."""
-        layout = self.layout
-        self.canvas.paste(resized(pixels, (layout.cell_width, layout.cell_height)), (left, top))
-        self.frame(left, top, layout.cell_width, layout.cell_height)
+        """Draw (h, w, 3) or (h, w) pixels of a sample's size."""
+        size = (self.layout.cell_width, self.layout.cell_height)
+        self.picture.paste(resized(pixels, size), (left, top))
+        self.frame(left, top, *size)
 
     def depth_cell(
         self, left: int, top: int, depth: NDArray[np.floating[Any]], *, larger_is_nearer: bool
     ) -> None:
-        """A depth map in the colours of its own range; what is not finite of it stays hatched."""
+        """Draw a depth map in the colours of its own range; pixels that are not finite stay hatched."""
         size = (self.layout.cell_width, self.layout.cell_height)
         self.empty_cell(left, top)
         colours = resized(depth_colours(depth, larger_is_nearer=larger_is_nearer), size)
         known = np.isfinite(depth).astype(np.uint8) * 255
-        self.canvas.paste(colours, (left, top), resized(known, size))
+        self.picture.paste(colours, (left, top), resized(known, size))
 
     def patch_cell(self, left: int, top: int, patch: NDArray[np.uint8], ground: Image.Image) -> None:
-        """A patch in the middle of a cell, as large as fits, on ``ground``; RGBA or one channel."""
+        """Draw an RGBA or one-channel patch in the middle of a cell, as large as fits, on ``ground``."""
         layout = self.layout
         height, width = patch.shape[:2]
         scale = min(layout.cell_width / width, layout.cell_height / height)
@@ -215,15 +181,19 @@ class Page(Generic[SomeLayout]):
             scale = int(scale)
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         picture = resized(patch, size)
-        corner = ((layout.cell_width - size[0]) // 2, (layout.cell_height - size[1]) // 2)
-        self.canvas.paste(ground, (left, top))
-        place = (left + corner[0], top + corner[1])
-        self.canvas.paste(picture, place, picture if picture.mode == "RGBA" else None)
+        at = (left + (layout.cell_width - size[0]) // 2, top + (layout.cell_height - size[1]) // 2)
+        self.picture.paste(ground, (left, top))
+        self.picture.paste(picture, at, picture if picture.mode == "RGBA" else None)
         self.frame(left, top, layout.cell_width, layout.cell_height)
 
 
+def two_colours(mask: NDArray[np.bool_], true: Colour, false: Colour) -> Image.Image:
+    """An RGB picture with one colour where (h, w) ``mask`` is true and another elsewhere."""
+    return Image.fromarray(np.where(mask[..., None], np.array(true), np.array(false)).astype(np.uint8))
+
+
 def resized(pixels: NDArray[np.uint8], size: tuple[int, int]) -> Image.Image:
-    """Enlarged with every pixel a square, or reduced; colours are weighted by alpha where there is one."""
+    """Enlarge with every pixel a square, or reduce; colours are weighted by alpha where there is one."""
     picture = Image.fromarray(np.ascontiguousarray(pixels))
     if size[0] >= picture.width and size[1] >= picture.height:
         return picture.resize(size, Image.Resampling.NEAREST)
@@ -232,16 +202,16 @@ def resized(pixels: NDArray[np.uint8], size: tuple[int, int]) -> Image.Image:
     return picture.resize(size, Image.Resampling.LANCZOS)
 
 
-# --- words -----------------------------------------------------------------------------------------
+# --- text ------------------------------------------------------------------------------------------
 
 
 def printable(text: str) -> str:
-    """The text in what Pillow's own font can draw: ASCII and two signs. Accents go, the rest becomes '?'."""
+    """The text in ASCII, ``·`` and ``…``, which Pillow's font has. Accents go, other signs become ``?``."""
     plain = []
     for character in unicodedata.normalize("NFC", text):
         base = unicodedata.normalize("NFKD", character)
         letters = "".join(c for c in base if not unicodedata.combining(c))
-        drawable = character in "·…" or (letters and all(" " <= c <= "~" for c in letters))
+        drawable = letters and all(" " <= c <= "~" for c in letters)
         plain.append(character if character in "·…" else letters if drawable else "?")
     return "".join(plain)
 
@@ -250,9 +220,9 @@ def shortened(text: str, fits: Callable[[str], bool]) -> str:
     """The text, or as much of its two ends as fits: a name's number and extension stay readable."""
     if fits(text):
         return text
-    for kept in range(len(text) - 1, 0, -1):
-        tail = kept // 2
-        shorter = f"{text[: kept - tail]}…{text[len(text) - tail :]}"
+    for length in range(len(text) - 1, 0, -1):
+        tail = length // 2
+        shorter = f"{text[: length - tail]}…{text[len(text) - tail :]}"
         if fits(shorter):
             return shorter
     return "…"
@@ -261,8 +231,8 @@ def shortened(text: str, fits: Callable[[str], bool]) -> str:
 # --- the file --------------------------------------------------------------------------------------
 
 
-def problems_of_path(path: Path) -> list[str]:
-    """What is wrong with a path to write a picture to, as far as it can be told beforehand."""
+def path_problems(path: Path) -> list[str]:
+    """What is wrong with a path to write a picture to, as far as that shows before writing."""
     problems = []
     if path.suffix.lower() not in _FORMATS:
         found = f"the extension {path.suffix!r}" if path.suffix else "no extension"
@@ -278,24 +248,22 @@ def problems_of_path(path: Path) -> list[str]:
 
 
 def write_picture(picture: Image.Image, path: Path) -> None:
-    """Write a picture to a file in one step; what was there stays until all is written.
+    """Write a picture to a file in one step; an existing file stays until all is written.
 
     Args:
         picture: The picture.
-        path: The file; its extension, one in which :func:`problems_of_path` finds nothing wrong, tells the
-            format.
+        path: The file. Its extension, one that :func:`path_problems` accepts, gives the format.
 
     Raises:
         SpecError: The file cannot be written.
     """
     kind, options = _FORMATS[path.suffix.lower()]
-    aside = path.with_name(f".fgbgpack-{os.getpid()}-{os.urandom(4).hex()}.tmp")
     try:
-        picture.save(aside, format=kind, **options)
-        aside.replace(path)
+        with replacing(path) as partial:
+            picture.save(partial, format=kind, **options)
     except (OSError, KeyError) as exc:
-        # Pillow answers with a KeyError for a format that it was built without.
+        # Pillow raises a KeyError for a format that it was built without.
         reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else exc
-        raise SpecError(f"The picture cannot be written to {path}: {reason}.") from exc
-    finally:
-        aside.unlink(missing_ok=True)
+        raise SpecError(
+            f"The picture cannot be written to {path}: {reason}.", code="picture-unwritable"
+        ) from exc

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 def colour_map() -> NDArray[np.uint8]:
     """The colours of depth, from far to near: indigo, purple, red, orange, pale yellow.
 
-    The map is a curve through Oklab, the colour space in which distance is how different two colours look
-    (B. Ottosson, "A perceptual color space for image processing", 2020, which is also the source of the
-    numbers that lead from it to linear RGB). Lightness rises evenly from 0.21 to 0.95 while the hue turns
-    from 278 to 465 degrees; chroma is a parabola that stays inside sRGB. The entries lie at equal distances
-    along it, so equal steps of depth look equally large, and brightness alone tells the order.
+    The map is a curve through Oklab, a colour space in which distance is perceived difference (B. Ottosson,
+    "A perceptual color space for image processing", 2020, also the source of the matrices to linear RGB).
+    Lightness rises evenly from 0.21 to 0.95 while the hue turns from 278 to 465 degrees; chroma is a parabola
+    that stays inside sRGB. The entries lie at equal distances along the curve, so equal steps of depth look
+    equally large, and brightness alone gives the order.
 
     Returns:
         (256, 3) uint8, sRGB, read-only.
@@ -53,7 +53,7 @@ def colour_map() -> NDArray[np.uint8]:
 
 
 def depth_colours(depth: NDArray[np.floating[Any]], *, larger_is_nearer: bool) -> NDArray[np.uint8]:
-    """Colour a depth map over its own range, the nearest value with the last entry of :func:`colour_map`.
+    """Colour a depth map over its own range; the nearest value gets the last entry of :func:`colour_map`.
 
     Args:
         depth: (h, w), any float; NaN where it is not filled.

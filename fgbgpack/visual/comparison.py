@@ -1,15 +1,29 @@
-"""What comes out of comparing depth models, and how it is measured."""
+"""Depth models side by side on one dataset: run on its samples, and measured."""
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass, field
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fgbgpack.composition.recipe import Recipe
+from fgbgpack.dataset.dataset import Dataset
+from fgbgpack.depth import BackgroundDepth, Device
+from fgbgpack.depth.background import Quantity, to_inverse
+from fgbgpack.depth.precision import Precision
+from fgbgpack.depth.strategies import DepthSource, Guided, Networks, PerSample, RenderedPictures, SceneDepth
+from fgbgpack.document import NetworkDepthInfo
+from fgbgpack.errors import DatasetError, IncompleteDatasetError, SpecError
+from fgbgpack.spec import LARGEST_SCALE
+from fgbgpack.visual.preview import choose_samples
 from fgbgpack.visual.statistics import (
     Spread,
     aligned_error,
@@ -20,35 +34,37 @@ from fgbgpack.visual.statistics import (
     outline_step,
     spearman,
 )
+from fgbgpack.visual.true_depth import read_true_depth
 
 #: The label of the dataset's own depth.
 STORED = "stored"
 
-#: Metres below this are taken for this: 0 has no inverse, and nothing in a room is nearer to its camera.
-_NEAREST_METRES = 0.1
+#: Number of samples of one background that are rendered and run together.
+_BATCH = 8
+_THREADS = min(4, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)
 class ModelFigures:
-    """What was measured of one model.
+    """The measurements of one model.
 
     Attributes:
-        label: What tells it from the others: its name and scale, ``guided:`` before it, or ``"stored"``.
+        label: A unique name: the model's name and scale, with ``guided:`` before it, or ``"stored"``.
         model: The model's name.
         sha256: Digest of its ONNX file.
-        mode: How it ran: ``"per-sample"``, or ``"guided"`` where it saw the backgrounds only.
+        mode: ``"per-sample"``, or ``"guided"`` where the model saw the backgrounds only.
         guide: The name of the guided network, which then saw the samples; else ``None``.
         scale: How many times larger than the sample the pictures were that the model saw.
-        precision: What products were taken in: ``"fp32"`` or ``"fp16"``.
+        precision: Arithmetic precision of the network: ``"fp32"`` or ``"fp16"``.
         provider: The execution provider that ran the network on the samples.
         quantity: ``"depth"`` or ``"inverse_depth"``.
         unit: ``"m"`` or ``None``.
-        step: How much nearer it has the foreground than what is beside its outline, in standard deviations
-            of the map: near 0 where people melt into the scene, above 1 where they stand out. ``None`` where
+        step: How much nearer the foreground is than the pixels beside its outline, in standard deviations of
+            the map: near 0 where people melt into the scene, above 1 where they stand out. ``None`` where
             no sample has an outline.
-        truth: Rank agreement with true depth, on the background's pixels; ``None`` without true depth.
+        truth: Rank agreement with true depth on the background's pixels; ``None`` without true depth.
         truth_error: Mean relative error of depth there, once scale and shift are fitted; ``None`` without
-            true depth, and for relative depth, whose inverse means nothing.
+            true depth, and for relative depth, whose inverse has no meaning.
     """
 
     label: str
@@ -59,16 +75,20 @@ class ModelFigures:
     scale: int
     precision: str
     provider: str
-    quantity: str
-    unit: str | None
-    step: Spread | None
-    truth: Spread | None
-    truth_error: Spread | None
+    quantity: Literal["depth", "inverse_depth"]
+    unit: Literal["m"] | None
+    step: Spread | None = None
+    truth: Spread | None = None
+    truth_error: Spread | None = None
+
+    def inverse_depth(self, depth: NDArray[Any]) -> NDArray[np.float64]:
+        """Depth in this quantity and unit as inverse depth, in which larger is nearer."""
+        return to_inverse(depth.astype(np.float64), Quantity(self.quantity, self.unit))
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far two models order the pixels of a sample alike.
+    """How similarly two models order the pixels of a sample.
 
     Attributes:
         first: Label of one model.
@@ -86,14 +106,14 @@ class Comparison:
     """Models side by side on n samples of a dataset.
 
     Attributes:
-        dataset: Where the dataset is.
+        dataset: Path of the dataset.
         samples: The samples, sorted.
-        band: How far from the outline depth was looked at, in pixels.
+        band: Width of the bands on both sides of the outline that ``step`` is measured in, in pixels.
         true_depth: The folder of true depth; ``None`` where there is none.
-        models: The figures of each of m models: stored depth first, then in the order that was given.
+        models: The figures of each of m models: stored depth first, then in the given order.
         agreement: Each pair of them, in the same order.
-        maps: (m, n, h, w) float16, what each model answered, in its quantity and unit.
-        truth: (n, h, w) float32, true depth of the background in metres, NaN where it is not known or the
+        maps: (m, n, h, w) float16, the depth by each model, in its quantity and unit.
+        truth: (n, h, w) float32, true depth of the background in metres, NaN where it is unknown or the
             foreground covers it; ``None`` without true depth.
     """
 
@@ -113,73 +133,298 @@ class Comparison:
             "samples": list(self.samples),
             "band": self.band,
             "true_depth": self.true_depth,
-            "models": [dataclasses.asdict(model) for model in self.models],
-            "agreement": [dataclasses.asdict(pair) for pair in self.agreement],
+            "models": [asdict(model) for model in self.models],
+            "agreement": [asdict(pair) for pair in self.agreement],
         }
 
 
-def nearness(depth: NDArray[Any], quantity: str, unit: str | None) -> NDArray[np.float64]:
-    """The same map with larger nearer."""
-    values = depth.astype(np.float64)
-    if quantity == "inverse_depth":
-        return values
-    return 1 / np.maximum(values, _NEAREST_METRES) if unit == "m" else -values
+def compare(
+    dataset: Dataset,
+    models: Sequence[tuple[Networks, int]],
+    *,
+    stored: bool = False,
+    samples: int = 64,
+    seed: int = 0,
+    precision: Precision = "fp32",
+    device: Device = "auto",
+    true_depth: str | Path | None = None,
+    backgrounds: str | Path | None = None,
+    foregrounds: str | Path | None = None,
+    masks: str | Path | None = None,
+    on_map: Callable[[int, int], None] | None = None,
+) -> Comparison:
+    """Run depth models on samples of a dataset and measure their depth; the dataset is not changed.
+
+    A model with a guide runs once on each background, and the guide on the samples, as for a dataset.
+
+    Before it is measured, depth is turned so that larger is nearer: inverse depth stays as it is, metres
+    are inverted, relative depth is negated. Figures are measured on each sample, then spread over samples:
+    a model needs to be right only up to scale and shift.
+
+    True depth is a folder of 16-bit grayscale PNG files in millimetres, 0 where it is unknown, each with the
+    stem of the background whose whole picture it shows. It is cut like the background; each pixel has the
+    value at its centre, since the mean across an edge is a depth at which there is nothing. It is compared
+    where the foreground's alpha is 0.
+
+    Args:
+        dataset: An open dataset whose images are complete.
+        models: Each with the scale at which pictures are rendered for it: 1 to 4, or to 16 with a guide.
+        stored: Whether the dataset's own depth is one of the models.
+        samples: How many samples to measure, drawn by :func:`~fgbgpack.visual.preview.choose_samples`.
+        seed: Seed of that choice, 0 or more.
+        precision: Arithmetic precision of the networks.
+        device: Where the models run.
+        true_depth: The folder of true depth; it must have a file for one of the backgrounds. ``None`` takes
+            the folder ``depth`` beside that of the backgrounds, if it exists and its files have this form.
+        backgrounds: The folder of the original backgrounds; ``None`` takes the one in the dataset's spec.
+        foregrounds: The same for the foregrounds; the originals are read for scales above 1, those of the
+            foregrounds for models without a guide.
+        masks: The same for the masks.
+        on_map: Called in this thread after each batch of maps, with the number of maps made so far and the
+            number of all maps.
+
+    Raises:
+        SpecError: There is nothing to compare, or a number is out of range; all problems are reported
+            together.
+        DatasetError: The dataset was imported, its images are not complete, or stored depth is not.
+        SourceError: Original pictures or files of true depth are missing or unusable.
+        DepthModelError: A model or the device cannot be used.
+    """
+    _refuse_options(models, stored, samples, seed)
+    _require_pixels(dataset)
+    figures = [_stored_figures(_stored_depth(dataset))] if stored else []
+    given = {"backgrounds": backgrounds, "foregrounds": foregrounds, "masks": masks}
+    folders: dict[str, Any] = {kind: str(folder) for kind, folder in given.items() if folder is not None}
+    recipe = dataset.recipe.with_spec(replace(dataset.recipe.spec, **folders))
+    chosen = choose_samples(dataset.placements, samples, seed)
+    backgrounds_seen = dataset.placements.background[chosen]
+    batch = dataset[chosen]
+    truth_folder, truth = read_true_depth(recipe, backgrounds_seen, true_depth)
+    if truth is not None:
+        truth[batch.mask > 0] = np.nan
+
+    maps = np.empty((len(figures) + len(models), *batch.mask.shape), np.float16)
+    if stored:
+        maps[0] = batch.depth
+    done, total = 0, len(models) * len(chosen)
+    for networks, scale in models:
+        # One at a time: several large networks may not fit into a device's memory together.
+        source = _open(networks, scale, recipe, backgrounds_seen, precision=precision, device=device)
+        for count in _fill(maps[len(figures)], source, np.array(chosen), backgrounds_seen):
+            done += count
+            if on_map is not None:
+                on_map(done, total)
+        figures.append(_model_figures(networks, scale, source))
+    band = band_width(recipe.spec.foreground_height)
+    measured, agreement = measure(_with_unique_labels(figures), maps, batch.mask, truth, band)
+    return Comparison(
+        dataset=dataset.path,
+        samples=tuple(chosen),
+        band=band,
+        true_depth=None if truth is None else str(truth_folder),
+        models=measured,
+        agreement=agreement,
+        maps=maps,
+        truth=truth,
+    )
+
+
+# --- checks ----------------------------------------------------------------------------------------
+
+
+def _refuse_options(models: Sequence[tuple[Networks, int]], stored: bool, samples: int, seed: int) -> None:
+    problems = []
+    if not (models or stored):
+        problems.append("models: found none, expected at least one")
+    problems += [
+        f"scale of {_name(networks)}: found {scale}, expected 1 to {LARGEST_SCALE[networks.mode]}"
+        for networks, scale in models
+        if not 1 <= scale <= LARGEST_SCALE[networks.mode]
+    ]
+    if samples < 1:
+        problems.append(f"samples: found {samples}, expected 1 or more")
+    if seed < 0:
+        problems.append(f"seed: found {seed}, expected 0 or more")
+    if problems:
+        raise SpecError("The comparison cannot be made:", problems, code="comparison-invalid")
+
+
+def _require_pixels(dataset: Dataset) -> None:
+    dataset.require_recipe("recipe, by which its samples could be rendered at any size")
+    if not dataset.document.pixels.complete:
+        raise IncompleteDatasetError(
+            f"The images of {dataset.path} are not complete: run fgbgpack create again to finish them.",
+            code="pixels-incomplete",
+        )
+
+
+def _stored_depth(dataset: Dataset) -> NetworkDepthInfo:
+    depth = dataset.document.depth
+    if not isinstance(depth, NetworkDepthInfo):
+        raise DatasetError(
+            f"{dataset.path} has no depth to compare with: fill it with fgbgpack depth.", code="depth-missing"
+        )
+    if not depth.complete:
+        raise IncompleteDatasetError(
+            f"The depth of {dataset.path} is not complete: run fgbgpack depth again to finish it.",
+            code="depth-incomplete",
+        )
+    return depth
+
+
+# --- running the models ----------------------------------------------------------------------------
+
+
+def _open(
+    networks: Networks,
+    scale: int,
+    recipe: Recipe,
+    backgrounds_seen: NDArray[np.int32],
+    *,
+    precision: Precision,
+    device: Device,
+) -> DepthSource:
+    """The source of the samples' depth; where a guide needs it, depth of their backgrounds is made first."""
+    model, guide = networks.model, networks.guide
+    if guide is None:
+        pictures = RenderedPictures(recipe, scale, backgrounds_kept=_THREADS)
+        return PerSample(pictures, model, precision=precision, device=device)
+    scene = SceneDepth(recipe, model, scale, precision=precision, device=device)
+    used = [int(background) for background in np.unique(backgrounds_seen)]
+    depth = np.zeros(recipe.catalog.background.shape[:3], np.float32)
+    pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="fgbgpack-compare")
+    try:
+        depth[used] = list(pool.map(scene, used))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    backgrounds = BackgroundDepth.of(depth, networks.output["quantity"], networks.output["unit"])
+    return Guided(recipe, guide, backgrounds, precision=precision, device=device)
+
+
+def _fill(
+    maps: NDArray[np.float16],
+    source: DepthSource,
+    samples: NDArray[np.int64],
+    backgrounds: NDArray[np.int32],
+) -> Iterator[int]:
+    """Fill (n, h, w) maps with the depth of (n,) samples; yield how many maps each batch filled."""
+
+    def run(batch: slice) -> int:
+        source(samples[batch], maps[batch])
+        return len(maps[batch])
+
+    pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="fgbgpack-compare")
+    try:
+        for future in as_completed([pool.submit(run, batch) for batch in _batches(backgrounds)]):
+            yield future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _batches(backgrounds: NDArray[np.int32]) -> Iterator[slice]:
+    """Batches of samples of one background."""
+    start = 0
+    for end in [*(np.flatnonzero(np.diff(backgrounds)) + 1), len(backgrounds)]:
+        for first in range(start, end, _BATCH):
+            yield slice(first, min(first + _BATCH, end))
+        start = end
+
+
+def _name(networks: Networks) -> str:
+    return networks.model.name if networks.guide is None else f"guided:{networks.model.name}"
+
+
+def _model_figures(networks: Networks, scale: int, source: DepthSource) -> ModelFigures:
+    return ModelFigures(
+        label=f"{_name(networks)} x{scale}",
+        model=networks.model.name,
+        sha256=networks.model.sha256,
+        mode=networks.mode,
+        guide=None if networks.guide is None else networks.guide.name,
+        scale=scale,
+        precision=source.session.precision,
+        provider=source.session.provider,
+        quantity=networks.output["quantity"],
+        unit=networks.output["unit"],
+    )
+
+
+def _stored_figures(depth: NetworkDepthInfo) -> ModelFigures:
+    return ModelFigures(
+        label=STORED,
+        model=depth.model_name,
+        sha256=depth.sha256,
+        mode=depth.mode,
+        guide=depth.guide_name,
+        scale=depth.scale,
+        precision=depth.precision,
+        provider=depth.sample_provider,
+        quantity=depth.quantity,
+        unit=depth.unit,
+    )
+
+
+def _with_unique_labels(models: Sequence[ModelFigures]) -> list[ModelFigures]:
+    """The same with labels that differ: two files may have one name in their cards."""
+    count: Counter[str] = Counter()
+    result = []
+    for model in models:
+        count[model.label] += 1
+        suffix = f" #{count[model.label]}" if count[model.label] > 1 else ""
+        result.append(replace(model, label=model.label + suffix))
+    return result
+
+
+# --- measuring -------------------------------------------------------------------------------------
 
 
 def measure(
-    described: list[dict[str, Any]],
+    models: Sequence[ModelFigures],
     maps: NDArray[np.float16],
     mask: NDArray[np.uint8],
     truth: NDArray[np.float32] | None,
-    foreground_height: int,
+    band: int,
 ) -> tuple[tuple[ModelFigures, ...], tuple[Agreement, ...]]:
     """Measure m models on n samples.
 
     Args:
-        described: What each model's :class:`ModelFigures` are but the figures themselves: a dictionary of
-            the other fields.
-        maps: (m, n, h, w), what each model answered, in its quantity and unit.
+        models: The models, not measured yet.
+        maps: (m, n, h, w), the depth by each model, in its quantity and unit.
         mask: (n, h, w) uint8, the foreground's alpha.
-        truth: (n, h, w), true depth in metres, NaN where it is not to be looked at; ``None`` without it.
-        foreground_height: Height of the foregrounds in pixels; the band at their outline depends on it.
+        truth: (n, h, w), true depth in metres, NaN for pixels to leave out; ``None`` without it.
+        band: Width of the bands on both sides of the outline in pixels.
 
     Returns:
-        The figures of each model, and the agreement of each pair of them, in the same order.
+        The models with their figures, and the agreement of each pair of them, in the same order.
     """
-    models = range(len(described))
     steps: list[list[float | None]] = [[] for _ in models]
-    ranks_true: list[list[float]] = [[] for _ in models]
+    true_ranks: list[list[float]] = [[] for _ in models]
     errors: list[list[float]] = [[] for _ in models]
-    pairs: dict[tuple[int, int], list[float]] = {pair: [] for pair in combinations(models, 2)}
-    band = band_width(foreground_height)
+    pairs: dict[tuple[int, int], list[float]] = {pair: [] for pair in combinations(range(len(models)), 2)}
     for sample, alpha in enumerate(mask):
         inside, outside = outline_bands(alpha, band)
         known = np.isfinite(truth[sample]) if truth is not None else np.zeros_like(inside)
-        inverse = 1 / truth[sample][known].astype(np.float64) if truth is not None else None
+        true_inverse = 1 / truth[sample][known].astype(np.float64) if truth is not None else None
         ranks = []
-        for k, model in enumerate(described):
-            near = nearness(maps[k, sample], model["quantity"], model["unit"])
-            ranks.append(centred_ranks(near))
-            steps[k].append(outline_step(near, inside, outside))
-            if inverse is not None and inverse.size > 1:
-                ranks_true[k].append(spearman(near[known], inverse))
-                if model["quantity"] == "inverse_depth" or model["unit"] == "m":
-                    errors[k].append(aligned_error(near[known], inverse))
+        for k, model in enumerate(models):
+            inverse = model.inverse_depth(maps[k, sample])
+            ranks.append(centred_ranks(inverse))
+            steps[k].append(outline_step(inverse, inside, outside))
+            if true_inverse is not None and true_inverse.size > 1:
+                true_ranks[k].append(spearman(inverse[known], true_inverse))
+                if model.quantity == "inverse_depth" or model.unit == "m":
+                    errors[k].append(aligned_error(inverse[known], true_inverse))
         for (first, second), values in pairs.items():
             values.append(correlation(ranks[first], ranks[second]))
-    figures = tuple(
-        ModelFigures(
-            **model,
-            step=Spread.of(steps[k]),
-            truth=Spread.of(ranks_true[k]),
-            truth_error=Spread.of(errors[k]),
+    measured = tuple(
+        replace(
+            model, step=Spread.of(steps[k]), truth=Spread.of(true_ranks[k]), truth_error=Spread.of(errors[k])
         )
-        for k, model in enumerate(described)
+        for k, model in enumerate(models)
     )
-    labels = [model.label for model in figures]
     agreement = tuple(
-        Agreement(labels[first], labels[second], spread)
+        Agreement(models[first].label, models[second].label, spread)
         for (first, second), values in pairs.items()
         if (spread := Spread.of(values)) is not None
     )
-    return figures, agreement
+    return measured, agreement

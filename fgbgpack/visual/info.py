@@ -1,14 +1,17 @@
-"""What a dataset holds, as plain data."""
+"""A description of a dataset, as JSON data."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from fgbgpack.dataset.dataset import Dataset
+from fgbgpack.document import DEPTH, IMAGE, MASK, NetworkDepthInfo
 from fgbgpack.storage.reading import StoredArray
-from fgbgpack.storage.store import DEPTH, IMAGE, MASK, has_recipe, is_virtual
+
+_RECIPE_OPTIONS = ("fit", "foreground_height", "placements", "flip", "placement", "seed")
+_NETWORK_OPTIONS = ("scale", "bits", "precision", "provider", "onnxruntime")
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
@@ -18,28 +21,27 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         dataset: An open dataset.
 
     Returns:
-        JSON data. ``arrays`` has for each of ``image``, ``mask`` and ``depth`` its ``dtype``, ``shape`` and
-        ``chunk``, the number of samples that are ``filled``, the bytes that they take ``stored`` and ``raw``
-        (in memory), and ``ratio`` (raw to stored) and ``bytes_per_sample``, which are ``None`` where nothing
-        is filled, as image and mask of a dataset that is ``virtual``. ``depth`` is ``None`` where there is
-        none; its ``mode`` says how it came about, and ``guide`` which network saw the samples where that was
-        not ``model``; what tells of networks is ``None`` where depth was imported. ``bytes`` is all that is
-        stored, placements and sources included. ``splits`` are those that are saved. ``imported`` is what the
-        document says of a dataset that was imported, which has ``None`` for ``recipe``, ``sources``,
-        ``backgrounds``, ``foregrounds`` and ``masks``.
+        JSON data. ``arrays`` has ``dtype``, ``shape`` and ``chunk`` of ``image``, ``mask`` and ``depth``, the
+        number of samples that are ``filled``, their bytes ``stored`` and ``raw`` (in memory), and ``ratio``
+        (raw to stored) and ``bytes_per_sample``; both are ``None`` where nothing is filled, as in image and
+        mask of a ``virtual`` dataset. ``depth`` is ``None`` where there is none; ``mode`` is how it was
+        filled, and ``guide`` the guided network, if any; all about networks is ``None`` for imported depth.
+        ``bytes`` is the size of all stored arrays, placements and sources included. ``splits`` are the saved
+        splits. ``imported`` is the document's section on an imported dataset, for which ``recipe``,
+        ``sources``, ``backgrounds``, ``foregrounds`` and ``masks`` are ``None``.
     """
-    document = dataset.document
+    document = dataset.document.to_dict()
     stored = dataset.stored_bytes()
     written = dataset.written_samples()
     return {
         "path": dataset.path,
         "schema": document["schema"],
         "complete": dataset.complete,
-        "virtual": is_virtual(document),
+        "virtual": dataset.document.is_virtual,
         "samples": len(dataset),
         "width": dataset.width,
         "height": dataset.height,
-        **_describe_recipe(document),
+        **_describe_recipe(dataset),
         "imported": document.get("imported"),
         "arrays": {
             name: _describe_array(array, written[name], stored.get(name, 0))
@@ -53,20 +55,17 @@ def describe(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _describe_recipe(document: Mapping[str, Any]) -> dict[str, Any]:
-    if not has_recipe(document):
+def _describe_recipe(dataset: Dataset) -> dict[str, Any]:
+    spec, sources, recipe = dataset.document.spec, dataset.document.sources, dataset.document.recipe
+    if spec is None or sources is None or recipe is None:
         return dict.fromkeys(("backgrounds", "foregrounds", "masks", "recipe"))
-    spec, sources = document["spec"], document["sources"]
     return {
-        "backgrounds": len(sources["backgrounds"]),
-        "foregrounds": len(sources["foregrounds"]),
-        "masks": sum("mask_sha256" in source for source in sources["foregrounds"]),
+        "backgrounds": len(sources.backgrounds),
+        "foregrounds": len(sources.foregrounds),
+        "masks": sum(source.mask_sha256 is not None for source in sources.foregrounds),
         "recipe": {
-            "sha256": document["recipe"]["sha256"],
-            **{
-                name: spec[name]
-                for name in ("fit", "foreground_height", "placements", "flip", "placement", "seed")
-            },
+            "sha256": recipe.sha256,
+            **{name: getattr(spec, name) for name in _RECIPE_OPTIONS},
         },
     }
 
@@ -86,25 +85,25 @@ def _describe_array(array: StoredArray, filled: int, stored: int) -> dict[str, A
 
 
 def _describe_depth(dataset: Dataset) -> dict[str, Any] | None:
-    depth = dataset.document["depth"]
+    depth = dataset.document.depth
     if depth is None:
         return None
-    attributes = dict(dataset.depth.attrs)
-    meaning = {name: attributes.get(name) for name in ("quantity", "unit", "rounding")}
-    if depth["mode"] == "imported":
-        of_models = ("model", "sha256", "guide", "scale", "bits", "precision", "provider", "onnxruntime")
-        return {**dict.fromkeys(of_models), **depth, **meaning}
-    guide = depth["guide"]
-    return {
-        "complete": depth["complete"],
-        "model": depth["model"]["name"],
-        "sha256": depth["sha256"],
-        "mode": depth["mode"],
-        "guide": None if guide is None else {**guide, "model": guide["model"]["name"]},
-        "scale": depth["scale"],
-        "bits": depth["bits"],
-        "precision": depth["precision"],
-        "provider": depth["provider"],
-        "onnxruntime": depth["onnxruntime"],
-        **meaning,
-    }
+    attributes = dataset.depth.attrs
+    if isinstance(depth, NetworkDepthInfo):
+        guide = depth.guide
+        described: dict[str, Any] = {
+            "complete": depth.complete,
+            "model": depth.model_name,
+            "sha256": depth.sha256,
+            "mode": depth.mode,
+            "guide": None if guide is None else {**asdict(guide), "model": depth.guide_name},
+            **{name: getattr(depth, name) for name in _NETWORK_OPTIONS},
+        }
+    else:
+        described = {
+            **dict.fromkeys(("model", "sha256", "guide", *_NETWORK_OPTIONS)),
+            "complete": depth.complete,
+            "mode": depth.mode,
+            **asdict(depth),
+        }
+    return described | {name: attributes.get(name) for name in ("quantity", "unit", "rounding")}

@@ -1,6 +1,6 @@
-"""Try a depth model on rooms whose depth is known: is what it says depth, and the right way round?
+"""Check a depth model on rendered rooms of known depth: is its answer depth, with near and far the right way?
 
-A guided network is told the rooms' true depth, and has to say where figures stand on their floors.
+A guided network gets the rooms' true depth, and has to place figures that stand on their floors.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ from fgbgpack.depth.precision import Precision
 from fgbgpack.rendering import Scene, render_scene
 from fgbgpack.visual.canvas import INK, PAPER
 from fgbgpack.visual.colours import depth_colours
-from fgbgpack.visual.floor import Standing, stand_figures
+from fgbgpack.visual.floor import FloorFigures
 from fgbgpack.visual.statistics import OPAQUE, band_width, outline_bands, outline_step, spearman
 
 #: The rooms: one of each kind, at the size of the sample pictures.
 _ROOMS, _HEIGHT, _WIDTH = 5, 240, 320
 
-#: How much better than a plain gradient a model has to order the pixels. What is lower in a picture is mostly
-#: nearer, so the gradient alone reaches 0.61 in these rooms. TCMonoDepth small, a very small network, reaches
-#: 0.83 with its card, and 0.67 with the value range wrong.
+#: The rank agreement that a model must reach above that of a plain gradient. Lower parts of a picture are
+#: mostly nearer, so the gradient alone reaches 0.61 in these rooms. TCMonoDepth small, a very small network,
+#: reaches 0.83 with its card, and 0.67 with a wrong value range.
 _ABOVE_GRADIENT = 0.1
 
-#: Metres that are off by more than this factor are of another unit, or not metres at all.
-_METRES_OFF = 3.0
+#: Largest factor between metres and true metres; beyond it they are of another unit, or not metres at all.
+_LARGEST_METRE_FACTOR = 3.0
 
-#: A figure that is placed this far from where it stands is not placed at all.
-_FIGURE_OFF = 0.5
+#: Largest relative error of a figure's depth; beyond it the figure is not placed at all.
+_LARGEST_FIGURE_ERROR = 0.5
 
-#: A figure stands out if its step is at least this part of the true one.
-_STANDS_OUT = 0.5
+#: The part of the true step at a figure's outline that a model must reach.
+_LEAST_STEP = 0.5
 
-#: Pictures are run again until this much time is measured.
+#: Pictures are run repeatedly until this much time is measured.
 _TIMED_SECONDS = 0.5
 
 _GAP, _CAPTION = 8, 22
@@ -55,15 +55,15 @@ _GAP, _CAPTION = 8, 22
 
 @dataclass(frozen=True)
 class FigureCheck:
-    """Where a guided network puts n figures that stand on the floor of rooms.
+    """The depth that a guided network gives n figures that stand on the floor of rooms.
 
     Attributes:
         distance: True depth of each figure in metres.
         found: The median of its depth over each figure's opaque pixels.
-        step: How much nearer it has figures than what is beside them: the mean of
-            :func:`fgbgpack.visual.statistics.outline_step` of its inverse depth.
+        step: How much nearer figures are than the pixels beside them: the mean of
+            :func:`fgbgpack.visual.statistics.outline_step` of inverse depth.
         true_step: The same of true depth.
-        uses_mask: Whether another mask makes it place the figures elsewhere; ``None`` if it takes none.
+        uses_mask: Whether another mask changes the depth of the figures; ``None`` if the network takes none.
     """
 
     distance: tuple[float, ...]
@@ -74,39 +74,42 @@ class FigureCheck:
 
     @property
     def each_off(self) -> tuple[float, ...]:
-        """How far off each figure's depth is, as a part of the true one."""
+        """Relative error of each figure's depth."""
         return tuple(abs(f / d - 1) for f, d in zip(self.found, self.distance, strict=True))
 
     @property
     def off(self) -> float:
-        """The median of that."""
+        """Their median."""
         return float(np.median(self.each_off))
 
 
 @dataclass(frozen=True)
 class ModelCheck:
-    """What came out of a model for n rendered rooms of h x w pixels.
+    """Results of a model on n rendered rooms of h x w pixels.
 
     Attributes:
         model: The model's name.
         path: Its ONNX file.
-        sha256: The digest of that.
-        provider: What ran it.
-        precision: What its products were taken in.
+        sha256: The digest of the file.
+        provider: The execution provider that ran it.
+        precision: Its arithmetic precision.
         picture: ``(h, w)`` of the rooms.
         network: ``(h, w)`` of the network's input for them, by the card's size rule.
-        quantity: ``"depth"`` or ``"inverse_depth"``, as the card says; metres of a guided network, since it
-            is told the rooms' depth in metres.
+        quantity: ``"depth"`` or ``"inverse_depth"``, as the card says; of a guided network ``"depth"``, since
+            it gets the rooms' depth in metres.
         unit: ``"m"`` or ``None``.
-        minimum: The smallest value that it gave.
-        maximum: The largest.
-        agreement: Spearman's rank correlation with true nearness, for each room: 1 if it orders all pixels
-            from near to far as they are, 0 for noise, negative where nearer comes out farther.
+        minimum: The smallest value.
+        maximum: The largest value.
+        agreement: Spearman's rank correlation with true nearness, for each room: 1 if all pixels are in the
+            true order from near to far, 0 for noise, negative where nearer comes out farther.
         gradient: The same for a picture that only gets brighter from top to bottom, mean over the rooms.
-        metres: The median of its depth over the true one, where the unit is metres.
-        rate: Pictures a second.
-        figures: What a guided network makes of figures in the rooms; ``None`` for any other.
-        problems: One line for each thing that speaks against the model or its card; empty if there is none.
+        metres: The median of depth over true depth, where the unit is metres.
+        rate: Pictures per second.
+        figures: The check of figures in the rooms for a guided network; ``None`` for any other.
+        problems: One line for each sign that the model or its card is wrong.
+        images: ``(n, h, w, 3)``, uint8: the pictures.
+        truth: ``(n, h, w)``, float32: true depth in metres.
+        depth: ``(n, h, w)``, float16: the model's answer.
     """
 
     model: str
@@ -136,57 +139,54 @@ class ModelCheck:
         return float(np.mean(self.agreement))
 
     def to_dict(self) -> dict[str, Any]:
-        """All but the arrays, as JSON has it."""
-        arrays = {"images", "truth", "depth"}
-        fields = [f.name for f in dataclasses.fields(self) if f.name not in arrays]
-        document = {name: getattr(self, name) for name in fields}
+        """All but the arrays, as JSON."""
+        document = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.repr}
         if self.figures is not None:
             document["figures"] = dataclasses.asdict(self.figures) | {"off": self.figures.off}
         return document | {"rank": self.rank, "ok": not self.problems}
 
 
 def check_model(model: DepthModel, *, precision: Precision = "fp32", device: Device = "auto") -> ModelCheck:
-    """Run a model on rendered rooms and compare what comes out with their true depth.
+    """Run a model on rendered rooms and compare its answer with their true depth.
 
     Rendered rooms are no photographs, so the agreement says whether the card is right, not which of two
     models is better.
 
     Args:
         model: The model.
-        precision: What its products are taken in.
-        device: What runs it.
+        precision: Its arithmetic precision.
+        device: Where it runs.
 
     Raises:
         DepthModelError: It cannot run, or gives values that are not finite.
     """
     guided = model.is_guided
-    images, truth = _rooms()
     guides: dict[str, Any] = {}
     backgrounds = None
+    images, truth = scene_pictures()
     if guided:
         backgrounds = BackgroundDepth.of(truth, "depth", "m")
-        guides["background"] = _figures().room
+        guides["background"] = floor_figures().scene
     if guided or model.takes_mask:
-        images, truth = _figures().image, _figures().truth
+        images, truth = floor_figures().image, floor_figures().truth
     if model.takes_mask:
-        guides["mask"] = _figures().mask
+        guides["mask"] = floor_figures().mask
     session = DepthSession(
         model, height=_HEIGHT, width=_WIDTH, precision=precision, device=device, backgrounds=backgrounds
     )
     depth = np.empty(truth.shape, np.float16)
     session.run(images, depth, **guides)
     quantity, unit = Quantity.of_card(model.card) if backgrounds is None else backgrounds.meaning
-    nearer = 1 if quantity == "inverse_depth" else -1
-    agreement = tuple(spearman(nearer * d, -t) for d, t in zip(depth, truth, strict=True))
+    sign = 1 if quantity == "inverse_depth" else -1
+    agreement = tuple(spearman(sign * d, -t) for d, t in zip(depth, truth, strict=True))
     rows = np.repeat(np.arange(_HEIGHT), _WIDTH)
     gradient = float(np.mean([spearman(rows, -t) for t in truth]))
     metres = float(np.median(depth.astype(np.float32) / truth)) if unit == "m" and not guided else None
     figures = _check_figures(session, depth, guides) if guided else None
-    problems = (
-        _problems(depth, float(np.mean(agreement)), gradient, metres)
-        if figures is None
-        else _guided_problems(figures)
-    )
+    if figures is None:
+        problems = _problems(depth, float(np.mean(agreement)), gradient, metres)
+    else:
+        problems = _guided_problems(figures)
     return ModelCheck(
         model=model.name,
         path=str(model.path),
@@ -213,49 +213,46 @@ def check_model(model: DepthModel, *, precision: Precision = "fp32", device: Dev
 
 @cache
 def _scenes() -> tuple[Scene, ...]:
-    """The rooms, rendered once."""
     with ThreadPoolExecutor(max_workers=min(_ROOMS, os.cpu_count() or 1)) as pool:
         return tuple(pool.map(functools.partial(render_scene, height=_HEIGHT, width=_WIDTH), range(_ROOMS)))
 
 
 @cache
-def _rooms() -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Pictures of the rooms and their true depth."""
-    images, truth = (
-        np.stack(arrays) for arrays in zip(*((s.image, s.depth) for s in _scenes()), strict=True)
-    )
+def scene_pictures() -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """The rooms, (5, h, w, 3) uint8, and their true depth in metres, (5, h, w) float32; read-only."""
+    images = np.stack([scene.image for scene in _scenes()])
+    truth = np.stack([scene.depth for scene in _scenes()])
     images.flags.writeable = truth.flags.writeable = False
     return images, truth
 
 
 @cache
-def _figures() -> Standing:
-    """The rooms with figures in them."""
-    return stand_figures(_scenes())
+def floor_figures() -> FloorFigures:
+    """The rooms with figures on their floors."""
+    return FloorFigures.of(_scenes())
 
 
 def _check_figures(session: DepthSession, depth: NDArray[np.float16], guides: dict[str, Any]) -> FigureCheck:
-    standing = _figures()
-    opaque = standing.mask >= OPAQUE
+    figures = floor_figures()
+    opaque = figures.mask >= OPAQUE
     uses_mask = None
     if "mask" in guides:
-        # As if all that is seen had been pasted: inside the figures, only the network can make a difference.
+        # A mask as if everything had been pasted: inside the figures, only the network can make a difference,
+        # since fgbgpack itself looks at opaque pixels alone, to put them before what they hide.
         other = np.empty_like(depth)
-        # Gray all around: fgbgpack itself looks only at what is opaque, to put it before what it hides.
-        gray = np.maximum(standing.mask, HIDING)
-        session.run(standing.image, other, **guides | {"mask": gray})
-        whole = standing.mask == 255
-        uses_mask = bool((other[whole] != depth[whole]).any())
+        session.run(figures.image, other, **guides | {"mask": np.maximum(figures.mask, HIDING)})
+        inside = figures.mask == 255
+        uses_mask = bool((other[inside] != depth[inside]).any())
     found, steps, true_steps = [], [], []
-    for i, mask in enumerate(standing.mask):
+    for i, mask in enumerate(figures.mask):
         answer = depth[i].astype(np.float64)
         found.append(float(np.median(answer[opaque[i]])))
-        tall = int(np.count_nonzero(opaque[i].any(axis=1)))
-        inside, outside = outline_bands(mask, band_width(tall))
-        steps.append(outline_step(1 / answer, inside, outside) or 0.0)
-        true_steps.append(outline_step(1 / standing.truth[i], inside, outside) or 0.0)
+        height = int(np.count_nonzero(opaque[i].any(axis=1)))
+        bands = outline_bands(mask, band_width(height))
+        steps.append(outline_step(1 / answer, *bands) or 0.0)
+        true_steps.append(outline_step(1 / figures.truth[i], *bands) or 0.0)
     return FigureCheck(
-        distance=tuple(map(float, standing.distance)),
+        distance=tuple(map(float, figures.distance)),
         found=tuple(found),
         step=float(np.mean(steps)),
         true_step=float(np.mean(true_steps)),
@@ -275,19 +272,19 @@ def _guided_problems(figures: FigureCheck) -> list[str]:
     problems = []
     if figures.uses_mask is False:
         problems.append(
-            "the mask is ignored: with another one, figures stand where they stood. Look at "
-            "guides.mask.name, which may be another input's"
+            "the mask is ignored: with another mask, the figures' depth stays the same. Look at "
+            "guides.mask.name, which may be that of another input"
         )
-    if figures.step < _STANDS_OUT * figures.true_step:
+    if figures.step < _LEAST_STEP * figures.true_step:
         problems.append(
             f"figures do not stand out: the step at their outlines is {figures.step:.2f} standard "
             f"deviations, and {figures.true_step:.2f} in true depth. Look at guides.mask.range, "
             "output.transform and output.of, and at input.range, mean and std"
         )
-    if figures.off > _FIGURE_OFF:
+    if figures.off > _LARGEST_FIGURE_ERROR:
         problems.append(
-            f"figures do not stand where they are: their distance is {figures.off:.0%} off (median). Look at "
-            "guides, output.transform, and at input.range, mean and std"
+            f"figures are misplaced: their distance is {figures.off:.0%} off (median). Look at guides, "
+            "output.transform, and at input.range, mean and std"
         )
     return problems
 
@@ -299,18 +296,18 @@ def _problems(depth: NDArray[np.float16], rank: float, gradient: float, metres: 
             "output.transform (a clip may cut everything off)"
         ]
     problems = []
-    enough = gradient + _ABOVE_GRADIENT
-    if rank <= -enough:
+    required = gradient + _ABOVE_GRADIENT
+    if rank <= -required:
         problems.append(
             "nearer comes out farther: output.quantity is the wrong one of 'depth' and 'inverse_depth', or "
-            "output.transform turns it round"
+            "output.transform inverts it"
         )
-    elif rank < enough:
+    elif rank < required:
         problems.append(
             f"depth hardly follows the true one: its rank agreement is {rank:.2f}, and a plain gradient from "
             f"top to bottom reaches {gradient:.2f}. Look at input.range, mean, std, channels and size"
         )
-    if metres is not None and not 1 / _METRES_OFF <= metres <= _METRES_OFF:
+    if metres is not None and not 1 / _LARGEST_METRE_FACTOR <= metres <= _LARGEST_METRE_FACTOR:
         problems.append(
             f"metres are {metres:.3g} times the true ones: look at output.transform and output.unit"
         )
@@ -318,7 +315,7 @@ def _problems(depth: NDArray[np.float16], rank: float, gradient: float, metres: 
 
 
 def render_check(check: ModelCheck) -> Image.Image:
-    """Draw each room in a row: the picture, its true depth, and the model's; near is bright in both.
+    """Draw each room in a row: the picture, its true depth, and the model's depth; near is bright in both.
 
     Returns:
         An RGB picture.

@@ -1,9 +1,8 @@
-"""A figure of some samples: what they were made of, and what came out."""
+"""A picture of some samples: what they were made of, and the result."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -14,23 +13,26 @@ from PIL import Image
 from fgbgpack.composition.placement import Placements
 from fgbgpack.dataset.batch import Batch
 from fgbgpack.dataset.dataset import Dataset
+from fgbgpack.document import DepthInfo, ImportedDepthInfo
 from fgbgpack.errors import SpecError
 from fgbgpack.sources.catalog import Catalog
 from fgbgpack.visual.canvas import (
-    MOST_ROWS,
+    MAX_ROWS,
     MUTED,
     RULE,
+    Canvas,
     Colour,
     Layout,
-    Page,
-    cell_size,
-    problems_of_path,
+    path_problems,
+    two_colours,
     write_picture,
 )
 from fgbgpack.visual.colours import colour_map
 
 _SHOWN_PROBLEMS = 8
-_SOURCE_COLUMNS, _COLUMNS = 3, 6
+
+#: The columns. The first three, of the sources, are left out for imported samples.
+_BACKGROUND, _FOREGROUND, _ALPHA, _IMAGE, _MASK, _DEPTH = range(6)
 
 _CHECK_LIGHT: Colour = (250, 250, 250)
 _CHECK_DARK: Colour = (218, 221, 226)
@@ -41,23 +43,22 @@ _WARNING_INK: Colour = (122, 66, 0)
 def write_preview(
     dataset: Dataset, path: Path, samples: Sequence[int] | None = None, rows: int = 6, seed: int = 0
 ) -> None:
-    """Draw some samples as :func:`render_preview` does, and write the figure to a file, in one step.
+    """Draw some samples as :func:`render_preview` does, and write the picture to a file in one step.
 
     Args:
         dataset: An open dataset.
-        path: The file; its extension tells the format (PNG, JPEG, WebP, TIFF or BMP). It is replaced if
-            it is there.
-        samples: As in :func:`render_preview`.
-        rows: As in :func:`render_preview`.
-        seed: As in :func:`render_preview`.
+        path: The file; its extension gives the format (PNG, JPEG, WebP, TIFF or BMP). An existing file is
+            replaced.
+        samples: As in :func:`render_preview`, as are the next two.
+        rows: Number of samples.
+        seed: Seed of the random choice.
 
     Raises:
-        SpecError: The extension is of none of these formats, the folder is not there, the file cannot be
-            written, or what :func:`render_preview` refuses; all that can be told before writing is told
-            together.
+        SpecError: The extension is unknown, the folder is missing, :func:`render_preview` refuses the
+            samples (these are reported together), or the file cannot be written.
     """
     path = Path(path)
-    _refuse([*problems_of_path(path), *_problems_of_rows(dataset, samples, rows, seed)])
+    _refuse([*path_problems(path), *_sample_problems(dataset, samples, rows, seed)])
     write_picture(_render(dataset, samples, rows, seed), path)
 
 
@@ -66,28 +67,28 @@ def render_preview(
 ) -> Image.Image:
     """Draw some samples, one a row: background, foreground and its mask; composite, mask and depth.
 
-    Imported samples have no sources: of them composite, mask and depth are drawn.
+    Imported samples have no sources: only composite, mask and depth are drawn.
 
     Background, composite, mask and depth are enlarged by a whole factor, every pixel a square, or reduced
     with a Lanczos filter where the longer side has more than 256 pixels. The foreground is drawn as it was
     pasted (mirrored or not), as large as fits. Depth colours span the range of their own sample, near is
-    bright, and the bar beside them tells its numbers.
+    bright, and the bar beside them shows the values.
 
     Args:
-        dataset: An open dataset; one that is incomplete is drawn with a note that says so.
+        dataset: An open dataset; an incomplete one is drawn with a banner that says so.
         samples: The samples, in the order of the rows; ``None`` for ``rows`` samples drawn at random, spread
             over backgrounds and foregrounds and sorted.
-        rows: How many samples to draw where ``samples`` is ``None``; all of them if there are fewer.
-        seed: What the random choice depends on, 0 or more.
+        rows: Number of samples where ``samples`` is ``None``; all of them if there are fewer.
+        seed: Seed of the random choice, 0 or more.
 
     Returns:
         An RGB picture. The same dataset, samples and version of Pillow give the same pixels.
 
     Raises:
-        SpecError: ``rows`` is below 1, ``seed`` below 0, ``samples`` is empty or names some that are not in
-            the dataset, or there are more than 48 rows.
+        SpecError: ``rows`` is below 1, ``seed`` below 0, ``samples`` is empty or out of range, or there are
+            more than 48 rows.
     """
-    _refuse(_problems_of_rows(dataset, samples, rows, seed))
+    _refuse(_sample_problems(dataset, samples, rows, seed))
     return _render(dataset, samples, rows, seed)
 
 
@@ -111,7 +112,7 @@ def choose_samples(placements: Placements, count: int, seed: int) -> list[int]:
     chosen: list[int] = []
     draw = 0
     while len(chosen) < min(count, len(placements)):
-        # Walking both lists at once meets every pair if one of them slips by one whenever both are through.
+        # Walking both lists at once meets every pair if one of them slips by one after each cycle of both.
         background = backgrounds[draw % len(backgrounds)]
         foreground = foregrounds[(draw + draw // cycle) % len(foregrounds)]
         draw += 1
@@ -125,22 +126,22 @@ def choose_samples(placements: Placements, count: int, seed: int) -> list[int]:
     return sorted(chosen)
 
 
-# --- what is asked for -----------------------------------------------------------------------------
+# --- checks ----------------------------------------------------------------------------------------
 
 
 def _refuse(problems: list[str]) -> None:
     if problems:
-        raise SpecError("The preview cannot be made:", problems)
+        raise SpecError("The preview cannot be drawn:", problems, code="preview-invalid")
 
 
-def _problems_of_rows(dataset: Dataset, samples: Sequence[int] | None, rows: int, seed: int) -> list[str]:
+def _sample_problems(dataset: Dataset, samples: Sequence[int] | None, rows: int, seed: int) -> list[str]:
     problems = []
     count = len(dataset)
     if samples is None:
         if rows < 1:
             problems.append(f"rows: found {rows}, expected 1 or more")
-        if min(rows, count) > MOST_ROWS:
-            problems.append(f"rows: found {rows}, expected at most {MOST_ROWS}")
+        if min(rows, count) > MAX_ROWS:
+            problems.append(f"rows: found {rows}, expected at most {MAX_ROWS}")
         if seed < 0:
             problems.append(f"seed: found {seed}, expected 0 or more")
         return problems
@@ -151,12 +152,12 @@ def _problems_of_rows(dataset: Dataset, samples: Sequence[int] | None, rows: int
         shown = ", ".join(map(str, outside[:_SHOWN_PROBLEMS]))
         more = f" and {len(outside) - _SHOWN_PROBLEMS} more" if len(outside) > _SHOWN_PROBLEMS else ""
         problems.append(f"samples: {dataset.path} has no {shown}{more}, expected 0 to {count - 1}")
-    if len(samples) > MOST_ROWS:
-        problems.append(f"samples: found {len(samples)}, expected at most {MOST_ROWS}")
+    if len(samples) > MAX_ROWS:
+        problems.append(f"samples: found {len(samples)}, expected at most {MAX_ROWS}")
     return problems
 
 
-# --- words -----------------------------------------------------------------------------------------
+# --- text ------------------------------------------------------------------------------------------
 
 
 def _number(value: float) -> str:
@@ -164,93 +165,62 @@ def _number(value: float) -> str:
 
 
 def _meaning(quantity: str | None, unit: str | None) -> str:
-    """What the numbers of depth are."""
+    """What the values of depth are."""
     if quantity is None:
         return f"depth of an unknown kind, in {unit}" if unit else "depth of an unknown kind"
-    word = "inverse depth" if quantity == "inverse_depth" else "depth"
+    name = quantity.replace("_", " ")
     if unit:
-        return f"{word} in {unit}"
-    return f"{word} (relative, larger is {'nearer' if quantity == 'inverse_depth' else 'farther'})"
+        return f"{name} in {unit}"
+    return f"{name} (relative, larger is {'nearer' if quantity == 'inverse_depth' else 'farther'})"
 
 
-def _how_deep(depth: Mapping[str, Any] | None) -> str:
-    """What filled depth, from its section of the document."""
+def _origin_of_depth(depth: DepthInfo | None) -> str:
     if depth is None:
         return "no depth"
-    if depth["mode"] == "imported":
+    if isinstance(depth, ImportedDepthInfo):
         return "imported depth"
-    by = f"depth by {depth['model']['name']} at scale {depth['scale']}"
-    return by if depth["guide"] is None else f"{by}, guiding {depth['guide']['model']['name']}"
+    by = f"depth by {depth.model_name} at scale {depth.scale}"
+    return by if depth.guide is None else f"{by}, guiding {depth.guide_name}"
 
 
-# --- the figure ------------------------------------------------------------------------------------
+# --- the picture -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Layout(Layout):
-    """Where everything goes."""
+class _PreviewLayout(Layout):
+    """Three columns of the sources, if there are any, and three of the sample a little apart."""
 
-    with_bar: bool
-    with_banner: bool
-    with_sources: bool = True
-
-    @classmethod
-    def of(cls, dataset: Dataset, rows: int) -> _Layout:
-        cell_width, cell_height = cell_size(dataset.width, dataset.height)
-        return cls(cell_width, cell_height, rows, dataset.has_depth, not dataset.complete, dataset.has_recipe)
-
-    @property
-    def bar_width(self) -> int:
-        return round(self.text * 0.8)
-
-    @property
-    def depth_width(self) -> int:
-        """The column of depth with its bar and the bar's numbers."""
-        return self.column_width + (self.gap + self.bar_width + self.text * 5 if self.with_bar else 0)
+    def __init__(
+        self,
+        sample_size: tuple[int, int],
+        rows: int,
+        *,
+        with_bar: bool,
+        with_banner: bool,
+        with_sources: bool,
+    ) -> None:
+        super().__init__(sample_size, rows)
+        self.with_banner = with_banner
+        self.columns = range(_BACKGROUND if with_sources else _IMAGE, _DEPTH + 1)
+        self.bar_width = round(self.text * 0.8)
+        self.depth_width = self.column_width + (self.gap + self.bar_width + self.text * 5) * with_bar
+        self.banner_top = self.margin + 4 * self.line - self.gap
+        self.groups_top = self.banner_top + round(2.6 * self.line) * with_banner
+        self.width = self.column(_DEPTH) + self.depth_width + self.margin
+        self.height = self.row(rows) + 2 * self.line * with_bar + self.margin - self.gap
 
     def column(self, index: int) -> int:
-        """The left edge of a column: three of the sources, if there are any, and three of the sample, which
-        stand a little apart.
-        """
-        start = self.margin + self.label_width + self.gap
-        if not self.with_sources:
-            return start + (index - _SOURCE_COLUMNS) * (self.column_width + self.gap)
-        return start + index * (self.column_width + self.gap) + (index >= _SOURCE_COLUMNS) * 2 * self.gap
-
-    @property
-    def columns(self) -> range:
-        """The numbers of the columns."""
-        return range(0 if self.with_sources else _SOURCE_COLUMNS, _COLUMNS)
-
-    @property
-    def width(self) -> int:
-        return self.column(5) + self.depth_width + self.margin
-
-    @property
-    def banner_top(self) -> int:
-        return self.margin + 4 * self.line - self.gap
-
-    @property
-    def groups_top(self) -> int:
-        return self.banner_top + (round(2.6 * self.line) if self.with_banner else 0)
-
-    @property
-    def cells_top(self) -> int:
-        return self.groups_top + round(4.8 * self.line)
+        """The left edge of a column."""
+        before = index - self.columns.start
+        apart = 2 * self.gap if self.columns.start < _IMAGE <= index else 0
+        return self.margin + self.label_width + self.gap + before * (self.column_width + self.gap) + apart
 
     def row(self, index: int) -> int:
         """The top edge of a row."""
-        return self.cells_top + index * (self.row_height + self.gap + self.gap // 2)
-
-    @property
-    def height(self) -> int:
-        return self.row(self.rows) + (2 * self.line if self.with_bar else 0) + self.margin - self.gap
+        top = self.groups_top + round(4.8 * self.line)
+        return top + index * (self.row_height + self.gap + self.gap // 2)
 
 
-def _checkerboard(layout: _Layout) -> Image.Image:
-    y, x = np.mgrid[: layout.cell_height, : layout.cell_width] // max(4, layout.text // 2)
-    dark = ((x + y) % 2 == 1)[..., None]
-    return Image.fromarray(np.where(dark, np.array(_CHECK_DARK), np.array(_CHECK_LIGHT)).astype(np.uint8))
+_Canvas = Canvas[_PreviewLayout]
 
 
 def _render(dataset: Dataset, samples: Sequence[int] | None, rows: int, seed: int) -> Image.Image:
@@ -261,157 +231,167 @@ def _render(dataset: Dataset, samples: Sequence[int] | None, rows: int, seed: in
     else:
         drawn = np.random.default_rng(seed).choice(len(dataset), min(rows, len(dataset)), replace=False)
         chosen = sorted(drawn.tolist())
-    page = Page(_Layout.of(dataset, len(chosen)))
-    _draw_head(page, dataset)
-    catalog = dataset.catalog() if dataset.has_recipe else None
+    layout = _PreviewLayout(
+        (dataset.width, dataset.height),
+        len(chosen),
+        with_bar=dataset.has_depth,
+        with_banner=not dataset.complete,
+        with_sources=dataset.has_recipe,
+    )
+    canvas = Canvas(layout)
+    _draw_title(canvas, dataset)
+    _draw_headings(canvas, dataset)
+    catalog = dataset.recipe.catalog if dataset.has_recipe else None
     for row, sample in enumerate(chosen):
-        _draw_row(page, row, sample, dataset, catalog)
-    return page.canvas
+        _draw_row(canvas, row, sample, dataset, catalog)
+    return canvas.picture
 
 
-def _draw_head(page: Page[_Layout], dataset: Dataset) -> None:
-    layout = page.layout
-    left, room = layout.margin, layout.width - 2 * layout.margin
-    facts = [f"{len(dataset):,} samples", f"{dataset.width} x {dataset.height} pixels"]
+def _draw_title(canvas: _Canvas, dataset: Dataset) -> None:
+    layout = canvas.layout
+    left, width = layout.margin, layout.width - 2 * layout.margin
+    details = [f"{len(dataset):,} samples", f"{dataset.width} x {dataset.height} pixels"]
     if dataset.has_recipe:
-        sources = dataset.document["sources"]
-        facts += [f"{len(sources[kind]):,} {kind}" for kind in ("backgrounds", "foregrounds")]
+        catalog = dataset.recipe.catalog
+        details += [f"{len(catalog.backgrounds):,} backgrounds", f"{len(catalog.foregrounds):,} foregrounds"]
     else:
-        facts.append("imported")
-    facts.append(_how_deep(dataset.document["depth"]))
-    title = layout.margin + round(1.15 * layout.line)
-    page.write((left, title), PurePath(dataset.path).name or dataset.path, page.title, width=room)
-    page.write((left, title + round(1.25 * layout.line)), "  ·  ".join(facts), page.body, MUTED, width=room)
+        details.append("imported")
+    details.append(_origin_of_depth(dataset.document.depth))
+    y = layout.margin + round(1.15 * layout.line)
+    canvas.write((left, y), PurePath(dataset.path).name or dataset.path, canvas.title, width=width)
+    y += round(1.25 * layout.line)
+    canvas.write((left, y), "  ·  ".join(details), canvas.body, MUTED, width=width)
     if layout.with_banner:
         top, bottom = layout.banner_top, layout.banner_top + round(1.7 * layout.line)
-        page.draw.rectangle((left, top, left + room, bottom), fill=_WARNING)
+        canvas.draw.rectangle((left, top, left + width, bottom), fill=_WARNING)
         message = "Incomplete: part of this dataset is not written yet"
         middle = (left + layout.gap, (top + bottom) // 2)
-        page.write(middle, message, page.body, _WARNING_INK, width=room - 2 * layout.gap, anchor="lm")
+        canvas.write(middle, message, canvas.body, _WARNING_INK, width=width - 2 * layout.gap, anchor="lm")
 
-    groups = [(3, layout.column(5) + layout.depth_width, "SAMPLE")]
-    if layout.with_sources:
-        groups.insert(0, (0, layout.column(2) + layout.column_width, "SOURCES"))
+
+def _draw_headings(canvas: _Canvas, dataset: Dataset) -> None:
+    layout = canvas.layout
+    groups = [(_IMAGE, layout.column(_DEPTH) + layout.depth_width, "SAMPLE")]
+    if dataset.has_recipe:
+        groups.insert(0, (_BACKGROUND, layout.column(_ALPHA) + layout.column_width, "SOURCES"))
     for first, end, name in groups:
-        start = layout.column(first)
-        base = layout.groups_top + layout.line
-        page.write((start, base), name, page.small, MUTED)
-        below = base + layout.gap
-        page.draw.line((start, below, end - 1, below), RULE, max(1, layout.text // 12))
+        start, base = layout.column(first), layout.groups_top + layout.line
+        canvas.write((start, base), name, canvas.small, MUTED)
+        rule = base + layout.gap
+        canvas.draw.line((start, rule, end - 1, rule), RULE, max(1, layout.text // 12))
 
     size = f"{dataset.width} x {dataset.height}"
     attributes: dict[str, Any] = dict(dataset.depth.attrs)
-    meaning = (
-        _meaning(attributes.get("quantity"), attributes.get("unit")) if dataset.has_depth else "no depth"
-    )
+    quantity, unit = attributes.get("quantity"), attributes.get("unit")
     columns = (
         ("Background", "resized"),
         ("Foreground", "resized, as pasted"),
         ("Its mask", "alpha, 0 to 255"),
         ("Composite", f"{size}, RGB"),
         ("Mask", f"{size}, 0 to 255"),
-        ("Depth", meaning),
+        ("Depth", _meaning(quantity, unit) if dataset.has_depth else "no depth"),
     )
     for index in layout.columns:
         name, note = columns[index]
-        at = (layout.column(index), layout.groups_top + round(2.5 * layout.line))
-        width = layout.depth_width if index == 5 else layout.column_width
-        page.write(at, name, page.heading, width=width)
-        page.wrap((at[0], at[1] + round(0.95 * layout.line)), note, width)
+        x, y = layout.column(index), layout.groups_top + round(2.5 * layout.line)
+        width = layout.depth_width if index == _DEPTH else layout.column_width
+        canvas.write((x, y), name, canvas.heading, width=width)
+        canvas.write_note((x, y + round(0.95 * layout.line)), note, width)
     if dataset.has_depth:
-        order = "bright is near, dark is far" if attributes.get("quantity") else "bright is small"
+        order = "bright is near, dark is far" if quantity else "bright is small"
         note = f"Depth colours span each sample's own range; {order}."
-        below = layout.row(layout.rows) + round(1.1 * layout.line)
-        left = layout.column(layout.columns[0])
-        page.write((left, below), note, page.small, MUTED, width=layout.width - left)
+        x, y = layout.column(layout.columns.start), layout.row(layout.rows) + round(1.1 * layout.line)
+        canvas.write((x, y), note, canvas.small, MUTED, width=layout.width - x)
 
 
-def _draw_row(page: Page[_Layout], row: int, sample: int, dataset: Dataset, catalog: Catalog | None) -> None:
-    layout = page.layout
+def _draw_row(canvas: _Canvas, row: int, sample: int, dataset: Dataset, catalog: Catalog | None) -> None:
+    layout = canvas.layout
     batch = dataset[sample]
     top = layout.row(row) + (layout.row_height - layout.cell_height) // 2
-    if catalog is not None:
-        _draw_sources(page, row, top, sample, batch, catalog)
+    if catalog is None:
+        _draw_label(canvas, row, sample, [("", (dataset.names or [""])[sample])], [])
     else:
-        _draw_label(page, row, sample, [("", (dataset.names or [""])[sample])], [])
+        source_names = [
+            ("bg", catalog.backgrounds[int(batch.background)].name),
+            ("fg", catalog.foregrounds[int(batch.foreground)].name),
+        ]
+        placement = [
+            f"{'flipped' if batch.flip else 'not flipped'}  ·  replica {int(batch.replica)}",
+            f"y {int(batch.y)}, x {int(batch.x)}",
+        ]
+        _draw_label(canvas, row, sample, source_names, placement)
+        _draw_sources(canvas, top, batch, catalog)
 
-    # Nothing that is written is empty: the pasted foreground has some alpha.
-    written = dataset.document["pixels"]["complete"] or batch.mask.any() or batch.image.any()
-    for index, pixels in ((3, batch.image), (4, batch.mask)):
+    # Written samples are never empty: the pasted foreground has some alpha.
+    written = dataset.document.pixels.complete or batch.mask.any() or batch.image.any()
+    for index, pixels in ((_IMAGE, batch.image), (_MASK, batch.mask)):
         if written:
-            page.picture_cell(layout.column(index), top, pixels)
+            canvas.picture_cell(layout.column(index), top, pixels)
         else:
-            page.empty_cell(layout.column(index), top, "not written")
-    _draw_depth(page, layout.column(5), top, batch.depth, dataset.depth.attrs)
+            canvas.empty_cell(layout.column(index), top, "not written")
+    _draw_depth(canvas, top, batch.depth, dataset.depth.attrs)
 
 
-def _draw_sources(
-    page: Page[_Layout], row: int, top: int, sample: int, batch: Batch, catalog: Catalog
-) -> None:
-    layout = page.layout
-    background, foreground = int(batch.background), int(batch.foreground)
-    names = [("bg", catalog.backgrounds[background].name), ("fg", catalog.foregrounds[foreground].name)]
-    turned = "flipped" if batch.flip else "not flipped"
-    placed = [f"{turned}  ·  replica {int(batch.replica)}", f"y {int(batch.y)}, x {int(batch.x)}"]
-    _draw_label(page, row, sample, names, placed)
-
-    page.picture_cell(layout.column(0), top, catalog.background[background])
+def _draw_sources(canvas: _Canvas, top: int, batch: Batch, catalog: Catalog) -> None:
+    layout = canvas.layout
+    canvas.picture_cell(layout.column(_BACKGROUND), top, catalog.background[int(batch.background)])
+    foreground = int(batch.foreground)
     height, width = (int(side) for side in catalog.foreground_size[foreground])
     patch = catalog.foreground[foreground, :height, :width]
     if batch.flip:
         patch = patch[:, ::-1]
-    page.patch_cell(layout.column(1), top, patch, _checkerboard(layout))
+    y, x = np.mgrid[: layout.cell_height, : layout.cell_width] // max(4, layout.text // 2)
+    checkerboard = two_colours((x + y) % 2 == 1, _CHECK_DARK, _CHECK_LIGHT)
+    canvas.patch_cell(layout.column(_FOREGROUND), top, patch, checkerboard)
     black = Image.new("RGB", (layout.cell_width, layout.cell_height))
-    page.patch_cell(layout.column(2), top, patch[..., 3], black)
+    canvas.patch_cell(layout.column(_ALPHA), top, patch[..., 3], black)
 
 
 def _draw_label(
-    page: Page[_Layout], row: int, sample: int, names: list[tuple[str, str]], placed: list[str]
+    canvas: _Canvas, row: int, sample: int, names: list[tuple[str, str]], placement: list[str]
 ) -> None:
-    layout = page.layout
+    layout = canvas.layout
     left = layout.margin
     base = layout.row(row) + (layout.row_height - 5 * layout.line) // 2 + round(0.95 * layout.line)
-    page.write((left, base), f"Sample {sample:,}", page.heading, width=layout.label_width)
-    indent = round(max(page.small.getlength("bg"), page.small.getlength("fg"))) + layout.text // 3
+    canvas.write((left, base), f"Sample {sample:,}", canvas.heading, width=layout.label_width)
+    indent = round(max(map(canvas.small.getlength, ("bg", "fg")))) + layout.text // 3
     for i, (kind, name) in enumerate(names, start=1):
-        below = base + i * layout.line
-        page.write((left, below), kind, page.small, MUTED)
+        y = base + i * layout.line
+        canvas.write((left, y), kind, canvas.small, MUTED)
         inner = indent if kind else 0
-        page.write((left + inner, below), name, page.small, width=layout.label_width - inner)
-    for i, line in enumerate(placed, start=1 + len(names)):
-        page.write((left, base + i * layout.line), line, page.small, MUTED, width=layout.label_width)
+        canvas.write((left + inner, y), name, canvas.small, width=layout.label_width - inner)
+    for i, line in enumerate(placement, start=1 + len(names)):
+        canvas.write((left, base + i * layout.line), line, canvas.small, MUTED, width=layout.label_width)
 
 
 def _draw_depth(
-    page: Page[_Layout], left: int, top: int, depth: NDArray[np.float16] | None, attributes: Mapping[str, Any]
+    canvas: _Canvas, top: int, depth: NDArray[np.float16] | None, attributes: Mapping[str, Any]
 ) -> None:
-    layout = page.layout
-    filled = np.zeros((1, 1), np.bool_) if depth is None else np.isfinite(depth)
-    if depth is None or not filled.any():
-        page.empty_cell(left, top, "no depth" if depth is None else "not filled")
+    layout = canvas.layout
+    left = layout.column(_DEPTH)
+    if depth is None or not np.isfinite(depth).any():
+        canvas.empty_cell(left, top, "no depth" if depth is None else "not filled")
         return
-    larger_is_nearer = attributes.get("quantity") == "inverse_depth"
-    page.depth_cell(left, top, depth, larger_is_nearer=larger_is_nearer)
+    quantity, unit = attributes.get("quantity"), attributes.get("unit")
+    larger_is_nearer = quantity == "inverse_depth"
+    canvas.depth_cell(left, top, depth, larger_is_nearer=larger_is_nearer)
 
     bar_left = left + layout.cell_width + layout.gap
-    bar = np.repeat(colour_map()[::-1, None], layout.bar_width, axis=1)
-    page.canvas.paste(
-        Image.fromarray(bar).resize((layout.bar_width, layout.cell_height), Image.Resampling.BOX),
-        (bar_left, top),
-    )
-    page.frame(bar_left, top, layout.bar_width, layout.cell_height)
+    bar_size = (layout.bar_width, layout.cell_height)
+    bar = Image.fromarray(np.repeat(colour_map()[::-1, None], layout.bar_width, axis=1))
+    canvas.picture.paste(bar.resize(bar_size, Image.Resampling.BOX), (bar_left, top))
+    canvas.frame(bar_left, top, *bar_size)
 
-    low, high = float(depth[filled].min()), float(depth[filled].max())
+    known = depth[np.isfinite(depth)]
+    low, high = float(known.min()), float(known.max())
     near, far = (high, low) if larger_is_nearer else (low, high)
-    unit = f" {attributes.get('unit')}" if attributes.get("unit") else ""
-    x = bar_left + layout.bar_width + layout.gap // 2
-    bottom = top + layout.cell_height
-    step = layout.line
-    page.write((x, top), _number(near) + unit, page.small, anchor="lt")
-    page.write((x, bottom), _number(far) + unit, page.small, anchor="ls")
-    if layout.cell_height >= 5 * step:
+    suffix = f" {unit}" if unit else ""
+    x, bottom = bar_left + layout.bar_width + layout.gap // 2, top + layout.cell_height
+    canvas.write((x, top), _number(near) + suffix, canvas.small, anchor="lt")
+    canvas.write((x, bottom), _number(far) + suffix, canvas.small, anchor="ls")
+    if layout.cell_height >= 5 * layout.line:
         middle = (x, top + layout.cell_height // 2)
-        if attributes.get("quantity"):
-            page.write((x, top + step), "near", page.small, MUTED, anchor="lt")
-            page.write((x, bottom - step), "far", page.small, MUTED, anchor="ls")
-        page.write(middle, _number((near + far) / 2) + unit, page.small, anchor="lm")
+        canvas.write(middle, _number((near + far) / 2) + suffix, canvas.small, anchor="lm")
+        if quantity:
+            canvas.write((x, top + layout.line), "near", canvas.small, MUTED, anchor="lt")
+            canvas.write((x, bottom - layout.line), "far", canvas.small, MUTED, anchor="ls")

@@ -1,4 +1,4 @@
-"""Figures that tell how good a depth map is. In every map here, larger is nearer."""
+"""Measures of the quality of a depth map. In every map here, larger is nearer."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-#: Alpha of 0.9 and more, and of 0.1 and less, in 255ths. In between a pixel shows both, and what depth it
-#: should have is nobody's to say.
+#: Alpha of 0.9 and more, and of 0.1 and less, in 255ths. In between a pixel shows both, so its true depth
+#: is undefined.
 OPAQUE, CLEAR = 230, 25
 
-#: How far from the outline depth is looked at, in foreground heights: a twentieth and at least two pixels,
-#: rounded up. That is wide enough to have pixels on both sides of a soft edge, and narrow enough to tell a
-#: step from a slope: the figure of a blob, which swells towards the middle of a person, grows with the width
-#: of the band, that of a step which follows the outline does not.
+#: Width of the bands on both sides of the outline: a twentieth of the foreground's height, rounded up, and
+#: at least two pixels. That is wide enough to have pixels on both sides of a soft edge, and narrow enough to
+#: tell a step from a slope: depth that swells towards the middle of a person gives a larger value in a wider
+#: band, a step that follows the outline does not.
 _BANDS_IN_HEIGHT = 20
 _NARROWEST_BAND = 2
 
 
 @dataclass(frozen=True)
 class Spread:
-    """How a figure is spread over samples.
+    """Spread of a measure over samples.
 
     Attributes:
-        lower: First quartile.
+        lower: First quartile, by linear interpolation.
         median: Median.
-        upper: Third quartile. Quartiles lie between two values in proportion.
-        count: How many samples it was measured on.
+        upper: Third quartile.
+        count: Number of samples that it was measured on.
     """
 
     lower: float
@@ -48,7 +48,7 @@ class Spread:
 
 
 def centred_ranks(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Twice the rank of each value among all, less the mean: whole numbers that add up to 0.
+    """Twice the rank of each value, less the mean: whole numbers that add up to 0.
 
     Args:
         values: Any shape, without NaN. Equal values share the mean of their ranks.
@@ -87,7 +87,7 @@ def spearman(first: NDArray[Any], second: NDArray[Any]) -> float:
 
 
 def band_width(foreground_height: int) -> int:
-    """How many pixels from the outline depth is looked at, for foregrounds of that height in pixels."""
+    """Width in pixels of the bands along the outline of foregrounds of that height in pixels."""
     return max(_NARROWEST_BAND, -(-foreground_height // _BANDS_IN_HEIGHT))
 
 
@@ -99,7 +99,7 @@ def outline_bands(mask: NDArray[np.uint8], width: int) -> tuple[NDArray[np.bool_
 
     Args:
         mask: (h, w) uint8, alpha.
-        width: How far in pixels, 1 or more.
+        width: Width of each band in pixels, 1 or more.
 
     Returns:
         Inside and outside, (h, w) each. Both are empty where no outline is that sharp.
@@ -125,8 +125,8 @@ def outline_step(
 ) -> float | None:
     """How much nearer a map is inside an outline than outside, in standard deviations of the whole map.
 
-    The difference of two medians, so that a foot that stands on the floor, or one thing behind a shoulder,
-    does not tell; the standard deviation makes it free of the map's scale and shift.
+    The difference of two medians, so that a foot on the floor, or one object behind a shoulder, does not
+    count; dividing by the standard deviation makes it independent of the map's scale and shift.
 
     Args:
         nearness: (h, w), larger is nearer, finite.
@@ -134,8 +134,8 @@ def outline_step(
         outside: Likewise.
 
     Returns:
-        0 where the person does not stand out at all (also in a constant map), more than 1 where plainly;
-        ``None`` where there is no outline to look at.
+        0 where the person does not stand out at all (also in a constant map), above 1 where plainly;
+        ``None`` where there is no outline.
     """
     if not (inside.any() and outside.any()):
         return None
@@ -146,11 +146,11 @@ def outline_step(
 
 
 def aligned_error(nearness: NDArray[np.floating[Any]], truth: NDArray[np.floating[Any]]) -> float:
-    """Mean relative error of depth, once scale and shift are those that fit the true inverse depth best.
+    """Mean relative error of depth, once scale and shift are fitted to the true inverse depth.
 
-    The fit is the least squares one of Ranftl et al., "Towards robust monocular depth estimation", 2020,
-    section 5; the error is ``mean(|z - z*| / z*)`` with ``z`` the reciprocal of the fitted inverse depth. A
-    fit may say that something is behind infinity: it is taken to be as far as the farthest true pixel.
+    The fit is the least-squares fit of Ranftl et al., "Towards robust monocular depth estimation", 2020,
+    section 5; the error is ``mean(|z - z*| / z*)`` with ``z`` the reciprocal of the fitted inverse depth.
+    Fitted values beyond the farthest true pixel are set to it, since they may lie behind infinity.
 
     Args:
         nearness: (n,) inverse depth, up to scale and shift.

@@ -229,7 +229,7 @@ class TestGet:
 @pytest.fixture(scope="module")
 def knowing(tmp_path_factory) -> Path:
     """A network that knows the rooms: it tells them by their mean colour, and answers their true depth."""
-    images, truth = model_check._rooms()
+    images, truth = model_check.scene_pictures()
     colours = images.mean(axis=(1, 2)).astype(np.float32)
     nodes = [
         helper.make_node("GlobalAveragePool", ["input"], ["pooled"]),
@@ -331,14 +331,14 @@ class TestCheck:
 
 def knowing_guide(path: Path, *, of: str = "foreground", looks_at: str = "mask") -> Path:
     """A guided network that knows the figures by how much of the picture they cover, and where they stand."""
-    standing, (_, rooms) = model_check._figures(), model_check._rooms()
+    figures, (_, rooms) = model_check.floor_figures(), model_check.scene_pictures()
     backgrounds = BackgroundDepth.of(rooms, "depth", "m")
-    areas = standing.mask.mean(axis=(1, 2)) / 255
-    inverse = 1 / (standing.truth if of == "picture" else standing.distance[:, None, None])
-    answers = (inverse - backgrounds.centre[standing.room, None, None]) / backgrounds.spread[
-        standing.room, None, None
+    areas = figures.mask.mean(axis=(1, 2)) / 255
+    inverse = 1 / (figures.truth if of == "picture" else figures.distance[:, None, None])
+    answers = (inverse - backgrounds.centre[figures.scene, None, None]) / backgrounds.spread[
+        figures.scene, None, None
     ]
-    answers = np.broadcast_to(answers, standing.truth.shape)
+    answers = np.broadcast_to(answers, figures.truth.shape)
     # To be told from the areas, which lie between 0 and 1, when the network is to look at nothing.
     nodes = [
         helper.make_node("Mul", ["mask", "gain"], ["perhaps"]),
@@ -417,7 +417,7 @@ class TestCheckGuided:
     def test_figures_that_stand_anywhere(self, tmp_path):
         result = run("check", constant_guided(tmp_path / "m.onnx", 40.0), "--device", "cpu")
         assert result.exit_code == 5
-        assert any("figures do not stand where they are" in problem for problem in problems(result))
+        assert any("figures are misplaced" in problem for problem in problems(result))
 
     def test_a_network_that_is_told_of_the_mask_alone(self, tmp_path):
         document = guided_card(guides={"background_depth": ...}, output={"of": ...})
@@ -429,20 +429,20 @@ class TestCheckGuided:
         assert (checked.minimum, checked.maximum) == (-1, 1)
 
     def test_where_the_figures_stand(self):
-        standing, (images, rooms) = model_check._figures(), model_check._rooms()
-        assert standing.room.tolist() == sorted([*range(5)] * 2)
-        for i, room in enumerate(standing.room):
-            outside = standing.mask[i] == 0
-            np.testing.assert_array_equal(standing.image[i][outside], images[room][outside])
-            np.testing.assert_array_equal(standing.truth[i][outside], rooms[room][outside])
-            covered = standing.mask[i] >= 128
-            np.testing.assert_array_equal(standing.truth[i][covered], standing.distance[i])
+        figures, (images, rooms) = model_check.floor_figures(), model_check.scene_pictures()
+        assert figures.scene.tolist() == sorted([*range(5)] * 2)
+        for i, room in enumerate(figures.scene):
+            outside = figures.mask[i] == 0
+            np.testing.assert_array_equal(figures.image[i][outside], images[room][outside])
+            np.testing.assert_array_equal(figures.truth[i][outside], rooms[room][outside])
+            covered = figures.mask[i] >= 128
+            np.testing.assert_array_equal(figures.truth[i][covered], figures.distance[i])
             # On the floor that was seen below its feet, and before everything behind it.
             foot = np.flatnonzero(covered.any(axis=1))[-1]
             column = int(np.median(np.flatnonzero(covered[foot])))
-            assert rooms[room][min(foot + 1, 239), column] == pytest.approx(standing.distance[i], rel=0.06)
-            assert rooms[room][covered].min() > 0.94 * standing.distance[i]
-        assert len(np.unique(standing.distance)) == 10
+            assert rooms[room][min(foot + 1, 239), column] == pytest.approx(figures.distance[i], rel=0.06)
+            assert rooms[room][covered].min() > 0.94 * figures.distance[i]
+        assert len(np.unique(figures.distance)) == 10
 
 
 SAID = (

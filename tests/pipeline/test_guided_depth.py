@@ -22,7 +22,7 @@ from fgbgpack.errors import DatasetError, DepthModelError, RecipeMismatchError, 
 from fgbgpack.pipeline import Notice, Progress
 from fgbgpack.sources.catalog import load_background
 from fgbgpack.sources.listing import find_sources
-from fgbgpack.visual.compare import compare
+from fgbgpack.visual.comparison import compare
 from fgbgpack.visual.info import describe
 from fgbgpack.visual.preview import render_preview
 

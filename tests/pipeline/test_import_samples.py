@@ -37,7 +37,7 @@ from fgbgpack.pipeline import (
 )
 from fgbgpack.storage import layout as plan
 from fgbgpack.storage.store import Keys, write_document
-from fgbgpack.visual.compare import compare
+from fgbgpack.visual.comparison import compare
 from fgbgpack.visual.info import describe
 from fgbgpack.visual.preview import render_preview
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from itertools import groupby
-from math import isqrt
+from math import isqrt, sqrt
 
 import numpy as np
 
@@ -129,3 +129,36 @@ def paeth(picture, step):
             line.append((byte - guess) % 256)
         lines.append(line)
     return np.array(lines, np.uint8)
+
+
+# --- statistics of depth maps ----------------------------------------------------------------------
+
+
+def _doubled_ranks(values):
+    """Twice the rank of each value, from 1; equal ones share the mean of theirs."""
+    return [2 * sum(w < v for w in values) + sum(w == v for w in values) + 1 for v in values]
+
+
+def spearman(first, second):
+    first, second = (_doubled_ranks(np.ravel(values).tolist()) for values in (first, second))
+    middle = len(first) + 1
+    cross = sum((a - middle) * (b - middle) for a, b in zip(first, second, strict=True))
+    norm = sum((a - middle) ** 2 for a in first) * sum((b - middle) ** 2 for b in second)
+    return cross / sqrt(norm) if norm else 0.0
+
+
+def outline_bands(mask, width):
+    """Pixel by pixel: inside, outside."""
+    height, length = mask.shape
+    inside, outside = np.zeros(mask.shape, bool), np.zeros(mask.shape, bool)
+    for y in range(height):
+        for x in range(length):
+            around = mask[max(0, y - width) : y + width + 1, max(0, x - width) : x + width + 1] / 255
+            inside[y, x] = mask[y, x] / 255 >= 0.9 and (around <= 0.1).any()
+            outside[y, x] = mask[y, x] / 255 <= 0.1 and (around >= 0.9).any()
+    return inside, outside
+
+
+def outline_step(nearness, mask, width):
+    inside, outside = outline_bands(mask, width)
+    return (np.median(nearness[inside]) - np.median(nearness[outside])) / nearness.std()

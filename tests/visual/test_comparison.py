@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-from fractions import Fraction
-from math import sqrt
+import shutil
 from pathlib import Path
 
+import naive
 import numpy as np
 import pytest
 from builders import Pictures, depth_of
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 from onnx import helper
 from onnx_models import card, gray, not_a_number, write_network
 from PIL import Image
+from pixels import enlarged, find_all
 
 from fgbgpack import create, open_dataset
 from fgbgpack.composition.compositor import Compositor
@@ -26,49 +24,10 @@ from fgbgpack.rendering import render_scene
 from fgbgpack.sources.catalog import load_catalog
 from fgbgpack.sources.listing import find_sources
 from fgbgpack.visual.colours import depth_colours
-from fgbgpack.visual.compare import compare, render_comparison
+from fgbgpack.visual.comparison import compare
+from fgbgpack.visual.comparison_picture import render_comparison
 from fgbgpack.visual.preview import choose_samples
-from fgbgpack.visual.statistics import (
-    Spread,
-    aligned_error,
-    band_width,
-    outline_bands,
-    outline_step,
-    spearman,
-)
-
-# --- the slow twins --------------------------------------------------------------------------------
-
-
-def naive_ranks(values):
-    """The rank of each value, from 1; equal ones share the mean of theirs."""
-    return [Fraction(2 * sum(w < v for w in values) + sum(w == v for w in values) + 1, 2) for v in values]
-
-
-def naive_spearman(first, second):
-    first, second = (naive_ranks(np.ravel(values).tolist()) for values in (first, second))
-    middle = Fraction(len(first) + 1, 2)
-    cross = sum((a - middle) * (b - middle) for a, b in zip(first, second, strict=True))
-    norm = sum((a - middle) ** 2 for a in first) * sum((b - middle) ** 2 for b in second)
-    return float(cross) / sqrt(norm) if norm else 0.0
-
-
-def naive_bands(mask, width):
-    """Pixel by pixel: inside, outside."""
-    height, length = mask.shape
-    inside, outside = np.zeros(mask.shape, bool), np.zeros(mask.shape, bool)
-    for y in range(height):
-        for x in range(length):
-            around = mask[max(0, y - width) : y + width + 1, max(0, x - width) : x + width + 1] / 255
-            inside[y, x] = mask[y, x] / 255 >= 0.9 and (around <= 0.1).any()
-            outside[y, x] = mask[y, x] / 255 <= 0.1 and (around >= 0.9).any()
-    return inside, outside
-
-
-def naive_step(nearness, mask, width):
-    inside, outside = naive_bands(mask, width)
-    return (np.median(nearness[inside]) - np.median(nearness[outside])) / nearness.std()
-
+from fgbgpack.visual.statistics import Spread
 
 # --- networks of known answers ---------------------------------------------------------------------
 
@@ -151,123 +110,6 @@ def ranks_of(comparison):
     return {(pair.first, pair.second): pair.rank for pair in comparison.agreement}
 
 
-# --- the figures themselves ------------------------------------------------------------------------
-
-small_numbers = st.integers(-3, 3)
-
-
-@st.composite
-def pairs(draw, elements=small_numbers):
-    count = draw(st.integers(1, 25))
-    return tuple(draw(hnp.arrays(np.int64, count, elements=elements)) for _ in range(2))
-
-
-class TestSpearman:
-    @given(pairs())
-    def test_is_the_definition_ties_and_all(self, maps):
-        assert spearman(*maps) == pytest.approx(naive_spearman(*maps), abs=1e-12)
-
-    @given(pairs(st.integers(-(2**40), 2**40)))
-    def test_depends_on_the_order_alone(self, maps):
-        first, second = maps
-        expected = spearman(first, second)
-        assert spearman(second, first) == expected
-        assert spearman(3 * first + 5, second) == expected
-        assert spearman(-first, second) == -expected
-        assert -1 <= expected <= 1
-
-    @given(hnp.arrays(np.float64, (4, 7), elements=st.floats(-1e6, 1e6)))
-    def test_is_exactly_one_with_itself(self, values):
-        expected = 0.0 if (values == values[0, 0]).all() else 1.0
-        assert spearman(values, values) == expected
-        assert spearman(values, -values) == -expected
-
-    def test_known_values(self):
-        # 1 - 6 * sum(d^2) / (n (n^2 - 1)) where nothing is tied.
-        assert spearman(np.array([1, 2, 3, 4, 5]), np.array([2, 1, 4, 3, 5])) == pytest.approx(0.8)
-        assert spearman(np.array([1, 2, 3]), np.array([2, 2, 2])) == 0
-        assert spearman(np.array([]), np.array([])) == 0
-
-    def test_large_maps_of_few_values(self):
-        values = np.random.default_rng(0).integers(0, 5, (300, 400))
-        assert spearman(values, values * 2) == 1
-        assert abs(spearman(values, values[::-1])) < 0.02
-
-
-class TestOutline:
-    @given(
-        hnp.arrays(
-            np.uint8,
-            st.tuples(st.integers(1, 9), st.integers(1, 9)),
-            elements=st.sampled_from([0, 25, 26, 128, 229, 230, 255]),
-        ),
-        st.integers(1, 10),
-    )
-    def test_bands_are_the_definition(self, mask, width):
-        for band, expected in zip(outline_bands(mask, width), naive_bands(mask, width), strict=True):
-            np.testing.assert_array_equal(band, expected)
-
-    @pytest.mark.parametrize(("height", "width"), [(4, 2), (40, 2), (41, 3), (50, 3), (100, 5), (101, 6)])
-    def test_band_is_a_twentieth_of_the_foreground(self, height, width):
-        assert band_width(height) == width
-
-    def test_a_known_step(self):
-        mask = np.zeros((12, 12), np.uint8)
-        mask[3:9, 3:9] = 255
-        nearness = np.where(mask > 0, 5.0, 2.0)
-        # A quarter of the pixels is 3 higher: the standard deviation is 3 * sqrt(1/4 * 3/4).
-        assert outline_step(nearness, *outline_bands(mask, 2)) == pytest.approx(4 / sqrt(3))
-        assert outline_step(7 - 2 * nearness, *outline_bands(mask, 2)) == pytest.approx(-4 / sqrt(3))
-
-    def test_a_blob_beside_the_person_is_no_step(self):
-        mask = np.zeros((40, 40), np.uint8)
-        mask[10:30, 15:25] = 255
-        rows = np.repeat(np.arange(40.0)[:, None], 40, axis=1)
-        assert abs(outline_step(rows, *outline_bands(mask, 2))) < 0.1
-
-    def test_a_constant_map_has_none(self):
-        mask = np.zeros((8, 8), np.uint8)
-        mask[2:6, 2:6] = 255
-        # A tenth has no exact mean: rounding alone must not become a step.
-        assert outline_step(np.full((8, 8), 0.1), *outline_bands(mask, 2)) == 0
-
-    @pytest.mark.parametrize("alpha", [0, 128, 255])
-    def test_without_an_outline_there_is_nothing_to_measure(self, alpha):
-        mask = np.full((8, 8), alpha, np.uint8)
-        assert outline_step(np.arange(64.0).reshape(8, 8), *outline_bands(mask, 2)) is None
-
-
-class TestAlignedError:
-    @given(st.floats(0.1, 10), st.floats(-5, 5))
-    def test_scale_and_shift_do_not_matter(self, scale, shift):
-        truth = np.array([0.2, 0.5, 1.0, 0.25, 0.7])
-        assert aligned_error(truth * scale + shift, truth) == pytest.approx(0, abs=1e-9)
-
-    def test_is_that_of_least_squares(self):
-        rng = np.random.default_rng(1)
-        truth, nearness = rng.uniform(0.2, 1, 50), rng.uniform(0, 3, 50)
-        design = np.stack([nearness, np.ones(50)], axis=1)
-        fitted = np.maximum(design @ np.linalg.lstsq(design, truth)[0], truth.min())
-        expected = np.mean(np.abs(1 / fitted - 1 / truth) * truth)
-        assert aligned_error(nearness, truth) == pytest.approx(expected)
-
-    def test_what_the_fit_puts_too_far_is_as_far_as_it_gets(self):
-        # The fit is (x + 7) / 16: it puts the last pixel at 1/16, where the farthest one is at 1/4.
-        nearness, truth = np.array([0.0, 6.0, 0.0, -6.0]), np.array([0.25, 1.0, 0.25, 0.25])
-        fitted = np.array([7 / 16, 13 / 16, 7 / 16, 1 / 4])
-        assert aligned_error(nearness, truth) == pytest.approx(np.mean(np.abs(truth / fitted - 1)))
-
-    def test_a_constant_map_is_fitted_by_the_mean(self):
-        truth = np.array([0.5, 1.0])
-        assert aligned_error(np.array([3.0, 3.0]), truth) == pytest.approx((1 / 3 + 1 / 3) / 2)
-
-
-def test_spread_leaves_out_what_was_not_measured():
-    assert Spread.of([4.0, None, 1.0, 2.0, 3.0, None, 5.0]) == Spread(2.0, 3.0, 4.0, 5)
-    assert Spread.of([1.0, 2.0]) == Spread(1.25, 1.5, 1.75, 2)
-    assert Spread.of([None]) is None
-
-
 # --- models on a dataset ---------------------------------------------------------------------------
 
 
@@ -283,9 +125,11 @@ class TestCompare:
         assert comparison.samples == tuple(chosen)
         assert comparison.band == 2
 
-        steps = [naive_step(n, plain[i].mask, 2) for n, i in zip(near, chosen, strict=True)]
+        steps = [naive.outline_step(n, plain[i].mask, 2) for n, i in zip(near, chosen, strict=True)]
         inverse = 1 / np.maximum(near, 0.1)
-        inverse_steps = [naive_step(n, plain[i].mask, 2) for n, i in zip(inverse, chosen, strict=True)]
+        inverse_steps = [
+            naive.outline_step(n, plain[i].mask, 2) for n, i in zip(inverse, chosen, strict=True)
+        ]
         for figures, expected in zip(
             comparison.models,
             (steps, np.negative(steps), np.zeros(12), np.negative(steps), inverse_steps),
@@ -307,7 +151,7 @@ class TestCompare:
 
     def test_agreement_is_spearman_of_each_map(self, plain, models):
         comparison = run(plain, models["gray"], models["rows"], samples=5)
-        expected = [naive_spearman(*comparison.maps[:, i]) for i in range(5)]
+        expected = [naive.spearman(*comparison.maps[:, i]) for i in range(5)]
         quartiles = np.quantile(expected, [0.25, 0.5, 0.75])
         rank = comparison.agreement[0].rank
         assert [rank.lower, rank.median, rank.upper] == pytest.approx(quartiles, abs=1e-12)
@@ -318,8 +162,8 @@ class TestCompare:
         large = load_catalog(sources, height=21, width=33, fit="crop", foreground_height=10, scale=2)
         image = np.empty((12, 42, 66, 3), np.uint8)
         placements = plain.placements[np.array(comparison.samples)].scaled(2)
-        composer = Compositor(large.background, large.foreground, large.foreground_size)
-        composer.compose(placements, image, np.empty(image.shape[:3], np.uint8))
+        compositor = Compositor(large.background, large.foreground, large.foreground_size)
+        compositor.compose(placements, image, np.empty(image.shape[:3], np.uint8))
         averaged = luminance(image).reshape(12, 21, 2, 33, 2).mean(axis=(2, 4))
         np.testing.assert_allclose(comparison.maps[0].astype(float), averaged, atol=0.07)
 
@@ -332,9 +176,8 @@ class TestCompare:
         kept, fresh = comparison.maps.astype(float)
         assert np.array_equal(kept, [ds[i].depth for i in comparison.samples])
         # The grid's rounding, then that of float16, which may go the same way.
-        assert np.abs(kept - fresh).max() <= ds.document["depth"]["step"] / 2 + np.spacing(
-            np.float16(kept.max())
-        )
+        tolerance = ds.document.depth.step / 2 + np.spacing(np.float16(kept.max()))
+        assert np.abs(kept - fresh).max() <= tolerance
         of_stored, of_model = comparison.models
         assert (of_stored.label, of_stored.model, of_stored.scale) == ("stored", "tiny", scale)
         assert of_model.label == f"tiny x{scale}"
@@ -394,16 +237,17 @@ def save_depth(path: Path, millimetres: np.ndarray) -> None:
     Image.fromarray(millimetres.astype(np.uint16)).save(path)
 
 
-@pytest.fixture
-def measured(tmp_path):
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
     """Backgrounds of the dataset's size whose gray is linear in inverse depth, with their true depth."""
-    pictures = Pictures(tmp_path / "measured", backgrounds=0)
+    root = tmp_path_factory.mktemp("measured")
+    pictures = Pictures(root / "pictures", backgrounds=0)
     for i in range(2):
         value = np.random.default_rng(i).integers(0, 200, (21, 33))
         Image.fromarray(np.dstack([value] * 3).astype(np.uint8)).save(pictures.backgrounds / f"room {i}.png")
         save_depth(pictures.root / "depth" / f"room {i}.png", np.rint(2e6 / (value + 50)))
-    create(tmp_path / "m.zarr", pictures.spec())
-    return pictures, open_dataset(tmp_path / "m.zarr")
+    create(root / "m.zarr", pictures.spec())
+    return pictures, open_dataset(root / "m.zarr")
 
 
 class TestTrueDepth:
@@ -480,35 +324,40 @@ class TestTrueDepth:
             batch = ds[sample]
             metres = np.rint(scenes[int(batch.background)].depth.astype(float) * 1000) / 1000
             free = batch.mask == 0
-            expected.append(naive_spearman(rows[free], 1 / metres[free]))
+            expected.append(naive.spearman(rows[free], 1 / metres[free]))
         found = comparison.models[0].truth
         assert found.median == pytest.approx(np.median(expected), abs=1e-9)
         # Floors recede upwards in every room.
         assert found.median > 0.3
 
-    def test_a_folder_of_other_pictures_beside_the_backgrounds_is_left_alone(self, measured, models):
+    def test_a_folder_of_other_pictures_beside_the_backgrounds_is_ignored(self, measured, models, tmp_path):
         pictures, ds = measured
-        Image.new("L", (33, 21)).save(pictures.root / "depth" / "room 0.png")
-        comparison = run(ds, models["gray"])
+        shutil.copytree(pictures.backgrounds, tmp_path / "bg")
+        (tmp_path / "depth").mkdir()
+        Image.new("L", (33, 21)).save(tmp_path / "depth" / "room 0.png")
+        comparison = run(ds, models["gray"], backgrounds=tmp_path / "bg")
         assert comparison.true_depth is None
         assert comparison.truth is None
         assert comparison.models[0].truth is None
 
-    def test_a_folder_that_was_given_must_fit(self, measured, models):
+    def test_a_given_folder_must_fit(self, measured, models, tmp_path):
         pictures, ds = measured
-        folder = pictures.root / "depth"
+        folder = Path(shutil.copytree(pictures.root / "depth", tmp_path / "depth"))
         Image.new("L", (33, 21)).save(folder / "room 0.png")
         (folder / "room 1.png").write_bytes((folder / "room 1.png").read_bytes()[:90])
-        with pytest.raises(SourceError, match="cannot be used") as caught:
+        with pytest.raises(SourceError) as caught:
             run(ds, models["gray"], true_depth=folder)
+        assert caught.value.code == "true-depth-unusable"
         assert len(caught.value.problems) == 2
         assert "room 0.png: found a picture of mode L; expected a 16-bit" in caught.value.problems[0]
         assert "room 1.png" in caught.value.problems[1]
 
     def test_a_folder_without_them(self, measured, models, tmp_path):
         _, ds = measured
-        with pytest.raises(SourceError, match=r"no true depth in .*nowhere.*room 0\.png were expected"):
+        with pytest.raises(SourceError) as caught:
             run(ds, models["gray"], true_depth=tmp_path / "nowhere")
+        assert caught.value.code == "true-depth-missing"
+        assert "room 0.png" in caught.value.message
 
 
 # --- what cannot be compared -----------------------------------------------------------------------
@@ -536,45 +385,51 @@ class TestRefuses:
         )
 
     def test_nothing_to_compare(self, plain):
-        with pytest.raises(SpecError, match="models: found none, expected at least one"):
+        with pytest.raises(SpecError) as caught:
             compare(plain, [])
+        assert caught.value.problems == ("models: found none, expected at least one",)
 
-    def test_depth_that_is_not_there(self, plain):
-        with pytest.raises(DatasetError, match="has no depth to compare with"):
+    def test_missing_depth(self, plain):
+        with pytest.raises(DatasetError) as caught:
             compare(plain, [], stored=True)
+        assert caught.value.code == "depth-missing"
 
-    @pytest.mark.parametrize(("part", "message"), [("pixels", "images of"), ("depth", "depth of")])
-    def test_what_is_not_complete(self, own_pictures, depth_model, tmp_path, part, message):
+    @pytest.mark.parametrize("part", ["pixels", "depth"])
+    def test_incomplete_datasets(self, depth_dataset, tmp_path, part):
         path = tmp_path / "d.zarr"
-        create(path, own_pictures.spec(depth=depth_of(depth_model)))
+        path.mkdir()
+        for entry in depth_dataset.iterdir():
+            (path / entry.name).symlink_to(entry)
         root = json.loads((path / "zarr.json").read_text(encoding="utf-8"))
         document = root["attributes"]["fgbgpack"]
         document["complete"] = document[part]["complete"] = False
+        (path / "zarr.json").unlink()
         (path / "zarr.json").write_text(json.dumps(root), encoding="utf-8")
-        with pytest.raises(IncompleteDatasetError, match=message):
+        with pytest.raises(IncompleteDatasetError) as caught:
             compare(open_dataset(path, allow_incomplete=True), [], stored=True)
+        assert caught.value.code == f"{part}-incomplete"
 
     def test_a_network_that_fails(self, plain, tmp_path):
-        with pytest.raises(DepthModelError, match="not a number"):
+        with pytest.raises(DepthModelError):
             run(plain, load_model(not_a_number(tmp_path / "nan.onnx")))
 
-    def test_originals_that_have_gone_unless_told_where_they_are(self, own_pictures, models, tmp_path):
+    def test_missing_originals_unless_their_folders_are_given(self, own_pictures, models, tmp_path):
         create(tmp_path / "d.zarr", own_pictures.spec())
         ds = open_dataset(tmp_path / "d.zarr")
         before = compare(ds, [(Networks(models["gray"]), 2)], device="cpu")
         moved = own_pictures.root.rename(tmp_path / "moved")
-        with pytest.raises(SourceError, match="not where the dataset says"):
+        with pytest.raises(SourceError):
             compare(ds, [(Networks(models["gray"]), 2)], device="cpu")
         folders = {"backgrounds": moved / "bg", "foregrounds": moved / "fg"}
         again = compare(ds, [(Networks(models["gray"]), 2)], device="cpu", **folders)
         np.testing.assert_array_equal(again.maps, before.maps)
         assert compare(ds, [(Networks(models["gray"]), 1)], device="cpu").models
 
-    def test_originals_that_are_others(self, own_pictures, models, tmp_path):
+    def test_changed_originals(self, own_pictures, models, tmp_path):
         create(tmp_path / "d.zarr", own_pictures.spec())
         own_pictures.background("b1.png", 40, 60, seed=77)
         (own_pictures.foregrounds / "f0.png").unlink()
-        with pytest.raises(SourceError, match="not the pictures") as caught:
+        with pytest.raises(SourceError) as caught:
             compare(open_dataset(tmp_path / "d.zarr"), [(Networks(models["gray"]), 2)], device="cpu")
         assert [problem.split(": ")[0] for problem in caught.value.problems] == [
             "background b1.png",
@@ -583,25 +438,6 @@ class TestRefuses:
 
 
 # --- the picture -----------------------------------------------------------------------------------
-
-
-def enlarged(pixels, factor=7):
-    """RGB pixels, every one a square."""
-    pixels = np.stack([pixels] * 3, axis=-1) if pixels.ndim == 2 else pixels
-    return pixels.repeat(factor, axis=0).repeat(factor, axis=1)
-
-
-def columns_of(figure, cell):
-    """``(top, left)`` of every place where ``cell`` is in the figure."""
-    pixels = np.asarray(figure)
-    height, width = cell.shape[:2]
-    hits = np.all(pixels == cell[0, 0], axis=-1)[: len(pixels) - height + 1, : pixels.shape[1] - width + 1]
-    return [
-        (int(y), int(x))
-        for y, x in np.argwhere(hits)
-        if np.array_equal(pixels[y, x : x + width], cell[0])
-        and np.array_equal(pixels[y : y + height, x : x + width], cell)
-    ]
 
 
 class TestPicture:
@@ -619,7 +455,7 @@ class TestPicture:
                     1 / np.maximum(comparison.maps[1, index].astype(float), 0.1), larger_is_nearer=True
                 ),
             ]
-            places = [columns_of(figure, enlarged(cell)) for cell in cells]
+            places = [find_all(figure, enlarged(cell, 7)) for cell in cells]
             assert all(len(place) == 1 for place in places), row
             lefts = [left for ((_, left),) in places]
             assert lefts == sorted(set(lefts))
@@ -627,11 +463,10 @@ class TestPicture:
             # True depth stands between the mask and the first model, unless covered.
             (top, second), third = places[1][0], lefts[2]
             left = second + (third - second) // 2
-            colours = enlarged(
-                depth_colours(1 / comparison.truth[index].astype(float), larger_is_nearer=True)
-            )
+            true = depth_colours(1 / comparison.truth[index].astype(float), larger_is_nearer=True)
+            colours = enlarged(true, 7)
             shown = np.asarray(figure)[top : top + 147, left : left + 231]
-            known = enlarged(batch.mask == 0)
+            known = enlarged(batch.mask == 0, 7)
             np.testing.assert_array_equal(shown[known], colours[known])
             assert (shown[~known] > 200).all()
 
@@ -645,5 +480,6 @@ class TestPicture:
     @pytest.mark.parametrize("rows", [0, 49])
     def test_refuses_rows_that_cannot_be_drawn(self, plain, models, rows):
         comparison = run(plain, models["gray"], samples=1)
-        with pytest.raises(SpecError, match=f"rows: found {rows}, expected 1 to 48"):
+        with pytest.raises(SpecError) as caught:
             render_comparison(plain, comparison, rows=rows)
+        assert caught.value.code == "rows-invalid"
