@@ -6,6 +6,8 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
+# One tested set of versions for Python 3.11; other versions of Python are not constrained by it.
+CONSTRAINTS := constraints.txt
 DEMO := demo
 PEERS := bench-data/peers-venv
 MDS := $(VENV)/mds
@@ -14,12 +16,12 @@ JS := tests/js/node_modules
 .DEFAULT_GOAL := help
 .SUFFIXES:
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format bench bench-peers wheel clean FORCE
+.PHONY: help demo test lint format docs bench bench-peers wheel constraints clean FORCE
 
 help: ## List these commands
 	@sed -n 's/^\([a-z-]*\): .*## /  make \1|/p' Makefile | awk -F '|' '{ printf "%-20s %s\n", $$1, $$2 }'
 	@printf '\n  PYTHON=python3.12 picks the Python that .venv is made with; make clean removes an earlier .venv.\n'
-	@printf '  ARGS="..." is handed on by test, bench and bench-peers, as in: make test ARGS="-k shards -x"\n'
+	@printf '  ARGS="..." is passed on by test, bench and bench-peers, as in: make test ARGS="-k shards -x"\n'
 
 demo: $(DEMO)/pictures/.made ## Set up, make sample pictures, a dataset of them and a preview of it
 	@printf '\n== A dataset\n\n'
@@ -35,7 +37,7 @@ demo: $(DEMO)/pictures/.made ## Set up, make sample pictures, a dataset of them 
 	@printf '    print(batch.image.shape, batch.mask.shape, batch.depth.shape)\n\n'
 	@printf '  Use your own pictures (foregrounds with alpha, or --masks DIR):\n\n'
 	@printf '    %s create own.zarr --backgrounds DIR --foregrounds DIR\n\n' '$(BIN)/fgbgpack'
-	@printf '  README.md tells the rest; %s create --help lists every option.\n' '$(BIN)/fgbgpack'
+	@printf '  README.md and docs/ explain the rest; %s create --help lists every option.\n' '$(BIN)/fgbgpack'
 
 $(DEMO)/pictures/.made: | $(VENV)/.run
 	@printf '\n== Sample pictures, rendered on this machine\n\n'
@@ -43,8 +45,8 @@ $(DEMO)/pictures/.made: | $(VENV)/.run
 	$(BIN)/fgbgpack sample $(DEMO)/pictures
 	@touch $@
 
-test: $(VENV)/.dev $(MDS)/.made $(JS)/.made ## Set up and run all tests
-	$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.dev $(MDS)/.made $(JS)/.made ## Set up and run all tests, in one process per core
+	$(BIN)/python -m pytest -n auto $(ARGS)
 
 lint: $(VENV)/.dev ## Check style, formatting and types
 	$(BIN)/ruff check .
@@ -55,6 +57,10 @@ format: $(VENV)/.dev ## Format the code and fix what can be fixed by itself
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
+docs: $(VENV)/.dev ## Build the documentation in site; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@printf 'Open site/index.html\n'
+
 bench: $(VENV)/.dev ## Measure; ARGS="--quick" takes a minute
 	$(BIN)/python benchmarks/bench.py $(ARGS)
 
@@ -64,16 +70,25 @@ bench-peers: $(PEERS)/.made ## Read the same samples in other formats, too; need
 wheel: $(VENV)/.dev ## Build a wheel in dist
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist
 
+constraints: $(VENV)/.dev ## Upgrade .venv to the newest versions and write them to constraints.txt (Python 3.11)
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
+	  echo "$(CONSTRAINTS) is for Python 3.11: make clean, then make constraints PYTHON=python3.11" >&2; exit 1; }
+	$(PIP) install --upgrade --upgrade-strategy eager --editable '.[dev]'
+	@{ echo '# The versions that the tests last ran with, for Python 3.11: pip install -c constraints.txt ".[dev]"'; \
+	  echo '# Written by make constraints. The CUDA libraries of PyTorch are fixed by PyTorch itself.'; \
+	  $(BIN)/python -m pip freeze --exclude-editable | \
+	  sed -n 's/^\([A-Za-z0-9._-]*==[^+ ;]*\)[^ ;]*$$/\1 ; python_version == "3.11"/p'; } > $(CONSTRAINTS)
+
 clean: ## Remove everything that these commands make, .venv included
-	rm -rf $(VENV) $(JS) $(DEMO) bench-data dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(JS) $(DEMO) bench-data dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find fgbgpack tests benchmarks -name '__pycache__' -prune -exec rm -rf {} +
 
 # --- the virtual environment -----------------------------------------------------------------------
 #
-# .made says where the environment was made, .run and .dev that everything for using fgbgpack, or for
-# developing it, is installed. An environment whose Python is gone or too old, that has no pip, or that was
-# moved (its scripts name their Python by an absolute path) is made anew. One that lacks a package that
-# another needs is installed into again.
+# .made holds the path of the environment; .run and .dev mark that everything for using fgbgpack, or for
+# developing it, is installed. An environment is recreated if its Python is missing or too old, if it has no
+# pip, or if it was moved (its scripts contain the absolute path of their Python). If it lacks a package that
+# another one needs, the packages are installed again.
 
 SOUND :=
 HEALTHY :=
@@ -89,27 +104,27 @@ FORCE:
 $(VENV)/.made: $(if $(SOUND),,FORCE)
 ifeq ($(SOUND),)
 	@command -v $(PYTHON) >/dev/null 2>&1 || { \
-	  echo "There is no $(PYTHON) here. Install Python 3.11 or newer, or say where it is: make $(MAKECMDGOALS) PYTHON=/path/to/python3" >&2; exit 1; }
+	  echo "There is no $(PYTHON) here. Install Python 3.11 or newer, or name its path: make $(MAKECMDGOALS) PYTHON=/path/to/python3" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo "$(PYTHON) is $$($(PYTHON) --version 2>&1); fgbgpack needs Python 3.11 or newer. Say where one is: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	  echo "$(PYTHON) is $$($(PYTHON) --version 2>&1); fgbgpack needs Python 3.11 or newer. Name one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 	@echo "Setting up $(VENV) with $$($(PYTHON) --version 2>&1)."
 	@$(PYTHON) -m venv --clear $(VENV)
 endif
 	@pwd -P > $@
 
-$(VENV)/.run: pyproject.toml $(VENV)/.made $(if $(HEALTHY),,FORCE)
+$(VENV)/.run: pyproject.toml $(CONSTRAINTS) $(VENV)/.made $(if $(HEALTHY),,FORCE)
 	@echo "Installing fgbgpack and what it needs into $(VENV): about a minute the first time."
-	@$(PIP) install --editable .
+	@$(PIP) install -c $(CONSTRAINTS) --editable .
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml $(VENV)/.made $(if $(HEALTHY),,FORCE)
+$(VENV)/.dev: pyproject.toml $(CONSTRAINTS) $(VENV)/.made $(if $(HEALTHY),,FORCE)
 	@echo "Installing fgbgpack and what developing it needs into $(VENV): about a minute the first time."
-	@$(PIP) install --editable '.[dev]'
+	@$(PIP) install -c $(CONSTRAINTS) --editable '.[dev]'
 	@touch $@ $(VENV)/.run
 
-# Two readers of what fgbgpack writes that only tests need; where they are not to be had, their tests are
-# skipped. That of MDS asks for other versions of what is in .venv than it needs: so it lies apart, and gets
-# only what it imports. That of JavaScript needs npm.
+# Two readers that only tests need. If one cannot be installed, its tests are skipped. The reader of MDS
+# requires other versions of packages than .venv has, without needing them: it is installed apart, with only
+# what it imports. The JavaScript reader needs npm.
 MDS_PACKAGES := mosaicml-streaming==0.13.0 zstd==1.5.7.2 brotli==1.2.1 python-snappy==0.7.3 cramjam==2.14.0 \
   xxhash==3.8.2 catalogue==2.0.10 tqdm==4.70.1
 
@@ -123,7 +138,7 @@ $(JS)/.made: tests/js/package.json tests/js/package-lock.json
 	@{ command -v npm && npm ci --prefix tests/js --prefer-offline --ignore-scripts --no-audit --no-fund --loglevel=error; } >/dev/null && \
 	  touch $@ || { rm -rf $(JS); echo "Without npm and its packages, the test that reads in JavaScript will be skipped."; }
 
-# Other formats' packages want versions of their own: they get an environment of their own.
+# Packages of other formats require versions of their own, so they get their own environment.
 $(PEERS)/.made: pyproject.toml $(VENV)/.made
 	@echo "Installing fgbgpack and PyTorch into $(PEERS): some minutes the first time."
 	@$(BIN)/python -m venv $(PEERS)
