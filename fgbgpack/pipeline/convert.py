@@ -54,7 +54,7 @@ def convert(
     portable: bool = False,
     workers: int | None = None,
     overwrite: bool = False,
-    on_event: OnEvent | None = None,
+    on_event: OnEvent = silent,
 ) -> Transfer:
     """Copy a dataset from Zarr to HDF5 or from HDF5 to Zarr, or from HDF5 to portable HDF5 and back.
 
@@ -99,7 +99,7 @@ def convert(
     path = Path(str(out))
     # The file is there only when all is copied.
     store = copied.store if to_file else DatasetStore.open(out, read_only=False)
-    run = Run(store, threads, on_event or silent)
+    run = Run(store, threads, on_event)
     if to_file:
         to_hdf5(copied, path, run, portable=portable, overwrite=overwrite)
         store = DatasetStore.open(path, read_only=True)

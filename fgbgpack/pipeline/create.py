@@ -89,7 +89,7 @@ def create(
     overwrite: bool = False,
     virtual: bool = False,
     layout: LayoutPolicy = DEFAULT_POLICY,
-    on_event: OnEvent | None = None,
+    on_event: OnEvent = silent,
 ) -> Report:
     """Make a dataset, or finish one that the same spec began.
 
@@ -118,7 +118,7 @@ def create(
         >>> create("lobby.zarr", spec).samples  # doctest: +SKIP
         400
     """
-    on_event, threads = on_event or silent, Threads(workers)
+    threads = Threads(workers)
     with staged(out, threads, on_event) as place:
         run = Run(DatasetStore.open(place, read_only=False), threads, on_event)
         run.store.document()  # What must not be overwritten is found before any work is done.

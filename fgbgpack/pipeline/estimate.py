@@ -68,7 +68,7 @@ def estimate(
     workers: int | None = None,
     virtual: bool = False,
     layout: LayoutPolicy = DEFAULT_POLICY,
-    on_event: OnEvent | None = None,
+    on_event: OnEvent = silent,
 ) -> Estimate:
     """What ``create`` would make, measured on about a second's work; nothing is written.
 
@@ -84,7 +84,7 @@ def estimate(
         SourceError: Pictures that cannot be used.
         DepthModelError: A depth model, or a device, that cannot be used.
     """
-    on_event, threads = on_event or silent, Threads(workers)
+    threads = Threads(workers)
     networks = Networks.load(spec.depth) if spec.depth else None
     recipe = load_recipe(spec, on_event)
     pixels = Pixels(recipe, layout)

@@ -37,7 +37,7 @@ def fill_depth(
     foregrounds: str | Path | None = None,
     masks: str | Path | None = None,
     layout: LayoutPolicy = DEFAULT_POLICY,
-    on_event: OnEvent | None = None,
+    on_event: OnEvent = silent,
 ) -> Report:
     """Fill the depth of a dataset whose images are there, or finish filling it.
 
@@ -64,7 +64,7 @@ def fill_depth(
         RecipeMismatchError: The dataset has depth of another model or other settings, or that was imported.
         DatasetError: There is no dataset, its images are not complete, or another process is writing it.
     """
-    on_event, threads = on_event or silent, Threads(workers)
+    threads = Threads(workers)
     folders = {"backgrounds": backgrounds, "foregrounds": foregrounds, "masks": masks}
     with staged(dataset, threads, on_event) as place:
         opened = open_dataset(place, allow_incomplete=True)

@@ -102,7 +102,7 @@ class Imported(Result):
     complete: bool
 
 
-def scan(spec: ImportSpec, *, workers: int | None = None, on_event: OnEvent | None = None) -> Found:
+def scan(spec: ImportSpec, *, workers: int | None = None, on_event: OnEvent = silent) -> Found:
     """What :func:`import_folder` would make; nothing is written.
 
     Raises:
@@ -114,7 +114,7 @@ def scan(spec: ImportSpec, *, workers: int | None = None, on_event: OnEvent | No
         400000
     """
     threads = Threads(workers)
-    files = Gathered(spec, threads, on_event or silent)
+    files = Gathered(spec, threads, on_event)
     total = files.extent.samples
     shown = sorted({0, total // 2, total - 1})[:_SHOWN]
     return Found(
@@ -138,7 +138,7 @@ def import_folder(
     workers: int | None = None,
     overwrite: bool = False,
     layout: LayoutPolicy = DEFAULT_POLICY,
-    on_event: OnEvent | None = None,
+    on_event: OnEvent = silent,
 ) -> Imported:
     """Make a dataset of pictures, masks and depth in a folder, or finish that.
 
@@ -166,7 +166,7 @@ def import_folder(
         >>> import_folder("fgbg.zarr", spec).samples  # doctest: +SKIP
         400000
     """
-    on_event, threads = on_event or silent, Threads(workers)
+    threads = Threads(workers)
     with staged(out, threads, on_event) as place:
         run = Run(DatasetStore.open(place, read_only=False), threads, on_event)
         run.store.document()  # What must not be overwritten is found before any work is done.

@@ -87,7 +87,7 @@ def materialize(
     workers: int | None = None,
     overwrite: bool = False,
     layout: LayoutPolicy = DEFAULT_POLICY,
-    on_event: OnEvent | None = None,
+    on_event: OnEvent = silent,
 ) -> Conversion:
     """Store the pixels of a virtual dataset, or finish that: the same files as if it had never been virtual.
 
@@ -108,7 +108,7 @@ def materialize(
         DatasetError: ``dataset`` is not virtual or damaged, something else is at ``out``, another process is
             writing it, or the store is full.
     """
-    on_event, threads = on_event or silent, Threads(workers)
+    threads = Threads(workers)
     source = None if out is None else dataset
     with staged(dataset if out is None else out, threads, on_event, source=source) as place:
         original = _open_whole(place if out is None else dataset)
@@ -133,7 +133,7 @@ def virtualize(
     *,
     workers: int | None = None,
     overwrite: bool = False,
-    on_event: OnEvent | None = None,
+    on_event: OnEvent = silent,
 ) -> Conversion:
     """Make a virtual dataset of one that stores its pixels, once all are found to be those of its recipe.
 
@@ -153,7 +153,7 @@ def virtualize(
         DatasetError: Stored pixels are not those of the recipe, or damaged; ``dataset`` is virtual already;
             something else is at ``out``, or another process is writing it.
     """
-    on_event, threads = on_event or silent, Threads(workers)
+    threads = Threads(workers)
     with staged(out, threads, on_event, source=dataset) as place:
         original = _open_whole(dataset)
         if original.document.is_virtual:

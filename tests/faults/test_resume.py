@@ -22,7 +22,6 @@ from killed_runs import SHARDS, Run
 from fgbgpack import DatasetSpec, create, fill_depth, open_dataset
 from fgbgpack.errors import IncompleteDatasetError
 from fgbgpack.pipeline import Progress
-from fgbgpack.storage import layout as plan
 
 #: How often runs are killed in each mode of depth; and when those of a dataset are, one after the other,
 #: before one is left to finish it.
@@ -39,27 +38,24 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no SIG
 
 def run(sender, path, spec, workers, depth_later):
     """What each process does: make the dataset, or finish it. It says which stage it comes to."""
-    for name, size in SHARDS.items():
-        setattr(plan, name, size)
     tell = stages_to(sender)
     spec = DatasetSpec.from_dict(spec)
     if depth_later:
-        create(path, DatasetSpec.from_dict({**spec.to_dict(), "depth": None}), workers=workers, on_event=tell)
-        fill_depth(path, spec.depth, workers=workers, on_event=tell)
+        pixels = DatasetSpec.from_dict({**spec.to_dict(), "depth": None})
+        create(path, pixels, workers=workers, layout=SHARDS, on_event=tell)
+        fill_depth(path, spec.depth, workers=workers, layout=SHARDS, on_event=tell)
     else:
-        create(path, spec, workers=workers, on_event=tell)
+        create(path, spec, workers=workers, layout=SHARDS, on_event=tell)
 
 
 def replace_depth(sender, path, depth):
     """The same for a dataset that is to get another model's depth."""
-    for name, size in SHARDS.items():
-        setattr(plan, name, size)
 
     def tell(event):
         if isinstance(event, Progress):
             sender.send(event.stage)
 
-    fill_depth(path, depth, overwrite=True, workers=2, on_event=tell)
+    fill_depth(path, depth, overwrite=True, workers=2, layout=SHARDS, on_event=tell)
 
 
 @pytest.fixture(scope="module")
@@ -90,10 +86,10 @@ def phase_of(path):
     if not (path / "zarr.json").exists():
         return "nothing", False
     document = json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"]["fgbgpack"]
-    depth = document["depth"]
+    depth = document.depth
     # The grid is measured once the backgrounds are through.
     phase = "backgrounds" if depth and depth["mode"] == "guided" and depth["step"] is None else "depth"
-    return (phase if document["pixels"]["complete"] else "pixels"), document["complete"]
+    return (phase if document.pixels.complete else "pixels"), document.complete
 
 
 def check_killed(path, expected):
@@ -172,7 +168,7 @@ def test_replacing_depth_killed_at_random_never_mixes_two_models(tmp_path, proce
         time.sleep(dice.uniform(0, 0.6) * seconds[stage])
         kills += one.kill()
         document = open_dataset(path, allow_incomplete=True).document
-        if document["depth"] is not None and document["depth"]["model"]["name"] == "other":
+        if document.depth is not None and document.depth.model["name"] == "other":
             for name, content in tree(path / "depth").items():
                 if name.startswith("c/") and not name.endswith(".partial"):
                     assert content == expected[f"depth/{name}"], name

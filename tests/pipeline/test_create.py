@@ -8,6 +8,8 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import naive
@@ -27,7 +29,8 @@ from fgbgpack.sources.catalog import load_catalog
 from fgbgpack.sources.listing import find_sources
 from fgbgpack.spec import DatasetSpec
 
-small_shards = pytest.mark.usefixtures("small_shards")
+create_small = partial(create, layout=SMALL_SHARDS)
+fill_depth_small = partial(fill_depth, layout=SMALL_SHARDS)
 
 
 class Events:
@@ -60,10 +63,10 @@ def assert_same_tree(folder, expected):
 
 
 @pytest.fixture
-def made(tmp_path, pictures, depth_model, small_shards):
+def made(tmp_path, pictures, depth_model):
     """What one run gives: a dataset with depth in several shards, its spec, and every file of it."""
     spec = pictures.spec(chunk=5, depth=depth_of(depth_model))
-    create(tmp_path / "made.zarr", spec)
+    create_small(tmp_path / "made.zarr", spec)
     return spec, tree(tmp_path / "made.zarr")
 
 
@@ -73,7 +76,7 @@ def made(tmp_path, pictures, depth_model, small_shards):
 @pytest.mark.parametrize("workers", [1, 2, 7])
 def test_any_number_of_workers_gives_the_same_bytes(tmp_path, made, workers):
     spec, expected = made
-    create(tmp_path / "again.zarr", spec, workers=workers)
+    create_small(tmp_path / "again.zarr", spec, workers=workers)
     assert_same_tree(tmp_path / "again.zarr", expected)
     assert sum(path.startswith("image/c/") for path in expected) == 3
     assert sum(path.startswith("depth/c/") for path in expected) > 3
@@ -82,9 +85,9 @@ def test_any_number_of_workers_gives_the_same_bytes(tmp_path, made, workers):
 def test_depth_filled_later_gives_the_same_bytes(tmp_path, made):
     spec, expected = made
     path = tmp_path / "again.zarr"
-    create(path, DatasetSpec.from_dict({**spec.to_dict(), "depth": None}))
+    create_small(path, DatasetSpec.from_dict({**spec.to_dict(), "depth": None}))
     assert open_dataset(path).complete
-    report = fill_depth(path, spec.depth, workers=3)
+    report = fill_depth_small(path, spec.depth, workers=3)
     assert (report.created, report.depth_filled, report.complete) == (0, 36, True)
     assert_same_tree(path, expected)
 
@@ -101,7 +104,7 @@ def test_where_pictures_lie_and_how_they_are_called_does_not_matter(tmp_path, pi
     del found["zarr.json"], expected["zarr.json"]
     assert found == expected
     documents = [open_dataset(path).document for path in (dataset, tmp_path / "moved.zarr")]
-    assert documents[0]["recipe"] == documents[1]["recipe"]
+    assert documents[0].recipe == documents[1].recipe
 
 
 def test_a_pair_keeps_its_samples_when_pictures_are_added(tmp_path, pictures, dataset):
@@ -120,7 +123,7 @@ def test_a_pair_keeps_its_samples_when_pictures_are_added(tmp_path, pictures, da
 
     def by_pair(path):
         ds = open_dataset(path)
-        names = [[s["name"] for s in ds.document["sources"][k]] for k in ("backgrounds", "foregrounds")]
+        names = [[s.name for s in getattr(ds.document.sources, k)] for k in ("backgrounds", "foregrounds")]
         p, images = ds.placements, ds.image[:]
         return {
             (
@@ -141,7 +144,7 @@ def test_a_pair_keeps_its_samples_when_pictures_are_added(tmp_path, pictures, da
 def test_the_digest_is_of_the_recipe_and_of_nothing_else(tmp_path, pictures, depth_model):
     def digest(name, **fields):
         create(tmp_path / name, pictures.spec(**fields), workers=len(name))
-        return open_dataset(tmp_path / name).document["recipe"]["sha256"]
+        return open_dataset(tmp_path / name).document.recipe.sha256
 
     base = digest("a")
     assert digest("bb") == digest("ccc", chunk=7) == digest("d", depth=depth_of(depth_model)) == base
@@ -165,10 +168,9 @@ def test_the_digest_is_of_the_recipe_and_of_nothing_else(tmp_path, pictures, dep
 # --- events and reports ----------------------------------------------------------------------------
 
 
-@small_shards
 def test_progress_goes_from_where_it_is_to_the_end(tmp_path, pictures, depth_model):
     events = Events()
-    report = create(tmp_path / "it.zarr", pictures.spec(depth=depth_of(depth_model)), on_event=events)
+    report = create_small(tmp_path / "it.zarr", pictures.spec(depth=depth_of(depth_model)), on_event=events)
     for stage, total in (("sources", 5), ("samples", 36), ("depth", 36)):
         progress = events.progress(stage)
         counts = [event.done for event in progress]
@@ -195,7 +197,7 @@ def test_without_a_model_it_says_how_to_fill_depth(tmp_path, pictures):
 def test_an_estimate_writes_nothing_and_is_near_the_truth(tmp_path, made):
     spec, expected = made
     before = sorted(tmp_path.rglob("*"))
-    found = estimate(spec, workers=2)
+    found = estimate(spec, workers=2, layout=SMALL_SHARDS)
     assert sorted(tmp_path.rglob("*")) == before
     assert (found.backgrounds, found.foregrounds, found.samples, found.chunk) == (3, 2, 36, 5)
     shards = [p for p in expected if p.startswith(("image/c/", "mask/c/", "depth/c/"))]
@@ -216,10 +218,10 @@ def test_the_same_options_on_a_complete_dataset_do_nothing(tmp_path, made):
     before = times(path)
     for overwrite in (False, True):
         events = Events()
-        report = create(path, spec, overwrite=overwrite, on_event=events)
+        report = create_small(path, spec, overwrite=overwrite, on_event=events)
         assert (report.created, report.depth_filled, report.complete) == (0, 0, True)
         assert "complete already" in events.notices()
-    report = fill_depth(path, spec.depth)
+    report = fill_depth_small(path, spec.depth)
     assert (report.created, report.depth_filled, report.complete) == (0, 0, True)
     assert times(path) == before
     assert_same_tree(path, expected)
@@ -286,15 +288,15 @@ def test_another_depth_is_refused_by_name(tmp_path, made, make_depth_model):
     ):
         document = {**spec.to_dict(), "depth": vars(depth)}
         for action in (
-            lambda document=document: create(path, DatasetSpec.from_dict(document)),
-            lambda depth=depth: fill_depth(path, depth),
+            lambda document=document: create_small(path, DatasetSpec.from_dict(document)),
+            lambda depth=depth: fill_depth_small(path, depth),
         ):
             with pytest.raises(RecipeMismatchError) as caught:
                 action()
             assert word in "\n".join(caught.value.problems)
     assert_same_tree(path, expected)
     # Without depth in the spec, the depth that is there is no difference.
-    assert create(path, DatasetSpec.from_dict({**spec.to_dict(), "depth": None})).complete
+    assert create_small(path, DatasetSpec.from_dict({**spec.to_dict(), "depth": None})).complete
     assert_same_tree(path, expected)
 
 
@@ -392,13 +394,13 @@ def test_an_interrupted_run_is_resumed_to_the_same_bytes(tmp_path, made, stage, 
     spec, expected = made
     path = tmp_path / "again.zarr"
     with pytest.raises(KeyboardInterrupt):
-        create(path, spec, on_event=Interrupt(stage, n))
+        create_small(path, spec, on_event=Interrupt(stage, n))
     assert path.exists() == (stage != "sources")
     if path.exists():
         with pytest.raises(DatasetError, match="not complete"):
             open_dataset(path)
     events = Events()
-    report = create(path, spec, on_event=events)
+    report = create_small(path, spec, on_event=events)
     assert report.complete
     assert ("Resuming" in events.notices()) == (stage != "sources")
     first = events.progress("samples")[:1]
@@ -410,14 +412,14 @@ def test_an_interrupted_run_is_resumed_to_the_same_bytes(tmp_path, made, stage, 
 def test_interrupted_depth_is_resumed_to_the_same_bytes(tmp_path, made, n):
     spec, expected = made
     path = tmp_path / "again.zarr"
-    create(path, DatasetSpec.from_dict({**spec.to_dict(), "depth": None}))
+    create_small(path, DatasetSpec.from_dict({**spec.to_dict(), "depth": None}))
     with pytest.raises(KeyboardInterrupt):
-        fill_depth(path, spec.depth, on_event=Interrupt("depth", n))
+        fill_depth_small(path, spec.depth, on_event=Interrupt("depth", n))
     with pytest.raises(DatasetError, match="not complete"):
         open_dataset(path)
     assert open_dataset(path, allow_incomplete=True)[3].image.any()
     # Either command finishes it.
-    report = create(path, spec) if n else fill_depth(path, spec.depth)
+    report = create_small(path, spec) if n else fill_depth_small(path, spec.depth)
     assert report.complete
     assert_same_tree(path, expected)
 
@@ -426,8 +428,8 @@ def test_interrupted_depth_is_resumed_to_the_same_bytes(tmp_path, made, n):
 def test_an_error_of_the_callback_is_the_callers_own_and_the_run_resumes(tmp_path, made, error):
     spec, expected = made
     with pytest.raises(error):
-        create(tmp_path / "again.zarr", spec, on_event=Interrupt("samples", 1, error))
-    create(tmp_path / "again.zarr", spec)
+        create_small(tmp_path / "again.zarr", spec, on_event=Interrupt("samples", 1, error))
+    create_small(tmp_path / "again.zarr", spec)
     assert_same_tree(tmp_path / "again.zarr", expected)
 
 
@@ -457,7 +459,7 @@ def shards(path, name):
 def test_missing_and_damaged_shards_of_an_unfinished_dataset_are_made_again(tmp_path, made, damage, name):
     spec, expected = made
     path = tmp_path / "made.zarr"
-    document = open_dataset(path).document
+    document = open_dataset(path).document.to_dict()
     edit(
         path,
         complete=False,
@@ -476,7 +478,7 @@ def test_missing_and_damaged_shards_of_an_unfinished_dataset_are_made_again(tmp_
         shard.write_bytes(content[:-10] + bytes([content[-10] ^ 4]) + content[-9:])
     else:
         shard.write_bytes(b"this is no shard" * 20)
-    report = create(path, spec)
+    report = create_small(path, spec)
     assert 0 < (report.depth_filled if name == "depth" else report.created) < 36
     assert_same_tree(path, expected)
 
@@ -484,7 +486,7 @@ def test_missing_and_damaged_shards_of_an_unfinished_dataset_are_made_again(tmp_
 def test_missing_metadata_placements_and_sources_of_an_unfinished_dataset_are_made_again(tmp_path, made):
     spec, expected = made
     path = tmp_path / "made.zarr"
-    document = open_dataset(path).document
+    document = open_dataset(path).document.to_dict()
     edit(
         path,
         complete=False,
@@ -494,7 +496,7 @@ def test_missing_metadata_placements_and_sources_of_an_unfinished_dataset_are_ma
     for name in ("image/zarr.json", "x/c/0", "flip/zarr.json", "sources/zarr.json", "depth/zarr.json"):
         (path / name).unlink()
     shutil.rmtree(path / "sources" / "foreground")
-    report = create(path, spec)
+    report = create_small(path, spec)
     assert (report.created, report.depth_filled) == (0, 0)
     assert_same_tree(path, expected)
 
@@ -523,18 +525,18 @@ def test_an_overwrite_that_is_cut_off_anywhere_leaves_something_that_resumes(tmp
     other = DatasetSpec.from_dict({**spec.to_dict(), "seed": 5})
     for n in range(0, 60, 4):
         memory = MemoryStore()
-        create(memory, other)
+        create_small(memory, other)
         store = Breaks(memory)
         store.left = n
         with pytest.raises(DatasetError, match="gone"):
-            create(store, spec, overwrite=True, workers=1)
+            create_small(store, spec, overwrite=True, workers=1)
         try:
             open_dataset(memory)
         except DatasetError:
             pass
         else:
             assert n == 0, "what is half replaced is not taken for whole"
-        assert create(memory, spec, overwrite=True).complete
+        assert create_small(memory, spec, overwrite=True).complete
         found = {key: value.to_bytes() for key, value in memory._store_dict.items()}
         assert sorted(found) == sorted(expected)
         assert [key for key in found if found[key] != expected[key]] == []
@@ -550,12 +552,15 @@ def test_a_second_writer_is_refused(tmp_path, made):
 
     def second(event):
         if isinstance(event, Progress) and event.stage in ("samples", "depth"):
-            for action in (lambda: create(path, spec), lambda: create(path, spec, overwrite=True)):
+            for action in (
+                lambda: create_small(path, spec),
+                lambda: create_small(path, spec, overwrite=True),
+            ):
                 with pytest.raises(DatasetError, match="Another process is writing"):
                     action()
                 tried.append(event.stage)
 
-    create(path, spec, on_event=second)
+    create_small(path, spec, on_event=second)
     assert {"samples", "depth"} <= set(tried)
     assert_same_tree(path, expected)
 
@@ -602,8 +607,8 @@ def test_a_full_store_is_said_so_and_the_run_resumes(made):
         store = Full(memory)
         store.room = room
         with pytest.raises(DatasetError, match=r"full.*again"):
-            create(store, spec, workers=2)
-    create(memory, spec)
+            create_small(store, spec, workers=2)
+    create_small(memory, spec)
     found = {key: value.to_bytes() for key, value in memory._store_dict.items()}
     assert sorted(found) == sorted(expected)
     assert [key for key in found if found[key] != expected[key]] == []
@@ -620,10 +625,10 @@ def test_a_full_disk_is_said_so_and_the_run_resumes(tmp_path, made):
     try:
         path = disk / "it.zarr"
         with pytest.raises(DatasetError, match="full"):
-            create(path, spec)
+            create_small(path, spec)
         assert not [p for p in tree(path) if p.endswith(".partial")]
         subprocess.run(["mount", "-o", "remount,size=10m", disk], check=True)
-        create(path, spec)
+        create_small(path, spec)
         assert_same_tree(path, expected)
     finally:
         subprocess.run(["umount", "-l", disk], check=True)
@@ -634,16 +639,17 @@ def test_files_that_may_not_grow_are_a_dataset_error(tmp_path, made):
     spec, expected = made
     script = (
         "import json, resource, signal, sys\n"
-        "from fgbgpack import DatasetError, DatasetSpec, create, plan\n"
+        "from fgbgpack import DatasetError, DatasetSpec, create\n"
+        "from fgbgpack.storage.layout import LayoutPolicy\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (9000, resource.RLIM_INFINITY))\n"
-        "for name, size in json.loads(sys.argv[3]).items(): setattr(plan, name, size)\n"
-        "try: create(sys.argv[1], DatasetSpec.from_dict(json.loads(sys.argv[2])))\n"
+        "spec, layout = DatasetSpec.from_dict(json.loads(sys.argv[2])), LayoutPolicy(**json.loads(sys.argv[3]))\n"
+        "try: create(sys.argv[1], spec, layout=layout)\n"
         "except DatasetError as error: print('DatasetError', error)\n"
     )
     path = tmp_path / "again.zarr"
     done = subprocess.run(
-        [sys.executable, "-c", script, path, json.dumps(spec.to_dict()), json.dumps(SMALL_SHARDS)],
+        [sys.executable, "-c", script, path, json.dumps(spec.to_dict()), json.dumps(asdict(SMALL_SHARDS))],
         capture_output=True,
         text=True,
         cwd=Path(__file__).parents[2],
@@ -651,7 +657,7 @@ def test_files_that_may_not_grow_are_a_dataset_error(tmp_path, made):
     assert done.stdout.startswith("DatasetError"), done.stdout + done.stderr
     assert "File too large" in done.stdout
     assert path.exists()
-    create(path, spec)
+    create_small(path, spec)
     assert_same_tree(path, expected)
 
 
@@ -694,7 +700,7 @@ def test_stored_depth_is_what_the_network_says_up_to_the_declared_error(
     assert error <= rounding["largest_error"] + slack
     assert error > rounding["largest_error"] / 2, "the declared error is near the real one"
     assert rounding["largest_error"] <= 2.0 ** -(bits + 1) * 1.1
-    step = ds.document["depth"]["step"]
+    step = ds.document.depth.step
     assert step == rounding["step"]
     assert np.log2(step) % 1 == 0
     assert (depth / step % 1 == 0).all()
@@ -707,7 +713,7 @@ def test_depth_is_rendered_from_the_originals_at_its_scale(tmp_path, pictures, s
     spec = pictures.spec(depth=depth_of(model, scale=scale, bits=10))
     create(tmp_path / "it.zarr", spec)
     ds = open_dataset(tmp_path / "it.zarr")
-    assert ds.document["depth"]["scale"] == scale
+    assert ds.document.depth.scale == scale
     large = load_catalog(
         find_sources(pictures.backgrounds, pictures.foregrounds),
         height=21,
@@ -763,11 +769,11 @@ def test_the_depth_of_another_model_is_replaced_only_with_overwrite(tmp_path, ma
     path = tmp_path / "made.zarr"
     other = depth_of(make_depth_model(name="other", seed=1, quantity="depth", unit="m"))
     with pytest.raises(RecipeMismatchError, match="--overwrite"):
-        fill_depth(path, other)
+        fill_depth_small(path, other)
     assert_same_tree(path, expected)
-    report = fill_depth(path, other, overwrite=True)
+    report = fill_depth_small(path, other, overwrite=True)
     assert (report.created, report.depth_filled, report.depth_model) == (0, 36, "other")
-    create(tmp_path / "fresh.zarr", DatasetSpec.from_dict({**spec.to_dict(), "depth": vars(other)}))
+    create_small(tmp_path / "fresh.zarr", DatasetSpec.from_dict({**spec.to_dict(), "depth": vars(other)}))
     assert_same_tree(path, tree(tmp_path / "fresh.zarr"))
     ds = open_dataset(path)
     assert (ds.depth.attrs["quantity"], ds.depth.attrs["unit"]) == ("depth", "m")
@@ -778,11 +784,11 @@ def test_replacing_depth_when_cut_off_never_mixes_two_models(tmp_path, made, mak
     path = tmp_path / "made.zarr"
     other = depth_of(make_depth_model(name="other", seed=1))
     with pytest.raises(KeyboardInterrupt):
-        fill_depth(path, other, overwrite=True, on_event=Interrupt("depth", 0))
+        fill_depth_small(path, other, overwrite=True, on_event=Interrupt("depth", 0))
     # The old model again: what the new one began is replaced in turn.
     with pytest.raises(RecipeMismatchError):
-        fill_depth(path, spec.depth)
-    fill_depth(path, spec.depth, overwrite=True)
+        fill_depth_small(path, spec.depth)
+    fill_depth_small(path, spec.depth, overwrite=True)
     assert_same_tree(path, expected)
 
 
@@ -791,14 +797,13 @@ def test_a_model_that_gives_no_numbers_leaves_the_old_depth_alone(tmp_path, made
     path = tmp_path / "made.zarr"
     bad = depth_of(onnx_models.not_a_number(tmp_path / "models/bad.onnx"))
     with pytest.raises(DepthModelError):
-        fill_depth(path, bad, overwrite=True)
+        fill_depth_small(path, bad, overwrite=True)
     assert_same_tree(path, expected)
     with pytest.raises(DepthModelError):
-        fill_depth(path, depth_of(tmp_path / "models/none.onnx"), overwrite=True)
+        fill_depth_small(path, depth_of(tmp_path / "models/none.onnx"), overwrite=True)
     assert_same_tree(path, expected)
 
 
-@small_shards
 def test_a_model_that_fails_midway_is_an_error_and_another_one_can_follow(tmp_path, depth_model):
     pictures = Pictures(tmp_path / "pictures", backgrounds=80, foregrounds=1)
     for i in range(80):
@@ -807,12 +812,12 @@ def test_a_model_that_fails_midway_is_an_error_and_another_one_can_follow(tmp_pa
         Image.fromarray(pixels).save(pictures.backgrounds / f"b{i}.png")
     path = tmp_path / "it.zarr"
     afraid = depth_of(onnx_models.afraid_of_light(tmp_path / "models/afraid.onnx"))
-    create(path, pictures.spec(placements=1, foreground_height=3))
+    create_small(path, pictures.spec(placements=1, foreground_height=3))
     with pytest.raises(DepthModelError, match="not a number"):
-        fill_depth(path, afraid)
+        fill_depth_small(path, afraid)
     ds = open_dataset(path, allow_incomplete=True)
-    assert ds.document["pixels"]["complete"]
-    fill_depth(path, depth_of(depth_model), overwrite=True)
+    assert ds.document.pixels.complete
+    fill_depth_small(path, depth_of(depth_model), overwrite=True)
     assert np.isfinite(open_dataset(path).depth[:]).all()
 
 
@@ -835,21 +840,16 @@ def test_a_local_store_is_the_same_as_its_path(tmp_path, pictures, dataset):
 
 
 @pytest.mark.parametrize("stage", ["samples", "depth"])
-def test_shards_of_another_layout_are_refused_and_replaced(
-    tmp_path, pictures, depth_model, monkeypatch, stage
-):
+def test_shards_of_another_layout_are_refused_and_replaced(tmp_path, pictures, depth_model, stage):
     spec = pictures.spec(depth=depth_of(depth_model))
     whole = create(tmp_path / "whole.zarr", spec)
-    for name, size in SMALL_SHARDS.items():
-        monkeypatch.setattr("fgbgpack.storage.layout." + name, size)
 
     def stop(event):
         if isinstance(event, Progress) and event.stage == stage:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        create(tmp_path / "it.zarr", spec, on_event=stop)
-    monkeypatch.undo()
+        create_small(tmp_path / "it.zarr", spec, on_event=stop)
     with pytest.raises(RecipeMismatchError, match="another version of fgbgpack"):
         create(tmp_path / "it.zarr", spec)
     if stage == "depth":

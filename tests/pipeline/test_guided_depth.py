@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,12 @@ import onnx_models
 import onnxruntime
 import pytest
 import zarr
-from builders import Pictures, depth_of, tree
+from builders import SMALL_SHARDS, Pictures, depth_of, tree
 from PIL import Image
 from zarr.storage import MemoryStore
 
-from fgbgpack import DatasetSpec, DepthSpec, create, estimate, fill_depth, open_dataset
+import fgbgpack
+from fgbgpack import DatasetSpec, DepthSpec, estimate, open_dataset
 from fgbgpack.depth import BackgroundDepth, DepthSession, load_model
 from fgbgpack.depth.strategies import Networks
 from fgbgpack.errors import DatasetError, DepthModelError, RecipeMismatchError, SourceError, SpecError
@@ -26,7 +28,8 @@ from fgbgpack.visual.comparison import compare
 from fgbgpack.visual.info import describe
 from fgbgpack.visual.preview import render_preview
 
-pytestmark = pytest.mark.usefixtures("small_shards")
+create = partial(fgbgpack.create, layout=SMALL_SHARDS)
+fill_depth = partial(fgbgpack.fill_depth, layout=SMALL_SHARDS)
 
 
 #: What samples are rounded to, then to float16 where that is coarser.
@@ -162,7 +165,7 @@ def test_samples_have_what_the_guided_network_says(guided_dataset, guide_model):
 
 def test_the_document_names_both_networks(guided_dataset, depth_model, guide_model):
     ds = open_dataset(guided_dataset)
-    section = ds.document["depth"]
+    section = ds.document.depth
     assert (section["mode"], section["scale"], section["provider"]) == ("guided", 2, "CPUExecutionProvider")
     for part, path in ((section, depth_model), (section["guide"], guide_model)):
         model = load_model(path)
@@ -208,7 +211,7 @@ def test_by_default_the_networks_that_come_with_it_fill_depth(tmp_path, pictures
     assert (report.depth_mode, report.depth_model) == ("guided", "fgbgpack-scene")
     assert (report.depth_guide, report.depth_filled, report.complete) == ("fgbgpack-guided", 36, True)
     ds = open_dataset(tmp_path / "it.zarr")
-    assert ds.document["depth"]["scale"] == 12
+    assert ds.document.depth.scale == 12
     assert np.isfinite(ds.depth[:]).all()
     create(tmp_path / "later.zarr", pictures.spec(width=48, height=32))
     fill_depth(tmp_path / "later.zarr")
@@ -268,7 +271,7 @@ def test_what_is_through_of_the_backgrounds_is_not_done_again(tmp_path, made):
     path = tmp_path / "made.zarr"
     root = json.loads((path / "zarr.json").read_text(encoding="utf-8"))
     document = root["attributes"]["fgbgpack"]
-    document["complete"] = document["depth"]["complete"] = False
+    document.complete = document.depth.complete = False
     (path / "zarr.json").write_text(json.dumps(root), encoding="utf-8")
     (path / "sources/background_depth/c/1/0/0").unlink()
     (path / "sources/background_depth/c/2/0/0").write_bytes(b"half of it")

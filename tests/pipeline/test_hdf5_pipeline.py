@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -22,13 +23,13 @@ from typer.testing import CliRunner
 from fgbgpack import create, fill_depth, open_dataset
 from fgbgpack.cli import app
 from fgbgpack.errors import DatasetError, IncompleteDatasetError, RecipeMismatchError, SpecError
-from fgbgpack.pipeline import Notice, Progress, convert, materialize, virtualize
-from fgbgpack.pipeline import staging as workplace
-from fgbgpack.storage import layout as plan
+from fgbgpack.pipeline import Notice, Progress, convert, materialize, staging, virtualize
 from fgbgpack.storage.hdf5 import Hdf5Store
 
 PARTS = {"train": 0.5, "test": 0.5}
-small_shards = pytest.mark.usefixtures("small_shards")
+create_small = partial(create, layout=SMALL_SHARDS)
+fill_depth_small = partial(fill_depth, layout=SMALL_SHARDS)
+materialize_small = partial(materialize, layout=SMALL_SHARDS)
 kills = pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL on Windows")
 
 
@@ -156,10 +157,9 @@ def test_zarr_is_not_copied_to_zarr(dataset, tmp_path):
     assert names_in(tmp_path) == []
 
 
-@small_shards
 def test_an_incomplete_dataset_is_refused(pictures, tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        create(tmp_path / "it.zarr", pictures.spec(chunk=5), on_event=Stop("samples", 1))
+        create_small(tmp_path / "it.zarr", pictures.spec(chunk=5), on_event=Stop("samples", 1))
     with pytest.raises(IncompleteDatasetError, match=r"it\.zarr is not complete: run the command"):
         convert(tmp_path / "it.zarr", tmp_path / "it.h5")
     with pytest.raises(DatasetError, match="no dataset at"):
@@ -205,8 +205,6 @@ def test_ctrl_c_leaves_zarr_that_is_resumed(guided_dataset, files, tmp_path):
 
 def stop_at(sender, call, stage, n, *arguments, **options):
     """What a process does that is to be killed: at the n-th event of a stage it says so, and stands still."""
-    for name, size in SMALL_SHARDS.items():
-        setattr(plan, name, size)
     left = [n]
 
     def tell(event):
@@ -286,8 +284,8 @@ def test_a_killed_conversion_to_zarr_is_resumed(processes, guided_dataset, files
 LOCKED = """
 import sys
 from pathlib import Path
-from fgbgpack.build import convert
-from fgbgpack.hdf5.writer import sweep
+from fgbgpack.pipeline import convert
+from fgbgpack.files import _sweep as sweep
 source, path = sys.argv[1:]
 def tell(event):
     assert list(Path(path).parent.glob("*.partial"))
@@ -309,7 +307,7 @@ def test_what_is_being_written_stays_whatever_hdf5_is_told_of_locks(dataset, fil
 FULL = """
 import resource, signal, sys
 from fgbgpack import open_dataset
-from fgbgpack.build import convert
+from fgbgpack.pipeline import convert
 from fgbgpack.errors import DatasetError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 source, path, split = sys.argv[1:4]
@@ -359,13 +357,12 @@ def spec(pictures):
     return pictures.spec(chunk=5)
 
 
-@small_shards
 @pytest.mark.parametrize("virtual", [False, True])
 def test_create_makes_the_file_that_convert_makes_of_the_zarr(tmp_path, pictures, depth_model, virtual):
     spec = pictures.spec(chunk=5, depth=depth_of(depth_model))
-    create(tmp_path / "it.zarr", spec, virtual=virtual)
+    create_small(tmp_path / "it.zarr", spec, virtual=virtual)
     convert(tmp_path / "it.zarr", tmp_path / "converted.h5")
-    report = create(tmp_path / "it.h5", spec, virtual=virtual)
+    report = create_small(tmp_path / "it.h5", spec, virtual=virtual)
     assert (report.path, report.complete, report.virtual) == (str(tmp_path / "it.h5"), True, virtual)
     assert names_in(tmp_path) == ["converted.h5", "it.h5", "it.zarr"]
     expected = (tmp_path / "converted.h5").read_bytes()
@@ -377,44 +374,42 @@ def test_create_makes_the_file_that_convert_makes_of_the_zarr(tmp_path, pictures
     assert (tmp_path / "it.h5").read_bytes() == expected
 
 
-@small_shards
 def test_create_is_resumed_in_a_folder_beside(tmp_path, spec):
     path = tmp_path / "it.h5"
-    create(tmp_path / "whole.h5", spec)
+    create_small(tmp_path / "whole.h5", spec)
     for stage, n in (("samples", 0), ("samples", 1), ("chunks", 0), ("chunks", 4)):
         with pytest.raises(KeyboardInterrupt):
-            create(path, spec, workers=1, on_event=Stop(stage, n))
+            create_small(path, spec, workers=1, on_event=Stop(stage, n))
         if (stage, n) == ("samples", 1):
             (tmp_path / "it.h5.unfinished/image/c/1/0/0/0").unlink()
         assert names_in(tmp_path) == ["it.h5.unfinished", "whole.h5"]
         with pytest.raises(IncompleteDatasetError, match=rf"^{path} is not finished: run the command that"):
             open_dataset(path)
     with pytest.raises(RecipeMismatchError, match=rf"^{path} was made with other options"):
-        create(path, spec.__class__.from_dict({**spec.to_dict(), "seed": 5}))
+        create_small(path, spec.__class__.from_dict({**spec.to_dict(), "seed": 5}))
     told = notices(create, path, spec)
     assert told[0] == f"{path} is complete already."
     assert names_in(tmp_path) == ["it.h5", "whole.h5"]
     assert path.read_bytes() == (tmp_path / "whole.h5").read_bytes()
 
 
-@small_shards
 def test_a_refused_command_leaves_the_file_alone_and_no_folder(tmp_path, spec, files, own_pictures):
     path = tmp_path / "it.h5"
-    create(path, spec)
+    create_small(path, spec)
     before = path.read_bytes()
     other = spec.__class__.from_dict({**spec.to_dict(), "seed": 5})
     with pytest.raises(RecipeMismatchError, match=rf"^{path} was made with other options"):
-        create(path, other)
+        create_small(path, other)
     with pytest.raises(DatasetError, match=rf"{path} stores its pixels already"):
-        materialize(path, tmp_path / "new.h5")
+        materialize_small(path, tmp_path / "new.h5")
     with pytest.raises(RecipeMismatchError, match=rf"^{path} is another dataset"):
         virtualize(files["depth"], path)
     assert names_in(tmp_path) == ["it.h5", "pictures"]
     assert path.read_bytes() == before
-    create(path, other, overwrite=True)
-    assert open_dataset(path).document["spec"]["seed"] == 5
+    create_small(path, other, overwrite=True)
+    assert open_dataset(path).document.spec.seed == 5
     assert names_in(tmp_path) == ["it.h5", "pictures"]
-    create(tmp_path / "other.h5", other)
+    create_small(tmp_path / "other.h5", other)
     assert path.read_bytes() == (tmp_path / "other.h5").read_bytes()
 
 
@@ -440,22 +435,21 @@ def test_missing_packages_are_told_of_before_any_work(tmp_path, spec, files, mon
     assert names_in(tmp_path) == ["there.h5"]
 
 
-@small_shards
 @pytest.mark.parametrize("form", ["normal", "portable"])
 def test_depth_is_filled_in_a_file(tmp_path, spec, depth_model, form):
     path, depth = tmp_path / "it.h5", depth_of(depth_model)
-    create(tmp_path / "it.zarr", spec)
+    create_small(tmp_path / "it.zarr", spec)
     convert(tmp_path / "it.zarr", path, portable=form == "portable")
     before = path.read_bytes()
     reader = open_dataset(path)
     with pytest.raises(KeyboardInterrupt):
-        fill_depth(path, depth, workers=1, on_event=Stop("depth", 1))
+        fill_depth_small(path, depth, workers=1, on_event=Stop("depth", 1))
     (tmp_path / "it.h5.unfinished/depth/c/1/0/0").unlink()
     # Until it is whole, the file is the one that it was.
     assert path.read_bytes() == before
     assert names_in(tmp_path) == ["it.h5", "it.h5.unfinished", "it.zarr"]
     assert notices(fill_depth, path, depth)[0] == f"Resuming the depth of {path}."
-    fill_depth(tmp_path / "it.zarr", depth)
+    fill_depth_small(tmp_path / "it.zarr", depth)
     convert(tmp_path / "it.zarr", tmp_path / "expected.h5", portable=form == "portable")
     assert path.read_bytes() == (tmp_path / "expected.h5").read_bytes()
     assert names_in(tmp_path) == ["expected.h5", "it.h5", "it.zarr"]
@@ -463,10 +457,9 @@ def test_depth_is_filled_in_a_file(tmp_path, spec, depth_model, form):
     assert not np.isnan(open_dataset(path).depth[:]).any()
 
 
-@small_shards
 def test_pixels_are_stored_and_left_out_in_files(tmp_path, spec):
-    create(tmp_path / "stored.zarr", spec)
-    create(tmp_path / "virtual.zarr", spec, virtual=True)
+    create_small(tmp_path / "stored.zarr", spec)
+    create_small(tmp_path / "virtual.zarr", spec, virtual=True)
     for kind in ("stored", "virtual"):
         convert(tmp_path / f"{kind}.zarr", tmp_path / f"{kind}.h5")
     stored, virtual = ((tmp_path / f"{kind}.h5").read_bytes() for kind in ("stored", "virtual"))
@@ -474,18 +467,18 @@ def test_pixels_are_stored_and_left_out_in_files(tmp_path, spec):
     virtualize(tmp_path / "stored.zarr", tmp_path / "a.h5")
     virtualize(tmp_path / "stored.h5", tmp_path / "b.h5")
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes() == virtual
-    materialize(tmp_path / "virtual.zarr", tmp_path / "c.h5")
-    materialize(tmp_path / "virtual.h5", tmp_path / "d.h5")
+    materialize_small(tmp_path / "virtual.zarr", tmp_path / "c.h5")
+    materialize_small(tmp_path / "virtual.h5", tmp_path / "d.h5")
     assert (tmp_path / "c.h5").read_bytes() == (tmp_path / "d.h5").read_bytes() == stored
     virtualize(tmp_path / "stored.h5", tmp_path / "e.zarr")
     assert tree(tmp_path / "e.zarr") == tree(tmp_path / "virtual.zarr")
 
     with pytest.raises(KeyboardInterrupt):
-        materialize(tmp_path / "a.h5", workers=1, on_event=Stop("checks", 0))
+        materialize_small(tmp_path / "a.h5", workers=1, on_event=Stop("checks", 0))
     (tmp_path / "a.h5.unfinished/image/c/1/0/0/0").unlink()
     assert (tmp_path / "a.h5").read_bytes() == virtual
     # What is stored already is not made again.
-    assert 0 < materialize(tmp_path / "a.h5").written < 36
+    assert 0 < materialize_small(tmp_path / "a.h5").written < 36
     assert (tmp_path / "a.h5").read_bytes() == stored
     assert not [name for name in names_in(tmp_path) if "unfinished" in name or "partial" in name]
 
@@ -500,75 +493,71 @@ def test_a_file_is_not_made_of_itself(tmp_path, files):
     assert names_in(tmp_path) == ["it.h5"]
 
 
-@small_shards
 def test_a_folder_left_behind_never_replaces_another_file(tmp_path, spec, files, depth_model):
     path, folder = tmp_path / "it.h5", tmp_path / "it.h5.unfinished"
     with pytest.raises(KeyboardInterrupt):
-        create(path, spec, on_event=Stop("samples", 0))
+        create_small(path, spec, on_event=Stop("samples", 0))
     shutil.copy(files["guided"], path)
     before = tree(tmp_path)
     said = rf"^{path} has changed since {folder} was begun, .* delete the one that you do not need"
     for call in (
-        lambda: create(path, spec),
-        lambda: create(path, spec, overwrite=True),
-        lambda: fill_depth(path, depth_of(depth_model)),
-        lambda: materialize(path),
+        lambda: create_small(path, spec),
+        lambda: create_small(path, spec, overwrite=True),
+        lambda: fill_depth_small(path, depth_of(depth_model)),
+        lambda: materialize_small(path),
     ):
         with pytest.raises(DatasetError, match=said):
             call()
         assert tree(tmp_path) == before
     shutil.rmtree(folder)
     with pytest.raises(RecipeMismatchError):
-        create(path, spec)
+        create_small(path, spec)
     assert names_in(tmp_path) == ["it.h5"]
     assert path.read_bytes() == files["guided"].read_bytes()
 
 
-@small_shards
 def test_a_split_that_is_saved_while_depth_is_unfinished_is_not_lost(tmp_path, spec, depth_model):
     path, depth = tmp_path / "it.h5", depth_of(depth_model)
-    create(path, spec)
+    create_small(path, spec)
     with pytest.raises(KeyboardInterrupt):
-        fill_depth(path, depth, workers=1, on_event=Stop("depth", 0))
+        fill_depth_small(path, depth, workers=1, on_event=Stop("depth", 0))
     open_dataset(path).save_split("mine", PARTS)
     with pytest.raises(DatasetError, match="has changed since"):
-        fill_depth(path, depth)
+        fill_depth_small(path, depth)
     shutil.rmtree(tmp_path / "it.h5.unfinished")
-    fill_depth(path, depth)
+    fill_depth_small(path, depth)
     assert "mine" in open_dataset(path).splits
 
 
 @kills
-@small_shards
 def test_a_file_that_is_killed_on_the_way_is_finished(processes, tmp_path, spec, depth_model):
     path, depth = tmp_path / "it.h5", depth_of(depth_model)
-    create(tmp_path / "it.zarr", spec)
+    create_small(tmp_path / "it.zarr", spec)
     convert(tmp_path / "it.zarr", tmp_path / "plain.h5")
     plain = (tmp_path / "plain.h5").read_bytes()
-    fill_depth(tmp_path / "it.zarr", depth)
+    fill_depth_small(tmp_path / "it.zarr", depth)
     convert(tmp_path / "it.zarr", tmp_path / "depth.h5")
 
     def another_one():
         with pytest.raises(DatasetError, match=rf"Another process is writing {path}:"):
-            create(path, spec)
+            create_small(path, spec)
 
     killed(processes, create, "samples", 0, path, spec, workers=1, meanwhile=another_one)
     killed(processes, create, "samples", 1, path, spec, workers=1)
     killed(processes, create, "chunks", 2, path, spec, workers=1, meanwhile=another_one)
     assert not path.exists()
-    create(path, spec)
+    create_small(path, spec)
     assert path.read_bytes() == plain
     # First it is unpacked, which is killed, too.
     for stage, n in (("chunks", 3), ("chunks", 5), ("depth", 0), ("depth", 1)):
         killed(processes, fill_depth, stage, n, path, depth, workers=1)
         assert path.read_bytes() == plain
         assert len(open_dataset(path)) == 36
-    fill_depth(path, depth)
+    fill_depth_small(path, depth)
     assert path.read_bytes() == (tmp_path / "depth.h5").read_bytes()
     assert names_in(tmp_path) == ["depth.h5", "it.h5", "it.zarr", "plain.h5"]
 
 
-@small_shards
 def test_a_kill_between_the_file_and_the_end_of_the_folder_is_nothing(
     tmp_path, spec, monkeypatch, depth_model
 ):
@@ -579,14 +568,14 @@ def test_a_kill_between_the_file_and_the_end_of_the_folder_is_nothing(
 
     def once(call, *arguments):
         with monkeypatch.context() as patch:
-            patch.setattr(workplace.shutil, "rmtree", fail)
+            patch.setattr(staging.shutil, "rmtree", fail)
             with pytest.raises(KeyboardInterrupt):
                 call(*arguments)
         assert names_in(tmp_path) == ["it.h5", "it.h5.unfinished"]
 
     once(create, path, spec)
     before = path.read_bytes()
-    create(path, spec)
+    create_small(path, spec)
     assert names_in(tmp_path) == ["it.h5"]
     assert path.read_bytes() == before
     once(create, path, spec)
@@ -596,10 +585,10 @@ def test_a_kill_between_the_file_and_the_end_of_the_folder_is_nothing(
     shutil.rmtree(tmp_path / "it.h5.unfinished" / "image")
     (tmp_path / "it.h5.unfinished" / "zarr.json").unlink()
     with pytest.raises(DatasetError, match="other things than a dataset"):
-        create(path, spec)
+        create_small(path, spec)
     assert path.read_bytes() == filled != before
     shutil.rmtree(tmp_path / "it.h5.unfinished")
-    fill_depth(path, depth)
+    fill_depth_small(path, depth)
     assert path.read_bytes() == filled
     assert names_in(tmp_path) == ["it.h5"]
 
