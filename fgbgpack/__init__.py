@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from fgbgpack.dataset.dataset import Dataset, open_dataset
     from fgbgpack.dataset.virtual import store
     from fgbgpack.errors import DatasetError, DepthModelError, FgbgError, SourceError, SpecError
-    from fgbgpack.pipeline.create import create, fill_depth
+    from fgbgpack.pipeline.create import create
     from fgbgpack.pipeline.estimate import estimate
+    from fgbgpack.pipeline.fill_depth import fill_depth
     from fgbgpack.spec import DatasetSpec, DepthSpec
 
 __all__ = [
