@@ -15,7 +15,7 @@ from fgbgpack.cli.console import amount, duration, say, stdout, visible
 from fgbgpack.version import describe_software
 
 if TYPE_CHECKING:
-    from fgbgpack.pipeline import Conversion, Estimate, Found, Imported, Report, Transfer
+    from fgbgpack.pipeline import Conversion, Estimate, Imported, ImportPlan, Report, Transfer
 
 
 def show_report(report: Report, *, size: str | None, verb: str) -> None:
@@ -82,7 +82,7 @@ def show_conversion(done: Conversion) -> None:
 _KINDS = {"images": "pictures", "masks": "masks", "depths": "depth"}
 
 
-def show_found(found: Found, out: str) -> None:
+def show_found(found: ImportPlan, out: str) -> None:
     """What an import would make, and what it would make it of."""
     size = f"{found.width}x{found.height}"
     say(

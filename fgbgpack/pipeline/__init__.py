@@ -10,7 +10,7 @@ from fgbgpack.pipeline.create import Report, create
 from fgbgpack.pipeline.estimate import Estimate, estimate
 from fgbgpack.pipeline.events import Event, Notice, OnEvent, Progress
 from fgbgpack.pipeline.fill_depth import fill_depth
-from fgbgpack.pipeline.import_samples import Found, Imported, import_folder, scan
+from fgbgpack.pipeline.import_samples import Imported, ImportPlan, import_folder, scan
 from fgbgpack.pipeline.import_scan import ImportSpec
 from fgbgpack.pipeline.materialize import Conversion, materialize, virtualize
 
@@ -18,7 +18,7 @@ __all__ = [
     "Conversion",
     "Estimate",
     "Event",
-    "Found",
+    "ImportPlan",
     "ImportSpec",
     "Imported",
     "Notice",

@@ -26,7 +26,7 @@ from fgbgpack.pipeline.conflicts import layout_differences
 from fgbgpack.pipeline.depth import bands
 from fgbgpack.pipeline.events import OnEvent, StageName, silent
 from fgbgpack.pipeline.executor import Monitor, Threads
-from fgbgpack.pipeline.import_scan import Gathered, ImportSpec, Wrong, refusal
+from fgbgpack.pipeline.import_scan import Failures, ImportScan, ImportSpec
 from fgbgpack.pipeline.run import Result, Run
 from fgbgpack.pipeline.staging import staged
 from fgbgpack.sources.pairing import KINDS, Kind
@@ -42,7 +42,7 @@ _SHOWN = 3
 
 
 @dataclass(frozen=True)
-class Found:
+class ImportPlan:
     """What an import would make.
 
     Attributes:
@@ -102,7 +102,7 @@ class Imported(Result):
     complete: bool
 
 
-def scan(spec: ImportSpec, *, workers: int | None = None, on_event: OnEvent = silent) -> Found:
+def scan(spec: ImportSpec, *, workers: int | None = None, on_event: OnEvent = silent) -> ImportPlan:
     """What :func:`import_folder` would make; nothing is written.
 
     Raises:
@@ -114,20 +114,20 @@ def scan(spec: ImportSpec, *, workers: int | None = None, on_event: OnEvent = si
         400000
     """
     threads = Threads(workers)
-    files = Gathered(spec, threads, on_event)
+    files = ImportScan(spec, threads, on_event)
     total = files.extent.samples
     shown = sorted({0, total // 2, total - 1})[:_SHOWN]
-    return Found(
+    return ImportPlan(
         samples=total,
         height=files.extent.height,
         width=files.extent.width,
-        chunk=files.trial.chunk,
+        chunk=files.probe.chunk,
         patterns=files.pairs.patterns,
         examples=[{kind: paths[i] for kind, paths in files.pairs.files.items()} for i in shown],
         left_out=files.pairs.left_out,
         ignored=files.ignored,
-        bytes=files.trial.bytes,
-        seconds=files.trial.seconds / threads.count,
+        bytes=files.probe.bytes,
+        seconds=files.probe.seconds / threads.count,
     )
 
 
@@ -170,7 +170,7 @@ def import_folder(
     with staged(out, threads, on_event) as place:
         run = Run(DatasetStore.open(place, read_only=False), threads, on_event)
         run.store.document()  # What must not be overwritten is found before any work is done.
-        files = Gathered(spec, threads, on_event)
+        files = ImportScan(spec, threads, on_event)
         with run.exclusive():
             document = _import(run, files, layout, overwrite=overwrite)
         return Imported(
@@ -188,7 +188,7 @@ def import_folder(
         )
 
 
-def _import(run: Run, files: Gathered, policy: LayoutPolicy, *, overwrite: bool) -> Document:
+def _import(run: Run, files: ImportScan, policy: LayoutPolicy, *, overwrite: bool) -> Document:
     """Import files into a dataset that nobody else writes; return its document."""
     store, name = run.store, run.name
     policy = dataclasses.replace(policy, pixel_shard_bytes=min(policy.pixel_shard_bytes, _SHARD_BYTES))
@@ -217,23 +217,23 @@ def _import(run: Run, files: Gathered, policy: LayoutPolicy, *, overwrite: bool)
     return document if document.pixels.complete else _fill(run, files, document, policy)
 
 
-def _fill(run: Run, files: Gathered, document: Document, policy: LayoutPolicy) -> Document:
+def _fill(run: Run, files: ImportScan, document: Document, policy: LayoutPolicy) -> Document:
     """Write what is missing, and say that all is there.
 
     Raises:
         SourceError: Files that cannot be decoded; all are named together, once the others are written.
     """
-    store, layouts, wrong = run.store, _layouts(files, document, policy), Wrong()
+    store, layouts, failures = run.store, _layouts(files, document, policy), Failures()
     store.commit(document)
     store.declare(*pixel_arrays((layouts[IMAGE], layouts[MASK])))
     write_names(store, files.pairs.names, policy)
     depth_layouts = {DEPTH: layouts[DEPTH]}
     store.declare(*depth_arrays(depth_layouts, document.depth))
-    run.execute(_PixelFiles(files, layouts, wrong))
+    run.execute(_PixelFiles(files, layouts, failures))
     if document.depth is not None:
-        run.execute(_DepthFiles(files, layouts, wrong))
-    if wrong.found:
-        raise refusal(wrong.found, files.spec.folder, begun=run.name)
+        run.execute(_DepthFiles(files, layouts, failures))
+    if failures.problems:
+        raise files.error(failures.problems, begun=run.name)
     if document.depth is not None:
         document = run.finish_depth(document, document.depth, depth_layouts)
     document = document.with_pixels_complete()
@@ -241,13 +241,13 @@ def _fill(run: Run, files: Gathered, document: Document, policy: LayoutPolicy) -
     return document
 
 
-def _layouts(files: Gathered, document: Document, policy: LayoutPolicy) -> dict[str, Layout]:
+def _layouts(files: ImportScan, document: Document, policy: LayoutPolicy) -> dict[str, Layout]:
     """How the arrays of imported samples are cut."""
     image, mask = policy.pixels(files.extent, document.chunk)
     return {IMAGE: image, MASK: mask, DEPTH: policy.depth(files.extent, guided=False)}
 
 
-def _new_document(files: Gathered) -> Document:
+def _new_document(files: ImportScan) -> Document:
     depth = ImportedDepthInfo(complete=False, **dataclasses.asdict(files.depth)) if files.has_depth else None
     return Document(
         complete=False,
@@ -259,7 +259,7 @@ def _new_document(files: Gathered) -> Document:
             height=files.extent.height,
             width=files.extent.width,
             fit=files.frame.fit,
-            chunk=files.trial.chunk,
+            chunk=files.probe.chunk,
             patterns={str(kind): pattern for kind, pattern in files.pairs.patterns.items()},
             files=sum(map(len, files.pairs.files.values())),
             sha256=files.digest,
@@ -309,8 +309,8 @@ class _FileStage:
     kinds: ClassVar[Mapping[Kind, str]]
     fill: ClassVar[Any]
 
-    def __init__(self, files: Gathered, layouts: Mapping[str, Layout], wrong: Wrong) -> None:
-        self._files, self._wrong = files, wrong
+    def __init__(self, files: ImportScan, layouts: Mapping[str, Layout], failures: Failures) -> None:
+        self._files, self._failures = files, failures
         self._layouts = {kind: layouts[array] for kind, array in self.kinds.items()}
         self._layout = layouts[self.array]
 
@@ -326,27 +326,27 @@ class _FileStage:
     def missing(self, store: DatasetStore) -> list[int]:
         """The shards that are not there, without those whose files cannot be decoded."""
         layouts = {array: self._layouts[kind] for kind, array in self.kinds.items()}
-        return [i for i in store.missing_shards(layouts) if i not in self._wrong.shards[self.array]]
+        return [i for i in store.missing_shards(layouts) if i not in self._failures.shards[self.array]]
 
     def produce(self, shard: int, monitor: Monitor) -> Mapping[str, bytes]:
         """The shards of all arrays with that number; none where a file of theirs cannot be decoded."""
-        wrong = Wrong()
+        failures = Failures()
         chunks: dict[Kind, list[bytes]] = {kind: [] for kind in self.kinds}
         extremes = np.full((2, self._layout.shard[0]), np.nan, np.float16)
         for run in self._layout.chunk_runs(shard):
             monitor.check()
-            if self._wrong.is_enough:
+            if self._failures.is_enough:
                 break
             for kind, layout in self._layouts.items():
                 samples = np.full((layout.chunk[0], *layout.shape[1:]), self.fill)
-                self._files.fill(kind, run, samples, wrong)
+                self._files.fill(kind, run, samples, failures)
                 chunks[kind] += [self.codec.encode(band) for band in bands(samples, layout, self.fill)]
                 if kind == "depths":
                     first = run.start - layout.samples_of(shard).start
                     extremes[:, first : first + len(run)] = _extremes(samples[: len(run)])
             monitor.advance(len(run))
-        if wrong.found or self._wrong.is_enough:
-            self._wrong.take(wrong, self.array, shard)
+        if failures.problems or self._failures.is_enough:
+            self._failures.take(failures, self.array, shard)
             return {}
         return {
             **self._beside(shard, extremes),

@@ -8,7 +8,6 @@ import math
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -49,7 +48,7 @@ _SIMILAR_SAMPLES, _OTHER_SAMPLES = 40, 8
 _SIMILAR = 0.75
 _CHUNK_BYTES = 32 << 20  # largest chunk of pictures in memory, for each thread
 _PROBED_RUNS = 3
-_HEADERS_AT_ONCE = 1000
+_HEADERS_AT_ONCE, _JOBS_AHEAD = 1000, 8
 #: Decoding stops after so many problems: to find all would take as long as the import.
 _MOST_PROBLEMS = 200
 _ASPECT_TOLERANCE = 0.02
@@ -148,7 +147,7 @@ class ImportSpec:
             raise SpecError("These options of an import are not valid:", problems)
 
 
-class Gathered:
+class ImportScan:
     """The files of an import: found, paired, and their headers read.
 
     Args:
@@ -164,7 +163,7 @@ class Gathered:
         frame: The size of all samples.
         extent: The number of samples, and their size.
         depth: What the values in depth files mean.
-        trial: What decoding and encoding some of the samples showed.
+        probe: What decoding and encoding some of the samples showed.
 
     Raises:
         SpecError: Patterns that do not go together.
@@ -189,7 +188,7 @@ class Gathered:
         if not (spec.skip_unmatched and self.pairs.names):
             problems.update(self.pairs.unmatched)
         if not self.pairs.names:
-            raise refusal(problems, spec.folder)
+            raise self.error(problems)
         digest = hashlib.sha256(b"fgbgpack files 1\n")
         for paths in zip(*files.values(), strict=True):
             digest.update("".join(f"{path}\0{sizes[path]}\0" for path in paths).encode())
@@ -198,31 +197,46 @@ class Gathered:
         self.depth = self._depth_values() if self.has_depth else DepthValues()
         self.frame = self._scan_headers(problems)
         self.extent = Extent(len(self.pairs.names), self.frame.height, self.frame.width)
-        self.trial = Trial(self, problems)
+        self.probe = Probe(self, problems)
         if problems:
-            skip = bool(self.pairs.unmatched) and not spec.skip_unmatched
-            raise refusal(problems, spec.folder, skip=skip)
+            raise self.error(problems)
 
     @property
     def has_depth(self) -> bool:
         """Whether depth is imported."""
         return "depths" in self.pairs.files
 
-    def fill(self, kind: Kind, samples: range, into: NDArray[Any], wrong: Wrong) -> None:
+    def error(self, problems: CountedProblems, *, begun: str = "") -> SourceError:
+        """The error for files that cannot be imported: the first few problems of each kind.
+
+        Args:
+            problems: The problems.
+            begun: The name of the dataset, where part of it is written.
+        """
+        advice = "Fix or remove what is named here"
+        if self.pairs.names and self.pairs.unmatched and not self.spec.skip_unmatched:
+            advice += ", or leave out what nothing pairs with by --skip-unmatched"
+        if begun:
+            advice += f", then run again with --overwrite, for {begun} is begun with the files as they were"
+        counts = ", ".join(f"{group}: {count:,}" for group, count in problems.counts.items())
+        message = f"{self.spec.folder} cannot be imported ({counts}). {advice}:"
+        return SourceError(message, problems.lines(), code=problems.code)
+
+    def fill(self, kind: Kind, samples: range, into: NDArray[Any], failures: Failures) -> None:
         """Decodes the files of a kind of some samples.
 
         Args:
             kind: The kind.
             samples: The samples.
             into: The first ``len(samples)`` places are filled, except where a file cannot be used.
-            wrong: Collects the files that cannot be used.
+            failures: Collects the files that cannot be used.
         """
         for place, sample in zip(into, samples, strict=False):
             if (kind, sample) not in self._unusable:
                 try:
                     place[...] = self._decode(kind, self._path(kind, sample))
                 except SourceError as exc:
-                    wrong.add(kind, exc)
+                    failures.add(kind, exc)
 
     def _path(self, kind: Kind, sample: int) -> Path:
         return self._root / self.pairs.files[kind][sample]
@@ -268,7 +282,7 @@ class Gathered:
         jpegs: dict[Kind, int] = dict.fromkeys(kinds, 0)
         transparent = done = 0
         self._on_event(Progress("sources", 0, total * len(kinds)))
-        for kind, run, headers in self._headers():
+        for (kind, run), headers in self._headers():
             for sample, header in zip(run, headers, strict=True):
                 if isinstance(header, SourceError):
                     self._unusable.add((kind, sample))
@@ -288,7 +302,7 @@ class Gathered:
             return frame
         known, counts = np.unique(sizes["images"][sizes["images"].any(axis=1)], axis=0, return_counts=True)
         if not len(known):
-            raise refusal(problems, self.spec.folder)
+            raise self.error(problems)
         width, height = known[counts.argmax()].tolist()
         frame = Frame(height, width, None)
         for kind, found in sizes.items():
@@ -297,7 +311,7 @@ class Gathered:
                 self._add_wrong_size(kind, sample, found[sample], frame.size, problems)
         return frame
 
-    def _headers(self) -> Iterator[tuple[Kind, range, list[Header | SourceError]]]:
+    def _headers(self) -> Iterator[tuple[tuple[Kind, range], list[Header | SourceError]]]:
         total = len(self.pairs.names)
         jobs = [
             (kind, range(first, min(first + _HEADERS_AT_ONCE, total)))
@@ -311,15 +325,11 @@ class Gathered:
             except SourceError as exc:
                 return exc
 
-        def headers(job: tuple[Kind, range]) -> tuple[Kind, range, list[Header | SourceError]]:
+        def headers(job: tuple[Kind, range]) -> list[Header | SourceError]:
             kind, run = job
-            return kind, run, [header(self._path(kind, sample)) for sample in run]
+            return [header(self._path(kind, sample)) for sample in run]
 
-        pool = ThreadPoolExecutor(self._threads.count, thread_name_prefix="fgbgpack-files")
-        try:
-            yield from pool.map(headers, jobs)
-        finally:
-            pool.shutdown(cancel_futures=True)
+        return self._threads.in_order(headers, jobs, ahead=_JOBS_AHEAD)
 
     def _check_aspects(self, sizes: Mapping[Kind, NDArray[np.int64]], problems: CountedProblems) -> None:
         """Files that are resized together must show the same: they need one aspect."""
@@ -367,36 +377,36 @@ class Gathered:
             self._on_event(Notice(line))
 
 
-class Wrong:
+class Failures:
     """Files that cannot be used, found while they are decoded. Safe to use from several threads.
 
     Attributes:
-        found: Their problems.
+        problems: Their problems.
         shards: The shards of pixels, and of depth, that were not written because of them.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self.found = CountedProblems()
+        self.problems = CountedProblems()
         self.shards: dict[str, set[int]] = {IMAGE: set(), DEPTH: set()}
 
     def add(self, kind: Kind, error: SourceError) -> None:
         """Adds a file."""
-        self.found.add_error(f"{SINGULAR[kind]}s that cannot be used", error)
+        self.problems.add_error(f"{SINGULAR[kind]}s that cannot be used", error)
 
-    def take(self, other: Wrong, array: str, shard: int) -> None:
+    def take(self, other: Failures, array: str, shard: int) -> None:
         """Adds those of one shard, which is then not written."""
         with self._lock:
-            self.found.update(other.found)
+            self.problems.update(other.problems)
             self.shards[array].add(shard)
 
     @property
     def is_enough(self) -> bool:
         """Whether there are so many that no more are looked for."""
-        return len(self.found) >= _MOST_PROBLEMS
+        return len(self.problems) >= _MOST_PROBLEMS
 
 
-class Trial:
+class Probe:
     """What decoding and encoding some samples from the beginning, the middle and the end shows.
 
     Attributes:
@@ -405,7 +415,7 @@ class Trial:
         seconds: Estimated time of one thread for all samples.
     """
 
-    def __init__(self, files: Gathered, problems: CountedProblems) -> None:
+    def __init__(self, files: ImportScan, problems: CountedProblems) -> None:
         extent, encode = files.extent, PIXEL_CODEC.encode
         most = max(1, _CHUNK_BYTES // (extent.height * extent.width * 3))
         many = min(files.spec.chunk or min(_SIMILAR_SAMPLES, most), extent.samples)
@@ -417,21 +427,21 @@ class Trial:
         stored = dict.fromkeys((IMAGE, MASK, DEPTH), 0)
         few_together = alone = 0
         self.seconds = 0.0
-        tried = Wrong()
+        failures = Failures()
         for first in firsts:
             start = time.perf_counter()
             run = range(first, first + many)
-            files.fill("images", run, image, tried)
-            files.fill("masks", run, mask, tried)
+            files.fill("images", run, image, failures)
+            files.fill("masks", run, mask, failures)
             stored[IMAGE] += len(encode(image))
             stored[MASK] += len(encode(mask))
             if files.has_depth:
-                files.fill("depths", run, depth, tried)
+                files.fill("depths", run, depth, failures)
                 stored[DEPTH] += len(DEPTH_CODEC.encode(depth))
             self.seconds += time.perf_counter() - start
             few_together += sum(len(encode(image[i : i + few])) for i in range(0, many, few))
             alone += sum(len(encode(one)) for one in image)
-        problems.update(tried.found)
+        problems.update(failures.problems)
         are_similar = few_together < _SIMILAR * alone
         self.chunk = many if files.spec.chunk or are_similar else few
         if self.chunk == few:
@@ -439,22 +449,3 @@ class Trial:
         scale = extent.samples / (many * len(firsts))
         self.seconds *= scale
         self.bytes = {array: round(size * scale) for array, size in stored.items() if size}
-
-
-def refusal(problems: CountedProblems, folder: str, *, skip: bool = False, begun: str = "") -> SourceError:
-    """The error for files that cannot be imported, which names the first few problems of each kind.
-
-    Args:
-        problems: The problems.
-        folder: What messages call the folder.
-        skip: Whether ``--skip-unmatched`` would help.
-        begun: The name of the dataset, where part of it is written.
-    """
-    counts = ", ".join(f"{group}: {count:,}" for group, count in problems.counts.items())
-    advice = "Fix or remove what is named here"
-    if skip:
-        advice += ", or leave out what nothing pairs with by --skip-unmatched"
-    if begun:
-        advice += f", then run again with --overwrite, for {begun} is begun with the files as they were"
-    message = f"{folder} cannot be imported ({counts}). {advice}:"
-    return SourceError(message, problems.lines(), code=problems.code)
