@@ -27,7 +27,7 @@ SINGULAR: Mapping[Kind, str] = {"images": "picture", "masks": "mask", "depths": 
 _MISSING: Mapping[Kind, str] = {
     "images": "picture-missing",
     "masks": "mask-missing",
-    "depths": "depth-missing",
+    "depths": "depth-map-missing",
 }
 #: Names of folders in lower case, without anything but letters. Those of foregrounds, backgrounds and their
 #: masks are not among them: they hold what pictures were made of.

@@ -115,7 +115,11 @@ def test_files_without_partners_are_left_out_and_named():
 
 @pytest.mark.parametrize(
     ("missing", "code"),
-    [("masks/2.png", "mask-missing"), ("images/2.jpg", "picture-missing"), ("depth/2.png", "depth-missing")],
+    [
+        ("masks/2.png", "mask-missing"),
+        ("images/2.jpg", "picture-missing"),
+        ("depth/2.png", "depth-map-missing"),
+    ],
 )
 def test_the_code_says_what_is_missing(missing, code):
     found = pairs([file for file in NUMBERED if file != missing])
