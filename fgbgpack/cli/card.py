@@ -3,42 +3,71 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
 from fgbgpack.cli import options
-from fgbgpack.cli.console import print_json, say, show_warning
+from fgbgpack.cli.console import say, show_warning
+from fgbgpack.cli.options import Panel, examples, option
+from fgbgpack.cli.output import Output
 
 if TYPE_CHECKING:
     from fgbgpack.cards import Cards
 
-EXAMPLES = """Examples:
+app = typer.Typer()
 
-  fgbgpack card lobby.zarr --license CC-BY-4.0 --creator "Ada Lovelace" --preview
-  fgbgpack card lobby.zarr --version 1.1.0
-  fgbgpack card https://example.org/lobby.zarr -o cards"""
+_ABOUT = "What only you know"
 
 
+@app.command(
+    epilog=examples(
+        "fgbgpack card lobby.zarr --license CC-BY-4.0 --creator 'Ada Lovelace'",
+        "fgbgpack card lobby.zarr --version 1.1.0 --preview",
+        "fgbgpack card https://example.org/lobby.zarr -o cards",
+    )
+)
 def card(
-    dataset: options.Dataset,
-    folder: options.CardFolder = None,
-    name: options.CardName = None,
-    description: options.Description = None,
-    license: options.License = None,
-    creators: options.Creators = None,
-    organizations: options.Organizations = None,
-    url: options.Url = None,
-    version: options.DatasetVersion = None,
-    published: options.Published = None,
-    citation: options.Citation = None,
-    preview: options.WithPreview = False,
-    overwrite: options.OverwriteCards = False,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
+    dataset: str = options.DATASET,
+    folder: Path | None = option(
+        "--output -o FOLDER",
+        "Where to write the cards (default: in the dataset's folder, or beside its HDF5 file).",
+    ),
+    name: str | None = option(
+        "--name TEXT", "Name of the dataset (default: that of its folder).", Panel.ABOUT
+    ),
+    description: str | None = option(
+        "--description TEXT", "A few sentences (default: made of its numbers).", Panel.ABOUT
+    ),
+    license: str | None = option(
+        "--license LICENCE",
+        "Licence of the whole dataset: an SPDX identifier such as CC-BY-4.0, or a URL.",
+        Panel.ABOUT,
+    ),
+    creators: list[str] | None = option(
+        "--creator NAME", "A person who made it; can be repeated.", Panel.ABOUT
+    ),
+    organizations: list[str] | None = option(
+        "--organization NAME", "An organisation that made it; can be repeated.", Panel.ABOUT
+    ),
+    url: str | None = option("--url URL", "Its web page.", Panel.ABOUT),
+    version: str | None = option("--version X.Y.Z", "Its version, such as 1.0.0.", Panel.ABOUT),
+    published: str | None = option(
+        "--published DAY", "Date of publication, such as 2024-05-31.", Panel.ABOUT
+    ),
+    citation: str | None = option("--citation TEXT", "How to cite it, for example in BibTeX.", Panel.ABOUT),
+    preview: bool = option(
+        "--preview", "Also draw some samples for the data card, as preview.png.", default=False
+    ),
+    overwrite: bool = option("--overwrite", "Replace cards that were edited by hand.", default=False),
+    as_json: bool = options.JSON,
+    quiet: bool = options.QUIET,
 ) -> None:
     """Write DATACARD.md for people and croissant.json (MLCommons Croissant 1.1) for machines.
 
-    They tell what a dataset holds, how it was made, under which licences its pictures are, and its limits.
-    What you said of it before stays until you say something else.
+    They describe what a dataset holds, how it was made, the licences of its pictures, and its limits.
+    Options that were given before are kept until they are given again.
     """
     from fgbgpack.cards import About, write_cards
 
@@ -54,38 +83,26 @@ def card(
         citation=citation,
     )
     written = write_cards(dataset, about, folder=folder, preview=preview, overwrite=overwrite)
-    if as_json:
-        print_json(written.to_dict())
-    elif not quiet:
-        _show(written)
+    Output(as_json, quiet).show(written, lambda: show(written))
 
 
-def write(dataset: str, *, overwrite: bool, quiet: bool) -> None:
-    """Write the cards of a dataset that was just made."""
-    from fgbgpack.cards import write_cards
-
-    written = write_cards(dataset, overwrite=overwrite)
-    if not quiet:
-        say("")
-        _show(written)
-
-
-def remind(dataset: str) -> None:
-    """Say so if a dataset that has changed has cards of before."""
+def warn_if_stale(dataset: str, output: Output) -> None:
+    """Warn if the cards of a dataset describe an earlier state of it."""
     from fgbgpack.cards import cards_are_stale
 
-    if cards_are_stale(dataset):
+    if not output.quiet and cards_are_stale(dataset):
         again = f"fgbgpack card {shlex.quote(dataset)}"
-        show_warning(f"The cards of {dataset} tell of it as it was before. Write them again with: {again}")
+        show_warning(
+            f"The cards of {dataset} describe an earlier state of it. Write them again with: {again}"
+        )
 
 
-def _show(written: Cards) -> None:
-    """Where the cards are, and what is to be known before the dataset is passed on."""
+def show(written: Cards) -> None:
+    """Print where the cards are, and what to consider before the dataset is published."""
     for path in (written.croissant, written.datacard, written.preview):
         if path is not None:
             say(f"Wrote {path}")
     for line in written.findings:
         say(f"  {line}")
     if written.unsaid:
-        wanted = ", ".join(f"--{key}" for key in written.unsaid)
-        say(f"\nNot said yet, and to be said before it is published: {wanted}")
+        say(f"\nStill missing for a publication: {', '.join(f'--{key}' for key in written.unsaid)}")

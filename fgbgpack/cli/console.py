@@ -1,24 +1,26 @@
-"""What the commands say, and how: results on stdout, all else on stderr; paths are never wrapped."""
+"""Printing: results on stdout, everything else on stderr; paths are never wrapped."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import shlex
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
-#: Columns where there is no terminal: what reads a pipe has no edge to wrap at.
-_NO_EDGE = 10_000
+#: Columns where there is no terminal: lines are not wrapped for what reads a pipe.
+_UNLIMITED = 10_000
 
 
 class _Console(Console):
-    """A console whose reader may leave: the work goes on, and its exit code still tells of the work."""
+    """A console that ignores a closed pipe: the work goes on, and the exit status still tells its outcome."""
 
     def on_broken_pipe(self) -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -37,36 +39,66 @@ def stderr() -> Console:
 
 
 def _console(*, error: bool) -> Console:
-    # Made for each use, so that a stream that was replaced meanwhile (as tests do) is respected.
+    # Made for each use, so that a replaced stream (as in tests) is respected.
     console = _Console(stderr=error, highlight=False, markup=False, emoji=False)
-    # Not is_terminal: that is forced where colours are, as CI services do.
+    # Not is_terminal: CI services force that to get colours.
     if not on_terminal(console):
-        console.width = _NO_EDGE
+        console.width = _UNLIMITED
     return console
 
 
 def on_terminal(console: Console) -> bool:
-    """Whether somebody looks at it, on a screen that can redraw a line."""
+    """Whether the console is a screen that can redraw a line."""
     return console.file.isatty() and not console.is_dumb_terminal
 
 
 def visible(text: str) -> str:
-    """``text`` with control characters written out: a file's name must not steer the terminal."""
+    """``text`` with control characters escaped: a file's name must not control the terminal."""
     return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
 def say(line: str, *, style: str = "") -> None:
-    """One line on stdout, whole on any terminal so that it can be copied."""
+    """Print one line on stdout, not wrapped, so that it can be copied."""
     stdout().print(Text(visible(line), style=style), soft_wrap=True)
 
 
+def say_title(line: str) -> None:
+    """Print a line in bold on stdout."""
+    say(line, style="bold")
+
+
+def say_rows(rows: Sequence[tuple[str, str]]) -> None:
+    """Print names and values in two columns on stdout."""
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        line = Text("  ")
+        line.append(name.ljust(width), style="dim")
+        line.append(f"   {visible(value)}")
+        stdout().print(line)
+
+
+def say_next(commands: Iterable[str], python: Iterable[str] = ()) -> None:
+    """Print commands, and lines of Python, to continue with."""
+    for title, lines in (("Next", commands), ("In Python", python)):
+        for i, line in enumerate(lines):
+            if i == 0:
+                say(f"\n{title}:")
+            say(f"  {line}")
+
+
+def preview_command(path: str) -> str:
+    """The command that draws a picture of a dataset."""
+    picture = f"{PurePath(path).stem or 'preview'}.png"
+    return f"fgbgpack preview {shlex.quote(path)} -o {shlex.quote(picture)}"
+
+
 def print_json(document: Any) -> None:
-    """A JSON document on stdout, as other programs read it."""
+    """Print a JSON document on stdout."""
     stdout().out(json.dumps(document, indent=2), highlight=False)
 
 
 def show_error(message: str, problems: Sequence[str] = (), *, label: str = "error") -> None:
-    """One red block: what is wrong, then a line for each offending thing."""
+    """Print one red block on stderr: a message, then a line for each problem."""
     block = Text()
     block.append(f"{label}{': ' if message else ''}", style="bold red")
     block.append(visible(message), style="red")
@@ -77,17 +109,17 @@ def show_error(message: str, problems: Sequence[str] = (), *, label: str = "erro
 
 
 def show_bug(error: BaseException) -> None:
-    """The message for an exception that nobody foresaw."""
+    """Print an unexpected exception with its traceback on stderr."""
     sys.stderr.write("".join(traceback.format_exception(error)))
-    name = type(error).__name__
     show_error(
-        f"{name}: {error}\nThis is a bug, please report it: the lines above, and the command you ran.",
+        f"{type(error).__name__}: {error}\n"
+        "This is a bug. Please report it with the lines above and the command that you ran.",
         label="unexpected error",
     )
 
 
 def show_warning(message: str) -> None:
-    """One line on stderr."""
+    """Print a line on stderr."""
     stderr().print(Text(f"warning: {visible(message)}", style="yellow"))
 
 
@@ -100,8 +132,13 @@ def amount(size: float) -> str:
     return f"{size:,.1f} TB"
 
 
+def per_sample(size: float, samples: int) -> str:
+    """Bytes divided by samples: ``"2,612 bytes per sample"``."""
+    return f"{size / samples:,.0f} bytes per sample"
+
+
 def duration(seconds: float) -> str:
-    """A span of time as people write it: ``"0.4 s"``, ``"38 s"``, ``"4 min 05 s"``, ``"2 h 10 min"``."""
+    """A duration for people: ``"0.4 s"``, ``"38 s"``, ``"4 min 05 s"``, ``"2 h 10 min"``."""
     if seconds < 0.1:
         return "under 0.1 s"
     if seconds < 9.95:

@@ -1,137 +1,160 @@
-"""``fgbgpack convert``, ``materialize`` and ``virtualize``: the same dataset, stored otherwise."""
+"""``fgbgpack convert``, ``materialize`` and ``virtualize``: the same dataset, stored in another way."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import shlex
 from typing import TYPE_CHECKING
 
+import typer
+
 from fgbgpack.cli import options
-from fgbgpack.cli.console import print_json
+from fgbgpack.cli.console import amount, duration, per_sample, preview_command, say_next, say_rows, say_title
+from fgbgpack.cli.options import Panel, argument, examples, option
+from fgbgpack.cli.output import KEPT, NOTHING, Output
 from fgbgpack.cli.parse import Parser
 
 if TYPE_CHECKING:
-    from fgbgpack.pipeline import Conversion
+    from fgbgpack.pipeline import Conversion, Transfer
 
-CONVERT_EXAMPLES = """Examples:
-
-  fgbgpack convert lobby.zarr lobby.h5
-  fgbgpack convert lobby.h5 lobby.zarr
-  fgbgpack convert lobby.zarr portable.h5 --portable"""
-
-MATERIALIZE_EXAMPLES = """Examples:
-
-  fgbgpack materialize virtual.zarr
-  fgbgpack materialize virtual.zarr lobby.zarr"""
-
-VIRTUALIZE_EXAMPLES = "Example:\n\n  fgbgpack virtualize lobby.zarr virtual.zarr"
+app = typer.Typer()
 
 
-@contextmanager
-def resumable() -> Iterator[None]:
-    """Tells who stops the work that it is not lost."""
-    try:
-        yield
-    except (KeyboardInterrupt, OSError) as exc:
-        exc.add_note("What is written is kept: run the same command again to resume.")
-        raise
+def _threads(workers: str | None) -> int | None:
+    parser = Parser()
+    threads = parser.workers(workers)
+    parser.check()
+    return threads
 
 
-@contextmanager
-def not_resumable() -> Iterator[None]:
-    """Tells who stops the work what is left of it."""
-    try:
-        yield
-    except KeyboardInterrupt as exc:
-        if not getattr(exc, "__notes__", []):
-            exc.add_note("Nothing was written.")
-        raise
-
-
+@app.command(
+    epilog=examples(
+        "fgbgpack convert lobby.zarr lobby.h5",
+        "fgbgpack convert lobby.h5 lobby.zarr",
+        "fgbgpack convert lobby.zarr portable.h5 --portable",
+    )
+)
 def convert(
-    source: options.Dataset,
-    target: options.ConvertTarget,
-    portable: options.Portable = False,
-    workers: options.Workers = None,
-    overwrite: options.OverwriteTarget = False,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
+    source: str = options.DATASET,
+    target: str = argument(
+        "DST", "The dataset to create: HDF5 if its name ends with .h5 or .hdf5, else Zarr."
+    ),
+    portable: bool = option(
+        "--portable",
+        "Compress HDF5 with gzip, which needs no plugin to read; several times as large.",
+        default=False,
+    ),
+    workers: str | None = options.WORKERS,
+    overwrite: bool = option(
+        "--overwrite", "Replace another dataset at DST.", Panel.EXECUTION, default=False
+    ),
+    as_json: bool = options.JSON,
+    quiet: bool = options.QUIET,
 ) -> None:
     """Copy a dataset from Zarr to HDF5, or from HDF5 to Zarr.
 
-    Compressed chunks are copied as they are, once their checksums are found right: a copy of the copy has the
-    same bytes. Readers of HDF5 then need the filters zstd and blosc (Python: import hdf5plugin), unless it is
-    made with --portable.
+    Compressed chunks are copied as they are, after their checksums are verified: a copy of the copy has the
+    same bytes. Readers of the HDF5 file need the filters zstd and blosc (in Python: import hdf5plugin),
+    unless it is written with --portable.
     """
-    parser = Parser()
-    threads = parser.workers(workers)
-    parser.check()
-    from fgbgpack.cli.progress import ProgressDisplay
-    from fgbgpack.cli.summary import show_transfer
-    from fgbgpack.pipeline import convert as run
+    threads = _threads(workers)
+    from fgbgpack import pipeline
     from fgbgpack.storage.hdf5 import is_hdf5
 
-    # Zarr is resumed; of HDF5 nothing is left.
-    kept = not_resumable() if is_hdf5(target) else resumable()
-    with kept, ProgressDisplay(quiet=quiet) as display:
-        done = run(source, target, portable=portable, workers=threads, overwrite=overwrite, on_event=display)
-    if as_json:
-        print_json(done.to_dict())
-    elif not quiet:
-        show_transfer(done)
+    Output(as_json, quiet).run_and_show(
+        lambda on_event: pipeline.convert(
+            source, target, portable=portable, workers=threads, overwrite=overwrite, on_event=on_event
+        ),
+        _show_transfer,
+        if_stopped=NOTHING if is_hdf5(target) else KEPT,
+    )
 
 
+@app.command(
+    epilog=examples("fgbgpack materialize virtual.zarr", "fgbgpack materialize virtual.zarr lobby.zarr")
+)
 def materialize(
-    source: options.VirtualSource,
-    target: options.OptionalTarget = None,
-    workers: options.Workers = None,
-    overwrite: options.OverwriteTarget = False,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
+    source: str = argument("SRC", "A virtual dataset."),
+    target: str | None = argument("DST", "The dataset to create (default: SRC itself).", default=None),
+    workers: str | None = options.WORKERS,
+    overwrite: bool = option(
+        "--overwrite", "Replace another dataset at DST.", Panel.EXECUTION, default=False
+    ),
+    as_json: bool = options.JSON,
+    quiet: bool = options.QUIET,
 ) -> None:
-    """Store the pixels of a virtual dataset, in it or in a new one.
+    """Store the pixels of a virtual dataset, in place or in a new dataset.
 
-    The result has the same files as if it had never been virtual. All pixels are read back and compared;
-    until then SRC stays virtual. A run that was stopped is resumed by the same command.
+    The result has the same files as if it had never been virtual. All pixels are read back and compared
+    before SRC stops being virtual. A run that was stopped is resumed by the same command.
     """
-    parser = Parser()
-    threads = parser.workers(workers)
-    parser.check()
-    from fgbgpack.cli.progress import ProgressDisplay
-    from fgbgpack.pipeline import materialize as run
+    threads = _threads(workers)
+    from fgbgpack import pipeline
 
-    with resumable(), ProgressDisplay(quiet=quiet) as display:
-        done = run(source, target, workers=threads, overwrite=overwrite, on_event=display)
-    _show(done, as_json=as_json, quiet=quiet)
+    Output(as_json, quiet).run_and_show(
+        lambda on_event: pipeline.materialize(
+            source, target, workers=threads, overwrite=overwrite, on_event=on_event
+        ),
+        _show_conversion,
+        if_stopped=KEPT,
+    )
 
 
+@app.command(epilog=examples("fgbgpack virtualize lobby.zarr virtual.zarr"))
 def virtualize(
-    source: options.StoredSource,
-    target: options.Target,
-    workers: options.Workers = None,
-    overwrite: options.OverwriteTarget = False,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
+    source: str = argument("SRC", "A dataset that stores its pixels."),
+    target: str = argument("DST", "The dataset to create."),
+    workers: str | None = options.WORKERS,
+    overwrite: bool = option(
+        "--overwrite", "Replace another dataset at DST.", Panel.EXECUTION, default=False
+    ),
+    as_json: bool = options.JSON,
+    quiet: bool = options.QUIET,
 ) -> None:
     """Make a virtual dataset of one that stores its pixels.
 
-    Every stored pixel is compared with the recipe first; if any differs, nothing is made. SRC stays as it is.
+    Every stored pixel is compared with the recipe first; if any differs, nothing is written. SRC is not
+    changed.
     """
-    parser = Parser()
-    threads = parser.workers(workers)
-    parser.check()
-    from fgbgpack.cli.progress import ProgressDisplay
-    from fgbgpack.pipeline import virtualize as run
+    threads = _threads(workers)
+    from fgbgpack import pipeline
 
-    with resumable(), ProgressDisplay(quiet=quiet) as display:
-        done = run(source, target, workers=threads, overwrite=overwrite, on_event=display)
-    _show(done, as_json=as_json, quiet=quiet)
+    Output(as_json, quiet).run_and_show(
+        lambda on_event: pipeline.virtualize(
+            source, target, workers=threads, overwrite=overwrite, on_event=on_event
+        ),
+        _show_conversion,
+        if_stopped=KEPT,
+    )
 
 
-def _show(done: Conversion, *, as_json: bool, quiet: bool) -> None:
-    if as_json:
-        print_json(done.to_dict())
-    elif not quiet:
-        from fgbgpack.cli.summary import show_conversion
+def _show_conversion(done: Conversion) -> None:
+    result = f"{done.path}: a {'virtual ' if done.virtual else ''}dataset of {done.samples:,} samples"
+    pixels = f"{amount(done.pixel_bytes)}, {per_sample(done.pixel_bytes, done.samples)}"
+    rows = [
+        ("image, mask", f"not stored; they would take {pixels}" if done.virtual else pixels),
+        ("all files", amount(done.total_bytes)),
+    ]
+    if done.checked:
+        say_title(f"Made {result} in {duration(done.seconds)}")
+        rows.insert(0, ("checked", f"the pixels of {done.checked:,} samples are those of the recipe"))
+    else:
+        say_title(f"{result}, nothing to do")
+    say_rows(rows)
+    say_next([preview_command(done.path)])
 
-        show_conversion(done)
+
+def _show_transfer(done: Transfer) -> None:
+    kind = "a Zarr dataset"
+    if done.kind == "hdf5":
+        kind = "a portable HDF5 file" if done.portable else "an HDF5 file"
+    say_title(f"{done.path}: {kind} of {done.samples:,} samples")
+    rate = f", {amount(done.total_bytes / done.seconds)}/s" if done.seconds else ""
+    say_rows(
+        [
+            ("chunks", f"{done.chunks:,} copied in {duration(done.seconds)}{rate}"),
+            ("size", f"{amount(done.total_bytes)}; the source has {amount(done.source_bytes)}"),
+        ]
+    )
+    plugin = "" if done.portable else ", hdf5plugin"
+    python = [f"import h5py{plugin}", f"h5py.File({done.path!r})['image'][0]"] if done.kind == "hdf5" else []
+    say_next([f"fgbgpack info {shlex.quote(done.path)}"], python)

@@ -1,48 +1,98 @@
-"""``fgbgpack export``: samples in forms that other tools read."""
+"""``fgbgpack export``: samples in formats that other tools read."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
 
-from fgbgpack.cli import options
-from fgbgpack.cli.console import amount, duration, print_json, say
-from fgbgpack.cli.convert import not_resumable
+import typer
+
+from fgbgpack.cli import completion, options
+from fgbgpack.cli.console import amount, duration, per_sample, say_next, say_rows, say_title
+from fgbgpack.cli.options import Panel, argument, examples, option
+from fgbgpack.cli.output import NOTHING, Output
 from fgbgpack.cli.parse import Parser
 
 if TYPE_CHECKING:
     from fgbgpack.export import ExportReport
 
-EXAMPLES = """Examples:
+app = typer.Typer()
 
-  fgbgpack export lobby.zarr pictures --to folder --samples 0:1000,5000
-  fgbgpack export lobby.zarr tars --to webdataset --split by-background
-  fgbgpack export lobby.zarr coco --to coco --split by-background --part train --category person"""
+#: What --to takes: the targets of fgbgpack.export, known without importing it.
+FORMATS = ("folder", "webdataset", "mds", "coco", "npz")
 
 _MEGABYTE = 1_000_000
+_CONTENT = "Content and format"
 
 
+@app.command(
+    epilog=examples(
+        "fgbgpack export lobby.zarr pictures --to folder --samples 0:1000,5000",
+        "fgbgpack export lobby.zarr tars --to webdataset --split by-background",
+        "fgbgpack export lobby.zarr coco --to coco --split fair --part train",
+    )
+)
 def export(
-    dataset: options.Dataset,
-    out: options.ExportFolder,
-    to: options.ExportTo,
-    samples: options.ExportSamples = None,
-    split: options.ExportSplit = None,
-    part: options.ExportParts = None,
-    fields: options.ExportFields = None,
-    depth_bits: options.ExportDepthBits = None,
-    shard_size: options.ShardSize = None,
-    shard_samples: options.ShardSamples = None,
-    compression: options.Compression = None,
-    category: options.Category = None,
-    workers: options.Workers = None,
-    overwrite: options.OverwriteExport = False,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
+    dataset: str = options.DATASET,
+    out: str = argument("OUT", "The folder to create."),
+    to: str = option(
+        "--to FORMAT",
+        "folder: PNG files in folders of their sources; webdataset: tar files; mds: shards for "
+        "mosaicml-streaming; coco: PNG files and JSON for pycocotools; npz: arrays for numpy.load.",
+        Panel.CONTENT,
+        completion.one_of(*FORMATS),
+        default=...,
+    ),
+    samples: str | None = option(
+        "--samples A:B,I,...",
+        "Which samples, counted from 0: numbers, and ranges without their end (default: all).",
+        Panel.CONTENT,
+    ),
+    split: str | None = option(
+        "--split NAME",
+        "Write the parts of a split that is saved in the dataset separately.",
+        Panel.CONTENT,
+        completion.splits,
+    ),
+    part: list[str] | None = option(
+        "--part NAME", "Only this part of the split; can be repeated.", Panel.CONTENT, completion.parts
+    ),
+    fields: str | None = option(
+        "--fields FIELD,...", "Only these of image, mask and depth (default: all).", Panel.CONTENT
+    ),
+    depth_bits: str | None = option(
+        "--depth-bits 8|16",
+        "Bits per pixel of depth pictures, for folder and coco, whose mapping fgbgpack.json states (default 16).",
+        Panel.CONTENT,
+        completion.one_of("8", "16"),
+    ),
+    shard_size: str | None = option(
+        "--shard-size MB",
+        "Largest size of a file of many samples, for webdataset (default 256) and mds (default 67).",
+        Panel.CONTENT,
+    ),
+    shard_samples: str | None = option(
+        "--shard-samples N",
+        "Most samples in such a file, for webdataset and npz (default for npz: 256 MB before compression).",
+        Panel.CONTENT,
+    ),
+    compression: str | None = option(
+        "--compression CODEC",
+        "Compression of shards, for mds: none, zstd or zstd:LEVEL (default zstd).",
+        Panel.CONTENT,
+        completion.one_of("none", "zstd"),
+    ),
+    category: str | None = option(
+        "--category NAME", "What the foregrounds are, for coco (default foreground).", Panel.CONTENT
+    ),
+    workers: str | None = options.WORKERS,
+    overwrite: bool = option("--overwrite", "Replace another export at OUT.", Panel.EXECUTION, default=False),
+    as_json: bool = options.JSON,
+    quiet: bool = options.QUIET,
 ) -> None:
-    """Write all samples of a dataset, or some, in a form that other tools read.
+    """Write all samples of a dataset, or some, in a format that other tools read.
 
-    OUT appears when it is whole. Its fgbgpack.json says what it was made of.
+    OUT appears once it is complete. Its fgbgpack.json says what it was made from.
     """
     parser = Parser()
     threads = parser.workers(workers)
@@ -51,11 +101,10 @@ def export(
     megabytes = parser.integer("--shard-size", shard_size)
     most = parser.integer("--shard-samples", shard_samples)
     parser.check()
-    from fgbgpack.cli.progress import ProgressDisplay
     from fgbgpack.export import export as run
 
-    with not_resumable(), ProgressDisplay(quiet=quiet) as display:
-        report = run(
+    Output(as_json, quiet).run_and_show(
+        lambda on_event: run(
             dataset,
             out,
             to=to,
@@ -70,12 +119,11 @@ def export(
             category=category,
             workers=threads,
             overwrite=overwrite,
-            on_event=display,
-        )
-    if as_json:
-        print_json(report.to_dict())
-    elif not quiet:
-        _show(report)
+            on_event=on_event,
+        ),
+        _show,
+        if_stopped=NOTHING,
+    )
 
 
 def _ranges(parser: Parser, text: str | None) -> list[slice] | None:
@@ -97,24 +145,14 @@ def _ranges(parser: Parser, text: str | None) -> list[slice] | None:
 
 
 def _show(report: ExportReport) -> None:
-    """What was written, and how to open it."""
-    from fgbgpack.cli.summary import print_facts
-
-    say(
-        f"Exported {report.samples:,} samples to {report.path} in {duration(report.seconds)}",
-        style="bold",
-    )
-    facts = [("form", f"{report.to}: {', '.join(report.fields)}")]
+    say_title(f"Exported {report.samples:,} samples to {report.path} in {duration(report.seconds)}")
+    rows = [("format", f"{report.to}: {', '.join(report.fields)}")]
     if report.parts is not None:
-        facts.append(("parts", ", ".join(f"{name} {count:,}" for name, count in report.parts.items())))
-    facts += [
+        rows.append(("parts", ", ".join(f"{name} {count:,}" for name, count in report.parts.items())))
+    size = f"{amount(report.bytes)}, {per_sample(report.bytes, report.samples)}"
+    rows += [
         ("rate", f"{report.samples / report.seconds:,.0f} samples/s"),
-        (
-            "all files",
-            f"{report.files:,}, {amount(report.bytes)}, {report.bytes / report.samples:,.0f} bytes a sample",
-        ),
+        ("all files", f"{report.files:,}, {size}"),
     ]
-    print_facts(facts)
-    say("\nIn Python:")
-    for line in report.opened_by:
-        say(f"  {line}")
+    say_rows(rows)
+    say_next([], report.opened_by)

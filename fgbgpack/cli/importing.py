@@ -1,50 +1,135 @@
-"""``fgbgpack import``: a dataset of composites, masks and depth that are there as files."""
+"""``fgbgpack import``: a dataset of composites, masks and depth that exist as files."""
 
 from __future__ import annotations
 
-import math
-from typing import Any
+import shlex
+from typing import TYPE_CHECKING, Any
 
-from fgbgpack.cli import options
-from fgbgpack.cli.console import print_json
-from fgbgpack.cli.convert import resumable
-from fgbgpack.cli.parse import Parser
+import typer
 
-EXAMPLES = """Examples:
+from fgbgpack.cli import completion, options
+from fgbgpack.cli.console import (
+    amount,
+    duration,
+    per_sample,
+    preview_command,
+    say,
+    say_next,
+    say_rows,
+    say_title,
+)
+from fgbgpack.cli.options import Panel, argument, examples, option
+from fgbgpack.cli.output import KEPT, NOTHING, Output
+from fgbgpack.cli.parse import FITS, Parser
 
-  fgbgpack import fgbg-2020 fgbg.zarr --dry-run
-  fgbgpack import fgbg-2020 fgbg.zarr --size 128x128 --depth-quantity inverse_depth
-  fgbgpack import data fgbg.zarr --images "fgbg/{bg}/{n}.jpg" --masks "masks/{bg}/{n}_mask.png"
-  fgbgpack import data fgbg.zarr --images composites --depths none
-  fgbgpack import exported again.zarr"""
+if TYPE_CHECKING:
+    from fgbgpack.pipeline import Imported, ImportPlan
+
+app = typer.Typer()
+
+_FILES = "Files"
+QUANTITIES = ("depth", "inverse_depth")
 
 
+@app.command(
+    "import",
+    epilog=examples(
+        "fgbgpack import fgbg-2020 fgbg.zarr --dry-run",
+        "fgbgpack import fgbg-2020 fgbg.zarr --size 128x128",
+        "fgbgpack import data fgbg.zarr --images 'fgbg/{bg}/{n}.jpg' --masks 'm/{bg}/{n}.png'",
+        "fgbgpack import data fgbg.zarr --images composites --depths none",
+        "fgbgpack import exported again.zarr",
+    ),
+)
 def import_(
-    folder: options.ImportFolder,
-    out: options.Out,
-    images: options.ImportImages = None,
-    masks: options.ImportMasks = None,
-    depths: options.ImportDepths = None,
-    size: options.ImportSize = None,
-    fit: options.ImportFit = None,
-    depth_quantity: options.DepthQuantity = None,
-    depth_unit: options.DepthUnit = None,
-    depth_factor: options.DepthFactor = None,
-    depth_offset: options.DepthOffset = None,
-    depth_invalid: options.DepthInvalid = None,
-    chunk: options.ImportChunk = None,
-    skip_unmatched: options.SkipUnmatched = False,
-    workers: options.Workers = None,
-    dry_run: options.ImportDryRun = False,
-    overwrite: options.Overwrite = False,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
+    folder: str = argument("FOLDER", "The folder of the pictures, masks and depth."),
+    out: str = options.OUT,
+    images: str | None = option(
+        "--images PATTERN|DIR",
+        "Where in FOLDER the composites are: a folder, or a pattern such as 'fgbg/{bg}/{n}.jpg'. Fields in "
+        "braces, and *, match anything but a slash; files with equal fields belong together (default: a "
+        "folder named images, composites, fg_bg or the like).",
+        Panel.FILES,
+    ),
+    masks: str | None = option(
+        "--masks PATTERN|DIR",
+        "The same for their masks, grey from 0 to 255 or alpha (default: a folder named masks, fg_bg_mask or "
+        "the like).",
+        Panel.FILES,
+    ),
+    depths: str | None = option(
+        "--depths PATTERN|none",
+        "The same for their depth: grey pictures of 8 or 16 bits, or .npy files (default: a folder named "
+        "depth, fg_bg_depth or the like, if there is one).",
+        Panel.FILES,
+        completion.one_of("none"),
+    ),
+    size: str | None = option(
+        "--size WIDTHxHEIGHT",
+        "Resize all files to this size in pixels, or one number for both (default: all must have the same "
+        "size, which is kept).",
+        Panel.COMPOSITION,
+    ),
+    fit: str | None = option(
+        "--fit crop|stretch",
+        "How files get that size: cropped to the aspect first, or only resized (default crop).",
+        Panel.COMPOSITION,
+        completion.one_of(*FITS),
+    ),
+    depth_quantity: str | None = option(
+        "--depth-quantity QUANTITY",
+        "What the values are: depth, or inverse_depth (larger is nearer) (default: unknown).",
+        Panel.DEPTH,
+        completion.one_of(*QUANTITIES),
+    ),
+    depth_unit: str | None = option(
+        "--depth-unit UNIT",
+        "Their unit after factor and offset, such as m (default: none, relative).",
+        Panel.DEPTH,
+    ),
+    depth_factor: str | None = option(
+        "--depth-factor NUMBER",
+        "Multiplies the values in files; 0.001 converts millimetres to metres (default 1).",
+        Panel.DEPTH,
+    ),
+    depth_offset: str | None = option(
+        "--depth-offset NUMBER",
+        "Then added to them: depth is value x factor + offset (default 0). For a folder that fgbgpack export "
+        "wrote, its fgbgpack.json states all of this; options given here override it.",
+        Panel.DEPTH,
+    ),
+    depth_invalid: str | None = option(
+        "--depth-invalid VALUE",
+        "The value in files for unknown depth, which is stored as NaN (default: none).",
+        Panel.DEPTH,
+    ),
+    chunk: str | None = option(
+        "--chunk N",
+        "Samples that are compressed together (default: 40 where neighbours look alike, else 8).",
+        Panel.EXECUTION,
+    ),
+    skip_unmatched: bool = option(
+        "--skip-unmatched",
+        "Leave out files without counterparts, and name them (default: an error).",
+        Panel.FILES,
+        default=False,
+    ),
+    workers: str | None = options.WORKERS,
+    dry_run: bool = option(
+        "--dry-run",
+        "Write nothing; show what was found and what pairs with what.",
+        Panel.EXECUTION,
+        default=False,
+    ),
+    overwrite: bool = options.OVERWRITE,
+    as_json: bool = options.JSON,
+    quiet: bool = options.QUIET,
 ) -> None:
-    """Make a dataset of composites, masks and depth that are there as files, without a recipe.
+    """Make a dataset of composites, masks and depth that exist as files, without a recipe.
 
-    Each picture is paired with its mask, and with its depth if there is any, by name. Folders are known
-    by what they are called (images, masks, depth, fg_bg, fg_bg_mask, ...); otherwise, patterns with fields in
-    braces say where files are and what they share. A run that was stopped is resumed by the same command.
+    Each picture is paired with its mask, and with its depth if there is any, by name. Folders are recognised
+    by name (images, masks, depth, fg_bg, fg_bg_mask, ...); otherwise, patterns with fields in braces say
+    where files are and which belong together. A run that was stopped is resumed by the same command.
     """
     parser = Parser()
     threads = parser.workers(workers)
@@ -58,9 +143,9 @@ def import_(
         "fit": fit,
         "depth_quantity": depth_quantity,
         "depth_unit": depth_unit,
-        "depth_factor": _number(parser, "--depth-factor", depth_factor),
-        "depth_offset": _number(parser, "--depth-offset", depth_offset),
-        "depth_invalid": _number(parser, "--depth-invalid", depth_invalid),
+        "depth_factor": parser.number("--depth-factor", depth_factor),
+        "depth_offset": parser.number("--depth-offset", depth_offset),
+        "depth_invalid": parser.number("--depth-invalid", depth_invalid),
         "chunk": parser.integer("--chunk", chunk),
         "skip_unmatched": skip_unmatched,
     }
@@ -68,35 +153,75 @@ def import_(
         parser.problems.append("--fit: of no use without --size")
     parser.check()
 
-    from fgbgpack.cli.progress import ProgressDisplay
-    from fgbgpack.cli.summary import show_found, show_imported
     from fgbgpack.pipeline import ImportSpec, import_folder, scan
 
     spec = ImportSpec(folder, **{name: value for name, value in given.items() if value is not None})
+    output = Output(as_json, quiet)
     if dry_run:
-        with ProgressDisplay(quiet=quiet) as display:
-            found = scan(spec, workers=threads, on_event=display)
-        if as_json:
-            print_json(found.to_dict())
-        elif not quiet:
-            show_found(found, out)
+        output.run_and_show(
+            lambda on_event: scan(spec, workers=threads, on_event=on_event),
+            lambda plan: _show_plan(plan, out),
+            if_stopped=NOTHING,
+        )
         return
-    with resumable(), ProgressDisplay(quiet=quiet) as display:
-        done = import_folder(out, spec, workers=threads, overwrite=overwrite, on_event=display)
-    if as_json:
-        print_json(done.to_dict())
-    elif not quiet:
-        show_imported(done)
+    output.run_and_show(
+        lambda on_event: import_folder(out, spec, workers=threads, overwrite=overwrite, on_event=on_event),
+        _show_imported,
+        if_stopped=KEPT,
+    )
 
 
-def _number(parser: Parser, option: str, text: str | None) -> float | None:
-    if text is None:
-        return None
-    try:
-        value = float(text) if text.isascii() and "_" not in text else math.nan
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        parser.problems.append(f"{option}: {text[:80]!r} is not a number")
-        return None
-    return value
+def _left_out(files: int) -> list[tuple[str, str]]:
+    return [("left out", f"{files:,} files without counterparts")] if files else []
+
+
+def _show_plan(plan: ImportPlan, out: str) -> None:
+    say_title(
+        f"Would import {plan.samples:,} samples of {plan.width}x{plan.height} to {out} in about "
+        f"{duration(plan.seconds)}"
+    )
+    names = {"images": "pictures", "masks": "masks", "depths": "depth"}
+    arrays = ", ".join(f"{name} {amount(size)}" for name, size in plan.bytes.items())
+    say_rows(
+        [
+            *((names[kind], place or "none") for kind, place in plan.patterns.items()),
+            *_left_out(plan.left_out),
+            ("chunk", f"{plan.chunk:,} samples"),
+            ("on disk", f"about {amount(sum(plan.bytes.values()))} ({arrays})"),
+        ]
+    )
+    say("\nThese belong together, for example:")
+    for files in plan.examples:
+        say(f"  {'  '.join(files.values())}")
+
+
+def _show_imported(done: Imported) -> None:
+    samples = f"{done.samples:,} samples of {done.width}x{done.height}"
+    if done.written or done.depth_written:
+        say_title(f"Imported {samples} to {done.path} in {duration(done.seconds)}")
+    else:
+        say_title(f"{done.path}: nothing to do, all {samples} are there")
+    depth = _work(done, done.depth_written, ("depth",)) if done.depth else "none"
+    say_rows(
+        [
+            ("image, mask", _work(done, done.written, ("image", "mask"))),
+            ("depth", depth),
+            *_left_out(done.left_out),
+            ("all files", amount(sum(done.stored_bytes.values()))),
+        ]
+    )
+    say_next(
+        [*([] if done.depth else [f"fgbgpack depth {shlex.quote(done.path)}"]), preview_command(done.path)],
+        [
+            "import fgbgpack",
+            f"dataset = fgbgpack.open_dataset({done.path!r})",
+            "dataset.names[:3], dataset[:40].image.shape",
+        ],
+    )
+
+
+def _work(done: Imported, written: int, arrays: tuple[str, ...]) -> str:
+    some = "" if written else "already there, "
+    if 0 < written < done.samples:
+        some = f"{written:,} of {done.samples:,} in this run, "
+    return some + per_sample(sum(done.stored_bytes.get(name, 0) for name in arrays), done.samples)

@@ -1,19 +1,24 @@
-"""From what was typed to a spec. Every problem is found before any is told, in the words of the options."""
+"""From the text of options to values and specs. All problems are found before any is reported."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from fgbgpack.errors import SpecError
-from fgbgpack.spec import NO_MODEL, DatasetSpec, DepthSpec, read_config
+from fgbgpack.spec import NO_MODEL, DatasetSpec, DepthMode, DepthSpec, read_config
 
 Device = Literal["auto", "cpu", "cuda", "tensorrt"]
+Precision = Literal["fp32", "fp16"]
 DEVICES: tuple[Device, ...] = ("auto", "cpu", "cuda", "tensorrt")
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16")
+FITS = ("crop", "stretch")
+DEPTH_MODES: tuple[DepthMode, ...] = ("guided", "per-sample")
 
-#: The option that sets each field of a spec, by the field's path in the document.
+#: The option of each field of a spec, by the field's path in the document.
 OPTIONS: Mapping[str, str] = {
     "backgrounds": "--backgrounds",
     "foregrounds": "--foregrounds",
@@ -36,28 +41,30 @@ OPTIONS: Mapping[str, str] = {
     "depth.precision": "--precision",
 }
 
-#: Stands in for a size that could not be read: no other field is too large for it.
+#: Stands in for a size that cannot be parsed: no other field is too large for it.
 _LARGEST = 8192
+
+Word = TypeVar("Word", bound=str)
 
 
 class Parser:
-    """Reads what was typed, and keeps a line for each thing that is wrong with it."""
+    """Parses the text of options, and collects a line for each problem."""
 
     def __init__(self) -> None:
         self.problems: list[str] = []
 
     def integer(self, option: str, text: str | None) -> int | None:
-        """A whole number, or ``None`` where nothing (or nothing of use) was given."""
+        """An integer; ``None`` if the option was not given or is wrong."""
         if text is None:
             return None
-        # Not int() alone: it also takes "1_000", blanks and the digits of every script.
+        # Not int() alone: that accepts "1_000", blanks and the digits of every script.
         if re.fullmatch(r"[+-]?[0-9]{1,40}", text) is None:
             self.problems.append(f"{option}: {_shown(text)} is not a whole number")
             return None
         return int(text)
 
     def at_least(self, option: str, text: str | None, smallest: int, *, default: int) -> int:
-        """A whole number that no schema checks; ``default`` where nothing (or nothing of use) was given."""
+        """An integer that no schema checks; ``default`` if the option was not given or is wrong."""
         value = self.integer(option, text)
         if value is not None and value < smallest:
             self.problems.append(f"{option}: {value} is less than {smallest}")
@@ -68,22 +75,33 @@ class Parser:
         return None if text is None else self.at_least("--workers", text, 1, default=1)
 
     def integers(self, option: str, text: str | None) -> list[int] | None:
-        """Whole numbers from 0 up, separated by commas."""
+        """Integers of at least 0, separated by commas."""
         if text is None:
             return None
         return [self.at_least(option, part.strip(), 0, default=0) for part in text.split(",")]
 
+    def number(self, option: str, text: str | None) -> float | None:
+        """A finite number; ``None`` if the option was not given or is wrong."""
+        if text is None:
+            return None
+        try:
+            value = float(text) if text.isascii() and "_" not in text else math.nan
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            self.problems.append(f"{option}: {_shown(text)} is not a number")
+            return None
+        return value
+
     def fractions(self, texts: Sequence[str]) -> dict[str, float]:
-        """Parts and their fractions, each as ``NAME=FRACTION``."""
+        """Parts and their fractions, each as ``PART=FRACTION``."""
         found: dict[str, float] = {}
         for text in texts:
             name, equals, number = text.rpartition("=")
             if not (name and equals) or re.fullmatch(r"[0-9]{0,9}\.?[0-9]{1,18}", number) is None:
-                self.problems.append(
-                    f"{_shown(text)} is no part and its fraction (expected such as train=0.8)"
-                )
+                self.problems.append(f"{_shown(text)} is not PART=FRACTION (expected such as train=0.8)")
             elif name in found:
-                self.problems.append(f"{_shown(text)}: the part {name!r} is named twice")
+                self.problems.append(f"{_shown(text)}: the part {name!r} is given twice")
             else:
                 found[name] = float(number)
         return found
@@ -100,23 +118,32 @@ class Parser:
             return None
         return int(match[1]), int(match[2] or match[1])
 
-    def device(self, text: str | None) -> Device:
-        """The value of ``--device``."""
-        for known in DEVICES:
+    def choice(self, option: str, text: str | None, choices: Sequence[Word]) -> Word:
+        """One of a few words, the first of which is the default."""
+        for known in choices:
             if text == known:
                 return known
         if text is not None:
-            self.problems.append(f"--device: {_shown(text)} is not one of {', '.join(DEVICES)}")
-        return "auto"
+            self.problems.append(f"{option}: {_shown(text)} is not one of {', '.join(choices)}")
+        return choices[0]
+
+    def device(self, text: str | None) -> Device:
+        """The value of ``--device``."""
+        return self.choice("--device", text, DEVICES)
+
+    def picture(self, path: Path | None) -> None:
+        """Check that ``--output`` can be written, before the work for it is done."""
+        if path is None:
+            return
+        if path.suffix.lower() != ".png":
+            self.problems.append(f"--output: {path} does not end with .png")
+        if not path.parent.is_dir():
+            self.problems.append(f"--output: there is no folder {path.parent}")
 
     def check(self) -> None:
-        """Raise if anything was wrong.
-
-        Raises:
-            SpecError: With a line for each problem.
-        """
+        """Raise a SpecError, ``options-invalid``, if there are problems."""
         if self.problems:
-            raise SpecError("These options cannot be used:", self.problems)
+            raise SpecError("These options cannot be used:", self.problems, code="options-invalid")
 
     def dataset(
         self,
@@ -127,7 +154,7 @@ class Parser:
         depth: Mapping[str, Any],
         config: Path | None,
     ) -> DatasetSpec:
-        """The spec that the options describe, on top of those in a file.
+        """The spec of the options; they override those of a file.
 
         Args:
             given: Spec fields of the options; ``None`` where an option was not given.
@@ -137,11 +164,11 @@ class Parser:
             config: The file of ``--config``.
 
         Raises:
-            SpecError: With a line for each problem, those found earlier included.
+            SpecError: ``options-invalid``, with all problems, earlier ones included.
         """
         changes = {name: value for name, value in given.items() if value is not None}
         if size is not None:
-            # A size that cannot be read is one problem; it must not make others of the fields that are fine.
+            # A size that cannot be parsed is one problem; it must not cause others in fields that are right.
             changes["width"], changes["height"] = self.size(size) or (_LARGEST, _LARGEST)
         document = self._read(config)
         from_file = set(_paths(document)) - changes.keys()
@@ -155,9 +182,7 @@ class Parser:
         elif depth_model is not None or finer:
             before = document.get("depth", {})
             if depth_model is None and _is_no_depth(before):
-                self.problems.append(
-                    f"{_options_of(finer)}: {config} asks for no depth; a model is needed too (--depth-model)"
-                )
+                self.problems.append(f"{_options_of(finer)}: {config} sets no depth; add --depth-model")
             else:
                 model = {} if depth_model is None else {"model": depth_model}
                 document["depth"] = {**(before if isinstance(before, dict) else {}), **model, **finer}
@@ -187,19 +212,17 @@ class Parser:
         }
 
     def depth_spec(self, model: str | None, fields: Mapping[str, Any]) -> DepthSpec:
-        """The depth spec that the options of ``fgbgpack depth`` describe.
+        """The depth spec of the options of ``fgbgpack depth``.
 
         Args:
             model: The text of ``--depth-model``.
             fields: The other fields, of :meth:`depth_fields`.
 
         Raises:
-            SpecError: With a line for each problem, those found earlier included.
+            SpecError: ``options-invalid``, with all problems, earlier ones included.
         """
         if model == NO_MODEL:
-            self.problems.append(
-                "--depth-model: 'none' fills nothing, expected the name of a depth model or an ONNX file"
-            )
+            self.problems.append("--depth-model: found 'none', expected the name of a model or an ONNX file")
         given = {name: value for name, value in {"model": model, **fields}.items() if value is not None}
         self._checked({"backgrounds": ".", "foregrounds": ".", "depth": given}, set(), None)
         return DepthSpec(**given)
@@ -210,15 +233,16 @@ class Parser:
         try:
             return read_config(config)
         except SpecError as exc:
-            # What else is missing cannot be told without the file.
+            # What else is missing is not known without the file.
             self.problems.append(f"--config: {exc.message}")
-            raise SpecError("These options cannot be used:", self.problems) from exc
+            self.check()
+            raise
 
     def _checked(self, document: dict[str, Any], from_file: set[str], config: Path | None) -> DatasetSpec:
         try:
             spec = DatasetSpec.from_dict(document)
         except SpecError as exc:
-            found = [_in_words_of_the_user(line, from_file, config) for line in exc.problems]
+            found = [_by_option(line, from_file, config) for line in exc.problems]
             self.problems += found or [exc.message]
         self.check()
         return spec
@@ -230,7 +254,7 @@ def _paths(document: Mapping[str, Any]) -> list[str]:
 
 
 def _is_no_depth(depth: object) -> bool:
-    """Whether this is how a config file says that there is to be no depth."""
+    """Whether a config file's depth section means no depth."""
     return depth is None or (isinstance(depth, dict) and depth.get("model") == NO_MODEL)
 
 
@@ -242,8 +266,8 @@ def _shown(text: str) -> str:
     return repr(text if len(text) <= 80 else f"{text[:80]}...")
 
 
-def _in_words_of_the_user(problem: str, from_file: set[str], config: Path | None) -> str:
-    """Name the option, or the field of the config file, that a problem of the spec comes from."""
+def _by_option(problem: str, from_file: set[str], config: Path | None) -> str:
+    """A problem of the spec, with the option or the field of the config file that it comes from."""
     where, _, what = problem.partition(": ")
     if config is not None and (where in from_file or where not in OPTIONS):
         return f"{config}: {what}" if where == "the document" else f"{where} in {config}: {what}"

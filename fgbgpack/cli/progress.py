@@ -10,17 +10,19 @@ from typing import Self
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     ProgressColumn,
     Task,
     TaskID,
     TaskProgressColumn,
     TextColumn,
     TimeRemainingColumn,
+    TransferSpeedColumn,
 )
 from rich.progress import Progress as Bars
 from rich.text import Text
 
-from fgbgpack.cli.console import duration, on_terminal, stderr, visible
+from fgbgpack.cli.console import amount, duration, on_terminal, stderr, visible
 from fgbgpack.pipeline import Event, Notice, Progress
 
 _TITLES = {
@@ -34,52 +36,24 @@ _TITLES = {
 }
 
 
-@dataclass
-class _Stage:
-    """One stage under way; ``initial`` is what an earlier run had done already."""
-
-    title: str
-    initial: int
-    total: int
-    bar: TaskID | None
-    began: float = field(default_factory=time.monotonic)
-    said: float = field(default_factory=time.monotonic)
-    over: bool = False
-
-    def rate(self, done: int) -> float:
-        """Things a second in this run, 0 where there is nothing to tell it from."""
-        seconds = time.monotonic() - self.began
-        return (done - self.initial) / seconds if seconds > 0 else 0.0
-
-
-class ProgressDisplay:
-    """Shows the events of a long call: the ``on_event`` of the library's functions.
+class _Display:
+    """What both displays share: bars if there is a terminal, notices, silence if it is asked for.
 
     Args:
         quiet: Show nothing at all.
-        console: Where to; stderr unless given.
-        interval: Seconds between two lines of a stage where there is no terminal to draw bars on.
+        console: Where to print; stderr unless given.
+        interval: Seconds between two lines where there is no terminal.
     """
 
     def __init__(
-        self, *, quiet: bool = False, console: Console | None = None, interval: float = 10.0
+        self, *columns: ProgressColumn, quiet: bool, console: Console | None = None, interval: float = 10.0
     ) -> None:
         self._console = console or stderr()
         self._quiet = quiet
         self._interval = interval
-        self._stages: dict[str, _Stage] = {}
         self._bars: Bars | None = None
         if not quiet and on_terminal(self._console):
-            self._bars = _Bars(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=None),
-                TaskProgressColumn(),
-                _CountColumn(),
-                _RateColumn(),
-                TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-                console=self._console,
-                expand=True,
-            )
+            self._bars = _Bars(*columns, console=self._console, expand=True)
 
     def __enter__(self) -> Self:
         if self._bars is not None:
@@ -93,53 +67,119 @@ class ProgressDisplay:
             self._bars.stop()
             self._console.print()
 
+    def notice(self, line: str) -> None:
+        """Show a line."""
+        self._print(visible(line), style="dim")
+
+    def _print(self, line: str, style: str = "") -> None:
+        if not self._quiet:
+            self._console.print(Text(line, style=style))
+
+
+@dataclass
+class _Stage:
+    """One stage of the work; ``initial`` is what an earlier run had done."""
+
+    title: str
+    initial: int
+    bar: TaskID | None
+    started: float = field(default_factory=time.monotonic)
+    last_line: float = field(default_factory=time.monotonic)
+    finished: bool = False
+
+
+class ProgressDisplay(_Display):
+    """Shows the events of a long call: the ``on_event`` of the library's functions."""
+
+    def __init__(
+        self, *, quiet: bool = False, console: Console | None = None, interval: float = 10.0
+    ) -> None:
+        super().__init__(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TaskProgressColumn(),
+            _CountColumn(),
+            _RateColumn(),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            quiet=quiet,
+            console=console,
+            interval=interval,
+        )
+        self._stages: dict[str, _Stage] = {}
+
     def __call__(self, event: Event) -> None:
         """Show one event."""
-        if self._quiet:
-            return
         if isinstance(event, Notice):
-            self._console.print(Text(visible(event.message), style="dim"))
+            self.notice(event.message)
         else:
             self._advance(event)
 
     def _advance(self, event: Progress) -> None:
         stage = self._stages.get(event.stage)
         if stage is None:
-            title = _TITLES.get(event.stage, event.stage)
-            stage = _Stage(title, event.done, event.total, self._start_bar(title, event))
-            self._stages[event.stage] = stage
-            if self._bars is None:
-                self._say(f"{title}: {event.done:,} of {event.total:,}")
+            stage = self._stages[event.stage] = self._start(event)
         if stage.bar is not None and self._bars is not None:
             self._bars.update(stage.bar, completed=event.done, total=event.total)
             if event.done >= event.total:
                 self._bars.refresh()
-        elif event.done > stage.initial and not stage.over:
+        elif event.done > stage.initial and not stage.finished:
             self._report(stage, event.done, event.total)
-        stage.over = event.done >= event.total
+        stage.finished = event.done >= event.total
 
-    def _start_bar(self, title: str, event: Progress) -> TaskID | None:
+    def _start(self, event: Progress) -> _Stage:
+        title = _TITLES.get(event.stage, event.stage)
         if self._bars is None:
-            return None
-        return self._bars.add_task(title, completed=event.done, total=event.total, initial=event.done)
+            self._print(f"{title}: {event.done:,} of {event.total:,}")
+            return _Stage(title, event.done, None)
+        bar = self._bars.add_task(title, completed=event.done, total=event.total, initial=event.done)
+        return _Stage(title, event.done, bar)
 
     def _report(self, stage: _Stage, done: int, total: int) -> None:
         now = time.monotonic()
-        rate = stage.rate(done)
+        seconds = now - stage.started
+        rate = (done - stage.initial) / seconds if seconds > 0 else 0.0
         if done >= total:
-            self._say(f"{stage.title}: {done:,} of {total:,} in {duration(now - stage.began)}, {rate:,.0f}/s")
-        elif now - stage.said >= self._interval:
-            stage.said = now
+            self._print(f"{stage.title}: {done:,} of {total:,} in {duration(seconds)}, {rate:,.0f}/s")
+        elif now - stage.last_line >= self._interval:
+            stage.last_line = now
             left = f", {duration((total - done) / rate)} left" if rate > 0 else ""
-            self._say(f"{stage.title}: {done:,} of {total:,} ({done / total:.0%}), {rate:,.0f}/s{left}")
+            self._print(f"{stage.title}: {done:,} of {total:,} ({done / total:.0%}), {rate:,.0f}/s{left}")
 
-    def _say(self, line: str) -> None:
-        self._console.print(Text(line))
+
+class TransferDisplay(_Display):
+    """Shows a download: the ``on_progress`` and ``on_notice`` of the library's functions.
+
+    Args:
+        title: What is downloaded.
+        quiet: Show nothing at all.
+    """
+
+    def __init__(self, title: str, *, quiet: bool = False) -> None:
+        super().__init__(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(compact=True),
+            quiet=quiet,
+        )
+        self._title = title
+        self._last_line = time.monotonic()
+        self._task = None if self._bars is None else self._bars.add_task(title, total=None)
+
+    def progress(self, done: int, total: int | None) -> None:
+        """Show that ``done`` of ``total`` bytes have arrived."""
+        if self._bars is not None and self._task is not None:
+            self._bars.update(self._task, completed=done, total=total)
+        elif time.monotonic() - self._last_line >= self._interval:
+            self._last_line = time.monotonic()
+            whole = f" of {amount(total)} ({done / total:.0%})" if total else ""
+            self._print(f"{self._title}: {amount(done)}{whole}")
 
 
 @dataclass
 class _Narrow:
-    """Leaves room at the right edge: a "^C" that does not fit there would shift all lines."""
+    """Leaves space at the right edge: a "^C" that does not fit there would shift all lines."""
 
     inner: RenderableType
 
@@ -153,7 +193,7 @@ class _Bars(Bars):
 
 
 class _CountColumn(ProgressColumn):
-    """Done and total, as wide from the first step to the last."""
+    """Done and total, with a width that does not change."""
 
     def render(self, task: Task) -> Text:
         total = f"{task.total or 0:,.0f}"
@@ -161,7 +201,7 @@ class _CountColumn(ProgressColumn):
 
 
 class _RateColumn(ProgressColumn):
-    """Things a second: lately while it runs, on average once it is over."""
+    """Items per second: recent while it runs, average once it is finished."""
 
     def render(self, task: Task) -> Text:
         rate = task.speed

@@ -2,55 +2,70 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast, get_args
+from typing import TYPE_CHECKING
 
-from fgbgpack.cli import options
-from fgbgpack.cli.console import print_json, say
+import typer
+
+from fgbgpack.cli import completion, options
+from fgbgpack.cli.console import say_rows, say_title
+from fgbgpack.cli.options import argument, examples, option
+from fgbgpack.cli.output import Output
 from fgbgpack.cli.parse import Parser
 
 if TYPE_CHECKING:
     from fgbgpack.dataset.splits import By
 
-EXAMPLES = """Examples:
+app = typer.Typer()
 
-  fgbgpack split lobby.zarr fair train=0.8 val=0.1 test=0.1
-  fgbgpack split lobby.zarr people train=0.9 test=0.1 --by foreground --seed 1"""
+#: What --by takes: fgbgpack.dataset.splits.By, known without importing it.
+BY: tuple[By, ...] = ("background", "foreground", "both", "sample")
 
 
+@app.command(
+    epilog=examples(
+        "fgbgpack split lobby.zarr fair train=0.8 val=0.1 test=0.1",
+        "fgbgpack split lobby.zarr people train=0.9 test=0.1 --by foreground --seed 1",
+    )
+)
 def split(
-    dataset: options.Dataset,
-    name: options.SplitName,
-    parts: options.SplitParts,
-    by: options.SplitBy = None,
-    seed: options.SplitSeed = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
+    dataset: str = options.DATASET,
+    name: str = argument("NAME", "Name of the split.", completion.splits),
+    parts: list[str] = argument(
+        "PART=FRACTION", "Each part with its fraction, such as train=0.8; together at most 1."
+    ),
+    by: str | None = option(
+        "--by KIND",
+        "What is kept in one part: background, foreground, both or sample. With both, samples whose two "
+        "sources are in different parts are in no part (default background; sample for imported datasets).",
+        complete=completion.one_of(*BY),
+    ),
+    seed: str | None = option("--seed N", "Seed of the random assignment, 0 to 2^64 - 1 (default 0)."),
+    as_json: bool = options.JSON,
+    quiet: bool = options.QUIET,
 ) -> None:
-    """Deal the samples out to parts, such as those to train, validate and test with, and save how.
+    """Divide the samples into parts, such as those to train, validate and test with, and save how.
 
-    No background is in two parts, nor, with --by foreground, any foreground: a network is tested on what
-    it never saw. What is saved is the fractions and the seed, in the dataset itself, for Python (ds.split,
+    No background is in two parts (with --by foreground, no foreground): a network is tested on sources that
+    it has never seen. The fractions and the seed are saved in the dataset, for Python (ds.split,
     fgbgpack.torch) and for fgbgpack export --split. A split of the same name is replaced.
     """
     parser = Parser()
     fractions = parser.fractions(parts)
     key = parser.at_least("--seed", seed, 0, default=0)
+    kind = None if by is None else parser.choice("--by", by, BY)
     parser.check()
-    from fgbgpack.cli.summary import print_facts
     from fgbgpack.dataset.dataset import open_dataset
-    from fgbgpack.dataset.splits import By
 
-    if by is not None and by not in get_args(By):
-        parser.problems.append(f"--by: {by!r} is not one of {', '.join(get_args(By))}")
-        parser.check()
-    held = open_dataset(dataset)
-    dealt = held.save_split(name, fractions, by=cast("By | None", by), seed=key)
-    counts = {part: len(samples) for part, samples in dealt.items()}
-    if as_json:
-        print_json({"path": dataset, "name": name, **held.splits[name], "samples": counts})
-    elif not quiet:
-        say(f"Saved the split {name!r} by {held.splits[name]['by']} in {dataset}", style="bold")
-        total = len(held)
-        facts = [(part, f"{count:,} samples, {count / total:.1%}") for part, count in counts.items()]
-        left = total - sum(counts.values())
-        print_facts([*facts, *([("in no part", f"{left:,} samples, {left / total:.1%}")] if left else [])])
+    opened = open_dataset(dataset)
+    assigned = opened.save_split(name, fractions, by=kind, seed=key)
+    saved = opened.splits[name]
+    counts = {part: len(samples) for part, samples in assigned.items()}
+
+    def summary() -> None:
+        say_title(f"Saved the split {name!r} by {saved['by']} in {dataset}")
+        rest = len(opened) - sum(counts.values())
+        rows = [*counts.items(), *([("in no part", rest)] if rest else [])]
+        say_rows([(part, f"{count:,} samples, {count / len(opened):.1%}") for part, count in rows])
+
+    result = {"path": dataset, "name": name, **saved, "samples": counts}
+    Output(as_json, quiet).show(result, summary)

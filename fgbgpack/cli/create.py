@@ -1,0 +1,316 @@
+"""``fgbgpack create`` and ``depth``: make a dataset, fill its depth."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from fgbgpack.cli import card, completion, options
+from fgbgpack.cli.console import (
+    amount,
+    duration,
+    per_sample,
+    preview_command,
+    say,
+    say_next,
+    say_rows,
+    say_title,
+)
+from fgbgpack.cli.options import Panel, examples, option
+from fgbgpack.cli.output import KEPT, NOTHING, Output
+from fgbgpack.cli.parse import FITS, Parser
+
+if TYPE_CHECKING:
+    from fgbgpack.pipeline import Estimate, Report
+
+app = typer.Typer()
+
+
+@app.command(
+    epilog=examples(
+        "fgbgpack create lobby.zarr --backgrounds bg --foregrounds fg",
+        "fgbgpack create lobby.zarr --backgrounds bg --foregrounds fg --dry-run",
+        "fgbgpack create small.zarr --config small.toml --depth-model none --virtual",
+        "fgbgpack create wide.zarr --config wide.toml --size 320x192 --seed 7",
+    )
+)
+def create(
+    out: str = options.OUT,
+    backgrounds: str | None = options.BACKGROUNDS,
+    foregrounds: str | None = options.FOREGROUNDS,
+    masks: str | None = options.MASKS,
+    size: str | None = option(
+        "--size WIDTHxHEIGHT",
+        "Size of every sample in pixels, or one number for both (default 128x128).",
+        Panel.COMPOSITION,
+    ),
+    fit: str | None = option(
+        "--fit crop|stretch",
+        "How backgrounds get that size: cropped to the aspect first, or only resized (default crop).",
+        Panel.COMPOSITION,
+        completion.one_of(*FITS),
+    ),
+    foreground_height: str | None = option(
+        "--foreground-height PIXELS",
+        "Height of every pasted foreground; its aspect is kept (default 50).",
+        Panel.COMPOSITION,
+    ),
+    placements: str | None = option(
+        "--placements N",
+        "Number of times each foreground is pasted on each background (default 20).",
+        Panel.COMPOSITION,
+    ),
+    flip: bool | None = option(
+        "--flip/--no-flip",
+        "Add as many placements with the foreground mirrored (default --flip).",
+        Panel.COMPOSITION,
+    ),
+    seed: str | None = option(
+        "--seed N",
+        "Key of the random positions, 0 to 2^64 - 1; the same seed and pictures give the same samples "
+        "(default 0).",
+        Panel.COMPOSITION,
+    ),
+    placement: str | None = option(
+        "--placement inside",
+        "Where foregrounds are pasted; inside: anywhere they fit completely (default inside).",
+        Panel.COMPOSITION,
+        completion.one_of("inside"),
+    ),
+    depth_model: str | None = options.DEPTH_MODEL,
+    depth_mode: str | None = options.DEPTH_MODE,
+    depth_guide: str | None = options.DEPTH_GUIDE,
+    depth_scale: str | None = options.DEPTH_SCALE,
+    depth_bits: str | None = options.DEPTH_BITS,
+    precision: str | None = options.PRECISION,
+    device: str | None = options.DEVICE,
+    config: Path | None = option(
+        "--config FILE",
+        "TOML or JSON file with these options, as 'fgbgpack schema spec' describes them; options given here "
+        "override it.",
+        Panel.EXECUTION,
+    ),
+    chunk: str | None = option(
+        "--chunk N",
+        "Samples that are compressed together (default: about 40, of one background).",
+        Panel.EXECUTION,
+    ),
+    workers: str | None = options.WORKERS,
+    virtual: bool = option(
+        "--virtual",
+        "Do not store images and masks: they are composed when they are read, with the same bytes.",
+        Panel.EXECUTION,
+        default=False,
+    ),
+    cards: bool = option(
+        "--cards",
+        "Also write croissant.json and DATACARD.md, as 'fgbgpack card' does.",
+        Panel.EXECUTION,
+        default=False,
+    ),
+    dry_run: bool = option(
+        "--dry-run",
+        "Write nothing; estimate the number of samples, their size and the time.",
+        Panel.EXECUTION,
+        default=False,
+    ),
+    overwrite: bool = options.OVERWRITE,
+    as_json: bool = options.JSON,
+    quiet: bool = options.QUIET,
+) -> None:
+    """Create a dataset: paste every foreground on every background many times, with masks and depth.
+
+    Depth is filled by two networks that come with fgbgpack, unless --depth-model names another or none.
+    A run that was stopped (Ctrl-C, a crash, a full disk) is resumed by the same command.
+    """
+    parser = Parser()
+    where = parser.device(device)
+    threads = parser.workers(workers)
+    if cards and "://" in out:
+        parser.problems.append("--cards: OUT is a URL; write its cards with fgbgpack card OUT -o FOLDER")
+    spec = parser.dataset(
+        {
+            "backgrounds": backgrounds,
+            "foregrounds": foregrounds,
+            "masks": masks,
+            "fit": fit,
+            "foreground_height": parser.integer("--foreground-height", foreground_height),
+            "placements": parser.integer("--placements", placements),
+            "flip": flip,
+            "seed": parser.integer("--seed", seed),
+            "placement": placement,
+            "chunk": parser.integer("--chunk", chunk),
+        },
+        size=size,
+        depth_model=depth_model,
+        depth=parser.depth_fields(
+            mode=depth_mode, guide=depth_guide, scale=depth_scale, bits=depth_bits, precision=precision
+        ),
+        config=config,
+    )
+    from fgbgpack import pipeline
+    from fgbgpack.cards import write_cards
+
+    shape, output = f"{spec.width}x{spec.height}", Output(as_json, quiet)
+    if dry_run:
+        output.run_and_show(
+            lambda on_event: pipeline.estimate(
+                spec, device=where, workers=threads, virtual=virtual, on_event=on_event
+            ),
+            lambda estimate: _show_estimate(estimate, shape),
+            if_stopped=NOTHING,
+        )
+        return
+    report = output.run(
+        lambda on_event: pipeline.create(
+            out,
+            spec,
+            device=where,
+            workers=threads,
+            overwrite=overwrite,
+            virtual=virtual,
+            on_event=on_event,
+        ),
+        if_stopped=KEPT,
+    )
+    written = write_cards(out, overwrite=overwrite) if cards else None
+    output.show(report, lambda: _show_report(report, f"Created {report.path}", f" of {shape}"))
+    if written is None:
+        card.warn_if_stale(out, output)
+    elif output.is_text:
+        say("")
+        card.show(written)
+
+
+@app.command(
+    epilog=examples(
+        "fgbgpack depth lobby.zarr",
+        "fgbgpack depth lobby.zarr --depth-guide fgbgpack-guided --overwrite",
+        "fgbgpack depth lobby.zarr --depth-model midas.onnx --depth-scale 3",
+    )
+)
+def depth(
+    dataset: str = options.DATASET,
+    depth_model: str | None = options.DEPTH_MODEL,
+    depth_mode: str | None = options.DEPTH_MODE,
+    depth_guide: str | None = options.DEPTH_GUIDE,
+    depth_scale: str | None = options.DEPTH_SCALE,
+    depth_bits: str | None = options.DEPTH_BITS,
+    precision: str | None = options.PRECISION,
+    device: str | None = options.DEVICE,
+    backgrounds: str | None = options.BACKGROUNDS,
+    foregrounds: str | None = options.FOREGROUNDS,
+    masks: str | None = options.MASKS,
+    workers: str | None = options.WORKERS,
+    overwrite: bool = option(
+        "--overwrite", "Replace depth of another model or of other options.", Panel.EXECUTION, default=False
+    ),
+    as_json: bool = options.JSON,
+    quiet: bool = options.QUIET,
+) -> None:
+    """Fill the depth of a dataset, or replace it by that of another model.
+
+    The network sees samples rendered from the original pictures, which are looked for where they were when
+    the dataset was made; give their folders if they have moved. Imported samples are used as they are stored.
+    A run that was stopped is resumed by the same command.
+    """
+    parser = Parser()
+    where = parser.device(device)
+    threads = parser.workers(workers)
+    fields = parser.depth_fields(
+        mode=depth_mode, guide=depth_guide, scale=depth_scale, bits=depth_bits, precision=precision
+    )
+    spec = parser.depth_spec(depth_model, fields)
+
+    from fgbgpack.pipeline import fill_depth
+
+    output = Output(as_json, quiet)
+    output.run_and_show(
+        lambda on_event: fill_depth(
+            dataset,
+            spec,
+            device=where,
+            workers=threads,
+            overwrite=overwrite,
+            on_event=on_event,
+            backgrounds=backgrounds,
+            foregrounds=foregrounds,
+            masks=masks,
+        ),
+        lambda report: _show_report(report, f"Filled the depth of {report.path}"),
+        if_stopped=KEPT,
+    )
+    card.warn_if_stale(dataset, output)
+
+
+def _show_report(report: Report, done: str, size: str = "") -> None:
+    samples = f"{report.samples:,} samples{size}"
+    has_depth = report.depth_model is not None
+    if report.created or report.depth_filled:
+        say_title(f"{done}: {samples} in {duration(report.seconds)}")
+    else:
+        say_title(f"{report.path}: nothing to do, all {samples} are there")
+    pixels = "virtual: composed when they are read"
+    if not report.virtual:
+        pixels = _work(report, report.created, report.sample_seconds, ("image", "mask"))
+    rows = [("image, mask", pixels)]
+    if has_depth:
+        networks = f"{report.depth_model} on {report.provider}"
+        if report.depth_guide is not None:
+            networks = (
+                f"{report.depth_model} on the backgrounds, then {report.depth_guide} on {report.provider}"
+            )
+        rows += [
+            ("depth", _work(report, report.depth_filled, report.depth_seconds, ("depth",))),
+            ("depth model", networks),
+        ]
+    else:
+        rows.append(("depth", "not filled"))
+    say_rows([*rows, ("all files", amount(sum(report.stored_bytes.values())))])
+    say_next(
+        [
+            *([] if has_depth else [f"fgbgpack depth {shlex.quote(report.path)}"]),
+            preview_command(report.path),
+        ],
+        [
+            "import fgbgpack",
+            f"dataset = fgbgpack.open_dataset({report.path!r})",
+            f"batch = dataset[:40]  # batch.image, batch.mask{', batch.depth' if has_depth else ''}",
+        ],
+    )
+
+
+def _work(report: Report, done: int, seconds: float, arrays: Iterable[str]) -> str:
+    """The rate of this run, and the stored bytes per sample."""
+    stored = per_sample(sum(report.stored_bytes.get(name, 0) for name in arrays), report.samples)
+    if not done:
+        return f"already there, {stored}"
+    some = "" if done == report.samples else f"{done:,} of {report.samples:,} in this run, "
+    rate = f"{done / seconds:,.0f}/s, " if seconds > 0 else ""
+    return f"{some}{rate}{stored}"
+
+
+def _show_estimate(estimate: Estimate, size: str) -> None:
+    say_title(f"Would create {estimate.samples:,} samples of {size} in about {duration(estimate.seconds)}")
+    rates = "image and mask are composed when they are read"
+    if estimate.sample_rate is not None:
+        rates = f"image and mask {estimate.sample_rate:,.0f}/s"
+    if estimate.depth_rate is not None:
+        rates += f", depth {estimate.depth_rate:,.0f}/s on {estimate.provider}"
+    if estimate.background_seconds:
+        rates += f", after the depth of the backgrounds ({duration(estimate.background_seconds)})"
+    files = f" in {estimate.shards:,} files" if estimate.shards else ""
+    arrays = ", ".join(f"{name} {amount(stored)}" for name, stored in estimate.bytes.items())
+    say_rows(
+        [
+            ("pictures", f"{estimate.backgrounds:,} backgrounds, {estimate.foregrounds:,} foregrounds"),
+            ("on disk", f"about {amount(sum(estimate.bytes.values()))}{files} ({arrays})"),
+            ("chunk", f"{estimate.chunk:,} samples"),
+            ("rates", rates),
+        ]
+    )
+    say("\nNothing was written.")

@@ -1,0 +1,184 @@
+"""``fgbgpack info``, ``preview`` and ``schema``: look at a dataset, and at what describes it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.table import Table
+
+from fgbgpack.cli import completion, options
+from fgbgpack.cli.console import (
+    amount,
+    per_sample,
+    print_json,
+    say,
+    say_rows,
+    say_title,
+    show_warning,
+    stdout,
+)
+from fgbgpack.cli.options import argument, examples, option
+from fgbgpack.cli.output import Output
+from fgbgpack.cli.parse import Parser
+from fgbgpack.version import describe_software
+
+app = typer.Typer()
+
+
+@app.command(epilog=examples("fgbgpack info lobby.zarr", "fgbgpack info lobby.zarr --json"))
+def info(dataset: str = options.DATASET, as_json: bool = options.JSON) -> None:
+    """Show what a dataset holds, whether it is complete, how large it is, and what made it."""
+    from fgbgpack.dataset.dataset import open_dataset
+    from fgbgpack.visual.info import describe
+
+    described = describe(open_dataset(dataset, allow_incomplete=True))
+    Output(as_json).show(described, lambda: _show(described))
+
+
+@app.command(
+    epilog=examples(
+        "fgbgpack preview lobby.zarr -o lobby.png",
+        "fgbgpack preview lobby.zarr -o lobby.png --samples 0,100,2000",
+    )
+)
+def preview(
+    dataset: str = options.DATASET,
+    output: Path = option("--output -o FILE.png", "The picture to write.", default=...),
+    samples: str | None = option(
+        "--samples I,J,...", "Which samples, counted from 0 (default: a random choice)."
+    ),
+    rows: str | None = option("--rows N", "Number of randomly chosen samples (default 6)."),
+    seed: str | None = options.DRAW_SEED,
+) -> None:
+    """Draw a picture of some samples: background, foreground, mask, composite, its mask, depth."""
+    parser = Parser()
+    chosen = parser.integers("--samples", samples)
+    count = parser.at_least("--rows", rows, 1, default=6)
+    key = parser.at_least("--seed", seed, 0, default=0)
+    parser.check()
+
+    from fgbgpack.dataset.dataset import open_dataset
+    from fgbgpack.visual.preview import write_preview
+
+    opened = open_dataset(dataset, allow_incomplete=True)
+    if not opened.complete:
+        show_warning(f"{dataset} is not complete: what is missing is drawn as it is read.")
+    write_preview(opened, output, samples=chosen, rows=count, seed=key)
+    say(f"Wrote {output}")
+
+
+@app.command(epilog=examples("fgbgpack schema", "fgbgpack schema spec > spec.schema.json"))
+def schema(
+    name: str | None = argument(
+        "NAME",
+        "dataset, spec, depth-model or export, or one version, such as spec/1.0.",
+        completion.schemas,
+        default=None,
+    ),
+) -> None:
+    """List the JSON Schemas of the documents that fgbgpack reads and writes, or print one."""
+    from fgbgpack.schema import CURRENT, load_schema
+
+    if name is None:
+        say_rows(list(CURRENT.items()))
+        say("\nfgbgpack schema NAME prints one.")
+    else:
+        kind, _, version = name.partition("/")
+        print_json(load_schema(kind, version or None))
+
+
+def _show(info: Mapping[str, Any]) -> None:
+    state = "complete" if info["complete"] else "NOT COMPLETE: the command that made it finishes it"
+    say_title(f"{info['path']}: {info['samples']:,} samples of {info['width']}x{info['height']}, {state}")
+    recipe, splits = info["recipe"], info["splits"]
+    say_rows(
+        [
+            *(_import_rows(info["imported"]) if recipe is None else _recipe_rows(info)),
+            *(
+                [("pixels", "virtual: image and mask are composed when they are read")]
+                if info["virtual"]
+                else []
+            ),
+            *_depth_rows(info["depth"]),
+            ("all files", f"{amount(info['bytes'])}, {per_sample(info['bytes'], info['samples'])}"),
+            *([("splits", ", ".join(map(_split, splits.items())))] if splits else []),
+            *([] if recipe is None else [("recipe", recipe["sha256"])]),
+            ("schema", info["schema"]),
+            ("written by", describe_software(info["software"])),
+        ]
+    )
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
+    for heading in ("array", "type"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("filled", "stored", "per sample", "raw to stored"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, array in info["arrays"].items():
+        # Rounded down: an array that is not complete must not read 100 %.
+        cells = [f"{math.floor(array['filled'] / info['samples'] * 1000) / 10:g} %", amount(array["stored"])]
+        if array["filled"]:
+            cells += [f"{array['bytes_per_sample']:,.0f} B", f"{array['ratio']:,.1f} : 1"]
+        elif info["virtual"] and name in ("image", "mask"):
+            cells = ["virtual", "-", "-", "-"]
+        else:
+            cells += ["-", "-"]
+        table.add_row(name, array["dtype"], *cells)
+    say("")
+    stdout().print(table)
+
+
+def _split(split: tuple[str, Mapping[str, Any]]) -> str:
+    name, how = split
+    parts = ", ".join(f"{part} {fraction:g}" for part, fraction in how["parts"].items())
+    return f"{name} (by {how['by']}: {parts})"
+
+
+def _recipe_rows(info: Mapping[str, Any]) -> list[tuple[str, str]]:
+    recipe = info["recipe"]
+    mirrored = ", and as many mirrored" if recipe["flip"] else ""
+    masks = f", {info['masks']:,} with mask files" if info["masks"] else ""
+    return [
+        ("pictures", f"{info['backgrounds']:,} backgrounds, {info['foregrounds']:,} foregrounds{masks}"),
+        (
+            "placements",
+            f"{recipe['placements']:,} per pair{mirrored}; {recipe['placement']}, seed {recipe['seed']}",
+        ),
+        ("foregrounds", f"{recipe['foreground_height']} pixels high; backgrounds by {recipe['fit']}"),
+    ]
+
+
+def _import_rows(imported: Mapping[str, Any]) -> list[tuple[str, str]]:
+    fit = "" if imported["fit"] is None else f", resized ({imported['fit']})"
+    left_out = (
+        f"; {imported['left_out']:,} without counterparts were left out" if imported["left_out"] else ""
+    )
+    places = ", ".join(place for place in imported["patterns"].values() if place is not None)
+    return [("imported", f"{imported['files']:,} files of {places}{fit}{left_out}")]
+
+
+def _depth_rows(depth: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    if depth is None:
+        return [("depth", "not filled")]
+    quantity = "unknown quantity" if depth["quantity"] is None else str(depth["quantity"]).replace("_", " ")
+    relative = "" if depth["quantity"] is None else ", relative"
+    meaning = f"{quantity} in {depth['unit']}" if depth["unit"] else quantity + relative
+    # Known once all depth is there.
+    error = (depth["rounding"] or {}).get("largest_error")
+    largest = f", largest rounding error {error:.2%} of the range" if error is not None else ""
+    if depth["mode"] == "imported":
+        values = "" if depth["factor"] == 1 else f", {depth['factor']:g} times the values in the files"
+        if depth["offset"]:
+            values = f"{values or ', the values in the files'} {depth['offset']:+g}"
+        return [("depth", f"imported, {meaning}{values}{largest}")]
+    where = f"{depth['provider']} in {depth['precision']}"
+    rows = [
+        ("depth", f"{meaning}; {depth['bits']} bits{largest}"),
+        ("depth model", f"{depth['model']} on {where}, {depth['mode']}, scale {depth['scale']}"),
+    ]
+    if depth["guide"] is not None:
+        guide = depth["guide"]
+        rows.append(("depth guide", f"{guide['model']} on {guide['provider']} in {depth['precision']}"))
+    return rows

@@ -1,0 +1,210 @@
+"""``fgbgpack models``: list, download, describe, check and compare depth models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from fgbgpack.cli import options
+from fgbgpack.cli.console import amount, say, say_rows, say_title, show_warning
+from fgbgpack.cli.models import card, compare, densedepth
+from fgbgpack.cli.models.common import NAME, meaning, say_what_to_do
+from fgbgpack.cli.options import examples
+from fgbgpack.cli.output import Output
+
+if TYPE_CHECKING:
+    from fgbgpack.depth.download import Fetched
+    from fgbgpack.depth.registry import Entry
+
+app = typer.Typer(
+    name="models",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    help="Depth models: which there are, how to get them, and whether their cards are right.",
+    epilog=examples(
+        "fgbgpack models list",
+        "fgbgpack models get depth-anything-v2-small",
+        "fgbgpack models check depth-anything-v2-small -o check.png",
+    ),
+)
+
+
+@app.command(
+    "list", epilog=examples("fgbgpack models list", "FGBGPACK_MODELS=/data/models fgbgpack models list")
+)
+def list_(as_json: bool = options.JSON) -> None:
+    """List the models that have a name: their output, their licence, and whether their files are here."""
+    from fgbgpack.depth.registry import known_models, models_folder
+
+    entries, problems = known_models()
+    for problem in problems:
+        show_warning(problem)
+    folder, models = models_folder(), [_describe(entry) for entry in entries]
+    Output(as_json).show(
+        {"folder": str(folder), "models": models}, lambda: _show_list(entries, models, folder)
+    )
+
+
+@app.command(epilog=examples("fgbgpack models show midas-v2.1-small"))
+def show(name: str = NAME, as_json: bool = options.JSON) -> None:
+    """Show a model's card: its input, its output, who made it, and where its file is."""
+    from fgbgpack.depth.registry import find, how_to_get
+
+    entry = find(name)
+    described = {
+        "name": entry.name,
+        "path": str(entry.path),
+        "here": entry.here,
+        "embedded": entry.is_embedded,
+        "card_path": str(entry.card_path),
+        "card": entry.card,
+    }
+    Output(as_json).show(described, lambda: _show_entry(entry, "" if entry.here else how_to_get(entry)))
+
+
+@app.command(epilog=examples("fgbgpack models get depth-anything-v2-small"))
+def get(name: str = NAME, as_json: bool = options.JSON, quiet: bool = options.QUIET) -> None:
+    """Download a model to the models folder, or resume its download.
+
+    The folder is FGBGPACK_MODELS if that is set, else in your cache folder. Programs that download the same
+    file at the same time wait for each other.
+    """
+    from fgbgpack.cli.progress import TransferDisplay
+    from fgbgpack.depth import load_model
+    from fgbgpack.depth.download import get_model
+
+    try:
+        with TransferDisplay(name, quiet=quiet) as display:
+            fetched = get_model(name, on_progress=display.progress, on_notice=display.notice)
+    except KeyboardInterrupt as exc:
+        exc.add_note("What has arrived is kept: run the same command again to resume.")
+        raise
+    model = load_model(name)
+    result = {
+        "name": name,
+        "path": str(fetched.path),
+        "sha256": fetched.sha256,
+        "verified": fetched.verified,
+        "received": fetched.received,
+    }
+    Output(as_json, quiet).show(result, lambda: _show_fetched(name, fetched, model.card))
+
+
+for _module in (compare, card, densedepth):
+    app.add_typer(_module.app)
+
+
+def _describe(entry: Entry) -> dict[str, Any]:
+    output = entry.card["output"]
+    return {
+        "name": entry.name,
+        "quantity": output["quantity"],
+        "unit": output["unit"],
+        "guided": _is_guided(entry.card),
+        "licence": entry.card.get("licence"),
+        "size": entry.path.stat().st_size if entry.here else entry.card.get("size"),
+        "source": entry.card.get("source"),
+        "here": entry.here,
+        "embedded": entry.is_embedded,
+        "path": str(entry.path),
+    }
+
+
+def _show_list(entries: Sequence[Entry], models: Sequence[Mapping[str, Any]], folder: Path) -> None:
+    rows = [("name", "output", "licence", "size", "file")]
+    for entry, model in zip(entries, models, strict=True):
+        if entry.here:
+            where = "comes with fgbgpack" if entry.is_embedded else "here"
+        else:
+            where = "models get" if "download" in entry.card else "by hand"
+        size = amount(model["size"]) if model["size"] else "-"
+        result = "foregrounds" if model["guided"] else meaning(model["quantity"], model["unit"])
+        rows.append((entry.name, result, model["licence"] or "not stated", size, where))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    header, *lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+    say_title(header)
+    for line, model in zip(lines, models, strict=True):
+        say(line)
+        # On a line of its own: a URL is long, and has to be copied whole.
+        if model["source"]:
+            say(f"    {model['source']}", style="dim")
+    say(f"\nFiles are looked for in {folder}")
+    say("fgbgpack models show NAME describes one model, and how to get it.")
+
+
+def _show_entry(entry: Entry, how_to_get: str) -> None:
+    model_card = entry.card
+    say_title(f"{entry.name}: {model_card.get('title', 'a depth model')}")
+    if "description" in model_card:
+        say(model_card["description"])
+    output = model_card["output"]
+    result = meaning(output["quantity"], output["unit"])
+    if _is_guided(model_card):
+        result = "depth of a pasted foreground; runs after a network for the depth of backgrounds"
+    file = str(entry.path) if entry.here else "not here yet"
+    say_rows(
+        [
+            ("output", result),
+            ("made by", model_card.get("made_by", "not stated")),
+            ("licence", model_card.get("licence", "not stated")),
+            ("source", model_card.get("source", "not stated")),
+            ("SHA-256", model_card.get("sha256", "not stated: the file cannot be verified")),
+            *_convention(model_card),
+            ("card", "comes with fgbgpack" if entry.is_ours else str(entry.card_path)),
+            ("file", f"{file}, comes with fgbgpack" if entry.is_embedded else file),
+        ]
+    )
+    if entry.here:
+        say_what_to_do(entry.name, is_guided=_is_guided(model_card))
+    else:
+        say(f"\n{how_to_get}")
+
+
+def _convention(model_card: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """How the network is fed and how its raw output is converted, in a row each."""
+    picture, output, guides = model_card["input"], model_card["output"], model_card.get("guides", {})
+    low, high = picture["range"]
+    numbers = [
+        f"{key} {', '.join(f'{v:g}' for v in picture[key])}" for key in ("mean", "std") if key in picture
+    ]
+    values = [picture["layout"], picture["channels"], f"{low:g} to {high:g}", picture.get("dtype", "float32")]
+    rows = [("input", "; ".join([*values, *numbers]))]
+    if "mask" in guides:
+        low, high = guides["mask"]["range"]
+        rows.append(("mask", f"{low:g} to {high:g}"))
+    if "background_depth" in guides:
+        rows.append(("background", "inverse depth, minus its median, divided by its mean absolute deviation"))
+    rule = picture["size"]
+    if "fixed" in rule:
+        size = f"{rule['fixed'][1]}x{rule['fixed'][0]} (width x height)"
+    else:
+        size = f"multiples of {rule['multiple_of']}"
+        size += "".join(f", {side.replace('_', ' ')} {n}" for side, n in rule.get("target", {}).items())
+    steps = output.get("transform", [])
+    converted = f", then {json.dumps(steps)}" if steps else ""
+    return [
+        *rows,
+        ("input size", f"{size}; resized {picture.get('filter', 'bilinear')}"),
+        ("raw output", f"{output['axes']}, of the {output.get('of', 'picture')}{converted}"),
+    ]
+
+
+def _show_fetched(name: str, fetched: Fetched, model_card: Mapping[str, Any]) -> None:
+    done = "Downloaded" if fetched.received else "Already there:"
+    say_title(f"{done} {fetched.path} ({amount(fetched.path.stat().st_size)})")
+    say(f"SHA-256 {fetched.sha256}")
+    if fetched.verified:
+        say("It is the digest that the card states.")
+    else:
+        say("Not verified: the card states no digest. Compare it with one that you trust.")
+    say_what_to_do(name, is_guided=_is_guided(model_card))
+
+
+def _is_guided(model_card: Mapping[str, Any]) -> bool:
+    return "background_depth" in model_card.get("guides", {})

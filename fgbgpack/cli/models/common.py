@@ -1,0 +1,26 @@
+"""What the commands of ``fgbgpack models`` share."""
+
+from __future__ import annotations
+
+import shlex
+
+from fgbgpack.cli import completion
+from fgbgpack.cli.console import say
+from fgbgpack.cli.options import argument, option
+
+NAME = argument("NAME", "A name from 'fgbgpack models list'.", completion.models)
+FORCE = option("--force", "Replace existing files.", default=False)
+DRAWING = option("--output -o FILE.png", "Also draw pictures and depth side by side.")
+
+
+def meaning(quantity: str, unit: str | None) -> str:
+    """What depth values are, for people."""
+    return "metres" if unit == "m" else "inverse depth" if quantity == "inverse_depth" else "relative depth"
+
+
+def say_what_to_do(model: str, *, is_guided: bool = False) -> None:
+    """Print how to use and check a model, given by its name or path."""
+    reference = shlex.quote(model)
+    use = f"--depth-mode guided --depth-guide {reference}" if is_guided else f"--depth-model {reference}"
+    say(f"\nUse it with: {use}")
+    say(f"Check it with: fgbgpack models check {reference}")

@@ -1,0 +1,76 @@
+"""How a command runs its work and prints the result: as JSON or as a summary, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from fgbgpack.cli.console import print_json
+
+if TYPE_CHECKING:
+    from fgbgpack.pipeline import OnEvent
+
+
+#: What is left of a run that was stopped.
+KEPT = "What is written is kept: run the same command again to resume."
+NOTHING = "Nothing was written."
+
+
+class _Result(Protocol):
+    def to_dict(self) -> dict[str, Any]: ...
+
+
+T = TypeVar("T")
+R = TypeVar("R", bound=_Result)
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a command prints on stdout.
+
+    Attributes:
+        as_json: One JSON document and nothing else.
+        quiet: Neither a summary nor progress.
+    """
+
+    as_json: bool = False
+    quiet: bool = False
+
+    @property
+    def is_text(self) -> bool:
+        """Whether text for people is printed."""
+        return not (self.as_json or self.quiet)
+
+    def run(self, work: Callable[[OnEvent], T], *, if_stopped: str = "") -> T:
+        """Run ``work`` with its progress on stderr.
+
+        Args:
+            work: Called with the display of its events.
+            if_stopped: What a user is told who stops it; ``KEPT`` also when the system stops it.
+        """
+        from fgbgpack.cli.progress import ProgressDisplay
+
+        with ProgressDisplay(quiet=self.quiet) as display:
+            try:
+                return work(display)
+            except (KeyboardInterrupt, OSError) as exc:
+                # The work itself may know better what is left of it.
+                stopped = isinstance(exc, KeyboardInterrupt) and not getattr(exc, "__notes__", [])
+                if if_stopped == KEPT or (if_stopped and stopped):
+                    exc.add_note(if_stopped)
+                raise
+
+    def show(self, result: Mapping[str, Any] | _Result, summary: Callable[[], None]) -> None:
+        """Print the result of a command: ``result`` as JSON, or what ``summary`` prints."""
+        if self.as_json:
+            print_json(result if isinstance(result, Mapping) else result.to_dict())
+        elif not self.quiet:
+            summary()
+
+    def run_and_show(
+        self, work: Callable[[OnEvent], R], summary: Callable[[R], None], *, if_stopped: str = ""
+    ) -> None:
+        """Run ``work``, then print its result."""
+        result = self.run(work, if_stopped=if_stopped)
+        self.show(result, lambda: summary(result))

@@ -1,0 +1,184 @@
+"""The program: its commands, and how errors, signals and closed pipes become messages and exit statuses.
+
+The library is imported inside the commands: ``fgbgpack --help`` needs no NumPy.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import warnings
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, NoReturn
+
+import typer
+import typer.core
+
+from fgbgpack.cli import card, convert, create, export, importing, info, models, sample, split
+from fgbgpack.cli.console import print_json, say, show_bug, show_error, show_warning
+from fgbgpack.cli.options import AS_JSON, examples
+from fgbgpack.errors import DatasetError, FgbgError
+from fgbgpack.files import is_full
+
+_INTERRUPTED = 130
+_TERMINATED = 143
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: work stops as for Ctrl-C, and can be resumed as well."""
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """What is reported of an error: ``code``, ``message`` and ``problems`` also as JSON."""
+
+    code: str
+    status: int
+    message: str
+    problems: tuple[str, ...] = ()
+    label: str = "error"
+
+    @classmethod
+    def of(cls, error: BaseException) -> _Failure | None:
+        """The failure of an error; ``None`` for a bug."""
+        notes = getattr(error, "__notes__", [])
+        if isinstance(error, FgbgError):
+            return cls(error.code, error.exit_status, "\n".join([error.message, *notes]), error.problems)
+        if isinstance(error, _Terminated):
+            return cls("terminated", _TERMINATED, " ".join(notes), label="terminated")
+        if isinstance(error, KeyboardInterrupt):
+            return cls("interrupted", _INTERRUPTED, " ".join(notes), label="interrupted")
+        if isinstance(error, OSError) and (error.filename is not None or is_full(error)):
+            where = "" if error.filename is None else f": {os.fsdecode(error.filename)}"
+            what, code = (
+                ("The disk is full", "disk-full") if is_full(error) else (error.strerror, "io-failed")
+            )
+            return cls(code, DatasetError.exit_status, " ".join([f"{what}{where}.", *notes]))
+        return None
+
+
+#: The order of the commands in the help.
+_ORDER = (
+    *("create", "import", "depth", "info", "preview", "split", "export", "convert", "materialize"),
+    *("virtualize", "card", "sample", "schema", "models"),
+)
+
+
+class _Commands(typer.core.TyperGroup):
+    """The one place that turns what commands raise into a message and an exit status."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(self.commands, key=_ORDER.index)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (FgbgError, KeyboardInterrupt, OSError) as exc:
+            failure = _Failure.of(exc)
+            if failure is None:
+                raise
+            if ctx.meta.get(AS_JSON):
+                error = {"code": failure.code, "message": failure.message, "problems": failure.problems}
+                with suppress(OSError):  # stdout itself may have failed
+                    print_json({"error": error})
+            show_error(failure.message, failure.problems, label=failure.label)
+            raise typer.Exit(failure.status) from exc
+
+
+app = typer.Typer(
+    name="fgbgpack",
+    cls=_Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=examples("fgbgpack sample pictures", "fgbgpack create --help"),
+)
+for _module in (card, convert, create, export, importing, info, sample, split):
+    app.add_typer(_module.app)
+app.add_typer(models.app)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from fgbgpack.version import __version__, commit
+
+        known = commit()
+        is_modified = ", modified" if _is_modified() else ""
+        say(f"fgbgpack {__version__}" + (f" (commit {known[:12]}{is_modified})" if known else ""))
+        raise typer.Exit
+
+
+def _is_modified() -> bool:
+    """Whether the code is in a checkout with uncommitted changes."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return False
+    command = ["git", "-C", str(root), "status", "--porcelain", "--untracked-files=no"]
+    try:
+        return bool(subprocess.run(command, capture_output=True, timeout=10, check=True).stdout)  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return False
+
+
+@app.callback()
+def _fgbgpack(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", metavar="", callback=_print_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Composite foregrounds on backgrounds into one Zarr dataset of images, masks and depth."""
+
+
+def main() -> None:
+    """Run the command line of this process, and exit."""
+    signal.signal(signal.SIGTERM, _on_sigterm)
+    warnings.showwarning = _on_warning
+    for stream in (sys.stdout, sys.stderr):
+        # The name of a file may hold bytes that the terminal's encoding lacks.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    status: object = 0
+    try:
+        app(prog_name="fgbgpack")
+    except SystemExit as exc:
+        status = exc.code
+    except KeyboardInterrupt:
+        status = _INTERRUPTED
+    except Exception as exc:
+        show_bug(exc)
+        status = 1
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # A second Ctrl-C ends the process at once, without a traceback of its shutdown.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    sys.exit(_after_flush(status))
+
+
+def _on_sigterm(number: int, frame: FrameType | None) -> NoReturn:
+    raise _Terminated
+
+
+def _on_warning(message: Warning | str, *_: object, **__: object) -> None:
+    show_warning(str(message))
+
+
+def _after_flush(status: Any) -> Any:
+    """Flush stdout: a reader that has gone is no error, a full disk is one."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as exc:
+        # Otherwise the interpreter tries again at shutdown, and complains.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(exc, BrokenPipeError):
+            show_error(f"The output could not be written: {exc.strerror}.")
+            return status or 1
+    return status
