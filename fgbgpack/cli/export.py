@@ -62,7 +62,8 @@ def export(
     ),
     depth_bits: str | None = option(
         "--depth-bits 8|16",
-        "Bits per pixel of depth pictures, for folder and coco, whose mapping fgbgpack.json states (default 16).",
+        "Bits per pixel of depth pictures, for folder and coco; fgbgpack.json states their mapping "
+        "(default 16).",
         Panel.CONTENT,
         completion.one_of("8", "16"),
     ),
