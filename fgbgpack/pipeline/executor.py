@@ -8,7 +8,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import TypeVar
 
 from fgbgpack.errors import SpecError
@@ -21,7 +22,7 @@ _MEASURE_SECONDS = 1.0
 
 
 class Monitor:
-    """What work in progress reports to, and asks whether it is still wanted. It is used from many threads."""
+    """What work in progress reports to, and asks whether it is still needed. It is used from many threads."""
 
     def __init__(self) -> None:
         self._counts: queue.SimpleQueue[int] = queue.SimpleQueue()
@@ -40,11 +41,13 @@ class Monitor:
         """Have all work stop at its next check."""
         self._cancelled.set()
 
-    def take(self) -> int:
-        """How many were done since this was last asked."""
+    def wait(self, seconds: float) -> int:
+        """How many were done since this was last asked; waits until something is reported."""
         total = 0
-        while not self._counts.empty():
-            total += self._counts.get()
+        with suppress(queue.Empty):
+            total = self._counts.get(timeout=seconds)
+            while True:
+                total += self._counts.get_nowait()
         return total
 
 
@@ -91,12 +94,21 @@ class Threads:
         monitor = Monitor()
         pool = ThreadPoolExecutor(self.count, thread_name_prefix=f"fgbgpack-{name}")
         try:
-            pending = {pool.submit(work, item, monitor) for item in items}
+            finished: queue.SimpleQueue[Future[None]] = queue.SimpleQueue()
+
+            def finish(future: Future[None]) -> None:
+                finished.put(future)
+                monitor.advance(0)
+
+            futures = [pool.submit(work, item, monitor) for item in items]
+            for future in futures:
+                future.add_done_callback(finish)
+            pending = len(futures)
             while pending:
-                finished, pending = wait(pending, _POLL_SECONDS, FIRST_EXCEPTION)
-                for future in finished:
-                    future.result()
-                count = monitor.take()
+                count = monitor.wait(_POLL_SECONDS)
+                while not finished.empty():
+                    finished.get().result()
+                    pending -= 1
                 if count:
                     on_advance(count)
         finally:

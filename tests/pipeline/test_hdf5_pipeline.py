@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 import pytest
 from builders import SMALL_SHARDS, Stop, depth_of, tree
-from test_resume import Run
+from killed_runs import Run
 from typer.testing import CliRunner
 
 from fgbgpack import create, fill_depth, open_dataset
@@ -368,7 +368,7 @@ def test_create_makes_the_file_that_convert_makes_of_the_zarr(tmp_path, pictures
     expected = (tmp_path / "converted.h5").read_bytes()
     assert (tmp_path / "it.h5").read_bytes() == expected
     # The same command again does nothing.
-    (notice,) = notices(create, tmp_path / "it.h5", spec, virtual=virtual)
+    (notice,) = notices(create_small, tmp_path / "it.h5", spec, virtual=virtual)
     assert notice == f"{tmp_path / 'it.h5'} is complete already."
     assert names_in(tmp_path) == ["converted.h5", "it.h5", "it.zarr"]
     assert (tmp_path / "it.h5").read_bytes() == expected
@@ -387,7 +387,7 @@ def test_create_is_resumed_in_a_folder_beside(tmp_path, spec):
             open_dataset(path)
     with pytest.raises(RecipeMismatchError, match=rf"^{path} was made with other options"):
         create_small(path, spec.__class__.from_dict({**spec.to_dict(), "seed": 5}))
-    told = notices(create, path, spec)
+    told = notices(create_small, path, spec)
     assert told[0] == f"{path} is complete already."
     assert names_in(tmp_path) == ["it.h5", "whole.h5"]
     assert path.read_bytes() == (tmp_path / "whole.h5").read_bytes()
@@ -444,11 +444,11 @@ def test_depth_is_filled_in_a_file(tmp_path, spec, depth_model, form):
     reader = open_dataset(path)
     with pytest.raises(KeyboardInterrupt):
         fill_depth_small(path, depth, workers=1, on_event=Stop("depth", 1))
-    (tmp_path / "it.h5.unfinished/depth/c/1/0/0").unlink()
+    (tmp_path / "it.h5.unfinished/depth/c/0/0/0").unlink()
     # Until it is whole, the file is the one that it was.
     assert path.read_bytes() == before
     assert names_in(tmp_path) == ["it.h5", "it.h5.unfinished", "it.zarr"]
-    assert notices(fill_depth, path, depth)[0] == f"Resuming the depth of {path}."
+    assert notices(fill_depth_small, path, depth)[0] == f"Resuming the depth of {path}."
     fill_depth_small(tmp_path / "it.zarr", depth)
     convert(tmp_path / "it.zarr", tmp_path / "expected.h5", portable=form == "portable")
     assert path.read_bytes() == (tmp_path / "expected.h5").read_bytes()
@@ -542,15 +542,15 @@ def test_a_file_that_is_killed_on_the_way_is_finished(processes, tmp_path, spec,
         with pytest.raises(DatasetError, match=rf"Another process is writing {path}:"):
             create_small(path, spec)
 
-    killed(processes, create, "samples", 0, path, spec, workers=1, meanwhile=another_one)
-    killed(processes, create, "samples", 1, path, spec, workers=1)
-    killed(processes, create, "chunks", 2, path, spec, workers=1, meanwhile=another_one)
+    killed(processes, create_small, "samples", 0, path, spec, workers=1, meanwhile=another_one)
+    killed(processes, create_small, "samples", 1, path, spec, workers=1)
+    killed(processes, create_small, "chunks", 2, path, spec, workers=1, meanwhile=another_one)
     assert not path.exists()
     create_small(path, spec)
     assert path.read_bytes() == plain
     # First it is unpacked, which is killed, too.
     for stage, n in (("chunks", 3), ("chunks", 5), ("depth", 0), ("depth", 1)):
-        killed(processes, fill_depth, stage, n, path, depth, workers=1)
+        killed(processes, fill_depth_small, stage, n, path, depth, workers=1)
         assert path.read_bytes() == plain
         assert len(open_dataset(path)) == 36
     fill_depth_small(path, depth)
@@ -656,12 +656,13 @@ def test_the_command_exits_with_the_code_of_what_is_wrong(dataset, guided_datase
 def test_the_command_is_stopped_by_ctrl_c(guided_dataset, tmp_path):
     script = (
         "import sys, time\n"
-        "from fgbgpack.pipeline import transcode\n"
-        "made = transcode.recode\n"
+        "from importlib import import_module\n"
+        "convert = import_module('fgbgpack.pipeline.convert')\n"
+        "made = convert.recode\n"
         "def slow(*given):\n"
         "    time.sleep(0.2)\n"
         "    return made(*given)\n"
-        "transcode.recode = slow\n"
+        "convert.recode = slow\n"
         "from fgbgpack.cli import main\n"
         "main()\n"
     )
