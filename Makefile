@@ -59,7 +59,7 @@ format: $(VENV)/.dev ## Format the code and fix what can be fixed by itself
 
 docs: $(VENV)/.dev ## Build the documentation in site; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
-	@printf 'Open site/index.html\n'
+	@printf 'Open site/index.html; to search, serve it: %s -m http.server --directory site\n' '$(BIN)/python'
 
 bench: $(VENV)/.dev ## Measure; ARGS="--quick" takes a minute
 	$(BIN)/python benchmarks/bench.py $(ARGS)

@@ -34,6 +34,8 @@ MODULES = (
     "fgbgpack.rendering",
 )
 _ERROR_CODES = "<!-- error codes -->"
+#: What a code block says to the tests alone.
+_FOR_TESTS = re.compile(r'^(```\w+) (?:no_run|exit)="[^"]*"$', re.MULTILINE)
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 
 
@@ -47,7 +49,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Point links to where their targets are in the site; fill in the table of error codes."""
+    """Point links to where their targets are in the site; fill in the codes of errors."""
     name = page.file.src_uri
     source = next((file for file, generated in PAGES.items() if generated == name), f"docs/{name}")
 
@@ -64,7 +66,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             return text if (ROOT / place).exists() else match[0]
         return f"{mark}[{text}]({there}{'#' if anchor else ''}{anchor})"
 
-    markdown = _LINK.sub(pointed, markdown)
+    markdown = _LINK.sub(pointed, _FOR_TESTS.sub(r"\1", markdown))
     return markdown.replace(_ERROR_CODES, error_codes()) if _ERROR_CODES in markdown else markdown
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import onnx_models
 import pytest
 from builders import write_depth_model
@@ -40,10 +41,12 @@ def write_old_dataset(folder: Path, dataset: Path) -> None:
     ds = open_dataset(dataset)
     for i in range(0, len(ds), len(ds) // 8):
         sample = ds[i]
+        depth = sample.depth.astype(np.float32)
+        gray = np.uint8(255 * (depth - depth.min()) / np.ptp(depth))
         for kind, suffix, picture in (
             ("fg_bg", "jpg", sample.image),
             ("fg_bg_mask", "png", sample.mask),
-            ("fg_bg_depth", "png", sample.mask),
+            ("fg_bg_depth", "png", gray),
         ):
             path = folder / kind / f"bg{sample.background}" / f"{i}.{suffix}"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,6 +66,7 @@ def desk(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_can_be_followed(page: str, desk: Path) -> None:
     reader = Reader()

@@ -1,4 +1,4 @@
-"""The notebooks run from top to bottom, somewhere else than in their own folder."""
+"""The notebooks run from top to bottom, in another folder than their own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-#: What takes minutes is kept with what came of it, for who only reads it.
+#: This notebook takes minutes, so it is kept with its outputs for those who only read it.
 WITH_OUTPUTS = "train"
 _LARGEST_OUTPUTS = 400_000
 
@@ -45,14 +45,14 @@ def test_a_notebook_is_valid(path: Path) -> None:
         assert {cell.execution_count for cell in code_cells(notebook)} == {None}
 
 
-def test_what_is_kept_of_a_training_is_small_and_whole() -> None:
+def test_the_outputs_of_the_training_are_small_and_complete() -> None:
     notebook = nbformat.read(ROOT / "notebooks" / f"{WITH_OUTPUTS}.ipynb", as_version=4)
     cells = code_cells(notebook)
     assert [cell.execution_count for cell in cells] == [*range(1, len(cells) + 1)]
     assert sum(len(str(output)) for output in outputs_of(notebook)) < _LARGEST_OUTPUTS
     assert {output.output_type for output in outputs_of(notebook)} == {"stream", "display_data"}
     assert {output.get("name", "stdout") for output in outputs_of(notebook)} == {"stdout"}
-    # It learned something, of rooms and people that it had not seen.
+    # It learned something about rooms and people that it had not seen.
     told = re.findall(r"overlap ([0-9.]+), depth off by ([0-9.]+)", printed_by(notebook))
     overlap, off = map(float, told[-1])
     assert overlap > 0.5
@@ -60,8 +60,8 @@ def test_what_is_kept_of_a_training_is_small_and_whole() -> None:
 
 
 def run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> nbformat.NotebookNode:
-    """A notebook with the outputs that it has now, shortened where it can be."""
-    # The user's own kernels, start-up files and settings do not matter here.
+    """Run a notebook, shortened where it can be; it is returned with its new outputs."""
+    # The user's own kernels, start-up files and settings must not matter.
     monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "1")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("FGBGPACK_QUICK", "1")
@@ -78,7 +78,8 @@ def run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> nbformat
     return notebook
 
 
-# What the kernel's own packages warn about is theirs; the code of a notebook runs in another process.
+# Warnings of the kernel's own packages are not ours; the code of a notebook runs in another process.
+@pytest.mark.slow
 @pytest.mark.filterwarnings(
     "ignore:::jupyter_client", "ignore:::jupyter_core", "ignore:::nbclient", "ignore:::zmq"
 )
