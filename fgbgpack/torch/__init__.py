@@ -1,9 +1,10 @@
-"""Datasets in PyTorch: ``make_loader`` for most, its parts for who puts them together differently.
+"""Datasets in PyTorch: ``make_loader``, and its parts for other combinations.
 
 - ``dataset``: a map-style dataset, whose samples are dictionaries of tensors.
-- ``sampler``: an order that is shuffled and still cheap to read.
-- ``batches``: samples to one dictionary of tensors, written once, where they will be used.
-- ``loader``: all of it with good defaults, and a state to go on from.
+- ``sampler``: an order that is shuffled and still fast to read.
+- ``batches``: samples to one dictionary of tensors, written once, in the memory in which it is used.
+- ``memory``: that memory: recycled, pinned, or shared with workers.
+- ``loader``: all of it with good defaults, and a state to resume from.
 
 Needs PyTorch (the extra ``torch``); nothing else in fgbgpack imports this package.
 
@@ -17,7 +18,7 @@ Example:
 from __future__ import annotations
 
 try:
-    import torch as _torch  # noqa: F401 only to say what is missing
+    import torch as _torch  # noqa: F401 only to name the extra if it is missing
 except ModuleNotFoundError as exc:
     if exc.name != "torch":
         raise

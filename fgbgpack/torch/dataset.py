@@ -1,11 +1,10 @@
-"""A dataset as PyTorch takes it: samples by their positions, as dictionaries of tensors."""
+"""A map-style PyTorch dataset: samples by their positions, as dictionaries of tensors."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import fields
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,61 +12,50 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset as MapDataset
 from torch.utils.data import get_worker_info
-from zarr.abc.store import Store
 
-from fgbgpack.composition.placement import Placements
 from fgbgpack.dataset.dataset import Dataset, open_dataset
-from fgbgpack.errors import SpecError
-from fgbgpack.torch.batches import (
-    Memory,
-    Packing,
-    Part,
-    Place,
-    Positions,
-    Recycled,
-    Samples,
-    Stretch,
-    Tensors,
-    tensors_in,
-)
+from fgbgpack.dataset.reader import PixelSource
+from fgbgpack.document import DEPTH, FIELDS, IMAGE, PLACEMENTS
+from fgbgpack.errors import FgbgError, SpecError
+from fgbgpack.storage.indices import Index, sample_indices, whole_number
+from fgbgpack.storage.store import Target
+from fgbgpack.torch.batches import GroupBatch, LazySamples, Positions
+from fgbgpack.torch.memory import Allocator, Buffer, BufferLayout, MemoryPool, Tensors, TensorSpec
 
-_DEPTH = "depth"
-_FIELDS = ("image", "mask", _DEPTH)
-_PLACEMENTS = tuple(field.name for field in fields(Placements))
 _WHITE = 255
 
 
-class _Lot:
-    """Samples that were read together, and of which batches are taken one after the other.
+class _Group:
+    """Samples that were read together, of which batches are taken one after the other.
 
     Args:
         positions: Their positions.
-        start: How many of these were left out, those at the beginning.
-        memory: What they lie in.
-        parts: Where.
+        start: The first that was read.
+        buffer: Their memory.
+        specs: Their tensors in it.
     """
 
-    def __init__(self, positions: Positions, start: int, memory: Memory, parts: list[Part]) -> None:
-        self.positions, self.memory, self.parts = positions, memory, parts
+    def __init__(self, positions: Positions, start: int, buffer: Buffer, specs: list[TensorSpec]) -> None:
+        self.positions, self.buffer, self._specs = positions, buffer, specs
         self._first = self._next = start
 
-    def has(self, batch: Stretch) -> bool:
-        """Whether a batch can be taken; only once, for who has it may change what is in it."""
-        return batch.start >= self._next and np.array_equal(batch.lot, self.positions)
+    def has(self, batch: GroupBatch) -> bool:
+        """Whether a batch can be taken; only once, since its receiver may change it."""
+        return batch.start >= self._next and np.array_equal(batch.group, self.positions)
 
-    def take(self, batch: Stretch) -> list[Part]:
-        """Where a batch lies."""
+    def take(self, batch: GroupBatch) -> list[TensorSpec]:
+        """The tensors of a batch."""
         self._next = batch.start + len(batch)
-        return [part.rows(batch.start - self._first, len(batch)) for part in self.parts]
+        return [spec.rows(batch.start - self._first, len(batch)) for spec in self._specs]
 
     @property
     def is_empty(self) -> bool:
-        """Whether all was taken."""
+        """Whether all batches were taken."""
         return self._next == len(self.positions)
 
 
 class FgBgDataset(MapDataset[dict[str, Any]]):
-    """Samples of a dataset for ``torch.utils.data.DataLoader``; :func:`make_loader` puts both together.
+    """Samples of a dataset for ``torch.utils.data.DataLoader``; :func:`make_loader` combines the two.
 
     A sample is a dictionary of
 
@@ -75,38 +63,37 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
       PyTorch's ``channels_last`` format.
     - ``mask``: (1, h, w) uint8, alpha of the pasted foreground, 0..255.
     - ``depth``: (1, h, w) float16 in the quantity and unit of the dataset.
-    - ``index``: int64, which sample of the dataset it is.
-    - ``background``, ``foreground``, ``replica``, ``y``, ``x``: int32, ``flip``: bool, with ``placements``,
-      which imported samples do not have.
+    - ``index``: int64, the number of the sample in the dataset.
+    - with ``placements``: ``background``, ``foreground``, ``replica``, ``y``, ``x``: int32, ``flip``: bool.
 
-    It may be forked and pickled at any time: a process opens files of its own, and workers that are forked,
-    spawned or started by a server read alike.
+    It may be forked and pickled at any time: each process opens its own files, and workers started by any
+    method read alike.
 
     Args:
-        dataset: A local folder, a URL that fsspec opens, a Zarr store, or a dataset that is open.
+        dataset: A local folder, an HDF5 file, a URL that fsspec opens, a Zarr store, or an open dataset.
         fields: Which of ``"image"``, ``"mask"`` and ``"depth"``; ``None`` for all that there are.
-        indices: Which samples of the dataset, (n,) integers; ``None`` for all.
-        split: A split that is saved in the dataset and one of its parts, such as ``("eighty", "train")``,
-            instead of ``indices``.
+        indices: Which samples of the dataset: what indexes the first axis of a NumPy array; ``None`` for all.
+        split: The name of a saved split and of one of its parts, such as ``("eighty", "train")``, in place of
+            ``indices``.
         dtype: ``None`` for the types above. With a floating type image and mask are divided by 255, to 0..1,
-            and depth is converted. Small numbers travel faster: the GPU is a better place for that.
-        transform: Changes one sample. It gets image, mask and depth together, so that a crop or a flip is the
-            same for all of them. It runs in the workers.
-        placements: Whether a sample tells its placement, too.
-        pixels: As for :func:`fgbgpack.open_dataset`, as the next.
+            and depth is converted. Small types travel faster, so convert on the GPU where you can.
+        transform: Changes one sample. It gets all fields together, so that a crop or a flip is the same for
+            all of them. It runs in the workers.
+        placements: Whether samples have their placement; imported samples have none.
+        pixels: As for :func:`fgbgpack.open_dataset`, as is the next.
         allow_incomplete: Open a dataset also while its creation has not finished.
 
     Attributes:
         dataset: The open dataset.
-        indices: (n,) int64, which samples of it these are.
+        indices: (n,) int64, the samples of it.
         fields: The fields that are read.
-        transform: As above, as the next.
+        transform: As above, as is the next.
         dtype: As above.
-        own: Memory of this process to read to.
+        pool: Memory of this process.
 
     Raises:
-        DatasetError: The dataset cannot be opened, or has no depth and that is asked for.
-        SpecError: An option cannot be carried out; all problems are named together.
+        DatasetError: The dataset cannot be opened.
+        SpecError: An option is wrong; all problems are reported together.
 
     Example:
         >>> train = FgBgDataset("lobby.zarr", split=("eighty", "train"))  # doctest: +SKIP
@@ -116,52 +103,50 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
 
     def __init__(
         self,
-        dataset: str | os.PathLike[str] | Store | Dataset,
+        dataset: Target | Dataset,
         *,
-        fields: Sequence[str] | None = None,
-        indices: Sequence[int] | NDArray[np.integer[Any]] | None = None,
+        fields: str | Sequence[str] | None = None,
+        indices: Index | None = None,
         split: tuple[str, str] | None = None,
         dtype: torch.dtype | None = None,
         transform: Callable[[Tensors], dict[str, Any]] | None = None,
         placements: bool = False,
-        pixels: Literal["auto", "stored", "recomposed"] = "auto",
+        pixels: PixelSource = "auto",
         allow_incomplete: bool = False,
     ) -> None:
-        if isinstance(dataset, Dataset):
-            self.dataset = dataset
-        else:
-            self.dataset = open_dataset(dataset, allow_incomplete=allow_incomplete, pixels=pixels)
-        asked = self.dataset.fields if fields is None else (fields,) if isinstance(fields, str) else fields
-        problems = [
-            f"fields: found {name!r}, expected some of {', '.join(_FIELDS)}"
-            for name in asked
-            if name not in _FIELDS
-        ]
-        if not asked:
-            problems.append(f"fields: found none, expected some of {', '.join(_FIELDS)}")
-        if _DEPTH in asked and not self.dataset.has_depth:
+        if not isinstance(dataset, Dataset):
+            dataset = open_dataset(dataset, allow_incomplete=allow_incomplete, pixels=pixels)
+        names = dataset.fields if fields is None else (fields,) if isinstance(fields, str) else tuple(fields)
+        expected = f"expected some of {', '.join(FIELDS)}"
+        problems = [f"fields: found {name!r}, {expected}" for name in names if name not in FIELDS]
+        if not names:
+            problems.append(f"fields: found none, {expected}")
+        if DEPTH in names and not dataset.has_depth:
             problems.append(
-                f"fields: {self.dataset.path} has no depth; fill it with fgbgpack depth, or leave depth out"
+                f"fields: {dataset.path} has no depth; fill it with fgbgpack depth, or leave depth out"
             )
-        if placements and not self.dataset.has_recipe:
-            problems.append(f"placements: {self.dataset.path} was imported and has none, expected False")
+        if placements and not dataset.has_recipe:
+            problems.append(f"placements: {dataset.path} was imported and has none, expected False")
         if dtype is not None and not dtype.is_floating_point:
             problems.append(f"dtype: found {dtype}, expected a floating type, or None for pixels as stored")
-        if indices is not None and split is not None:
-            problems.append("split: found indices as well, expected one of the two")
-        self.indices = _samples(self.dataset, indices, split, problems)
+        try:
+            self.indices = _select(dataset, indices, split)
+        except (FgbgError, IndexError, ValueError) as exc:
+            problems.append(f"{'indices' if split is None else 'split'}: {exc}")
         if problems:
-            raise SpecError(f"Samples of {self.dataset.path} cannot be had so.", problems)
-        self.fields = tuple(name for name in _FIELDS if name in asked)
+            raise SpecError(
+                f"These samples of {dataset.path} cannot be read:", problems, code="samples-invalid"
+            )
+        self.dataset = dataset
+        self.fields = tuple(name for name in FIELDS if name in names)
         self.dtype = dtype
         self.transform = transform
-        self._placements = _PLACEMENTS if placements else ()
-        self._block = self.dataset.image.chunks[0]
-        if self.dataset.has_recipe:
-            # Forked workers get them from here; only those that begin with nothing read them again.
-            _ = self.dataset.placements
-        self.own = Recycled()
-        self._lots: dict[int, _Lot] = {}
+        self.pool = MemoryPool()
+        self._placements = PLACEMENTS if placements else ()
+        self._block = dataset.image.chunks[0]
+        if dataset.has_recipe:
+            _ = dataset.placements  # read once here for all workers that are forked
+        self._groups: dict[int, _Group] = {}
         self._process = os.getpid()
 
     def __len__(self) -> int:
@@ -171,131 +156,114 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
         return f"<fgbgpack.torch.FgBgDataset: {len(self):,} samples of {self.dataset!r}>"
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_lots": {}}
+        return self.__dict__ | {"_groups": {}}
 
     def __getitem__(self, position: int) -> dict[str, Any]:
-        """One sample. Many at random are had sooner together, by a ``DataLoader`` or ``__getitems__``.
+        """One sample. Many random samples are read faster together: by a ``DataLoader`` or ``__getitems__``.
 
         Raises:
             IndexError: There is no such sample.
             DatasetError: The dataset is damaged or cannot be read.
         """
-        if not -len(self) <= position < len(self):
+        number = whole_number(position)
+        if number is None or not -len(self) <= number < len(self):
             raise IndexError(f"there is no sample {position}: there are {len(self)}")
-        sample: dict[str, Any] = Samples(self, [position])[0]
+        sample: dict[str, Any] = LazySamples(self, [number])[0]
         return sample
 
-    def __getitems__(self, positions: Sequence[int]) -> Samples:
-        """Some samples, which are read together when the first is looked at, or by :func:`collate`."""
-        return Samples(self, positions)
+    def __getitems__(self, positions: Sequence[int]) -> LazySamples:
+        """Some samples, which are read together when the first is used, or by :func:`collate`."""
+        return LazySamples(self, positions)
 
-    # --- what batches and samplers are made with ---------------------------------------------------
+    # --- for batches and samplers ------------------------------------------------------------------
 
     @property
     def blocks(self) -> NDArray[np.int64]:
-        """(n,) int64: which chunk of images each sample lies in. Samples of one are read together sooner."""
+        """(n,) int64: the chunk of images that each sample lies in. Samples of a chunk are read together."""
         return self.indices // self._block
 
     @property
     def block_bytes(self) -> int:
-        """Bytes of a chunk of images, decoded, with the masks and the depth of the same samples."""
+        """Bytes of a decoded chunk of images, with the masks and the depth of the same samples."""
         return self._block * self.dataset.height * self.dataset.width * (3 + 1 + 2)
 
-    def packing(self, count: int, dtype: torch.dtype | None) -> Packing:
-        """The tensors of so many samples: fields of a floating type, or ``None``: as they are stored."""
+    def layout(self, count: int, dtype: torch.dtype | None) -> BufferLayout:
+        """The tensors of ``count`` samples, with fields of a floating type, or as stored with ``None``."""
         height, width = self.dataset.height, self.dataset.width
-        packing = Packing()
+        layout = BufferLayout()
         for name in self.fields:
-            stored = torch.float16 if name == _DEPTH else torch.uint8
-            is_image = name == "image"
-            size = (count, 3 if is_image else 1, height, width)
-            packing.add(name, dtype or stored, size, channels_last=is_image)
-        packing.add("index", torch.int64, (count,))
+            channels = 3 if name == IMAGE else 1
+            stored = torch.float16 if name == DEPTH else torch.uint8
+            size = (count, channels, height, width)
+            layout.add(name, dtype or stored, size, channels_last=name == IMAGE)
+        layout.add("index", torch.int64, (count,))
         for name in self._placements:
-            packing.add(name, torch.bool if name == "flip" else torch.int32, (count,))
-        return packing
+            layout.add(name, torch.bool if name == "flip" else torch.int32, (count,))
+        return layout
 
-    def read(self, positions: Sequence[int], place: Place) -> tuple[Memory, list[Part]]:
-        """Samples as they are stored: from a lot that was read before, or read to memory of ``place``.
+    def read(self, positions: Sequence[int], allocate: Allocator) -> tuple[Buffer, list[TensorSpec]]:
+        """Samples as they are stored; those of a group together, once for all of its batches.
 
         Raises:
             IndexError: There is no such sample.
             DatasetError: The dataset is damaged or cannot be read.
         """
-        if not isinstance(positions, Stretch):
-            return self._read(np.asarray(positions, np.int64), place)
+        if not isinstance(positions, GroupBatch):
+            return self._read(np.asarray(positions, np.int64), allocate)
         if self._process != os.getpid():
-            self._lots, self._process = {}, os.getpid()
-        lot = self._lots.pop(positions.lane, None)
-        if lot is None or not lot.has(positions):
-            lot = None  # its memory may be what the next is read to
-            left = positions.lot[positions.start :]
-            lot = _Lot(positions.lot, positions.start, *self._read(left, place))
-        parts = lot.take(positions)
-        if not lot.is_empty:
-            self._lots[positions.lane] = lot
-        return lot.memory, parts
+            self._groups, self._process = {}, os.getpid()
+        group = self._groups.pop(positions.lane, None)
+        if group is None or not group.has(positions):
+            group = None  # frees its memory for the next group
+            rest = positions.group[positions.start :]
+            group = _Group(positions.group, positions.start, *self._read(rest, allocate))
+        specs = group.take(positions)
+        if not group.is_empty:
+            self._groups[positions.lane] = group
+        return group.buffer, specs
 
-    def _read(self, positions: Positions, place: Place) -> tuple[Memory, list[Part]]:
-        packing = self.packing(len(positions), None)
-        memory = place(packing.bytes)
-        tensors = tensors_in(memory, packing.parts)
+    def _read(self, positions: Positions, allocate: Allocator) -> tuple[Buffer, list[TensorSpec]]:
+        layout = self.layout(len(positions), None)
+        buffer = allocate(layout.bytes)
+        tensors = buffer.views(layout.tensors)
         samples = self.indices[positions]
         tensors["index"].copy_(torch.from_numpy(samples))
         out = {name: _as_stored(tensors[name]).numpy() for name in (*self.fields, *self._placements)}
         threads = None if get_worker_info() is None else 1
         self.dataset.read(samples, self.fields, out=out, threads=threads)
-        return memory, packing.parts
+        return buffer, layout.tensors
 
     def convert(self, stored: Tensors, converted: Tensors) -> None:
         """Fill tensors of another type: pixels are divided by 255."""
         for name, tensor in converted.items():
             source, target = _as_stored(stored[name]), _as_stored(tensor)
             if target.is_floating_point() and source.dtype == torch.uint8:
-                # PyTorch divides integers in float32, whatever it is to be.
+                # PyTorch divides integers in float32 whatever the result's type.
                 torch.div(source.double() if target.dtype == torch.float64 else source, _WHITE, out=target)
             else:
                 target.copy_(source)
 
 
-def _samples(
-    dataset: Dataset,
-    indices: Sequence[int] | NDArray[np.integer[Any]] | None,
-    split: Any,
-    problems: list[str],
-) -> NDArray[np.int64]:
-    """(n,) int64, from 0 on: the samples asked for; what is wrong with them is added to ``problems``."""
-    everything = np.arange(len(dataset))
-    if split is not None:
-        if not (isinstance(split, (tuple, list)) and len(split) == 2):
-            problems.append(f"split: found {split!r}, expected the names of a split and of one of its parts")
-            return everything
-        name, part = split
-        if name not in dataset.splits:
-            there = ", ".join(dataset.splits) or "none"
-            problems.append(f"split: found {name!r}, expected one that {dataset.path} has: {there}")
-            return everything
-        parts = dataset.split(name)
-        if part not in parts:
-            problems.append(f"split: found part {part!r}, expected one of {', '.join(parts)}")
-            return everything
-        return parts[part]
-    if indices is None:
-        return everything
-    chosen: NDArray[Any] = np.asarray(indices)
-    if chosen.ndim != 1 or not len(chosen) or chosen.dtype.kind not in "iu":
-        problems.append(f"indices: found {chosen.dtype} of shape {chosen.shape}, expected a list of integers")
-        return everything
-    least, greatest = int(chosen.min()), int(chosen.max())
-    if least < -len(dataset) or greatest >= len(dataset):
-        wrong = greatest if greatest >= len(dataset) else least
-        problems.append(f"indices: found {wrong}, expected samples of a dataset that has {len(dataset)}")
-        return everything
-    return everything[chosen.astype(np.int64)]
+def _select(dataset: Dataset, indices: Index | None, split: tuple[str, str] | None) -> NDArray[np.int64]:
+    """(n,) int64, from 0 on: the samples of some indices or of a part of a split."""
+    if split is None:
+        chosen = sample_indices(slice(None) if indices is None else indices, len(dataset))
+        if not len(chosen):
+            raise ValueError("found none, expected at least one sample")
+        return chosen
+    if indices is not None:
+        raise ValueError("found indices as well, expected one of the two")
+    if not (isinstance(split, (tuple, list)) and len(split) == 2 and isinstance(split[0], str)):
+        raise ValueError(f"found {split!r}, expected the names of a split and of one of its parts")
+    name, part = split
+    parts = dataset.split(name)
+    if part not in parts:
+        raise ValueError(f"{name!r} has no part {part!r}; it has {', '.join(parts)}")
+    return parts[part]
 
 
 def _as_stored(tensor: Tensor) -> Tensor:
-    """A batch's tensor in the shape that the dataset has it in: (n, h, w, 3), (n, h, w) or (n,)."""
+    """A batch's tensor in the shape of the dataset's arrays: (n, h, w, 3), (n, h, w) or (n,)."""
     if tensor.ndim == 1:
         return tensor
     return tensor.permute(0, 2, 3, 1) if tensor.shape[1] == 3 else tensor[:, 0]

@@ -1,0 +1,241 @@
+"""Workers, ranks and states: every sample once, in one order, whichever process reads it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import re
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tensors import SAMPLES, check, check_cropped, crop_by_index, indices_of
+from torch.utils.data import DataLoader, get_worker_info
+
+from fgbgpack import DatasetError, SpecError, open_dataset
+from fgbgpack.torch import FgBgDataset, FgBgLoader, collate, make_loader
+from fgbgpack.torch.memory import SharedBuffers
+
+pytestmark = [
+    # Newer Pythons warn of forking where there are threads, which is what PyTorch's loaders do by default.
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
+    # Three workers are more than small machines have processors.
+    pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning"),
+]
+
+
+class TestWorkers:
+    @pytest.mark.parametrize("lanes", [1, 2, 4])
+    def test_the_order_is_the_same_with_any_number(self, path: Path, truth: Any, lanes: int) -> None:
+        orders = []
+        for workers in range(4):
+            loader = make_loader(path, 8, workers=workers, window=2, lanes=lanes, seed=1)
+            batches = []
+            for batch in loader:
+                check(batch, truth)
+                batches.append(batch["index"].tolist())
+            orders.append(batches)
+        assert orders[0] == orders[1] == orders[2] == orders[3]
+        assert sorted(i for batch in orders[0] for i in batch) == list(range(SAMPLES))
+
+    @pytest.mark.parametrize(
+        ("method", "opened"),
+        [
+            ("fork", False),
+            ("fork", True),
+            pytest.param("spawn", True, marks=pytest.mark.slow),
+            pytest.param("forkserver", False, marks=pytest.mark.slow),
+        ],
+    )
+    def test_every_start_method(self, path: Path, truth: Any, method: str, opened: bool) -> None:
+        dataset: Any = path
+        if opened:
+            dataset = open_dataset(path)
+            # Its threads, files and decoded chunks are those of this process.
+            dataset.read(range(SAMPLES), threads=4)
+        workers = 2 if method == "fork" else 1  # others begin by importing everything
+        loader = make_loader(dataset, 16, workers=workers, start_method=method, placements=True, window=2)
+        seen = []
+        for batch in loader:
+            check(batch, truth)
+            np.testing.assert_array_equal(batch["y"].numpy(), truth["y"][batch["index"].numpy()])
+            seen += batch["index"].tolist()
+        assert sorted(seen) == list(range(SAMPLES))
+
+    @pytest.mark.parametrize("options", [{}, {"dtype": torch.float32}, {"shuffle": False}])
+    def test_batches_in_use_do_not_change(self, path: Path, truth: Any, options: Any) -> None:
+        """More than there is shared memory for, through several epochs that use it again."""
+        loader = make_loader(path, 4, workers=2, window=1, prefetch=1, **options)
+        for _ in range(3):
+            kept = list(loader)
+            assert len(kept) == 30
+            for batch in kept:
+                if options.get("dtype"):
+                    batch = batch | {name: (batch[name] * 255).round() for name in ("image", "mask")}
+                check(batch, truth)
+
+    def test_shared_memory_is_recycled(self, path: Path) -> None:
+        loader = make_loader(path, 4, workers=2, window=1, prefetch=1)
+        buffers = set()
+        for _ in range(3):
+            for batch in loader:
+                buffers.add(batch["image"].untyped_storage().data_ptr())
+        shared = loader.collate_fn.keywords["shared"]
+        assert isinstance(shared, SharedBuffers)
+        assert len(buffers) <= shared.count
+
+    def test_a_batch_that_was_changed_is_read_anew(self, path: Path, truth: Any) -> None:
+        for workers in (0, 1):
+            loader = make_loader(path, 8, workers=workers)
+            for _ in range(2):
+                batch = next(iter(loader))
+                check(batch, truth)
+                batch["image"].fill_(0)
+                batch["depth"].zero_()
+
+    @pytest.mark.parametrize("workers", [0, 2])
+    def test_transforms_see_the_same_part_of_all_fields(self, path: Path, truth: Any, workers: int) -> None:
+        seen = []
+        for batch in make_loader(path, 8, workers=workers, transform=crop_by_index):
+            check_cropped(batch, truth)
+            seen += batch["index"].tolist()
+        assert sorted(seen) == list(range(SAMPLES))
+
+    @pytest.mark.parametrize("workers", [0, 1])
+    def test_a_transform_may_make_samples_larger(self, path: Path, workers: int) -> None:
+        for batch in make_loader(path, 8, workers=workers, transform=enlarge):
+            assert batch["image"].shape == (8, 3, 60, 100)
+
+    @pytest.mark.parametrize("workers", [0, 2])
+    def test_floats(self, path: Path, truth: Any, workers: int) -> None:
+        for batch in make_loader(path, 8, workers=workers, dtype=torch.float32):
+            assert batch["image"].is_contiguous(memory_format=torch.channels_last)
+            expected = truth["image"][batch["index"].numpy()].astype(np.float32) / np.float32(255)
+            np.testing.assert_array_equal(batch["image"].permute(0, 2, 3, 1).numpy(), expected)
+
+    def test_another_collate_function_may_wrap_ours(self, path: Path, truth: Any) -> None:
+        data = FgBgDataset(path)
+        loader = DataLoader(data, batch_size=8, num_workers=1, collate_fn=halved)
+        for batch in loader:
+            assert batch["image"].dtype == torch.float32
+            assert batch["worker"] == 0
+            assert "depth" not in batch
+            expected = truth["image"][batch["index"].numpy()].transpose(0, 3, 1, 2) / 2
+            np.testing.assert_array_equal(batch["image"].numpy(), expected)
+
+    def test_ranks_share_an_epoch(self, path: Path) -> None:
+        loaders = [make_loader(path, 8, workers=1, rank=rank, world_size=2) for rank in range(2)]
+        assert [len(loader) for loader in loaders] == [8, 8]
+        assert sorted(indices_of(loaders[0]) + indices_of(loaders[1])) == list(range(SAMPLES))
+
+    def test_a_worker_gets_its_number_when_it_starts(self, path: Path, tmp_path: Path) -> None:
+        loader = make_loader(path, 8, workers=2, worker_init=Noting(tmp_path))
+        assert len(list(loader)) == 15
+        assert sorted(file.name for file in tmp_path.iterdir()) == ["worker 0", "worker 1"]
+
+    def test_defaults(self, path: Path) -> None:
+        loader = make_loader(path)
+        assert isinstance(loader, FgBgLoader)
+        assert loader.num_workers <= 4
+        assert loader.pin_memory == torch.cuda.is_available()
+        assert sorted(indices_of(loader)) == list(range(SAMPLES))
+
+    def test_options_belong_to_the_dataset_that_has_them(self, path: Path) -> None:
+        with pytest.raises(SpecError) as caught:
+            make_loader(FgBgDataset(path), fields=["image"], dtype=torch.float32)
+        assert caught.value.code == "options-conflict"
+
+    @pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA here")
+    def test_no_memory_is_pinned_for_nothing(self, path: Path) -> None:
+        with pytest.raises(SpecError) as caught:
+            make_loader(path, pin_memory=True)
+        assert caught.value.code == "device-missing"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_are_pinned_where_cuda_is_there(path: Path, truth: Any, workers: int) -> None:
+    for batch in make_loader(path, 8, workers=workers):
+        assert all(tensor.is_pinned() for tensor in batch.values())
+        on_device = {name: tensor.to("cuda", non_blocking=True) for name, tensor in batch.items()}
+        check({name: tensor.cpu() for name, tensor in on_device.items()}, truth)
+
+
+class Noting:
+    """Leaves a file for each worker."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self, number: int) -> None:
+        (self.folder / f"worker {number}").touch()
+
+
+def enlarge(sample: dict[str, Any]) -> dict[str, Any]:
+    return {"image": sample["image"].repeat(1, 4, 4)}
+
+
+def halved(samples: Any) -> dict[str, Any]:
+    batch = collate(samples)
+    del batch["depth"]
+    worker = get_worker_info()
+    assert worker is not None
+    return batch | {"image": batch["image"] / 2, "worker": worker.id}
+
+
+# --- what goes wrong -------------------------------------------------------------------------------
+
+
+def leave(sample: dict[str, Any]) -> dict[str, Any]:
+    """End the worker without a word, at a certain sample."""
+    if int(sample["index"]) == 60:
+        os._exit(3)
+    return sample
+
+
+def be_killed(sample: dict[str, Any]) -> dict[str, Any]:
+    if int(sample["index"]) == 60:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return sample
+
+
+def error_of(loader: FgBgLoader) -> Exception:
+    """The error that ends an epoch, after which no worker is left."""
+    others = set(multiprocessing.active_children())
+    with pytest.raises(Exception) as caught:
+        list(loader)
+    assert set(multiprocessing.active_children()) <= others
+    return caught.value
+
+
+class TestErrors:
+    @pytest.mark.parametrize("how", [leave, be_killed])
+    def test_a_worker_that_dies_is_an_error(self, path: Path, how: Any) -> None:
+        error = error_of(make_loader(path, 8, workers=2, transform=how))
+        assert type(error) is RuntimeError
+        assert re.match(r"DataLoader worker .* (exited|killed)", str(error))
+
+    @pytest.mark.parametrize("workers", [0, 2])
+    def test_a_damaged_shard_is_named(self, path: Path, tmp_path: Path, workers: int) -> None:
+        copy = tmp_path / "damaged.zarr"
+        shutil.copytree(path, copy)
+        shard = sorted((copy / "mask" / "c").rglob("0"))[-1]
+        content = bytearray(shard.read_bytes())
+        content[20] ^= 255
+        shard.write_bytes(content)
+        error = error_of(make_loader(copy, 8, workers=workers))
+        assert type(error) is DatasetError
+        assert "damaged.zarr/mask" in str(error)
+
+    def test_samples_that_differ_are_named_from_a_worker(self, path: Path) -> None:
+        error = error_of(make_loader(path, 8, workers=1, transform=ragged))
+        assert type(error) is SpecError
+        assert "must have equal shapes and types, but image is" in str(error)
+
+
+def ragged(sample: dict[str, Any]) -> dict[str, Any]:
+    return {"image": sample["image"][:, :, : 5 + int(sample["index"]) % 9]}

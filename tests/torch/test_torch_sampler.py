@@ -1,0 +1,225 @@
+"""The order of samples: every sample once in an epoch, the same order everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tensors import CHUNK, SAMPLES, indices_of
+
+from fgbgpack import Dataset, SpecError, open_dataset
+from fgbgpack.torch import BlockShuffleSampler, FgBgDataset, make_loader
+
+
+def order_of(sampler: BlockShuffleSampler) -> list[list[int]]:
+    return [list(batch) for batch in sampler]
+
+
+@pytest.fixture(scope="module")
+def opened(path: Path) -> Dataset:
+    return open_dataset(path)
+
+
+class TestOrder:
+    @given(
+        shuffle=st.booleans(),
+        samples=st.integers(1, SAMPLES),
+        size=st.integers(1, 40),
+        window=st.integers(1, 9),
+        lanes=st.integers(1, 5),
+        ranks=st.integers(1, 5),
+        epoch=st.integers(0, 2**40),
+    )
+    def test_all_ranks_together_take_each_sample_once(
+        self,
+        opened: Dataset,
+        shuffle: bool,
+        samples: int,
+        size: int,
+        window: int,
+        lanes: int,
+        ranks: int,
+        epoch: int,
+    ) -> None:
+        chosen = np.random.default_rng(samples).permutation(SAMPLES)[:samples]
+        data = FgBgDataset(opened, indices=chosen)
+        options = {"window": window, "lanes": lanes, "world_size": ranks, "shuffle": shuffle}
+        if samples < ranks:
+            with pytest.raises(SpecError) as caught:
+                BlockShuffleSampler(data, size, **options)
+            assert caught.value.code == "samples-too-few"
+            return
+        each = []
+        for rank in range(ranks):
+            sampler = BlockShuffleSampler(data, size, rank=rank, **options)
+            sampler.set_epoch(epoch)
+            each.append(order_of(sampler))
+            assert len(each[-1]) == len(sampler)
+        assert sorted(i for batches in each for batch in batches for i in batch) == list(range(samples))
+        assert {len(batch) for batches in each for batch in batches} <= set(range(1, size + 1))
+        taken = [sum(map(len, batches)) for batches in each]
+        assert max(taken) - min(taken) <= 1
+        steps = [len(batches) for batches in each]
+        assert max(steps) - min(steps) <= (size == 1)
+        assert max(steps) == -(-max(taken) // size)
+
+    @given(size=st.integers(1, 40), ranks=st.integers(1, 5), lanes=st.integers(1, 4))
+    def test_all_batches_are_full_where_the_last_is_dropped(
+        self, opened: Dataset, size: int, ranks: int, lanes: int
+    ) -> None:
+        data = FgBgDataset(opened)
+        options = {"window": 3, "lanes": lanes, "world_size": ranks, "drop_last": True}
+        if size * ranks > SAMPLES:
+            with pytest.raises(SpecError) as caught:
+                BlockShuffleSampler(data, size, **options)
+            assert caught.value.code == "samples-too-few"
+            return
+        taken: list[int] = []
+        for rank in range(ranks):
+            batches = order_of(BlockShuffleSampler(data, size, rank=rank, **options))
+            assert [len(batch) for batch in batches] == [size] * (SAMPLES // (size * ranks))
+            taken += [i for batch in batches for i in batch]
+        assert len(set(taken)) == len(taken)
+
+    def test_an_order_never_changes(self, path: Path) -> None:
+        sampler = BlockShuffleSampler(FgBgDataset(path), 6, window=3, lanes=2, seed=7)
+        sampler.set_epoch(3)
+        assert order_of(sampler)[:3] == [
+            [12, 14, 10, 117, 13, 11],
+            [106, 64, 61, 108, 105, 107],
+            [90, 92, 94, 28, 27, 91],
+        ]
+
+    def test_epochs_and_seeds_have_orders_of_their_own(self, path: Path) -> None:
+        data = FgBgDataset(path)
+        orders = []
+        for seed, epoch in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            sampler = BlockShuffleSampler(data, 8, seed=seed)
+            sampler.set_epoch(epoch)
+            orders.append(order_of(sampler))
+            assert order_of(sampler) == orders[-1]
+        assert all(a != b for i, a in enumerate(orders) for b in orders[:i])
+
+    def test_without_shuffling_samples_come_in_their_own_order(self, path: Path) -> None:
+        data = FgBgDataset(path, indices=[9, 4, 77, 5, 0])
+        assert order_of(BlockShuffleSampler(data, 2, shuffle=False)) == [[0, 1], [2, 3], [4]]
+
+    @pytest.mark.parametrize("lanes", [1, 3])
+    def test_a_batch_comes_from_few_chunks_and_mixes_them(self, path: Path, lanes: int) -> None:
+        sampler = BlockShuffleSampler(FgBgDataset(path), 10, window=4, lanes=lanes)
+        touched = [len({i // CHUNK for i in batch}) for batch in sampler]
+        # A group may begin and end within a chunk.
+        assert max(touched) <= 4 + 2
+        assert np.mean(touched[lanes * 2 :]) > 3
+
+    @pytest.mark.parametrize("options", [{"lanes": 1}, {"lanes": 4}, {"lanes": 4, "dtype": torch.float32}])
+    def test_an_epoch_decodes_each_chunk_about_once(self, path: Path, options: Any) -> None:
+        dtype = options.pop("dtype", None)
+        data = FgBgDataset(path, dtype=dtype)
+        loader = make_loader(data, 10, workers=0, window=4, **options)
+        assert sorted(indices_of(loader)) == list(range(SAMPLES))
+        decoded = data.dataset.image.chunks_decoded
+        # Groups are made of whole batches, here of two chunks: none needs to be cut.
+        assert decoded == SAMPLES // CHUNK
+
+    @pytest.mark.parametrize(
+        ("options", "problems"),
+        [
+            ({"batch_size": 0}, ["batch_size: found 0"]),
+            ({"window": 0, "lanes": 0}, ["window: found 0", "lanes: found 0"]),
+            ({"seed": -1}, ["seed: found -1"]),
+            ({"seed": 1.5}, ["seed: found 1.5"]),
+            ({"seed": True}, ["seed: found True"]),
+            ({"rank": 2, "world_size": 2}, ["rank: found 2"]),
+            ({"rank": 1}, ["rank: found 1"]),
+        ],
+    )
+    def test_a_wrong_number_is_named(self, path: Path, options: Any, problems: list[str]) -> None:
+        with pytest.raises(SpecError) as caught:
+            BlockShuffleSampler(FgBgDataset(path), **({"batch_size": 8} | options))
+        assert caught.value.code == "order-invalid"
+        assert [problem.partition(",")[0] for problem in caught.value.problems] == problems
+
+    def test_a_wrong_epoch(self, path: Path) -> None:
+        with pytest.raises(SpecError) as caught:
+            BlockShuffleSampler(FgBgDataset(path), 8).set_epoch(-1)
+        assert caught.value.code == "order-invalid"
+
+
+class TestState:
+    @pytest.mark.parametrize("workers", [0, 2])
+    @pytest.mark.parametrize("given_out", [1, 5, 14, 15])
+    def test_a_loader_resumes_where_another_was(self, path: Path, workers: int, given_out: int) -> None:
+        whole = make_loader(path, 8, workers=0, seed=3, window=3)
+        epochs = [[batch["index"].tolist() for batch in whole] for _ in range(3)]
+        first = make_loader(path, 8, workers=workers, seed=3, window=3)
+        for _ in first:
+            pass
+        batches = iter(first)
+        for _ in range(given_out):
+            next(batches)
+        state = first.state_dict()
+        del batches
+
+        # The seed comes with the state.
+        second = make_loader(path, 8, workers=workers, window=3)
+        second.load_state_dict(state)
+        assert second.state_dict() == state
+        rest = epochs[1][given_out:]
+        if rest:
+            assert second.epoch == 1
+            second.set_epoch(1)
+            assert [batch["index"].tolist() for batch in second] == rest
+        assert second.epoch == 2
+        assert [batch["index"].tolist() for batch in second] == epochs[2]
+
+    def test_a_state_survives_torch_save(self, path: Path, tmp_path: Path) -> None:
+        loader = make_loader(path, 8, workers=0)
+        next(iter(loader))
+        torch.save(loader.state_dict(), tmp_path / "state.pt")
+        assert torch.load(tmp_path / "state.pt", weights_only=True) == loader.state_dict()
+
+    def test_another_epoch_begins_at_its_beginning(self, path: Path) -> None:
+        loader = make_loader(path, 8, workers=0)
+        next(iter(loader))
+        loader.load_state_dict(loader.state_dict())
+        loader.set_epoch(5)
+        assert len(list(loader)) == len(loader) == 15
+        assert loader.state_dict()["epoch"] == 6
+        assert loader.state_dict()["batches"] == 0
+
+    def test_an_epoch_that_was_left_early_begins_again(self, path: Path) -> None:
+        loader = make_loader(path, 8, workers=2)
+        first = [batch["index"].tolist() for batch, _ in zip(loader, range(4), strict=False)]
+        assert loader.epoch == 0
+        assert [batch["index"].tolist() for batch in loader][:4] == first
+        assert loader.epoch == 1
+
+    def test_a_sampler_alone_counts_requested_batches(self, path: Path) -> None:
+        data = FgBgDataset(path)
+        sampler = BlockShuffleSampler(data, 8, seed=9)
+        order = order_of(sampler)
+        batches = iter(sampler)
+        for _ in range(4):
+            next(batches)
+        other = BlockShuffleSampler(data, 8)
+        other.load_state_dict(sampler.state_dict())
+        assert order_of(other) == order[4:]
+        assert order_of(other) == order
+        other.load_state_dict(sampler.state_dict(batches=2))
+        assert order_of(other) == order[2:]
+
+    def test_a_state_of_another_order_is_refused(self, path: Path) -> None:
+        state = make_loader(path, 8, workers=0, window=3).state_dict()
+        other = make_loader(path, 9, workers=0, window=4, indices=range(60), world_size=2)
+        with pytest.raises(SpecError) as caught:
+            other.load_state_dict(state)
+        assert caught.value.code == "state-differs"
+        differing = [problem.split(":")[0] for problem in caught.value.problems]
+        assert differing == ["samples", "batch_size", "window", "world_size"]
+        assert "batch_size: found 8, expected 9" in caught.value.problems
