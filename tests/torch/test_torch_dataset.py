@@ -126,7 +126,7 @@ class TestSamples:
             ({"indices": [-121]}, "indices: index -121"),
             ({"split": "two"}, "names of a split and of one of its parts"),
             ({"split": ("three", "train")}, "no split 'three'; it has two"),
-            ({"split": ("two", "val")}, "no part 'val'; it has test, train"),
+            ({"split": ("two", "val")}, "no part 'val'; it has train, test"),
             ({"split": ("two", "test"), "indices": [1]}, "split: found indices as well"),
         ],
     )
