@@ -7,7 +7,7 @@ import hashlib
 import math
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -48,7 +48,7 @@ _SIMILAR_SAMPLES, _OTHER_SAMPLES = 40, 8
 _SIMILAR = 0.75
 _CHUNK_BYTES = 32 << 20  # largest chunk of pictures in memory, for each thread
 _PROBED_RUNS = 3
-_HEADERS_AT_ONCE, _JOBS_AHEAD = 1000, 8
+_HEADERS_AT_ONCE, _RUNS_AHEAD = 1000, 8
 #: Decoding stops after so many problems: to find all would take as long as the import.
 _MOST_PROBLEMS = 200
 _ASPECT_TOLERANCE = 0.02
@@ -105,41 +105,27 @@ class ImportSpec:
         def is_number(value: float | None) -> bool:
             return value is None or math.isfinite(value)
 
-        sides = (self.width, self.height)
-        factor, chunk = self.depth_factor, self.chunk
-        describes_depth = bool(self.depth_quantity or self.depth_unit)
+        sides, factor, chunk = (self.width, self.height), self.depth_factor, self.chunk
+        is_factor = factor is None or (is_number(factor) and factor > 0)
+        is_depth_left_out = self.depths == NONE and bool(self.depth_quantity or self.depth_unit)
+        is_quantity = self.depth_quantity in (None, *get_args(Quantity))
         checks: tuple[tuple[bool, str, object, str], ...] = (
-            ((self.width is None) == (self.height is None), "--size", "one side", "both, or neither"),
+            ((sides[0] is None) == (sides[1] is None), "size", "one side", "both, or neither"),
             *(
-                (side is None or 2 <= side <= _LARGEST_SIDE, "--size", side, f"2 to {_LARGEST_SIDE} pixels")
+                (side is None or 2 <= side <= _LARGEST_SIDE, "size", side, f"2 to {_LARGEST_SIDE} pixels")
                 for side in sides
             ),
-            (self.fit in get_args(Fit), "--fit", repr(self.fit), "crop or stretch"),
-            (
-                self.depth_quantity in (None, *get_args(Quantity)),
-                "--depth-quantity",
-                repr(self.depth_quantity),
-                "depth or inverse_depth",
-            ),
-            (
-                factor is None or (is_number(factor) and factor > 0),
-                "--depth-factor",
-                factor,
-                "a number above 0",
-            ),
-            (is_number(self.depth_offset), "--depth-offset", self.depth_offset, "a number"),
-            (is_number(self.depth_invalid), "--depth-invalid", self.depth_invalid, "a number"),
-            (chunk is None or chunk >= 1, "--chunk", chunk, "1 or more samples"),
-            *((getattr(self, kind) != NONE, f"--{kind}", NONE, "where they are") for kind in KINDS[:2]),
-            (
-                self.depths != NONE or not describes_depth,
-                "--depths",
-                NONE,
-                "somewhere: the quantity or unit of depth is given",
-            ),
+            (self.fit in get_args(Fit), "fit", repr(self.fit), "crop or stretch"),
+            (is_quantity, "depth-quantity", repr(self.depth_quantity), "depth or inverse_depth"),
+            (is_factor, "depth-factor", factor, "a number above 0"),
+            (is_number(self.depth_offset), "depth-offset", self.depth_offset, "a number"),
+            (is_number(self.depth_invalid), "depth-invalid", self.depth_invalid, "a number"),
+            (chunk is None or chunk >= 1, "chunk", chunk, "1 or more samples"),
+            *((getattr(self, kind) != NONE, kind, NONE, "where they are") for kind in KINDS[:2]),
+            (not is_depth_left_out, "depths", NONE, "somewhere: the quantity or unit of depth is given"),
         )
         problems = [
-            f"{option}: found {found}, expected {expected}"
+            f"--{option}: found {found}, expected {expected}"
             for ok, option, found, expected in checks
             if not ok
         ]
@@ -266,7 +252,7 @@ class ImportScan:
         stated = {
             name: value
             for name, value in dataclasses.asdict(values).items()
-            if value is not None and name not in given and name not in overridden
+            if value is not None and name not in given.keys() | overridden
         }
         if stated:
             options = " ".join(f"--depth-{name} {value}" for name, value in stated.items())
@@ -278,11 +264,16 @@ class ImportScan:
     def _scan_headers(self, problems: CountedProblems) -> Frame:
         """The size of all samples; files of another one, or without a valid header, are problems."""
         kinds, total = tuple(self.pairs.files), len(self.pairs.names)
+        runs = [
+            (kind, range(first, min(first + _HEADERS_AT_ONCE, total)))
+            for first in range(0, total, _HEADERS_AT_ONCE)
+            for kind in kinds
+        ]
         sizes: dict[Kind, NDArray[np.int64]] = {kind: np.zeros((total, 2), np.int64) for kind in kinds}
         jpegs: dict[Kind, int] = dict.fromkeys(kinds, 0)
         transparent = done = 0
         self._on_event(Progress("sources", 0, total * len(kinds)))
-        for (kind, run), headers in self._headers():
+        for (kind, run), headers in self._threads.in_order(self._read_headers, runs, ahead=_RUNS_AHEAD):
             for sample, header in zip(run, headers, strict=True):
                 if isinstance(header, SourceError):
                     self._unusable.add((kind, sample))
@@ -298,63 +289,44 @@ class ImportScan:
             frame = Frame(self.spec.height, self.spec.width, self.spec.fit)
             if all((found == frame.size).all() for found in sizes.values()):
                 frame = dataclasses.replace(frame, fit=None)
-            self._check_aspects(sizes, problems)
-            return frame
-        known, counts = np.unique(sizes["images"][sizes["images"].any(axis=1)], axis=0, return_counts=True)
-        if not len(known):
-            raise self.error(problems)
-        width, height = known[counts.argmax()].tolist()
-        frame = Frame(height, width, None)
-        for kind, found in sizes.items():
-            differs = found.any(axis=1) & (found != frame.size).any(axis=1)
-            for sample in np.flatnonzero(differs).tolist():
-                self._add_wrong_size(kind, sample, found[sample], frame.size, problems)
+        else:
+            known, counts = np.unique(
+                sizes["images"][sizes["images"].any(axis=1)], axis=0, return_counts=True
+            )
+            if not len(known):
+                raise self.error(problems)
+            width, height = known[counts.argmax()].tolist()
+            frame = Frame(height, width, None)
+        self._check_sizes(sizes, frame, problems)
         return frame
 
-    def _headers(self) -> Iterator[tuple[tuple[Kind, range], list[Header | SourceError]]]:
-        total = len(self.pairs.names)
-        jobs = [
-            (kind, range(first, min(first + _HEADERS_AT_ONCE, total)))
-            for first in range(0, total, _HEADERS_AT_ONCE)
-            for kind in self.pairs.files
-        ]
-
+    def _read_headers(self, run: tuple[Kind, range]) -> list[Header | SourceError]:
         def header(path: Path) -> Header | SourceError:
             try:
                 return read_file_header(path)
             except SourceError as exc:
                 return exc
 
-        def headers(job: tuple[Kind, range]) -> list[Header | SourceError]:
-            kind, run = job
-            return [header(self._path(kind, sample)) for sample in run]
+        return [header(self._path(run[0], sample)) for sample in run[1]]
 
-        return self._threads.in_order(headers, jobs, ahead=_JOBS_AHEAD)
-
-    def _check_aspects(self, sizes: Mapping[Kind, NDArray[np.int64]], problems: CountedProblems) -> None:
-        """Files that are resized together must show the same: they need one aspect."""
-        width, height = sizes["images"].T
-        for kind, found in sizes.items():
-            own_width, own_height = found.T
-            differs = np.abs(own_width * height - own_height * width) > _ASPECT_TOLERANCE * own_height * width
-            differs &= (width > 0) & (own_width > 0)
-            for sample in np.flatnonzero(differs).tolist():
-                advice = "or of that aspect, as its picture"
-                expected = tuple(sizes["images"][sample].tolist())
-                self._add_wrong_size(kind, sample, found[sample], expected, problems, advice)
-
-    def _add_wrong_size(
-        self,
-        kind: Kind,
-        sample: int,
-        found: NDArray[np.int64],
-        expected: tuple[int, int],
-        problems: CountedProblems,
-        advice: str = "",
+    def _check_sizes(
+        self, sizes: Mapping[Kind, NDArray[np.int64]], frame: Frame, problems: CountedProblems
     ) -> None:
-        self._unusable.add((kind, sample))
-        error = wrong_size(self._path(kind, sample), tuple(found.tolist()), expected, advice)
-        problems.add_error(f"{SINGULAR[kind]}s of another size", error)
+        """Files need the size of all others or, where they are resized, the aspect of their picture."""
+        are_resized = self.spec.width is not None
+        expected = sizes["images"] if are_resized else np.broadcast_to(frame.size, sizes["images"].shape)
+        advice = "or of that aspect, as its picture" if are_resized else ""
+        for kind, found in sizes.items():
+            differs = (found != expected).any(axis=1)
+            if are_resized:
+                across = found[:, 1] * expected[:, 0]
+                differs = np.abs(found[:, 0] * expected[:, 1] - across) > _ASPECT_TOLERANCE * across
+            have_headers = found.any(axis=1) & expected.any(axis=1)
+            for sample in np.flatnonzero(differs & have_headers).tolist():
+                self._unusable.add((kind, sample))
+                size, other = found[sample].tolist(), expected[sample].tolist()
+                error = wrong_size(self._path(kind, sample), size, other, advice)
+                problems.add_error(f"{SINGULAR[kind]}s of another size", error)
 
     def _report(self, jpegs: Mapping[Kind, int], transparent: int) -> None:
         """Sends notices about files that can be used."""

@@ -77,10 +77,8 @@ def hash_file(path: Path) -> str:
     Raises:
         SourceError: The file cannot be read.
     """
-    try:
+    with _readable(path):
         return sha256_of(path)
-    except OSError as error:
-        raise _unreadable(path, error) from error
 
 
 @dataclass(frozen=True)
@@ -107,14 +105,11 @@ def read_picture(path: Path, sha256: str | None = None) -> Picture:
         SourceError: The file cannot be read, is none or more than one picture, is damaged, too small, too
             large or of an unknown range of values, or has changed.
     """
-    data = _read(path)
+    with _readable(path):
+        data = path.read_bytes()
     if sha256 is not None and (now := hashlib.sha256(data).hexdigest()) != sha256:
-        raise problem(
-            path,
-            f"the file has changed: SHA-256 {now[:12]}...",
-            f"{sha256[:12]}..., as when it was listed: leave it unchanged and run again",
-            "picture-changed",
-        )
+        expected = f"{sha256[:12]}..., as when it was listed: leave it unchanged and run again"
+        raise problem(path, f"the file has changed: SHA-256 {now[:12]}...", expected, "picture-changed")
     with _quiet_pillow():
         image = _open_and_load(path, data)
         upright = _UPRIGHT.get(_orientation(image))
@@ -147,20 +142,12 @@ def read_header(path: Path) -> Header:
     Raises:
         SourceError: The file cannot be read or is no picture.
     """
-    try:
-        with path.open("rb") as file, _quiet_pillow():
-            try:
-                image = Image.open(file, formats=_formats())
-                # To find an EXIF block at the end of a PNG, Pillow would decode all of it. The size of a
-                # TIFF is upright already.
-                late = image.format == "PNG" and "exif" not in image.info
-                turned = not late and image.format != "TIFF" and _orientation(image) in _SIDEWAYS
-            except UnidentifiedImageError as error:
-                raise _no_picture(path) from error
-            except Exception as error:  # On damaged data, decoders raise almost anything.
-                raise _undecodable(path, error) from error
-    except OSError as error:
-        raise _unreadable(path, error) from error
+    with _readable(path), path.open("rb") as file, _decodable(path):
+        image = Image.open(file, formats=_formats())
+        # The size of a TIFF is upright already. An EXIF block at the end of a PNG is not looked for: Pillow
+        # would decode all of it.
+        known = image.format != "TIFF" and not (image.format == "PNG" and "exif" not in image.info)
+        turned = known and _orientation(image) in _SIDEWAYS
     return Header(image.size[::-1] if turned else image.size, image.format or "", image.mode)
 
 
@@ -177,7 +164,8 @@ def read_values(path: Path) -> NDArray[np.generic]:
     Raises:
         SourceError: The file cannot be used, or has colours.
     """
-    data = _read(path)
+    with _readable(path):
+        data = path.read_bytes()
     with _quiet_pillow():
         image = _open_and_load(path, data)
         upright = _UPRIGHT.get(_orientation(image))
@@ -192,28 +180,48 @@ def read_values(path: Path) -> NDArray[np.generic]:
 def _gray_of_colours(path: Path, image: Image.Image) -> Image.Image:
     colours = np.asarray(_rgb_of(path, image)).astype(np.int16)
     if np.ptp(colours, axis=2).max() > _GRAY_NOISE:
-        raise problem(
-            path,
-            "colours",
+        expected = (
             "gray: one number a pixel. A colour map cannot be undone; save the numbers themselves, as PNG of "
-            "16 bits or .npy",
-            "values-in-colour",
+            "16 bits or .npy"
         )
+        raise problem(path, "colours", expected, "values-in-colour")
     return Image.fromarray(colours[..., 1].astype(np.uint8))
 
 
-def _read(path: Path) -> bytes:
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turns an OSError into a SourceError."""
     try:
-        return path.read_bytes()
+        yield
     except OSError as error:
-        raise _unreadable(path, error) from error
+        found = f"it cannot be read ({error.strerror})"
+        raise problem(path, found, "a readable file", "picture-unreadable") from error
+
+
+@contextmanager
+def _decodable(path: Path) -> Iterator[None]:
+    """Silences Pillow's warnings, and turns its errors into a SourceError."""
+    try:
+        with _quiet_pillow():
+            yield
+    except SourceError:
+        raise
+    except Image.DecompressionBombError as error:
+        found, expected = f"more than {Image.MAX_IMAGE_PIXELS:,} pixels", "a smaller picture: scale it down"
+        raise problem(path, found, expected, "picture-too-large") from error
+    except UnidentifiedImageError as error:
+        found = "not the content of any picture format"
+        raise problem(path, found, "a picture", "picture-format-unknown") from error
+    except Exception as error:  # On damaged data, decoders raise almost anything.
+        found = f"it cannot be decoded ({str(error) or type(error).__name__})"
+        raise problem(path, found, "an undamaged picture", "picture-not-decodable") from error
 
 
 def _open_and_load(path: Path, data: bytes) -> Image.Image:
     if not data:
         raise problem(path, "an empty file (0 bytes)", "a picture", "picture-empty")
     most = Image.MAX_IMAGE_PIXELS
-    try:
+    with _decodable(path):
         image = Image.open(io.BytesIO(data), formats=_formats())
         width, height = image.size
         if most is not None and width * height > most:
@@ -223,23 +231,10 @@ def _open_and_load(path: Path, data: bytes) -> Image.Image:
         # Further pictures in an MPO file (phones write them) belong to its first, the photograph.
         frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
         if frames > 1:
-            raise problem(
-                path,
-                f"an animation, or a file of {frames} frames",
-                "a single still picture: save the frame that you want as a file of its own",
-                "picture-animated",
-            )
+            expected = "a single still picture: save the frame that you want as a file of its own"
+            found = f"an animation, or a file of {frames} frames"
+            raise problem(path, found, expected, "picture-animated")
         image.load()
-    except SourceError:
-        raise
-    except Image.DecompressionBombError as error:
-        raise problem(
-            path, f"more than {most:,} pixels", "a smaller picture: scale it down", "picture-too-large"
-        ) from error
-    except UnidentifiedImageError as error:
-        raise _no_picture(path) from error
-    except Exception as error:  # On damaged data, decoders raise almost anything.
-        raise _undecodable(path, error) from error
     return image
 
 
@@ -262,12 +257,8 @@ def _alpha_of(path: Path, image: Image.Image, data: bytes) -> Image.Image | None
     if image.format == "PNG":
         bits = data[24]  # bit depth, in the IHDR chunk
         if image.mode == "RGB" and bits == 16:
-            raise problem(
-                path,
-                "one transparent colour (tRNS) of 16 bits a channel, of which 8 bits are read",
-                "an alpha channel",
-                "transparency-not-decodable",
-            )
+            found = "one transparent colour (tRNS) of 16 bits a channel, of which 8 bits are read"
+            raise problem(path, found, "an alpha channel", "transparency-not-decodable")
         if image.mode == "L" and bits < 8:  # Pillow scales the pixels to 0..255, but not the key
             key = key * 255 // ((1 << bits) - 1)
     stored = np.asarray(image.convert("L") if image.mode == "1" else image)
@@ -283,12 +274,8 @@ def _rgb_of(path: Path, image: Image.Image) -> Image.Image:
         return _gray_from_16_bits(image).convert("RGB")
     if image.mode in ("I", "F"):
         kind = "integer" if image.mode == "I" else "floating-point"
-        raise problem(
-            path,
-            f"{kind} pixels of no known range (mode {image.mode})",
-            "8 or 16 bits a channel",
-            "picture-range-unknown",
-        )
+        found = f"{kind} pixels of no known range (mode {image.mode})"
+        raise problem(path, found, "8 or 16 bits a channel", "picture-range-unknown")
     if image.mode in ("P", "PA", "RGBa", "La"):
         image = image.convert("LA" if image.mode == "La" else "RGBA")
     return image.convert("RGB")
@@ -326,16 +313,3 @@ def _quiet_pillow() -> Iterator[None]:
             _quiet_users -= 1
             if _quiet_users == 0:
                 _quiet_filters.close()
-
-
-def _no_picture(path: Path) -> SourceError:
-    return problem(path, "not the content of any picture format", "a picture", "picture-format-unknown")
-
-
-def _undecodable(path: Path, error: Exception) -> SourceError:
-    reason = str(error) or type(error).__name__
-    return problem(path, f"it cannot be decoded ({reason})", "an undamaged picture", "picture-not-decodable")
-
-
-def _unreadable(path: Path, error: OSError) -> SourceError:
-    return problem(path, f"it cannot be read ({error.strerror})", "a readable file", "picture-unreadable")

@@ -81,12 +81,8 @@ def run_all(jobs: Sequence[Callable[[], T]], on_done: Callable[[int, int], None]
 class CountedProblems:
     """Problems by groups such as ``"pictures without a mask"``: the first few of each, and their number.
 
-    Example:
-        >>> found = CountedProblems()
-        >>> for name in "abcdef":
-        ...     found.add("pictures without a mask", f"{name}.png: no mask", "mask-missing")
-        >>> len(found), found.code, found.lines()[-1]
-        (6, 'mask-missing', '... and 1 more pictures without a mask, 6 in all')
+    Attributes:
+        counts: The number of problems in each group.
     """
 
     def __init__(self) -> None:

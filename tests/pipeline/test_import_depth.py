@@ -19,6 +19,7 @@ from fgbgpack.cli import app
 from fgbgpack.depth import DepthSession, load_model
 from fgbgpack.errors import DatasetError, IncompleteDatasetError, RecipeMismatchError, SpecError
 from fgbgpack.pipeline import ImportSpec, import_folder
+from fgbgpack.pipeline.events import silent
 from fgbgpack.spec import DepthSpec
 
 SAMPLES = 30
@@ -64,7 +65,7 @@ def mask_model(tmp_path_factory) -> Path:
     return onnx_models.write_guided(path, nodes, inputs=("input", "mask"), card=card)
 
 
-def fill(path, model=None, *, layout=TINY_SHARDS, overwrite=False, on_event=None, workers=None, **fields):
+def fill(path, model=None, *, layout=TINY_SHARDS, overwrite=False, on_event=silent, workers=None, **fields):
     """Fills the depth of a dataset on the CPU."""
     spec = DepthSpec(**({} if model is None else {"model": str(model)}), **fields)
     return fill_depth(

@@ -123,6 +123,7 @@ def test_samples_are_split_by_their_names(tmp_path, imported):
         np.testing.assert_array_equal(again.split("mine")[name], part)
 
 
+@pytest.mark.slow  # PyTorch is imported
 def test_pytorch_reads_them(imported):
     torch = pytest.importorskip("torch")
     from fgbgpack.torch import FgBgDataset, make_loader
@@ -153,7 +154,7 @@ def test_zarr_and_xarray_open_them_without_a_warning(imported):
 
 
 def test_it_is_described_drawn_and_not_compared(imported):
-    from fgbgpack.visual.compare import compare
+    from fgbgpack.visual.comparison import compare
     from fgbgpack.visual.info import describe
     from fgbgpack.visual.preview import render_preview
 
