@@ -53,7 +53,7 @@ class Decoder(Protocol):
             DatasetError: The chunk's checksum is wrong.
         """
 
-    def reach(self, stop: int) -> None:
+    def decode_to(self, stop: int) -> None:
         """Fill at least the first ``stop`` bytes of ``out``, going on from where it was.
 
         Raises:
@@ -237,7 +237,7 @@ def recode(encoded: Bytes, before: ChunkCodec, after: ChunkCodec, size: int, whe
     decoded = np.empty(size, np.uint8)
     decoder = before.decoder()
     decoder.begin(encoded, decoded, where)
-    decoder.reach(size)
+    decoder.decode_to(size)
     return after.encode(decoded)
 
 
@@ -296,7 +296,7 @@ class _WholeDecoder:
     def begin(self, encoded: Bytes, out: Bytes, where: Name) -> None:
         self._left = (_checked(encoded, self._checksum, where), out, where)
 
-    def reach(self, stop: int) -> None:
+    def decode_to(self, stop: int) -> None:
         if self._left is not None:
             self._decode(*self._left)
             self._left = None
@@ -392,7 +392,7 @@ class _ZstdDecoder:
         self._in.size = min(self._START, self._available)
         self._out.address, self._out.size, self._out.position = _address(out), len(out), 0
 
-    def reach(self, stop: int) -> None:
+    def decode_to(self, stop: int) -> None:
         source, target = self._in, self._out
         if self._left is None or target.position >= stop:
             return

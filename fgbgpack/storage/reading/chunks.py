@@ -38,8 +38,8 @@ _CONCURRENT_REQUESTS = 32
 _ANY_SIZE = 2**63
 
 
-class Description:
-    """What there is to know of an array before anything of it is read.
+class ArrayDescription:
+    """What is known of an array before any of its chunks is read.
 
     Args:
         path: The array's path in its store.
@@ -72,23 +72,23 @@ class Description:
         return f"{self.path}/{self.layout.key(shard)}"
 
     def name_of(self, chunk: Chunk) -> str:
-        """How messages call a chunk."""
+        """What messages call a chunk."""
         return f"Chunk {chunk[1]} of shard {self.name}/{self.key(chunk[0])}"
 
     def index(self, shard: int, tail: Bytes, size: int) -> Index:
-        """(chunks, 2) uint64: where each chunk of a shard lies, from the end of the shard."""
+        """(chunks, 2) uint64: offset and size of each chunk of a shard, from the end of the shard."""
         where = f"Shard {self.name}/{self.key(shard)}"
         return read_index(tail.data, size, self.layout.grid, where).reshape(-1, 2)
 
 
-class Room:
-    """Bytes for encoded chunks, used again and again."""
+class ByteBuffer:
+    """Memory for encoded chunks that grows as needed and is reused."""
 
     def __init__(self) -> None:
         self._bytes = np.empty(0, np.uint8)
 
-    def of(self, size: int) -> Bytes:
-        """(size,) uint8 of anything."""
+    def take(self, size: int) -> Bytes:
+        """(size,) uint8 with arbitrary content."""
         if len(self._bytes) < size:
             self._bytes = np.empty(size + size // 4, np.uint8)
         return self._bytes[:size]
@@ -98,22 +98,22 @@ class EncodedChunks(Protocol):
     """The encoded chunks of an array.
 
     Attributes:
-        at_once: How many to read ahead at most.
+        prefetch_limit: How many chunks to prefetch at most.
 
     Raises:
         DatasetError: From both methods, where the store cannot be read, or an index is damaged.
     """
 
-    at_once: int
+    prefetch_limit: int
 
-    def ahead(self, chunks: Sequence[Chunk]) -> Mapping[Chunk, Bytes | None]:
-        """Those of some chunks that are better read together; values are as those of ``read``."""
+    def prefetch(self, chunks: Sequence[Chunk]) -> Mapping[Chunk, Bytes | None]:
+        """Reads those of some chunks together that are slow one by one; values as of ``read``."""
 
-    def read(self, chunk: Chunk, room: Room) -> Bytes | None:
-        """The bytes of a chunk, perhaps in ``room``; ``None`` if it was never written."""
+    def read(self, chunk: Chunk, buffer: ByteBuffer) -> Bytes | None:
+        """The bytes of a chunk, perhaps in ``buffer``; ``None`` if it was never written."""
 
 
-def encoded_chunks(store: Store, description: Description) -> EncodedChunks:
+def encoded_chunks(store: Store, description: ArrayDescription) -> EncodedChunks:
     """The encoded chunks of an array in a store, for one process."""
     if isinstance(store, Hdf5Store):
         return _Hdf5Chunks(store, description)
@@ -123,12 +123,12 @@ def encoded_chunks(store: Store, description: Description) -> EncodedChunks:
 
 
 class _Recent(Generic[K, V]):
-    """The entries used last, at most ``most``, for many threads."""
+    """The ``most`` recently used entries, for many threads."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._entries: OrderedDict[K, V] = OrderedDict()
-        # Not even one step of an ordered dictionary is safe: to let go of a file runs other code.
+        # Single steps of an ordered dictionary are not safe: dropping a file runs other code.
         self._lock = threading.Lock()
 
     def get(self, key: K) -> V | None:
@@ -147,7 +147,7 @@ class _Recent(Generic[K, V]):
 
 
 class _File:
-    """A file that is open as long as somebody holds it."""
+    """A file that is closed when it is no longer referenced."""
 
     def __init__(self, path: str) -> None:
         self.number = os.open(path, os.O_RDONLY)
@@ -158,20 +158,20 @@ class _File:
 
 
 class _FileChunks:
-    """Chunks in files. They are read, not mapped: where a file shrinks, a map crashes the process."""
+    """Chunks in files. They are read, not mapped: a map crashes the process if the file shrinks."""
 
-    at_once = sys.maxsize
+    prefetch_limit = sys.maxsize
 
-    def __init__(self, folder: str, description: Description) -> None:
+    def __init__(self, folder: str, description: ArrayDescription) -> None:
         self._folder = folder
         self._description = description
         self._files: _Recent[int, _File] = _Recent(_OPEN_FILES)
         self._indexes: _Recent[int, Index] = _Recent(_KEPT_INDEXES)
 
-    def ahead(self, chunks: Sequence[Chunk]) -> Mapping[Chunk, Bytes | None]:
+    def prefetch(self, chunks: Sequence[Chunk]) -> Mapping[Chunk, Bytes | None]:
         return {}
 
-    def read(self, chunk: Chunk, room: Room) -> Bytes | None:
+    def read(self, chunk: Chunk, buffer: ByteBuffer) -> Bytes | None:
         shard, inner = chunk
         try:
             file = self._files.get(shard)
@@ -185,7 +185,7 @@ class _FileChunks:
             offset, size = index[inner].tolist()
             if offset == ABSENT:
                 return None
-            encoded = room.of(size)
+            encoded = buffer.take(size)
             return encoded[: os.preadv(file.number, [encoded.data], offset)]
         except FileNotFoundError:
             return None
@@ -204,40 +204,40 @@ class _FileChunks:
 class _Hdf5Chunks:
     """Chunks in an HDF5 file, as they are encoded there."""
 
-    at_once = sys.maxsize
+    prefetch_limit = sys.maxsize
 
-    def __init__(self, store: Hdf5Store, description: Description) -> None:
+    def __init__(self, store: Hdf5Store, description: ArrayDescription) -> None:
         self._file = store.file
         self._array = store.file.arrays[description.path]
         self._description = description
         self._in_shard = description.chunks_down * description.bands
 
-    def ahead(self, chunks: Sequence[Chunk]) -> Mapping[Chunk, Bytes | None]:
+    def prefetch(self, chunks: Sequence[Chunk]) -> Mapping[Chunk, Bytes | None]:
         return {}
 
-    def read(self, chunk: Chunk, room: Room) -> Bytes | None:
+    def read(self, chunk: Chunk, buffer: ByteBuffer) -> Bytes | None:
         shard, inner = chunk
         try:
             span = self._array.span(shard * self._in_shard + inner)
             if span is None:
                 return None
             offset, size = span
-            return self._file.read(offset, room.of(size))
+            return self._file.read(offset, buffer.take(size))
         except OSError as exc:
             raise DatasetError(f"{self._description.name_of(chunk)} cannot be read: {exc}.") from exc
 
 
 class _StoreChunks:
-    """Chunks in any Zarr store, which is asked for those ranges that are needed, many at a time."""
+    """Chunks in any Zarr store, requested as byte ranges, many at a time."""
 
-    at_once = _CONCURRENT_REQUESTS
+    prefetch_limit = _CONCURRENT_REQUESTS
 
-    def __init__(self, store: Store, description: Description) -> None:
+    def __init__(self, store: Store, description: ArrayDescription) -> None:
         self._store = store
         self._description = description
         self._indexes: _Recent[int, Index] = _Recent(_KEPT_INDEXES)
 
-    def ahead(self, chunks: Sequence[Chunk]) -> Mapping[Chunk, Bytes | None]:
+    def prefetch(self, chunks: Sequence[Chunk]) -> Mapping[Chunk, Bytes | None]:
         async def all_of_them() -> list[Bytes | None]:
             shards = list(dict.fromkeys(shard for shard, _ in chunks))
             indexes = await asyncio.gather(*(self._index(shard) for shard in shards))
@@ -254,8 +254,8 @@ class _StoreChunks:
                 f"{self._description.name_of(chunks[0])}{more} cannot be read: {exc}."
             ) from exc
 
-    def read(self, chunk: Chunk, room: Room) -> Bytes | None:
-        return self.ahead([chunk])[chunk]
+    def read(self, chunk: Chunk, buffer: ByteBuffer) -> Bytes | None:
+        return self.prefetch([chunk])[chunk]
 
     async def _index(self, shard: int) -> Index | None:
         """The index of a shard; ``None`` where there is no shard, for which the next read asks again."""

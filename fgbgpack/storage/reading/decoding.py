@@ -1,4 +1,4 @@
-"""What it takes to decode chunks, kept from one read to the next."""
+"""Decoders and decoded chunks, kept from one read to the next."""
 
 from __future__ import annotations
 
@@ -15,28 +15,37 @@ from numpy.typing import NDArray
 from zarr.abc.store import Store
 
 from fgbgpack.storage.codecs import ChunkCodec
-from fgbgpack.storage.reading.chunks import Bytes, Chunk, Description, EncodedChunks, Room, encoded_chunks
+from fgbgpack.storage.reading.chunks import (
+    ArrayDescription,
+    ByteBuffer,
+    Bytes,
+    Chunk,
+    EncodedChunks,
+    encoded_chunks,
+)
 
 Array: TypeAlias = NDArray[Any]
+#: Encoded chunks that were read together; ``None`` for one that was never written.
+Prefetched: TypeAlias = Mapping[Chunk, Bytes | None]
 
 
-class Bench:
-    """What it takes to decode a chunk: a decoder, room for the bytes, and where needed for the result.
+class DecodeSlot:
+    """A decoder, a buffer for encoded bytes and, where needed, one for the decoded chunk.
 
-    A bench that keeps its chunk goes on from where it was.
+    A slot that keeps its chunk continues from where it stopped.
     """
 
     def __init__(self, codec: ChunkCodec) -> None:
         self.decoder = codec.decoder()
-        self.room = Room()
+        self.buffer = ByteBuffer()
         self.decoded: Array | None = None
-        self.begun = False
+        self.started = False
         self.users = 0
         self.lock = threading.Lock()
 
 
-class Benches:
-    """The benches of one reader in one process. Those used last keep their chunks.
+class SlotCache:
+    """The slots of one reader in one process. Recently used ones keep their chunks.
 
     Args:
         codec: How the chunks are encoded.
@@ -52,8 +61,8 @@ class Benches:
         self._codec = codec
         self.keep = keep
         self._lock = threading.Lock()
-        self._kept: OrderedDict[Chunk, Bench] = OrderedDict()
-        self._spare: list[Bench] = []
+        self._kept: OrderedDict[Chunk, DecodeSlot] = OrderedDict()
+        self._spare: list[DecodeSlot] = []
 
     def __contains__(self, chunk: Chunk) -> bool:
         return chunk in self._kept
@@ -63,60 +72,60 @@ class Benches:
         with self._lock:
             self.decoded += 1
 
-    def borrow(self) -> Bench:
-        """A bench without a chunk, to decode into other memory than its own."""
+    def borrow(self) -> DecodeSlot:
+        """A slot without a chunk, to decode into the caller's memory."""
         with self._lock:
             return self._take()
 
-    def give_back(self, bench: Bench) -> None:
-        """What was borrowed; a bench that failed is better forgotten."""
+    def release_borrowed(self, slot: DecodeSlot) -> None:
+        """Return a borrowed slot; one that failed is not returned."""
         with self._lock:
-            self._spare.append(bench)
+            self._spare.append(slot)
 
-    def hold(self, chunk: Chunk) -> Bench:
-        """The bench that has a chunk, or one to begin it on, which keeps it until all have released it."""
+    def acquire(self, chunk: Chunk) -> DecodeSlot:
+        """The slot that has a chunk, or a new one for it, which keeps it until all users have released it."""
         with self._lock:
-            bench = self._kept.get(chunk)
-            if bench is None:
+            slot = self._kept.get(chunk)
+            if slot is None:
                 self._clear(self.keep - 1)
-                bench = self._kept[chunk] = self._take()
-                bench.begun = False
+                slot = self._kept[chunk] = self._take()
+                slot.started = False
             else:
                 self._kept.move_to_end(chunk)
-            bench.users += 1
-            return bench
+            slot.users += 1
+            return slot
 
-    def release(self, bench: Bench) -> None:
-        """What was held."""
+    def release(self, slot: DecodeSlot) -> None:
+        """Release a slot that was acquired."""
         with self._lock:
-            bench.users -= 1
+            slot.users -= 1
             self._clear(self.keep)
 
     def forget(self, chunk: Chunk) -> None:
-        """A chunk that failed: who asks next begins it anew."""
+        """Forgets a failed chunk so that the next reader retries."""
         with self._lock:
             self._kept.pop(chunk, None)
 
-    def _take(self) -> Bench:
-        return self._spare.pop() if self._spare else Bench(self._codec)
+    def _take(self) -> DecodeSlot:
+        return self._spare.pop() if self._spare else DecodeSlot(self._codec)
 
     def _clear(self, most: int) -> None:
-        """Part benches that nobody holds from their chunks, the oldest first, until so many have one."""
+        """Take the chunks of unused slots away, the oldest first, until at most so many keep one."""
         while len(self._kept) > most:
-            free = next((chunk for chunk, bench in self._kept.items() if not bench.users), None)
+            free = next((chunk for chunk, slot in self._kept.items() if not slot.users), None)
             if free is None:
                 break
             self._spare.append(self._kept.pop(free))
 
 
-class Decoding:
-    """What a reader holds in one process, and how it decodes there."""
+class DecodeState:
+    """The open files, indexes and slots of a reader in one process, and how it decodes with them."""
 
     def __init__(
-        self, store: Store, description: Description, codec: ChunkCodec, dtype: np.dtype[Any], keep: int
+        self, store: Store, description: ArrayDescription, codec: ChunkCodec, dtype: np.dtype[Any], keep: int
     ) -> None:
         self.process = os.getpid()
-        self.benches = Benches(codec, keep)
+        self.slots = SlotCache(codec, keep)
         self.chunks: EncodedChunks = encoded_chunks(store, description)
         self.shape = description.layout.chunk
         self.bytes = math.prod(self.shape) * dtype.itemsize
@@ -132,33 +141,31 @@ class Decoding:
             and target.dtype == self._stored_dtype
         )
 
-    def decode_into(self, target: Array, chunk: Chunk, early: Mapping[Chunk, Bytes | None]) -> bool:
-        """Decode a whole chunk; whether there is such a chunk."""
-        bench = self.benches.borrow()
-        written = self._begin(bench, target, chunk, early)
+    def decode_into(self, target: Array, chunk: Chunk, prefetched: Prefetched) -> bool:
+        """Decode a whole chunk into ``target``; returns whether there is such a chunk."""
+        slot = self.slots.borrow()
+        written = self._begin(slot, target, chunk, prefetched)
         if written:
-            bench.decoder.reach(self.bytes)
-        self.benches.give_back(bench)
+            slot.decoder.decode_to(self.bytes)
+        self.slots.release_borrowed(slot)
         return written
 
-    def decode(
-        self, bench: Bench, last: int, chunk: Chunk, early: Mapping[Chunk, Bytes | None]
-    ) -> Array | None:
-        """A chunk on a bench that was held for it, decoded at least to a sample; ``None``: there is none."""
-        with bench.lock:
-            if bench.decoded is None:
-                bench.decoded = np.empty(self.shape, self._stored_dtype)
-            if not bench.begun:
-                bench.begun = self._begin(bench, bench.decoded, chunk, early)
-            if not bench.begun:
+    def decode(self, slot: DecodeSlot, last: int, chunk: Chunk, prefetched: Prefetched) -> Array | None:
+        """A chunk in the slot acquired for it, decoded at least to a sample; ``None`` if there is none."""
+        with slot.lock:
+            if slot.decoded is None:
+                slot.decoded = np.empty(self.shape, self._stored_dtype)
+            if not slot.started:
+                slot.started = self._begin(slot, slot.decoded, chunk, prefetched)
+            if not slot.started:
                 return None
-            bench.decoder.reach((last + 1) * (self.bytes // self.shape[0]))
-            return bench.decoded
+            slot.decoder.decode_to((last + 1) * (self.bytes // self.shape[0]))
+            return slot.decoded
 
-    def _begin(self, bench: Bench, target: Array, chunk: Chunk, early: Mapping[Chunk, Bytes | None]) -> bool:
-        encoded = early[chunk] if chunk in early else self.chunks.read(chunk, bench.room)
+    def _begin(self, slot: DecodeSlot, target: Array, chunk: Chunk, prefetched: Prefetched) -> bool:
+        encoded = prefetched[chunk] if chunk in prefetched else self.chunks.read(chunk, slot.buffer)
         if encoded is None:
             return False
-        bench.decoder.begin(encoded, target.reshape(-1).view(np.uint8), partial(self._name_of, chunk))
-        self.benches.count()
+        slot.decoder.begin(encoded, target.reshape(-1).view(np.uint8), partial(self._name_of, chunk))
+        self.slots.count()
         return True

@@ -1,5 +1,5 @@
-"""Any samples of an array: each chunk touched is decoded once, no further than is asked for, on threads,
-into the caller's array.
+"""Any samples of an array: each chunk touched is decoded once, no further than needed, on threads, into the
+caller's array.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from fgbgpack.errors import SpecError
 from fgbgpack.storage.arrays import ArrayForm
 from fgbgpack.storage.hdf5 import Hdf5Store
 from fgbgpack.storage.indices import extremes, sample_indices
-from fgbgpack.storage.reading.chunks import Bytes, Chunk, Description, Room
-from fgbgpack.storage.reading.decoding import Decoding
+from fgbgpack.storage.reading.chunks import ArrayDescription, ByteBuffer, Bytes, Chunk
+from fgbgpack.storage.reading.decoding import DecodeState
 from fgbgpack.storage.reading.threads import helpers, usable_cores
 
 Array: TypeAlias = NDArray[Any]
@@ -58,17 +58,17 @@ class ArrayReader:
         is_hdf5 = isinstance(store, Hdf5Store)
         self.codec = store.file.arrays[path].codec if is_hdf5 else form.codec
         self._keep = keep
-        self._description = Description(path, name, form.layout, sharded=form.sharded)
+        self._description = ArrayDescription(path, name, form.layout, sharded=form.sharded)
         self._store = store
         self._fill = form.fill
-        self._held: Decoding | None = None
+        self._state: DecodeState | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_held": None}
+        return self.__dict__ | {"_state": None}
 
     def close(self) -> None:
-        """Let go of open files, decoded chunks and indexes; a later read begins anew."""
-        self._held = None
+        """Close files, and drop decoded chunks and indexes; a later read opens them again."""
+        self._state = None
 
     def encoded(self, chunks: Sequence[Chunk]) -> Iterator[Bytes | None]:
         """Some chunks as they are stored, one after the other; ``None`` for one that was never written.
@@ -78,12 +78,12 @@ class ArrayReader:
         Raises:
             DatasetError: The array cannot be read, or the index of a shard is damaged.
         """
-        held, room = self._hold().chunks, Room()
-        for start in range(0, len(chunks), min(held.at_once, max(1, len(chunks)))):
-            some = chunks[start : start + held.at_once]
-            early = held.ahead(some)
+        state, buffer = self._process_state().chunks, ByteBuffer()
+        for start in range(0, len(chunks), min(state.prefetch_limit, max(1, len(chunks)))):
+            some = chunks[start : start + state.prefetch_limit]
+            prefetched = state.prefetch(some)
             for chunk in some:
-                yield early[chunk] if chunk in early else held.read(chunk, room)
+                yield prefetched[chunk] if chunk in prefetched else state.read(chunk, buffer)
 
     @property
     def keep(self) -> int:
@@ -93,12 +93,12 @@ class ArrayReader:
     @keep.setter
     def keep(self, chunks: int) -> None:
         self._keep = chunks
-        self._hold().benches.keep = chunks
+        self._process_state().slots.keep = chunks
 
     @property
     def chunks_decoded(self) -> int:
         """How many chunks were decoded so far in this process, in whole or in part."""
-        return self._hold().benches.decoded
+        return self._process_state().slots.decoded
 
     def read(
         self,
@@ -114,7 +114,7 @@ class ArrayReader:
         Args:
             samples: (n,) integers; negative ones count from the end.
             out: (n, rows, columns, ...) of the array's type, which is filled; ``None`` for a new one.
-            rows: Which rows of each, with a positive step. Bands of rows of which none is wanted are not
+            rows: Which rows of each, with a positive step. Bands of which no row is asked for are not
                 decoded.
             columns: Which columns of each, with a positive step.
             threads: How many decode, this one and helpers that all readers of a process share; ``None``:
@@ -143,17 +143,17 @@ class ArrayReader:
             raise SpecError(
                 f"out is {out.dtype} of shape {out.shape}: it must be {self.dtype} of shape {expected}."
             )
-        wanted = _by_chunk(samples, layout.shape[0], layout.chunk[0])
+        chunks = _by_chunk(samples, layout.shape[0], layout.chunk[0])
         if not out.size:
             parts = []
         elif whole and self._description.bands == 1:
             down = self._description.chunks_down
-            parts = [_Part(divmod(want.row, down), want, _ALL, out) for want in wanted]
+            parts = [_ChunkPart(divmod(samples.row, down), samples, _ALL, out) for samples in chunks]
         else:
-            parts = self._banded_parts(wanted, cut or [range(n) for n in layout.shape[1:3]], out)
-        return _Task(self._hold(), self._fill, out, parts)
+            parts = self._banded_parts(chunks, cut or [range(n) for n in layout.shape[1:3]], out)
+        return _Task(self._process_state(), self._fill, out, parts)
 
-    def _banded_parts(self, wanted: list[_Wanted], cut: list[range], out: Array) -> list[_Part]:
+    def _banded_parts(self, chunks: list[_ChunkSamples], cut: list[range], out: Array) -> list[_ChunkPart]:
         """What each chunk that is touched has to give, where it is not the whole of its samples."""
         down, bands = self._description.chunks_down, self._description.bands
         rows, height = cut[0], self.layout.chunk[1]
@@ -161,23 +161,25 @@ class ArrayReader:
         parts = []
         for band in range(rows[0] // height, rows[-1] // height + 1):
             top = band * height
-            # The first of the rows wanted that is not above the band, and the first that is below it.
+            # The first row asked for that is not above the band, and the first that is below it.
             first = max(0, -((rows.start - top) // rows.step))
             last = min(len(rows), -((rows.start - top - height) // rows.step))
             if first < last:
                 inside = slice(rows[first] - top, rows[last - 1] + 1 - top, rows.step)
                 corner = (_ALL, inside, *columns)
-                for want in wanted:
-                    shard, row = divmod(want.row, down)
-                    parts.append(_Part((shard, row * bands + band), want, corner, out[:, first:last]))
+                for samples in chunks:
+                    shard, row = divmod(samples.row, down)
+                    parts.append(_ChunkPart((shard, row * bands + band), samples, corner, out[:, first:last]))
         return parts
 
-    def _hold(self) -> Decoding:
-        """What this reader holds in this process."""
-        held = self._held
-        if held is None or held.process != os.getpid():
-            held = self._held = Decoding(self._store, self._description, self.codec, self.dtype, self._keep)
-        return held
+    def _process_state(self) -> DecodeState:
+        """The state of this reader in this process: a forked one begins with none."""
+        state = self._state
+        if state is None or state.process != os.getpid():
+            state = self._state = DecodeState(
+                self._store, self._description, self.codec, self.dtype, self._keep
+            )
+        return state
 
 
 def read_together(
@@ -200,13 +202,13 @@ def read_together(
 # --- which samples -----------------------------------------------------------------------------
 
 
-class _Wanted:
-    """The samples wanted of one chunk, or of one in every band of rows.
+class _ChunkSamples:
+    """The samples asked for of one chunk, or of one in every band of rows.
 
     Attributes:
         row: The chunk's number along the samples, in the whole array.
-        last: The last sample of the chunk that is wanted.
-        run: How many samples they are if they lie one after the other, there and here; else 0.
+        last: The last sample of the chunk that is asked for.
+        run: How many samples they are if they are consecutive in the chunk and in the result; else 0.
     """
 
     __slots__ = ("_from", "_to", "last", "row", "run")
@@ -217,7 +219,7 @@ class _Wanted:
         self.run = len(to) if _consecutive(within) and _consecutive(to) else 0
 
     def places(self, out: Array) -> Array:
-        """Where they go, if they lie one after the other."""
+        """Where they go, if they are consecutive."""
         start = int(self._to[0])
         return out[start : start + self.run]
 
@@ -243,65 +245,71 @@ def _consecutive(numbers: NDArray[np.int64]) -> bool:
     return len(numbers) == 1 or bool((numbers[1:] - numbers[:-1] == 1).all())
 
 
-def _by_chunk(samples: Samples, count: int, size: int) -> list[_Wanted]:
+def _by_chunk(samples: Samples, count: int, size: int) -> list[_ChunkSamples]:
     """The samples of each chunk of ``size``, out of ``count``."""
     index = sample_indices(samples, count)
     if not len(index):
         return []
     if len(index) == 1:
         row, only = divmod(int(index[0]), size)
-        return [_Wanted(row, np.array([only]), _FIRST)]
+        return [_ChunkSamples(row, np.array([only]), _FIRST)]
     chunks = index // size
     order = np.argsort(chunks, kind="stable")
     chunks = chunks[order]
     within = index[order] - chunks * size
     ends = [*(np.flatnonzero(chunks[1:] != chunks[:-1]) + 1).tolist(), len(index)]
-    return [_Wanted(int(chunks[a]), within[a:b], order[a:b]) for a, b in zip([0, *ends], ends, strict=False)]
+    return [
+        _ChunkSamples(int(chunks[a]), within[a:b], order[a:b]) for a, b in zip([0, *ends], ends, strict=False)
+    ]
 
 
 # --- reading them ----------------------------------------------------------------------------------
 
 
-class _Part:
+class _ChunkPart:
     """What one chunk gives: the ``corner`` of it goes to ``out``."""
 
-    __slots__ = ("chunk", "corner", "out", "want")
+    __slots__ = ("chunk", "corner", "out", "samples")
 
-    def __init__(self, chunk: Chunk, want: _Wanted, corner: slice | tuple[slice, ...], out: Array) -> None:
-        self.chunk, self.want, self.corner, self.out = chunk, want, corner, out
+    def __init__(
+        self, chunk: Chunk, samples: _ChunkSamples, corner: slice | tuple[slice, ...], out: Array
+    ) -> None:
+        self.chunk, self.samples, self.corner, self.out = chunk, samples, corner, out
 
 
 class _Task:
     """What is to be read of one array."""
 
-    def __init__(self, held: Decoding, fill: Any, out: Array, parts: list[_Part]) -> None:
-        self.held, self.out, self.parts = held, out, parts
-        self.early: Mapping[Chunk, Bytes | None] = {}
+    def __init__(self, state: DecodeState, fill: Any, out: Array, parts: list[_ChunkPart]) -> None:
+        self.state, self.out, self.parts = state, out, parts
+        self.prefetched: Mapping[Chunk, Bytes | None] = {}
         self._fill = fill
 
-    def read_ahead(self, chunks: Sequence[Chunk]) -> None:
+    def prefetch(self, chunks: Sequence[Chunk]) -> None:
         """Get those of some chunks that are better got together, where they are not at hand."""
-        self.early = self.held.chunks.ahead([chunk for chunk in chunks if chunk not in self.held.benches])
+        self.prefetched = self.state.chunks.prefetch(
+            [chunk for chunk in chunks if chunk not in self.state.slots]
+        )
 
-    def read(self, part: _Part) -> None:
+    def read(self, part: _ChunkPart) -> None:
         """Fill in what one chunk gives."""
-        held, want, chunk, out = self.held, part.want, part.chunk, part.out
-        if want.run and held.fits(places := want.places(out), want.run):
-            if not held.decode_into(places, chunk, self.early):
+        state, samples, chunk, out = self.state, part.samples, part.chunk, part.out
+        if samples.run and state.fits(places := samples.places(out), samples.run):
+            if not state.decode_into(places, chunk, self.prefetched):
                 places[...] = self._fill
             return
-        bench = held.benches.hold(chunk)
+        slot = state.slots.acquire(chunk)
         try:
-            decoded = held.decode(bench, want.last, chunk, self.early)
+            decoded = state.decode(slot, samples.last, chunk, self.prefetched)
             if decoded is None:
-                want.fill(self._fill, out)
+                samples.fill(self._fill, out)
             else:
-                want.copy(decoded[part.corner], out)
+                samples.copy(decoded[part.corner], out)
         except BaseException:
-            held.benches.forget(chunk)
+            state.slots.forget(chunk)
             raise
         finally:
-            held.benches.release(bench)
+            state.slots.release(slot)
 
 
 def _run(tasks: Sequence[_Task], threads: int | None) -> None:
@@ -309,13 +317,13 @@ def _run(tasks: Sequence[_Task], threads: int | None) -> None:
     todo = [(task, part) for task in tasks for part in task.parts]
     if threads is None:
         # One chunk of each array is what a single sample takes: others may have use for the processors.
-        little = len(todo) <= len(tasks) or sum(task.held.bytes for task, _ in todo) < _THREADED_BYTES
+        little = len(todo) <= len(tasks) or sum(task.state.bytes for task, _ in todo) < _THREADED_BYTES
         threads = 1 if little else usable_cores()
-    at_once = min((task.held.chunks.at_once for task in tasks), default=1)
-    for start in range(0, len(todo), at_once):
-        some = todo[start : start + at_once]
+    prefetch_limit = min((task.state.chunks.prefetch_limit for task in tasks), default=1)
+    for start in range(0, len(todo), prefetch_limit):
+        some = todo[start : start + prefetch_limit]
         for task in tasks:
-            task.read_ahead([part.chunk for its, part in some if its is task])
+            task.prefetch([part.chunk for its, part in some if its is task])
         if threads == 1:
             for task, part in some:
                 task.read(part)
