@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import onnx_models
@@ -9,7 +10,7 @@ import pytest
 from builders import SMALL_SHARDS, Pictures, depth_of, write_depth_model
 from hypothesis import HealthCheck, settings
 
-from fgbgpack import create
+from fgbgpack import create, open_dataset
 
 # The same examples on every run: a property that fails on one machine fails on all.
 settings.register_profile(
@@ -75,3 +76,13 @@ def guided_dataset(tmp_path_factory, pictures, depth_model, guide_model) -> Path
     spec = pictures.spec(depth=depth_of(depth_model, guide=str(guide_model), scale=2))
     create(path, spec, layout=SMALL_SHARDS)
     return path
+
+
+@pytest.fixture(scope="session")
+def split_dataset(tmp_path_factory, depth_dataset):
+    """A dataset of 36 samples with depth and a split, open."""
+    path = tmp_path_factory.mktemp("split") / "split.zarr"
+    shutil.copytree(depth_dataset, path)
+    ds = open_dataset(path)
+    ds.save_split("by-background", {"train": 2 / 3, "val": 1 / 3})
+    return ds

@@ -1,9 +1,5 @@
-"""Samples in forms that other tools read: folders of pictures, WebDataset, MDS, COCO, NumPy's files.
+"""Exports: the samples of a dataset in the formats of other tools, one module for each format."""
 
-One module for each form. Who writes them is the same for all: samples are read in order, encoded on threads
-and written in order, beside the place where the finished export then appears as a whole.
-"""
-
-from fgbgpack.export.job import TARGETS, ExportReport, export
+from fgbgpack.export.exporter import TARGETS, ExportReport, export
 
 __all__ = ["TARGETS", "ExportReport", "export"]

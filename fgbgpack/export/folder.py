@@ -1,129 +1,64 @@
-"""A PNG file for each picture, in folders of their sources, and a table of all samples."""
+"""PNG files in folders of their sources, and a table of all samples."""
 
 from __future__ import annotations
 
 import csv
 import io
-from pathlib import Path, PurePosixPath
-from typing import Any, TextIO
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
 
-from fgbgpack.export.names import safe, told_apart
-from fgbgpack.export.pictures import png
-from fgbgpack.export.target import Part, Run, Target, Work
-from fgbgpack.storage.store import DEPTH
+from fgbgpack.export.png import png
+from fgbgpack.export.target import ExportJob, Run
 
-_DEPTH_BITS = 16
 _TABLE = "placements.csv"
-_ENDING = ".png"
-_OF_RECIPE = ("background", "foreground", "flip", "replica", "y", "x")
 
 
-class FolderTarget(Target[str]):
+class FolderTarget:
     """``image/<background>/<foreground>/<flip>-<replica>.png``, the same below ``mask`` and ``depth``, and
-    ``placements.csv``: all of it in a folder for each part.
+    ``placements.csv``, in a folder for each part.
 
-    Sources go by their file names without endings; a sample that was imported goes by its name.
+    Sources are named by their file names without extension, imported samples by their names.
     """
 
-    TO = "folder"
-    OPTIONS = frozenset({"depth_bits"})
+    OPTIONS: ClassVar = frozenset({"depth_bits"})
 
-    def __init__(self, work: Work) -> None:
-        super().__init__(work)
-        self._scale = (
-            work.depth_scale(work.options.depth_bits or _DEPTH_BITS) if DEPTH in work.fields else None
+    def __init__(self, job: ExportJob) -> None:
+        self._job = job
+
+    def write(self, folder: Path) -> dict[str, Any]:
+        """Writes the pictures of a run together, and the table in order."""
+        job = self._job
+        for part in job.parts:
+            own = part.folder_in(folder)
+            with (own / _TABLE).open("w", encoding="utf-8", newline="") as table:
+                table.write(_csv([["sample", *job.fields, *job.ids.columns]]))
+                for rows in job.encoded(part, partial(self._write_pictures, own)):
+                    table.write(rows)
+        return {}
+
+    def _write_pictures(self, folder: Path, run: Run) -> str:
+        """Writes the pictures of a run; its rows of the table."""
+        ids, fields = self._job.ids, self._job.fields
+        paths = [[f"{field}/{path}.png" for field in fields] for path in ids.paths(run.samples)]
+        for column, field in enumerate(fields):
+            for of_sample, pixels in zip(paths, self._job.pictures(run, field), strict=True):
+                _write_new(folder / of_sample[column], png(pixels))
+        records = (record.values() for record in ids.records(run.samples))
+        return _csv(
+            [sample, *of_sample, *(int(value) if isinstance(value, bool) else value for value in rest)]
+            for of_sample, (sample, *rest) in zip(paths, records, strict=True)
         )
-        self._folder = work.folder
-        self._table: TextIO | None = None
-        if work.source_names is not None:
-            self._sources = [_folders(work.source_names[kind]) for kind in _OF_RECIPE[:2]]
-        else:
-            self._names = _paths(work.dataset.names or [])
-
-    def begin(self, part: Part) -> None:
-        """Make the part's folder, and begin its table."""
-        self._folder = self.work.folder / part.folder
-        self._folder.mkdir(exist_ok=True)
-        self._table = (self._folder / _TABLE).open("w", encoding="utf-8", newline="")
-        of_samples = _OF_RECIPE if self.work.source_names is not None else ("name",)
-        self._table.write(_rows([["sample", *self.work.fields, *of_samples]]))
-
-    def encode(self, run: Run) -> str:
-        """Write the pictures, and make the rows of the table."""
-        folder = self.work.folder / run.part.folder
-        rows = []
-        for i, (path, record) in enumerate(zip(self._below(run), self.work.records(run), strict=True)):
-            paths = [f"{field}/{path}{_ENDING}" for field in self.work.fields]
-            for field, where in zip(self.work.fields, paths, strict=True):
-                pixels = run.batch.arrays[field][i]
-                if field == DEPTH and self._scale is not None:
-                    pixels = self._scale.apply(pixels)
-                _write_new(folder / where, png(pixels))
-            sample, *rest = record.values()
-            rows.append(
-                [sample, *paths, *(int(value) if isinstance(value, bool) else value for value in rest)]
-            )
-        return _rows(rows)
-
-    def _below(self, run: Run) -> list[str]:
-        """The path of each sample of a run below the folder of a field, without an ending."""
-        if self.work.source_names is None:
-            return [self._names[i] for i in run.samples.tolist()]
-        batch = run.batch
-        backgrounds, foregrounds = self._sources
-        placed = (batch.background, batch.foreground, batch.flip, batch.replica)
-        return [
-            f"{backgrounds[b]}/{foregrounds[f]}/{int(flip)}-{replica}"
-            for b, f, flip, replica in zip(*(array.tolist() for array in placed), strict=True)
-        ]
-
-    def write(self, run: Run, encoded: str) -> None:
-        """Add the rows to the table."""
-        if self._table is not None:
-            self._table.write(encoded)
-
-    def end(self, part: Part) -> None:
-        """Finish the part's table."""
-        self.close()
-
-    def close(self) -> None:
-        """Let go of the table."""
-        if self._table is not None:
-            self._table.close()
-
-    def finish(self) -> dict[str, Any]:
-        """How depth was made whole numbers."""
-        return {} if self._scale is None else {"depth": self._scale.to_dict()}
 
     def how_to_open(self, out: str) -> list[str]:
         """With pandas and Pillow."""
-        folder = Path(out) / self.work.parts[0].folder
+        folder = Path(out) / self._job.parts[0].slug
         return [
             "import pandas, PIL.Image",
             f"folder = {str(folder)!r}",
             f'samples = pandas.read_csv(folder + "/{_TABLE}")',
-            f'picture = PIL.Image.open(folder + "/" + samples.{self.work.fields[0]}[0])',
+            f'picture = PIL.Image.open(folder + "/" + samples.{self._job.fields[0]}[0])',
         ]
-
-
-def _folders(names: list[str]) -> list[str]:
-    """The folder of each source, by their file names."""
-    return told_apart([safe(PurePosixPath(name).stem) for name in names])
-
-
-def _paths(names: list[str]) -> list[str]:
-    """The path of each imported sample, by their names, whose folders stay."""
-    # A folder that ends as a picture does could have the name of one.
-    return told_apart(
-        [
-            "/".join([*(_not_a_picture(safe(folder)) for folder in folders), safe(last)])
-            for *folders, last in (name.split("/") for name in names)
-        ]
-    )
-
-
-def _not_a_picture(folder: str) -> str:
-    return f"{folder}_" if folder.casefold().endswith(_ENDING) else folder
 
 
 def _write_new(path: Path, data: bytes) -> None:
@@ -136,7 +71,7 @@ def _write_new(path: Path, data: bytes) -> None:
         file.write(data)
 
 
-def _rows(rows: list[list[Any]]) -> str:
+def _csv(rows: Any) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()

@@ -1,35 +1,43 @@
-"""What every target of an export is given, and what it has to do."""
+"""What every export target gets and does: samples and options in, files out."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fgbgpack.dataset.batch import Batch
+from fgbgpack.dataset.batch import shapes
 from fgbgpack.dataset.dataset import Dataset
-from fgbgpack.export.pictures import DepthScale
-from fgbgpack.storage.store import DEPTH_MAX, DEPTH_MIN, PLACEMENTS
+from fgbgpack.document import DEPTH, DEPTH_MAX, DEPTH_MIN, ImportedDepthInfo
+from fgbgpack.export.naming import SampleIds
+from fgbgpack.export.png import DepthScale
+from fgbgpack.pipeline.events import OnEvent, Progress
+from fgbgpack.pipeline.executor import Threads
 
 T = TypeVar("T")
+
+#: Bytes of samples that are read at once, and that a run has.
+_READ_BYTES = 24 << 20
+_RUN_BYTES = 2 << 20
+#: Runs in flight beyond those being encoded: work for the threads while the next samples are read.
+_RUNS_AHEAD = 8
 
 
 @dataclass(frozen=True)
 class Options:
-    """What only some targets take; ``None`` leaves it to the target.
+    """Options that only some targets accept; ``None`` for the target's default.
 
     Attributes:
-        depth_bits: Bits of each pixel of depth pictures, 8 or 16.
-        shard_bytes: About how many bytes a file of many samples may have.
-        shard_samples: How many samples it may have at most.
-        compression: How such files are compressed: ``"none"``, ``"zstd"`` or ``"zstd:<level>"``.
-        category: What the foregrounds are.
+        depth_bits: Bits per pixel of depth pictures, 8 or 16.
+        shard_bytes: Approximate size of a shard in bytes.
+        shard_samples: Maximum number of samples in a shard.
+        compression: Compression of shards: ``"none"``, ``"zstd"`` or ``"zstd:<level>"``.
+        category: What the foregrounds show.
     """
 
     depth_bits: int | None = None
@@ -41,146 +49,148 @@ class Options:
 
 @dataclass(frozen=True)
 class Part:
-    """Samples that belong together: those of a part of a split, or all that are exported.
+    """One part of a split, or all exported samples where there is no split.
 
     Attributes:
-        name: What the split calls it; empty where there is no split.
-        folder: The same as the name of a folder or the start of a file's name, safe on any file system and
-            different for each part; empty where there is no split.
+        name: Its name in the split; empty without a split.
+        slug: The name as a file name, different for each part; empty without a split.
         samples: (n,) int64, ascending.
     """
 
     name: str
-    folder: str
+    slug: str
     samples: NDArray[np.int64]
+
+    def folder_in(self, folder: Path) -> Path:
+        """Creates the part's folder; without a split that is ``folder`` itself."""
+        own = folder / self.slug
+        own.mkdir(exist_ok=True)
+        return own
 
 
 @dataclass(frozen=True)
 class Run:
-    """Some samples of a part, one after the other as they are in ``part.samples``.
+    """Consecutive samples of a part, a few megabytes.
 
     Attributes:
-        part: The part.
-        start: The place of the first of them in ``part.samples``.
         samples: (n,) int64, their numbers in the dataset.
-        batch: Their arrays: of image, mask and depth those that are exported, and the placements if there
-            are any.
+        arrays: The exported fields, as :class:`~fgbgpack.dataset.batch.Batch` describes them.
     """
 
-    part: Part
-    start: int
     samples: NDArray[np.int64]
-    batch: Batch
+    arrays: dict[str, NDArray[Any]]
 
 
-@dataclass(frozen=True)
-class Work:
-    """What is exported, and where to.
-
-    Attributes:
-        dataset: The dataset, open and complete.
-        fields: Which of ``"image"``, ``"mask"`` and ``"depth"``, in this order.
-        parts: All parts, in order.
-        folder: Where the target writes: it is there and empty, and gets its final name once all is written.
-        options: What the target was asked for.
-    """
-
-    dataset: Dataset
-    fields: tuple[str, ...]
-    parts: Sequence[Part]
-    folder: Path
-    options: Options
-
-    def depth_scale(self, bits: int) -> DepthScale:
-        """How depth becomes whole numbers: one mapping for all samples that are exported."""
-        chosen = np.concatenate([part.samples for part in self.parts])
-        low, high = (self.dataset.whole(name)[chosen] for name in (DEPTH_MIN, DEPTH_MAX))
-        # Networks tell the depth of every pixel; files that were imported need not.
-        return DepthScale.of(low, high, bits, unknown=self.dataset.document["depth"]["mode"] == "imported")
-
-    def records(self, run: Run) -> list[dict[str, Any]]:
-        """What is known of each sample of a run, as JSON: its number, and its placement with the sources'
-        file names, or the name it was imported under.
-        """
-        records: list[dict[str, Any]] = [{"sample": sample} for sample in run.samples.tolist()]
-        if self.source_names is None:
-            for record, name in zip(records, self._names(run.samples), strict=True):
-                record["name"] = name
-            return records
-        columns = {name: run.batch.arrays[name].tolist() for name in PLACEMENTS}
-        for kind, names in self.source_names.items():
-            columns[kind] = [names[i] for i in columns[kind]]
-        for i, record in enumerate(records):
-            record |= {name: column[i] for name, column in columns.items()}
-        return records
-
-    @cached_property
-    def source_names(self) -> dict[str, list[str]] | None:
-        """The file names of all backgrounds and foregrounds, by ``"background"`` and ``"foreground"``;
-        ``None`` for a dataset without recipe.
-        """
-        sources = self.dataset.document.get("sources")
-        if sources is None:
-            return None
-        return {kind: [source["name"] for source in sources[f"{kind}s"]] for kind in PLACEMENTS[:2]}
-
-    def _names(self, samples: NDArray[np.int64]) -> list[str]:
-        names = self.dataset.names or []
-        return [names[i] for i in samples.tolist()]
-
-
-class Target(ABC, Generic[T]):
-    """A form to export to. One object writes one export, all of it below ``work.folder``.
-
-    For each part ``begin``, then for each of its runs ``encode`` and ``write``, then ``end``; after the last
-    part ``finish``. ``encode`` runs on several threads at a time, in any order, and must give the same for a
-    run whoever runs it; all else is called from one thread, ``write`` in the order of the samples. Where runs
-    end depends on nothing but the samples, but files must not: cut them by samples and bytes.
-
-    Attributes:
-        TO: What it is called.
-        OPTIONS: The fields of :class:`Options` that it takes.
-        work: What is exported, and where to.
+class ExportJob:
+    """One export: what is written, and the loop that reads samples and encodes them on threads.
 
     Args:
-        work: The same.
+        dataset: The dataset, complete.
+        fields: Which of ``"image"``, ``"mask"`` and ``"depth"``, in this order.
+        parts: All parts, in order.
+        options: The target's options.
+        threads: What encodes.
+        on_event: Called with progress.
 
-    Raises:
-        SpecError: The options or fields are not for this target.
+    Attributes:
+        ids: How the samples are identified.
     """
 
-    TO: ClassVar[str]
-    OPTIONS: ClassVar[frozenset[str]] = frozenset()
+    def __init__(
+        self,
+        dataset: Dataset,
+        fields: tuple[str, ...],
+        parts: Sequence[Part],
+        options: Options,
+        threads: Threads,
+        on_event: OnEvent,
+    ) -> None:
+        self.dataset, self.fields, self.parts, self.options = dataset, fields, parts, options
+        self.threads, self._on_event = threads, on_event
+        self.ids = SampleIds(dataset)
+        self.samples = sum(len(part.samples) for part in parts)
+        self._done = 0
 
-    def __init__(self, work: Work) -> None:
-        self.work = work
+    def advance(self, samples: int) -> None:
+        """Reports that so many more samples are written; to be called in the caller's thread."""
+        self._done += samples
+        self._on_event(Progress("export", self._done, self.samples))
 
-    def begin(self, part: Part) -> None:
-        """Make ready for the samples of a part."""
+    def encoded(self, part: Part, encode: Callable[[Run], T]) -> Iterator[T]:
+        """The result of ``encode`` for each run of a part, in order; progress is reported after each.
 
-    @abstractmethod
-    def encode(self, run: Run) -> T:
-        """The bytes of some samples, or whatever else takes time to make; may write files of these alone."""
+        Args:
+            part: The part.
+            encode: Called on several threads, a few runs ahead. Runs are cut by memory: the bytes of files
+                must not depend on where they end.
+        """
+        for run, result in self.threads.in_order(encode, self._runs(part), ahead=_RUNS_AHEAD):
+            yield result
+            self.advance(len(run.samples))
 
-    @abstractmethod
-    def write(self, run: Run, encoded: T) -> None:
-        """Add what was made of a run."""
+    def _runs(self, part: Part) -> Iterator[Run]:
+        """Several runs are read together, as samples share chunks."""
+        length = max(1, _RUN_BYTES // self.sample_bytes)
+        together = length * max(1, _READ_BYTES // (length * self.sample_bytes))
+        for first in range(0, len(part.samples), together):
+            samples = part.samples[first : first + together]
+            batch = self.dataset.read(samples, self.fields)
+            for start in range(0, len(samples), length):
+                run = slice(start, start + length)
+                yield Run(samples[run], {name: batch.arrays[name][run] for name in self.fields})
 
-    def end(self, part: Part) -> None:
-        """Finish the files of a part."""
+    def shapes(self, samples: int) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+        """The shape and dtype of each exported field of so many samples."""
+        expected = shapes(samples, self.dataset.height, self.dataset.width)
+        return {name: expected[name] for name in self.fields}
 
-    def finish(self) -> dict[str, Any]:
-        """Finish all files.
+    @property
+    def sample_bytes(self) -> int:
+        """Bytes of the exported fields of one sample."""
+        return sum(int(np.prod(shape)) * dtype.itemsize for shape, dtype in self.shapes(1).values())
+
+    @cached_property
+    def depth_scale(self) -> DepthScale | None:
+        """How depth becomes the pixels of pictures: one mapping for all exported samples; ``None`` without
+        depth.
+        """
+        if DEPTH not in self.fields:
+            return None
+        samples = np.concatenate([part.samples for part in self.parts])
+        low, high = (self.dataset.whole(name)[samples] for name in (DEPTH_MIN, DEPTH_MAX))
+        # Networks fill every pixel; imported files need not.
+        unknown = isinstance(self.dataset.document.depth, ImportedDepthInfo)
+        return DepthScale.of(low, high, self.options.depth_bits or 16, unknown=unknown)
+
+    def pictures(self, run: Run, field: str) -> NDArray[Any]:
+        """A field of a run as pixels of pictures: depth by ``depth_scale``, the others as they are."""
+        values = run.arrays[field]
+        return self.depth_scale.apply(values) if field == DEPTH and self.depth_scale else values
+
+
+class Target(Protocol):
+    """A format to export to. One object writes one export.
+
+    Attributes:
+        OPTIONS: The fields of :class:`Options` that it accepts; with ``"depth_bits"``, it writes depth by
+            ``job.depth_scale``.
+    """
+
+    OPTIONS: ClassVar[frozenset[str]]
+
+    def __init__(self, job: ExportJob) -> None:
+        """Checks the options and fields of a job.
+
+        Raises:
+            SpecError: They do not suit this target.
+        """
+
+    def write(self, folder: Path) -> dict[str, Any]:
+        """Writes all files into an empty folder. The bytes depend on the samples and options only.
 
         Returns:
-            What ``fgbgpack.json`` is to say of this target beyond what it says of any, as JSON; under
-            ``"depth"`` how depth became whole numbers, if it did.
+            The ``details`` of ``fgbgpack.json``, as JSON.
         """
-        return {}
 
-    def close(self) -> None:
-        """Let go of open files: called at the end in any case, also after an error."""
-
-    @abstractmethod
     def how_to_open(self, out: str) -> list[str]:
-        """Lines of Python that open what is at ``out`` with the tool it is meant for."""
+        """Lines of Python that open the export at ``out``, once it is written."""

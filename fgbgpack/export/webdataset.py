@@ -1,112 +1,76 @@
-"""Tar files of samples, as WebDataset reads them."""
+"""Tar files of samples, for WebDataset."""
 
 from __future__ import annotations
 
 import io
 import json
 import tarfile
+from contextlib import closing
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fgbgpack.export.pictures import png
-from fgbgpack.export.target import Part, Run, Target, Work
-from fgbgpack.storage.store import DEPTH
+from fgbgpack.document import DEPTH
+from fgbgpack.export.png import png
+from fgbgpack.export.target import ExportJob, Part, Run
 
 _SHARD_BYTES = 256_000_000
-_ALL = "samples"
 _SIZES = "sizes.json"
+#: Two blocks of zeros end a tar file.
+_END = bytes(2 * tarfile.BLOCKSIZE)
 
-#: Where the size of a member and the sum of its header lie in the header; its name comes first.
-_SIZE, _SUM = slice(124, 136), slice(148, 156)
 
-
-class WebdatasetTarget(Target[list[bytes]]):
+class WebdatasetTarget:
     """``<part>-000000.tar`` and so on, and ``sizes.json`` with the number of samples in each.
 
-    A sample has ``<number>.image.png``, ``.mask.png``, ``.depth.npy`` (float16, as it is) and ``.json`` with
+    A sample has ``<number>.image.png``, ``.mask.png``, ``.depth.npy`` (float16, unchanged) and ``.json`` with
     its placement, or its name.
     """
 
-    TO = "webdataset"
-    OPTIONS = frozenset({"shard_bytes", "shard_samples"})
+    OPTIONS: ClassVar = frozenset({"shard_bytes", "shard_samples"})
 
-    def __init__(self, work: Work) -> None:
-        super().__init__(work)
-        self._most_bytes = work.options.shard_bytes or _SHARD_BYTES
-        self._most_samples = work.options.shard_samples
-        self._sizes: dict[str, int] = {}
-        self._shards: dict[str, int] = {}
-        self._shard: BinaryIO | None = None
-        self._name = ""
-        self._number = self._bytes = 0
+    def __init__(self, job: ExportJob) -> None:
+        self._job = job
+        self._sizes: dict[str, dict[str, int]] = {}
 
-    def begin(self, part: Part) -> None:
-        """Begin to count its shards."""
-        self._number = 0
+    def write(self, folder: Path) -> dict[str, Any]:
+        """Writes the shards, and their sizes: they cannot be known without reading the shards."""
+        job = self._job
+        for part in job.parts:
+            with closing(_Shards(folder / _prefix(part), job)) as shards:
+                for samples in job.encoded(part, self._encode):
+                    for sample in samples:
+                        shards.add(sample)
+            self._sizes[part.slug] = shards.sizes
+        sizes = {name: count for of_part in self._sizes.values() for name, count in of_part.items()}
+        (folder / _SIZES).write_text(json.dumps(sizes, indent=2) + "\n", encoding="utf-8")
+        return {"shards": sizes}
 
-    def encode(self, run: Run) -> list[bytes]:
-        """Each sample as it will be in its shard."""
-        encoded = []
-        records = self.work.records(run)
-        for i, (sample, record) in enumerate(zip(run.samples.tolist(), records, strict=True)):
-            members = []
-            for field in self.work.fields:
-                pixels = run.batch.arrays[field][i]
-                ending, data = ("npy", _npy(pixels)) if field == DEPTH else ("png", png(pixels))
-                members.append(_member(f"{sample:08d}.{field}.{ending}", data))
-            members.append(_member(f"{sample:08d}.json", json.dumps(record, ensure_ascii=False).encode()))
-            encoded.append(b"".join(members))
-        return encoded
+    def _encode(self, run: Run) -> list[bytes]:
+        """Each sample as the members of a tar file."""
+        pictures = {field: self._encode_field(run, field) for field in self._job.fields}
+        samples = []
+        for i, record in enumerate(self._job.ids.records(run.samples)):
+            key = self._job.ids.key(record["sample"])
+            members = [
+                _member(f"{key}.{field}.{'npy' if field == DEPTH else 'png'}", encoded[i])
+                for field, encoded in pictures.items()
+            ]
+            members.append(_member(f"{key}.json", json.dumps(record, ensure_ascii=False).encode()))
+            samples.append(b"".join(members))
+        return samples
 
-    def write(self, run: Run, encoded: list[bytes]) -> None:
-        """Add the samples to the shard, or to the next one where it is full."""
-        for data in encoded:
-            if self._shard is not None and self._is_full(len(data)):
-                self._end_shard()
-            if self._shard is None:
-                self._name = f"{run.part.folder or _ALL}-{self._number:06d}.tar"
-                self._shard = (self.work.folder / self._name).open("xb")
-                self._sizes[self._name] = self._bytes = 0
-            self._shard.write(data)
-            self._bytes += len(data)
-            self._sizes[self._name] += 1
-
-    def _is_full(self, more: int) -> bool:
-        ends = 2 * tarfile.BLOCKSIZE
-        return self._sizes[self._name] == self._most_samples or self._bytes + more + ends > self._most_bytes
-
-    def _end_shard(self) -> None:
-        if self._shard is not None:
-            # Two blocks of zeros end a tar file.
-            self._shard.write(bytes(2 * tarfile.BLOCKSIZE))
-        self.close()
-        self._shard = None
-        self._number += 1
-
-    def end(self, part: Part) -> None:
-        """Finish its last shard."""
-        self._end_shard()
-        self._shards[part.folder] = self._number
-
-    def finish(self) -> dict[str, Any]:
-        """Say how many samples each shard has: nobody can know without reading it."""
-        (self.work.folder / _SIZES).write_text(json.dumps(self._sizes, indent=2) + "\n", encoding="utf-8")
-        return {"shards": self._sizes}
-
-    def close(self) -> None:
-        """Let go of the shard."""
-        if self._shard is not None:
-            self._shard.close()
+    @staticmethod
+    def _encode_field(run: Run, field: str) -> list[bytes]:
+        return [_npy(array) if field == DEPTH else png(array) for array in run.arrays[field]]
 
     def how_to_open(self, out: str) -> list[str]:
         """With webdataset."""
-        part = self.work.parts[0].folder
-        count = self._shards[part]
+        part = self._job.parts[0]
+        count = len(self._sizes[part.slug])
         shards = f"{{000000..{count - 1:06d}}}" if count > 1 else "000000"
-        url = str(Path(out) / f"{part or _ALL}-{shards}.tar")
+        url = f"{Path(out) / _prefix(part)}-{shards}.tar"
         return [
             "import webdataset",
             f'samples = webdataset.WebDataset({url!r}, shardshuffle=100).shuffle(1000).decode("pil")',
@@ -114,27 +78,51 @@ class WebdatasetTarget(Target[list[bytes]]):
         ]
 
 
-def _npy(array: NDArray[Any]) -> bytes:
-    """An array as a .npy file."""
+class _Shards:
+    """The tar files of a part, each begun when the one before is full.
+
+    Attributes:
+        sizes: The number of samples in each, by file name.
+    """
+
+    def __init__(self, path: Path, job: ExportJob) -> None:
+        self._path = path
+        self._max_bytes = job.options.shard_bytes or _SHARD_BYTES
+        self._max_samples = job.options.shard_samples
+        self._file: BinaryIO | None = None
+        self._samples = self._bytes = 0
+        self.sizes: dict[str, int] = {}
+
+    def add(self, sample: bytes) -> None:
+        is_full = self._bytes + len(sample) > self._max_bytes or self._samples == self._max_samples
+        if self._file is None or is_full:
+            self.close()
+            path = self._path.with_name(f"{self._path.name}-{len(self.sizes):06d}.tar")
+            self._file, self._name = path.open("xb"), path.name
+            self._samples, self._bytes = 0, len(_END)
+        self._file.write(sample)
+        self._bytes += len(sample)
+        self._samples += 1
+        self.sizes[self._name] = self._samples
+
+    def close(self) -> None:
+        if self._file is not None:
+            with self._file:
+                self._file.write(_END)
+
+
+def _prefix(part: Part) -> str:
+    return part.slug or "samples"
+
+
+def _npy(array: Any) -> bytes:
     file = io.BytesIO()
-    np.lib.format.write_array(file, array, allow_pickle=False)
+    np.save(file, array, allow_pickle=False)
     return file.getvalue()
 
 
 def _member(name: str, data: bytes) -> bytes:
-    """A file as it lies in a tar file (POSIX ustar): of no time, and of nobody."""
-    header = bytearray(_HEADER)
-    header[: len(name)] = name.encode("ascii")
-    header[_SIZE] = b"%011o\0" % len(data)
-    header[_SUM] = b"%06o\0 " % sum(header)
-    return b"".join([header, data, bytes(-len(data) % tarfile.BLOCKSIZE)])
-
-
-def _empty_header() -> bytes:
-    """The header of a file without a name, whose sum counts as blanks, as it does when it is computed."""
-    header = bytearray(tarfile.TarInfo().tobuf(tarfile.USTAR_FORMAT))
-    header[_SUM] = b" " * 8
-    return bytes(header)
-
-
-_HEADER = _empty_header()
+    """A file in a tar archive (POSIX ustar), without time and owner."""
+    header = tarfile.TarInfo(name)
+    header.size = len(data)
+    return b"".join([header.tobuf(tarfile.USTAR_FORMAT), data, bytes(-len(data) % tarfile.BLOCKSIZE)])

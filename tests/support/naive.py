@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from itertools import groupby
 from math import isqrt, sqrt
 
 import numpy as np
@@ -94,26 +93,6 @@ def half_extent(values):
     wrong = not np.isfinite(values).all()
     ordered = sorted(values.ravel().tolist(), key=lambda v: (v, np.copysign(1, v))) if not wrong else [0, 0]
     return np.float16(ordered[0]), np.float16(ordered[-1]), wrong
-
-
-def mask_runs(mask, above):
-    """COCO's compressed runs, the box (left, top, width, height) and the area of a mask."""
-    pixels = [value > above for column in mask.T.tolist() for value in column]
-    runs = [(value, len(list(group))) for value, group in groupby(pixels)]
-    if runs[0][0]:
-        runs.insert(0, (False, 0))
-    lengths = [length for _, length in runs]
-    numbers = lengths[:3] + [now - before for now, before in zip(lengths[3:], lengths[1:], strict=False)]
-    text = ""
-    for number in numbers:
-        groups = next(n for n in range(1, 9) if -(32**n) <= 2 * number < 32**n)
-        digits = [number % 32**groups // 32**n % 32 for n in range(groups)]
-        text += "".join(chr(48 + 32 * (n < groups - 1) + digit) for n, digit in enumerate(digits))
-    rows, columns = np.nonzero(mask > above)
-    if not len(rows):
-        return text, [0, 0, 0, 0], 0
-    left, top = columns.min(), rows.min()
-    return text, [left, top, columns.max() + 1 - left, rows.max() + 1 - top], len(rows)
 
 
 def paeth(picture, step):

@@ -14,11 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from builders import tree
-from test_export_coco import import_pictures
 
 from fgbgpack import create, open_dataset
 from fgbgpack.errors import SpecError
-from fgbgpack.export.job import export
+from fgbgpack.export import export
 
 #: mosaicml-streaming in a folder of its own: what it says it needs does not go with the rest of .venv.
 READER = Path(sys.prefix) / "mds"
@@ -121,15 +120,13 @@ def test_streaming_reads_each_part_of_a_split(tmp_path, own_pictures):
 
 
 @needs_reader
-def test_imported_samples_have_their_names(tmp_path):
-    path = import_pictures(tmp_path)
-    export(path, tmp_path / "out", to="mds")
+def test_imported_samples_have_their_names(tmp_path, imported):
+    export(imported, tmp_path / "out", to="mds")
     found = as_read(tmp_path, tmp_path, "out")["out"]
-    ds = open_dataset(path)
-    assert sorted(found) == ["image", "mask", "name", "sample"]
-    assert found["name"].tolist() == ds.names
-    np.testing.assert_array_equal(found["image"], ds.image[:])
-    np.testing.assert_array_equal(found["mask"], ds.mask[:])
+    assert sorted(found) == ["depth", "image", "mask", "name", "sample"]
+    assert found["name"].tolist() == imported.names
+    for field in imported.fields:
+        np.testing.assert_array_equal(found[field], getattr(imported, field)[:])
 
 
 @needs_reader
@@ -233,8 +230,9 @@ def test_the_numbers_of_sources_are_explained(exported):
     assert details["columns"]["depth"] == "ndarray:float16:21,33"
 
 
-def test_all_that_is_wrong_is_told_together(tmp_path, dataset):
+def test_all_problems_are_reported_together(tmp_path, dataset):
     with pytest.raises(SpecError) as caught:
         export(dataset, tmp_path / "out", to="mds", compression="zstd:23", shard_bytes=1 << 31)
+    assert caught.value.code == "export-options-invalid"
     assert [problem.split(":")[0] for problem in caught.value.problems] == ["--compression", "--shard-size"]
     assert not (tmp_path / "out").exists()

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+import sys
 
-import naive
 import numpy as np
 import pytest
-from builders import tree
+from exports import read_picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -17,94 +16,67 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from fgbgpack import create, open_dataset
-from fgbgpack.errors import SpecError
-from fgbgpack.export.coco import MASK_ABOVE, Outline
-from fgbgpack.export.job import export
-from fgbgpack.export.rle_kernel import mask_runs, runs_bound
-from fgbgpack.pipeline import ImportSpec, import_folder
+from fgbgpack.errors import FgbgError, SpecError
+from fgbgpack.export import export
+from fgbgpack.export.coco import MASK_ABOVE, mask_outlines
 
 # pycocotools meets NumPy 2 with a class of its own that is older.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 
-# --- the runs of masks -----------------------------------------------------------------------------
+# --- masks -----------------------------------------------------------------------------------------
 
 
 @st.composite
 def masks(draw):
-    """Masks of every size and density, with runs from one pixel to all of them."""
-    shape = draw(st.integers(1, 17)), draw(st.integers(1, 17))
+    """Some masks of one size, of every density, with runs from one pixel to all of them."""
+    shape = draw(st.integers(1, 3)), draw(st.integers(1, 17)), draw(st.integers(1, 17))
     random = np.random.default_rng(draw(st.integers(0, 2**32)))
-    set_pixels = random.random(shape) < draw(st.sampled_from([0, 0.02, 0.2, 0.5, 0.9, 1]))
-    mask = np.where(set_pixels, *random.choice([[128, 127], [255, 0], [200, 100]]))
-    if draw(st.booleans()):
-        mask[...] = mask[0, 0]
-        mask[draw(st.integers(0, shape[0] - 1)), draw(st.integers(0, shape[1] - 1))] = draw(
-            st.integers(0, 255)
-        )
-    times = draw(st.sampled_from([1, 1, 2, 40])), draw(st.sampled_from([1, 3]))
+    is_set = random.random(shape) < draw(st.sampled_from([0, 0.02, 0.2, 0.5, 0.9, 1]))
+    mask = np.where(is_set, *random.choice([[128, 127], [255, 0], [200, 100]]))
+    times = 1, draw(st.sampled_from([1, 1, 2, 40])), draw(st.sampled_from([1, 3]))
     return np.kron(mask, np.ones(times)).astype(np.uint8)
+
+
+def assert_outlined(mask: np.ndarray) -> None:
+    """The outlines of (n, h, w) masks are what NumPy says of their pixels, and pycocotools decodes them."""
+    outlines = mask_outlines(mask)
+    assert len(outlines) == len(mask)
+    for is_foreground, outline in zip(mask > MASK_ABOVE, outlines, strict=True):
+        assert outline["segmentation"]["size"] == list(is_foreground.shape)
+        np.testing.assert_array_equal(coco_mask.decode(outline["segmentation"]), is_foreground)
+        rows, columns = np.nonzero(is_foreground)
+        assert outline["area"] == len(rows)
+        box = [0, 0, 0, 0]
+        if len(rows):
+            left, top = columns.min(), rows.min()
+            box = [left, top, columns.max() + 1 - left, rows.max() + 1 - top]
+        assert outline["bbox"] == box
+    assert json.loads(json.dumps(outlines)) == outlines
 
 
 @settings(max_examples=150)
 @given(masks())
-def test_runs_equal_the_naive_ones_and_those_of_pycocotools(mask):
-    outline = Outline.of(mask)
-    expected, box, area = naive.mask_runs(mask, MASK_ABOVE)
-    assert (outline.counts, list(outline.box), outline.area) == (expected, box, area)
-
-    binary = np.asfortranarray(mask > MASK_ABOVE, np.uint8)
-    theirs = coco_mask.encode(binary)
-    assert outline.counts == theirs["counts"].decode()
-    ours = {"size": list(mask.shape), "counts": outline.counts}
-    np.testing.assert_array_equal(coco_mask.decode(ours), binary)
-    assert coco_mask.area(ours) == outline.area
-    assert coco_mask.toBbox(ours).tolist() == list(outline.box)
+def test_outlines_of_masks(mask):
+    assert_outlined(mask)
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (7, 1), (5, 9), (128, 128), (3, 2000)])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 1, 7), (2, 7, 1), (3, 5, 9), (1, 3, 2000), (300, 40, 40)])
 @pytest.mark.parametrize("value", [0, 127, 128, 255])
-def test_runs_of_one_value(shape, value):
-    outline = Outline.of(np.full(shape, value, np.uint8))
-    whole = (0, 0, shape[1], shape[0])
-    assert (outline.box, outline.area) == (
-        ((0, 0, 0, 0), 0) if value <= 127 else (whole, shape[0] * shape[1])
-    )
-    expected = coco_mask.encode(np.full(shape, value > 127, np.uint8, order="F"))
-    assert outline.counts == expected["counts"].decode()
+def test_outlines_of_one_value(shape, value):
+    assert_outlined(np.full(shape, value, np.uint8))
 
 
-@settings(max_examples=60)
-@given(masks())
-def test_the_kernel_uncompiled_stays_within_its_bound(mask):
-    # Python's indices are checked, those of compiled code are not.
-    text, box = np.zeros(runs_bound(mask.size), np.uint8), np.zeros(4, np.int32)
-    used, area = getattr(mask_runs, "py_func", mask_runs)(mask, MASK_ABOVE, text, box)
-    assert (text[:used].tobytes().decode(), box.tolist(), area) == naive.mask_runs(mask, MASK_ABOVE)
-
-
-@pytest.mark.parametrize("long", [17, 513, 16385])
-def test_the_bound_holds_where_numbers_are_longest(long):
-    # Runs that go up and down by as much as takes another character.
-    column = np.repeat(np.tile([0, 0, 255, 255], 6), np.tile([1, 1, long, long], 6)).astype(np.uint8)
-    for mask in (column[:, None], column[::-1, None], column[None, 1:]):
-        outline = Outline.of(mask)
-        assert len(outline.counts) <= runs_bound(mask.size)
-        assert outline.counts == naive.mask_runs(mask, MASK_ABOVE)[0]
-
-
-@pytest.mark.parametrize("mask", [np.zeros((3, 3, 1), np.uint8), np.zeros((3, 3), np.int32)])
-def test_what_is_no_mask_is_refused(mask):
-    with pytest.raises(SpecError, match=r"expected uint8, \(h, w\)"):
-        Outline.of(mask)
+def test_a_missing_pycocotools_is_named_before_anything_is_written(tmp_path, dataset, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pycocotools", None)
+    with pytest.raises(FgbgError) as caught:
+        export(dataset, tmp_path / "out", to="coco")
+    assert caught.value.code == "extra-missing"
+    assert "pip install 'fgbgpack[coco]'" in caught.value.message
+    assert not list(tmp_path.iterdir())
 
 
 # --- the export ------------------------------------------------------------------------------------
-
-
-def read_picture(path: Path) -> np.ndarray:
-    with Image.open(path) as picture:
-        return np.asarray(picture)
 
 
 @pytest.fixture(scope="module")
@@ -184,26 +156,14 @@ def test_a_sample_whose_mask_is_empty_has_an_image_alone(tmp_path, own_pictures)
     assert 0 in faint
 
 
-def import_pictures(folder: Path) -> Path:
-    """A dataset without recipe: of pictures in folders, one of them with a name that is not ASCII."""
-    random = np.random.default_rng(0)
-    for name in ("a/1", "a/é", "b"):
-        for kind, shape in (("images", (20, 30, 3)), ("masks", (20, 30))):
-            path = folder / kind / f"{name}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(random.integers(0, 256, shape, np.uint8)).save(path)
-    import_folder(folder / "imported.zarr", ImportSpec(str(folder)))
-    return folder / "imported.zarr"
-
-
-def test_imported_samples_have_their_names(tmp_path):
-    path = import_pictures(tmp_path)
-    export(path, tmp_path / "out", to="coco")
+def test_imported_samples_have_their_names(tmp_path, imported):
+    export(imported, tmp_path / "out", to="coco")
     coco = COCO(str(tmp_path / "out" / "annotations" / "instances_all.json"))
-    ds = open_dataset(path)
-    assert [coco.imgs[sample]["name"] for sample in range(3)] == ds.names == ["a/1", "a/é", "b"]
-    for sample in range(3):
-        np.testing.assert_array_equal(coco.annToMask(coco.anns[sample + 1]), ds.mask[sample] > MASK_ABOVE)
+    assert [coco.imgs[sample]["name"] for sample in range(6)] == imported.names
+    for sample in range(6):
+        np.testing.assert_array_equal(
+            coco.annToMask(coco.anns[sample + 1]), imported.mask[sample] > MASK_ABOVE
+        )
 
 
 def test_each_part_has_its_annotations_and_they_share_the_pictures(tmp_path, own_pictures):
@@ -221,11 +181,6 @@ def test_each_part_has_its_annotations_and_they_share_the_pictures(tmp_path, own
         assert sorted(annotation["image_id"] for annotation in coco.anns.values()) == samples.tolist()
 
 
-def test_the_bytes_do_not_depend_on_the_number_of_threads(tmp_path, exported, depth_dataset):
-    export(depth_dataset, tmp_path / "again", to="coco", workers=1)
-    assert tree(tmp_path / "again") == tree(exported)
-
-
 def test_the_category_can_be_named(tmp_path, dataset):
     report = export(dataset, tmp_path / "out", to="coco", category="person", samples=[3, 5])
     coco = COCO(str(tmp_path / "out" / "annotations" / "instances_all.json"))
@@ -238,9 +193,10 @@ def test_the_category_can_be_named(tmp_path, dataset):
     assert opened["mask"].sum() == coco.anns[4]["area"]
 
 
-def test_all_that_is_wrong_is_told_together(tmp_path, dataset):
+def test_all_problems_are_reported_together(tmp_path, dataset):
     with pytest.raises(SpecError) as caught:
         export(dataset, tmp_path / "out", to="coco", fields=["image"], category=" ")
+    assert caught.value.code == "export-options-invalid"
     assert [problem.split(":")[0] for problem in caught.value.problems] == ["--fields", "--category"]
     assert not (tmp_path / "out").exists()
 

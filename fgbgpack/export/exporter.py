@@ -1,0 +1,306 @@
+"""``export``: checks what is asked for, lets the target write it, and publishes the folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fgbgpack import schema
+from fgbgpack.dataset.dataset import Dataset, open_dataset
+from fgbgpack.dataset.reader import Fields
+from fgbgpack.document import DEPTH
+from fgbgpack.errors import IncompleteDatasetError, SpecError
+from fgbgpack.export.coco import CocoTarget
+from fgbgpack.export.folder import FolderTarget
+from fgbgpack.export.mds import MdsTarget
+from fgbgpack.export.naming import distinct_names, safe_name
+from fgbgpack.export.npz import NpzTarget
+from fgbgpack.export.output_folder import DOCUMENT, OutputFolder
+from fgbgpack.export.target import ExportJob, Options, Part, Target
+from fgbgpack.export.webdataset import WebdatasetTarget
+from fgbgpack.pipeline.events import OnEvent, silent
+from fgbgpack.pipeline.executor import Threads
+from fgbgpack.storage.indices import Index, sample_indices
+from fgbgpack.storage.store import Target as DatasetLocation
+from fgbgpack.version import __version__
+
+#: The formats to export to.
+TARGETS: Mapping[str, type[Target]] = {
+    "folder": FolderTarget,
+    "webdataset": WebdatasetTarget,
+    "mds": MdsTarget,
+    "coco": CocoTarget,
+    "npz": NpzTarget,
+}
+
+#: Options whose names on the command line differ.
+_FLAGS = {"shard_bytes": "--shard-size"}
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What an export wrote.
+
+    Attributes:
+        path: The folder, as it was given.
+        to: The format.
+        samples: Number of samples.
+        parts: Number of samples in each part of the split; ``None`` without a split.
+        fields: The exported fields.
+        files: Number of files.
+        bytes: Size of all files.
+        seconds: Duration.
+        opened_by: Lines of Python that open the export.
+    """
+
+    path: str
+    to: str
+    samples: int
+    parts: Mapping[str, int] | None
+    fields: tuple[str, ...]
+    files: int
+    bytes: int
+    seconds: float
+    opened_by: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON."""
+        return dataclasses.asdict(self)
+
+
+def export(
+    dataset: DatasetLocation | Dataset,
+    out: str | Path,
+    *,
+    to: str,
+    samples: Index | Sequence[slice] | None = None,
+    split: str | Mapping[str, Index] | None = None,
+    parts: Sequence[str] | None = None,
+    fields: Fields = None,
+    depth_bits: int | None = None,
+    shard_bytes: int | None = None,
+    shard_samples: int | None = None,
+    compression: str | None = None,
+    category: str | None = None,
+    workers: int | None = None,
+    overwrite: bool = False,
+    on_event: OnEvent | None = None,
+) -> ExportReport:
+    """Writes samples in a format of another tool, to a folder that appears when it is complete.
+
+    The same samples and options give the same bytes, with any number of workers. ``fgbgpack.json`` in the
+    folder says what they were made of.
+
+    Args:
+        dataset: A complete dataset: open, or a local path, a URL that fsspec opens, or a Zarr store.
+        out: The folder to create.
+        to: ``"folder"`` (PNG files in folders of their sources), ``"webdataset"`` (tar files), ``"mds"``
+            (shards of mosaicml-streaming), ``"coco"`` (PNG files and JSON; needs the extra ``coco``) or
+            ``"npz"`` (arrays for NumPy).
+        samples: An index of the first axis as in NumPy, or several slices; each sample is written once, in
+            ascending order. ``None`` for all.
+        split: The name of a split saved in the dataset, or the samples of each part by its name, as
+            ``Dataset.split`` returns them. Each part is written separately.
+        parts: Only these parts of the split; ``None`` for all.
+        fields: Which of ``"image"``, ``"mask"`` and ``"depth"``; ``None`` for all that the dataset has.
+        depth_bits: Bits per pixel of depth pictures, 8 or 16 (the default), for ``"folder"`` and ``"coco"``:
+            depth becomes ``round((depth - low) / (high - low) * (2**bits - 1))``, where low and high are the
+            least and the greatest depth of all exported samples.
+        shard_bytes: Approximate size of a shard in bytes, for ``"webdataset"`` and ``"mds"``.
+        shard_samples: Maximum number of samples in a shard, for ``"webdataset"`` and ``"npz"``.
+        compression: ``"none"``, ``"zstd"`` or ``"zstd:<level>"``, for ``"mds"``.
+        category: What the foregrounds show, for ``"coco"``.
+        workers: Threads; ``None`` for one per processor.
+        overwrite: Replace an export at ``out``.
+        on_event: Called in this thread with progress and notices.
+
+    Raises:
+        SpecError: There are no such samples, parts, fields or options; all problems are reported together.
+        IncompleteDatasetError: The dataset is not complete.
+        RecipeMismatchError: ``out`` is an export, and not to be replaced.
+        DatasetError: The dataset cannot be read, something else is at ``out``, another process is writing it,
+            or the disk is full.
+
+    Example:
+        >>> from fgbgpack.export import export
+        >>> export("lobby.zarr", "lobby-tars", to="webdataset", split="by-background")  # doctest: +SKIP
+    """
+    start = time.perf_counter()
+    threads = Threads(workers)
+    notify = silent if on_event is None else on_event
+    opened = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
+    if not opened.complete:
+        raise IncompleteDatasetError(
+            f"{opened.path} is not complete: run the command that creates it again to finish it, then export."
+        )
+    if to not in TARGETS:
+        raise SpecError(
+            f"--to: found {to!r}, expected one of {', '.join(TARGETS)}.", code="export-unknown-target"
+        )
+    options = Options(depth_bits, shard_bytes, shard_samples, compression, category)
+    problems = _option_problems(to, options)
+    chosen_fields = _select_fields(opened, fields, problems)
+    chosen_parts = _select_parts(opened, samples, split, parts, problems)
+    if problems:
+        raise SpecError(f"{opened.path} cannot be exported so.", problems, code="export-options-invalid")
+
+    job = ExportJob(opened, chosen_fields, chosen_parts, options, threads, notify)
+    target = TARGETS[to](job)
+    with OutputFolder(Path(out), notify).writing(opened, overwrite=overwrite) as folder:
+        job.advance(0)
+        document = _document(job, to, target.write(folder))
+        text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+        (folder / DOCUMENT).write_text(text, encoding="utf-8", newline="\n")
+        files, size = _files_and_bytes(folder)
+    return ExportReport(
+        path=str(out),
+        to=to,
+        samples=job.samples,
+        parts=None if split is None else {part.name: len(part.samples) for part in chosen_parts},
+        fields=chosen_fields,
+        files=files,
+        bytes=size,
+        seconds=time.perf_counter() - start,
+        opened_by=tuple(target.how_to_open(str(out))),
+    )
+
+
+# --- what is asked for -----------------------------------------------------------------------------
+
+
+def _option_problems(to: str, options: Options) -> list[str]:
+    problems = []
+    for field, value in dataclasses.asdict(options).items():
+        flag = _FLAGS.get(field, f"--{field.replace('_', '-')}")
+        if value is None:
+            continue
+        if field not in TARGETS[to].OPTIONS:
+            others = [other for other, target in TARGETS.items() if field in target.OPTIONS]
+            problems.append(f"{flag}: not an option of --to {to}, only of {' and '.join(others)}")
+        elif field == "depth_bits" and value not in (8, 16):
+            problems.append(f"{flag}: found {value}, expected 8 or 16")
+        elif field.startswith("shard_") and value < 1:
+            problems.append(f"{flag}: found {value}, expected 1 or more")
+    return problems
+
+
+def _select_fields(dataset: Dataset, fields: Fields, problems: list[str]) -> tuple[str, ...]:
+    """The fields to write, in the order of the dataset's."""
+    if fields is None:
+        return dataset.fields
+    names = [fields] if isinstance(fields, str) else list(fields)
+    available = ", ".join(dataset.fields)
+    if not names:
+        problems.append(f"--fields: found none, expected some of {available}")
+    for name in dict.fromkeys(names):
+        if name == DEPTH and not dataset.has_depth:
+            problems.append(
+                f"--fields: there is no depth: fill it with fgbgpack depth {dataset.path}, or leave it out"
+            )
+        elif name not in dataset.fields:
+            problems.append(f"--fields: there is no {name!r}, expected some of {available}")
+    return tuple(name for name in dataset.fields if name in names)
+
+
+def _select_parts(
+    dataset: Dataset,
+    samples: Index | Sequence[slice] | None,
+    split: str | Mapping[str, Index] | None,
+    parts: Sequence[str] | None,
+    problems: list[str],
+) -> list[Part]:
+    """The samples to write, part by part."""
+    if samples is not None and split is not None:
+        problems.append("--samples: cannot be combined with --split: leave one of them out")
+    if parts is not None and split is None:
+        problems.append("--part: needs --split, which names the split that it is a part of")
+    if split is None:
+        every = slice(None) if samples is None else samples
+        return [Part("", "", _sample_numbers(len(dataset), every, "--samples", problems))]
+    if isinstance(split, str):
+        if split not in dataset.splits:
+            saved = ", ".join(map(repr, dataset.splits))
+            others = f"; it has {saved}" if saved else ", nor any other: Dataset.save_split saves one"
+            problems.append(f"--split: {dataset.path} has no split {split!r}{others}")
+            return []
+        split = dataset.split(split)
+    chosen = list(split if parts is None else dict.fromkeys(parts))
+    problems += [
+        f"--part: there is no part {name!r}, expected some of {', '.join(split)}"
+        for name in chosen
+        if name not in split
+    ]
+    names = [name for name in split if name in chosen]
+    slugs = distinct_names([safe_name(name) for name in names], taken=[DOCUMENT])
+    return [
+        Part(name, slug, _sample_numbers(len(dataset), split[name], f"part {name!r}", problems))
+        for name, slug in zip(names, slugs, strict=True)
+    ]
+
+
+def _sample_numbers(
+    count: int, samples: Index | Sequence[slice], where: str, problems: list[str]
+) -> NDArray[np.int64]:
+    """(n,) int64: the samples of 0 to ``count - 1`` that an index selects, each once, in ascending order."""
+    has_slices = isinstance(samples, Sequence) and any(isinstance(item, slice) for item in samples)
+    items: Any = samples if has_slices else [samples]
+    ends = (
+        end for item in items if isinstance(item, slice) for end in (item.start, item.stop and item.stop - 1)
+    )
+    outside = [str(end) for end in dict.fromkeys(ends) if end is not None and end >= count]
+    try:
+        numbers = np.unique(np.concatenate([sample_indices(item, count) for item in items]))
+    except IndexError as exc:
+        problems.append(f"{where}: {exc}")
+        return np.empty(0, np.int64)
+    if outside:
+        problems.append(f"{where}: there is no sample {', '.join(outside)}, expected 0 to {count - 1}")
+    elif not numbers.size:
+        problems.append(f"{where}: there are no samples in it")
+    return numbers
+
+
+# --- what is said of it ----------------------------------------------------------------------------
+
+
+def _document(job: ExportJob, to: str, details: dict[str, Any]) -> dict[str, Any]:
+    """The content of ``fgbgpack.json``."""
+    dataset, depth = job.dataset, None
+    info = dataset.document.depth
+    if DEPTH in job.fields and info is not None:
+        scale = job.depth_scale if "depth_bits" in TARGETS[to].OPTIONS else None
+        depth = {"quantity": info.quantity, "unit": info.unit, "mapping": scale and scale.to_dict()}
+    origin = dataset.document.to_dict()
+    document = {
+        "schema": "export/1.0",
+        "format": to,
+        "samples": job.samples,
+        "height": dataset.height,
+        "width": dataset.width,
+        "fields": list(job.fields),
+        "parts": {part.name: len(part.samples) for part in job.parts if part.name} or None,
+        "depth": depth,
+        "details": details,
+        "dataset": {key: origin[key] for key in ("schema", "recipe", "imported") if key in origin},
+        "software": {"fgbgpack": __version__},
+    }
+    return schema.read("export", document, where="the document to be written")
+
+
+def _files_and_bytes(folder: Path) -> tuple[int, int]:
+    """The number of files below a folder, and their size."""
+    sizes = [
+        os.stat(os.path.join(root, name)).st_size  # noqa: PTH116, PTH118  (a million files)
+        for root, _, names in os.walk(folder)
+        for name in names
+    ]
+    return len(sizes), sum(sizes)

@@ -1,0 +1,141 @@
+"""How exports identify samples and name files: every id, key and path of a sample is made here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fgbgpack.dataset.dataset import Dataset
+from fgbgpack.document import PLACEMENTS
+
+#: Characters that have a meaning for Windows, shells or paths, and lone surrogates.
+_UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*\ud800-\udfff]')
+#: Names that Windows reserves for devices, with any extension.
+_DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
+#: File systems accept 255 bytes, encrypted ones 143; an extension and a number must fit too.
+_MAX_BYTES = 120
+_PICTURE = ".png"
+
+
+class SampleIds:
+    """The identity of a dataset's samples in all formats.
+
+    A sample is identified by its number in the dataset. It is described by its placement or, where it was
+    imported, by its name.
+
+    Args:
+        dataset: The dataset.
+
+    Attributes:
+        columns: What describes a sample besides its number: the placement's fields, or ``("name",)``.
+        source_names: The file names of the ``"background"`` and ``"foreground"`` pictures that placements
+            number; empty for an imported dataset.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+        sources = dataset.document.sources
+        self.columns = PLACEMENTS if sources else ("name",)
+        self.source_names: dict[str, list[str]] = {}
+        if sources:
+            kinds = {"background": sources.backgrounds, "foreground": sources.foregrounds}
+            self.source_names = {kind: [one.name for one in listed] for kind, listed in kinds.items()}
+
+    @staticmethod
+    def key(sample: int) -> str:
+        """The name of a sample without extension, in formats that number samples."""
+        return f"{sample:08d}"
+
+    @staticmethod
+    def annotation_id(sample: int) -> int:
+        """The id of a sample's annotation in COCO: pycocotools ignores matches with annotation 0."""
+        return sample + 1
+
+    def arrays(self, samples: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        """``"sample"``, the (n,) numbers, and the columns of these samples, each (n,)."""
+        names = self._dataset.names
+        if names is None:
+            return {"sample": samples, **self._dataset.read(samples, ()).arrays}
+        return {"sample": samples, "name": np.array([names[i] for i in samples.tolist()], np.str_)}
+
+    def records(self, samples: NDArray[np.int64]) -> list[dict[str, Any]]:
+        """The same for each sample, as JSON; backgrounds and foregrounds by their file names."""
+        columns = {name: values.tolist() for name, values in self.arrays(samples).items()}
+        for kind, names in self.source_names.items():
+            columns[kind] = [names[i] for i in columns[kind]]
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+    def paths(self, samples: NDArray[np.int64]) -> list[str]:
+        """The path of each sample, without extension: ``<background>/<foreground>/<flip>-<replica>``, or its
+        name. All paths differ, also where case is ignored.
+        """
+        if not self.source_names:
+            return [self._imported_paths[i] for i in samples.tolist()]
+        backgrounds, foregrounds = self._source_folders
+        arrays = self.arrays(samples)
+        columns = (arrays[name].tolist() for name in ("background", "foreground", "flip", "replica"))
+        return [
+            f"{backgrounds[background]}/{foregrounds[foreground]}/{int(flip)}-{replica}"
+            for background, foreground, flip, replica in zip(*columns, strict=True)
+        ]
+
+    @cached_property
+    def _source_folders(self) -> list[list[str]]:
+        return [
+            distinct_names([safe_name(PurePosixPath(name).stem) for name in names])
+            for names in self.source_names.values()
+        ]
+
+    @cached_property
+    def _imported_paths(self) -> list[str]:
+        paths = []
+        for name in self._dataset.names or ():
+            *folders, last = map(safe_name, name.split("/"))
+            # A folder whose name ends like a picture's could collide with one.
+            folders = [f"{one}_" if one.casefold().endswith(_PICTURE) else one for one in folders]
+            paths.append("/".join([*folders, last]))
+        return distinct_names(paths)
+
+
+def safe_name(text: str) -> str:
+    """A text as a file or folder name that every file system accepts, with ``_`` for other characters.
+
+    Example:
+        >>> safe_name("a/b?"), safe_name("nul.png"), safe_name("..")
+        ('a_b_', '_nul.png', '_')
+    """
+    name = _UNSAFE.sub("_", text).encode()[:_MAX_BYTES].decode(errors="ignore").rstrip(". ")
+    if not name:
+        return "_"
+    return f"_{name}" if _DEVICES.fullmatch(name) or name[0] in ".-" else name
+
+
+def distinct_names(names: Sequence[str], taken: Iterable[str] = ()) -> list[str]:
+    """The names, with ``-2``, ``-3`` and so on appended to those that repeat an earlier one, ignoring case.
+
+    Args:
+        names: Names, in order.
+        taken: Names that must not be used.
+
+    Example:
+        >>> distinct_names(["a", "A", "b", "a-2"])
+        ['a', 'A-3', 'b', 'a-2']
+    """
+    used = {name.casefold() for name in taken}
+    reserved = used | {name.casefold() for name in names}
+    distinct = []
+    for name in names:
+        candidate, number = name, 2
+        if name.casefold() in used:
+            while candidate.casefold() in reserved:
+                candidate, number = f"{name}-{number}", number + 1
+            reserved.add(candidate.casefold())
+        used.add(candidate.casefold())
+        distinct.append(candidate)
+    return distinct

@@ -1,0 +1,37 @@
+"""The datasets that exports are tested with."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fgbgpack import open_dataset
+from fgbgpack.pipeline import ImportSpec, import_folder
+
+HEIGHT, WIDTH = 21, 33
+
+
+@pytest.fixture(scope="session")
+def imported(tmp_path_factory):
+    """Six imported samples, in folders, with some unknown depth, open."""
+    folder = tmp_path_factory.mktemp("imported")
+    random = np.random.default_rng(3)
+    for i, name in enumerate(("a/0", "a/1", "a.png/0", "b/con", "b/ü", "c")):
+        depth = random.integers(100 * i, 1000, (HEIGHT, WIDTH)).astype(np.uint16)
+        depth[:2] = 0
+        pictures = {
+            "image": random.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8),
+            "mask": random.integers(0, 256, (HEIGHT, WIDTH), np.uint8),
+            "depth": depth,
+        }
+        for kind, pixels in pictures.items():
+            path = folder / "files" / kind / f"{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
+    spec = ImportSpec(
+        str(folder / "files"), images="image", masks="mask", depths="depth",
+        depth_quantity="depth", depth_unit="m", depth_factor=0.01, depth_invalid=0,
+    )  # fmt: skip
+    import_folder(folder / "imported.zarr", spec)
+    return open_dataset(folder / "imported.zarr")
