@@ -407,7 +407,7 @@ class Bench:
         copy = folder / self.model.name
         shutil.copyfile(self.model, copy)
         card = self.model.with_suffix(".json")
-        text = card.read_text(encoding="utf-8") if card.is_file() else json.dumps(our_card(MODEL.stem))
+        text = card.read_text(encoding="utf-8") if card.is_file() else json.dumps(our_card(MODEL.stem).document)
         copy.with_suffix(".json").write_text(text, encoding="utf-8")
         return copy
 

@@ -1,44 +1,47 @@
-"""Large files over HTTP: resumed where they broke off, and in place only when whole and as expected."""
+"""Downloads of large files over HTTP: resumed after a break, verified, and put in place only when whole."""
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import json
 import os
 import re
-import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 from fgbgpack.depth import registry
 from fgbgpack.depth.onnx_file import read_graph
 from fgbgpack.errors import DepthModelError
+from fgbgpack.files import sha256_of, try_lock
 
 _BLOCK = 1 << 18
 
-#: Servers that are overloaded or restart answer with these; anything else does not go away by asking again.
-_PASSING = {408, 425, 429, 500, 502, 503, 504}
+#: Answers of servers that are overloaded or restart; any other refusal is final.
+_TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
 
-#: How far a download's length may be off the one that was expected: what is expected may be rounded.
+#: How far the length may be off the expected one, which may be rounded.
 _TOLERANCE = 0.05
+
+_failed = partial(DepthModelError, code="download-failed")
+_mismatch = partial(DepthModelError, code="download-digest-mismatch")
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """A file that is there.
+    """A file that is in place.
 
     Attributes:
         path: The file.
         sha256: Its digest.
-        verified: Whether a digest was known to compare that with.
-        received: How many bytes came over the network now; 0 if the file was there already.
+        verified: Whether that was compared with an expected digest.
+        received: Bytes that came over the network now; 0 if the file was there already.
     """
 
     path: Path
@@ -53,15 +56,15 @@ class Fetch:
 
     Attributes:
         url: Its address, ``https://`` or ``http://``.
-        path: Where it goes. While it is on its way it is ``PATH.part``.
-        sha256: Its digest, where that is known.
-        size: About how many bytes it has, where that is known.
-        accept: Called with the whole file before it is put in place, raises if it is not what was wanted.
-        on_progress: Called with the bytes that are there and how many it will be (or ``None``).
-        on_notice: Called with a line for the user: what is retried, waited for, started over.
+        path: Where it goes. An unfinished download is ``PATH.part``.
+        sha256: Its expected digest, where known.
+        size: Its length in bytes, exact or rounded, where known.
+        accept: Called with the whole file before it is put in place; raises to refuse it.
+        on_progress: Called with the bytes received and the total (or ``None``).
+        on_notice: Called with a line for the user.
         attempts: How many times in a row to try without receiving anything.
         pause: Seconds before the second try; they double from one to the next.
-        timeout: Seconds without a byte that count as a broken connection.
+        timeout: Seconds without a byte after which a connection counts as broken.
     """
 
     url: str
@@ -77,24 +80,21 @@ class Fetch:
 
 
 def fetch(job: Fetch) -> Fetched:
-    """Have a file, from the network if need be.
+    """Downloads a file unless it is in place already.
 
-    What a broken connection, a kill or a full disk leaves behind is resumed by the next call, if the server
-    can tell that its file is still the same (``If-Range``, RFC 9110 section 13.1.5) and else started over.
-    Calls for one file, in any number of processes, wait for each other. The file is in place only when it
-    is whole, and has the digest that was expected.
+    The next call resumes what a broken connection, a kill or a full disk left, if the server can tell that
+    its file is unchanged (``If-Range``, RFC 9110 section 13.1.5), and starts over otherwise. Calls for one
+    file, in any number of processes, wait for each other.
 
     Raises:
-        DepthModelError: The file cannot be fetched or written, or it is another one than was expected.
+        DepthModelError: The file cannot be fetched or written, or is not the expected one.
     """
     try:
         job.path.parent.mkdir(parents=True, exist_ok=True)
-        with _only_one(job):
-            return _there(job) or _fetched(job)
+        with _locked(job):
+            return _in_place(job) or _downloaded(job)
     except OSError as exc:
-        raise DepthModelError(
-            f"{job.path} cannot be written: {exc.strerror}. Run the same again to resume."
-        ) from exc
+        raise _failed(f"{job.path} cannot be written: {exc.strerror}. Run the same again to resume.") from exc
 
 
 def get_model(
@@ -103,7 +103,7 @@ def get_model(
     on_progress: Callable[[int, int | None], None] = lambda *_: None,
     on_notice: Callable[[str], None] = lambda _: None,
 ) -> Fetched:
-    """Have the file of a depth model: with fgbgpack, or else in the models folder from where its card says.
+    """Downloads a depth model to the models folder, unless it is there or comes with fgbgpack.
 
     Args:
         name: The name of a model; see :mod:`fgbgpack.depth.registry`.
@@ -111,123 +111,101 @@ def get_model(
         on_notice: As in :class:`Fetch`.
 
     Raises:
-        DepthModelError: There is no such model, its card knows no download, or what :func:`fetch` raises.
+        DepthModelError: There is no such model, its card has no download, or as :func:`fetch`.
     """
     entry = registry.find(name)
+    card, path = entry.card, entry.path
     if entry.is_embedded:
-        digest = sha256_of(entry.path)
-        return Fetched(entry.path, digest, digest == entry.card.get("sha256"), received=0)
-    if "download" not in entry.card:
-        if entry.here:
-            raise DepthModelError(f"{entry.path} is there; its card {entry.card_path} knows no download.")
-        raise DepthModelError(registry.how_to_get(entry))
-    return fetch(
-        Fetch(
-            entry.card["download"],
-            entry.path,
-            sha256=entry.card.get("sha256"),
-            size=entry.card.get("size"),
-            accept=read_graph,
-            on_progress=on_progress,
-            on_notice=on_notice,
-        )
-    )
+        sha256 = sha256_of(path)
+        return Fetched(path, sha256, verified=sha256 == card.sha256, received=0)
+    if card.download is None:
+        why = f"{path} exists; its card {entry.card_path} has no download."
+        raise DepthModelError(why if entry.here else registry.how_to_get(entry), code="model-file-missing")
+    job = Fetch(card.download, path, card.sha256, card.size, read_graph, on_progress, on_notice)
+    return fetch(job)
 
 
-def sha256_of(path: Path) -> str:
-    """The hexadecimal digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _there(job: Fetch) -> Fetched | None:
-    """The file, if it is there and is the one that is expected."""
+def _in_place(job: Fetch) -> Fetched | None:
+    """The file, if it exists and is the expected one."""
     if not job.path.is_file():
         return None
     sha256 = sha256_of(job.path)
     if job.sha256 in (None, sha256):
         return Fetched(job.path, sha256, job.sha256 is not None, 0)
-    job.on_notice(f"{job.path} has another digest than expected ({sha256}): fetching it anew.")
+    job.on_notice(f"{job.path} has another digest than expected ({sha256}): downloading it again.")
     return None
 
 
-def _fetched(job: Fetch) -> Fetched:
-    download = _Download(job)
-    resumed = download.length() > 0
-    download.run()
-    try:
-        sha256 = _checked(job, download.part)
-    except DepthModelError:
-        download.forget()
-        if not resumed:
-            raise
-        # What an earlier call left may be the culprit; this one starts with nothing.
-        job.on_notice("What was there of the file does not fit the rest: starting over.")
-        download = _Download(job)
-        download.run()
+def _downloaded(job: Fetch) -> Fetched:
+    while True:
+        part = _Part(job)
+        is_resumed = part.length > 0
+        part.complete()
         try:
-            sha256 = _checked(job, download.part)
+            sha256 = _checked(job, part.path)
         except DepthModelError:
-            download.forget()
-            raise
-    download.part.replace(job.path)
-    download.forget()
-    return Fetched(job.path, sha256, job.sha256 is not None, download.received)
+            part.remove()
+            if not is_resumed:
+                raise
+            # What an earlier call left may be the culprit.
+            job.on_notice("What an earlier call left does not fit the rest: starting over.")
+        else:
+            part.path.replace(job.path)
+            part.remove()
+            return Fetched(job.path, sha256, job.sha256 is not None, part.received)
 
 
 def _checked(job: Fetch, part: Path) -> str:
-    """The digest of a whole download, if it is what was expected.
-
-    Raises:
-        DepthModelError: It is not.
-    """
-    sha256 = sha256_of(part)
+    """The digest of a whole download, which must be the expected file."""
+    sha256, size = sha256_of(part), part.stat().st_size
     if job.sha256 not in (None, sha256):
-        raise DepthModelError(
-            f"What {job.url} gave is not the file that was expected: its SHA-256 is {sha256}, expected "
-            f"{job.sha256} ({part.stat().st_size:,} bytes). It was removed. Either it was damaged on its way "
-            "(try again), or the file there has been replaced by another one (then look for the old one)."
+        raise _mismatch(
+            f"{job.url} gave another file than expected: its SHA-256 is {sha256}, expected {job.sha256} "
+            f"({size:,} bytes). It was removed. Either it was damaged on its way (try again), or the file "
+            "there has been replaced by another one (then look for the old one)."
         )
-    _check_size(job, part.stat().st_size)
+    _check_size(job, size)
     job.accept(part)
     return sha256
 
 
 def _check_size(job: Fetch, size: int) -> None:
     if job.size is not None and abs(size - job.size) > _TOLERANCE * job.size:
-        raise DepthModelError(
-            f"What {job.url} gives is not the file that was expected: it has {size:,} bytes, expected about "
+        raise _mismatch(
+            f"{job.url} gives another file than expected: it has {size:,} bytes, expected about "
             f"{job.size:,}. It may be a page that says why; open the address in a browser."
         )
 
 
 class _BrokenError(Exception):
-    """A connection that failed, and may not the next time."""
+    """A failed connection, worth another try."""
 
 
-class _Download:
-    """``PATH.part`` while it grows, and ``PATH.part.json`` that says which version of which file it is of."""
+class _Part:
+    """``PATH.part``, an unfinished download, and ``PATH.part.json``, which file and version it belongs to."""
 
     def __init__(self, job: Fetch) -> None:
         self.received = 0
-        self.part = job.path.with_name(f"{job.path.name}.part")
+        self.path = job.path.with_name(f"{job.path.name}.part")
         self._job = job
         self._notes = job.path.with_name(f"{job.path.name}.part.json")
-        self._validator = self._noted()
+        self._validator = self._noted_validator()
         if self._validator is None:
-            self.forget()
+            self.remove()
 
+    @property
     def length(self) -> int:
-        """How many bytes are there."""
-        return self.part.stat().st_size if self.part.is_file() else 0
+        """Number of bytes received so far."""
+        return self.path.stat().st_size if self.path.is_file() else 0
 
-    def forget(self) -> None:
-        """Remove what is there."""
-        self.part.unlink(missing_ok=True)
+    def remove(self) -> None:
+        """Deletes the part; the next connection starts over."""
+        self.path.unlink(missing_ok=True)
         self._notes.unlink(missing_ok=True)
+        self._validator = None
 
-    def run(self) -> None:
-        """Receive the whole file, over as many connections as it takes.
+    def complete(self) -> None:
+        """Receives the rest of the file, over as many connections as it takes.
 
         Raises:
             DepthModelError: The server refuses, cannot be reached, or breaks off again and again.
@@ -235,7 +213,7 @@ class _Download:
         failures, before = 0, self.received
         while True:
             try:
-                self._connect_and_receive()
+                self._connect()
                 return
             except _BrokenError as exc:
                 failures = failures + 1 if self.received == before else 1
@@ -243,11 +221,11 @@ class _Download:
                 if failures >= self._job.attempts or (self.received == 0 and _is_offline(exc.__cause__)):
                     raise self._given_up(str(exc)) from exc
                 pause = self._job.pause * 2 ** (failures - 1)
-                self._job.on_notice(f"{exc}; trying again in {pause:g} s, from byte {self.length():,}.")
+                self._job.on_notice(f"{exc}; trying again in {pause:g} s, from byte {self.length:,}.")
                 time.sleep(pause)
 
-    def _connect_and_receive(self) -> None:
-        start = self.length() if self._validator else 0
+    def _connect(self) -> None:
+        start = self.length if self._validator else 0
         headers = {"User-Agent": "fgbgpack", "Accept-Encoding": "identity"}
         if start and self._validator:
             headers |= {"Range": f"bytes={start}-", "If-Range": self._validator}
@@ -258,14 +236,13 @@ class _Download:
         except urllib.error.HTTPError as exc:
             exc.close()
             if exc.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-                # As much as there is, or more: whole if the server's file is that long.
-                if (exc.headers.get("Content-Range") or "") != f"bytes */{start}":
-                    self.forget()
-                    self._validator = None
-                    raise _BrokenError("The server has less of the file than is here") from exc
-                return
+                # The part is whole if the server's file is just as long.
+                if exc.headers.get("Content-Range") == f"bytes */{start}":
+                    return
+                self.remove()
+                raise _BrokenError("The server's file is shorter than the part received") from exc
             what = f"{self._job.url} answered {exc.code} ({exc.reason})"
-            if exc.code in _PASSING:
+            if exc.code in _TRANSIENT:
                 raise _BrokenError(what) from exc
             raise self._given_up(what) from exc
         except urllib.error.URLError as exc:
@@ -273,81 +250,85 @@ class _Download:
                 exc.reason if isinstance(exc.reason, OSError) else exc
             )
         except (http.client.HTTPException, TimeoutError, ConnectionError) as exc:
-            raise _BrokenError(f"The connection broke off ({exc or type(exc).__name__})") from exc
+            raise _broken_off(exc) from exc
 
     def _receive(self, response: Any, start: int) -> None:
-        length = response.headers.get("Content-Length")
-        total = int(length) if length and length.isdecimal() else None
+        length = response.headers.get("Content-Length") or ""
+        total = int(length) if length.isdecimal() else None
         if response.status == http.HTTPStatus.PARTIAL_CONTENT:
             match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range") or "")
             if match is None or int(match[1]) != start:
-                self.forget()
-                self._validator = None
-                raise _BrokenError("The server sent another part of the file than was asked for")
+                self.remove()
+                raise _BrokenError("The server sent another part of the file than requested")
             total = int(match[2]) if match[2] != "*" else None
         else:
             start = 0
         if total is not None:
             _check_size(self._job, total)
-        self._note(response.headers)
-        with self.part.open("r+b" if start else "wb") as file:
+        self._note_validator(response.headers)
+        with self.path.open("r+b" if start else "wb") as file:
             file.seek(start)
-            there = self._copy(response, file, start, total)
-        if total is not None and there != total:
-            raise _BrokenError(f"The connection broke off after {there:,} of {total:,} bytes")
+            end = self._copy(response, file, start, total)
+        if total is not None and end != total:
+            raise _BrokenError(f"The connection broke off after {end:,} of {total:,} bytes")
 
-    def _copy(self, response: Any, file: IO[bytes], there: int, total: int | None) -> int:
-        self._job.on_progress(there, total)
+    def _copy(self, response: Any, file: IO[bytes], position: int, total: int | None) -> int:
+        """Writes what comes at a position of the file. Returns the position after it."""
+        self._job.on_progress(position, total)
         while True:
             try:
                 block = response.read1(_BLOCK)
             except (http.client.HTTPException, OSError) as exc:
-                raise _BrokenError(f"The connection broke off ({exc or type(exc).__name__})") from exc
+                raise _broken_off(exc) from exc
             if not block:
-                return there
+                return position
             file.write(block)
-            there += len(block)
+            position += len(block)
             self.received += len(block)
-            self._job.on_progress(there, total)
+            self._job.on_progress(position, total)
 
-    def _noted(self) -> str | None:
-        with suppress(OSError, ValueError):
+    def _noted_validator(self) -> str | None:
+        """The validator of the version that the part belongs to, if there is a part of this file."""
+        with suppress(OSError, ValueError, AttributeError):
             notes = json.loads(self._notes.read_text(encoding="utf-8"))
-            if isinstance(notes, dict) and notes.get("url") == self._job.url:
-                validator = notes.get("validator")
-                return validator if isinstance(validator, str) and self.part.is_file() else None
+            validator = notes.get("validator")
+            if notes.get("url") == self._job.url and isinstance(validator, str) and self.path.is_file():
+                return validator
         return None
 
-    def _note(self, headers: Any) -> None:
-        """Remember which version of the file this is: without, another one's end could be put to it."""
+    def _note_validator(self, headers: Any) -> None:
+        """Notes the version of the file, so that no other version's end is appended to this part."""
         tag = headers.get("ETag") or ""
-        # A weak tag means "much the same", and cannot be used with ranges.
+        # Weak tags mean "much the same" and cannot be used with ranges.
         self._validator = tag if tag.startswith('"') else headers.get("Last-Modified")
         notes = {"url": self._job.url, "validator": self._validator}
         self._notes.write_text(json.dumps(notes), encoding="utf-8")
 
     def _given_up(self, why: str) -> DepthModelError:
-        kept = f" {self.length():,} bytes of it are kept, for the next try." if self.length() else ""
-        return DepthModelError(
+        kept = f" {self.length:,} bytes of it are kept, for the next try." if self.length else ""
+        return _failed(
             f"{why}.{kept} To do it by hand, on any machine with a network: fetch\n  {self._job.url}\n"
             f"and put the file here, under this name:\n  {self._job.path}"
         )
 
 
+def _broken_off(exc: Exception) -> _BrokenError:
+    return _BrokenError(f"The connection broke off ({exc or type(exc).__name__})")
+
+
 def _is_offline(cause: BaseException | None) -> bool:
-    """Whether that host, or any, cannot be reached at all: waiting a little does not help."""
-    passing = TimeoutError | ConnectionResetError | ConnectionAbortedError | BrokenPipeError
-    # What a server answers with is a URLError, which is an OSError too.
-    return isinstance(cause, OSError) and not isinstance(cause, passing | urllib.error.URLError)
+    """Whether that host, or any, cannot be reached at all, so that waiting a little does not help."""
+    transient = TimeoutError | ConnectionResetError | ConnectionAbortedError | BrokenPipeError
+    # A server's answer is a URLError, which is an OSError too.
+    return isinstance(cause, OSError) and not isinstance(cause, transient | urllib.error.URLError)
 
 
 class _NoDowngrade(urllib.request.HTTPRedirectHandler):
-    """Follows redirects, but from https to nothing else."""
+    """Follows redirects, but from https only to https."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        if not newurl.startswith(
-            "https://" if req.full_url.startswith("https://") else ("https://", "http://")
-        ):
+        allowed = ("https://",) if req.full_url.startswith("https://") else ("https://", "http://")
+        if not newurl.startswith(allowed):
             raise urllib.error.HTTPError(req.full_url, code, f"redirects to {newurl}", headers, fp)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
@@ -356,32 +337,15 @@ _OPENER = urllib.request.build_opener(_NoDowngrade)
 
 
 @contextmanager
-def _only_one(job: Fetch) -> Iterator[None]:
-    """Waits until no other process (or thread) fetches the same file."""
-    lock = job.path.with_name(f".{job.path.name}.lock")
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+def _locked(job: Fetch) -> Iterator[None]:
+    """Waits until no other process or thread downloads the same file."""
+    descriptor = os.open(job.path.with_name(f".{job.path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        if not _try_lock(descriptor):
-            job.on_notice(f"Another process is fetching {job.path.name}: waiting for it.")
-            while not _try_lock(descriptor):
+        if not try_lock(descriptor):
+            job.on_notice(f"Another process is downloading {job.path.name}: waiting for it.")
+            while not try_lock(descriptor):
                 time.sleep(0.1)
         yield
     finally:
-        # The file stays: removing it while somebody waits for it would let two in.
+        # The lock file stays: deleting it while another process waits for it would let two in.
         os.close(descriptor)
-
-
-def _try_lock(descriptor: int) -> bool:
-    """Lock a file until it is closed or the process ends; False if somebody else has it."""
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True

@@ -1,4 +1,4 @@
-"""Cards for networks that have none: what the graph tells, what somebody says, and what is only a guess."""
+"""Drafts of cards for networks that have none: from the graph, from answers, and else from guesses."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import onnx
 from onnx import TensorProto
 
 from fgbgpack import schema
+from fgbgpack.depth.card import Card, card_error
 from fgbgpack.depth.onnx_file import declared_shape, inputs_of, listed, outputs_of
-from fgbgpack.errors import DepthModelError
 
 _DTYPES: Mapping[int, str] = {TensorProto.FLOAT16: "float16", TensorProto.UINT8: "uint8"}
 
-#: What the card of another model can lend: its convention, and who made the network. Not its file.
+#: Fields taken from another model's card: its convention and authors, not its file.
 _LENT = ("made_by", "licence", "input", "output")
 
-#: What an input beside the picture is likely to be called, and what nothing but habit says of it.
+#: A word in the name of an input that is a guide, and the usual values of its fields.
 _GUIDES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "mask": ("mask", {"range": [0, 1]}),
     "background_depth": ("background", {"normalise": "median"}),
@@ -40,9 +40,9 @@ class Draft:
     """A card for a network.
 
     Attributes:
-        card: A card that follows its schema and fits the graph.
-        guessed: The fields that nothing but habit speaks for, as ``("input.range", ...)``. No graph tells
-            them, and depth is plausible and wrong where they are wrong.
+        card: A JSON document that follows its schema and fits the graph.
+        guessed: Its guessed fields, as ``("input.range", ...)``: no graph tells them, and depth is plausible
+            and wrong where they are wrong.
     """
 
     card: dict[str, Any]
@@ -54,21 +54,21 @@ def draft(
     graph: onnx.GraphProto,
     *,
     answers: Mapping[str, Any] | None = None,
-    like: Mapping[str, Any] | None = None,
+    like: Card | None = None,
 ) -> Draft:
-    """Write a card for a network.
+    """Drafts a card for a network.
 
     Args:
-        path: Its ONNX file, which lends the card its name.
+        path: Its ONNX file, which gives the card its name.
         graph: Its graph.
-        answers: What somebody knows of it, by field: ``{"output.quantity": "depth", ...}``; ``None`` for a
-            field that the card shall not have.
+        answers: Known values by field: ``{"output.quantity": "depth", ...}``; ``None`` to leave a field out.
         like: The card of a model that is fed in the same way. The graph and the answers override it.
 
     Raises:
         DepthModelError: An answer names an input or output that the graph does not have.
     """
-    answers = answers or {}
+    lent = {} if like is None else like.document
+    answers = dict(answers or {})
     value = _chosen(graph, "input", answers.get("input.name"))
     result = _chosen(graph, "output", answers.get("output.name"))
     card: dict[str, Any] = {
@@ -79,44 +79,44 @@ def draft(
     }
     card["input"]["size"] = {"multiple_of": 32}
     guessed = ["input.range", "input.mean", "input.std", "input.size", "output.quantity"]
-    if like is not None:
-        card |= {key: copy.deepcopy(like[key]) for key in _LENT if key in like}
+    if lent:
+        card |= {key: copy.deepcopy(lent[key]) for key in _LENT if key in lent}
         guessed = []
-    facts = _facts_of_input(value) | _facts_of_output(result, str(answers.get("input.layout", "NCHW")))
-    if facts.get("input.dtype") == "uint8":
-        # Pixels go in as they are: that much is certain.
-        facts |= {"input.range": [0, 255], "input.mean": None, "input.std": None}
-    guides = _guides(graph, value.name, answers, {} if like is None else like.get("guides", {}))
+    declared = _declared_input(value) | _declared_output(result, str(answers.get("input.layout", "NCHW")))
+    if declared["input.dtype"] == "uint8":
+        # Such a network takes pixels unchanged.
+        declared |= {"input.range": [0, 255], "input.mean": None, "input.std": None}
+    lent_guides = lent.get("guides", {})
+    guides = _guides(graph, value.name, answers, lent_guides)
     if guides:
         # Cards have them between input and output.
         card = card | {"guides": guides, "output": card.pop("output")}
-    if "mask" in guides and (like is None or "mask" not in like.get("guides", {})):
+    if "mask" in guides and "mask" not in lent_guides:
         guessed.append("guides.mask.range")
     if "background_depth" in guides:
-        facts |= {"output.quantity": "inverse_depth", "output.unit": None}
+        declared |= {"output.quantity": "inverse_depth", "output.unit": None}
     if guides.keys() != _GUIDES.keys():
-        facts["output.of"] = None
-    elif like is None or "of" not in like["output"]:
+        declared["output.of"] = None
+    elif "of" not in lent.get("output", {}):
         card["output"]["of"] = "picture"
         guessed.append("output.of")
-    for field, known in {**facts, **answers}.items():
-        _set(card, field, known)
+    known = declared | answers
+    for field, entry in known.items():
+        _set(card, field, entry)
     for side in ("input", "output"):
-        # In the order that cards have, whatever came first.
         card[side] = {key: card[side][key] for key in _ORDER[side] if key in card[side]}
-    told = facts.keys() | answers.keys()
     if "output.quantity" in answers and "output.unit" not in answers:
         _set(card, "output.unit", None)
         guessed += ["output.unit"] if answers["output.quantity"] == "depth" else []
-    return Draft(card, tuple(field for field in guessed if field not in told))
+    return Draft(card, tuple(field for field in guessed if field not in known))
 
 
 def _chosen(graph: onnx.GraphProto, side: str, name: str | None) -> onnx.ValueInfoProto:
-    """The tensor that takes the picture or gives depth: the one that is named, or the likeliest."""
+    """The tensor that takes the picture or gives depth: the named one, or else the most likely one."""
     tensors = inputs_of(graph) if side == "input" else outputs_of(graph)
-    if name is not None and name not in tensors:
-        raise DepthModelError(f"The graph has no {side} {name!r}; it has {listed(tensors)}.")
     if name is not None:
+        if name not in tensors:
+            raise card_error(f"The graph has no {side} {name!r}; it has {listed(tensors)}.")
         return tensors[name]
     for value in tensors.values():
         dims = declared_shape(value) or []
@@ -128,9 +128,9 @@ def _chosen(graph: onnx.GraphProto, side: str, name: str | None) -> onnx.ValueIn
 def _guides(
     graph: onnx.GraphProto, picture: str, answers: Mapping[str, Any], lent: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The guides of a card: inputs beside the picture that somebody names, or that are called like one."""
+    """The guides of a card: inputs beside the picture that an answer names, or that have a guide's name."""
     guides = {}
-    for guide, (word, habit) in _GUIDES.items():
+    for guide, (word, usual) in _GUIDES.items():
         alike = [
             name
             for name, value in inputs_of(graph).items()
@@ -139,24 +139,23 @@ def _guides(
         name = answers.get(f"guides.{guide}.name") or next(iter(alike), None)
         if name is not None:
             guides[guide] = {"name": name} | {
-                key: copy.deepcopy(lent.get(guide, {}).get(key, usual)) for key, usual in habit.items()
+                key: copy.deepcopy(lent.get(guide, {}).get(key, default)) for key, default in usual.items()
             }
     return guides
 
 
-def _facts_of_input(value: onnx.ValueInfoProto) -> dict[str, Any]:
+def _declared_input(value: onnx.ValueInfoProto) -> dict[str, Any]:
     dims = declared_shape(value) or []
     layout = "NHWC" if len(dims) == 4 and dims[3] == 3 and dims[1] != 3 else "NCHW"
-    facts: dict[str, Any] = {"input.name": value.name, "input.layout": layout, "input.dtype": None}
-    if value.type.tensor_type.elem_type in _DTYPES:
-        facts["input.dtype"] = _DTYPES[value.type.tensor_type.elem_type]
+    dtype = _DTYPES.get(value.type.tensor_type.elem_type)
+    fields: dict[str, Any] = {"input.name": value.name, "input.layout": layout, "input.dtype": dtype}
     sides = dict(zip(layout, dims, strict=False))
     if sides.get("H") and sides.get("W"):
-        facts["input.size"] = {"fixed": [sides["H"], sides["W"]]}
-    return facts
+        fields["input.size"] = {"fixed": [sides["H"], sides["W"]]}
+    return fields
 
 
-def _facts_of_output(value: onnx.ValueInfoProto, layout: str) -> dict[str, Any]:
+def _declared_output(value: onnx.ValueInfoProto, layout: str) -> dict[str, Any]:
     dims = declared_shape(value) or []
     axes = {3: "NHW", 2: "HW"}.get(len(dims), "NHW1" if layout == "NHWC" else "N1HW")
     if len(dims) == 4 and 1 in (dims[1], dims[3]):
@@ -168,7 +167,7 @@ def _set(card: dict[str, Any], field: str, value: Any) -> None:
     *parents, key = field.split(".")
     for parent in parents:
         card = card.setdefault(parent, {})
-    # The unit is the one field that has to be there and may be null.
+    # The unit is the only field that is required and may be null.
     if value is None and key != "unit":
         card.pop(key, None)
     else:

@@ -1,7 +1,7 @@
 """A depth model's card, compiled into its graph.
 
-The compiled graph takes the batch as it is rendered and gives the batch as it is stored, so that all
-work between the two runs where the network runs, and the host only binds buffers:
+The compiled graph takes rendered pictures and gives depth as it is stored, so that everything between the two
+runs on the device of the network, and the host only binds buffers:
 
     images, uint8 (n, h * scale, w * scale, 3), RGB
       -> channel order, network's size, range, mean, std, layout       [card: input]
@@ -11,13 +11,12 @@ work between the two runs where the network runs, and the host only binds buffer
       -> the grid                                                     [step, float32 (1,)]
     depth, float16 (n, h, w)
 
-A network that is also told of the mask or of the background's depth has more inputs, and its answer takes
-another way before the grid: see :mod:`fgbgpack.depth.guided`.
+A network that takes the mask or the background's depth has more inputs and nodes: see
+:mod:`fgbgpack.depth.guided`.
 
-**The grid.** The low bits of a network's answer are noise that no codec can compress. So values are
-rounded to multiples of ``step``, a power of two that is an input of the graph; 0 leaves them as they
-are. Multiples of it up to 2048 times as large are exactly a float16; larger values are rounded once more,
-to the spacing of float16 there.
+**The grid.** The low bits of a network's answer are noise that no codec can compress. So values are rounded
+to multiples of ``step``, a power of two that is an input of the graph; 0 keeps them. Multiples up to 2048
+times ``step`` are exact in float16; larger values are rounded once more, to the spacing of float16 there.
 """
 
 from __future__ import annotations
@@ -30,20 +29,21 @@ import numpy as np
 import onnx
 from onnx import GraphProto, ModelProto, TensorProto, helper
 
-from fgbgpack.depth.background import Quantity
-from fgbgpack.depth.card import DepthModel, declared_shape, fed_tensors, input_size, read_graph
+from fgbgpack.depth.card import Card, NetworkInput, Quantity, Size, card_error
 from fgbgpack.depth.guided import Guidance
-from fgbgpack.depth.nodes import Nodes, Size, resampling, resize, resize_to
+from fgbgpack.depth.model import DepthModel
+from fgbgpack.depth.nodes import Nodes, resampling, resize, resize_to
+from fgbgpack.depth.onnx_file import bind_batch, declared_shape, inputs_of, opset_of, outputs_of, read_graph
 from fgbgpack.depth.precision import Precision, in_half
 from fgbgpack.errors import DepthModelError
 
 #: The compiled graph's inputs and its output.
 IMAGES, STEP, DEPTH = "images", "step", "depth"
 
-#: The oldest opset whose operators this module writes (``Round`` came with it).
+#: The oldest opset with the operators written here (``Round`` is the newest of them).
 _OLDEST_OPSET = 11
 
-#: Every name of the network gets this prefix, so that none is also one of ours.
+#: Prefix of every name of the network, so that none collides with ours.
 _NETWORK = "network/"
 
 _FLOAT16_BITS = 10  # stored bits of its significand
@@ -52,30 +52,27 @@ _FLOAT16_SMALLEST = 2.0**-24  # its smallest positive value, and its spacing nea
 
 def compile_graph(
     model: DepthModel,
+    sample: Size,
     *,
-    height: int,
-    width: int,
-    scale: int,
+    scale: int = 1,
     precision: Precision = "fp32",
     background: Quantity | None = None,
 ) -> ModelProto:
-    """Compile the card of ``model`` into its graph.
+    """Compiles the card of ``model`` into its graph.
 
     Args:
         model: The network and its card.
-        height: Height of a sample; pictures are rendered ``scale`` times as high.
-        width: Width of a sample; likewise.
-        scale: How many times larger than the sample the pictures are rendered, at least 1.
-        precision: What the network's own products are taken in; what is done before and after it is always
-            in float32.
+        sample: ``(height, width)`` of a sample.
+        scale: How many times larger than the sample the pictures are, at least 1.
+        precision: Arithmetic precision of the network; everything around it is always in float32.
         background: What the depth of backgrounds means, for a guided network and no other.
 
     Returns:
         A graph with the inputs ``images``: uint8 ``(n, height * scale, width * scale, 3)``, RGB; those of
-        the card's guides, see :mod:`fgbgpack.depth.guided`; and ``step``: float32 ``(1,)``, see the module's
-        text. It has one output, ``depth``: float16 ``(n, height, width)``, in the card's quantity and unit,
-        or in ``background``. ``n`` is free, or the number that the network itself is bound to. Weights that
-        lie in files beside the model's file are still there, not in the result.
+        the card's guides, see :mod:`fgbgpack.depth.guided`; and ``step``: float32 ``(1,)``, the grid. It has
+        one output, ``depth``: float16 ``(n, height, width)``, in the card's quantity and unit, or in
+        ``background``. ``n`` is free, or the number that the network itself is bound to. Weights in files
+        beside the model's file stay there.
 
     Raises:
         DepthModelError: The network's opset is too old to be converted, or it cannot run at this size, scale
@@ -83,31 +80,31 @@ def compile_graph(
         ValueError: ``background`` is given for a network that is not guided.
     """
     _check_guidance(model, scale, background)
-    network = _network(model)
-    rendered = (height * scale, width * scale)
-    size = input_size(model.card, *rendered)
-    batch = _bind_inputs(network.graph, model.card, size)
+    card, network = model.card, _network(model)
+    rendered = (sample[0] * scale, sample[1] * scale)
+    size = card.input.size.size_for(*rendered)
+    batch = _bind_inputs(network.graph, card, size)
     answer_size = _answer_size(model, network)
-    answer_type = _output(network.graph, model).type.tensor_type.elem_type
+    answer_type = outputs_of(network.graph)[card.output.name].type.tensor_type.elem_type
     _add_prefix(network.graph)
     if precision == "fp16":
         network = in_half(network, model)
 
-    nodes = Nodes(_opset(network))
-    guidance = Guidance(nodes, model.card, (height, width), background)
-    fed = {model.card["input"]["name"]: _feed(nodes, model.card["input"], rendered, size)}
+    nodes = Nodes(opset_of(network))
+    guidance = Guidance(nodes, card, sample, background)
+    fed = {card.input.name: _feed(nodes, card.input, rendered, size)}
     for name, value in {**fed, **guidance.feed(size)}.items():
         nodes.add("Identity", value, output=_NETWORK + name)
     first = nodes.take()
-    answer = _NETWORK + model.card["output"]["name"]
+    answer = _NETWORK + card.output.name
     if answer_type != TensorProto.FLOAT:
         answer = nodes.add("Cast", answer, to=TensorProto.FLOAT)
     answer = nodes.add("Reshape", answer, np.array([-1, 1, *answer_size]))
-    answer = _transform(nodes, answer, model.card["output"].get("transform", []))
-    answer = _average_down(nodes, answer, answer_size, (height, width), scale)
+    answer = _transform(nodes, answer, card.output.transform)
+    answer = _average_down(nodes, answer, answer_size, sample, scale)
     answer = guidance.settle(answer)
     answer = nodes.add("Cast", _to_grid(nodes, answer), to=TensorProto.FLOAT16)
-    nodes.add("Reshape", answer, np.array([-1, height, width]), output=DEPTH)
+    nodes.add("Reshape", answer, np.array([-1, *sample]), output=DEPTH)
 
     n: int | str = "n" if batch is None else batch
     graph = helper.make_graph(
@@ -118,7 +115,7 @@ def compile_graph(
             *guidance.inputs(n),
             helper.make_tensor_value_info(STEP, TensorProto.FLOAT, [1]),
         ],
-        [helper.make_tensor_value_info(DEPTH, TensorProto.FLOAT16, [n, height, width])],
+        [helper.make_tensor_value_info(DEPTH, TensorProto.FLOAT16, [n, *sample])],
         [*network.graph.initializer, *nodes.constants],
         sparse_initializer=list(network.graph.sparse_initializer),
     )
@@ -134,7 +131,7 @@ def compile_graph(
 
 
 def rounding_bound(minimum: float, maximum: float, step: float) -> float:
-    """How far stored depth can lie from what the network said, as a fraction of the range of all of it.
+    """The largest rounding error of stored depth, as a fraction of its range.
 
     Args:
         minimum: The smallest stored value, finite.
@@ -144,6 +141,10 @@ def rounding_bound(minimum: float, maximum: float, step: float) -> float:
     Returns:
         Half the step, and half the spacing of float16 at the largest magnitude where that is coarser than
         the step, over ``maximum - minimum``; 0 where that is 0.
+
+    Example:
+        >>> rounding_bound(0.0, 4.0, 0.5)
+        0.0625
     """
     if maximum == minimum:
         return 0.0
@@ -156,53 +157,51 @@ def rounding_bound(minimum: float, maximum: float, step: float) -> float:
 def _check_guidance(model: DepthModel, scale: int, background: Quantity | None) -> None:
     if not model.is_guided:
         if background is not None:
-            raise ValueError(f"background: {model.name} is not a guided network, and not told of backgrounds")
-        return
-    if background is None:
+            raise ValueError(f"background: {model.name} is not a guided network and takes no backgrounds")
+    elif background is None:
         raise DepthModelError(
-            f"{model.name!r} is a guided network: it has to be told the depth of the empty background. "
-            "Use it with --depth-mode guided beside a scene network: --depth-model SCENE_NETWORK "
-            f"--depth-guide {model.name}"
+            f"{model.name!r} is a guided network: it needs the depth of the empty background. Use it beside "
+            f"a scene network: --depth-mode guided --depth-model SCENE_NETWORK --depth-guide {model.name}",
+            code="model-kind-mismatch",
         )
-    if scale != 1:
+    elif scale != 1:
         raise DepthModelError(
             f"{model.name!r} is a guided network, which sees pictures at the sample's own size: found scale "
-            f"{scale}, expected 1. What is seen larger is the background, by the scene network."
+            f"{scale}, expected 1. The scale applies to the backgrounds, which the scene network sees.",
+            code="model-kind-mismatch",
         )
 
 
-def _feed(nodes: Nodes, card: Mapping[str, Any], rendered: Size, size: Size) -> str:
-    """From the rendered picture to what the network's input takes."""
+def _feed(nodes: Nodes, source: NetworkInput, rendered: Size, size: Size) -> str:
+    """From the rendered picture to the network's input."""
     value, axes = IMAGES, "NHWC"
-    if card["channels"] == "BGR":
+    is_resized, is_bytes = rendered != size, source.dtype == "uint8"
+    if source.channels == "BGR":
         value = nodes.add("Gather", value, np.array([2, 1, 0]), axis=3)
-    if card["layout"] == "NCHW" or rendered != size:
-        # Moved as bytes, not as floats: a quarter of the memory.
+    if source.layout == "NCHW" or is_resized:
+        # Transposed as bytes, in a quarter of the memory of floats.
         value, axes = nodes.add("Transpose", value, perm=[0, 3, 1, 2]), "NCHW"
-    wants_bytes = card.get("dtype", "float32") == "uint8"
-    if rendered != size or not wants_bytes:
+    if is_resized or not is_bytes:
         value = nodes.add("Cast", value, to=TensorProto.FLOAT)
-    if rendered != size:
-        value = resize_to(nodes, value, rendered, size, card.get("filter", "bilinear"))
-    if wants_bytes:
-        if rendered != size:
-            value = nodes.clip(nodes.add("Round", value), 0, 255)
-            value = nodes.add("Cast", value, to=TensorProto.UINT8)
-    else:
-        value = _normalise(nodes, value, card, axes)
-    if axes != card["layout"]:
+    value = resize_to(nodes, value, rendered, size, source.filter)
+    if not is_bytes:
+        value = _normalise(nodes, value, source, axes)
+    elif is_resized:
+        value = nodes.clip(nodes.add("Round", value), 0, 255)
+        value = nodes.add("Cast", value, to=TensorProto.UINT8)
+    if axes != source.layout:
         value = nodes.add("Transpose", value, perm=[0, 2, 3, 1])
-    if card.get("dtype") == "float16":
+    if source.dtype == "float16":
         value = nodes.add("Cast", value, to=TensorProto.FLOAT16)
     return value
 
 
-def _normalise(nodes: Nodes, value: str, card: Mapping[str, Any], axes: str) -> str:
+def _normalise(nodes: Nodes, value: str, source: NetworkInput, axes: str) -> str:
     """0..255 to the card's range, less mean, over std: one product and one sum."""
-    low, high = card["range"]
-    std = np.array(card.get("std", [1, 1, 1]), np.float64)
+    low, high = source.range
+    std = np.array(source.std or [1, 1, 1], np.float64)
     factor = (high - low) / 255 / std
-    offset = (low - np.array(card.get("mean", [0, 0, 0]), np.float64)) / std
+    offset = (low - np.array(source.mean or [0, 0, 0], np.float64)) / std
     shape = (3, 1, 1) if axes == "NCHW" else (3,)
     if (factor != 1).any():
         value = nodes.add("Mul", value, factor.reshape(shape).astype(np.float32))
@@ -227,10 +226,10 @@ def _transform(nodes: Nodes, value: str, steps: Iterable[Mapping[str, Any]]) -> 
 
 
 def _average_down(nodes: Nodes, value: str, answer: Size, sample: Size, scale: int) -> str:
-    """Bring the answer to the sample's size.
+    """Brings the answer to the sample's size.
 
-    An answer of a whole number of values for each pixel is averaged; any other is resized to the rendered
-    size and averaged from there (both in one, since one product of weights does both).
+    An answer with a whole number of values for each pixel is averaged; any other is resized to the rendered
+    size and averaged from there, both in one product of weights.
     """
     down, right = answer[0] // sample[0], answer[1] // sample[1]
     if answer == (down * sample[0], right * sample[1]):
@@ -245,7 +244,7 @@ def _average_down(nodes: Nodes, value: str, answer: Size, sample: Size, scale: i
 
 
 def _to_grid(nodes: Nodes, value: str) -> str:
-    """Round to multiples of ``step``, or not at all where that is 0: see the module's text."""
+    """Rounds to multiples of ``step``, or not at all where that is 0."""
     is_given = nodes.add("Greater", STEP, np.array([0.0], np.float32))
     divisor = nodes.add("Where", is_given, STEP, np.array([1.0], np.float32))
     rounded = nodes.add("Mul", nodes.add("Round", nodes.add("Div", value, divisor)), divisor)
@@ -253,65 +252,57 @@ def _to_grid(nodes: Nodes, value: str) -> str:
 
 
 def _network(model: DepthModel) -> ModelProto:
-    """The model's own graph, without stored intermediate shapes, in an opset that has what we write."""
+    """The model's own graph, without stored intermediate shapes, in an opset that has our operators."""
     network = read_graph(model.path)
-    weights = {tensor.name for tensor in network.graph.initializer}
-    # Old files list their weights as inputs too; as such they would not be constants.
-    inputs = [value for value in network.graph.input if value.name not in weights]
-    if _opset(network) < _OLDEST_OPSET:
+    inputs = list(inputs_of(network.graph).values())  # weights among them would not be constants
+    opset = opset_of(network)
+    if opset < _OLDEST_OPSET:
         try:
             network = onnx.version_converter.convert_version(network, _OLDEST_OPSET)
         except Exception as exc:  # the converter raises whatever its adapters do
             raise DepthModelError(
-                f"{model.path} is of ONNX opset {_opset(network)} and could not be brought to opset "
-                f"{_OLDEST_OPSET}: re-export the network with opset >= {_OLDEST_OPSET}. ({exc})"
+                f"{model.path} is of ONNX opset {opset} and could not be brought to opset {_OLDEST_OPSET}: "
+                f"re-export the network with opset >= {_OLDEST_OPSET}. ({exc})",
+                code="model-not-runnable",
             ) from exc
     del network.graph.input[:], network.graph.value_info[:], network.graph.quantization_annotation[:]
     network.graph.input.extend(inputs)
     return network
 
 
-def _opset(network: ModelProto) -> int:
-    return next((entry.version for entry in network.opset_import if entry.domain in ("", "ai.onnx")), 0)
-
-
-def _bind_inputs(graph: GraphProto, card: Mapping[str, Any], size: Size) -> int | None:
-    """Give the network's inputs their size. Returns the batch size that it is bound to, None if free."""
-    channels = fed_tensors(card)
+def _bind_inputs(graph: GraphProto, card: Card, size: Size) -> int | None:
+    """Sets the size of the network's inputs. Returns the batch size that it is bound to, None if free."""
+    channels = card.inputs
     values = [value for value in graph.input if value.name in channels]
     batches = [(declared_shape(value) or [None])[0] for value in values]
     batch = next((bound for bound in batches if bound is not None), None)
     for value in values:
         sides = {"N": "n" if batch is None else batch, "C": channels[value.name], "H": size[0], "W": size[1]}
-        dims = [sides[axis] for axis in card["input"]["layout"]]
+        dims = [sides[axis] for axis in card.input.layout]
         element = value.type.tensor_type.elem_type
         value.CopyFrom(helper.make_tensor_value_info(value.name, element, dims))
     return batch
 
 
-def _output(graph: GraphProto, model: DepthModel) -> onnx.ValueInfoProto:
-    by_name: dict[str, onnx.ValueInfoProto] = {value.name: value for value in graph.output}
-    return by_name[model.card["output"]["name"]]
-
-
 def _answer_size(model: DepthModel, network: ModelProto) -> Size:
-    """The size ``(H, W)`` of the network's answer: inferred, or measured where that cannot tell."""
+    """The size ``(H, W)`` of the network's answer: inferred, or else measured."""
+    result = model.card.output
     probe = ModelProto()
     probe.CopyFrom(network)
-    _bind_batch(probe.graph, model)
-    axes = model.card["output"]["axes"]
+    bind_batch(probe.graph)
+    outputs_of(probe.graph)[result.name].type.tensor_type.ClearField("shape")
     try:
         inferred = onnx.shape_inference.infer_shapes(probe, data_prop=True)
-        dims = declared_shape(_output(inferred.graph, model))
-    except Exception:  # whatever it stumbles on, running the network decides
+        dims = declared_shape(outputs_of(inferred.graph)[result.name])
+    except Exception:  # inference raises anything; running the network decides
         dims = None
     if dims is None or None in dims:
         dims = _measured_shape(model, probe)
-    sides = dict(zip(axes, dims, strict=False))
-    if len(dims) != len(axes) or sides.get("1", 1) != 1:
-        raise DepthModelError(
-            f"{model.path}: the output {model.card['output']['name']!r} has shape {dims} for one picture; "
-            f"the card says {axes}."
+    sides = dict(zip(result.axes, dims, strict=False))
+    if len(dims) != len(result.axes) or sides.get("1", 1) != 1:
+        raise card_error(
+            f"{model.path}: the output {result.name!r} has shape {dims} for one picture; the card says "
+            f"{result.axes}."
         )
     return cast(Size, (sides["H"], sides["W"]))
 
@@ -328,16 +319,18 @@ def _measured_shape(model: DepthModel, probe: ModelProto) -> list[int | None]:
         session = onnxruntime.InferenceSession(
             probe.SerializeToString(), session_options(model), providers=["CPUExecutionProvider"]
         )
-        return list(session.run([model.card["output"]["name"]], black)[0].shape)
+        return list(session.run([model.card.output.name], black)[0].shape)
     except Exception as exc:  # ONNX Runtime has an exception of its own for each kind of failure
-        size = list(black[model.card["input"]["name"]].shape)
-        raise DepthModelError(f"{model.path} cannot run on an input of shape {size}: {exc}") from exc
+        size = list(black[model.card.input.name].shape)
+        raise DepthModelError(
+            f"{model.path} cannot run on an input of shape {size}: {exc}", code="model-not-runnable"
+        ) from exc
 
 
 def session_options(model: DepthModel) -> Any:
     """Options of an ONNX Runtime session on the model's graph, alone or compiled.
 
-    They keep it silent, since what goes wrong is raised, and say where weights beside the file lie.
+    They silence its log, since failures are raised, and tell where weights beside the file are.
     """
     import onnxruntime
 
@@ -349,17 +342,8 @@ def session_options(model: DepthModel) -> Any:
     return options
 
 
-def _bind_batch(graph: GraphProto, model: DepthModel) -> None:
-    """Bind a free batch to 1 in the network's inputs, and forget the declared shape of its output."""
-    for value in graph.input:
-        batch = value.type.tensor_type.shape.dim[0]
-        if batch.dim_param:
-            batch.dim_value = 1
-    _output(graph, model).type.tensor_type.ClearField("shape")
-
-
 def _add_prefix(graph: GraphProto) -> None:
-    """Put the prefix before every name of the graph and of the graphs within its nodes."""
+    """Puts the prefix before every name of the graph and of the graphs within its nodes."""
     for entry in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
         entry.name = _NETWORK + entry.name
     for sparse in graph.sparse_initializer:
@@ -375,8 +359,10 @@ def _add_prefix(graph: GraphProto) -> None:
 
 def _check(model: DepthModel, compiled: ModelProto) -> None:
     if any(tensor.external_data for tensor in compiled.graph.initializer):
-        return  # the checker would look for the files in the current folder
+        return  # the checker looks for the files in the current folder
     try:
         onnx.checker.check_model(compiled)
     except onnx.checker.ValidationError as exc:
-        raise DepthModelError(f"{model.path} is no valid ONNX graph: {exc}") from exc
+        raise DepthModelError(
+            f"{model.path} is not a valid ONNX graph: {exc}", code="model-file-corrupt"
+        ) from exc

@@ -1,4 +1,4 @@
-"""What a compiled graph does for a network that sees more than the picture: see the card's ``guides``.
+"""The nodes that a compiled graph has for the ``guides`` of a card.
 
     mask, uint8 (n, h, w)
       -> the network's size, range, layout                       [card: guides.mask]
@@ -22,18 +22,17 @@ Blending is done at the sample's size, so outlines are exact at whatever size th
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from fgbgpack.depth.background import NEAREST, Quantity
-from fgbgpack.depth.nodes import Nodes, Size, resize_to
+from fgbgpack.depth.background import NEAREST
+from fgbgpack.depth.card import Card, Quantity, Size
+from fgbgpack.depth.nodes import Nodes, resize_to
 
 #: The compiled graph's inputs beside the pictures.
 MASK, BACKGROUND, CENTRE, SPREAD = "mask", "background", "centre", "spread"
-
 
 #: Alpha above which a foreground hides what is behind it.
 HIDING = 127
@@ -46,58 +45,58 @@ class Guidance:
         nodes: Where they are written.
         card: The network's card.
         sample: ``(h, w)`` of a sample.
-        quantity: What the depth of backgrounds means; ``None`` for a network that is not told of it.
+        quantity: What the depth of backgrounds means; ``None`` for a network that does not take it.
     """
 
-    def __init__(
-        self, nodes: Nodes, card: Mapping[str, Any], sample: Size, quantity: Quantity | None
-    ) -> None:
-        self._nodes = nodes
-        self._card = card
-        self._guides: Mapping[str, Any] = card.get("guides", {})
-        self._sample = sample
-        self._quantity = quantity
+    def __init__(self, nodes: Nodes, card: Card, sample: Size, quantity: Quantity | None) -> None:
+        self._nodes, self._card, self._sample, self._quantity = nodes, card, sample, quantity
         self._background = self._inverse = self._mask = ""
 
     def inputs(self, batch: int | str) -> Iterator[onnx.ValueInfoProto]:
-        """The inputs that the compiled graph has for them."""
+        """The inputs of the compiled graph for the guides."""
         picture = [batch, *self._sample]
-        if "mask" in self._guides:
+        if self._card.takes_mask:
             yield helper.make_tensor_value_info(MASK, TensorProto.UINT8, picture)
-        if "background_depth" in self._guides:
+        if self._card.is_guided:
             yield helper.make_tensor_value_info(BACKGROUND, TensorProto.FLOAT, picture)
             for name in (CENTRE, SPREAD):
                 yield helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch])
 
     def feed(self, size: Size) -> Mapping[str, str]:
-        """From what is given to what the network takes, at its own size.
+        """Writes the nodes before the network, which sees ``size``.
 
         Returns:
-            The tensor that each of the network's guide inputs takes.
+            The tensor for each of the network's guide inputs.
         """
-        fed = {}
-        if "mask" in self._guides:
-            fed[self._guides["mask"]["name"]] = self._feed_mask(size)
-        if "background_depth" in self._guides:
-            fed[self._guides["background_depth"]["name"]] = self._feed_background(size)
+        fed, guides = {}, self._card.guides
+        if self._card.takes_mask:
+            fed[guides["mask"].name] = self._feed_mask(size)
+        if self._card.is_guided:
+            fed[guides["background_depth"].name] = self._feed_background(size)
         return fed
 
     def settle(self, answer: str) -> str:
-        """From the network's answer to depth in the quantity of backgrounds: float32 ``(n, 1, h, w)``.
+        """Writes the nodes after the network.
 
-        It is the answer itself where the network is not told of them.
+        Returns:
+            Depth in the quantity of backgrounds, float32 ``(n, 1, h, w)``; ``answer`` itself where the
+            network does not take them.
         """
         if self._quantity is None:
             return answer
         nodes = self._nodes
         inverse = nodes.add("Add", nodes.add("Mul", answer, self._spread), self._centre)
-        inverse = nodes.at_least(inverse, nodes.least_of_each(self._inverse))
-        if self._card["output"].get("of") == "foreground":
+        inverse = nodes.at_least(inverse, nodes.minimum(self._inverse))
+        if self._card.output.of == "foreground":
             inverse = self._in_front(inverse)
             alpha = nodes.add("Mul", self._mask, np.array(1 / 255, np.float32))
             nearer = nodes.add("Sub", inverse, self._inverse)
             inverse = nodes.add("Add", self._inverse, nodes.add("Mul", alpha, nearer))
-        depth = self._from_inverse(inverse)
+        depth = (
+            nodes.add("Reciprocal", inverse)
+            if self._quantity == ("depth", "m")
+            else self._relative_to_inverse(inverse)
+        )
         if not self._mask:
             return depth
         covered = nodes.add("Cast", self._mask, to=TensorProto.BOOL)
@@ -106,21 +105,21 @@ class Guidance:
     def _in_front(self, inverse: str) -> str:
         """The foreground's inverse depth, raised as a whole until nothing that it hides is nearer.
 
-        It was pasted before everything, so that is known, whatever a network says.
+        It was pasted in front of everything, whatever a network says.
         """
         nodes = self._nodes
         ahead = nodes.add("Sub", inverse, self._inverse)
         hides = nodes.add("Greater", self._mask, np.array(HIDING, np.float32))
-        lead = nodes.least_of_each(nodes.add("Where", hides, ahead, np.array(0, np.float32)))
+        lead = nodes.minimum(nodes.add("Where", hides, ahead, np.array(0, np.float32)))
         return nodes.add("Sub", inverse, nodes.add("Min", lead, np.array(0, np.float32)))
 
     def _feed_mask(self, size: Size) -> str:
-        nodes, given = self._nodes, self._card["input"]
-        low, high = self._guides["mask"]["range"]
+        nodes, source = self._nodes, self._card.input
+        low, high = self._card.guides["mask"].range
         plane = nodes.add("Reshape", MASK, np.array([-1, 1, *self._sample]))
         self._mask = nodes.add("Cast", plane, to=TensorProto.FLOAT)
-        value = resize_to(nodes, self._mask, self._sample, size, given.get("filter", "bilinear"))
-        if given.get("dtype") == "uint8":
+        value = resize_to(nodes, self._mask, self._sample, size, source.filter)
+        if source.dtype == "uint8":
             value = nodes.add("Cast", nodes.clip(nodes.add("Round", value), 0, 255), to=TensorProto.UINT8)
             return self._laid_out(value, size)
         if (low, high) != (0, 255):
@@ -133,32 +132,21 @@ class Guidance:
         nodes, each = self._nodes, np.array([-1, 1, 1, 1])
         self._centre, self._spread = nodes.add("Reshape", CENTRE, each), nodes.add("Reshape", SPREAD, each)
         self._background = nodes.add("Reshape", BACKGROUND, np.array([-1, 1, *self._sample]))
-        self._inverse = self._to_inverse(self._background)
+        self._inverse = (
+            nodes.add("Reciprocal", nodes.at_least(self._background, np.array(NEAREST, np.float32)))
+            if self._quantity == ("depth", "m")
+            else self._relative_to_inverse(self._background)
+        )
         value = nodes.add("Div", nodes.add("Sub", self._inverse, self._centre), self._spread)
-        filter_name = self._card["input"].get("filter", "bilinear")
-        return self._laid_out(resize_to(nodes, value, self._sample, size, filter_name), size)
+        return self._laid_out(resize_to(nodes, value, self._sample, size, self._card.input.filter), size)
 
     def _laid_out(self, value: str, size: Size) -> str:
-        given = self._card["input"]
-        if given["layout"] == "NHWC":
+        if self._card.input.layout == "NHWC":
             value = self._nodes.add("Reshape", value, np.array([-1, *size, 1]))
-        if given.get("dtype") == "float16":
+        if self._card.input.dtype == "float16":
             value = self._nodes.add("Cast", value, to=TensorProto.FLOAT16)
         return value
 
-    def _to_inverse(self, depth: str) -> str:
-        """As :func:`fgbgpack.depth.background.to_inverse`."""
-        if self._quantity == ("depth", "m"):
-            return self._nodes.add("Reciprocal", self._nodes.at_least(depth, np.array(NEAREST, np.float32)))
-        return self._signed(depth)
-
-    def _from_inverse(self, inverse: str) -> str:
-        """As :func:`fgbgpack.depth.background.from_inverse`."""
-        return (
-            self._nodes.add("Reciprocal", inverse)
-            if self._quantity == ("depth", "m")
-            else self._signed(inverse)
-        )
-
-    def _signed(self, value: str) -> str:
-        return self._nodes.add("Neg", value) if self._quantity == ("depth", None) else value
+    def _relative_to_inverse(self, depth: str) -> str:
+        """From relative depth to inverse depth, or back."""
+        return self._nodes.add("Neg", depth) if self._quantity == ("depth", None) else depth

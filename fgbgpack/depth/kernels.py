@@ -1,4 +1,4 @@
-"""Half-precision numbers as bit patterns: Numba has no float16 on the CPU."""
+"""Kernels on float16 as bit patterns, since Numba has no float16 on the CPU."""
 
 from __future__ import annotations
 
@@ -6,29 +6,28 @@ import numpy as np
 
 from fgbgpack.jit import UInt16, kernel
 
-# As keys (below), the finite float16 lie from -65504 (bits 0xFBFF) to 65504 (bits 0x7BFF); beyond them
-# lie the infinities, and NaN beyond those.
+# As sort keys (below), finite float16 lie from -65504 (bits 0xFBFF) to 65504 (bits 0x7BFF), the infinities
+# beyond them, and NaN beyond those.
 _LARGEST = 0x7BFF
 _SMALLEST = -0x7C00
 
 
 @kernel
 def half_extent(bits: UInt16, lo: UInt16, hi: UInt16) -> int:
-    """Write the least and the greatest float16 of each row, as bit patterns (-0 counts as less than 0).
+    """Writes the minimum and maximum of each row of float16, as bit patterns (-0 counts as less than 0).
 
     Args:
         bits: ``(n, m)``, m at least 1, C-contiguous: float16 values as bit patterns.
-        lo: ``(n,)``, filled with the least of each row.
-        hi: ``(n,)``, filled with the greatest of each row.
+        lo: ``(n,)``, filled with the minimum of each row.
+        hi: ``(n,)``, filled with the maximum of each row.
 
     Returns:
-        The number of rows with an infinity or a NaN in them; what ``lo`` and ``hi`` say of those is one
-        such value at least.
+        The number of rows that hold an infinity or a NaN; ``lo`` or ``hi`` of these is one such value.
     """
     wrong = 0
     for i in range(bits.shape[0]):
-        # Flipping all but the sign of negative numbers makes patterns ordered as signed integers.
-        # Everything stays 16 bits wide, which is what lets the loop run on whole vectors of them.
+        # Flipping all but the sign bit of negative numbers orders the patterns as signed integers.
+        # Everything stays 16 bits wide, so that the loop is vectorised.
         row = bits[i].view(np.int16)
         least = np.int16(0x7FFF)
         greatest = np.int16(-0x8000)

@@ -1,27 +1,26 @@
-"""Writing ONNX nodes: in order, with their constants, and resizing that is the same everywhere.
+"""Writing ONNX nodes with their constants, and resizing.
 
-**Resizing** is two matrix products with constant weights. ONNX's own ``Resize`` differs between opsets
-and execution providers and cannot antialias before opset 18; a product does the same everywhere.
+**Resizing** is two matrix products with constant weights, which give the same everywhere. ONNX's own
+``Resize`` differs between opsets and execution providers, and has no antialiasing before opset 18.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-Filter = Literal["nearest", "bilinear", "bicubic"]
-Size = tuple[int, int]
+from fgbgpack.depth.card import Filter, Size
 
 #: The opset since which ``ReduceMin`` takes its axes as an input; before, as an attribute.
 _REDUCTIONS_TAKE_AXES = 18
 
 
 class Nodes:
-    """Nodes being written, in order, with their constants, in the network's own opset."""
+    """Nodes in the order of their execution, with their constants, in the network's own opset."""
 
     def __init__(self, opset: int) -> None:
         self.opset = opset
@@ -29,10 +28,17 @@ class Nodes:
         self._nodes: list[onnx.NodeProto] = []
         self._count = 0
 
-    def add(self, op: str, *inputs: str | NDArray[Any], output: str = "", **attributes: Any) -> str:
-        """Append a node; arrays among its inputs become constants. Returns the name of its output."""
+    def add(
+        self,
+        op: str,
+        *inputs: str | NDArray[Any],
+        output: str = "",
+        prefix: str = "fgbgpack",
+        **attributes: Any,
+    ) -> str:
+        """Appends a node; arrays among its inputs become constants. Returns the name of its output."""
         self._count += 1
-        name = f"fgbgpack/{self._count}_{op}"
+        name = f"{prefix}/{self._count}_{op}"
         names = []
         for index, value in enumerate(inputs):
             if not isinstance(value, str):
@@ -43,30 +49,30 @@ class Nodes:
         return output or name
 
     def clip(self, value: str, low: float, high: float) -> str:
-        """Clip, but leave NaN alone: what ``Clip`` makes of it depends on the provider."""
+        """Clips, but keeps NaN, which ``Clip`` treats differently on each provider."""
         low_, high_ = np.float32(low), np.float32(high)
         value = self.add("Where", self.add("Less", value, np.array(low_)), np.array(low_), value)
         return self.add("Where", self.add("Greater", value, np.array(high_)), np.array(high_), value)
 
     def at_least(self, value: str, bound: str | NDArray[np.float32]) -> str:
-        """Raise what is below a bound to it, but leave NaN alone."""
+        """Raises values below a bound to it, but keeps NaN."""
         return self.add("Where", self.add("Less", value, bound), bound, value)
 
-    def least_of_each(self, value: str) -> str:
-        """The smallest value of each picture: float32 ``(n, 1, h, w)`` to ``(n, 1, 1, 1)``."""
+    def minimum(self, value: str) -> str:
+        """The minimum of each picture: float32 ``(n, 1, h, w)`` to ``(n, 1, 1, 1)``."""
         axes = [1, 2, 3]
         if self.opset < _REDUCTIONS_TAKE_AXES:
             return self.add("ReduceMin", value, axes=axes, keepdims=1)
         return self.add("ReduceMin", value, np.array(axes), keepdims=1)
 
     def take(self) -> list[onnx.NodeProto]:
-        """The nodes since the last call."""
+        """The nodes added since the last call."""
         nodes, self._nodes = self._nodes, []
         return nodes
 
 
 def resize(nodes: Nodes, value: str, vertical: NDArray[Any], horizontal: NDArray[Any]) -> str:
-    """Apply weights to the last two axes, in the order that takes fewer multiplications."""
+    """Applies weights to the last two axes, in the order of fewer multiplications."""
     (tall, h), (wide, w) = vertical.shape, horizontal.shape
     rows_first = tall * w * (h + wide) <= wide * h * (w + tall)
     for rows in (rows_first, not rows_first):
@@ -77,7 +83,7 @@ def resize(nodes: Nodes, value: str, vertical: NDArray[Any], horizontal: NDArray
 
 
 def resize_to(nodes: Nodes, value: str, source: Size, target: Size, filter_name: Filter) -> str:
-    """Resize the last two axes of a float32 tensor from one size to another."""
+    """Resizes the last two axes of a float32 tensor."""
     if source == target:
         return value
     vertical, horizontal = (resampling(s, t, filter_name) for s, t in zip(source, target, strict=True))
@@ -85,25 +91,28 @@ def resize_to(nodes: Nodes, value: str, source: Size, target: Size, filter_name:
 
 
 def resampling(source: int, target: int, filter_name: Filter) -> NDArray[np.float64]:
-    """The weights that resize one axis, as Pillow does it on floating-point pictures.
+    """The weights that resize one axis, as Pillow does with floating-point pictures.
 
-    Pixel centres lie at half-integers; shrinking stretches the filter by the same factor
-    (antialiasing), except for ``nearest``; at the borders the weights of the pixels that exist are
-    scaled to the sum 1. Bicubic is the kernel of Keys (1981), "Cubic convolution interpolation for
-    digital image processing", equation 15: a = -1/2.
+    Pixel centres lie at half-integers; shrinking stretches the filter by the same factor (antialiasing),
+    except for ``nearest``; at the borders the weights are scaled to the sum 1. Bicubic is the kernel of Keys
+    (1981), "Cubic convolution interpolation for digital image processing", equation 15: a = -1/2.
 
     Args:
         source: Length of the axis.
-        target: Length that it shall have.
+        target: Its new length.
         filter_name: The filter.
 
     Returns:
         ``(target, source)``, float64; each row has sum 1.
+
+    Example:
+        >>> resampling(4, 2, "bilinear")[0]
+        array([0.42857143, 0.42857143, 0.14285714, 0.        ])
     """
     ratio = source / target
     centres = (np.arange(target) + 0.5) * ratio
     if filter_name == "nearest":
-        # Where a centre lies between two pixels, rounding decides: so it is rounded as in Pillow, sum by sum.
+        # A centre between two pixels goes to the one that Pillow's running sum rounds it to.
         centres = np.cumsum(np.r_[ratio / 2, np.full(target - 1, ratio)])
         return np.eye(source)[np.minimum(centres.astype(np.int64), source - 1)]
     distance = np.abs(np.arange(source) + 0.5 - centres[:, None]) / max(ratio, 1.0)

@@ -1,8 +1,9 @@
-"""What an ONNX file says of itself: the graph, its inputs and outputs, and the files it keeps weights in."""
+"""Reading ONNX files: the graph, its inputs and outputs, and the files that hold its weights."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import onnx
@@ -12,41 +13,43 @@ from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from fgbgpack.errors import DepthModelError
 
+_corrupt = partial(DepthModelError, code="model-file-corrupt")
+
 
 def read_graph(path: Path) -> onnx.ModelProto:
-    """Read an ONNX file; tensors that lie in files beside it stay there.
+    """Reads an ONNX file; tensors in files beside it stay there.
 
     Raises:
-        DepthModelError: The file cannot be read or is no ONNX file.
+        DepthModelError: The file cannot be read or is not an ONNX file.
     """
     try:
         model = onnx.load(str(path), format="protobuf", load_external_data=False)
     except OSError as exc:
-        raise DepthModelError(f"{path} cannot be read: {exc.strerror}.") from exc
+        raise _corrupt(f"{path} cannot be read: {exc.strerror}.") from exc
     except DecodeError as exc:
-        raise DepthModelError(
-            f"{path} is no ONNX file, or a truncated one ({path.stat().st_size} bytes). Download it again; "
+        raise _corrupt(
+            f"{path} is not an ONNX file, or is truncated ({path.stat().st_size} bytes). Download it again; "
             "a file that was cloned with git may be only a pointer to large file storage."
         ) from exc
     if not model.opset_import or not model.graph.node:
         what = "is empty (0 bytes)" if path.stat().st_size == 0 else "holds no network"
-        raise DepthModelError(f"{path} {what}: an ONNX file was expected.")
+        raise _corrupt(f"{path} {what}: an ONNX file was expected.")
     return model
 
 
 def inputs_of(graph: onnx.GraphProto) -> dict[str, onnx.ValueInfoProto]:
-    """The tensors that the graph has to be fed, by name. (Old files list their weights as inputs too.)"""
+    """The inputs of a graph by name, without weights, which old files list as inputs too."""
     weights = {tensor.name for tensor in graph.initializer}
     return {value.name: value for value in graph.input if value.name not in weights}
 
 
 def outputs_of(graph: onnx.GraphProto) -> dict[str, onnx.ValueInfoProto]:
-    """The tensors that the graph gives, by name."""
+    """The outputs of a graph by name."""
     return {value.name: value for value in graph.output}
 
 
 def declared_shape(value: onnx.ValueInfoProto) -> list[int | None] | None:
-    """The shape that a graph declares for a tensor: None for a free axis, None for no shape at all."""
+    """The declared shape of a tensor, with ``None`` for a free axis; ``None`` where there is no shape."""
     tensor = value.type.tensor_type
     if not tensor.HasField("shape"):
         return None
@@ -55,13 +58,26 @@ def declared_shape(value: onnx.ValueInfoProto) -> list[int | None] | None:
     ]
 
 
+def bind_batch(graph: onnx.GraphProto) -> None:
+    """Sets a free batch axis of the inputs to 1, in place."""
+    for value in graph.input:
+        batch = value.type.tensor_type.shape.dim[0]
+        if batch.dim_param:
+            batch.dim_value = 1
+
+
 def dtype_name(value: onnx.ValueInfoProto) -> str:
-    """The element type of a tensor as ONNX calls it, such as ``"float"``."""
+    """ONNX's name of the element type of a tensor, such as ``"float"``."""
     return str(TensorProto.DataType.Name(value.type.tensor_type.elem_type)).lower()
 
 
+def opset_of(network: onnx.ModelProto) -> int:
+    """The version of the ONNX operators that a network uses; 0 where it uses none of them."""
+    return next((entry.version for entry in network.opset_import if entry.domain in ("", "ai.onnx")), 0)
+
+
 def missing_weights(path: Path, graph: onnx.GraphProto) -> list[str]:
-    """One line for each file of weights that is not where the graph looks for it."""
+    """One line for each missing file of weights."""
     files = {ExternalDataInfo(t).location for t in graph.initializer if uses_external_data(t)}
     return [
         f"{path.parent / name}: not found; the graph keeps weights in it, so it belongs beside {path.name}"
@@ -70,8 +86,13 @@ def missing_weights(path: Path, graph: onnx.GraphProto) -> list[str]:
     ]
 
 
-def listed(names: Iterable[str]) -> str:
-    """Names for a message."""
+def listed(names: Iterable[object]) -> str:
+    """Names for a message.
+
+    Example:
+        >>> listed(["input", "mask"])
+        "'input', 'mask'"
+    """
     return ", ".join(repr(name) for name in names) or "none"
 
 

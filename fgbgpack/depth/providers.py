@@ -1,10 +1,9 @@
-"""What ONNX Runtime and NVIDIA's driver are asked for, and what they answer.
+"""ONNX Runtime's execution providers, and NVIDIA's driver.
 
-No CUDA graphs are used. They would save the launching of kernels, some microseconds each, where a batch as
-large as it is here works for tens of milliseconds; in return they want every input at one address, one
-thread, and no node anywhere else, and where one of these is overlooked they replay old numbers. Nor is memory
-pinned: a batch is some megabytes of bytes, copied while other threads render the next, and ONNX Runtime's
-Python interface has pinned memory in its newest versions only.
+CUDA graphs are not used: they would save microseconds of kernel launches where a batch takes tens of
+milliseconds, and they replay old numbers silently unless every input keeps its address, one thread runs them
+and no node runs elsewhere. Memory is not pinned: a batch is some megabytes, copied while other threads render
+the next, and only the newest versions of ONNX Runtime's Python interface have pinned memory.
 """
 
 from __future__ import annotations
@@ -17,16 +16,20 @@ import sys
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import onnx
 from onnx import ModelProto, TensorProto, helper
 
-from fgbgpack.depth.card import DepthModel, declared_shape
+from fgbgpack.depth.model import DepthModel
+from fgbgpack.depth.onnx_file import bind_batch, declared_shape
 from fgbgpack.depth.precision import Precision
 from fgbgpack.depth.registry import models_folder
+
+Device = Literal["auto", "cpu", "cuda", "tensorrt"]
 
 PROVIDERS = {
     "tensorrt": "TensorrtExecutionProvider",
@@ -34,7 +37,21 @@ PROVIDERS = {
     "cpu": "CPUExecutionProvider",
 }
 
-#: How ONNX Runtime, CUDA, cuDNN, cuBLAS and TensorRT say that memory has run out; in lower case.
+
+@dataclass(frozen=True)
+class Execution:
+    """How networks run.
+
+    Attributes:
+        precision: Their arithmetic precision, ``"fp32"`` or ``"fp16"``.
+        device: What runs them; ``"auto"`` takes the first of TensorRT, CUDA and CPU that works.
+    """
+
+    precision: Precision = "fp32"
+    device: Device = "auto"
+
+
+#: Messages of ONNX Runtime, CUDA, cuDNN, cuBLAS and TensorRT when memory runs out, in lower case.
 _OUT_OF_MEMORY = (
     "failed to allocate memory",
     "out of memory",
@@ -45,7 +62,7 @@ _OUT_OF_MEMORY = (
     "bad allocation",
 )
 
-#: Providers have all of these for pictures: where one stays on the CPU, it works out the shape of something.
+#: Every provider has these for pictures: where one runs on the CPU, it computes a shape.
 _SHAPE_ARITHMETIC = {
     "Add", "And", "Cast", "Ceil", "Concat", "Constant", "ConstantOfShape", "Div", "Equal", "Expand", "Floor",
     "Gather", "Greater", "Identity", "Less", "Mod", "Mul", "Not", "Or", "Range", "ReduceProd", "Reshape",
@@ -53,14 +70,14 @@ _SHAPE_ARITHMETIC = {
     "Unsqueeze", "Where",
 }  # fmt: skip
 
-#: Of the memory that is free, the part that one batch may take: others use the GPU too.
+#: The part of the free memory that one batch may take, since others use the GPU too.
 _SHARE_OF_FREE = 0.5
-#: What convolutions take to work in is about as much as what they work on.
+#: Convolutions need about as much memory for their workspace as for their tensors.
 _WORKSPACE = 2
 
 
 class UnavailableError(Exception):
-    """A device that cannot be had here, with the reason."""
+    """A device that cannot be used here, with the reason."""
 
 
 def provider_options(
@@ -70,22 +87,22 @@ def provider_options(
     inputs: Mapping[str, tuple[int, ...]],
     engines: Path | None,
 ) -> list[tuple[str, dict[str, str]]]:
-    """The providers of a session on a device, the first being the one that is asked for, with their options.
+    """The providers of a session with their options, the one of the device first.
 
     Args:
         device: ``"cpu"``, ``"cuda"`` or ``"tensorrt"``.
         precision: Of the network.
-        batch: The fewest and the most pictures in a batch.
-        inputs: The graph's inputs that hold something for each picture, with the shape of one.
-        engines: Where TensorRT keeps what it has built; ``None`` to build it each time.
+        batch: The smallest and the largest batch.
+        inputs: The shape of one picture's part of each input of the graph.
+        engines: Where TensorRT caches its engines; ``None`` to build them each time.
     """
     if device == "cpu":
         return [(PROVIDERS["cpu"], {})]
     cuda = {
         "use_tf32": "0",  # full float32, as on a CPU
-        # By measuring, the fastest convolution is another one from run to run, and so are the last bits.
+        # Measuring picks other convolutions from run to run, with other last bits.
         "cudnn_conv_algo_search": "HEURISTIC",
-        # Else memory grows to the next power of two, and half of it may never be used.
+        # The default grows to powers of two, half of which may never be used.
         "arena_extend_strategy": "kSameAsRequested",
     }
     if device == "cuda":
@@ -93,7 +110,7 @@ def provider_options(
     fewest, most = (
         ",".join(f"{name}:{'x'.join(map(str, (n, *shape)))}" for name, shape in inputs.items()) for n in batch
     )
-    # ONNX Runtime takes these two words for TensorRT, and nothing else: not "1", as for CUDA.
+    # For TensorRT, ONNX Runtime accepts "True" and "False" only, not "1" as for CUDA.
     tensorrt = {"trt_fp16_enable": str(precision == "fp16")}
     if engines is not None:
         for cache in ("engine", "timing"):
@@ -110,29 +127,29 @@ def provider_options(
 def engine_folder(
     model: DepthModel, precision: Precision, batch: tuple[int, int], sizes: Mapping[str, Any], gpu: str
 ) -> Path:
-    """Where TensorRT keeps what it has built of a model: a folder of its own for all that it depends on.
+    """Where TensorRT caches its engine: a folder for everything that the engine depends on.
 
-    TensorRT itself looks at little of that before it takes an engine that it finds.
+    TensorRT itself checks little of that before it loads a cached engine.
 
     Args:
         model: The model.
         precision: Its precision.
-        batch: The fewest and the most pictures in a batch.
-        sizes: Of the pictures and the samples, and all else that the graph was compiled for.
+        batch: The smallest and the largest batch.
+        sizes: Sizes of pictures and samples, and all else that the graph was compiled for.
         gpu: Name of the GPU.
     """
     import onnxruntime
 
     key = {
         "model": model.sha256,
-        "card": model.card,
+        "card": model.card.document,
         "precision": precision,
         "batch": batch,
         "sizes": dict(sizes),
         "gpu": gpu,
         "onnxruntime": onnxruntime.__version__,
         "tensorrt": _tensorrt_version(),
-        # Nobody else tells TensorRT whether float32 may be rounded to TF32.
+        # Tells TensorRT whether it may round float32 to TF32.
         "tf32": os.environ.get("NVIDIA_TF32_OVERRIDE"),
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
@@ -140,29 +157,30 @@ def engine_folder(
 
 
 def affordable_batch(free: int, picture_bytes: int) -> int:
-    """How many pictures at once fit into the free memory of a GPU: a power of two, at least 1.
+    """The largest batch that fits into the free memory of a GPU: a power of two, at least 1.
 
-    A power of two, since a little more or less free memory must not make TensorRT build another engine.
+    A power of two, so that slightly different free memory does not make TensorRT build another engine.
+
+    Example:
+        >>> affordable_batch(free=1 << 30, picture_bytes=5 << 20)
+        32
     """
     count = int(free * _SHARE_OF_FREE) // max(1, picture_bytes * _WORKSPACE)
     return 1 << max(0, count.bit_length() - 1)
 
 
 def picture_bytes(compiled: ModelProto) -> int:
-    """The most bytes that the tensors of one picture take at a time, while a compiled graph runs in order.
+    """The largest number of bytes that the tensors of one picture take while a compiled graph runs in order.
 
-    Tensors whose shape cannot be told count as nothing: it is a guess, to be mended when memory runs out.
+    An estimate: tensors of unknown shape count as nothing.
     """
     graph = ModelProto()
     graph.CopyFrom(compiled)
-    for value in graph.graph.input:
-        batch = value.type.tensor_type.shape.dim[0]
-        if batch.dim_param:
-            batch.dim_value = 1
+    bind_batch(graph.graph)
     del graph.graph.output[:]
     try:
         inferred = onnx.shape_inference.infer_shapes(graph, data_prop=True).graph
-    except Exception:  # it raises whatever it stumbles on
+    except Exception:  # inference raises anything
         return 0
     sizes = {value.name: _bytes(value) for value in (*inferred.input, *inferred.value_info)}
     last_use = {name: i for i, node in enumerate(inferred.node) for name in (*node.input, *node.output)}
@@ -176,20 +194,25 @@ def picture_bytes(compiled: ModelProto) -> int:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether that is what an error of ONNX Runtime says."""
+    """Whether an error of ONNX Runtime says that memory ran out.
+
+    Example:
+        >>> is_out_of_memory(RuntimeError("CUDA failure 2: out of memory"))
+        True
+    """
     text = str(error).lower()
-    return isinstance(error, MemoryError) or any(words in text for words in _OUT_OF_MEMORY)
+    return isinstance(error, MemoryError) or any(message in text for message in _OUT_OF_MEMORY)
 
 
-def strays(session: Any, provider: str) -> str | None:
-    """What of the graph of a session on another device runs on the CPU; ``None`` if there is nothing to tell.
+def cpu_fallbacks(session: Any, provider: str) -> str | None:
+    """A notice of the nodes of a GPU session that run on the CPU; ``None`` if there are none.
 
-    The session must have been made with the entry ``session.record_ep_graph_assignment_info``.
+    The session must have been opened with the entry ``session.record_ep_graph_assignment_info``.
     """
     if provider == PROVIDERS["cpu"]:
         return None
     if not hasattr(session, "get_provider_graph_assignment_info"):
-        return "This version of ONNX Runtime cannot tell whether parts of the network run on the CPU."
+        return "This version of ONNX Runtime cannot tell which parts of the network run on the CPU."
     where = session.get_provider_graph_assignment_info()
     nodes = [(part.ep_name, node.op_type) for part in where for node in part.get_nodes()]
     on_cpu = Counter(op for name, op in nodes if name == PROVIDERS["cpu"] and op not in _SHAPE_ARITHMETIC)
@@ -197,8 +220,8 @@ def strays(session: Any, provider: str) -> str | None:
         return None
     listed = ", ".join(f"{op} ({count})" for op, count in sorted(on_cpu.items()))
     return (
-        f"{on_cpu.total()} of the {len(nodes)} nodes of the network run on the CPU, as {provider} does not "
-        f"have them: {listed}."
+        f"{on_cpu.total()} of the {len(nodes)} nodes of the network run on the CPU, since {provider} lacks "
+        f"them: {listed}."
     )
 
 
@@ -210,10 +233,10 @@ class Gpu:
 
     @classmethod
     def require(cls, onnxruntime: Any, device: str) -> Gpu:
-        """Make sure that a GPU can be there at all, before ONNX Runtime tries and complains.
+        """Checks for provider, driver and GPU before ONNX Runtime tries, which writes to stderr.
 
         Raises:
-            UnavailableError: It cannot.
+            UnavailableError: One of them is missing.
         """
         if PROVIDERS[device] not in onnxruntime.get_available_providers():
             raise UnavailableError(
@@ -229,14 +252,14 @@ class Gpu:
         if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0 or count.value == 0:
             raise UnavailableError(f"the NVIDIA driver ({library}) is there, but it finds no GPU")
         if hasattr(onnxruntime, "preload_dlls"):
-            # It finds the libraries that pip installed, and prints what it does not find.
+            # Loads the libraries that pip installed, and prints those that it does not find.
             with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
                 onnxruntime.preload_dlls()
         return cls(driver)
 
     @property
     def name(self) -> str:
-        """What it is called; empty where the driver does not say."""
+        """Its name; empty where the driver does not tell."""
         text = ctypes.create_string_buffer(256)
         device = ctypes.c_int(0)
         failed = self._driver.cuDeviceGet(ctypes.byref(device), 0) != 0
@@ -244,22 +267,22 @@ class Gpu:
 
     @property
     def free_bytes(self) -> int | None:
-        """The memory that is free on it; ``None`` where the driver does not say."""
+        """Its free memory; ``None`` where the driver does not tell."""
         driver, device, context = self._driver, ctypes.c_int(0), ctypes.c_void_p()
         if driver.cuDeviceGet(ctypes.byref(device), 0) != 0:
             return None
-        # Memory is asked of a context: the one that ONNX Runtime's CUDA runtime shares.
+        # The primary context, which ONNX Runtime's CUDA runtime shares.
         if driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), device) != 0:
             return None
         free, total = ctypes.c_size_t(0), ctypes.c_size_t(0)
         try:
             if driver.cuCtxPushCurrent_v2(context) != 0:
                 return None
-            told = driver.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)) == 0
+            known = driver.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)) == 0
             driver.cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
         finally:
             driver.cuDevicePrimaryCtxRelease_v2(device)
-        return free.value if told else None
+        return free.value if known else None
 
 
 def _bytes(value: onnx.ValueInfoProto) -> int:

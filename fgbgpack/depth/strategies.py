@@ -1,40 +1,44 @@
-"""What gives the depth of samples: a network that sees each of them, or one that is guided by the depth of
-their backgrounds, which another network has seen before.
+"""Depth strategies: samples in, depth maps out.
+
+A network sees each sample (:class:`PerSample`), or the depth of its background guides the network
+(:class:`Guided`), which another network saw before (:class:`SceneDepth`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fgbgpack.composition.originals import Backgrounds, Renderer
 from fgbgpack.composition.recipe import Recipe, Samples
-from fgbgpack.depth import BackgroundDepth, DepthModel, DepthSession, Device, load_model
-from fgbgpack.depth.background import centre_and_spread
-from fgbgpack.depth.card import input_size
-from fgbgpack.depth.precision import Precision
+from fgbgpack.depth.background import BackgroundDepth, centre_and_spread
+from fgbgpack.depth.card import NetworkOutput, Size
+from fgbgpack.depth.model import DepthModel, load_model
+from fgbgpack.depth.providers import Execution
+from fgbgpack.depth.session import DepthSession
 from fgbgpack.errors import DepthModelError
 from fgbgpack.spec import GUIDED_MODEL, DepthMode, DepthSpec
 from fgbgpack.storage.reading import StoredArray
 
-#: Samples that are rendered and run at a time: so many, or as many as the network sees at once, which is the
-#: session's affair; but no more than take so many bytes.
+#: Samples that are rendered and run at a time, unless the session takes larger batches; and the most bytes
+#: of their pictures.
 _BATCH = 32
 _BATCH_BYTES = 32 << 20
 
+#: The minimum and the maximum of each of n depth maps, (n,) each.
+Extent: TypeAlias = tuple[NDArray[np.float16], NDArray[np.float16]]
 
 
 @dataclass(frozen=True)
 class Networks:
-    """The networks that fill depth, and so in which mode.
+    """The networks that fill depth.
 
     Attributes:
-        model: What sees each sample, or where there is a guide, each background.
-        guide: What sees each sample and is told the depth of its background; ``None`` per sample.
+        model: Sees each sample or, where there is a guide, each background.
+        guide: Sees each sample, guided by the depth of its background; ``None`` per sample.
 
     Raises:
         DepthModelError: One of them is of the other's kind.
@@ -46,14 +50,15 @@ class Networks:
     def __post_init__(self) -> None:
         if self.model.is_guided:
             raise DepthModelError(
-                f"{self.model.name} is a guided network: it has to be told the depth of the empty "
-                "background. Give it as --depth-guide, and a network that sees backgrounds as --depth-model."
+                f"{self.model.name} is a guided network: it needs the depth of the empty background. Give it "
+                "as --depth-guide, and a network that sees backgrounds as --depth-model.",
+                code="model-kind-mismatch",
             )
         if self.guide is not None and not self.guide.is_guided:
             raise DepthModelError(
-                f"{self.guide.name} is no guided network: its card says nothing of the background's depth "
-                "(guides.background_depth). Give it as --depth-model, and as --depth-guide one that is told, "
-                f"such as {GUIDED_MODEL}."
+                f"{self.guide.name} is not a guided network: its card has no guides.background_depth. Give "
+                f"it as --depth-model, and a guided network such as {GUIDED_MODEL} as --depth-guide.",
+                code="model-kind-mismatch",
             )
 
     @classmethod
@@ -61,30 +66,29 @@ class Networks:
         """The networks that a spec names.
 
         Raises:
-            DepthModelError: One of them is not there, cannot be used, or is of the other's kind.
+            DepthModelError: One of them is missing, cannot be used, or is of the other's kind.
         """
         guide = depth.resolved_guide
         return cls(load_model(depth.model), None if guide is None else load_model(guide))
 
     @property
     def mode(self) -> DepthMode:
-        """How depth is filled by them."""
+        """How they fill depth."""
         return "per-sample" if self.guide is None else "guided"
 
     @property
-    def output(self) -> Mapping[str, Any]:
-        """What depth by them means, as a card says it: guided or not, it is in the terms of the model."""
-        output: Mapping[str, Any] = self.model.card["output"]
-        return output
+    def output(self) -> NetworkOutput:
+        """What the depth means: guided or not, it has the quantity of the model."""
+        return self.model.card.output
 
 
 class Pictures(Protocol):
-    """What gives the pictures of samples that a network sees. Safe to call from several threads at once.
+    """Gives the pictures of samples that a network sees. Safe to call from several threads at once.
 
     Attributes:
         height: Height of a sample in pixels.
         width: Width of a sample in pixels.
-        scale: How many times as large as a sample its picture is.
+        scale: How many times larger than the sample its picture is.
     """
 
     height: int
@@ -97,16 +101,16 @@ class Pictures(Protocol):
         """The pictures of n samples, and their masks.
 
         Returns:
-            (n, h * scale, w * scale, 3) uint8, RGB; and (n, h, w) uint8, ``None`` unless it is asked for.
+            (n, h * scale, w * scale, 3) uint8, RGB; and (n, h, w) uint8, ``None`` unless requested.
         """
 
 
 class RenderedPictures:
-    """Samples drawn anew at a scale, from the recipe of their dataset; masks are of the sample's size.
+    """Samples rendered at a scale, from the recipe of their dataset; masks have the sample's size.
 
     Args:
-        recipe: What the samples are; its spec's folders are read for scales above 1.
-        scale: How many times as large as a sample its picture is.
+        recipe: The recipe; its spec's folders are read for scales above 1.
+        scale: How many times larger than the sample its picture is.
         backgrounds_kept: How many backgrounds stay in memory, for scales above 1.
 
     Raises:
@@ -121,7 +125,7 @@ class RenderedPictures:
     def __call__(
         self, samples: Samples, *, with_mask: bool
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
-        """As :class:`Pictures` has it."""
+        """As in :class:`Pictures`."""
         image, mask = self._render(samples)
         if with_mask and self.scale > 1:
             _, mask = self._as_sample(samples)
@@ -129,12 +133,12 @@ class RenderedPictures:
 
 
 class StoredPictures:
-    """Samples as they are stored, of a dataset that has no recipe to draw them by.
+    """Samples as they are stored, of a dataset without a recipe.
 
     Args:
         image: (n, h, w, 3) uint8, RGB.
         mask: (n, h, w) uint8.
-        chunks_kept: How many decoded chunks of each stay in memory, for reads that come back to them.
+        chunks_kept: How many decoded chunks of each stay in memory, for later reads.
     """
 
     scale = 1
@@ -147,31 +151,29 @@ class StoredPictures:
     def __call__(
         self, samples: Samples, *, with_mask: bool
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
-        """As :class:`Pictures` has it.
+        """As in :class:`Pictures`.
 
         Raises:
             DatasetError: The dataset is damaged or cannot be read.
         """
-        # Whoever calls has threads enough.
+        # The caller has its own threads.
         image = self._image.read(samples, threads=1)
         return image, self._mask.read(samples, threads=1) if with_mask else None
 
 
 class DepthSource(Protocol):
-    """What gives the depth of samples. Safe to call from several threads at once.
+    """Gives the depth of samples. Safe to call from several threads at once.
 
     Attributes:
-        session: What runs the network.
-        batch: How many samples it had better be asked for at a time.
+        session: The session of the network.
+        batch: Preferred batch size.
     """
 
     session: DepthSession
     batch: int
 
-    def __call__(
-        self, samples: Samples, out: NDArray[np.float16], *, step: float = 0.0
-    ) -> tuple[NDArray[np.float16], NDArray[np.float16]]:
-        """Fill ``out`` with the depth of n samples.
+    def __call__(self, samples: Samples, out: NDArray[np.float16], *, step: float = 0.0) -> Extent:
+        """Fills ``out`` with the depth of n samples.
 
         Args:
             samples: The n samples.
@@ -189,31 +191,18 @@ class DepthSource(Protocol):
 class PerSample:
     """Depth by a network that sees every sample.
 
-    Args:
-        pictures: What it sees of them.
-        model: The network.
-        precision: What its products are taken in.
-        device: What runs it.
-
     Raises:
         DepthModelError: The network, or the device, cannot be used.
     """
 
-    def __init__(
-        self, pictures: Pictures, model: DepthModel, *, precision: Precision, device: Device
-    ) -> None:
+    def __init__(self, pictures: Pictures, model: DepthModel, execution: Execution) -> None:
         size = (pictures.height, pictures.width)
-        self.session = DepthSession(
-            model, height=size[0], width=size[1], scale=pictures.scale, precision=precision, device=device
-        )
+        self.session = DepthSession(model, size, scale=pictures.scale, execution=execution)
         self.batch = _batch(self.session, size, pictures.scale)
-        self._pictures = pictures
-        self._takes_mask = model.takes_mask
+        self._pictures, self._takes_mask = pictures, model.takes_mask
 
-    def __call__(
-        self, samples: Samples, out: NDArray[np.float16], *, step: float = 0.0
-    ) -> tuple[NDArray[np.float16], NDArray[np.float16]]:
-        """As :class:`DepthSource` has it."""
+    def __call__(self, samples: Samples, out: NDArray[np.float16], *, step: float = 0.0) -> Extent:
+        """As in :class:`DepthSource`."""
         image, mask = self._pictures(samples, with_mask=self._takes_mask)
         return self.session.run(image, out, step=step, mask=mask)
 
@@ -222,110 +211,75 @@ class Guided:
     """Depth by a network that sees every sample, its mask, and the depth of its empty background.
 
     Args:
-        recipe: What the samples are.
+        recipe: The recipe of the samples.
         guide: The network.
-        backgrounds: The depth of all backgrounds of the dataset, or of those that will be asked for, at
-            their places.
-        precision: What the network's products are taken in.
-        device: What runs it.
+        backgrounds: The depth of all backgrounds of the dataset; only those of the samples count.
+        execution: How the network runs.
 
     Raises:
         DepthModelError: The network, or the device, cannot be used.
     """
 
     def __init__(
-        self,
-        recipe: Recipe,
-        guide: DepthModel,
-        backgrounds: BackgroundDepth,
-        *,
-        precision: Precision,
-        device: Device,
+        self, recipe: Recipe, guide: DepthModel, backgrounds: BackgroundDepth, execution: Execution
     ) -> None:
-        self.session = DepthSession(
-            guide,
-            height=recipe.height,
-            width=recipe.width,
-            precision=precision,
-            device=device,
-            backgrounds=backgrounds,
-        )
-        self.batch = _batch(self.session, (recipe.height, recipe.width), 1)
-        self._recipe = recipe
-        self._takes_mask = guide.takes_mask
+        size = (recipe.height, recipe.width)
+        self.session = DepthSession(guide, size, execution=execution, backgrounds=backgrounds)
+        self.batch = _batch(self.session, size, 1)
+        self._recipe, self._takes_mask = recipe, guide.takes_mask
 
-    def __call__(
-        self, samples: Samples, out: NDArray[np.float16], *, step: float = 0.0
-    ) -> tuple[NDArray[np.float16], NDArray[np.float16]]:
-        """As :class:`DepthSource` has it."""
+    def __call__(self, samples: Samples, out: NDArray[np.float16], *, step: float = 0.0) -> Extent:
+        """As in :class:`DepthSource`."""
         placements = self._recipe.placements(samples)
-        image = np.empty((len(samples), self._recipe.height, self._recipe.width, 3), np.uint8)
-        mask = np.empty(image.shape[:3], np.uint8)
+        image = np.empty((*out.shape, 3), np.uint8)
+        mask = np.empty(out.shape, np.uint8)
         self._recipe.compositor.compose(placements, image, mask)
-        return self.session.run(
-            image,
-            out,
-            step=step,
-            mask=mask if self._takes_mask else None,
-            background=placements.background,
-        )
+        guide_mask = mask if self._takes_mask else None
+        return self.session.run(image, out, step=step, mask=guide_mask, background=placements.background)
 
 
 class SceneDepth:
     """Depth of empty backgrounds, by a network that sees each in two sizes, as it is and mirrored.
 
-    A network errs otherwise at another size and in the mirror, so the mean over the four is nearer to what is
-    there; a background is seen once, so it costs next to nothing. The second size is one step of the scale
-    up. It is left out at scale 1, where the step would double the size, and where a network takes one size.
+    The errors of a network differ between sizes and between mirror images, so the mean of the four is
+    nearer to the truth; it costs little, since each background is seen once. The second size is one step of
+    the scale up. It is left out at scale 1, where the step would double the size, and for networks of one
+    size.
 
-    Safe to call from several threads at once; each holds one background at a time.
+    Safe to call from several threads at once; each call keeps one background in memory.
 
     Args:
-        recipe: What the samples are; its spec's folder of backgrounds is read for scales above 1.
+        recipe: The recipe; its spec's folder of backgrounds is read for scales above 1.
         model: The network.
-        scale: How many times as large as a sample the background is that it sees first.
-        precision: What its products are taken in.
-        device: What runs it.
+        scale: How many times larger than the sample the background is in the first size.
+        execution: How the network runs.
 
     Attributes:
-        session: What runs the network at the first size.
+        session: The session of the network at the first size.
 
     Raises:
-        SourceError: The original pictures are not there, or not the ones the dataset was made of.
+        SourceError: The original pictures are missing, or not those that the dataset was made of.
         DepthModelError: The network, or the device, cannot be used.
     """
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        model: DepthModel,
-        scale: int,
-        *,
-        precision: Precision,
-        device: Device,
-    ) -> None:
+    def __init__(self, recipe: Recipe, model: DepthModel, scale: int, execution: Execution) -> None:
         self._names = [source.name for source in recipe.catalog.backgrounds]
         self._size = height, width = recipe.height, recipe.width
-        self._is_relative = model.card["output"]["unit"] is None
-        self._no_foreground = np.zeros((2, *self._size), np.uint8) if model.takes_mask else None
-        first, second = (input_size(model.card, height * s, width * s) for s in (scale, scale + 1))
-        scales = (scale,) if scale == 1 or first == second else (scale, scale + 1)
-        self._seen = [
-            (
-                Backgrounds(recipe, s),
-                DepthSession(
-                    model, height=height, width=width, scale=s, precision=precision, device=device
-                ),
-            )
-            for s in scales
+        self._is_relative = model.card.output.unit is None
+        self._no_foreground = np.zeros((2, height, width), np.uint8) if model.takes_mask else None
+        size_for = model.card.input.size.size_for
+        first, second = (size_for(height * s, width * s) for s in (scale, scale + 1))
+        self._views = [
+            (Backgrounds(recipe, s), DepthSession(model, self._size, scale=s, execution=execution))
+            for s in ((scale,) if scale == 1 or first == second else (scale, scale + 1))
         ]
-        self.session = self._seen[0][1]
+        self.session = self._views[0][1]
 
     def __call__(self, index: int) -> NDArray[np.float32]:
-        """The depth of a background: the mean of what the network says of it.
+        """The depth of a background: the mean of the network's answers.
 
-        Scale and shift of relative depth are those that the network gave to the picture itself at the first
-        size: its other answers are brought to the same median and mean absolute deviation before.
+        Relative answers are first brought to the median and the mean absolute deviation of the answer to
+        the unmirrored picture in the first size.
 
         Returns:
             (h, w), finite, in the quantity and unit of the model's card.
@@ -335,7 +289,7 @@ class SceneDepth:
             DepthModelError: The network fails, or gives values that are not finite.
         """
         answers = []
-        for pictures, session in self._seen:
+        for pictures, session in self._views:
             picture = pictures(index)
             both = np.empty((2, *self._size), np.float16)
             try:
@@ -346,16 +300,16 @@ class SceneDepth:
             answers += [both[0].astype(np.float64), both[1, :, ::-1].astype(np.float64)]
         if self._is_relative:
             centre, spread = centre_and_spread(answers[0])
-            answers[1:] = [_brought_to(centre, spread, answer) for answer in answers[1:]]
+            answers[1:] = [_renormalised(answer, centre, spread) for answer in answers[1:]]
         mean: NDArray[np.float32] = np.mean(answers, axis=0).astype(np.float32)
         return mean
 
 
-def _brought_to(centre: float, spread: float, depth: NDArray[np.float64]) -> NDArray[np.float64]:
+def _renormalised(depth: NDArray[np.float64], centre: float, spread: float) -> NDArray[np.float64]:
     its_centre, its_spread = centre_and_spread(depth)
     return (depth - its_centre) / its_spread * spread + centre
 
 
-def _batch(session: DepthSession, size: tuple[int, int], scale: int) -> int:
+def _batch(session: DepthSession, size: Size, scale: int) -> int:
     rendered_bytes = size[0] * size[1] * scale**2 * 3
     return max(1, min(max(_BATCH, session.batch_size), _BATCH_BYTES // rendered_bytes))

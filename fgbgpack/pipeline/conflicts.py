@@ -130,9 +130,9 @@ def depth_differences(
         if was[key] != now[key]
     ]
     if not lines:
-        if _is_fed_differently(existing.model, model.card):
+        if _is_fed_differently(existing.model, model.card.document):
             lines.append(_CARD_CHANGED.format("model"))
-        if guide and existing.guide and _is_fed_differently(existing.guide.model, guide.card):
+        if guide and existing.guide and _is_fed_differently(existing.guide.model, guide.card.document):
             lines.append(_CARD_CHANGED.format("guide"))
     return lines
 

@@ -192,7 +192,7 @@ class DepthFilling:
         section = NetworkDepthInfo(
             complete=False,
             mode=job.networks.mode,
-            model=model.card,
+            model=model.card.document,
             sha256=model.sha256,
             guide=None,
             scale=job.scale,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fgbgpack.composition.recipe import Recipe
 from fgbgpack.dataset.dataset import Dataset
-from fgbgpack.depth import BackgroundDepth, DepthSession, Device
+from fgbgpack.depth import BackgroundDepth, DepthSession, Device, Execution
 from fgbgpack.depth.strategies import (
     DepthSource,
     Guided,
@@ -170,12 +170,8 @@ class PerSampleMode:
     @cached_property
     def _source(self) -> PerSample:
         job = self._job
-        return PerSample(
-            self._pictures(),
-            job.networks.model,
-            precision=job.depth.precision,
-            device=job.device_for(self._provider),
-        )
+        execution = Execution(job.depth.precision, job.device_for(self._provider))
+        return PerSample(self._pictures(), job.networks.model, execution)
 
     def _pictures(self) -> Pictures:
         samples, threads = self._job.samples, self._job.threads.count
@@ -240,7 +236,7 @@ class GuidedMode:
         guide = self._job.networks.guide
         if guide is None:
             return depth
-        info = GuideInfo(guide.card, guide.sha256, self._guide_provider)
+        info = GuideInfo(guide.card.document, guide.sha256, self._guide_provider)
         return dataclasses.replace(depth, provider=self._provider, guide=info)
 
     def prepare(self, store: DatasetStore) -> None:
@@ -285,13 +281,8 @@ class GuidedMode:
         if guide is None:
             raise ValueError("guided depth needs a guided network")
         output = job.networks.output
-        return Guided(
-            job.recipe,
-            guide,
-            BackgroundDepth.of(depth, output["quantity"], output["unit"]),
-            precision=job.depth.precision,
-            device=device,
-        )
+        backgrounds = BackgroundDepth.of(depth, output.quantity, output.unit)
+        return Guided(job.recipe, guide, backgrounds, Execution(job.depth.precision, device))
 
 
 class BackgroundDepthStage:
@@ -318,13 +309,8 @@ class BackgroundDepthStage:
     def scene(self) -> SceneDepth:
         """What gives the depth of the backgrounds."""
         job = self._job
-        scene = SceneDepth(
-            job.recipe,
-            job.networks.model,
-            job.scale,
-            precision=job.depth.precision,
-            device=job.device_for(self._provider),
-        )
+        execution = Execution(job.depth.precision, job.device_for(self._provider))
+        scene = SceneDepth(job.recipe, job.networks.model, job.scale, execution)
         job.check(scene.session, self._provider)
         return scene
 

@@ -93,8 +93,8 @@ def train(
     for kind, network in (("scene", scene), ("guided", guided)):
         path = output / f"fgbgpack-{kind}.onnx"
         difference = export(network, path, inputs=_INPUTS[kind], multiple=network.MULTIPLE)
-        card = our_card(path.stem)
-        card |= {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "x-training": made}
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        card = our_card(path.stem).document | {"sha256": sha256, "x-training": made}
         path.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n")
         size = path.stat().st_size / 1e6
         typer.echo(f"{path}: {size:.1f} MB, within {difference:.1e} standard deviations of PyTorch")

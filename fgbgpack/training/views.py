@@ -26,7 +26,7 @@ from PIL import Image, ImageEnhance, ImageFilter
 
 from fgbgpack.composition.compositor import Compositor
 from fgbgpack.composition.placement import Placements
-from fgbgpack.depth import DepthModel, DepthSession
+from fgbgpack.depth import DepthModel, DepthSession, Execution
 from fgbgpack.depth.background import centre_and_spread
 from fgbgpack.rendering import render_figure, render_scene
 from fgbgpack.sources.catalog import load_catalog
@@ -130,7 +130,7 @@ class Views:
         self._photographs = self._learnt_from(photographs)
         self._backgrounds = self._learnt_from(self._found.backgrounds)
         self._teacher = [
-            DepthSession(teacher, height=side, width=side, scale=scale, device="cpu")
+            DepthSession(teacher, (side, side), scale=scale, execution=Execution(device="cpu"))
             for side, scale in _TEACHER_SIZES
         ]
         self._folder = folder / f"views-{self._digest(teacher)}"

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from fgbgpack.composition.recipe import Recipe
 from fgbgpack.dataset.dataset import Dataset
-from fgbgpack.depth import BackgroundDepth, Device
-from fgbgpack.depth.background import Quantity, to_inverse
+from fgbgpack.depth import BackgroundDepth, Device, Execution
+from fgbgpack.depth.background import to_inverse
+from fgbgpack.depth.card import Quantity
 from fgbgpack.depth.precision import Precision
 from fgbgpack.depth.strategies import DepthSource, Guided, Networks, PerSample, RenderedPictures, SceneDepth
 from fgbgpack.document import NetworkDepthInfo
@@ -209,7 +210,7 @@ def compare(
     done, total = 0, len(models) * len(chosen)
     for networks, scale in models:
         # One at a time: several large networks may not fit into a device's memory together.
-        source = _open(networks, scale, recipe, backgrounds_seen, precision=precision, device=device)
+        source = _open(networks, scale, recipe, backgrounds_seen, Execution(precision, device))
         for count in _fill(maps[len(figures)], source, np.array(chosen), backgrounds_seen):
             done += count
             if on_map is not None:
@@ -280,16 +281,14 @@ def _open(
     scale: int,
     recipe: Recipe,
     backgrounds_seen: NDArray[np.int32],
-    *,
-    precision: Precision,
-    device: Device,
+    execution: Execution,
 ) -> DepthSource:
     """The source of the samples' depth; where a guide needs it, depth of their backgrounds is made first."""
     model, guide = networks.model, networks.guide
     if guide is None:
         pictures = RenderedPictures(recipe, scale, backgrounds_kept=_THREADS)
-        return PerSample(pictures, model, precision=precision, device=device)
-    scene = SceneDepth(recipe, model, scale, precision=precision, device=device)
+        return PerSample(pictures, model, execution)
+    scene = SceneDepth(recipe, model, scale, execution)
     used = [int(background) for background in np.unique(backgrounds_seen)]
     depth = np.zeros(recipe.catalog.background.shape[:3], np.float32)
     pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="fgbgpack-compare")
@@ -297,8 +296,8 @@ def _open(
         depth[used] = list(pool.map(scene, used))
     finally:
         pool.shutdown(cancel_futures=True)
-    backgrounds = BackgroundDepth.of(depth, networks.output["quantity"], networks.output["unit"])
-    return Guided(recipe, guide, backgrounds, precision=precision, device=device)
+    backgrounds = BackgroundDepth.of(depth, networks.output.quantity, networks.output.unit)
+    return Guided(recipe, guide, backgrounds, execution)
 
 
 def _fill(
@@ -344,8 +343,8 @@ def _model_figures(networks: Networks, scale: int, source: DepthSource) -> Model
         scale=scale,
         precision=source.session.precision,
         provider=source.session.provider,
-        quantity=networks.output["quantity"],
-        unit=networks.output["unit"],
+        quantity=networks.output.quantity,
+        unit=networks.output.unit,
     )
 
 

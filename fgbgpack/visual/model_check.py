@@ -19,9 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from fgbgpack.depth import BackgroundDepth, DepthModel, DepthSession, Device
-from fgbgpack.depth.background import Quantity
-from fgbgpack.depth.card import input_size
+from fgbgpack.depth import BackgroundDepth, DepthModel, DepthSession, Device, Execution
 from fgbgpack.depth.guided import HIDING
 from fgbgpack.depth.precision import Precision
 from fgbgpack.rendering import Scene, render_scene
@@ -171,12 +169,11 @@ def check_model(model: DepthModel, *, precision: Precision = "fp32", device: Dev
         images, truth = floor_figures().image, floor_figures().truth
     if model.takes_mask:
         guides["mask"] = floor_figures().mask
-    session = DepthSession(
-        model, height=_HEIGHT, width=_WIDTH, precision=precision, device=device, backgrounds=backgrounds
-    )
+    execution = Execution(precision, device)
+    session = DepthSession(model, (_HEIGHT, _WIDTH), execution=execution, backgrounds=backgrounds)
     depth = np.empty(truth.shape, np.float16)
     session.run(images, depth, **guides)
-    quantity, unit = Quantity.of_card(model.card) if backgrounds is None else backgrounds.meaning
+    quantity, unit = model.card.output.meaning if backgrounds is None else backgrounds.meaning
     sign = 1 if quantity == "inverse_depth" else -1
     agreement = tuple(spearman(sign * d, -t) for d, t in zip(depth, truth, strict=True))
     rows = np.repeat(np.arange(_HEIGHT), _WIDTH)
@@ -194,7 +191,7 @@ def check_model(model: DepthModel, *, precision: Precision = "fp32", device: Dev
         provider=session.provider,
         precision=precision,
         picture=(_HEIGHT, _WIDTH),
-        network=input_size(model.card, _HEIGHT, _WIDTH),
+        network=model.card.input.size.size_for(_HEIGHT, _WIDTH),
         quantity=quantity,
         unit=unit,
         minimum=float(depth.min()),

@@ -609,7 +609,7 @@ class TestDepth:
         assert "of no use where no model is 'guided:'" in refused.stderr
         wrong = run("models", "compare", f"guided:{model}", "--on", made, "--guide", model)
         assert wrong.exit_code == 5
-        assert "is no guided network" in wrong.stderr
+        assert "is not a guided network" in wrong.stderr
         assert run("models", "compare", f"{model}@5", "--on", made).exit_code == 2
 
 

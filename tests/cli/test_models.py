@@ -498,11 +498,11 @@ class TestCard:
         result = run("card", network, *SAID[:-1], "depth")
         assert [problem.split(":")[0] for problem in problems(result)] == ["--unit"]
         assert run("card", network, *SAID[:-1], "depth", "--unit", "m").exit_code == 0
-        assert load_model(network).card["output"]["unit"] == "m"
+        assert load_model(network).card.output.unit == "m"
 
     def test_like_another_model(self, network):
         assert run("card", network, "--like", "zoedepth-nyu", "--channels", "BGR").exit_code == 0
-        written = load_model(network).card
+        written = load_model(network).card.document
         assert written["input"]["std"] == [0.5, 0.5, 0.5]
         assert written["input"]["channels"] == "BGR"
         assert (written["output"]["unit"], written["output"]["axes"]) == ("m", "N1HW")  # axes: the graph's
@@ -514,7 +514,7 @@ class TestCard:
         words += ["--size", "multiple 14, short_side 518", "--quantity", "depth", "--unit", "none"]
         words += ["--transform", '[{"reciprocal_of": 1}]']
         assert run("card", network, *words).exit_code == 0
-        written = load_model(network).card
+        written = load_model(network).card.document
         assert written["input"]["mean"] == [0.485, 0.456, 0.406]
         assert written["input"]["std"] == [0.229, 0.224, 0.225]
         assert written["input"]["size"] == {"multiple_of": 14, "target": {"short_side": 518}}
@@ -533,7 +533,7 @@ class TestCard:
             "card", path, "--range", "0,1", "--mean", "half", "--std", "half", "--quantity", "inverse_depth"
         )
         assert result.exit_code == 0, result.output
-        written = load_model(path).card
+        written = load_model(path).card.document
         assert written["input"]["size"] == {"fixed": [24, 32]}
         assert (written["input"]["layout"], written["input"]["dtype"]) == ("NHWC", "float16")
         assert written["output"]["axes"] == "NHW"
@@ -544,7 +544,7 @@ class TestCard:
         result = run("card", network, stdin=answers)
         assert result.exit_code == 0, result.output
         assert "That cannot be read" in result.stderr
-        written = load_model(network).card
+        written = load_model(network).card.document
         assert written["input"]["size"] == {"multiple_of": 8}
         assert written["output"]["unit"] == "m"
         assert "mean" not in written["input"]
@@ -596,7 +596,7 @@ class TestCard:
         assert [problem.split(":")[0] for problem in problems(result)] == ["--mask-range", "--of"]
         words = [*said, "--background-depth", "prior", "--mask-range", "0,1", "--of", "foreground"]
         assert run("card", path, *words).exit_code == 0
-        written = load_model(path).card
+        written = load_model(path).card.document
         assert written["guides"] == {
             "mask": {"name": "mask", "range": [0, 1]},
             "background_depth": {"name": "prior", "normalise": "median"},
@@ -622,7 +622,7 @@ class TestImport:
         assert "--depth-model densedepth-nyu" in result.stdout
         model = load_model("densedepth-nyu")
         assert model.path == folder / "densedepth-nyu.onnx"
-        assert model.card["output"]["unit"] == "m"
+        assert model.card.output.unit == "m"
 
     def test_what_is_imported_fills_depth_in_metres(self, folder, tmp_path, pictures):
         assert run("import", "densedepth", KERAS, "--weights", "nyu").exit_code == 0
@@ -649,7 +649,7 @@ class TestImport:
             "align_corners",
         ]
         assert run(*words).exit_code == 0
-        assert load_model(out).card["output"]["transform"] == [{"reciprocal_of": 80}, {"clip": [1, 80]}]
+        assert load_model(out).card.output.transform == ({"reciprocal_of": 80}, {"clip": (1, 80)})
         result = run(*words)
         assert result.exit_code == 2
         assert f"{out} and {out.with_suffix('.json')} there already; --force" in result.stderr

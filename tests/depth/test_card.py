@@ -11,16 +11,21 @@ from onnx import helper
 from onnx_models import FLOAT16, UINT8, card, echo, gray, write_network
 
 from fgbgpack import schema
-from fgbgpack.depth import load_model
-from fgbgpack.depth.card import input_size
+from fgbgpack.depth import Card, load_model
 from fgbgpack.errors import DepthModelError
 
 
-def refusal(path: Path | str) -> str:
+def refusal(path: Path | str, code: str = "card-invalid") -> DepthModelError:
     with pytest.raises(DepthModelError) as caught:
         load_model(path)
-    assert caught.value.exit_status == 5
-    return str(caught.value)
+    assert (caught.value.code, caught.value.exit_status) == (code, 5)
+    return caught.value
+
+
+def assert_problem(error: DepthModelError, *words: str) -> None:
+    """One of the problems starts with the first word and has the others."""
+    first, *others = words
+    assert any(p.startswith(first) and all(w in p for w in others) for p in error.problems), error.problems
 
 
 def with_size(**rule):
@@ -30,7 +35,7 @@ def with_size(**rule):
 def test_loads_file_and_card(tmp_path):
     path = gray(tmp_path / "mein Modell ä.onnx")
     model = load_model(path)
-    assert (model.path, model.card, model.name) == (path, card(), "tiny")
+    assert (model.path, model.card.document, model.name) == (path, card(), "tiny")
     assert model.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert load_model(str(path)) == model
 
@@ -95,7 +100,7 @@ def test_schema_describes_everything():
 
 def test_extension_fields_are_kept(tmp_path):
     document = card(**{"x-mine": {"a": 1}}, input={"x-note": "hello"})
-    assert load_model(gray(tmp_path / "m.onnx", card=document)).card == document
+    assert load_model(gray(tmp_path / "m.onnx", card=document)).card.document == document
 
 
 @pytest.mark.parametrize(
@@ -114,16 +119,14 @@ def test_extension_fields_are_kept(tmp_path):
     ],
 )
 def test_size_rule(rule, picture, expected):
-    assert input_size(with_size(**rule), *picture) == expected
+    assert Card.from_dict(with_size(**rule), where="a card").input.size.size_for(*picture) == expected
 
 
 @pytest.mark.parametrize(
     ("document", "words"),
     [
-        (card(schema="dataset/1.0"), ["is not a depth-model document", "dataset/1.0"]),
-        (card(schema="depth-model/2.0"), ["reads up to depth-model/1.0", "pip install --upgrade"]),
         (card(name="Spaces And Capitals"), ["name:", "small letters"]),
-        (card(typo=1), ["'typo'"]),
+        (card(typo=1), ["the document", "'typo'"]),
         (card(input={"layout": "HWC"}), ["input.layout", "'HWC'", "NHWC"]),
         (card(input={"range": ...}), ["input: 'range' is a required property"]),
         (card(input={"range": [1, 1]}), ["input.range: found [1, 1]", "smaller first"]),
@@ -146,11 +149,17 @@ def test_size_rule(rule, picture, expected):
         (card(sha256="12"), ["sha256", "64"]),
     ],
 )
-def test_a_card_that_breaks_its_schema_or_makes_no_sense(tmp_path, document, words):
-    message = refusal(gray(tmp_path / "m.onnx", card=document))
-    assert str(tmp_path / "m.json") in message
-    for word in words:
-        assert word in message
+def test_a_card_that_breaks_its_schema_or_contradicts_itself(tmp_path, document, words):
+    error = refusal(gray(tmp_path / "m.onnx", card=document))
+    assert str(tmp_path / "m.json") in error.message
+    assert_problem(error, *words)
+
+
+@pytest.mark.parametrize(
+    ("tag", "code"), [("dataset/1.0", "schema-mismatch"), ("depth-model/2.0", "schema-newer")]
+)
+def test_a_card_of_another_schema(tmp_path, tag, code):
+    refusal(gray(tmp_path / "m.onnx", card=card(schema=tag)), code)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +170,7 @@ def test_a_card_that_breaks_its_schema_or_makes_no_sense(tmp_path, document, wor
         (
             {},
             card(input={"layout": "NHWC"}),
-            ["input.layout: NHWC", "(free, 3, free, free)", "has a free axis; 3 were"],
+            ["input.layout: NHWC", "(free, 3, free, free)", "has a free axis; expected 3"],
         ),
         ({}, card(output={"axes": "NHW"}), ["output.axes", "(free, 1, free, free)", "the card says NHW"]),
         ({}, card(output={"axes": "NHW1"}), ["output.axes", "the card says NHW1"]),
@@ -171,27 +180,32 @@ def test_a_card_that_breaks_its_schema_or_makes_no_sense(tmp_path, document, wor
             ["output.axes", "(free, 2, free, free)", "the card says N1HW"],
         ),
         ({}, card(input={"dtype": "float16"}), ["input.dtype", "'input' is float", "the card says float16"]),
-        ({"input": ("input", FLOAT16, ["n", 3, "h", "w"])}, card(), ["'input' is float16", "float32"]),
+        (
+            {"input": ("input", FLOAT16, ["n", 3, "h", "w"])},
+            card(),
+            ["input.dtype", "'input' is float16", "float32"],
+        ),
         ({"input": ("input", 1, ["n", 3, "hw"])}, card(), ["input.layout", "(free, 3, free)"]),
-        ({"input": ("input", 1, ["n", 4, "h", "w"])}, card(), ["has 4; 3 were expected"]),
+        ({"input": ("input", 1, ["n", 4, "h", "w"])}, card(), ["input.layout", "has 4; expected 3"]),
         (
             {"input": ("input", 1, [1, 3, 64, 96])},
             card(),
-            ["input.size", "takes one size only", '{"fixed": [64, 96]}', '{"multiple_of": 1}'],
+            ["input.size", "takes one size only", '{"fixed": [64, 96]}', "found multiples of 1"],
         ),
-        ({"output": ("output", 7, ["n", 1, "h", "w"])}, card(), ["'output' is int64, not floating point"]),
+        (
+            {"output": ("output", 7, ["n", 1, "h", "w"])},
+            card(),
+            ["output.name", "'output' is int64, not floating point"],
+        ),
         (
             {"input": ("input", UINT8, ["n", 3, "h", "w"])},
             card(input={"dtype": "uint8", "range": [0, 1]}),
-            ["input.dtype: uint8 takes pixels as they are"],
+            ["input.dtype: uint8 takes pixels unchanged"],
         ),
     ],
 )
 def test_a_card_that_does_not_fit_its_graph(tmp_path, options, document, words):
-    path = gray(tmp_path / "m.onnx", card=document, **options)
-    message = refusal(path)
-    for word in words:
-        assert word in message
+    assert_problem(refusal(gray(tmp_path / "m.onnx", card=document, **options)), *words)
 
 
 def test_an_input_that_the_card_does_not_feed(tmp_path):
@@ -199,7 +213,7 @@ def test_an_input_that_the_card_does_not_feed(tmp_path):
     network = onnx.load(str(path))
     network.graph.input.append(helper.make_tensor_value_info("mask", 1, ["n", 1, "h", "w"]))
     onnx.save(network, str(path))
-    assert "also needs 'mask', which this card does not feed" in refusal(path)
+    assert_problem(refusal(path), "input: the graph also needs 'mask'")
 
 
 def test_weights_listed_as_inputs_are_no_inputs(tmp_path):
@@ -226,18 +240,15 @@ def test_all_problems_are_told_at_once(tmp_path):
 def test_digest(tmp_path):
     path = gray(tmp_path / "m.onnx", card=card(sha256="0" * 64))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    message = refusal(path)
-    assert "0" * 64 in message
-    assert digest in message
-    assert "another version" in message
+    assert_problem(refusal(path), "sha256:", "0" * 64, digest)
     path.with_suffix(".json").write_text(json.dumps(card(sha256=digest)))
     assert load_model(path).sha256 == digest
 
 
 def test_no_card_shows_one_to_start_from(tmp_path):
     path = echo(tmp_path / "My Net.onnx", card=None)
-    message = refusal(path)
-    assert f"looked for at {tmp_path / 'My Net.json'}" in message
+    message = refusal(path, "card-missing").message
+    assert str(tmp_path / "My Net.json") in message
     start = json.loads(message[message.index("{") :])
     assert start["name"] == "my-net"
     assert (start["input"]["name"], start["output"]["name"]) == ("input", "output")
@@ -253,7 +264,7 @@ def test_the_card_to_start_from_fits_a_network_of_fixed_size(tmp_path):
         output=("output", 1, [1, 24, 32]),
         card=None,
     )
-    message = refusal(path)
+    message = refusal(path, "card-missing").message
     start = json.loads(message[message.index("{") :])
     assert (start["input"]["layout"], start["output"]["axes"]) == ("NHWC", "NHW")
     assert start["input"]["size"] == {"fixed": [24, 32]}
@@ -265,53 +276,47 @@ def test_the_card_to_start_from_fits_a_network_of_fixed_size(tmp_path):
 def test_a_card_that_is_no_json(tmp_path, text):
     path = gray(tmp_path / "m.onnx")
     path.with_suffix(".json").write_text(text, encoding="utf-8")
-    assert f"{path.with_suffix('.json')} is no JSON" in refusal(path)
+    assert str(path.with_suffix(".json")) in refusal(path).message
 
 
 def test_a_card_that_is_no_text(tmp_path):
     path = gray(tmp_path / "m.onnx")
     path.with_suffix(".json").write_bytes(b"\xff\xfe\x00")
-    assert "is no JSON" in refusal(path)
+    refusal(path)
 
 
 def test_files_that_are_no_model(tmp_path):
     gray(tmp_path / "m.onnx")
     whole = (tmp_path / "m.onnx").read_bytes()
-    for content, word in [
-        (b"", "is empty (0 bytes)"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "no ONNX file"),
-        (b"\x89PNG\r\n\x1a\n", "no ONNX file"),
-        (whole[: len(whole) // 2], "no ONNX file, or a truncated one"),
-        (onnx.ModelProto(ir_version=7).SerializeToString(), "holds no network"),
-    ]:
+    for content in (
+        b"",
+        b"version https://git-lfs.github.com/spec/v1\n",
+        b"\x89PNG\r\n\x1a\n",
+        whole[: len(whole) // 2],
+        onnx.ModelProto(ir_version=7).SerializeToString(),
+    ):
         (tmp_path / "m.onnx").write_bytes(content)
-        assert word in refusal(tmp_path / "m.onnx")
-        assert str(tmp_path / "m.onnx") in refusal(tmp_path / "m.onnx")
+        assert str(tmp_path / "m.onnx") in refusal(tmp_path / "m.onnx", "model-file-corrupt").message
 
 
 def test_references_to_nothing(tmp_path):
-    assert "no depth model called 'midas'" in refusal("midas")
-    assert "There is no file" in refusal(tmp_path / "m.onnx")
-    assert "There is no file" in refusal(tmp_path / "midas")
-    assert "is a folder" in refusal(tmp_path)
     gray(tmp_path / "m.onnx")
-    assert f"Give the ONNX file beside it: {tmp_path / 'm.onnx'}" in refusal(tmp_path / "m.json")
+    for reference in ("midas", tmp_path / "n.onnx", tmp_path / "midas", tmp_path, tmp_path / "m.json"):
+        assert str(reference) in refusal(reference, "model-unknown").message
 
 
 def test_weights_in_a_file_beside(tmp_path):
     path = gray(tmp_path / "m.onnx", external=True)
     load_model(path)
     (tmp_path / "m.weights").unlink()
-    message = refusal(path)
-    assert str(tmp_path / "m.weights") in message
-    assert "keeps weights in it" in message
+    assert_problem(refusal(path), str(tmp_path / "m.weights"))
 
 
 def test_a_card_of_a_newer_minor_version_is_read_with_a_warning(tmp_path):
     path = gray(tmp_path / "m.onnx", card=card(schema="depth-model/1.9", news=True))
     with pytest.warns(schema.NewerSchemaWarning, match=r"depth-model/1\.9"):
         model = load_model(path)
-    assert model.card == card()
+    assert model.card.document == card()
 
 
 def test_weights_do_not_have_to_be_float32(tmp_path):

@@ -40,7 +40,7 @@ def run(path, images, *, scale=1, step=0.0, tensor="depth", precision="fp32"):
     """Compile for ``images`` and return what the graph gives, or what arrives at a tensor on the way."""
     model = load_model(path)
     height, width = images.shape[1] // scale, images.shape[2] // scale
-    compiled = compile_graph(model, height=height, width=width, scale=scale, precision=precision)
+    compiled = compile_graph(model, (height, width), scale=scale, precision=precision)
     if tensor != "depth":
         compiled.graph.output.append(onnx.ValueInfoProto(name=tensor))
     session = onnxruntime.InferenceSession(
@@ -280,8 +280,9 @@ def test_axes_that_only_a_run_shows_to_be_wrong(tmp_path):
         output=("output", FLOAT, None),
         card=card(),
     )
-    with pytest.raises(DepthModelError, match=r"has shape \[1, 3, 5, 7\].*N1HW"):
+    with pytest.raises(DepthModelError, match=r"\[1, 3, 5, 7\].*N1HW") as caught:
         run(path, pictures(5, 7))
+    assert caught.value.code == "card-invalid"
 
 
 # All of it at once, against feeding the same file by hand
@@ -406,7 +407,7 @@ def test_the_compiled_graph_equals_feeding_the_file_by_hand(tmp_path, rule, way,
 @pytest.mark.parametrize("opset", [11, 12, 13, 17, 18, 21, 22])
 def test_opsets(tmp_path, opset):
     path = gray(tmp_path / "m.onnx", opset=opset, ir_version=10 if opset > 20 else 7)
-    compiled = compile_graph(load_model(path), height=4, width=6, scale=2)
+    compiled = compile_graph(load_model(path), (4, 6), scale=2)
     assert [(entry.domain, entry.version) for entry in compiled.opset_import] == [("", opset)]
     images = np.full((2, 8, 12, 3), (8, 16, 32), np.uint8)
     np.testing.assert_array_equal(run(path, images, scale=2), np.full((2, 4, 6), 18))
@@ -441,9 +442,10 @@ def test_old_opset_that_cannot_be_converted(tmp_path):
         helper.make_node("NoSuchOperator", ["red"], ["output"]),
     ]
     path = write_network(tmp_path / "m.onnx", nodes, weights={"channel": np.array([0])}, opset=9)
-    with pytest.raises(DepthModelError, match=r"opset 9.*re-export the network with opset >= 11") as caught:
+    with pytest.raises(DepthModelError) as caught:
         run(path, pictures(4, 4))
-    assert str(path) in str(caught.value)
+    assert caught.value.code == "model-not-runnable"
+    assert f"{path} is of ONNX opset 9" in caught.value.message
 
 
 def test_a_graph_that_breaks_onnx(tmp_path):
@@ -452,8 +454,9 @@ def test_a_graph_that_breaks_onnx(tmp_path):
     ]
     weights = {"weights": np.ones((1, 3, 1, 1), np.float32)}
     path = write_network(tmp_path / "m.onnx", nodes, weights=weights)
-    with pytest.raises(DepthModelError, match=r"no valid ONNX graph.*colour"):
+    with pytest.raises(DepthModelError, match="colour") as caught:
         run(path, pictures(4, 4))
+    assert caught.value.code == "model-file-corrupt"
 
 
 def test_names_of_the_network_cannot_collide_with_ours(tmp_path):
@@ -532,14 +535,15 @@ def test_a_network_that_cannot_run_at_this_size(tmp_path):
     weights = {"channel": np.array([0]), "shape": np.array([-1, 1, 32, 32])}
     path = write_network(tmp_path / "m.onnx", nodes, weights=weights, output=("output", FLOAT, None))
     images = pictures(33, 31)
-    with pytest.raises(DepthModelError, match=r"cannot run on an input of shape \[1, 3, 33, 31\]") as caught:
+    with pytest.raises(DepthModelError, match=r"\[1, 3, 33, 31\]") as caught:
         run(path, images)
-    assert str(path) in str(caught.value)
+    assert caught.value.code == "model-not-runnable"
+    assert str(path) in caught.value.message
 
 
 def test_weights_beside_the_file_stay_there(tmp_path):
     path = gray(tmp_path / "weights beside" / "m.onnx", external=True)
-    compiled = compile_graph(load_model(path), height=4, width=4, scale=1)
+    compiled = compile_graph(load_model(path), (4, 4))
     assert [t.external_data[0].value for t in compiled.graph.initializer if t.external_data] == ["m.weights"]
     images = np.full((2, 4, 4, 3), (8, 16, 32), np.uint8)
     np.testing.assert_array_equal(run(path, images), np.full((2, 4, 4), 18))

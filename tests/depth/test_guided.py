@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from concurrent.futures import ThreadPoolExecutor
 
@@ -25,8 +24,9 @@ from onnx_models import (
 from PIL import Image
 
 from fgbgpack import schema
-from fgbgpack.depth import BackgroundDepth, DepthSession, load_model
-from fgbgpack.depth.background import Quantity, from_inverse, to_inverse
+from fgbgpack.depth import BackgroundDepth, Card, DepthSession, Execution, load_model
+from fgbgpack.depth.background import to_inverse
+from fgbgpack.depth.card import Quantity
 from fgbgpack.depth.draft import draft
 from fgbgpack.depth.graph import compile_graph
 from fgbgpack.depth.onnx_file import read_graph
@@ -35,6 +35,7 @@ from fgbgpack.errors import DepthModelError
 
 RNG = np.random.default_rng(19)
 FILTERS = {"nearest": Image.NEAREST, "bilinear": Image.BILINEAR, "bicubic": Image.BICUBIC}
+CPU = Execution(device="cpu")
 QUANTITIES = [("inverse_depth", None), ("depth", None), ("depth", "m")]
 
 
@@ -63,11 +64,9 @@ def some_pictures(n, height, width):
 
 
 def open_session(path, backgrounds, **options):
-    height, width = backgrounds.depth.shape[1:]
-    return DepthSession(
-        load_model(path),
-        **({"height": height, "width": width, "device": "cpu", "backgrounds": backgrounds} | options),
-    )
+    execution = Execution(options.pop("precision", "fp32"), "cpu")
+    size = backgrounds.depth.shape[1:]
+    return DepthSession(load_model(path), size, execution=execution, backgrounds=backgrounds, **options)
 
 
 def depth_of(session, images, mask, background, step=0.0):
@@ -254,7 +253,7 @@ def test_one_guide_alone(tmp_path, guides):
     images, mask, which = some_pictures(3, 18, 22), some_masks(3, 18, 22), np.array([2, 0, 1], np.int32)
     expected = by_hand(path, document, images, mask, backgrounds.depth[which], "depth", "m", (20, 20))
     if left == "mask":
-        session = DepthSession(model, height=18, width=22, device="cpu")
+        session = DepthSession(model, (18, 22), execution=CPU)
         depth = depth_of(session, images, mask, None)
     else:
         depth = depth_of(open_session(path, backgrounds), images, None, which)
@@ -270,7 +269,7 @@ def test_a_mask_beside_a_larger_rendering(tmp_path):
         guides={"background_depth": ..., "mask": {"name": "mask", "range": [0, 1000]}}, output={"of": ...}
     )
     path = write_guided(tmp_path / "m.onnx", nodes, inputs=("input", "mask"), card=document)
-    session = DepthSession(load_model(path), height=6, width=8, scale=2, device="cpu")
+    session = DepthSession(load_model(path), (6, 8), scale=2, execution=CPU)
     images, mask = np.full((2, 12, 16, 3), 7, np.uint8), np.zeros((2, 6, 8), np.uint8)
     mask[1] = 255
     out = np.empty((2, 6, 8), np.float16)
@@ -392,7 +391,7 @@ class TestSession:
         assert not out.any()
 
     def test_a_network_that_is_not_guided_takes_no_guides(self, tmp_path, backgrounds):
-        session = DepthSession(load_model(gray(tmp_path / "g.onnx")), height=14, width=18, device="cpu")
+        session = DepthSession(load_model(gray(tmp_path / "g.onnx")), (14, 18), execution=CPU)
         images, mask, which = self.given(2)
         out = np.zeros((2, 14, 18), np.float16)
         for guide in ({"mask": mask}, {"background": which}):
@@ -403,20 +402,23 @@ class TestSession:
 
     def test_needs_backgrounds(self, tmp_path, backgrounds):
         model = load_model(guided(tmp_path / "m.onnx"))
-        with pytest.raises(DepthModelError, match=r"'guided' is a guided network.*--depth-mode guided"):
-            DepthSession(model, height=14, width=18, device="cpu")
+        with pytest.raises(DepthModelError) as caught:
+            DepthSession(model, (14, 18), execution=CPU)
+        assert caught.value.code == "model-kind-mismatch"
         with pytest.raises(ValueError, match=r"found depth of shape \(4, 14, 18\)"):
-            DepthSession(model, height=18, width=14, device="cpu", backgrounds=backgrounds)
+            DepthSession(model, (18, 14), execution=CPU, backgrounds=backgrounds)
 
     def test_sees_pictures_at_the_samples_size(self, tmp_path, backgrounds):
-        with pytest.raises(DepthModelError, match="found scale 2, expected 1"):
+        with pytest.raises(DepthModelError, match="found scale 2, expected 1") as caught:
             open_session(guided(tmp_path / "m.onnx"), backgrounds, scale=2)
+        assert caught.value.code == "model-kind-mismatch"
 
     def test_a_network_that_gives_nan_fails_at_once(self, tmp_path, backgrounds):
         for of in ("picture", "foreground"):
             path = constant_guided(tmp_path / "m.onnx", float("nan"), card=guided_card(output={"of": of}))
-            with pytest.raises(DepthModelError, match=r"A trial .*not a number for 2 of 2"):
+            with pytest.raises(DepthModelError) as caught:
                 open_session(path, backgrounds)
+            assert caught.value.code == "network-output-not-finite"
 
     def test_a_network_that_cannot_run_at_this_size(self, tmp_path, backgrounds):
         nodes = [
@@ -424,8 +426,9 @@ class TestSession:
             helper.make_node("Reshape", ["sum", "shape"], ["output"]),
         ]
         path = write_guided(tmp_path / "m.onnx", nodes, weights={"shape": np.array([-1, 1, 99, 1])})
-        with pytest.raises(DepthModelError, match=r"cannot run on an input of shape \[1, 3, 14, 18\]"):
+        with pytest.raises(DepthModelError, match=r"\[1, 3, 14, 18\]") as caught:
             open_session(path, backgrounds)
+        assert caught.value.code == "model-not-runnable"
 
     def test_names_of_the_network_cannot_collide_with_ours(self, tmp_path, backgrounds):
         document = guided_card(
@@ -481,9 +484,7 @@ class TestSession:
         assert len(folders) == 3
 
     def test_bytes_that_a_picture_takes(self, session):
-        compiled = compile_graph(
-            session.model, height=64, width=32, scale=1, background=Quantity("depth", "m")
-        )
+        compiled = compile_graph(session.model, (64, 32), background=Quantity("depth", "m"))
         # At least the features between its two convolutions, and what they are made of.
         assert picture_bytes(compiled) >= (8 + 5) * 4 * 64 * 32
 
@@ -506,22 +507,25 @@ class TestBackgroundDepth:
         np.testing.assert_array_equal(given.spread, 1)
 
     @pytest.mark.parametrize("quantity", QUANTITIES)
-    def test_there_and_back(self, quantity):
+    def test_inverse_depth_is_largest_where_it_is_nearest(self, quantity):
         depth = RNG.uniform(0.5, 9, (4, 4))
-        there = to_inverse(depth, Quantity(*quantity))
+        inverse = to_inverse(depth, Quantity(*quantity))
         nearest = depth.argmax() if quantity[0] == "inverse_depth" else depth.argmin()
-        assert there.argmax() == nearest
-        np.testing.assert_allclose(from_inverse(there, Quantity(*quantity)), depth)
+        assert inverse.argmax() == nearest
+        expected = {"m": 1 / depth}.get(quantity[1], depth if quantity[0] == "inverse_depth" else -depth)
+        np.testing.assert_array_equal(inverse, expected)
 
     def test_depth_that_is_not_finite(self):
         depth = np.ones((4, 3, 3), np.float32)
         depth[2, 1, 1], depth[3, 0, 0] = np.nan, np.inf
-        with pytest.raises(DepthModelError, match=r"2 of the 4 backgrounds.*number 2"):
+        with pytest.raises(DepthModelError, match=r"2 of the 4 backgrounds.*number 2") as caught:
             BackgroundDepth.of(depth, "depth", "m")
+        assert caught.value.code == "network-output-not-finite"
 
     def test_no_depth(self):
-        with pytest.raises(DepthModelError, match="no depth of any background"):
+        with pytest.raises(DepthModelError) as caught:
             BackgroundDepth.of(np.ones((0, 3, 3), np.float32), "depth", "m")
+        assert caught.value.code == "backgrounds-missing"
         with pytest.raises(ValueError, match=r"found shape \(3, 3\)"):
             BackgroundDepth.of(np.ones((3, 3), np.float32), "depth", "m")
 
@@ -529,6 +533,7 @@ class TestBackgroundDepth:
 def refusal(path):
     with pytest.raises(DepthModelError) as caught:
         load_model(path)
+    assert caught.value.code == "card-invalid"
     return caught.value.problems
 
 
@@ -576,9 +581,9 @@ class TestCard:
             ),
             (
                 guided_card(guides={"mask": {"name": "background", "range": [0, 1]}}),
-                ["guides.background_depth.name: the input 'background' has another task already"],
+                ["guides.background_depth.name: the input 'background' is used twice"],
             ),
-            (guided_card(input={"name": ...}), ["input.name: not given, but the graph has not one input"]),
+            (guided_card(input={"name": ...}), ["input.name: not given, and the graph has several inputs"]),
         ],
     )
     def test_what_makes_no_sense_or_does_not_fit(self, tmp_path, document, expected):
@@ -600,7 +605,7 @@ class TestCard:
         found = "\n".join(refusal(path))
         assert "guides.mask: the graph's 'mask' is uint8, expected float32" in found
         assert "guides.mask: NCHW puts the channels where the graph's 'mask'" in found
-        assert "guides.background_depth: the graph's 'background' has shape (free, free, free)" in found
+        assert "guides.background_depth: the graph's 'background' of shape (free, free, free)" in found
 
     def test_a_guide_of_one_size_only(self, tmp_path):
         path = guided(tmp_path / "m.onnx", size=(24, 32))
@@ -645,16 +650,16 @@ class TestDraft:
 
     def test_like_another(self, tmp_path):
         path = guided(tmp_path / "m.onnx", inputs=("image", "a_mask", "a_background"), card=None)
-        lender = copy.deepcopy(guided_card())
+        lender = Card.from_dict(guided_card(), where="a card")
         found = self.drafted(path, like=lender)
         assert found.guessed == ()
         assert found.card["guides"]["mask"] == {"name": "a_mask", "range": [-1, 1]}
         assert found.card["output"]["of"] == "foreground"
-        assert lender == guided_card()
+        assert lender.document == guided_card()
 
     def test_a_network_without_guides_gets_none_from_another(self, tmp_path):
         path = gray(tmp_path / "m.onnx", card=None)
-        found = self.drafted(path, like=guided_card())
+        found = self.drafted(path, like=Card.from_dict(guided_card(), where="a card"))
         assert "guides" not in found.card
         assert "of" not in found.card["output"]
 

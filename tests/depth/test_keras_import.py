@@ -12,7 +12,8 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from fgbgpack.depth import DepthSession, load_model
+from fgbgpack.depth import DepthSession, Execution, load_model
+from fgbgpack.depth.card import SizeRule
 from fgbgpack.depth.keras import import_keras, write_densedepth
 from fgbgpack.errors import DepthModelError
 
@@ -399,12 +400,18 @@ def test_layers_may_stand_in_any_order_and_idle_ones_do_not_count(tmp_path):
 # --- what cannot be imported --------------------------------------------------------------------------------
 
 
+def refused(path, code, **options):
+    with pytest.raises(DepthModelError) as caught:
+        import_keras(path, **options)
+    assert caught.value.code == code
+    return caught.value
+
+
 def refusal(tmp_path, *layers, **options):
     path = write_keras(tmp_path / "network.h5", [picture_layer(), *layers], **options)
-    with pytest.raises(DepthModelError) as caught:
-        import_keras(path)
-    assert str(path) in caught.value.message
-    return caught.value
+    error = refused(path, "keras-unsupported")
+    assert str(path) in error.message
+    return error
 
 
 def test_all_layers_that_are_not_supported_are_named_together(tmp_path):
@@ -518,18 +525,18 @@ def test_several_inputs_or_outputs(tmp_path):
 
 def test_layers_that_are_missing_or_go_round_in_a_circle(tmp_path):
     error = refusal(tmp_path, layer("Activation", "relu", ["gone"], {"activation": "relu"}))
-    assert "layer 'gone': another layer takes its output, but it is not there" in str(error)
+    assert error.problems[0].startswith("layer 'gone': ")
     circle = [
         layer("Add", "one", ["picture", "two"]),
         layer("Activation", "two", ["one"], {"activation": "relu"}),
     ]
-    assert "its layers form a circle: " in str(refusal(tmp_path, *circle))
+    assert {"one", "two"} <= set(refusal(tmp_path, *circle).message.replace(":", "").split())
 
 
 def test_models_that_are_not_functional(tmp_path):
     relu = layer("Activation", "relu", ["picture"], {"activation": "relu"})
     error = refusal(tmp_path, relu, kind="Sequential")
-    assert "a model of the class 'Sequential'. A functional model was expected" in str(error)
+    assert "'Sequential'" in error.message
 
 
 def test_weights_that_are_not_finite(tmp_path):
@@ -543,15 +550,12 @@ def test_an_input_that_is_no_picture(tmp_path):
     path = write_keras(
         tmp_path / "n.h5", [layer("InputLayer", "picture", [], {"batch_input_shape": [None, 9]})]
     )
-    with pytest.raises(
-        DepthModelError, match=r"has shape \[None, 9\]; expected \(batch, height, width, channels\)"
-    ):
-        import_keras(path)
+    error = refused(path, "keras-unsupported")
+    assert error.problems[0].startswith("layer 'picture' (InputLayer): has shape [None, 9]")
 
 
 def test_a_way_of_placing_pixels_that_does_not_exist():
-    with pytest.raises(DepthModelError, match="bilinear: found 'corners', expected one of 'half_pixel', "):
-        import_keras(SMALL, bilinear="corners")
+    assert "'corners'" in refused(SMALL, "keras-unsupported", bilinear="corners").message
 
 
 # --- files that are no whole Keras model --------------------------------------------------------------------
@@ -563,36 +567,26 @@ def test_a_file_of_weights_only(tmp_path):
         for key in source["model_weights"]:
             source.copy(f"model_weights/{key}", file)
         file.attrs["layer_names"] = source["model_weights"].attrs["layer_names"]
-    with pytest.raises(DepthModelError, match=r"only the weights of a network, not its graph.*save_weights"):
-        import_keras(path)
+    assert "save_weights" in refused(path, "model-file-corrupt").message
 
 
 def test_an_hdf5_file_of_something_else(tmp_path):
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["data"] = np.arange(3)
-    with pytest.raises(DepthModelError, match=r"other\.h5 holds no Keras model"):
-        import_keras(tmp_path / "other.h5")
+    refused(tmp_path / "other.h5", "model-file-corrupt")
     with h5py.File(tmp_path / "graph.h5", "w") as file:
         file.attrs["model_config"] = "{}"
-    with pytest.raises(DepthModelError, match="the graph of a network, but not its weights"):
-        import_keras(tmp_path / "graph.h5")
+    assert "model_weights" in refused(tmp_path / "graph.h5", "model-file-corrupt").message
 
 
 @pytest.mark.parametrize(
-    ("config", "message"),
-    [
-        ("{", "model_config is no JSON: "),
-        ("[]", "model_config is no JSON object"),
-        ('{"class_name": "Model"}', r"model_config is not as Keras writes it \(KeyError\('config'\)\)"),
-        ('{"class_name": "Model", "config": {"layers": 3}}', "model_config is not as Keras writes it"),
-    ],
+    "config", ["{", "[]", '{"class_name": "Model"}', '{"class_name": "Model", "config": {"layers": 3}}']
 )
-def test_a_graph_that_cannot_be_understood(tmp_path, config, message):
+def test_a_graph_that_cannot_be_understood(tmp_path, config):
     with h5py.File(tmp_path / "broken.h5", "w") as file:
         file.attrs["model_config"] = config
         file.create_group("model_weights")
-    with pytest.raises(DepthModelError, match=message):
-        import_keras(tmp_path / "broken.h5")
+    assert "model_config" in refused(tmp_path / "broken.h5", "model-file-corrupt").message
 
 
 @pytest.mark.parametrize("kept", [0.02, 0.5, 0.99])
@@ -600,8 +594,7 @@ def test_a_download_that_was_cut_short(tmp_path, kept):
     content = SMALL.read_bytes()
     path = tmp_path / "short.h5"
     path.write_bytes(content[: int(len(content) * kept)])
-    with pytest.raises(DepthModelError, match=r"short\.h5 \(\d+ bytes\) is damaged, or its download was cut"):
-        import_keras(path)
+    assert f"{path} ({path.stat().st_size} bytes)" in refused(path, "model-file-corrupt").message
 
 
 def test_a_file_whose_middle_is_damaged(tmp_path):
@@ -612,39 +605,31 @@ def test_a_file_whose_middle_is_damaged(tmp_path):
         start = h5py.h5o.get_info(group["conv2/kernel:0"].id).addr
     content[start : start + 64] = b"\xff" * 64  # the head of one dataset
     path.write_bytes(content)
-    with pytest.raises(DepthModelError, match="is damaged"):
-        import_keras(path)
+    refused(path, "model-file-corrupt")
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "text"),
     [
-        (b"<!DOCTYPE html><html>404</html>", r"is no HDF5 file \(31 bytes\)"),
-        (b"", r"is no HDF5 file \(0 bytes\)"),
-        (
-            b"PK\x03\x04rest of a zip",
-            r"zip archive, perhaps of Keras' newer format.*save it with model\.save",
-        ),
+        (b"<!DOCTYPE html><html>404</html>", "(31 bytes)"),
+        (b"", "(0 bytes)"),
+        (b"PK\x03\x04rest of a zip", 'model.save("FILE.h5")'),
     ],
 )
-def test_a_file_that_is_no_hdf5(tmp_path, content, message):
+def test_a_file_that_is_no_hdf5(tmp_path, content, text):
     path = tmp_path / "nyu.h5"
     path.write_bytes(content)
-    with pytest.raises(DepthModelError, match=message):
-        import_keras(path)
+    assert text in refused(path, "model-file-corrupt").message
 
 
 def test_no_file_and_a_folder(tmp_path):
-    with pytest.raises(DepthModelError, match=r"nyu\.h5 cannot be read: No such file"):
-        import_keras(tmp_path / "nyu.h5")
-    with pytest.raises(DepthModelError, match="cannot be read: "):
-        import_keras(tmp_path)
+    for path in (tmp_path / "nyu.h5", tmp_path):
+        assert str(path) in refused(path, "model-file-corrupt").message
 
 
 def test_without_h5py_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "h5py", None)
-    with pytest.raises(DepthModelError, match=r'needs h5py.*pip install "fgbgpack\[keras\]"'):
-        import_keras(SMALL)
+    assert "fgbgpack[keras]" in refused(SMALL, "extra-missing").message
 
 
 # --- DenseDepth with its card -------------------------------------------------------------------------------
@@ -677,12 +662,12 @@ def test_known_answers_become_metres(tmp_path, weights, metres):
     write_densedepth(reader(tmp_path / "k.h5", 200 / 3), tmp_path / "d.onnx", weights)
     model = load_model(tmp_path / "d.onnx")
     assert model.name == f"densedepth-{weights}"
-    assert (model.card["output"]["quantity"], model.card["output"]["unit"]) == ("depth", "m")
+    assert model.card.output.meaning == ("depth", "m")
     red = np.repeat(np.array([0, 4, 20, 200 / 3]) / (200 / 3) * 255, 16)
     images = np.zeros((1, 32, 64, 3), np.uint8)
     images[..., 0] = np.rint(red)
     out = np.empty((1, 16, 32), np.float16)
-    DepthSession(model, height=16, width=32, scale=2, device="cpu").run(images, out)
+    DepthSession(model, (16, 32), scale=2, execution=Execution(device="cpu")).run(images, out)
     y = np.rint(red)[::2] / 255 * (200 / 3)
     with np.errstate(divide="ignore"):
         exact = np.clip(1000 / y, 10, 1000) / 100 if weights == "nyu" else np.clip(80 / y, 1, 80)
@@ -696,7 +681,7 @@ def test_depth_stays_within_what_the_network_was_trained_for(tmp_path):
     for weights, nearest in (("nyu", 0.1), ("kitti", 1.0)):
         write_densedepth(reader(tmp_path / "k.h5", 1e5), tmp_path / f"{weights}.onnx", weights)
         model = load_model(tmp_path / f"{weights}.onnx")
-        DepthSession(model, height=16, width=16, scale=2, device="cpu").run(images, out)
+        DepthSession(model, (16, 16), scale=2, execution=Execution(device="cpu")).run(images, out)
         np.testing.assert_allclose(out, nearest, rtol=1e-3)
 
 
@@ -706,10 +691,10 @@ def test_the_files_that_are_written(tmp_path):
     write_densedepth(SMALL, out, "nyu", bilinear="align_corners")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["densedepth-nyu.json", "densedepth-nyu.onnx"]
     model = load_model(out)
-    assert model.card["sha256"] == model.sha256
-    assert model.card["x-bilinear"] == "align_corners"
-    assert model.card["input"]["size"] == {"multiple_of": 32}
-    assert (model.card["input"]["layout"], model.card["output"]["axes"]) == ("NHWC", "NHW1")
+    assert model.card.sha256 == model.sha256
+    assert model.card.document["x-bilinear"] == "align_corners"
+    assert model.card.input.size == SizeRule(multiple_of=32)
+    assert (model.card.input.layout, model.card.output.axes) == ("NHWC", "NHW1")
     picture = ANSWERS["picture_a"].astype(np.float32) / 255
     session = onnxruntime.InferenceSession(out, providers=["CPUExecutionProvider"])
     assert_agree(session.run(None, {"input_1": picture})[0], ANSWERS["densedepth_align_corners_a"])
@@ -718,20 +703,19 @@ def test_the_files_that_are_written(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("make", "message"),
+    ("make", "shape"),
     [
-        (lambda path: DATA / "every-layer.h5", r"is not DenseDepth: .* \(1, 32, 32, 2\)"),
-        (
-            lambda path: reader(path, filters=2),
-            r"is not DenseDepth: .* \(1, 32, 32, 2\); .* \(1, 32, 32, 1\)",
-        ),
-        (lambda path: reader(path, channels=1), r"is not DenseDepth: from \(1, 64, 64, 1\)"),
+        (lambda path: DATA / "every-layer.h5", (1, 32, 32, 2)),
+        (lambda path: reader(path, filters=2), (1, 32, 32, 2)),
+        (lambda path: reader(path, channels=1), (1, 64, 64, 1)),
     ],
 )
-def test_other_networks_are_not_taken_for_densedepth(tmp_path, make, message):
+def test_other_networks_are_not_taken_for_densedepth(tmp_path, make, shape):
     source = make(tmp_path / "k.h5")
-    with pytest.raises(DepthModelError, match=message):
+    with pytest.raises(DepthModelError) as caught:
         write_densedepth(source, tmp_path / "d.onnx", "nyu")
+    assert caught.value.code == "keras-unsupported"
+    assert str(shape) in caught.value.message
     assert not list(tmp_path.glob("d.*"))
 
 
@@ -748,18 +732,20 @@ def test_a_network_whose_answer_is_not_finite(tmp_path):
             {"kernel": np.full((1, 1, 3, 1), 9)},
         ),
     ]
-    with pytest.raises(DepthModelError, match=r"k\.h5 gives values that are not finite: the file is damaged"):
+    with pytest.raises(DepthModelError) as caught:
         write_densedepth(write_keras(tmp_path / "k.h5", layers), tmp_path / "d.onnx", "nyu")
+    assert caught.value.code == "network-output-not-finite"
 
 
 def test_options_and_places_that_cannot_be_used(tmp_path):
-    with pytest.raises(DepthModelError, match="weights: found 'sintel', expected one of 'nyu', 'kitti'"):
-        write_densedepth(SMALL, tmp_path / "d.onnx", "sintel")
-    with pytest.raises(DepthModelError, match=r"d\.h5: expected a name that ends with \.onnx"):
-        write_densedepth(SMALL, tmp_path / "d.h5", "nyu")
-    with pytest.raises(DepthModelError, match=r"d\.onnx cannot be written: No such file"):
-        write_densedepth(SMALL, tmp_path / "gone" / "d.onnx", "nyu")
     (tmp_path / "taken.onnx").mkdir()
-    with pytest.raises(DepthModelError, match=r"taken\.onnx cannot be written: "):
-        write_densedepth(SMALL, tmp_path / "taken.onnx", "nyu")
+    for out, weights, code in (
+        ("d.onnx", "sintel", "keras-unsupported"),
+        ("d.h5", "nyu", "keras-unsupported"),
+        ("gone/d.onnx", "nyu", "io-failed"),
+        ("taken.onnx", "nyu", "io-failed"),
+    ):
+        with pytest.raises(DepthModelError) as caught:
+            write_densedepth(SMALL, tmp_path / out, weights)
+        assert caught.value.code == code
     assert [path.name for path in tmp_path.iterdir()] == ["taken.onnx"]

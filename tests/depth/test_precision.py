@@ -13,7 +13,7 @@ from onnx import helper
 from onnx_models import FLOAT, FLOAT16, card, echo, gray, write_network
 
 from fgbgpack import create, fill_depth, open_dataset
-from fgbgpack.depth import DepthSession, load_model
+from fgbgpack.depth import DepthSession, Execution, load_model
 from fgbgpack.depth.graph import compile_graph, session_options
 from fgbgpack.depth.precision import in_half
 from fgbgpack.depth.providers import Gpu, UnavailableError
@@ -30,9 +30,7 @@ def drawn(height=6, width=8, n=2):
 
 def compiled(path, images, precision="fp16"):
     model = load_model(path)
-    return model, compile_graph(
-        model, height=images.shape[1], width=images.shape[2], scale=1, precision=precision
-    )
+    return model, compile_graph(model, images.shape[1:3], precision=precision)
 
 
 def run(path, images, precision="fp16"):
@@ -274,9 +272,10 @@ def test_a_network_in_float16_is_taken_as_it_is(tmp_path):
 
 def test_a_network_without_products_is_refused(tmp_path):
     path = echo(tmp_path / "m.onnx")
-    with pytest.raises(DepthModelError, match=r"cannot run in fp16.*--precision fp32") as caught:
-        DepthSession(load_model(path), height=6, width=8, precision="fp16", device="cpu")
-    assert str(path) in str(caught.value)
+    with pytest.raises(DepthModelError) as caught:
+        DepthSession(load_model(path), (6, 8), execution=Execution("fp16", "cpu"))
+    assert caught.value.code == "precision-unsupported"
+    assert str(path) in caught.value.message
 
 
 def test_what_is_not_finite_in_float16_may_be_so_in_float32(tmp_path):
@@ -286,9 +285,10 @@ def test_what_is_not_finite_in_float16_may_be_so_in_float32(tmp_path):
     ]
     model = load_model(network(tmp_path / "m.onnx", nodes, {"much": np.array(1e4, np.float32)}))
     for precision, hint in [("fp32", False), ("fp16", True)]:
-        with pytest.raises(DepthModelError, match="not a number for 2 of 2 pictures") as caught:
-            DepthSession(model, height=6, width=8, precision=precision, device="cpu")
-        assert ("try --precision fp32" in str(caught.value)) is hint
+        with pytest.raises(DepthModelError) as caught:
+            DepthSession(model, (6, 8), execution=Execution(precision, "cpu"))
+        assert caught.value.code == "network-output-not-finite"
+        assert ("try --precision fp32" in caught.value.message) is hint
 
 
 # --- the dataset -----------------------------------------------------------------------------------
@@ -299,12 +299,12 @@ def test_a_dataset_says_what_precision_its_depth_is_of(tmp_path, pictures, depth
     path = tmp_path / "it.zarr"
     spec = pictures.spec(depth=depth_of(depth_model, precision="fp16"))
     create(path, spec, on_event=lambda e: isinstance(e, Notice) and notices.append(e.message))
-    held = open_dataset(path)
-    section = held.document["depth"]
-    assert (section["precision"], section["provider"]) == ("fp16", "CPUExecutionProvider")
-    assert section["onnxruntime"] == onnxruntime.__version__
-    assert held.document["spec"]["depth"]["precision"] == "fp16"
-    assert describe(held)["depth"]["precision"] == "fp16"
+    dataset = open_dataset(path)
+    section, asked = dataset.document.depth, dataset.document.spec.depth
+    assert (section.precision, section.provider) == ("fp16", "CPUExecutionProvider")
+    assert section.onnxruntime == onnxruntime.__version__
+    assert asked.precision == "fp16"
+    assert describe(dataset)["depth"]["precision"] == "fp16"
     assert json.loads(json.dumps(spec.to_dict()))["depth"]["precision"] == "fp16"
     said = "\n".join(notices)
     assert "on CPUExecutionProvider in fp16" in said
@@ -314,11 +314,11 @@ def test_a_dataset_says_what_precision_its_depth_is_of(tmp_path, pictures, depth
     with pytest.raises(RecipeMismatchError) as caught:
         fill_depth(path, exact)
     assert caught.value.problems == ("depth precision: the dataset has fp16, asked for fp32",)
-    half = np.asarray(held.depth[:], np.float64)
+    half = np.asarray(dataset.depth[:], np.float64)
     fill_depth(path, exact, overwrite=True)
-    held = open_dataset(path)
-    assert held.document["depth"]["precision"] == "fp32"
-    full = np.asarray(held.depth[:], np.float64)
+    dataset = open_dataset(path)
+    assert dataset.document.depth.precision == "fp32"
+    full = np.asarray(dataset.depth[:], np.float64)
     assert 0 < np.abs(half - full).max() < 0.01 * np.ptp(full)
 
 

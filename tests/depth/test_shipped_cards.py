@@ -12,7 +12,8 @@ from onnx import TensorProto, helper
 from onnx_models import write_network
 
 from fgbgpack import schema
-from fgbgpack.depth import BackgroundDepth, DepthSession, keras, load_model, registry
+from fgbgpack.depth import BackgroundDepth, DepthSession, Execution, load_model, registry
+from fgbgpack.depth.keras import write_densedepth
 from fgbgpack.errors import DepthModelError
 
 HEIGHT, WIDTH = 240, 320
@@ -132,7 +133,7 @@ def install(folder: Path, name: str, answer: str) -> None:
 
 def stored(name: str) -> np.ndarray:
     picture = np.broadcast_to(np.array(PIXEL, np.uint8), (1, HEIGHT, WIDTH, 3))
-    session = DepthSession(load_model(name), height=HEIGHT, width=WIDTH, device="cpu")
+    session = DepthSession(load_model(name), (HEIGHT, WIDTH), execution=Execution(device="cpu"))
     depth = np.empty((1, HEIGHT, WIDTH), np.float16)
     session.run(np.ascontiguousarray(picture), depth)
     return depth
@@ -181,8 +182,8 @@ class TestCard:
             install(folder, name, f"={raw}")
             np.testing.assert_allclose(stored(name), expected, rtol=1e-3)
         card = load_model(name).card
-        assert (card["output"]["quantity"], card["output"]["unit"]) == (quantity, unit)
-        assert (card["output"]["axes"], card["input"]["filter"]) == (axes, resized)
+        assert card.output.meaning == (quantity, unit)
+        assert (card.output.axes, card.input.filter) == (axes, resized)
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
@@ -196,7 +197,7 @@ class TestEmbeddedCard:
 
     def test_has_its_network_which_runs(self, folder, name):
         model = load_model(name)
-        assert model.card["output"]["quantity"] == "inverse_depth"
+        assert model.card.output.quantity == "inverse_depth"
         rng = np.random.default_rng(1)
         images, depth = rng.integers(0, 256, (3, 48, 80, 3), np.uint8), np.empty((3, 48, 80), np.float16)
         guides, backgrounds = {}, None
@@ -206,7 +207,7 @@ class TestEmbeddedCard:
                 "mask": rng.integers(0, 256, (3, 48, 80), np.uint8),
                 "background": np.array([0, 1, 1], np.int32),
             }
-        session = DepthSession(model, height=48, width=80, device="cpu", backgrounds=backgrounds)
+        session = DepthSession(model, (48, 80), execution=Execution(device="cpu"), backgrounds=backgrounds)
         low, high = session.run(images, depth, **guides)
         assert (low < high).all()
 
@@ -215,15 +216,18 @@ class TestEmbeddedCard:
 def test_a_file_with_another_digest_is_refused(folder, name):
     install(folder, name, "0")
     (folder / f"{name}.json").unlink()
-    with pytest.raises(DepthModelError, match=our_card(name)["sha256"]):
+    with pytest.raises(DepthModelError) as caught:
         load_model(name)
+    assert caught.value.code == "card-invalid"
+    assert caught.value.problems[-1].startswith(
+        f"sha256: the card is for a file with digest {our_card(name)['sha256']}"
+    )
 
 
 @pytest.mark.parametrize("which", ["nyu", "kitti"])
 def test_the_card_of_densedepth_is_the_one_that_the_importer_writes(tmp_path, which):
-    keras.write_densedepth(
-        Path(__file__).parents[1] / "data/keras/densedepth-small.h5", tmp_path / "d.onnx", which
-    )
+    source = Path(__file__).parents[1] / "data/keras/densedepth-small.h5"
+    write_densedepth(source, tmp_path / "d.onnx", which)
     written, ours = json.loads((tmp_path / "d.json").read_text()), our_card(f"densedepth-{which}")
     assert len(written.pop("sha256")) == len(written.pop("x-keras-sha256")) == 64
     assert written.pop("x-bilinear") == "half_pixel"

@@ -18,7 +18,7 @@ from zarr.storage import MemoryStore
 
 import fgbgpack
 from fgbgpack import DatasetSpec, DepthSpec, estimate, open_dataset
-from fgbgpack.depth import BackgroundDepth, DepthSession, load_model
+from fgbgpack.depth import BackgroundDepth, DepthSession, Execution, load_model
 from fgbgpack.depth.strategies import Networks
 from fgbgpack.errors import DatasetError, DepthModelError, RecipeMismatchError, SourceError, SpecError
 from fgbgpack.pipeline import Notice, Progress
@@ -155,9 +155,9 @@ def test_a_background_keeps_its_depth_where_it_is_not_covered(guided_dataset):
 def test_samples_have_what_the_guided_network_says(guided_dataset, guide_model):
     ds = open_dataset(guided_dataset)
     backgrounds = BackgroundDepth.of(ds.background_depth[:], "inverse_depth", None)
-    session = DepthSession(
-        load_model(guide_model), height=ds.height, width=ds.width, device="cpu", backgrounds=backgrounds
-    )
+    execution = Execution(device="cpu")
+    size = (ds.height, ds.width)
+    session = DepthSession(load_model(guide_model), size, execution=execution, backgrounds=backgrounds)
     out = np.empty(ds.depth.shape, np.float16)
     session.run(ds.image[:], out, mask=ds.mask[:], background=ds.placements.background)
     np.testing.assert_allclose(ds.depth[:].astype(float), out.astype(float), atol=rounding(ds) * 1.5)
@@ -412,7 +412,7 @@ def test_networks_of_the_wrong_kind_are_refused_before_anything_is_written(
     for depth, words in (
         (DepthSpec(str(guide_model)), "guided is a guided network.*--depth-guide"),
         (DepthSpec(str(guide_model), mode="guided"), "guided is a guided network"),
-        (DepthSpec(str(depth_model), guide=str(depth_model)), "tiny is no guided network.*fgbgpack-guided"),
+        (DepthSpec(str(depth_model), guide=str(depth_model)), "tiny is not a guided network.*fgbgpack-guided"),
         (DepthSpec(str(bad), guide=str(guide_model), scale=1), "not a number"),
         (DepthSpec(str(depth_model), guide="nobody"), "nobody"),
     ):

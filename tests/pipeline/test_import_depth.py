@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from fgbgpack import fill_depth, open_dataset
 from fgbgpack.cli import app
-from fgbgpack.depth import DepthSession, load_model
+from fgbgpack.depth import DepthSession, Execution, load_model
 from fgbgpack.errors import DatasetError, IncompleteDatasetError, RecipeMismatchError, SpecError
 from fgbgpack.pipeline import ImportSpec, import_folder
 from fgbgpack.pipeline.events import silent
@@ -75,7 +75,7 @@ def fill(path, model=None, *, layout=TINY_SHARDS, overwrite=False, on_event=sile
 
 def by_hand(ds, model: Path, *, masked: bool = False) -> np.ndarray:
     """The depth that a session of the model gives for all stored pictures, on the dataset's grid."""
-    session = DepthSession(load_model(str(model)), height=HEIGHT, width=WIDTH, device="cpu")
+    session = DepthSession(load_model(str(model)), (HEIGHT, WIDTH), execution=Execution(device="cpu"))
     out = np.empty((SAMPLES, HEIGHT, WIDTH), np.float16)
     session.run(ds.image[:], out, step=ds.document.depth.step, mask=ds.mask[:] if masked else None)
     return out

@@ -247,8 +247,8 @@ def test_the_command_writes_networks_that_fgbgpack_loads(folders, teacher, tmp_p
     assert run.returncode == 0, run.stderr
     for kind in ("scene", "guided"):
         model = load_model(tmp_path / "out" / f"fgbgpack-{kind}.onnx")
-        assert model.card["x-training"]["hold_out"] == ["b0.*"]
-        assert model.card["sha256"] == model.sha256
+        assert model.card.document["x-training"]["hold_out"] == ["b0.*"]
+        assert model.card.sha256 == model.sha256
 
 
 def test_a_folder_that_is_not_there_is_named(teacher, folders, tmp_path):

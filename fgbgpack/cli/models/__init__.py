@@ -17,6 +17,7 @@ from fgbgpack.cli.options import examples
 from fgbgpack.cli.output import Output
 
 if TYPE_CHECKING:
+    from fgbgpack.depth import Card
     from fgbgpack.depth.download import Fetched
     from fgbgpack.depth.registry import Entry
 
@@ -61,7 +62,7 @@ def show(name: str = NAME, as_json: bool = options.JSON) -> None:
         "here": entry.here,
         "embedded": entry.is_embedded,
         "card_path": str(entry.card_path),
-        "card": entry.card,
+        "card": entry.card.document,
     }
     Output(as_json).show(described, lambda: _show_entry(entry, "" if entry.here else how_to_get(entry)))
 
@@ -99,15 +100,15 @@ for _module in (compare, card, densedepth):
 
 
 def _describe(entry: Entry) -> dict[str, Any]:
-    output = entry.card["output"]
+    model_card = entry.card
     return {
         "name": entry.name,
-        "quantity": output["quantity"],
-        "unit": output["unit"],
-        "guided": _is_guided(entry.card),
-        "licence": entry.card.get("licence"),
-        "size": entry.path.stat().st_size if entry.here else entry.card.get("size"),
-        "source": entry.card.get("source"),
+        "quantity": model_card.output.quantity,
+        "unit": model_card.output.unit,
+        "guided": model_card.is_guided,
+        "licence": model_card.licence,
+        "size": entry.path.stat().st_size if entry.here else model_card.size,
+        "source": model_card.source,
         "here": entry.here,
         "embedded": entry.is_embedded,
         "path": str(entry.path),
@@ -120,7 +121,7 @@ def _show_list(entries: Sequence[Entry], models: Sequence[Mapping[str, Any]], fo
         if entry.here:
             where = "comes with fgbgpack" if entry.is_embedded else "here"
         else:
-            where = "models get" if "download" in entry.card else "by hand"
+            where = "models get" if entry.card.download else "by hand"
         size = amount(model["size"]) if model["size"] else "-"
         result = "foregrounds" if model["guided"] else meaning(model["quantity"], model["unit"])
         rows.append((entry.name, result, model["licence"] or "not stated", size, where))
@@ -140,62 +141,55 @@ def _show_list(entries: Sequence[Entry], models: Sequence[Mapping[str, Any]], fo
 
 def _show_entry(entry: Entry, how_to_get: str) -> None:
     model_card = entry.card
-    say_title(f"{entry.name}: {model_card.get('title', 'a depth model')}")
-    if "description" in model_card:
-        say(model_card["description"])
-    output = model_card["output"]
-    result = meaning(output["quantity"], output["unit"])
-    if _is_guided(model_card):
+    say_title(f"{entry.name}: {model_card.title or 'a depth model'}")
+    if model_card.description:
+        say(model_card.description)
+    result = meaning(*model_card.output.meaning)
+    if model_card.is_guided:
         result = "depth of a pasted foreground; runs after a network for the depth of backgrounds"
     file = str(entry.path) if entry.here else "not here yet"
     say_rows(
         [
             ("output", result),
-            ("made by", model_card.get("made_by", "not stated")),
-            ("licence", model_card.get("licence", "not stated")),
-            ("source", model_card.get("source", "not stated")),
-            ("SHA-256", model_card.get("sha256", "not stated: the file cannot be verified")),
+            ("made by", model_card.made_by or "not stated"),
+            ("licence", model_card.licence or "not stated"),
+            ("source", model_card.source or "not stated"),
+            ("SHA-256", model_card.sha256 or "not stated: the file cannot be verified"),
             *_convention(model_card),
             ("card", "comes with fgbgpack" if entry.is_ours else str(entry.card_path)),
             ("file", f"{file}, comes with fgbgpack" if entry.is_embedded else file),
         ]
     )
     if entry.here:
-        say_what_to_do(entry.name, is_guided=_is_guided(model_card))
+        say_what_to_do(entry.name, is_guided=model_card.is_guided)
     else:
         say(f"\n{how_to_get}")
 
 
-def _convention(model_card: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _convention(model_card: Card) -> list[tuple[str, str]]:
     """How the network is fed and how its raw output is converted, in a row each."""
-    picture, output, guides = model_card["input"], model_card["output"], model_card.get("guides", {})
-    low, high = picture["range"]
-    numbers = [
-        f"{key} {', '.join(f'{v:g}' for v in picture[key])}" for key in ("mean", "std") if key in picture
-    ]
-    values = [picture["layout"], picture["channels"], f"{low:g} to {high:g}", picture.get("dtype", "float32")]
-    rows = [("input", "; ".join([*values, *numbers]))]
-    if "mask" in guides:
-        low, high = guides["mask"]["range"]
-        rows.append(("mask", f"{low:g} to {high:g}"))
-    if "background_depth" in guides:
+    picture, output, guides = model_card.input, model_card.output, model_card.guides
+    values = [picture.layout, picture.channels, _range(picture.range), picture.dtype]
+    for key, triple in (("mean", picture.mean), ("std", picture.std)):
+        values += [f"{key} {', '.join(f'{v:g}' for v in triple)}"] if triple is not None else []
+    rows = [("input", "; ".join(values))]
+    if model_card.takes_mask:
+        rows.append(("mask", _range(guides["mask"].range)))
+    if model_card.is_guided:
         rows.append(("background", "inverse depth, minus its median, divided by its mean absolute deviation"))
-    rule = picture["size"]
-    if "fixed" in rule:
-        size = f"{rule['fixed'][1]}x{rule['fixed'][0]} (width x height)"
-    else:
-        size = f"multiples of {rule['multiple_of']}"
-        size += "".join(f", {side.replace('_', ' ')} {n}" for side, n in rule.get("target", {}).items())
-    steps = output.get("transform", [])
-    converted = f", then {json.dumps(steps)}" if steps else ""
+    converted = f", then {json.dumps(output.transform)}" if output.transform else ""
     return [
         *rows,
-        ("input size", f"{size}; resized {picture.get('filter', 'bilinear')}"),
-        ("raw output", f"{output['axes']}, of the {output.get('of', 'picture')}{converted}"),
+        ("input size", f"{picture.size}; resized {picture.filter}"),
+        ("raw output", f"{output.axes}, of the {output.of}{converted}"),
     ]
 
 
-def _show_fetched(name: str, fetched: Fetched, model_card: Mapping[str, Any]) -> None:
+def _range(bounds: tuple[float, float]) -> str:
+    return f"{bounds[0]:g} to {bounds[1]:g}"
+
+
+def _show_fetched(name: str, fetched: Fetched, model_card: Card) -> None:
     done = "Downloaded" if fetched.received else "Already there:"
     say_title(f"{done} {fetched.path} ({amount(fetched.path.stat().st_size)})")
     say(f"SHA-256 {fetched.sha256}")
@@ -203,8 +197,4 @@ def _show_fetched(name: str, fetched: Fetched, model_card: Mapping[str, Any]) ->
         say("It is the digest that the card states.")
     else:
         say("Not verified: the card states no digest. Compare it with one that you trust.")
-    say_what_to_do(name, is_guided=_is_guided(model_card))
-
-
-def _is_guided(model_card: Mapping[str, Any]) -> bool:
-    return "background_depth" in model_card.get("guides", {})
+    say_what_to_do(name, is_guided=model_card.is_guided)

@@ -1,16 +1,17 @@
-"""Keras HDF5 files: the network's graph and its weights, read with neither Keras nor TensorFlow.
+"""Keras HDF5 files: the network's graph and its weights, read without Keras or TensorFlow.
 
 ``model.save("FILE.h5")`` writes the whole model into one HDF5 file: the graph as JSON in the root's attribute
 ``model_config``, and the weights as datasets in the group ``model_weights``, which has a group for each layer
-whose attribute ``weight_names`` lists them. Keras 2 and Keras 3 differ in how they note the connections
-between layers; both are read.
+with the attribute ``weight_names``. Keras 2 and Keras 3 record the connections between layers differently;
+both are read.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -18,15 +19,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fgbgpack.depth.onnx_file import listed
 from fgbgpack.errors import DepthModelError
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _ZIP_SIGNATURE = b"PK\x03\x04"
 
-_MODELS = ("Functional", "Model", "Sequential")  # classes that can stand in a layer's place
+_MODELS = ("Functional", "Model", "Sequential")  # classes of models within a model
 
 #: What h5py raises where a file's structure or data is broken.
 _BROKEN = (OSError, KeyError, RuntimeError, ValueError, TypeError)
+
+
+def import_error(
+    message: str, problems: Sequence[str] = (), code: str = "keras-unsupported"
+) -> DepthModelError:
+    """The error of a network that cannot be imported."""
+    return DepthModelError(message, problems, code=code)
+
+
+_corrupt = partial(import_error, code="model-file-corrupt")
+
+
+class LayerError(Exception):
+    """Why a layer cannot be converted."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +50,7 @@ class Layer:
     """One layer of a network, with its weights.
 
     Attributes:
-        name: Its name, which no other layer of the network has.
+        name: Its name, unique in the network.
         kind: The name of its class, such as ``"Conv2D"``.
         config: Its configuration, as Keras wrote it.
         sources: The layers whose outputs it takes, in order.
@@ -46,6 +62,34 @@ class Layer:
     config: Mapping[str, Any]
     sources: tuple[str, ...]
     weights: Mapping[str, NDArray[np.float32]]
+
+    def __str__(self) -> str:
+        return f"layer {self.name!r} ({self.kind})"
+
+    def require(self, option: str, *allowed: object) -> object:
+        """The value of an option, which defaults to the first one allowed.
+
+        Raises:
+            LayerError: It is not allowed.
+        """
+        found = self.config.get(option, allowed[0])
+        if found not in allowed:
+            expected = [repr(value) for value in allowed if value is not None] or ["None"]
+            raise LayerError(f"{option} = {found!r}; expected {' or '.join(expected)}")
+        return found
+
+    def weight(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
+        """A weight of that shape, as float64.
+
+        Raises:
+            LayerError: The file has none, or it has another shape.
+        """
+        found = self.weights.get(name)
+        if found is None:
+            raise LayerError(f"the file has no weight {name!r} of it; it has {listed(self.weights)}")
+        if found.shape != shape:
+            raise LayerError(f"its weight {name!r} has shape {found.shape}; expected {shape}")
+        return found.astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -64,22 +108,23 @@ class KerasNetwork:
 
 
 def read_network(path: Path, *, kinds: Collection[str]) -> KerasNetwork:
-    """Read a network and its weights from a Keras HDF5 file.
+    """Reads a network and its weights from a Keras HDF5 file.
 
     Args:
         path: The file, as ``model.save("FILE.h5")`` writes it.
-        kinds: The kinds of layers that the caller can use.
+        kinds: The supported kinds of layers.
 
     Raises:
-        DepthModelError: h5py is not installed, the file is not there, no HDF5 file, damaged, or holds only
-            weights; or the network is no graph of layers of these kinds, each used once, with one input and
-            one output: with everything that was found.
+        DepthModelError: h5py is not installed, the file is missing, damaged, not HDF5 or holds only weights;
+            or the network is not a graph of layers of these kinds, each used once, with one input and one
+            output: with every problem.
     """
     try:
         import h5py
     except ImportError as exc:
-        raise DepthModelError(
-            f'Reading {path} needs h5py, which is not installed: pip install "fgbgpack[keras]"'
+        raise import_error(
+            f'Reading {path} needs h5py, which is not installed: pip install "fgbgpack[keras]"',
+            code="extra-missing",
         ) from exc
     _require_hdf5(path)
     try:
@@ -88,14 +133,14 @@ def read_network(path: Path, *, kinds: Collection[str]) -> KerasNetwork:
             try:
                 graph = _Graph(path, config, kinds)
             except (KeyError, TypeError, IndexError, AttributeError) as exc:
-                raise DepthModelError(
+                raise _corrupt(
                     f"{path}: its attribute model_config is not as Keras writes it ({exc!r})."
                 ) from exc
             return graph.with_weights(file["model_weights"])
     except DepthModelError:
         raise
     except _BROKEN as exc:
-        raise DepthModelError(
+        raise _corrupt(
             f"{path} ({path.stat().st_size} bytes) is damaged, or its download was cut short: {exc}. "
             "Download it again, and compare its size."
         ) from exc
@@ -106,50 +151,48 @@ def _require_hdf5(path: Path) -> None:
         with path.open("rb") as file:
             start = file.read(len(_SIGNATURE))
     except OSError as exc:
-        raise DepthModelError(
+        raise _corrupt(
             f"{path} cannot be read: {exc.strerror}. A Keras HDF5 file (.h5) was expected."
         ) from exc
-    if start == _SIGNATURE:
-        return
     if start.startswith(_ZIP_SIGNATURE):
-        raise DepthModelError(
+        raise _corrupt(
             f"{path} is a zip archive, perhaps of Keras' newer format. A Keras HDF5 file was expected: load "
             'the model in Keras and save it with model.save("FILE.h5").'
         )
-    raise DepthModelError(
-        f"{path} is no HDF5 file ({path.stat().st_size} bytes): a Keras HDF5 file (.h5) was expected. A web "
-        "page or a pointer to large file storage may have been saved in its place; download it again."
-    )
+    if start != _SIGNATURE:
+        raise _corrupt(
+            f"{path} is not an HDF5 file ({path.stat().st_size} bytes): a Keras HDF5 file was expected. It "
+            "may be a web page or a pointer to large file storage; download it again."
+        )
 
 
 def _model_config(path: Path, file: Any) -> dict[str, Any]:
     if "model_config" not in file.attrs:
         weights_only = "layer_names" in file.attrs or any("layer_names" in file[key].attrs for key in file)
         found = "only the weights of a network, not its graph" if weights_only else "no Keras model"
-        raise DepthModelError(
+        raise _corrupt(
             f"{path} holds {found}. A whole model was expected: load it in Keras and save it with "
             'model.save("FILE.h5"), not with save_weights.'
         )
     if "model_weights" not in file:
-        raise DepthModelError(f"{path} holds the graph of a network, but not its weights (model_weights).")
-    text = file.attrs["model_config"]
+        raise _corrupt(f"{path} holds the graph of a network, but not its weights (model_weights).")
     try:
-        config = json.loads(text)
+        config = json.loads(file.attrs["model_config"])
     except ValueError as exc:
-        raise DepthModelError(f"{path}: its attribute model_config is no JSON: {exc}.") from exc
+        raise _corrupt(f"{path}: its attribute model_config is not JSON: {exc}.") from exc
     if not isinstance(config, dict):
-        raise DepthModelError(f"{path}: its attribute model_config is no JSON object.")
+        raise _corrupt(f"{path}: its attribute model_config is not a JSON object.")
     return config
 
 
 class _Graph:
-    """The layers of a ``model_config``, checked: only those that the output depends on count."""
+    """The layers of a ``model_config`` that the output depends on, checked."""
 
     def __init__(self, path: Path, config: Mapping[str, Any], kinds: Collection[str]) -> None:
         self.path = path
         self._kinds = kinds
         if config["class_name"] not in ("Functional", "Model"):
-            raise DepthModelError(
+            raise import_error(
                 f"{path} holds a model of the class {config['class_name']!r}. A functional model was "
                 'expected: keras.Model(inputs, outputs), saved with model.save("FILE.h5").'
             )
@@ -175,9 +218,7 @@ class _Graph:
         try:
             order = list(TopologicalSorter(sources).static_order())
         except CycleError as exc:
-            raise DepthModelError(
-                f"{self.path}: its layers form a circle: {' -> '.join(exc.args[1])}"
-            ) from exc
+            raise import_error(f"{self.path}: its layers form a cycle: {' -> '.join(exc.args[1])}") from exc
         layers = {}
         for name in order:
             entry = self._entries[name]
@@ -193,15 +234,15 @@ class _Graph:
             ends = [ends]
         names = [name for name, _, _ in ends]
         if len(names) != 1:
-            raise DepthModelError(
+            raise import_error(
                 f"{self.path} holds a network of {len(names)} {end}s ({', '.join(names)}); one was expected."
             )
         return str(names[0])
 
     def _check(self, name: str) -> tuple[str, ...]:
-        """Note what is wrong with a layer. Returns the layers whose outputs it takes."""
+        """Collects the problems of a layer. Returns the layers whose outputs it takes."""
         if name not in self._entries:
-            self._problems.append(f"layer {name!r}: another layer takes its output, but it is not there")
+            self._problems.append(f"layer {name!r}: another layer takes its output, but it is missing")
             return ()
         entry = self._entries[name]
         kind, calls = entry["class_name"], entry["inbound_nodes"]
@@ -245,11 +286,11 @@ class _Graph:
 
     def _raise_problems(self) -> None:
         if self._problems:
-            raise DepthModelError(f"The network in {self.path} cannot be imported:", self._problems)
+            raise import_error(f"The network in {self.path} cannot be imported:", self._problems)
 
 
 def _tensors(call: Any) -> Iterator[tuple[str, int, int, Mapping[str, Any]]]:
-    """What one use of a layer takes: source layer, which use of it, which output of that, and arguments."""
+    """The inputs of one use of a layer: source layer, its use, the output of that, and arguments."""
     if not isinstance(call, dict):  # Keras 2: [[source, use, output, arguments], ...]
         for source, node, tensor, *arguments in call:
             yield source, node, tensor, arguments[0] if arguments else {}

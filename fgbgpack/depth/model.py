@@ -1,0 +1,207 @@
+"""Depth models: an ONNX file, and the card beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+from onnx import TensorProto
+
+from fgbgpack.depth import registry
+from fgbgpack.depth.card import Card, NetworkInput, NetworkOutput, card_error
+from fgbgpack.depth.draft import draft
+from fgbgpack.depth.onnx_file import (
+    declared_shape,
+    dtype_name,
+    inputs_of,
+    listed,
+    missing_weights,
+    outputs_of,
+    read_graph,
+    shape_text,
+)
+from fgbgpack.errors import DepthModelError
+from fgbgpack.files import sha256_of
+
+_DTYPES = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "uint8": TensorProto.UINT8}
+_OUTPUT_DTYPES = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
+
+
+@dataclass(frozen=True)
+class DepthModel:
+    """A depth network that is ready to be compiled: file and card fit each other.
+
+    Attributes:
+        path: The ONNX file.
+        card: The card; it names the graph's input and output.
+        sha256: The hexadecimal digest of the ONNX file (not of weights in files beside it).
+    """
+
+    path: Path
+    card: Card
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        """The name on the card."""
+        return self.card.name
+
+    @property
+    def is_guided(self) -> bool:
+        """Whether the network takes the depth of the empty background, and so needs a scene network."""
+        return self.card.is_guided
+
+    @property
+    def takes_mask(self) -> bool:
+        """Whether the network takes the mask of the foreground."""
+        return self.card.takes_mask
+
+
+def load_model(reference: str | Path) -> DepthModel:
+    """Finds a depth model, reads its card, and checks both.
+
+    Args:
+        reference: The path of an ONNX file ``FILE.onnx``, whose card is ``FILE.json`` in the same folder; or
+            the name of a model (see :mod:`fgbgpack.depth.registry`).
+
+    Raises:
+        DepthModelError: There is no such model, its file is not an ONNX file, it has no card, or the card
+            breaks its schema, contradicts itself or does not fit the graph: with every problem found.
+
+    Example:
+        >>> model = load_model("fgbgpack-scene")
+        >>> model.card.output.quantity
+        'inverse_depth'
+    """
+    path, card_path = _find(reference)
+    graph = read_graph(path).graph
+    if not card_path.is_file():
+        raise DepthModelError(
+            f"{path} has no card: {card_path} was expected. The card says how to feed the network; without "
+            "it, depth would be plausible and wrong. 'fgbgpack models card' asks for what it needs and "
+            "writes it. Or start from this one, and check every value in the model's documentation:\n"
+            f"{json.dumps(draft(path, graph).card, indent=2)}",
+            code="card-missing",
+        )
+    sha256 = sha256_of(path)
+    problems = missing_weights(path, graph)
+    try:
+        card = Card.from_dict(registry.read_json(card_path), where=str(card_path))
+    except DepthModelError as exc:
+        if not exc.problems and not problems:
+            raise
+        problems += exc.problems or (exc.message,)
+    else:
+        card = card.with_tensors(_only(inputs_of(graph)), _only(outputs_of(graph)))
+        problems += [*card.contradictions(), *_misfits(card, graph)]
+        if card.sha256 not in (None, sha256):
+            problems.append(
+                f"sha256: the card is for a file with digest {card.sha256}, this file has {sha256}: it is "
+                "another version of the model, or its download is damaged"
+            )
+        if not problems:
+            return DepthModel(path, card, sha256)
+    own = path.with_suffix(".json")
+    hint = (
+        "" if card_path == own or registry.is_embedded(path) else f" (a card of your own, {own}, replaces it)"
+    )
+    raise card_error(f"The depth model {path} and its card {card_path}{hint} cannot be used:", problems)
+
+
+def _find(reference: str | Path) -> tuple[Path, Path]:
+    """The ONNX file, and where its card is or should be."""
+    path = Path(reference)
+    if path.is_file():
+        if path.suffix != ".json":
+            return path, path.with_suffix(".json")
+        why = f"{path} is a card. Give the ONNX file beside it: {path.with_suffix('.onnx')}"
+    elif path.is_dir():
+        why = f"{path} is a folder. Give an ONNX file, with its card (a .json file) beside it."
+    elif registry.is_name(reference):
+        return registry.locate(str(reference))
+    else:
+        why = f"There is no file {path}. An ONNX file was expected, with its card beside it."
+    raise DepthModelError(why, code="model-unknown")
+
+
+def _only(tensors: dict[str, onnx.ValueInfoProto]) -> str | None:
+    return next(iter(tensors)) if len(tensors) == 1 else None
+
+
+def _misfits(card: Card, graph: onnx.GraphProto) -> Iterator[str]:
+    """One line for each contradiction between the card and what the graph declares."""
+    inputs, outputs = inputs_of(graph), outputs_of(graph)
+    unfed, problems = dict(inputs), 0
+    names = {"input": card.input.name} | {f"guides.{key}": guide.name for key, guide in card.guides.items()}
+    for field, name in names.items():
+        found = []
+        if not name:
+            found.append(f"{field}.name: not given, and the graph has several inputs: {listed(inputs)}")
+        elif name not in inputs:
+            found.append(f"{field}.name: the graph has no input {name!r}; it has {listed(inputs)}")
+        elif name not in unfed:
+            found.append(f"{field}.name: the input {name!r} is used twice in this card")
+        else:
+            found += _input_misfits(field, card.input, unfed.pop(name))
+        problems += len(found)
+        yield from found
+    if unfed and not problems:
+        yield f"input: the graph also needs {listed(unfed)}, which this card does not feed"
+    result = card.output
+    if not result.name:
+        yield f"output.name: not given, and the graph has several outputs: {listed(outputs)}"
+    elif result.name not in outputs:
+        yield f"output.name: the graph has no output {result.name!r}; it has {listed(outputs)}"
+    else:
+        yield from _output_misfits(result, outputs[result.name])
+
+
+def _input_misfits(field: str, source: NetworkInput, value: onnx.ValueInfoProto) -> Iterator[str]:
+    """Of the picture's tensor (``field`` is ``"input"``), or of a guide's, which follows the same rules."""
+    is_picture = field == "input"
+    channels = 3 if is_picture else 1
+    if value.type.tensor_type.elem_type != _DTYPES[source.dtype]:
+        found = dtype_name(value)
+        yield (
+            f"input.dtype: the graph's {value.name!r} is {found}, the card says {source.dtype}"
+            if is_picture
+            else f"{field}: the graph's {value.name!r} is {found}, expected {source.dtype} as in input.dtype"
+        )
+    dims = declared_shape(value)
+    if dims is None:
+        return
+    rule, layout = "input.layout" if is_picture else field, source.layout
+    declared = f"the graph's {value.name!r} of shape {shape_text(dims)}"
+    if len(dims) != 4:
+        yield f"{rule}: {declared} cannot be {layout}, as the card says"
+        return
+    sides = dict(zip(layout, dims, strict=True))
+    other = dims[3] if layout == "NCHW" else dims[1]
+    size = (sides["H"], sides["W"])
+    if sides["C"] != channels and (sides["C"] is not None or other == channels):
+        there = sides["C"] or "a free axis"
+        yield f"{rule}: {layout} puts the channels where {declared} has {there}; expected {channels}"
+    elif None not in size and source.size.fixed != size:
+        yield (
+            f'input.size: {declared} takes one size only; expected {{"fixed": {list(size)}}}, found '
+            f"{source.size}"
+        )
+
+
+def _output_misfits(result: NetworkOutput, value: onnx.ValueInfoProto) -> Iterator[str]:
+    if value.type.tensor_type.elem_type not in _OUTPUT_DTYPES:
+        yield f"output.name: the graph's {result.name!r} is {dtype_name(value)}, not floating point"
+    dims = declared_shape(value)
+    if dims is None:
+        return
+    sides = dict(zip(result.axes, dims, strict=False))
+    single = sides.get("1", 1)
+    is_elsewhere = single is None and 1 in (sides["H"], sides["W"])
+    if len(dims) != len(result.axes) or single not in (None, 1) or is_elsewhere:
+        yield (
+            f"output.axes: the graph's {result.name!r} has shape {shape_text(dims)}, the card says "
+            f"{result.axes}"
+        )
