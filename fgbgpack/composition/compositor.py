@@ -41,7 +41,8 @@ class Compositor:
         if np.any(self._size < 1) or np.any(self._size > largest):
             raise SpecError(
                 "A foreground is smaller than 1x1 or larger than the picture or the array that holds it, "
-                f"{largest[0]} rows of {largest[1]} pixels."
+                f"{largest[0]} rows of {largest[1]} pixels.",
+                code="foreground-too-large",
             )
 
     def compose(
@@ -84,10 +85,12 @@ class Compositor:
         if not (
             _within(p.background, len(self._background)) and _within(p.foreground, len(self._foreground))
         ):
-            raise SpecError("A placement names a background or foreground that is not there.")
+            raise SpecError(
+                "A placement names a background or foreground that is not there.", code="picture-unknown"
+            )
         size = self._size[p.foreground]
         if not (_within(p.y, height - size[:, 0] + 1) and _within(p.x, width - size[:, 1] + 1)):
-            raise SpecError("A placement puts a patch partly outside the picture.")
+            raise SpecError("A placement puts a patch partly outside the picture.", code="placement-outside")
         return Composites(self._background, self._foreground, self._size, p)
 
 
@@ -163,7 +166,7 @@ class Composites:
     def _check_top(self, top: int) -> None:
         height = self._background.shape[1]
         if not 0 <= top < height:
-            raise SpecError(f"The first row is {top}, expected 0 to {height - 1}.")
+            raise SpecError(f"The first row is {top}, expected 0 to {height - 1}.", code="row-outside")
 
 
 def _array(
@@ -177,12 +180,15 @@ def _array(
         expected = ", ".join("any" if n is None else str(n) for n in shape)
         raise SpecError(
             f"{name} is {array.dtype} of shape {array.shape}, "
-            f"expected {np.dtype(dtype)} of shape ({expected})."
+            f"expected {np.dtype(dtype)} of shape ({expected}).",
+            code="array-misfit",
         )
     if copy:
         return np.ascontiguousarray(array)
     if not (array.flags.c_contiguous and array.flags.writeable):
-        raise SpecError(f"{name} is to be filled, so it must be contiguous and writable.")
+        raise SpecError(
+            f"{name} is to be filled, so it must be contiguous and writable.", code="array-misfit"
+        )
     return array
 
 

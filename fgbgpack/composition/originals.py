@@ -121,6 +121,7 @@ def _originals(spec: DatasetSpec, catalog: Catalog) -> Sources:
         raise SourceError(
             f"{_NOT_THERE}--backgrounds and --foregrounds (and --masks), or --depth-scale 1. {exc.message}",
             exc.problems,
+            code="originals-missing",
         ) from exc
     problems = []
     in_order: list[tuple[Source, ...]] = []
@@ -147,7 +148,10 @@ def _original_backgrounds(folder: Path, wanted: tuple[SourceInfo, ...]) -> tuple
     found = tuple(Source(source.name, source.sha256, path=folder / source.name) for source in wanted)
     missing = [source.name for source in found if not (folder / source.name).is_file()]
     if len(missing) == len(found):
-        raise SourceError(f"{_NOT_THERE}--backgrounds, or --depth-scale 1. None of them is in {folder}.")
+        raise SourceError(
+            f"{_NOT_THERE}--backgrounds, or --depth-scale 1. None of them is in {folder}.",
+            code="originals-missing",
+        )
     problems = [f"background {name}: is not there" for name in missing]
     problems += [
         f"background {source.name}: is not the file that the dataset was made of"
@@ -160,4 +164,6 @@ def _original_backgrounds(folder: Path, wanted: tuple[SourceInfo, ...]) -> tuple
 
 def _refuse(problems: list[str]) -> None:
     if problems:
-        raise SourceError("These are not the pictures that the dataset was made of:", problems)
+        raise SourceError(
+            "These are not the pictures that the dataset was made of:", problems, code="originals-differ"
+        )

@@ -80,7 +80,8 @@ class Plan:
         if self.samples > 2**31 - 1:
             raise SpecError(
                 f"{self.samples:,} samples are more than the 2,147,483,647 that a dataset can hold: "
-                "use fewer placements or pictures."
+                "use fewer placements or pictures.",
+                code="samples-too-many",
             )
 
     @property

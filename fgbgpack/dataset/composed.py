@@ -165,7 +165,10 @@ def _checked(out: Pixels | None, shape: tuple[int, ...]) -> Pixels:
     if out is None:
         return np.empty(shape, np.uint8)
     if out.shape != shape or out.dtype != np.uint8:
-        raise SpecError(f"out is {out.dtype} of shape {out.shape}: it must be uint8 of shape {shape}.")
+        raise SpecError(
+            f"out is {out.dtype} of shape {out.shape}: it must be uint8 of shape {shape}.",
+            code="array-misfit",
+        )
     return out
 
 

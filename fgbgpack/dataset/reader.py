@@ -337,7 +337,7 @@ class DatasetReader:
             ...     step(batch.image, batch.mask)
         """
         if size < 1:
-            raise SpecError(f"size is {size}, expected a batch of 1 sample or more.")
+            raise SpecError(f"size is {size}, expected a batch of 1 sample or more.", code="option-invalid")
         chosen = self._chosen(fields)
         samples = sample_indices(slice(None) if indices is None else indices, len(self))
         chunk = self.image.chunks[0]

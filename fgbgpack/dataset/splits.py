@@ -110,7 +110,7 @@ class Split:
         if not problems and sum(self.parts.values()) > 1 + _ROUNDING:
             problems.append(f"parts: they add up to {sum(self.parts.values()):g}, expected at most 1")
         if problems:
-            raise SpecError("This is no way to split a dataset.", problems)
+            raise SpecError("This is no way to split a dataset.", problems, code="split-invalid")
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Split:
@@ -200,7 +200,8 @@ class Split:
         if count < len(fractions):
             raise SpecError(
                 f"{count} {what} cannot be dealt out to {len(fractions)} parts: name fewer parts, or split "
-                "by something else."
+                "by something else.",
+                code="split-impossible",
             )
         exact = [fraction * count for fraction in fractions]
         counts = [int(number + _ROUNDING) for number in exact]
@@ -244,4 +245,4 @@ def _refuse(*given: tuple[str, Any, int, int]) -> None:
         if not _is_whole(number, least, end)
     ]
     if problems:
-        raise SpecError("Numbers are out of range.", problems)
+        raise SpecError("Numbers are out of range.", problems, code="option-invalid")

@@ -267,7 +267,7 @@ def _checked(encoded: Bytes, checksum: Checksum, where: Name) -> Bytes:
     data = encoded[:-CRC_BYTES]
     # Nothing is ever encoded as nothing, of which there is no Fletcher-32.
     if not len(data) or _sum_of(data, checksum) != encoded[-CRC_BYTES:].tobytes():
-        raise _damaged(where, "its checksum is wrong")
+        raise _damaged(where, "its checksum is wrong", code="checksum-wrong")
     return data
 
 
@@ -277,8 +277,8 @@ def _check_size(held: int, wanted: int, where: Name) -> None:
         raise _damaged(where, f"it should hold {wanted} bytes and holds {more}")
 
 
-def _damaged(where: Name, why: str) -> DatasetError:
-    return DatasetError(f"{where()} is damaged: {why}. {REPAIR}")
+def _damaged(where: Name, why: str, code: str = "chunk-damaged") -> DatasetError:
+    return DatasetError(f"{where()} is damaged: {why}. {REPAIR}", code=code)
 
 
 class _WholeDecoder:

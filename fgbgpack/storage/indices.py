@@ -15,7 +15,8 @@ Index: TypeAlias = SupportsIndex | slice | range | Sequence[int] | NDArray[Any]
 
 def whole_number(value: Any) -> int | None:
     """A Python, NumPy or torch integer as an ``int``; ``None`` for all else, truth values included."""
-    if isinstance(value, (bool, np.bool_)) or np.ndim(value):
+    # NumPy refuses to take its truth values for numbers, torch does not.
+    if isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool") or np.ndim(value):
         return None
     try:
         return operator.index(value)
@@ -23,7 +24,7 @@ def whole_number(value: Any) -> int | None:
         return None
 
 
-def extremes(numbers: NDArray[np.int64]) -> tuple[int, int]:
+def extremes(numbers: NDArray[np.integer[Any]]) -> tuple[int, int]:
     """The least and the greatest of some numbers; of one, which is common, without NumPy's overhead."""
     if numbers.size == 1:
         only = numbers.item()
@@ -46,7 +47,8 @@ def from_start(index: NDArray[Any], size: int, axis: int = 0) -> NDArray[np.int6
         raise IndexError(f"only integers index axis {axis}, not {index.dtype}")
     numbers: NDArray[np.int64] = index.astype(np.int64)
     if numbers.size:
-        least, greatest = extremes(numbers)
+        # Of the index itself: as int64, large unsigned numbers would count from the end.
+        least, greatest = extremes(index)
         if least < -size or greatest >= size:
             wrong = least if least < -size else greatest
             raise IndexError(f"index {wrong} is out of bounds for axis {axis} with size {size}")
@@ -78,4 +80,4 @@ def sample_indices(index: Index, count: int) -> NDArray[np.int64]:
             f"samples are named by whole numbers or by {count} truth values, not by {array.dtype} of shape "
             f"{array.shape}"
         )
-    return from_start(array.astype(np.int64), count)
+    return from_start(array if array.size else array.astype(np.int64), count)

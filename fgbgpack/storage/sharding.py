@@ -81,15 +81,18 @@ def read_index(tail: Buffer, shard_bytes: int, grid: Sequence[int], where: str) 
     size = index_bytes(chunks)
     if len(tail) < size or shard_bytes < size:
         raise DatasetError(
-            f"{where} is cut short: {shard_bytes} bytes, less than its index of {size}. {REPAIR}"
+            f"{where} is cut short: {shard_bytes} bytes, less than its index of {size}. {REPAIR}",
+            code="shard-cut-short",
         )
     table = bytes(memoryview(tail)[len(tail) - size : len(tail) - CRC_BYTES])
     if crc32c(table) != memoryview(tail)[len(tail) - CRC_BYTES :]:
-        raise DatasetError(f"{where} is damaged: the checksum of its index is wrong. {REPAIR}")
+        raise DatasetError(
+            f"{where} is damaged: the checksum of its index is wrong. {REPAIR}", code="checksum-wrong"
+        )
     index = np.frombuffer(table, "<u8").reshape(chunks, 2)
     present = index[index[:, 0] != ABSENT]
     # Compared by subtraction: a sum of damaged numbers could wrap round.
     ends = shard_bytes - size
     if np.any(present[:, 1] > ends) or np.any(present[:, 0] > ends - np.minimum(present[:, 1], ends)):
-        raise DatasetError(f"{where} is damaged: its index points outside it. {REPAIR}")
+        raise DatasetError(f"{where} is damaged: its index points outside it. {REPAIR}", code="shard-damaged")
     return index.reshape(*grid, 2)

@@ -78,15 +78,17 @@ class Hdf5File:
                     f"{path} is not finished: run the command that makes it again, which goes on with "
                     f"{path}{UNFINISHED}."
                 )
-            raise DatasetError(f"There is no dataset at {path}: no such file.")
+            raise DatasetError(f"There is no dataset at {path}: no such file.", code="dataset-missing")
         h5py = h5py_for(str(path))
         try:
             self._number = os.open(path, os.O_RDONLY)
         except OSError as exc:
-            raise DatasetError(f"{path} cannot be read: {exc.strerror}.") from exc
+            raise DatasetError(f"{path} cannot be read: {exc.strerror}.", code="io-failed") from exc
         try:
             if os.pread(self._number, len(_SIGNATURE), 0) != _SIGNATURE:
-                raise DatasetError(f"{path} is a file, but not HDF5: a dataset is a folder or HDF5.")
+                raise DatasetError(
+                    f"{path} is a file, but not HDF5: a dataset is a folder or HDF5.", code="file-not-hdf5"
+                )
             # Files are only ever replaced: there is nothing to lock.
             with h5py.File(path, "r", locking=False) as file:
                 self.root, self.nodes, document = _nodes(file, path)
@@ -97,9 +99,9 @@ class Hdf5File:
                 }
             self._require_all(document)
             if not self.is_at(path):
-                raise DatasetError(f"{path} is being replaced: open it again.")
+                raise DatasetError(f"{path} is being replaced: open it again.", code="dataset-replaced")
         except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as exc:
-            raise DatasetError(_refusal(path, exc)) from exc
+            raise _refusal(path, exc) from exc
 
     def __del__(self) -> None:
         if hasattr(self, "_number"):
@@ -121,7 +123,8 @@ class Hdf5File:
             if missing and document.complete and not (document.depth is None and name in DEPTHS):
                 raise DatasetError(
                     f"{self.path}/{name} is damaged: {missing} of its {len(array.chunks)} chunks are not "
-                    "there. Copy the file again, or convert it again."
+                    "there. Copy the file again, or convert it again.",
+                    code="chunk-missing",
                 )
 
     @property
@@ -160,20 +163,26 @@ class Hdf5File:
         return {"zarr.json": self._bytes - sum(total.values()), **total}
 
 
-def _refusal(path: Path, error: Exception) -> str:
-    """Why a file cannot be read, in one sentence."""
+def _refusal(path: Path, error: Exception) -> DatasetError:
+    """Why a file cannot be read."""
     said = str(error)
     if "truncated" in said or "eof" in said.lower():
         held = path.stat().st_size
-        return f"{path} is cut short: only {held:,} bytes of it are there. Copy it again."
-    return f"{path} is damaged, or no HDF5 file: {said.rstrip('.')}. Copy it again, or convert it again."
+        return DatasetError(
+            f"{path} is cut short: only {held:,} bytes of it are there. Copy it again.", code="file-cut-short"
+        )
+    return DatasetError(
+        f"{path} is damaged, or no HDF5 file: {said.rstrip('.')}. Copy it again, or convert it again.",
+        code="file-damaged",
+    )
 
 
 def _nodes(file: Any, path: Path) -> tuple[bytes, dict[str, bytes], Document]:
     """The root's metadata, document included, those of all that lies below it, and the document."""
     if ATTRIBUTE not in file.attrs:
         raise DatasetError(
-            f"{path} is an HDF5 file that fgbgpack did not make: it has no attribute {ATTRIBUTE!r}."
+            f"{path} is an HDF5 file that fgbgpack did not make: it has no attribute {ATTRIBUTE!r}.",
+            code="dataset-foreign",
         )
     found: dict[str, bytes] = {}
 
@@ -192,7 +201,7 @@ def _nodes(file: Any, path: Path) -> tuple[bytes, dict[str, bytes], Document]:
             below = {name: json.loads(node) for name, node in nodes.items()}
             root["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": below}
     except (ValueError, KeyError, TypeError) as exc:
-        raise DatasetError(f"The document in {path} is damaged: {exc!r}.") from exc
+        raise DatasetError(f"The document in {path} is damaged: {exc!r}.", code="document-damaged") from exc
     return json.dumps(root, indent=2, ensure_ascii=False).encode(), nodes, document
 
 
@@ -212,15 +221,20 @@ def _chunk_table(dataset: Any, form: ArrayForm, file_bytes: int, where: str) -> 
         corners, odd = np.divmod(listed[:, :-3].astype(np.int64), np.array(form.layout.chunk))
         numbers = np.ravel_multi_index(tuple(corners.T), form.grid)
         if odd.any() or len(np.unique(numbers)) < len(numbers):
-            raise DatasetError(f"{where} is damaged: chunks overlap. Copy the file again.")
+            raise DatasetError(
+                f"{where} is damaged: chunks overlap. Copy the file again.", code="file-damaged"
+            )
         table[numbers] = listed[:, -3:-1]
         if listed[:, -1].any():
             raise DatasetError(
                 f"{where} has chunks that skip a filter, as HDF5 leaves those that do not get smaller: write "
-                "them with all filters."
+                "them with all filters.",
+                code="array-foreign",
             )
         offsets, sizes = listed[:, -3], listed[:, -2]
         # Compared by subtraction: a sum of damaged numbers could wrap round.
         if (sizes > file_bytes).any() or (offsets > file_bytes - np.minimum(sizes, file_bytes)).any():
-            raise DatasetError(f"{where} is damaged: chunks lie outside the file. Copy the file again.")
+            raise DatasetError(
+                f"{where} is damaged: chunks lie outside the file. Copy the file again.", code="file-damaged"
+            )
     return table

@@ -45,7 +45,9 @@ def h5py_for(name: str) -> ModuleType:
     try:
         import h5py
     except ImportError as exc:
-        raise DatasetError(f'{name} is an HDF5 file, which needs h5py: pip install "fgbgpack[hdf5]"') from exc
+        raise DatasetError(
+            f'{name} is an HDF5 file, which needs h5py: pip install "fgbgpack[hdf5]"', code="extra-missing"
+        ) from exc
     module: ModuleType = h5py
     return module
 
@@ -60,7 +62,8 @@ def register_filters(name: str) -> None:
         import hdf5plugin  # noqa: F401
     except ImportError as exc:
         raise DatasetError(
-            f'Writing {name} needs hdf5plugin: pip install "fgbgpack[hdf5]", or write it with --portable.'
+            f'Writing {name} needs hdf5plugin: pip install "fgbgpack[hdf5]", or write it with --portable.',
+            code="extra-missing",
         ) from exc
 
 
@@ -93,7 +96,8 @@ def codec_in(array: Any, form: ArrayForm, where: str) -> ChunkCodec:
     if array.chunks != form.layout.chunk or array.shape != form.layout.shape or array.dtype != form.dtype:
         raise DatasetError(
             f"{where} is {array.dtype} of shape {array.shape} in chunks of {array.chunks}, but its attribute "
-            f"{ZARR!r} says {form.dtype} of shape {form.layout.shape} in chunks of {form.layout.chunk}."
+            f"{ZARR!r} says {form.dtype} of shape {form.layout.shape} in chunks of {form.layout.chunk}.",
+            code="array-foreign",
         )
     creation = array.id.get_create_plist()
     numbers = [creation.get_filter(i)[0] for i in range(creation.get_nfilters())]
@@ -109,5 +113,6 @@ def codec_in(array: Any, form: ArrayForm, where: str) -> ChunkCodec:
         return DeflateChunk(form.dtype.itemsize if len(numbers) == 2 else 1, checksum=checksum)
     raise DatasetError(
         f"{where} is encoded with the HDF5 filters {numbers or 'none'}: expected zstd ({_ZSTD}), blosc "
-        f"({_BLOSC}), or gzip ({_DEFLATE}), with or without shuffle ({_SHUFFLE}) before it."
+        f"({_BLOSC}), or gzip ({_DEFLATE}), with or without shuffle ({_SHUFFLE}) before it.",
+        code="array-foreign",
     )

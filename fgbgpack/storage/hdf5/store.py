@@ -247,7 +247,9 @@ class Hdf5Store(Store):
                 file.attrs[ATTRIBUTE] = as_text(node["attributes"].pop(ATTRIBUTE))
                 file.attrs[ZARR] = as_text(root_of(node))
             if not self.file.is_at(self.path):
-                raise DatasetError(f"Another process has written {self.path} meanwhile: try again.")
+                raise DatasetError(
+                    f"Another process has written {self.path} meanwhile: try again.", code="dataset-replaced"
+                )
         self.file = Hdf5File(self.path)
 
     async def delete(self, key: str) -> None:

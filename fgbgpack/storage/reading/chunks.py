@@ -64,7 +64,8 @@ class ArrayDescription:
         if layout.shard[1:2] < layout.shape[1:2] or layout.chunk[2:] != layout.shape[2:]:
             raise DatasetError(
                 f"{name}/{path} of shape {layout.shape} is cut into chunks of {layout.chunk} and shards of "
-                f"{layout.shard}, as fgbgpack does not write it: use zarr."
+                f"{layout.shard}, as fgbgpack does not write it: use zarr.",
+                code="array-foreign",
             )
 
     def key(self, shard: int) -> str:
@@ -190,7 +191,9 @@ class _FileChunks:
         except FileNotFoundError:
             return None
         except OSError as exc:
-            raise DatasetError(f"{self._description.name_of(chunk)} cannot be read: {exc}.") from exc
+            raise DatasetError(
+                f"{self._description.name_of(chunk)} cannot be read: {exc}.", code="io-failed"
+            ) from exc
 
     def _read_index(self, shard: int, file: _File) -> Index:
         size = os.fstat(file.number).st_size
@@ -224,7 +227,9 @@ class _Hdf5Chunks:
             offset, size = span
             return self._file.read(offset, buffer.take(size))
         except OSError as exc:
-            raise DatasetError(f"{self._description.name_of(chunk)} cannot be read: {exc}.") from exc
+            raise DatasetError(
+                f"{self._description.name_of(chunk)} cannot be read: {exc}.", code="io-failed"
+            ) from exc
 
 
 class _StoreChunks:
@@ -251,7 +256,7 @@ class _StoreChunks:
         except Exception as exc:  # each kind of store has errors of its own
             more = f", or one of the {len(chunks) - 1} read with it," if len(chunks) > 1 else ""
             raise DatasetError(
-                f"{self._description.name_of(chunks[0])}{more} cannot be read: {exc}."
+                f"{self._description.name_of(chunks[0])}{more} cannot be read: {exc}.", code="io-failed"
             ) from exc
 
     def read(self, chunk: Chunk, buffer: ByteBuffer) -> Bytes | None:

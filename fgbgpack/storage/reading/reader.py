@@ -136,14 +136,16 @@ class ArrayReader:
         layout = self.layout
         whole = rows == _ALL and columns == _ALL
         cut = [] if whole else [range(n)[p] for n, p in zip(layout.shape[1:3], (rows, columns), strict=False)]
-        expected = (len(samples), *map(len, cut), *layout.shape[1 + len(cut) :])
+        index = sample_indices(samples, layout.shape[0])
+        expected = (len(index), *map(len, cut), *layout.shape[1 + len(cut) :])
         if out is None:
             out = np.empty(expected, self.dtype)
         elif out.shape != expected or out.dtype != self.dtype:
             raise SpecError(
-                f"out is {out.dtype} of shape {out.shape}: it must be {self.dtype} of shape {expected}."
+                f"out is {out.dtype} of shape {out.shape}: it must be {self.dtype} of shape {expected}.",
+                code="array-misfit",
             )
-        chunks = _by_chunk(samples, layout.shape[0], layout.chunk[0])
+        chunks = _by_chunk(index, layout.chunk[0])
         if not out.size:
             parts = []
         elif whole and self._description.bands == 1:
@@ -245,9 +247,8 @@ def _consecutive(numbers: NDArray[np.int64]) -> bool:
     return len(numbers) == 1 or bool((numbers[1:] - numbers[:-1] == 1).all())
 
 
-def _by_chunk(samples: Samples, count: int, size: int) -> list[_ChunkSamples]:
-    """The samples of each chunk of ``size``, out of ``count``."""
-    index = sample_indices(samples, count)
+def _by_chunk(index: NDArray[np.int64], size: int) -> list[_ChunkSamples]:
+    """The samples of each chunk of ``size``."""
     if not len(index):
         return []
     if len(index) == 1:
