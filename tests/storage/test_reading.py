@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+import random
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +17,18 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as numpy_st
+from refusals import refused
 from zarr.storage import FsspecStore, LocalStore, MemoryStore, WrapperStore, ZipStore
 
 from fgbgpack.errors import DatasetError, SpecError
-from fgbgpack.storage import codecs as shards
+from fgbgpack.storage import codecs
 from fgbgpack.storage.codecs import BloscChunk, ZstdChunk
 from fgbgpack.storage.reading import ArrayReader, StoredArray, read_together
 from fgbgpack.storage.reading import chunks as chunks_module
 from fgbgpack.storage.reading import reader as reader_module
 from fgbgpack.storage.reading.threads import Helpers
-from fgbgpack.storage.sharding import index_bytes
+from fgbgpack.storage.sharding import index_bytes, read_index
+from fgbgpack.storage.store import DatasetStore
 
 FILLS = {np.uint8: 7, np.float16: np.nan, np.int32: 0, np.bool_: False}
 
@@ -50,6 +54,16 @@ def write(
     data[list(missing)] = fill
     array[...] = data
     return array, data
+
+
+def reader_of(array, name="it", **options):
+    """Our reader of an array of zarr-python's."""
+    (form,) = DatasetStore(array.store, name).forms([array.path]).values()
+    return ArrayReader(array.store, array.path, name, form, **options)
+
+
+def stored_of(array, name="it"):
+    return StoredArray(reader_of(array, name))
 
 
 def pictures(store=None, **options):
@@ -105,27 +119,29 @@ def any_key(shape):
     )
 
 
-@st.composite
-def arrays_and_keys(draw):
-    shape = (draw(st.integers(1, 11)), draw(st.integers(1, 6)), draw(st.integers(1, 4)), 2)
-    shape = shape[: draw(st.integers(1, 4))]
-    down, rows = draw(st.integers(1, 4)), draw(st.integers(1, 4))
+@cache
+def example(number):
+    """An array of one of many shapes, cut in one of many ways, and its values."""
+    rng = random.Random(number)
+    shape = (rng.randint(1, 11), rng.randint(1, 6), rng.randint(1, 4), 2)[: 1 + number % 4]
+    down, rows = rng.randint(1, 4), rng.randint(1, 4)
     chunk = (down, min(rows, *shape[1:2]), *shape[2:]) if len(shape) > 1 else (down,)
     shard = (
-        down * draw(st.integers(1, 3)),
+        down * rng.randint(1, 3),
         *(-(-n // c) * c for n, c in zip(shape[1:], chunk[1:], strict=True)),
     )
-    dtype = draw(st.sampled_from([np.uint8, np.float16]))
+    dtype = rng.choice([np.uint8, np.float16])
     codec = ZstdChunk() if dtype is np.uint8 else BloscChunk(itemsize=2)
-    missing = draw(st.lists(st.integers(0, shape[0] - 1), max_size=6))
+    missing = rng.choices(range(shape[0]), k=rng.randint(0, 6))
     array, data = write(MemoryStore(), shape, chunk, shard, dtype, codec, missing)
-    return StoredArray.of(array, "it"), data, draw(any_key(shape))
+    return stored_of(array), data
 
 
 @settings(max_examples=250)
-@given(arrays_and_keys())
-def test_every_index_gives_what_numpy_gives(drawn):
-    stored, data, key = drawn
+@given(st.integers(0, 79).map(example), st.data())
+def test_every_index_gives_what_numpy_gives(arrays, drawn):
+    stored, data = arrays
+    key = drawn.draw(any_key(data.shape))
     try:
         expected = data[key]
     except IndexError:
@@ -163,7 +179,7 @@ def test_every_index_gives_what_numpy_gives(drawn):
     ],
 )
 def test_what_is_no_index_is_an_index_error(key):
-    stored = StoredArray.of(pictures()[0], "it")
+    stored = stored_of(pictures()[0])
     with pytest.raises(IndexError) as raised:
         stored[key]
     assert "\n" not in str(raised.value)
@@ -172,7 +188,7 @@ def test_what_is_no_index_is_an_index_error(key):
 
 def test_bounds_are_told_as_numpy_tells_them():
     array, data = pictures()
-    stored = StoredArray.of(array, "it")
+    stored = stored_of(array)
     for key in (23, -24, [3, 99], (0, 7), (slice(None), 2, -6), (0, 0, 0, 0, 0), np.ones(5, bool)):
         with pytest.raises(IndexError) as numpys:
             data[key]
@@ -183,7 +199,7 @@ def test_bounds_are_told_as_numpy_tells_them():
 
 def test_it_has_what_arrays_have():
     array, data = pictures()
-    stored = StoredArray.of(array, "it")
+    stored = stored_of(array)
     for name in ("shape", "dtype", "ndim", "size", "nbytes"):
         assert getattr(stored, name) == getattr(data, name)
     assert (stored.chunks, stored.shards) == (array.chunks, array.shards)
@@ -200,7 +216,7 @@ def test_it_has_what_arrays_have():
 
 def test_what_an_index_gives_is_the_callers_own():
     array, data = pictures()
-    stored = StoredArray.of(array, "it")
+    stored = stored_of(array)
     for key in (3, slice(2, 9), [3, 3], (..., 0), np.ones(23, bool)):
         stored[key][...] = 0
         same(stored[key], data[key])
@@ -231,7 +247,7 @@ def test_what_an_index_gives_is_the_callers_own():
 )
 def test_only_the_chunks_that_are_touched_are_decoded(key, chunks):
     array, data = pictures()
-    stored = StoredArray.of(array, "it")
+    stored = stored_of(array)
     same(stored[key], data[key])
     assert stored.chunks_decoded == chunks
 
@@ -239,11 +255,16 @@ def test_only_the_chunks_that_are_touched_are_decoded(key, chunks):
 # --- reading samples -------------------------------------------------------------------------------
 
 
-@settings(max_examples=100)
+@cache
+def pictures_with_a_hole():
+    array, values = pictures(missing=range(8, 12))
+    return reader_of(array), values
+
+
+@settings(max_examples=150)
 @given(st.lists(st.integers(-23, 22), max_size=60), st.slices(7), st.slices(5), st.data())
 def test_samples_are_read_in_the_order_given(samples, rows, columns, data):
-    array, values = pictures(missing=range(8, 12))
-    reader = ArrayReader.of(array, "it")
+    reader, values = pictures_with_a_hole()
     rows, columns = (slice(s.start, s.stop, abs(s.step) if s.step else None) for s in (rows, columns))
     given = data.draw(st.sampled_from([list, tuple, np.array]))(samples)
     if not samples:
@@ -259,7 +280,7 @@ def test_samples_are_read_in_the_order_given(samples, rows, columns, data):
 @pytest.mark.parametrize("threads", [1, 3])
 def test_a_chunk_is_decoded_once_for_all_that_is_read_of_it(threads):
     array, data = pictures()
-    reader = ArrayReader.of(array, "it")
+    reader = reader_of(array)
     samples = np.random.default_rng(0).integers(0, 23, 200)
     same(reader.read(samples, threads=threads), data[samples])
     assert reader.chunks_decoded == 3 * chunks_of(samples)
@@ -267,7 +288,7 @@ def test_a_chunk_is_decoded_once_for_all_that_is_read_of_it(threads):
 
 def test_samples_read_one_after_the_other_share_their_chunk():
     array, data = write(MemoryStore(), (40, 6, 5), (8, 6, 5), (16, 6, 5))
-    reader = ArrayReader.of(array, "it")
+    reader = reader_of(array)
     for i in [*range(40), *reversed(range(40))]:
         same(reader.read([i]), data[[i]])
     assert reader.chunks_decoded == 5 + 4
@@ -277,7 +298,7 @@ def test_as_many_chunks_stay_as_were_asked_for():
     array, data = write(MemoryStore(), (40, 6, 5), (8, 6, 5), (16, 6, 5))
     samples = np.random.default_rng(0).permutation(24)
     for keep, decoded in ((3, 3), (2, None), (1, None)):
-        reader = ArrayReader.of(array, "it", keep=keep)
+        reader = reader_of(array, keep=keep)
         for i in samples:
             same(reader.read([i]), data[[i]])
         assert len(reader._hold().benches._kept) == keep
@@ -297,7 +318,7 @@ def test_as_many_chunks_stay_as_were_asked_for():
 
 def test_memory_stays_for_one_chunk_on_each_thread():
     array, _ = write(MemoryStore(), (64, 9, 5), (4, 9, 5), (16, 9, 5))
-    reader = ArrayReader.of(array, "it")
+    reader = reader_of(array)
     order = np.random.default_rng(0).permutation(64)
     for _ in range(20):
         reader.read(order, threads=3)
@@ -311,7 +332,7 @@ def test_several_arrays_are_read_together():
     zarr.create_group(store)
     image, image_data = pictures(store)
     mask, mask_data = write(store, (23, 7, 5), (4, 7, 5), (8, 7, 5), path="mask", missing=range(20))
-    readers = [ArrayReader.of(array, "it") for array in (image, mask)]
+    readers = [reader_of(array) for array in (image, mask)]
     samples = np.random.default_rng(0).permutation(23)
     out = np.empty_like(image_data)
     for threads in (None, 1, 4):
@@ -328,15 +349,27 @@ def test_several_arrays_are_read_together():
     ("samples", "wrong"), [([23], 23), ([0, -24], -24), (np.array([4, 2**40]), 2**40), ([5, 23, 24], 24)]
 )
 def test_a_sample_that_is_not_there_is_an_index_error(samples, wrong):
-    reader = ArrayReader.of(pictures()[0], "it")
+    reader = reader_of(pictures()[0])
     with pytest.raises(IndexError, match=f"^index {wrong} is out of bounds for axis 0 with size 23$"):
         reader.read(samples)
 
 
-@pytest.mark.parametrize("samples", [[0.5], [[1, 2]], 3, ["a"], [True]])
+@pytest.mark.parametrize("samples", [[0.5], [[1, 2]], "a", ["a"], [True], None])
 def test_what_are_no_samples_is_refused(samples):
-    with pytest.raises((IndexError, TypeError)):
-        ArrayReader.of(pictures()[0], "it").read(samples)
+    with pytest.raises(IndexError, match="samples are named by whole numbers or by 23 truth values"):
+        reader_of(pictures()[0]).read(samples)
+
+
+def test_samples_may_be_named_by_whatever_indexes_the_first_axis():
+    array, data = pictures()
+    reader = reader_of(array)
+    mask = np.arange(23) % 3 == 1
+    for samples in (slice(20, 2, -3), range(4, 9), mask, mask.tolist(), [3], np.uint8(4)):
+        expected = data[[samples] if isinstance(samples, np.uint8) else samples]
+        same(reader.read(samples), expected)
+        out = np.empty_like(expected)
+        assert reader.read(samples, out) is out
+        same(out, expected)
 
 
 @pytest.mark.parametrize(
@@ -344,8 +377,8 @@ def test_what_are_no_samples_is_refused(samples):
     [np.empty((2, 7, 5, 3), np.int8), np.empty((3, 7, 5, 3), np.uint8), np.empty((2, 7, 5), np.uint8)],
 )
 def test_an_array_that_does_not_fit_is_refused(out):
-    with pytest.raises(SpecError, match=r"out is .* it must be uint8 of shape \(2, 7, 5, 3\)"):
-        ArrayReader.of(pictures()[0], "it").read([0, 1], out)
+    with refused(SpecError, "array-misfit", r"uint8 of shape \(2, 7, 5, 3\)"):
+        reader_of(pictures()[0]).read([0, 1], out)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.int32, np.bool_])
@@ -355,7 +388,7 @@ def test_what_was_never_written_is_the_fill_value(dtype, tmp_path):
     # Chunk 1 of the first shard, and the whole of the second.
     array, data = write(store, (23, 7, 5), (4, 7, 5), (8, 7, 5), dtype, codec, missing=range(4, 16))
     assert not (tmp_path / "image/c/1").exists()
-    stored = StoredArray.of(array, "it")
+    stored = stored_of(array)
     same(stored[:], data)
     same(stored[[5, 3, 9]], data[[5, 3, 9]])
     assert stored.chunks_decoded == 3 + 1
@@ -365,7 +398,7 @@ def test_a_shard_that_is_written_later_is_seen(tmp_path):
     array, data = write(LocalStore(tmp_path), (8, 7, 5), (4, 7, 5), (4, 7, 5), missing=range(4, 8))
     for store in (array.store, WrapperStore(array.store)):
         array[4:] = np.full((4, 7, 5), 7, np.uint8)
-        stored = StoredArray.of(zarr.open_array(store, path="image"), "it")
+        stored = stored_of(zarr.open_array(store, path="image"))
         same(stored[5], data[5])
         array[4:] = np.full((4, 7, 5), 9, np.uint8)
         assert (stored[5] == 9).all()
@@ -375,7 +408,7 @@ def test_a_shard_that_is_written_later_is_seen(tmp_path):
 def test_small_arrays_without_shards_are_read_too(tmp_path):
     for store in (MemoryStore(), LocalStore(tmp_path)):
         array, data = write(store, (1000,), (64,), None, np.int32, sharded=False)
-        stored = StoredArray.of(array, "it")
+        stored = stored_of(array)
         same(stored[:], data)
         same(stored[[999, 0, -1]], data[[999, 0, -1]])
         assert stored.shards == stored.chunks == (64,)
@@ -384,7 +417,7 @@ def test_small_arrays_without_shards_are_read_too(tmp_path):
 def test_what_create_writes_is_read(depth_dataset):
     group = zarr.open_group(depth_dataset, mode="r")
     for name in ("image", "mask", "depth", "depth_min", "y", "sources/background"):
-        stored = StoredArray.of(group[name], "it")
+        stored = stored_of(group[name])
         same(stored[:], group[name][:])
         assert stored.attrs == dict(group[name].attrs)
         same(stored[-1], group[name][-1])
@@ -392,37 +425,37 @@ def test_what_create_writes_is_read(depth_dataset):
 
 def test_pictures_in_bands_of_which_the_last_is_padding(tmp_path):
     array, data = write(LocalStore(tmp_path), (5, 10, 4, 3), (2, 4, 4, 3), (4, 12, 4, 3))
-    stored = StoredArray.of(array, "it")
+    stored = stored_of(array)
     same(stored[:], data)
     same(stored[1:, 9:7:-1], data[1:, 9:7:-1])
 
 
 def test_arrays_that_others_cut_or_encoded_are_refused():
-    for chunk, codecs, why in (
+    for chunk, codec, why in (
         ((4, 7, 1), ZstdChunk().zarr_codecs(), r"cut into chunks of \(4, 7, 1\)"),
         ((4, 7, 5), {"compressors": zarr.codecs.GzipCodec()}, "encoded with bytes, gzip"),
         ((4, 7, 5), {"compressors": None}, "encoded with bytes"),
     ):
         array = zarr.create_array(
-            MemoryStore(), name="image", shape=(8, 7, 5), chunks=chunk, shards=(8, 7, 5), dtype="u1", **codecs
+            MemoryStore(), name="image", shape=(8, 7, 5), chunks=chunk, shards=(8, 7, 5), dtype="u1", **codec
         )
-        with pytest.raises(DatasetError, match=rf"^lobby\.zarr/image .*{why}.* use zarr\.$"):
-            ArrayReader.of(array, "lobby.zarr")
+        with refused(DatasetError, "array-foreign", rf"^lobby\.zarr/image .*{why}"):
+            reader_of(array, "lobby.zarr")
     array = zarr.create_array(
         MemoryStore(), name="image", shape=(8, 7), chunks=(4, 7), shards=(8, 7), dtype="u1",
         **ZstdChunk().zarr_codecs(),
     )  # fmt: skip
     array.resize((8, 9))
-    with pytest.raises(DatasetError, match=r"shape \(8, 9\) is cut into chunks of \(4, 7\)"):
-        ArrayReader.of(array, "lobby.zarr")
+    with refused(DatasetError, "array-foreign", r"shape \(8, 9\) is cut into chunks of \(4, 7\)"):
+        reader_of(array, "lobby.zarr")
 
 
 @pytest.mark.parametrize("hidden", [False, True])
 def test_decoding_as_a_whole_gives_the_same(hidden, monkeypatch):
     if hidden:
-        monkeypatch.setattr(shards, "_zstd", lambda: None)
+        monkeypatch.setattr(codecs, "_zstd", lambda: None)
     array, data = write(MemoryStore(), (20, 200, 200), (10, 200, 200), (20, 200, 200))
-    stored = StoredArray.of(array, "it")
+    stored = stored_of(array)
     for key in (0, 7, 19, [12, 3], slice(None)):
         same(stored[key], data[key])
 
@@ -434,7 +467,7 @@ def test_every_damaged_byte_is_an_error_that_says_where(tmp_path):
     array, data = write(LocalStore(tmp_path), (12, 7, 5), (4, 7, 5), (8, 7, 5))
     path = tmp_path / "image/c/0/0/0"
     whole = path.read_bytes()
-    index = shards.read_index(whole, len(whole), (2, 1, 1), "it").reshape(-1, 2).tolist()
+    index = read_index(whole, len(whole), (2, 1, 1), "it").reshape(-1, 2).tolist()
     for position in range(0, len(whole), 3):
         damaged = bytearray(whole)
         damaged[position] ^= 0x10
@@ -443,8 +476,8 @@ def test_every_damaged_byte_is_an_error_that_says_where(tmp_path):
             (i for i, (offset, size) in enumerate(index) if offset <= position < offset + size), None
         )
         name = "Shard" if inner is None else f"Chunk {inner} of shard"
-        reader = ArrayReader.of(array, "lobby.zarr")
-        with pytest.raises(DatasetError, match=rf"^{name} lobby\.zarr/image/c/0/0/0 is damaged.*Restore it"):
+        reader = reader_of(array, "lobby.zarr")
+        with refused(DatasetError, "checksum-wrong", rf"^{name} lobby\.zarr/image/c/0/0/0 "):
             reader.read(range(12))
         same(reader.read([9]), data[[9]])
     path.write_bytes(whole)
@@ -457,14 +490,15 @@ def test_a_shard_that_is_cut_short_is_an_error_that_says_where(tmp_path, wrap):
     path = tmp_path / "image/c/0/0/0"
     whole = path.read_bytes()
     array = zarr.open_array(wrap(array.store), path="image")
-    early = ArrayReader.of(array, "lobby.zarr")
+    early = reader_of(array, "lobby.zarr")
     early.read([0])
     for length in (0, 10, index_bytes(2) - 1, index_bytes(2), 100, len(whole) - 1):
         path.write_bytes(whole[:length])
-        with pytest.raises(DatasetError, match=r"^Shard lobby\.zarr/image/c/0/0/0 is (cut short|damaged)"):
-            ArrayReader.of(array, "lobby.zarr").read([0])
+        code = "shard-cut-short" if length < index_bytes(2) else "checksum-wrong"
+        with refused(DatasetError, code, r"^Shard lobby\.zarr/image/c/0/0/0 "):
+            reader_of(array, "lobby.zarr").read([0])
     path.write_bytes(whole[:10])
-    with pytest.raises(DatasetError, match=r"^Chunk 1 of shard lobby\.zarr/image/c/0/0/0 is damaged"):
+    with refused(DatasetError, "checksum-wrong", r"^Chunk 1 of shard lobby\.zarr/image/c/0/0/0 "):
         early.read([5])
 
 
@@ -473,10 +507,8 @@ def test_a_shard_that_cannot_be_read_is_an_error_that_says_why(tmp_path):
     shard = tmp_path / "image/c/0/0/0"
     shard.unlink()
     shard.mkdir()
-    with pytest.raises(
-        DatasetError, match=r"^Chunk 0 of shard lobby\.zarr/image/c/0/0/0 cannot be read: .*irector"
-    ):
-        ArrayReader.of(array, "lobby.zarr").read([1])
+    with refused(DatasetError, "io-failed", r"^Chunk 0 of shard lobby\.zarr/image/c/0/0/0 .*irector"):
+        reader_of(array, "lobby.zarr").read([1])
 
 
 class Failing(WrapperStore):
@@ -490,11 +522,9 @@ class Failing(WrapperStore):
 
 def test_a_store_that_fails_is_an_error_that_says_why():
     array, data = pictures()
-    reader = ArrayReader.of(zarr.open_array(Failing(array.store), path="image"), "lobby.zarr")
+    reader = reader_of(zarr.open_array(Failing(array.store), path="image"), "lobby.zarr")
     same(reader.read([0]), data[[0]])
-    with pytest.raises(
-        DatasetError, match=r"^Chunk .* shard lobby\.zarr/image/c/.* cannot be read: the line is cut"
-    ):
+    with refused(DatasetError, "io-failed", r"^Chunk .* shard lobby\.zarr/image/c/.* the line is cut"):
         reader.read(range(23))
     same(reader.read([0]), data[[0]])
 
@@ -505,9 +535,9 @@ def test_an_error_on_any_thread_ends_the_read_and_not_the_reader(tmp_path, threa
     path = tmp_path / "image/c/7/0/0"
     whole = path.read_bytes()
     path.write_bytes(whole[:3] + b"\xff" + whole[4:])
-    reader = ArrayReader.of(array, "it")
+    reader = reader_of(array)
     for _ in range(20):
-        with pytest.raises(DatasetError, match="Chunk 0 of shard it/image/c/7"):
+        with refused(DatasetError, "checksum-wrong", "Chunk 0 of shard it/image/c/7"):
             reader.read(range(40), threads=threads)
         same(reader.read([27, 29]), data[[27, 29]])
     path.write_bytes(whole)
@@ -556,7 +586,7 @@ class Ranged(WrapperStore):
 def test_of_a_store_far_away_only_ranges_are_read_and_each_index_once():
     array, data = write(MemoryStore(), (320, 7, 5), (4, 7, 5), (32, 7, 5))
     store = Ranged(array.store)
-    reader = ArrayReader.of(zarr.open_array(store, path="image"), "it")
+    reader = reader_of(zarr.open_array(store, path="image"))
     samples = [5, 70, 6, 319]
     same(reader.read(samples), data[samples])
     assert len(store.asked) == 3 + 3
@@ -599,7 +629,7 @@ def any_store(request, tmp_path):
 
 def test_every_store_gives_the_same(any_store):
     array, data = any_store
-    stored = StoredArray.of(array, "it")
+    stored = stored_of(array)
     samples = np.random.default_rng(0).integers(0, 23, 50)
     for threads in (1, 3):
         same(stored.reader.read(samples, threads=threads), data[samples])
@@ -616,7 +646,7 @@ def test_few_files_stay_open_and_none_when_the_reader_is_gone(tmp_path):
     array, data = write(LocalStore(tmp_path), (100, 3, 2), (2, 3, 2), (2, 3, 2))
     before = open_files()
     for _ in range(30):
-        reader = ArrayReader.of(array, "it")
+        reader = reader_of(array)
         same(reader.read(range(100), threads=4), data)
         assert open_files() <= before + chunks_module._OPEN_FILES
         del reader
@@ -628,7 +658,7 @@ def test_indexes_beyond_those_kept_are_read_again(tmp_path, monkeypatch):
     monkeypatch.setattr(chunks_module, "_OPEN_FILES", 2)
     array, data = write(LocalStore(tmp_path), (40, 3, 2), (2, 3, 2), (4, 3, 2))
     for store in (array.store, WrapperStore(array.store)):
-        reader = ArrayReader.of(zarr.open_array(store, path="image"), "it")
+        reader = reader_of(zarr.open_array(store, path="image"))
         for i in np.random.default_rng(0).integers(0, 40, 100):
             same(reader.read([i]), data[[i]])
 
@@ -639,7 +669,7 @@ def test_indexes_beyond_those_kept_are_read_again(tmp_path, monkeypatch):
 def test_one_reader_serves_many_threads(tmp_path, monkeypatch):
     monkeypatch.setattr(chunks_module, "_OPEN_FILES", 2)
     array, data = write(LocalStore(tmp_path), (120, 9, 7), (4, 9, 7), (12, 9, 7))
-    reader = ArrayReader.of(array, "it", keep=2)
+    reader = reader_of(array, keep=2)
 
     def work(seed):
         rng = np.random.default_rng(seed)
@@ -664,7 +694,7 @@ def test_processes_read_right_after_their_parent(tmp_path, method):
     if method not in multiprocessing.get_all_start_methods():
         pytest.skip(f"no {method} here")
     array, data = write(LocalStore(tmp_path), (120, 9, 7), (4, 9, 7), (12, 9, 7))
-    reader = ArrayReader.of(array, "it")
+    reader = reader_of(array)
     context = multiprocessing.get_context(method)
     queue = context.Queue()
     stop = threading.Event()
@@ -703,7 +733,7 @@ def test_processes_read_right_after_their_parent(tmp_path, method):
 @pytest.mark.parametrize("used", [False, True])
 def test_it_can_be_pickled_before_and_after_it_was_used(tmp_path, used):
     array, data = pictures(LocalStore(tmp_path))
-    stored = StoredArray.of(array, "it")
+    stored = stored_of(array)
     if used:
         stored[:]
     again = pickle.loads(pickle.dumps(stored))
@@ -718,7 +748,7 @@ def test_little_is_read_without_threads(monkeypatch):
     run = Helpers.run
     monkeypatch.setattr(Helpers, "run", lambda *given: (used.append(given[-1]), run(*given)))
     monkeypatch.setattr(reader_module, "usable_cores", lambda: 2)
-    readers = [ArrayReader.of(array, "it") for _ in range(2)]
+    readers = [reader_of(array) for _ in range(2)]
     same(readers[0].read([3]), data[[3]])
     same(readers[0].read(range(20)), data[:20])
     same(read_together([(reader, [9], None) for reader in readers])[1], data[[9]])

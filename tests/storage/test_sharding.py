@@ -15,11 +15,12 @@ import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import refused
 from zarr.codecs import ShardingCodec
 from zarr.storage import LocalStore, MemoryStore
 
 from fgbgpack.errors import DatasetError
-from fgbgpack.storage import codecs as shards
+from fgbgpack.storage import codecs
 from fgbgpack.storage.codecs import BloscChunk, DeflateChunk, ZstdChunk, codec_of, encoded_size, recode
 from fgbgpack.storage.sharding import index_bytes, index_of, join, read_index, split
 
@@ -191,7 +192,7 @@ def test_zarr_reads_a_shard_with_holes():
 def test_a_damaged_shard_is_not_split():
     shard = bytearray(join([b"abc", None, b"defgh"], (3,)))
     shard[-6] ^= 1
-    with pytest.raises(DatasetError, match="here is damaged: the checksum of its index"):
+    with refused(DatasetError, "checksum-wrong", "^here "):
         split(as_bytes(shard), (3,), "here")
 
 
@@ -234,7 +235,7 @@ def test_the_checksum_is_that_of_hdf5(data):
     with h5py.File.in_memory() as file:
         array = file.create_dataset("it", data=as_bytes(data), chunks=(len(data),), fletcher32=True)
         encoded = array.id.read_direct_chunk((0,))[1]
-    assert bytes(encoded) == data + shards._sum_of(data, "fletcher32")
+    assert bytes(encoded) == data + codecs._sum_of(data, "fletcher32")
     same = ZstdChunk(checksum="fletcher32").encode(as_bytes(data))
     assert (
         same[:-4]
@@ -269,11 +270,11 @@ def test_a_damaged_chunk_is_not_recoded(before, after):
     encoded = bytearray(before.encode(data))
     for bit in range(0, len(encoded) * 8, 7):
         encoded[bit // 8] ^= 1 << bit % 8
-        with pytest.raises(DatasetError, match=r"^chunk 5 is damaged: its checksum is wrong"):
+        with refused(DatasetError, "checksum-wrong", "^chunk 5 "):
             recode(as_bytes(encoded), before, after, data.nbytes, lambda: "chunk 5")
         encoded[bit // 8] ^= 1 << bit % 8
     for length in range(4):
-        with pytest.raises(DatasetError, match="its checksum is wrong"):
+        with refused(DatasetError, "checksum-wrong", "^chunk 5 "):
             recode(as_bytes(encoded[:length]), before, after, data.nbytes, lambda: "chunk 5")
 
 
@@ -283,8 +284,8 @@ def test_what_is_no_deflated_chunk_is_refused(itemsize):
     stream = zlib.compress(bytes(range(200)))
     for data in (b"", b"no stream", stream[:-20], stream[:30], zlib.compress(bytes(201)), zlib.compress(b"")):
         decoder = codec.decoder()
-        with pytest.raises(DatasetError, match=r"it is damaged: .* Restore it"):  # noqa: PT012
-            decoder.begin(as_bytes(data), np.empty(200, np.uint8), lambda: "it")
+        decoder.begin(as_bytes(data), np.empty(200, np.uint8), lambda: "it")
+        with refused(DatasetError, "chunk-damaged", "^it "):
             decoder.reach(200)
 
 
@@ -297,18 +298,17 @@ def test_a_shard_of_every_shorter_length_is_refused(grid):
     shard = join([codec.encode(values(np.uint8, (4, 3), seed)) for seed in range(3)], (3,))
     read_index(shard, len(shard), grid, "whole")
     for length in range(len(shard)):
-        with pytest.raises(DatasetError, match=r"here is (cut short|damaged)"):
-            read_index(shard[:length], length, grid, "here")
-        tail = shard[:length][-index_bytes(3) :]
-        with pytest.raises(DatasetError, match=r"here is (cut short|damaged)"):
-            read_index(tail, length, grid, "here")
+        code = "shard-cut-short" if length < index_bytes(3) else "checksum-wrong"
+        for tail in (shard[:length], shard[:length][-index_bytes(3) :]):
+            with refused(DatasetError, code, "^here "):
+                read_index(tail, length, grid, "here")
 
 
 def test_a_shard_without_its_beginning_is_refused():
     codec = ZstdChunk()
     shard = join([codec.encode(values(np.uint8, (4, 3), seed)) for seed in range(3)], (3,))
     for start in range(1, len(shard) - index_bytes(3) + 1):
-        with pytest.raises(DatasetError, match="points outside"):
+        with refused(DatasetError, "shard-damaged", "^here "):
             read_index(shard[start:], len(shard) - start, (3,), "here")
 
 
@@ -317,7 +317,7 @@ def test_every_flipped_bit_of_the_index_is_found():
     start = len(shard) - index_bytes(3)
     for bit in range(start * 8, len(shard) * 8):
         shard[bit // 8] ^= 1 << bit % 8
-        with pytest.raises(DatasetError, match="checksum"):
+        with refused(DatasetError, "checksum-wrong", "^here "):
             read_index(bytes(shard), len(shard), (3,), "here")
         shard[bit // 8] ^= 1 << bit % 8
     read_index(bytes(shard), len(shard), (3,), "here")
@@ -338,7 +338,7 @@ def test_every_flipped_bit_of_the_index_is_found():
 def test_an_index_with_a_right_checksum_that_points_outside_is_refused(entry):
     table = np.array([entry], "<u8").tobytes()
     shard = b"0123456789" + table + google_crc32c.value(table).to_bytes(4, "little")
-    with pytest.raises(DatasetError, match="points outside"):
+    with refused(DatasetError, "shard-damaged", "^here "):
         read_index(shard, len(shard), (1,), "here")
 
 
@@ -350,12 +350,11 @@ def test_a_flipped_bit_in_the_data_is_an_error_never_a_wrong_value(tmp_path, cod
     np.testing.assert_array_equal(array[:], data)
     whole = path.read_bytes()
     for position in range(len(whole) - index_bytes(3)):
-        for bit in (0, 3, 7):
-            damaged = bytearray(whole)
-            damaged[position] ^= 1 << bit
-            path.write_bytes(damaged)
-            with pytest.raises(ValueError, match="checksum"):
-                array[:]
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << position % 8
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="checksum"):
+            array[:]
 
 
 # --- decoding --------------------------------------------------------------------------------------
@@ -365,8 +364,8 @@ def test_a_flipped_bit_in_the_data_is_an_error_never_a_wrong_value(tmp_path, cod
 def zstd(request, monkeypatch):
     """Chunks of zstd, decoded block by block and, as where zstd's functions are hidden, as a whole."""
     if request.param == "numcodecs":
-        monkeypatch.setattr(shards, "_zstd", lambda: None)
-    elif shards._zstd() is None:
+        monkeypatch.setattr(codecs, "_zstd", lambda: None)
+    elif codecs._zstd() is None:
         pytest.skip("this numcodecs hides the functions of zstd")
     return ZstdChunk()
 
@@ -397,7 +396,7 @@ def test_a_decoder_goes_as_far_as_it_is_asked_and_goes_on_from_there(zstd):
 
 
 def test_one_sample_of_many_is_decoded_without_the_rest():
-    if shards._zstd() is None:
+    if codecs._zstd() is None:
         pytest.skip("this numcodecs hides the functions of zstd")
     data = like_a_background(200_000)
     out = np.full(len(data), 255, np.uint8)
@@ -428,12 +427,12 @@ def test_every_flipped_bit_of_a_chunk_is_found_before_anything_is_decoded(codec)
     decoder = codec.decoder()
     for bit in range(len(encoded) * 8):
         encoded[bit // 8] ^= 1 << bit % 8
-        with pytest.raises(DatasetError, match=r"^chunk 5 is damaged: its checksum is wrong\. Restore it"):
+        with refused(DatasetError, "checksum-wrong", "^chunk 5 "):
             decoder.begin(as_bytes(encoded), out, lambda: "chunk 5")
         encoded[bit // 8] ^= 1 << bit % 8
     assert (out == 255).all()
     for length in range(len(encoded)):
-        with pytest.raises(DatasetError, match="checksum"):
+        with refused(DatasetError, "checksum-wrong", "^chunk 5 "):
             decoder.begin(as_bytes(encoded[:length]), out, lambda: "chunk 5")
     decoder.begin(as_bytes(encoded), out, lambda: "chunk 5")
     decoder.reach(200)
@@ -445,10 +444,9 @@ def test_every_flipped_bit_of_a_chunk_is_found_before_anything_is_decoded(codec)
 def test_a_chunk_of_another_size_is_refused(zstd, size, whole):
     for codec in (zstd, BloscChunk(itemsize=2)):
         decoder = codec.decoder()
-        with pytest.raises(DatasetError, match="it is damaged"):  # noqa: PT012
-            decoder.begin(
-                as_bytes(codec.encode(values(np.uint8, (size,)))), np.empty(100, np.uint8), lambda: "it"
-            )
+        encoded = as_bytes(codec.encode(values(np.uint8, (size,))))
+        decoder.begin(encoded, np.empty(100, np.uint8), lambda: "it")
+        with refused(DatasetError, "chunk-damaged", "^it "):
             decoder.reach(100 if whole or size > 100 else size + 1)
 
 
@@ -468,7 +466,8 @@ def test_what_is_no_frame_is_refused_though_its_checksum_is_right(zstd):
         (BloscChunk(2), bytes(4) + (500_000).to_bytes(4, "little") + bytes(40)),
     ):
         decoder = codec.decoder()
-        with pytest.raises(DatasetError, match=r"it is damaged: .* Restore it"):  # noqa: PT012
+        code = "chunk-damaged" if data else "checksum-wrong"
+        with refused(DatasetError, code, "^it "):
             decoder.begin(with_checksum(data), np.empty(500_000, np.uint8), lambda: "it")
             decoder.reach(500_000)
 
@@ -479,7 +478,7 @@ def test_a_decoder_that_failed_can_begin_again(zstd):
     encoded = zstd.encode(data)
     decoder = zstd.decoder()
     decoder.begin(with_checksum(encoded[:-5]), out, lambda: "it")
-    with pytest.raises(DatasetError):
+    with refused(DatasetError, "chunk-damaged", "^it "):
         decoder.reach(len(data))
     decoder.begin(as_bytes(encoded), out, lambda: "it")
     decoder.reach(len(data))
