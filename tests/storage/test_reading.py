@@ -301,7 +301,7 @@ def test_as_many_chunks_stay_as_were_asked_for():
         reader = reader_of(array, keep=keep)
         for i in samples:
             same(reader.read([i]), data[[i]])
-        assert len(reader._hold().benches._kept) == keep
+        assert len(reader._process_state().slots._kept) == keep
         assert reader.chunks_decoded == decoded or (decoded is None and reader.chunks_decoded > 6)
     reader.keep = 5
     reader.read(range(40))
@@ -313,7 +313,7 @@ def test_as_many_chunks_stay_as_were_asked_for():
     assert reader.chunks_decoded <= decoded + 5
     reader.keep = 1
     reader.read([0])
-    assert len(reader._hold().benches._kept) == 1
+    assert len(reader._process_state().slots._kept) == 1
 
 
 def test_memory_stays_for_one_chunk_on_each_thread():
@@ -322,9 +322,9 @@ def test_memory_stays_for_one_chunk_on_each_thread():
     order = np.random.default_rng(0).permutation(64)
     for _ in range(20):
         reader.read(order, threads=3)
-    benches = reader._hold().benches
-    assert len(benches._kept) == 1
-    assert len(benches._spare) <= 3
+    slots = reader._process_state().slots
+    assert len(slots._kept) == 1
+    assert len(slots._spare) <= 3
 
 
 def test_several_arrays_are_read_together():
@@ -680,7 +680,7 @@ def test_one_reader_serves_many_threads(tmp_path, monkeypatch):
     with ThreadPoolExecutor(8) as pool:
         for done in [pool.submit(work, seed) for seed in range(8)]:
             done.result()
-    assert len(reader._hold().benches._kept) <= 2
+    assert len(reader._process_state().slots._kept) <= 2
 
 
 def read_some(reader, samples, queue):
