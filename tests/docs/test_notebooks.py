@@ -96,8 +96,8 @@ class TestRuns:
     def test_train(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         notebook = run(ROOT / "notebooks" / "train.ipynb", tmp_path, monkeypatch)
         printed = printed_by(notebook)
-        assert "160 samples of 96x96" in printed
-        assert "image  torch.uint8    (16, 3, 80, 80)" in printed
+        assert "72 samples of 96x96" in printed
+        assert "image  torch.uint8    (8, 3, 80, 80)" in printed
         losses = [float(loss) for loss in re.findall(r"loss ([0-9.]+)", printed)]
         assert len(losses) == 2
         assert losses[1] < losses[0]
