@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -56,8 +56,6 @@ _SUFFIX = re.compile(rf"(?:[\W_]*(?<!{_LETTER})(?:{_WORDS}))+$", re.IGNORECASE)
 _SHOWN = 3
 #: Separates the fields of a key: no name of a file has it.
 _SEPARATOR = "\0"
-#: Gives the path that a file of a kind with a key is expected to have.
-_PathOf: TypeAlias = Callable[[Kind, str], str]
 #: The paths of each kind by their keys: by what the files of one sample share.
 _Keyed: TypeAlias = dict[Kind, dict[str, str]]
 
@@ -117,11 +115,12 @@ class Pattern:
         """Whether it has neither field nor ``*``."""
         return not self.fields and "*" not in self.text
 
-    @property
+    @cached_property
     def folder(self) -> str:
         """The folder that holds all its files, with a slash at the end; empty for the root."""
         if self.is_folder:
-            return f"{self.text.strip('/')}/".removeprefix("./")
+            folder = f"{self.text.strip('/')}/".removeprefix("./")
+            return "" if folder == "/" else folder
         plain = self._pieces[0][0].partition("*")[0]
         return plain[: plain.rfind("/") + 1]
 
@@ -202,14 +201,12 @@ def find_pairs(
         ({'images': ['images/a.jpg'], 'masks': ['masks/a_mask.png']}, ['a'], 1)
     """
     patterns = {kind: Pattern(text) for kind in KINDS if (text := given[kind]) is not None}
-    if any(not pattern.is_folder for pattern in patterns.values()):
+    if all(pattern.is_folder for pattern in patterns.values()):
+        places = _recognised_folders(files, patterns, folder, without_depth=without_depth)
+    else:
         _check_patterns(patterns)
-        return _pairs_by_fields(files, patterns, folder)
-    folders = _recognised_folders(files, patterns, folder, without_depth=without_depth)
-    return _pairs_by_names(files, folders, folder)
-
-
-# --- by fields -------------------------------------------------------------------------------------
+        places = {kind: _Place(pattern, patterns["images"].fields) for kind, pattern in patterns.items()}
+    return _Matcher(files, places, folder).pairs()
 
 
 def _check_patterns(patterns: Mapping[Kind, Pattern]) -> None:
@@ -227,43 +224,17 @@ def _check_patterns(patterns: Mapping[Kind, Pattern]) -> None:
         raise SpecError("These patterns do not go together:", problems, code="patterns-differ")
 
 
-def _pairs_by_fields(files: Collection[str], patterns: Mapping[Kind, Pattern], folder: str) -> Pairs:
-    fields = patterns["images"].fields
-    by_weight = sorted(patterns, key=lambda kind: -patterns[kind].weight)
-    matcher = _Matcher(folder, {kind: patterns[kind].text if kind in patterns else None for kind in KINDS})
-    for path in files:
-        for kind in by_weight:
-            matched = patterns[kind].match(path)
-            if matched is not None:
-                matcher.add(kind, _SEPARATOR.join(normal(matched[name]) for name in fields), path)
-                break
-    matcher.check_kinds(
-        {
-            kind: f"--{kind} {pattern.text!r}: no file fits; there are {_examples(files)}"
-            for kind, pattern in patterns.items()
-        }
-    )
-
-    def path_of(kind: Kind, key: str) -> str:
-        return patterns[kind].fill(dict(zip(fields, key.split(_SEPARATOR), strict=True)))
-
-    return matcher.pairs(patterns["images"], path_of, lambda keyed: keyed)
-
-
-# --- by the names of folders and files -------------------------------------------------------------
-
-
 def _recognised_folders(
     files: Iterable[str], given: Mapping[Kind, Pattern], folder: str, *, without_depth: bool
-) -> dict[Kind, str]:
-    """The folder of each kind, with a slash at the end."""
+) -> dict[Kind, _Place]:
+    """The folder of each kind that is given or has a known name."""
     tops = in_natural_order({path.partition("/")[0] for path in files if "/" in path})
     present = listed([f"{top}/" for top in tops], _SHOWN) or f"only files, such as {_examples(files)}"
-    folders: dict[Kind, str] = {}
+    places: dict[Kind, _Place] = {}
     problems = []
     for kind in KINDS:
         if kind in given:
-            folders[kind] = given[kind].folder
+            places[kind] = _Place(Pattern(given[kind].folder))
             continue
         if kind == "depths" and without_depth:
             continue
@@ -274,7 +245,7 @@ def _recognised_folders(
                 f"with --{kind} {named[0]}"
             )
         elif named:
-            folders[kind] = f"{named[0]}/"
+            places[kind] = _Place(Pattern(f"{named[0]}/"))
         elif kind != "depths":
             problems.append(
                 f"no folder of {SINGULAR[kind]}s: there are {present}; expected one called "
@@ -287,37 +258,7 @@ def _recognised_folders(
             problems,
             code="folders-not-recognised",
         )
-    return folders
-
-
-def _pairs_by_names(files: Collection[str], folders: Mapping[Kind, str], folder: str) -> Pairs:
-    matcher = _Matcher(folder, {kind: folders.get(kind) for kind in KINDS})
-    examples: dict[Kind, str] = {}
-    # The longest first: one folder may lie in another.
-    order = sorted(folders.items(), key=lambda item: -len(item[1]))
-    for path in files:
-        for kind, own in order:
-            if path.startswith(own):
-                matcher.add(kind, _without_extension(path, own), path)
-                examples[kind] = min(examples.get(kind, path), path)
-                break
-    matcher.check_kinds(
-        {
-            kind: f"{own}: there are no {SINGULAR[kind]}s in it; expected picture files"
-            for kind, own in folders.items()
-        }
-    )
-
-    def path_of(kind: Kind, key: str) -> str:
-        # Like another file of the kind, with the words that it has before and after what files share.
-        example = examples[kind]
-        name = _without_extension(example, folders[kind]).rpartition("/")[2]
-        before, _, after = name.partition(_without_words(name))
-        parent, slash, bare = key.rpartition("/")
-        shared = f"{before}{bare}{after}" if bare == _without_words(bare) else bare
-        return f"{folders[kind]}{parent}{slash}{shared}{PurePosixPath(example).suffix}"
-
-    return matcher.pairs(Pattern(folders["images"]), path_of, _best_keys)
+    return places
 
 
 def _without_extension(path: str, folder: str) -> str:
@@ -351,44 +292,81 @@ def _without_words(key: str) -> str:
 # --- matching --------------------------------------------------------------------------------------
 
 
+@dataclass
+class _Place:
+    """Where the files of a kind are, and the keys by which they match.
+
+    Attributes:
+        pattern: The pattern or, with a slash at the end, the folder.
+        fields: The fields of a key, in order; none for a folder, where paths are keys.
+        example: The first of the files.
+    """
+
+    pattern: Pattern
+    fields: tuple[str, ...] = ()
+    example: str = ""
+
+    def key(self, path: str) -> str | None:
+        """What a file shares with its partners; ``None`` for a file that is elsewhere."""
+        if not self.fields:
+            folder = self.pattern.folder
+            return _without_extension(path, folder) if path.startswith(folder) else None
+        matched = self.pattern.match(path)
+        return None if matched is None else _SEPARATOR.join(normal(matched[name]) for name in self.fields)
+
+    def path_of(self, key: str) -> str:
+        """The path that a file with this key is expected to have."""
+        if self.fields:
+            return self.pattern.fill(dict(zip(self.fields, key.split(_SEPARATOR), strict=True)))
+        # Like the example, with the words that it has before and after what files share.
+        folder = self.pattern.folder
+        name = _without_extension(self.example, folder).rpartition("/")[2]
+        before, _, after = name.partition(_without_words(name))
+        parent, slash, bare = key.rpartition("/")
+        shared = f"{before}{bare}{after}" if bare == _without_words(bare) else bare
+        return f"{folder}{parent}{slash}{shared}{PurePosixPath(self.example).suffix}"
+
+
 class _Matcher:
     """Matches files by their keys, and collects those without a partner.
 
     Args:
-        folder: What messages call the folder.
-        patterns: Where each kind was found.
+        files: The files.
+        places: Where those of each kind are.
+        folder: What messages call the folder of all files.
     """
 
-    def __init__(self, folder: str, patterns: dict[Kind, str | None]) -> None:
-        self._folder, self._patterns = folder, patterns
+    def __init__(self, files: Collection[str], places: Mapping[Kind, _Place], folder: str) -> None:
+        self._places, self._folder = places, folder
         self._unmatched = CountedProblems()
         self._files: _Keyed = {}
         self._duplicates: dict[tuple[Kind, str], list[str]] = {}
         self._count = 0
+        order = sorted(places.items(), key=lambda item: -item[1].pattern.weight)
+        for path in files:
+            for kind, place in order:
+                if (key := place.key(path)) is not None:
+                    self._add(kind, key, path)
+                    break
+        problems = [
+            f"--{kind} {place.pattern.text!r}: no file fits; there are {_examples(files)}"
+            for kind, place in places.items()
+            if kind not in self._files
+        ]
+        if problems:
+            message = f"Nothing can be imported from {folder}:"
+            raise SourceError(message, problems, code="folder-without-pictures")
+        for kind, place in places.items():
+            place.example = min(self._files[kind].values())
 
-    def add(self, kind: Kind, key: str, path: str) -> None:
-        """Adds a file. Files of one kind with the same key are all left out."""
+    def _add(self, kind: Kind, key: str, path: str) -> None:
         self._count += 1
         first = self._files.setdefault(kind, {}).setdefault(key, path)
         if first is not path:
             self._duplicates.setdefault((kind, key), [first]).append(path)
 
-    def check_kinds(self, expected: Mapping[Kind, str]) -> None:
-        """Raises the problems of expected kinds that have no files."""
-        problems = [line for kind, line in expected.items() if kind not in self._files]
-        if problems:
-            raise SourceError(
-                f"Nothing can be imported from {self._folder}:", problems, code="folder-without-pictures"
-            )
-
-    def pairs(self, images: Pattern, path_of: _PathOf, best_keys: Callable[[_Keyed], _Keyed]) -> Pairs:
-        """The samples that have all their files.
-
-        Args:
-            images: Where the pictures are.
-            path_of: Gives the expected path of a missing partner.
-            best_keys: Chooses the keys to match pictures and the files of another kind by.
-        """
+    def pairs(self) -> Pairs:
+        """The samples that have all their files. Files of one kind with the same key are all left out."""
         for (kind, key), paths in self._duplicates.items():
             del self._files[kind][key]
             same = f"{SINGULAR[kind]}s of the same name"
@@ -396,13 +374,13 @@ class _Matcher:
             self._unmatched.add(same, line, "name-not-unique")
         partners: dict[Kind, dict[str, str]] = {}
         for kind in [kind for kind in KINDS[1:] if kind in self._files]:
-            pair = best_keys({"images": self._files["images"], kind: self._files.pop(kind)})
-            pictures, others = pair["images"], pair[kind]
+            pair: _Keyed = {"images": self._files["images"], kind: self._files.pop(kind)}
+            pictures, others = (pair if self._places[kind].fields else _best_keys(pair)).values()
             if not pictures.keys() & others.keys():
                 raise self._nothing_in_common(kind, pictures.values(), others.values())
             partners[kind] = {path: others[key] for key, path in pictures.items() if key in others}
-            self._report_missing("images", pictures, kind, others, path_of)
-            self._report_missing(kind, others, "images", pictures, path_of)
+            self._report_missing("images", pictures, kind, others)
+            self._report_missing(kind, others, "images", pictures)
         # There may be millions of files: what is not needed any more is freed.
         del pair, pictures, others
         complete = set.intersection(*(set(found) for found in partners.values()))
@@ -411,19 +389,16 @@ class _Matcher:
         for kind in KINDS[1:]:
             if found := partners.pop(kind, None):
                 files[kind] = [found[path] for path in files["images"]]
-        names = [_without_extension(path, images.folder) for path in files["images"]]
+        folder = self._places["images"].pattern.folder
+        names = [_without_extension(path, folder) for path in files["images"]]
         if len(set(names)) < len(names):
-            names = [normal(path.removeprefix(images.folder)) for path in files["images"]]
+            names = [normal(path.removeprefix(folder)) for path in files["images"]]
+        patterns = {kind: self._places[kind].pattern.text if kind in self._places else None for kind in KINDS}
         left_out = self._count - sum(map(len, files.values()))
-        return Pairs(self._patterns, files, names, self._unmatched, left_out)
+        return Pairs(patterns, files, names, self._unmatched, left_out)
 
     def _report_missing(
-        self,
-        kind: Kind,
-        files: Mapping[str, str],
-        partner: Kind,
-        partners: Mapping[str, str],
-        path_of: _PathOf,
+        self, kind: Kind, files: Mapping[str, str], partner: Kind, partners: Mapping[str, str]
     ) -> None:
         alone = {
             path: key
@@ -432,7 +407,7 @@ class _Matcher:
         }
         group = f"{SINGULAR[kind]}s without a {SINGULAR[partner]}"
         for path in in_natural_order(alone):
-            expected = path_of(partner, alone[path])
+            expected = self._places[partner].path_of(alone[path])
             line = f"{path}: there is no {SINGULAR[partner]} for it; expected {expected}"
             self._unmatched.add(group, line, _MISSING[partner])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -44,9 +45,7 @@ class DepthValues:
     invalid: float | None = None
 
 
-def wrong_size(
-    path: Path, found: tuple[int, int], expected: tuple[int, int], advice: str = ""
-) -> SourceError:
+def wrong_size(path: Path, found: Sequence[int], expected: Sequence[int], advice: str = "") -> SourceError:
     """The error for a file that is not of the expected size, both ``(width, height)`` in pixels."""
     advice = advice or "as the others: resize it, or all with --size"
     return problem(path, "{}x{} pixels".format(*found), "{}x{}, {}".format(*expected, advice), "size-differs")

@@ -94,6 +94,9 @@ def test_folders_can_be_given_and_lie_in_one_another():
     found = pairs([*files, "depth/0.png"], images="merged", masks="merged/grey stuff/", without_depth=True)
     assert found.files == {"images": files[:3], "masks": files[3:]}
     assert found.names == ["0", "1", "2"]
+    assert found.patterns == {"images": "merged/", "masks": "merged/grey stuff/", "depths": None}
+    at_the_root = pairs(["10.jpg", "masks/10.png"], images=".", masks="masks")
+    assert (at_the_root.names, at_the_root.files["images"]) == (["10"], ["10.jpg"])
 
 
 # --- what does not ---------------------------------------------------------------------------------
