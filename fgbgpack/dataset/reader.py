@@ -25,9 +25,11 @@ from fgbgpack.document import (
     PLACEMENTS,
     SOURCE_ARRAYS,
     Document,
+    SourcesInfo,
 )
 from fgbgpack.errors import DatasetError, SpecError
 from fgbgpack.sources.catalog import Catalog
+from fgbgpack.spec import DatasetSpec
 from fgbgpack.storage.indices import Index, sample_indices, whole_number
 from fgbgpack.storage.layout import DEFAULT_POLICY, Extent, LayoutPolicy
 from fgbgpack.storage.reading import StoredArray, read_together
@@ -195,14 +197,20 @@ class DatasetReader:
         """The names of the arrays of placements that batches have."""
         return PLACEMENTS if self.has_recipe else ()
 
-    def require_recipe(self, what: str) -> None:
-        """Raise DatasetError if the dataset was imported, and so lacks ``what``."""
-        if not self.has_recipe:
+    def require_recipe(self, what: str) -> tuple[DatasetSpec, SourcesInfo]:
+        """The spec and the pictures that the dataset was made of.
+
+        Raises:
+            DatasetError: The dataset was imported, and so lacks ``what``.
+        """
+        document = self.document
+        if document.spec is None or document.sources is None:
             raise DatasetError(
                 f"{self.path} was imported from pictures: it has no {what}. Only datasets that fgbgpack "
                 "create made have.",
                 code="recipe-missing",
             )
+        return document.spec, document.sources
 
     def whole(self, name: str) -> NDArray[Any]:
         """The whole of an array, by its path: meant for the small ones."""
@@ -214,9 +222,9 @@ class DatasetReader:
         Raises:
             DatasetError: The dataset was imported, and has none.
         """
-        self.require_recipe("sources")
-        sources = self.document.sources
-        return Catalog(*self.store.read(*SOURCE_ARRAYS), sources.backgrounds, sources.foregrounds)
+        _, sources = self.require_recipe("sources")
+        background, foreground, size = self.store.read(*SOURCE_ARRAYS)
+        return Catalog(background, foreground, size, sources.backgrounds, sources.foregrounds)
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -225,8 +233,8 @@ class DatasetReader:
         Raises:
             DatasetError: The dataset was imported, and has none.
         """
-        self.require_recipe("recipe")
-        return Recipe.of(self.document.spec, self.catalog())
+        spec, _ = self.require_recipe("recipe")
+        return Recipe.of(spec, self.catalog())
 
     # --- reading samples ---------------------------------------------------------------------------
 

@@ -109,10 +109,10 @@ class DepthJob:
             RecipeMismatchError: Another provider began it.
         """
         if provider not in (None, session.provider):
-            device = _DEVICE_OF.get(provider or "", "auto")
+            needed = _DEVICE_OF.get(provider or "", "auto")
             raise RecipeMismatchError(
                 f"Depth was begun with {provider} and cannot be finished with {session.provider}, whose "
-                f"numbers differ: give --device {device}, on a machine that has it.",
+                f"numbers differ: give --device {needed}, on a machine that has it.",
                 code="provider-differs",
             )
         devices: dict[str, list[str]] = {}
@@ -212,7 +212,7 @@ class GuidedMode:
     def __init__(self, job: DepthJob, previous: NetworkDepthInfo | None, store: DatasetStore | None) -> None:
         self._job = job
         self._stage = BackgroundDepthStage(job, None if previous is None else previous.provider)
-        guided_by = None if previous is None else previous.guide
+        guided_by = None if previous is None or previous.guide is None else previous.guide.provider
         if previous is not None and store is not None and not self._stage.missing(store):
             # All backgrounds are done: neither the model nor the original pictures are needed any more.
             self._provider = previous.provider
@@ -220,8 +220,8 @@ class GuidedMode:
             self._provider = self._stage.scene.session.provider
         # What cannot work fails now, not when all backgrounds are done.
         unknown = np.zeros((1, job.extent.height, job.extent.width), np.float32)
-        trial = self._guided(unknown, job.device_for(guided_by and guided_by.provider)).session
-        job.check(trial, guided_by and guided_by.provider)
+        trial = self._guided(unknown, job.device_for(guided_by)).session
+        job.check(trial, guided_by)
         self._guide_provider = trial.provider
         guide = job.networks.guide
         job.on_event(

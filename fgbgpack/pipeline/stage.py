@@ -16,13 +16,11 @@ from fgbgpack.storage.store import DatasetStore
 
 
 class Stage(Protocol):
-    """Shards of one array, or of several that are made together. Stages can be pickled.
+    """Shards of one array, or of several that are made together. Stages can be pickled."""
 
-    Attributes:
-        name: What it counts.
-    """
-
-    name: StageName
+    @property
+    def name(self) -> StageName:
+        """What it counts."""
 
     @property
     def total(self) -> int:

@@ -317,7 +317,7 @@ class DatasetStore:
         """The shards, by their numbers, that one of some arrays lacks; all have the same number of shards."""
         there = [self.sound_shards(array, layout) for array, layout in layouts.items()]
         count = next(iter(layouts.values())).shards
-        return sorted(set(range(count)) - set.intersection(*there))
+        return sorted(set(range(count)).difference(set[int].intersection(*there)))
 
     # --- the lock ----------------------------------------------------------------------------------
 

@@ -86,10 +86,10 @@ def phase_of(path):
     if not (path / "zarr.json").exists():
         return "nothing", False
     document = json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"]["fgbgpack"]
-    depth = document.depth
+    depth = document["depth"]
     # The grid is measured once the backgrounds are through.
     phase = "backgrounds" if depth and depth["mode"] == "guided" and depth["step"] is None else "depth"
-    return (phase if document.pixels.complete else "pixels"), document.complete
+    return (phase if document["pixels"]["complete"] else "pixels"), document["complete"]
 
 
 def check_killed(path, expected):

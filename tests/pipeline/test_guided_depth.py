@@ -166,10 +166,10 @@ def test_samples_have_what_the_guided_network_says(guided_dataset, guide_model):
 def test_the_document_names_both_networks(guided_dataset, depth_model, guide_model):
     ds = open_dataset(guided_dataset)
     section = ds.document.depth
-    assert (section["mode"], section["scale"], section["provider"]) == ("guided", 2, "CPUExecutionProvider")
-    for part, path in ((section, depth_model), (section["guide"], guide_model)):
+    assert (section.mode, section.scale, section.provider) == ("guided", 2, "CPUExecutionProvider")
+    for part, path in ((section, depth_model), (section.guide, guide_model)):
         model = load_model(path)
-        assert (part["model"], part["sha256"]) == (model.card, model.sha256)
+        assert (part.model, part.sha256) == (model.card, model.sha256)
     told = describe(ds)["depth"]
     assert (told["mode"], told["model"], told["guide"]["model"]) == ("guided", "tiny", "guided")
     assert render_preview(ds, [3]).width > 0
@@ -271,7 +271,7 @@ def test_what_is_through_of_the_backgrounds_is_not_done_again(tmp_path, made):
     path = tmp_path / "made.zarr"
     root = json.loads((path / "zarr.json").read_text(encoding="utf-8"))
     document = root["attributes"]["fgbgpack"]
-    document.complete = document.depth.complete = False
+    document["complete"] = document["depth"]["complete"] = False
     (path / "zarr.json").write_text(json.dumps(root), encoding="utf-8")
     (path / "sources/background_depth/c/1/0/0").unlink()
     (path / "sources/background_depth/c/2/0/0").write_bytes(b"half of it")

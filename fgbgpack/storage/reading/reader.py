@@ -55,8 +55,7 @@ class ArrayReader:
     def __init__(self, store: Store, path: str, name: str, form: ArrayForm, *, keep: int = 1) -> None:
         self.layout, self.dtype, self.attributes = form.layout, form.dtype, form.attributes
         # In an HDF5 file chunks have other checksums, or are deflated.
-        is_hdf5 = isinstance(store, Hdf5Store)
-        self.codec = store.file.arrays[path].codec if is_hdf5 else form.codec
+        self.codec = store.file.arrays[path].codec if isinstance(store, Hdf5Store) else form.codec
         self._keep = keep
         self._description = ArrayDescription(path, name, form.layout, sharded=form.sharded)
         self._store = store
