@@ -330,7 +330,7 @@ def _measured_shape(model: DepthModel, probe: ModelProto) -> list[int | None]:
 def session_options(model: DepthModel) -> Any:
     """Options of an ONNX Runtime session on the model's graph, alone or compiled.
 
-    They silence its log, since failures are raised, and tell where weights beside the file are.
+    They silence its log, since failures are raised, and locate weights beside the file.
     """
     import onnxruntime
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import json
+import math
 import os
 import sys
 from collections import Counter
@@ -212,7 +213,7 @@ def cpu_fallbacks(session: Any, provider: str) -> str | None:
     if provider == PROVIDERS["cpu"]:
         return None
     if not hasattr(session, "get_provider_graph_assignment_info"):
-        return "This version of ONNX Runtime cannot tell which parts of the network run on the CPU."
+        return "This version of ONNX Runtime does not tell which parts of the network run on the CPU."
     where = session.get_provider_graph_assignment_info()
     nodes = [(part.ep_name, node.op_type) for part in where for node in part.get_nodes()]
     on_cpu = Counter(op for name, op in nodes if name == PROVIDERS["cpu"] and op not in _SHAPE_ARITHMETIC)
@@ -259,7 +260,7 @@ class Gpu:
 
     @property
     def name(self) -> str:
-        """Its name; empty where the driver does not tell."""
+        """Its name; empty if unknown."""
         text = ctypes.create_string_buffer(256)
         device = ctypes.c_int(0)
         failed = self._driver.cuDeviceGet(ctypes.byref(device), 0) != 0
@@ -267,7 +268,7 @@ class Gpu:
 
     @property
     def free_bytes(self) -> int | None:
-        """Its free memory; ``None`` where the driver does not tell."""
+        """Its free memory; ``None`` if unknown."""
         driver, device, context = self._driver, ctypes.c_int(0), ctypes.c_void_p()
         if driver.cuDeviceGet(ctypes.byref(device), 0) != 0:
             return None
@@ -290,10 +291,7 @@ def _bytes(value: onnx.ValueInfoProto) -> int:
     shape = declared_shape(value)
     if shape is None or element in (TensorProto.UNDEFINED, TensorProto.STRING):
         return 0
-    size = int(helper.tensor_dtype_to_np_dtype(element).itemsize)
-    for side in shape:
-        size *= side or 0
-    return size
+    return int(helper.tensor_dtype_to_np_dtype(element).itemsize) * math.prod(side or 0 for side in shape)
 
 
 def _tensorrt_version() -> int | None:

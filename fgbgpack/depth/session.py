@@ -55,7 +55,7 @@ class DepthSession:
         model: The model.
         precision: The arithmetic precision of the network.
         provider: The execution provider that runs it, e.g. ``"CPUExecutionProvider"``. Single operators that
-            it lacks run on the CPU; the whole graph never does unless asked for.
+            it lacks run on the CPU; the whole graph never does unless requested.
         batch_size: The largest batch of the network; ``run`` takes any number of pictures. It is halved where
             memory runs out.
         passed_over: With the device ``"auto"``, one line for each better device that was not available.
@@ -203,7 +203,7 @@ class DepthSession:
         if gpu is None:
             return onnxruntime.InferenceSession(graph, options, providers=providers)
         # ONNX Runtime only logs a provider that it cannot load, and takes the next one: so its log is
-        # silenced and the provider checked. The severity set again is its default, which it does not tell.
+        # silenced and the provider checked. The severity set again is its default, which it does not expose.
         onnxruntime.set_default_logger_severity(4)
         try:
             session = onnxruntime.InferenceSession(graph, options, providers=providers, enable_fallback=0)
@@ -339,13 +339,13 @@ class DepthSession:
     def _check_guides(
         self, n: int, mask: NDArray[np.uint8] | None, background: NDArray[np.int32] | None
     ) -> None:
-        for name, array, takes in (
+        for name, array, is_taken in (
             ("mask", mask, MASK in self._inputs),
             ("background", background, self._backgrounds is not None),
         ):
-            if takes != (array is not None):
-                found, takes_it = ("an array", "takes none") if array is not None else ("None", "needs it")
-                raise ValueError(f"{name}: found {found}, but {self.model.name} {takes_it}")
+            if is_taken != (array is not None):
+                found = "None, but {} needs it" if is_taken else "an array, but {} takes none"
+                raise ValueError(f"{name}: found {found.format(self.model.name)}")
         if mask is not None:
             _check_array("mask", mask, np.uint8, (n, *self._sample))
         if background is not None and self._backgrounds is not None:

@@ -28,8 +28,10 @@ from fgbgpack.storage.reading import StoredArray
 _BATCH = 32
 _BATCH_BYTES = 32 << 20
 
+#: Pictures of n samples, (n, h * scale, w * scale, 3) uint8, RGB; and their masks, (n, h, w) uint8, or None.
+PicturesAndMasks: TypeAlias = tuple[NDArray[np.uint8], NDArray[np.uint8] | None]
 #: The minimum and the maximum of each of n depth maps, (n,) each.
-Extent: TypeAlias = tuple[NDArray[np.float16], NDArray[np.float16]]
+Extremes: TypeAlias = tuple[NDArray[np.float16], NDArray[np.float16]]
 
 
 @dataclass(frozen=True)
@@ -86,23 +88,15 @@ class Pictures(Protocol):
     """Gives the pictures of samples that a network sees. Safe to call from several threads at once.
 
     Attributes:
-        height: Height of a sample in pixels.
-        width: Width of a sample in pixels.
+        size: ``(height, width)`` of a sample.
         scale: How many times larger than the sample its picture is.
     """
 
-    height: int
-    width: int
+    size: Size
     scale: int
 
-    def __call__(
-        self, samples: Samples, *, with_mask: bool
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
-        """The pictures of n samples, and their masks.
-
-        Returns:
-            (n, h * scale, w * scale, 3) uint8, RGB; and (n, h, w) uint8, ``None`` unless requested.
-        """
+    def __call__(self, samples: Samples, *, with_mask: bool) -> PicturesAndMasks:
+        """The pictures of n samples, and their masks."""
 
 
 class RenderedPictures:
@@ -118,13 +112,11 @@ class RenderedPictures:
     """
 
     def __init__(self, recipe: Recipe, scale: int, *, backgrounds_kept: int) -> None:
-        self.height, self.width, self.scale = recipe.height, recipe.width, scale
+        self.size, self.scale = (recipe.height, recipe.width), scale
         self._render = Renderer(recipe, scale, backgrounds_kept=backgrounds_kept)
         self._as_sample = self._render if scale == 1 else Renderer(recipe, 1, backgrounds_kept=0)
 
-    def __call__(
-        self, samples: Samples, *, with_mask: bool
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+    def __call__(self, samples: Samples, *, with_mask: bool) -> PicturesAndMasks:
         """As in :class:`Pictures`."""
         image, mask = self._render(samples)
         if with_mask and self.scale > 1:
@@ -144,18 +136,12 @@ class StoredPictures:
     scale = 1
 
     def __init__(self, image: StoredArray, mask: StoredArray, *, chunks_kept: int) -> None:
-        _, self.height, self.width = mask.shape
+        self.size = (mask.shape[1], mask.shape[2])
         self._image, self._mask = image.reader, mask.reader
         self._image.keep = self._mask.keep = chunks_kept
 
-    def __call__(
-        self, samples: Samples, *, with_mask: bool
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
-        """As in :class:`Pictures`.
-
-        Raises:
-            DatasetError: The dataset is damaged or cannot be read.
-        """
+    def __call__(self, samples: Samples, *, with_mask: bool) -> PicturesAndMasks:
+        """As in :class:`Pictures`; raises DatasetError where the dataset is damaged or cannot be read."""
         # The caller has its own threads.
         image = self._image.read(samples, threads=1)
         return image, self._mask.read(samples, threads=1) if with_mask else None
@@ -172,16 +158,10 @@ class DepthSource(Protocol):
     session: DepthSession
     batch: int
 
-    def __call__(self, samples: Samples, out: NDArray[np.float16], *, step: float = 0.0) -> Extent:
-        """Fills ``out`` with the depth of n samples.
+    def __call__(self, samples: Samples, out: NDArray[np.float16], *, step: float = 0.0) -> Extremes:
+        """Fills ``out``, (n, h, w), C-contiguous, with the depth of n samples.
 
-        Args:
-            samples: The n samples.
-            out: (n, h, w), C-contiguous.
-            step: The power of two that values are rounded to multiples of; 0 rounds to float16 only.
-
-        Returns:
-            The minimum and the maximum of each sample, (n,) each.
+        Values are rounded to multiples of ``step``, a power of two, or for 0 to float16 only.
 
         Raises:
             DepthModelError: The network fails, or gives values that are not finite.
@@ -196,12 +176,11 @@ class PerSample:
     """
 
     def __init__(self, pictures: Pictures, model: DepthModel, execution: Execution) -> None:
-        size = (pictures.height, pictures.width)
-        self.session = DepthSession(model, size, scale=pictures.scale, execution=execution)
-        self.batch = _batch(self.session, size, pictures.scale)
+        self.session = DepthSession(model, pictures.size, scale=pictures.scale, execution=execution)
+        self.batch = _batch(self.session, pictures.size, pictures.scale)
         self._pictures, self._takes_mask = pictures, model.takes_mask
 
-    def __call__(self, samples: Samples, out: NDArray[np.float16], *, step: float = 0.0) -> Extent:
+    def __call__(self, samples: Samples, out: NDArray[np.float16], *, step: float = 0.0) -> Extremes:
         """As in :class:`DepthSource`."""
         image, mask = self._pictures(samples, with_mask=self._takes_mask)
         return self.session.run(image, out, step=step, mask=mask)
@@ -228,7 +207,7 @@ class Guided:
         self.batch = _batch(self.session, size, 1)
         self._recipe, self._takes_mask = recipe, guide.takes_mask
 
-    def __call__(self, samples: Samples, out: NDArray[np.float16], *, step: float = 0.0) -> Extent:
+    def __call__(self, samples: Samples, out: NDArray[np.float16], *, step: float = 0.0) -> Extremes:
         """As in :class:`DepthSource`."""
         placements = self._recipe.placements(samples)
         image = np.empty((*out.shape, 3), np.uint8)

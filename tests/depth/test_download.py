@@ -57,7 +57,7 @@ class TestDownload:
         fetch(job(site, target))
         again = fetch(job(site, target))
         assert (again.received, again.verified, again.sha256) == (0, False, sha(CONTENT))
-        assert len(site.asked) == 1
+        assert len(site.requests) == 1
 
     def test_a_file_that_is_there_but_another_is_fetched_anew(self, site, target):
         target.parent.mkdir()
@@ -72,7 +72,7 @@ class TestDownload:
         notices = []
         fetch(job(site, target, on_notice=notices.append))
         assert target.read_bytes() == CONTENT
-        assert site.asked == [(None, None), ("bytes=100000-", '"one"'), ("bytes=150000-", '"one"')]
+        assert site.requests == [(None, None), ("bytes=100000-", '"one"'), ("bytes=150000-", '"one"')]
         assert "100,000 of 300,000 bytes" in notices[0]
         assert "from byte 150,000" in notices[1]
 
@@ -80,14 +80,14 @@ class TestDownload:
         site.ranges, site.cuts = False, [100_000]
         fetch(job(site, target))
         assert target.read_bytes() == CONTENT
-        assert len(site.asked) == 2
+        assert len(site.requests) == 2
 
     @pytest.mark.parametrize("etag", [None, 'W/"weak"'])
     def test_a_server_that_cannot_tell_versions_apart_is_asked_for_all(self, site, target, etag):
         site.etag, site.cuts = etag, [100_000]
         fetch(job(site, target))
         assert target.read_bytes() == CONTENT
-        assert site.asked == [(None, None), (None, None)]
+        assert site.requests == [(None, None), (None, None)]
 
     def test_a_call_that_gave_up_is_resumed_by_the_next(self, site, target):
         site.cuts = [100_000]
@@ -104,7 +104,7 @@ class TestDownload:
         part = target.with_name("model.onnx.part")
         part.write_bytes(CONTENT)
         assert fetch(job(site, target, sha256=sha(CONTENT))).received == 0
-        assert site.asked[-1] == ("bytes=300000-", '"one"')
+        assert site.requests[-1] == ("bytes=300000-", '"one"')
         assert target.read_bytes() == CONTENT
 
     def test_a_part_that_is_longer_than_the_file(self, site, target):
@@ -126,7 +126,7 @@ class TestDownload:
         refused(job(site, target, attempts=1))
         with serving(Site(content=OTHER)) as moved:
             fetch(job(moved, target))
-        assert moved.asked == [(None, None)]
+        assert moved.requests == [(None, None)]
         assert target.read_bytes() == OTHER
 
     def test_a_part_that_was_damaged_on_the_disk_is_started_over(self, site, target):
@@ -143,7 +143,7 @@ class TestDownload:
         for word in (sha(CONTENT), sha(OTHER), site.url):
             assert word in error.message
         assert files(target) == set()
-        assert len(site.asked) == 1
+        assert len(site.requests) == 1
 
     def test_what_is_not_accepted_is_removed(self, site, target):
         def refuse(path: Path) -> None:
@@ -174,18 +174,18 @@ class TestDownload:
         message = refused(job(site, target)).message
         for word in (str(status), f"fetch\n  {site.url}\n", f"\n  {target}"):
             assert word in message
-        assert len(site.asked) == 1
+        assert len(site.requests) == 1
 
     def test_a_busy_server_is_asked_again(self, site, target):
         site.statuses = [503, 429, 500]
         fetch(job(site, target))
         assert target.read_bytes() == CONTENT
-        assert len(site.asked) == 4
+        assert len(site.requests) == 4
 
     def test_a_server_that_stays_busy(self, site, target):
         site.statuses = [503] * 9
         assert "503" in refused(job(site, target, attempts=3)).message
-        assert len(site.asked) == 3
+        assert len(site.requests) == 3
 
     def test_attempts_count_only_in_a_row(self, site, target):
         site.cuts = [50_000] * 5
@@ -196,13 +196,13 @@ class TestDownload:
         site.waits = [0.3]
         fetch(job(site, target))
         assert target.read_bytes() == CONTENT
-        assert len(site.asked) == 1
+        assert len(site.requests) == 1
 
     def test_a_server_that_says_nothing_is_given_up_and_asked_again(self, site, target):
         site.waits = [0.5]
         fetch(job(site, target, timeout=0.1))
         assert target.read_bytes() == CONTENT
-        assert len(site.asked) == 2
+        assert len(site.requests) == 2
 
     def test_no_network(self, target):
         with socket.socket() as free:
@@ -237,7 +237,7 @@ class TestDownload:
             thread.start()
         for thread in threads:
             thread.join()
-        assert len(site.asked) == 1
+        assert len(site.requests) == 1
         assert sorted(fetched.received for fetched in results) == [0, 0, 0, len(CONTENT)]
         assert [notice for notice in notices if "waiting for it" in notice]
         assert target.read_bytes() == CONTENT
@@ -253,7 +253,7 @@ class TestDownload:
 
         first = threading.Thread(target=run, args=(1,))
         first.start()
-        while not site.asked:
+        while not site.requests:
             time.sleep(0.01)
         run(5)
         first.join()

@@ -1,4 +1,4 @@
-"""Guided networks: what they are told, what becomes of their answer, and the session that runs them."""
+"""Guided networks: their inputs, their answer, and the session that runs them."""
 
 from __future__ import annotations
 
@@ -110,8 +110,8 @@ def by_hand(path, document, images, mask, depth, quantity, unit, size):
         small = np.stack([[pillow(one, size, filter_name)] for one in mask])
         fed[guides["mask"]["name"]] = small / 255 * (high - low) + low
     if "background_depth" in guides:
-        told = [[pillow(one, size, filter_name)] for one in (inverse - centre) / spread]
-        fed[guides["background_depth"]["name"]] = np.stack(told)
+        normalised = [[pillow(one, size, filter_name)] for one in (inverse - centre) / spread]
+        fed[guides["background_depth"]["name"]] = np.stack(normalised)
     if given["layout"] == "NHWC":
         fed = {name: planes.transpose(0, 2, 3, 1) for name, planes in fed.items()}
     dtype = np.float16 if given.get("dtype") == "float16" else np.float32
@@ -370,8 +370,10 @@ class TestSession:
         batches = [self.given(n) for n in (1, 9, 40, 3, 17)]
         expected = [depth_of(session, *batch) for batch in batches]
         with ThreadPoolExecutor(4) as pool:
-            for got, wanted in zip(pool.map(lambda b: depth_of(session, *b), batches), expected, strict=True):
-                np.testing.assert_array_equal(got, wanted)
+            for got, reference in zip(
+                pool.map(lambda b: depth_of(session, *b), batches), expected, strict=True
+            ):
+                np.testing.assert_array_equal(got, reference)
 
     def test_arrays_of_another_shape_or_type_are_refused(self, session):
         images, mask, which = self.given(2)
@@ -462,8 +464,8 @@ class TestSession:
         batches = [self.given(n) for n in (5, 40, 5)]
         expected = [depth_of(session, *batch) for batch in batches]
         session._on_host = False
-        for batch, wanted in zip(batches, expected, strict=True):
-            np.testing.assert_array_equal(depth_of(session, *batch), wanted)
+        for batch, reference in zip(batches, expected, strict=True):
+            np.testing.assert_array_equal(depth_of(session, *batch), reference)
 
     def test_tensorrt_is_told_the_shape_of_every_input(self, session, tmp_path):
         options = provider_options("tensorrt", "fp32", (1, 16), session._inputs, None)[0]

@@ -59,7 +59,7 @@ def picture_layer(name="picture", channels=3, **config):
 
 
 def write_keras(path, layers, *, inputs=("picture",), outputs=None, kind="Model", as_bytes=False):
-    """A Keras file of these layers; the last one is the output unless told otherwise."""
+    """A Keras file of these layers; the last one is the output by default."""
     outputs = outputs or [layers[-1][0]["name"]]
     config = {
         "class_name": kind,

@@ -300,15 +300,15 @@ def test_a_dataset_says_what_precision_its_depth_is_of(tmp_path, pictures, depth
     spec = pictures.spec(depth=depth_of(depth_model, precision="fp16"))
     create(path, spec, on_event=lambda e: isinstance(e, Notice) and notices.append(e.message))
     dataset = open_dataset(path)
-    section, asked = dataset.document.depth, dataset.document.spec.depth
+    section, depth_spec = dataset.document.depth, dataset.document.spec.depth
     assert (section.precision, section.provider) == ("fp16", "CPUExecutionProvider")
     assert section.onnxruntime == onnxruntime.__version__
-    assert asked.precision == "fp16"
+    assert depth_spec.precision == "fp16"
     assert describe(dataset)["depth"]["precision"] == "fp16"
     assert json.loads(json.dumps(spec.to_dict()))["depth"]["precision"] == "fp16"
-    said = "\n".join(notices)
-    assert "on CPUExecutionProvider in fp16" in said
-    assert "fp16 is for GPUs" in said
+    text = "\n".join(notices)
+    assert "on CPUExecutionProvider in fp16" in text
+    assert "fp16 is for GPUs" in text
 
     exact = depth_of(depth_model)
     with pytest.raises(RecipeMismatchError) as caught:

@@ -161,8 +161,10 @@ def test_many_threads_on_one_session_give_what_one_gives(tmp_path):
     expected = [depth_of(session, batch) for batch in batches]
     with ThreadPoolExecutor(4) as pool:
         for _ in range(3):
-            for got, wanted in zip(pool.map(lambda b: depth_of(session, b), batches), expected, strict=True):
-                np.testing.assert_array_equal(got.view(np.uint16), wanted.view(np.uint16))
+            for got, reference in zip(
+                pool.map(lambda b: depth_of(session, b), batches), expected, strict=True
+            ):
+                np.testing.assert_array_equal(got.view(np.uint16), reference.view(np.uint16))
 
 
 def test_a_network_that_gives_nan_fails_at_once(tmp_path):
@@ -321,7 +323,7 @@ def test_libraries_that_are_missing_are_named_and_nothing_falls_back(tmp_path, m
     assert capfd.readouterr() == ("", "")
 
 
-# What providers are asked for
+# Options of providers
 
 
 def test_options_of_the_providers(tmp_path):
@@ -541,13 +543,13 @@ def test_nodes_that_stay_on_the_cpu_are_told_of(tmp_path):
     cuda, cpu = "CUDAExecutionProvider", "CPUExecutionProvider"
     shapes = Part(cpu, "Shape", "Gather", "Concat")
     assert cpu_fallbacks(Assigned(Part(cuda, "Conv", "Relu"), shapes), cuda) is None
-    told = cpu_fallbacks(
+    notice = cpu_fallbacks(
         Assigned(Part(cuda, "Conv"), Part(cpu, "GridSample"), shapes, Part(cpu, "GridSample")), cuda
     )
-    assert told is not None
-    assert told.startswith("2 of the 6 nodes of the network run on the CPU")
-    assert "GridSample (2)" in told
-    assert "Gather" not in told
+    assert notice is not None
+    assert notice.startswith("2 of the 6 nodes of the network run on the CPU")
+    assert "GridSample (2)" in notice
+    assert "Gather" not in notice
     assert cpu_fallbacks(object(), cuda) is not None
     assert cpu_fallbacks(object(), cpu) is None
 
@@ -558,8 +560,8 @@ def test_onnx_runtime_tells_where_nodes_are(tmp_path):
     if not hasattr(session, "get_provider_graph_assignment_info"):
         pytest.skip("this version of ONNX Runtime does not tell")
     # Asked of a session on the CPU as though it were meant for CUDA: it is all cpu_fallbacks.
-    told = str(cpu_fallbacks(session, "CUDAExecutionProvider"))
-    assert "Conv (1)" in told
+    notice = str(cpu_fallbacks(session, "CUDAExecutionProvider"))
+    assert "Conv (1)" in notice
 
 
 class Driver:

@@ -21,20 +21,20 @@ def sha(content: bytes) -> str:
 
 @dataclass
 class Site:
-    """What a server gives, and what it was asked for."""
+    """The behaviour of a server, and the requests that it got."""
 
     url: str = ""
     content: bytes = CONTENT
     etag: str | None = '"one"'
     ranges: bool = True
-    #: Bytes after which a connection is cut, one for each request, while there are any.
+    #: Bytes after which to cut the connection, one for each request, until the list is empty.
     cuts: list[int] = field(default_factory=list)
-    #: Statuses to answer with instead, one for each request, while there are any.
+    #: Statuses to respond with instead, likewise.
     statuses: list[int] = field(default_factory=list)
-    #: Seconds to wait before answering, likewise.
+    #: Seconds to wait before responding, likewise.
     waits: list[float] = field(default_factory=list)
     #: Range and If-Range of each request.
-    asked: list[tuple[str | None, str | None]] = field(default_factory=list)
+    requests: list[tuple[str | None, str | None]] = field(default_factory=list)
     redirect: str | None = None
     length: bool = True
 
@@ -44,21 +44,21 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         site: Site = self.server.site  # type: ignore[attr-defined]
-        wanted, condition = self.headers.get("Range"), self.headers.get("If-Range")
-        site.asked.append((wanted, condition))
+        ranged, condition = self.headers.get("Range"), self.headers.get("If-Range")
+        site.requests.append((ranged, condition))
         if site.waits:
             time.sleep(site.waits.pop(0))
         if site.redirect and self.path == "/model":
-            return self.answer(302, {"Location": site.redirect})
+            return self.respond(302, {"Location": site.redirect})
         if site.statuses:
-            return self.answer(site.statuses.pop(0), {})
+            return self.respond(site.statuses.pop(0), {})
         headers, status, body = {}, 200, site.content
         if site.etag:
             headers["ETag"] = site.etag
-        if wanted and site.ranges and condition == site.etag:
-            start = int(wanted.removeprefix("bytes=").removesuffix("-"))
+        if ranged and site.ranges and condition == site.etag:
+            start = int(ranged.removeprefix("bytes=").removesuffix("-"))
             if start >= len(body):
-                return self.answer(416, {"Content-Range": f"bytes */{len(body)}"})
+                return self.respond(416, {"Content-Range": f"bytes */{len(body)}"})
             headers["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
             status, body = 206, body[start:]
         if site.length:
@@ -66,17 +66,13 @@ class Handler(BaseHTTPRequestHandler):
         else:
             headers["Connection"] = "close"
         cut = site.cuts.pop(0) if site.cuts else len(body)
-        self.answer(status, headers, body[:cut])
+        self.respond(status, headers, body[:cut])
         return None
 
-    def answer(self, status: int, headers: dict[str, str], body: bytes = b"") -> None:
+    def respond(self, status: int, headers: dict[str, str], body: bytes = b"") -> None:
         self.send_response(status)
-        for name, value in ({"Content-Length": "0"} if not body else {} | headers).items():
+        for name, value in (headers | ({} if body else {"Content-Length": "0"})).items():
             self.send_header(name, value)
-        if not body:
-            for name, value in headers.items():
-                if name != "Content-Length":
-                    self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
         self.close_connection = True
