@@ -1,4 +1,4 @@
-"""What a dataset is, told to people (``DATACARD.md``) and to machines (``croissant.json``)."""
+"""Descriptions of a dataset for people (``DATACARD.md``) and for machines (``croissant.json``)."""
 
 from fgbgpack.cards.about import About
 from fgbgpack.cards.files import Cards, cards_are_stale, write_cards

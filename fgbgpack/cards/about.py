@@ -1,4 +1,4 @@
-"""What only a person can say of a dataset."""
+"""Facts about a dataset that only its authors know."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _ADDRESS = re.compile(r"https?://[^\s<>\"]+")
 
 @dataclass(frozen=True)
 class About:
-    """What only a person can say of a dataset; ``None``, or nothing, where it is not said.
+    """Facts about a dataset that only its authors know; ``None``, or empty, where they are not stated.
 
     Attributes:
-        name: What it is called; else it is called as its folder or file, without the ending.
-        description: What it is, in a sentence or a few; else one made of its numbers.
+        name: Its name; by default that of its folder or file, without the ending.
+        description: What it is, in a few sentences; by default some made of its numbers.
         license: The licence of the dataset as a whole: an SPDX identifier, an address or a sentence.
         creators: The people who made it.
         organizations: The organisations that made it.
@@ -31,7 +31,8 @@ class About:
         citation: How to cite it, in BibTeX if need be.
 
     Raises:
-        SpecError: The address, the version or the day is none; all problems are named together.
+        SpecError: The address, the version or the day is invalid, or a text is empty; all problems are
+            reported together.
 
     Example:
         >>> About(license="CC-BY-4.0", version="1.0.0").to_dict()
@@ -56,35 +57,35 @@ class About:
             problems.append(f"version: {self.version!r} is no version (expected: one like 1.0.0)")
         if self.published is not None and not _is_day(self.published):
             problems.append(f"published: {self.published!r} is no day (expected: one like 2024-05-31)")
-        problems += [
-            f"{field.name}: it is empty (expected: a text)"
-            for field in dataclasses.fields(self)
-            if any(not text.strip() for text in self._texts(field.name))
-        ]
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            texts = value if isinstance(value, tuple) else () if value is None else (value,)
+            if not all(text.strip() for text in texts):
+                problems.append(f"{field.name}: it is empty (expected: a text)")
         if problems:
-            raise SpecError("This cannot be said of a dataset:", problems)
+            raise SpecError("These facts about the dataset are invalid:", problems, code="about-invalid")
 
     def to_dict(self) -> dict[str, Any]:
-        """What is said, as JSON."""
-        fields = dataclasses.asdict(self)
-        return {key: list(said) if isinstance(said, tuple) else said for key, said in fields.items() if said}
+        """The stated facts, as JSON."""
+        stated = {key: value for key, value in dataclasses.asdict(self).items() if value}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in stated.items()}
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> About:
-        """What ``to_dict`` gave."""
+        """The opposite of :meth:`to_dict`."""
         fields: dict[str, Any] = {
-            key: tuple(said) if isinstance(said, list) else said for key, said in document.items()
+            key: tuple(value) if isinstance(value, list) else value for key, value in document.items()
         }
         return cls(**fields)
 
-    def over(self, before: About) -> About:
-        """What is said here and, where that is nothing, what was said before."""
-        return About.from_dict(before.to_dict() | self.to_dict())
+    def over(self, other: About) -> About:
+        """The facts stated here, completed with those of another."""
+        return About.from_dict(other.to_dict() | self.to_dict())
 
     @property
     def unsaid(self) -> tuple[str, ...]:
-        """What a dataset that is published should say and this does not."""
-        wanted = {
+        """The facts that a published dataset should state and this does not."""
+        expected = {
             "license": self.license,
             "creator": self.creators or self.organizations,
             "url": self.url,
@@ -92,11 +93,7 @@ class About:
             "published": self.published,
             "citation": self.citation,
         }
-        return tuple(key for key, said in wanted.items() if not said)
-
-    def _texts(self, field: str) -> tuple[str, ...]:
-        said = getattr(self, field)
-        return said if isinstance(said, tuple) else () if said is None else (said,)
+        return tuple(key for key, value in expected.items() if not value)
 
 
 def _is_day(text: str) -> bool:

@@ -6,21 +6,22 @@ The specifications are at https://docs.mlcommons.org/croissant/.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import PurePath
 from typing import Any
 
-from fgbgpack.cards import sentences as words
+from fgbgpack.cards import sentences
 from fgbgpack.cards.about import About
 from fgbgpack.cards.licences import address_of, findings
-from fgbgpack.cards.summary import Array, Facts
+from fgbgpack.cards.summary import ArraySummary, DatasetSummary
 
 _CONFORMS_TO = ["http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/RAI/1.0"]
 _ZARR = "https://zarr.dev/"
 _HDF5 = "application/x-hdf5"
-#: What counts the records of a record set, as the specification names it.
+#: The specification's name for the number of records of a record set.
 _COUNT = "http://www.wikidata.org/entity/Q4049983"
 
-#: The terms that the document uses: those that the specification recommends.
+#: The context that the specification recommends.
 _CONTEXT: Mapping[str, Any] = {
     "@language": "en",
     "@vocab": "https://schema.org/",
@@ -72,7 +73,7 @@ _TYPES = {
     "float32": "cr:Float32",
     "bool": "sc:Boolean",
 }
-#: What an array is beside numbers.
+#: The semantic types of arrays.
 _SEMANTIC_TYPES = {"image": "sc:ImageObject", "mask": "cr:SegmentationMask"}
 _SAMPLE_FILES, _SOURCE_FILES = "sample-arrays", "source-arrays"
 _SPLIT_KINDS = {
@@ -86,16 +87,16 @@ _SPLIT_KINDS = {
 }
 
 
-def croissant(facts: Facts, about: About) -> dict[str, Any]:
+def croissant(summary: DatasetSummary, about: About) -> dict[str, Any]:
     """The document: JSON-LD, with its keys in the order in which people read them.
 
     Args:
-        facts: What there is to tell of the dataset.
-        about: What a person says of it.
+        summary: The facts about the dataset.
+        about: What its authors say of it.
     """
-    said = {
-        "name": about.name or PurePath(facts.name).stem,
-        "description": about.description or words.description(facts),
+    described = {
+        "name": about.name or PurePath(summary.name).stem,
+        "description": about.description or sentences.description(summary),
         "license": address_of(about.license) if about.license else None,
         "url": about.url,
         "creator": [
@@ -105,144 +106,138 @@ def croissant(facts: Facts, about: About) -> dict[str, Any]:
         "datePublished": about.published,
         "version": about.version,
         "citeAs": about.citation,
-        "keywords": keywords(facts),
+        "keywords": keywords(summary),
     }
     return {
         "@context": dict(_CONTEXT),
         "@type": "sc:Dataset",
         "conformsTo": _CONFORMS_TO,
-        **{key: value for key, value in said.items() if value},
-        **_responsible_ai(facts),
-        "distribution": _distribution(facts),
-        "recordSet": [_samples(facts), *_sources(facts), *_splits(facts)],
+        **{key: value for key, value in described.items() if value},
+        **_responsible_ai(summary),
+        "distribution": _distribution(summary),
+        "recordSet": [_samples(summary), *_sources(summary), *_splits(summary)],
     }
 
 
-def keywords(facts: Facts) -> list[str]:
-    """What the dataset may be found by."""
-    said = ["image segmentation", "foreground masks"]
-    if facts.spec is not None:
-        said += ["synthetic", "composites"]
-    if facts.depth is not None:
-        said.append("monocular depth")
-    return [*said, "Zarr" if facts.form == "zarr" else "HDF5", "fgbgpack"]
+def keywords(summary: DatasetSummary) -> list[str]:
+    """Search terms for the dataset."""
+    return [
+        *("image segmentation", "foreground masks"),
+        *(("synthetic", "composites") if summary.document.has_recipe else ()),
+        *(("monocular depth",) if summary.document.depth is not None else ()),
+        *("Zarr" if summary.form == "zarr" else "HDF5", "fgbgpack"),
+    ]
 
 
 # --- responsible AI --------------------------------------------------------------------------------
 
 
-def _responsible_ai(facts: Facts) -> dict[str, Any]:
-    masks = (
-        "Masks were imported." if facts.spec is None else "The mask is the alpha of the pasted foreground."
-    )
-    said: dict[str, Any] = {
-        "rai:dataCollection": words.description(facts),
-        "rai:dataPreprocessingProtocol": words.how_pixels_were_made(facts),
-        "rai:dataAnnotationProtocol": " ".join([masks, *words.how_depth_was_made(facts)]),
+def _responsible_ai(summary: DatasetSummary) -> dict[str, Any]:
+    has_recipe = summary.document.has_recipe
+    masks = "The mask is the alpha of the pasted foreground." if has_recipe else "Masks were imported."
+    described: dict[str, Any] = {
+        "rai:dataCollection": sentences.description(summary),
+        "rai:dataPreprocessingProtocol": sentences.how_pixels_were_made(summary),
+        "rai:dataAnnotationProtocol": " ".join([masks, *sentences.how_depth_was_made(summary)]),
         "rai:machineAnnotationTools": [
-            facts.made_by,
-            *(f"{card['name']} ({card.get('licence', 'licence not stated')})" for card in facts.networks),
+            summary.made_by,
+            *(
+                f"{card['name']} ({card.get('licence', 'licence not stated')})"
+                for card in summary.network_cards
+            ),
         ],
-        "rai:dataLimitations": words.limits(facts),
-        "rai:personalSensitiveInformation": [words.privacy()],
+        "rai:dataLimitations": sentences.limits(summary),
+        "rai:personalSensitiveInformation": [sentences.privacy()],
     }
-    if facts.sources is not None:
-        said["rai:dataCollectionRawData"] = (
-            f"{facts.backgrounds:,} background pictures and {facts.foregrounds:,} foreground pictures: the "
-            "record set 'sources' names each with its SHA-256 and, where they are stated, its licence, "
-            f"author and address. {' '.join(findings(facts.licences))}"
+    if has_recipe:
+        described["rai:dataCollectionRawData"] = (
+            f"{summary.backgrounds:,} background pictures and {summary.foregrounds:,} foreground pictures: "
+            "the record set 'sources' names each with its SHA-256 and, where they are stated, its licence, "
+            f"author and address. {' '.join(findings(summary.licences))}"
         )
-        said["rai:dataBiases"] = [
-            f"It shows what its {facts.backgrounds:,} backgrounds and {facts.foregrounds:,} foregrounds "
+        described["rai:dataBiases"] = [
+            f"It shows what its {summary.backgrounds:,} backgrounds and {summary.foregrounds:,} foregrounds "
             "show, each of them equally often.",
-            "Places are uniform over the picture, as they are not in photographs.",
+            "Places are uniform over the picture, unlike those in photographs.",
         ]
-    return said
+    return described
 
 
 # --- files -----------------------------------------------------------------------------------------
 
 
-def _distribution(facts: Facts) -> list[dict[str, Any]]:
+def _distribution(summary: DatasetSummary) -> list[dict[str, Any]]:
+    name = summary.checked.address.rpartition("/")[2]
     checked = {
         "@type": "cr:FileObject",
-        "@id": facts.checked.address.rpartition("/")[2],
-        "name": facts.checked.address.rpartition("/")[2],
-        "contentUrl": facts.checked.address,
-        "contentSize": f"{facts.checked.bytes} B",
-        "sha256": facts.checked.sha256,
+        "@id": name,
+        "name": name,
+        "contentUrl": summary.checked.address,
+        "contentSize": f"{summary.checked.bytes} B",
+        "sha256": summary.checked.sha256,
     }
-    if facts.form == "hdf5":
-        return [
-            checked
-            | {
-                "description": "All of the dataset. Its root attribute 'fgbgpack' tells how it was made.",
-                "encodingFormat": _HDF5,
-            }
-        ]
-    recipe = facts.document.get("recipe")
-    pinned = f" Images and masks are those of the recipe {recipe['sha256']}." if recipe else ""
+    if summary.form == "hdf5":
+        whole = "The whole dataset. Its root attribute 'fgbgpack' records how it was made."
+        return [checked | {"description": whole, "encodingFormat": _HDF5}]
+    recipe = summary.document.recipe
+    pinned = f" Images and masks are those of the recipe {recipe.sha256}." if recipe else ""
+    root = (
+        "The root of the Zarr v3 store. Its attribute 'fgbgpack' records how the dataset was made and "
+        f"whether it is complete.{pinned}"
+    )
+    file_sets = (
+        (_SAMPLE_FILES, "Arrays of the samples", True),
+        (_SOURCE_FILES, "Arrays of the sources", False),
+    )
     return [
-        checked
-        | {
-            "description": "The root of the Zarr v3 store. Its attribute 'fgbgpack' tells how the dataset "
-            f"was made and whether it is whole.{pinned}",
-            "encodingFormat": "application/json",
-        },
+        checked | {"description": root, "encodingFormat": "application/json"},
         *(
-            {
-                "@type": "cr:FileSet",
-                "@id": identifier,
-                "name": identifier,
-                "description": f"{what}, as Zarr v3 arrays: {_listed(arrays)}. Every chunk carries a "
-                "checksum, which readers of Zarr check.",
-                "encodingFormat": _ZARR,
-                "includes": sorted({f"{array.path.partition('/')[0]}/**" for array in arrays}),
-            }
-            for identifier, what, arrays in (
-                (_SAMPLE_FILES, "What there is of each sample", _stored(facts, per_sample=True)),
-                (_SOURCE_FILES, "What samples were made of", _stored(facts, per_sample=False)),
-            )
-            if arrays
+            _file_set(identifier, title, arrays)
+            for identifier, title, per_sample in file_sets
+            if (arrays := [a for a in summary.arrays if a.per_sample == per_sample and not a.virtual])
         ),
     ]
 
 
-def _stored(facts: Facts, *, per_sample: bool) -> list[Array]:
-    return [array for array in facts.arrays if array.per_sample == per_sample and not array.virtual]
-
-
-def _listed(arrays: Sequence[Array]) -> str:
-    return ", ".join(
+def _file_set(identifier: str, title: str, arrays: Sequence[ArraySummary]) -> dict[str, Any]:
+    listed = ", ".join(
         array.path if array.stored is None else f"{array.path} ({array.stored:,} bytes)" for array in arrays
     )
+    return {
+        "@type": "cr:FileSet",
+        "@id": identifier,
+        "name": identifier,
+        "description": f"{title}, in Zarr v3: {listed}. Every chunk has a checksum, which readers of Zarr "
+        "verify.",
+        "encodingFormat": _ZARR,
+        "includes": sorted({f"{array.path.partition('/')[0]}/**" for array in arrays}),
+    }
 
 
 # --- records ---------------------------------------------------------------------------------------
 
 
-def _samples(facts: Facts) -> dict[str, Any]:
+def _samples(summary: DatasetSummary) -> dict[str, Any]:
     return {
         "@type": "cr:RecordSet",
         "@id": "samples",
         "name": "samples",
-        "description": "One record a sample; sample i is element i of each array along its first axis. Read "
-        f"them with fgbgpack, or with any reader of {'Zarr v3' if facts.form == 'zarr' else 'HDF5'}.",
+        "description": "One record per sample; sample i is element i of each array along its first axis. "
+        f"Read them with fgbgpack, or with any reader of {'Zarr v3' if summary.form == 'zarr' else 'HDF5'}.",
         "cr:annotation": {
             "@type": "cr:Field",
             "@id": "samples/count",
             "name": "count",
-            "description": "How many samples there are.",
+            "description": "Number of samples.",
             "dataType": ["sc:Integer", _COUNT],
-            "value": facts.samples,
+            "value": summary.samples,
         },
-        "field": [_field_of_array(facts, array) for array in facts.arrays if array.per_sample],
+        "field": [_field_of_array(summary, array) for array in summary.arrays if array.per_sample],
     }
 
 
-def _field_of_array(facts: Facts, array: Array) -> dict[str, Any]:
-    kinds = [_TYPES[array.dtype], _SEMANTIC_TYPES.get(array.path)]
-    types = [kind for kind in kinds if kind is not None]
+def _field_of_array(summary: DatasetSummary, array: ArraySummary) -> dict[str, Any]:
+    types = [_TYPES[array.dtype], *filter(None, [_SEMANTIC_TYPES.get(array.path)])]
     field: dict[str, Any] = {
         "@type": "cr:Field",
         "@id": f"samples/{array.path}",
@@ -253,91 +248,78 @@ def _field_of_array(facts: Facts, array: Array) -> dict[str, Any]:
     if len(array.shape) > 1:
         field |= {"isArray": True, "arrayShape": ",".join(map(str, array.shape[1:]))}
     if array.virtual:
-        field["description"] += " It is made of sources and placements when it is read."
+        field["description"] += " It is composed of sources and placements when it is read."
     else:
-        holder = (
-            {"fileSet": {"@id": _SAMPLE_FILES}}
-            if facts.form == "zarr"
-            else {"fileObject": {"@id": facts.checked.address}}
-        )
-        field["source"] = {**holder, "extract": {"column": array.path}}
+        is_zarr = summary.form == "zarr"
+        kind, identifier = ("fileSet", _SAMPLE_FILES) if is_zarr else ("fileObject", summary.checked.address)
+        field["source"] = {kind: {"@id": identifier}, "extract": {"column": array.path}}
     return field
 
 
-def _sources(facts: Facts) -> list[dict[str, Any]]:
+def _sources(summary: DatasetSummary) -> list[dict[str, Any]]:
     """The pictures, with all that is stated of them."""
-    if facts.sources is None:
+    sources = summary.document.sources
+    if sources is None:
         return []
-    described = {
-        "kind": ("sc:Text", "What it is: background or foreground."),
+    fields = {
+        "kind": ("sc:Text", "Background or foreground."),
         "index": ("sc:Integer", "Its number in the arrays background and foreground of the samples."),
         "file": ("sc:Text", "The name of its file."),
         "sha256": ("sc:Text", "The SHA-256 of its file."),
         "mask_file": ("sc:Text", "The name of the file of its mask."),
         "mask_sha256": ("sc:Text", "The SHA-256 of that file."),
-        "license": ("sc:Text", "Its licence, as it was stated."),
-        "author": ("sc:Text", "Who made it, as it was stated."),
-        "url": ("sc:URL", "Where it comes from, as it was stated."),
+        "license": ("sc:Text", "Its licence, as stated."),
+        "author": ("sc:Text", "Its author, as stated."),
+        "url": ("sc:URL", "Its address, as stated."),
     }
     rows = [
         {
-            "kind": kind.removesuffix("s"),
+            "kind": kind,
             "index": index,
-            "file": source["name"],
-            "sha256": source["sha256"],
-            "mask_file": source.get("mask_name"),
-            **{key: source.get(key) for key in ("mask_sha256", "license", "author", "url")},
+            "file": source.name,
+            "mask_file": source.mask_name,
+            **{name: getattr(source, name) for name in ("sha256", "mask_sha256", "license", "author", "url")},
         }
-        for kind in ("backgrounds", "foregrounds")
-        for index, source in enumerate(facts.sources[kind])
+        for kind, pictures in (("background", sources.backgrounds), ("foreground", sources.foregrounds))
+        for index, source in enumerate(pictures)
     ]
-    what = "The pictures that the samples were made of."
-    return [_record_set("sources", what, ["kind", "index"], described, rows)]
+    return [_record_set("sources", "The pictures of the samples.", ["kind", "index"], fields, rows)]
 
 
-def _splits(facts: Facts) -> list[dict[str, Any]]:
+def _splits(summary: DatasetSummary) -> list[dict[str, Any]]:
     """The parts of the saved splits."""
-    if not facts.parts:
+    if not summary.parts:
         return []
-    described = {
+    fields = {
         "name": ("sc:Text", "The split and its part."),
-        "url": (["sc:URL", "cr:Split"], "What the part is for, where its name says so."),
+        "url": (["sc:URL", "cr:Split"], "The purpose of the part, where its name states one."),
         "split": ("sc:Text", "The name of the split."),
         "part": ("sc:Text", "The name of its part."),
-        "by": ("sc:Text", "What is in one part only: background, foreground, both or sample."),
-        "seed": ("sc:Integer", "The key of the order in which these were dealt out."),
-        "fraction": ("sc:Float", "How much of these the part was to get."),
-        "samples": ("sc:Integer", "How many samples the part has."),
+        "by": ("sc:Text", "What no two parts share: background, foreground, both or sample."),
+        "seed": ("sc:Integer", "The seed of the split."),
+        "fraction": ("sc:Float", "The requested fraction of the part."),
+        "samples": ("sc:Integer", "Number of samples in the part."),
     }
     rows = [
-        {
-            "name": f"{part.split}/{part.part}",
-            "url": _SPLIT_KINDS.get(part.part.lower()),
-            "split": part.split,
-            "part": part.part,
-            "by": part.by,
-            "seed": part.seed,
-            "fraction": part.fraction,
-            "samples": part.samples,
-        }
-        for part in facts.parts
+        {"name": f"{part.split}/{part.part}", "url": _SPLIT_KINDS.get(part.part.lower()), **asdict(part)}
+        for part in summary.parts
     ]
-    what = (
-        "The parts of the splits that are saved in the dataset. Which samples they have is computed of this: "
-        "fgbgpack.open_dataset(...).split(name) gives them."
+    description = (
+        "The parts of the splits that are saved in the dataset. Their samples are computed from these "
+        "records: fgbgpack.open_dataset(...).split(name) returns them."
     )
-    return [{"dataType": "cr:Split", **_record_set("splits", what, ["name"], described, rows)}]
+    return [{"dataType": "cr:Split", **_record_set("splits", description, ["name"], fields, rows)}]
 
 
 def _record_set(
     name: str,
     description: str,
     key: Sequence[str],
-    described: Mapping[str, tuple[Any, str]],
+    fields: Mapping[str, tuple[Any, str]],
     rows: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """A record set whose records are in the document; what none of them has is left out."""
-    used = [field for field in described if any(row[field] is not None for row in rows)]
+    """A record set whose records are in the document; fields that no record has are left out."""
+    used = [field for field in fields if any(row[field] is not None for row in rows)]
     return {
         "@type": "cr:RecordSet",
         "@id": name,
@@ -349,8 +331,8 @@ def _record_set(
                 "@type": "cr:Field",
                 "@id": f"{name}/{field}",
                 "name": field,
-                "description": described[field][1],
-                "dataType": described[field][0],
+                "description": fields[field][1],
+                "dataType": fields[field][0],
             }
             for field in used
         ],

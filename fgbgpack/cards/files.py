@@ -1,13 +1,12 @@
-"""Where the cards of a dataset lie, and how they are written: whole, and never over what a person wrote."""
+"""The files of a dataset's cards: written in one step each, and never over what a person wrote."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,29 +15,31 @@ from fgbgpack.cards.about import About
 from fgbgpack.cards.croissant import croissant
 from fgbgpack.cards.datacard import datacard
 from fgbgpack.cards.licences import findings
-from fgbgpack.cards.summary import Facts, gather
+from fgbgpack.cards.summary import summarize
 from fgbgpack.dataset.dataset import open_dataset
 from fgbgpack.errors import DatasetError, SpecError
+from fgbgpack.files import sha256_of, write_atomically
+from fgbgpack.storage.arrays import METADATA
 from fgbgpack.storage.hdf5 import is_hdf5
-from fgbgpack.storage.store import ROOT, exclusive, store_of
+from fgbgpack.storage.store import DatasetStore
 from fgbgpack.visual.preview import write_preview
 
 _CROISSANT, _DATACARD, _PREVIEW = "croissant.json", "DATACARD.md", "preview.png"
 _PREVIEW_ROWS = 4
-#: A line at the end of a data card: what was said, and digests of what was written.
+#: The last line of a data card: what was stated, and the digests of the files.
 _STATE = re.compile(r"\n<!-- fgbgpack card (\{.*\}) -->\n")
 
 
 @dataclass(frozen=True)
 class Cards:
-    """The cards of a dataset, as they were written.
+    """The cards of a dataset that were written.
 
     Attributes:
         croissant: The Croissant file.
         datacard: The data card.
-        preview: The picture of samples; None if there is none.
-        unsaid: What a dataset that is published should say and these do not.
-        findings: What the licences of its pictures mean for passing it on, in sentences.
+        preview: The picture of samples; ``None`` if there is none.
+        unsaid: What a published dataset should state and these do not.
+        findings: What the licences of its pictures mean for redistributing it, in sentences.
     """
 
     croissant: Path
@@ -68,190 +69,163 @@ def write_cards(
 ) -> Cards:
     """Write ``croissant.json`` and ``DATACARD.md`` of a dataset, which must be complete.
 
-    They lie in the folder of a Zarr store; beside an HDF5 file ``b.h5`` as ``b.croissant.json`` and
-    ``b.DATACARD.md``. What was said of the dataset when they were written before is kept, unless something
-    else is said now. The same dataset and words give the same files.
+    They are written into the folder of a Zarr store; beside an HDF5 file ``b.h5`` as ``b.croissant.json`` and
+    ``b.DATACARD.md``. What existing cards state is kept unless ``about`` states something else. The same
+    dataset and statements give the same files.
 
     Args:
         dataset: A local folder or file, or a URL that fsspec opens.
-        about: What only a person can say of it.
-        folder: Where to write instead; made if it is not there. A URL needs it. The Croissant
-            file names files as if it lay with the dataset.
+        about: What only its authors can say of it.
+        folder: Where to write instead; made if it does not exist. Required for a URL. The Croissant file
+            names files as if it lay with the dataset.
         preview: Whether to draw some samples, too, for the data card.
-        overwrite: Replace cards that were changed since they were written, or that something else wrote.
+        overwrite: Replace cards that were edited, or that another program wrote.
 
     Raises:
         DatasetError: There is no dataset, it is not complete, or the cards cannot be written.
-        SpecError: No folder is given for a URL, or cards that a person has changed are in the way.
+        SpecError: No folder is given for a URL, or edited cards are in the way.
 
     Example:
         >>> write_cards("lobby.zarr", About(license="CC-BY-4.0")).datacard  # doctest: +SKIP
         PosixPath('lobby.zarr/DATACARD.md')
     """
-    places = _Places.of(dataset, folder)
+    paths = _Paths.of(dataset, folder)
     opened = open_dataset(dataset)
-    before = _State.of(places)
-    about = about.over(before.about)
-    facts = gather(opened)
-    description = (json.dumps(croissant(facts, about), indent=2, ensure_ascii=False) + "\n").encode()
-    drawn = preview or places.preview.name in before.digests
-    picture = places.preview.name if drawn else None
-    text = datacard(facts, about, croissant=places.croissant.name, picture=picture)
-
-    new = {places.croissant: description, places.datacard: text.encode()}
-    changed = [path for path, content in new.items() if before.is_foreign(path, content)]
-    if drawn and before.is_foreign(places.preview, b""):
-        changed.append(places.preview)
-    if changed and not overwrite:
+    existing = _ExistingCards.read(paths)
+    about = about.over(existing.about)
+    summary = summarize(opened)
+    with_preview = preview or paths.preview.name in existing.digests
+    picture = paths.preview.name if with_preview else None
+    contents = {
+        paths.croissant: f"{json.dumps(croissant(summary, about), indent=2, ensure_ascii=False)}\n".encode(),
+        paths.datacard: datacard(summary, about, croissant=paths.croissant.name, picture=picture).encode(),
+    }
+    edited = [path for path, content in contents.items() if existing.is_foreign(path, content)]
+    if with_preview and existing.is_foreign(paths.preview, b""):
+        edited.append(paths.preview)
+    if edited and not overwrite:
         raise SpecError(
-            "These files were changed by somebody, or something else wrote them; --overwrite replaces them:",
-            [str(path) for path in changed],
+            "These files were edited, or another program wrote them; --overwrite replaces them:",
+            [str(path) for path in edited],
+            code="cards-edited",
         )
-    with _alone(dataset, places.inside):
+    store = DatasetStore.open(dataset, read_only=False) if paths.in_dataset else None
+    with store.exclusive() if store is not None else nullcontext():
         try:
-            places.croissant.parent.mkdir(parents=True, exist_ok=True)
-            if drawn:
-                write_preview(opened, places.preview, rows=_PREVIEW_ROWS)
-            for path, content in new.items():
-                digests = {path.name: _digest(content) for path, content in new.items()}
-                if drawn:
-                    digests[places.preview.name] = _digest(places.preview.read_bytes())
-                state = _State(about, digests).line if path == places.datacard else b""
-                _publish(path, content + state)
+            paths.croissant.parent.mkdir(parents=True, exist_ok=True)
+            digests = {path.name: _digest(content) for path, content in contents.items()}
+            if with_preview:
+                write_preview(opened, paths.preview, rows=_PREVIEW_ROWS)
+                digests[paths.preview.name] = sha256_of(paths.preview)
+            contents[paths.datacard] += _state_line(about, digests)
+            for path, content in contents.items():
+                write_atomically(path, content)
         except OSError as exc:
             raise DatasetError(
-                f"The cards cannot be written to {places.croissant.parent}: {exc.strerror or exc}."
+                f"The cards cannot be written to {paths.croissant.parent}: {exc.strerror or exc}.",
+                code="cards-unwritable",
             ) from exc
     return Cards(
-        croissant=places.croissant,
-        datacard=places.datacard,
-        preview=places.preview if drawn else None,
+        croissant=paths.croissant,
+        datacard=paths.datacard,
+        preview=paths.preview if with_preview else None,
         unsaid=about.unsaid,
-        findings=tuple(_findings(facts)),
+        findings=tuple(findings(summary.licences)) if summary.licences else (),
     )
 
 
 def cards_are_stale(dataset: str | Path) -> bool:
-    """Whether a local dataset has cards that tell of it as it was before.
+    """Whether a local dataset has changed since its cards were written.
 
     Args:
-        dataset: Its folder or file. One that is elsewhere, or has no cards, has none that are stale.
+        dataset: Its folder or file. False for a URL, and where there are no cards.
     """
     if "://" in str(dataset):
         return False
-    places = _Places.of(dataset, None)
-    path = Path(dataset) if is_hdf5(dataset) else Path(dataset) / ROOT
+    paths = _Paths.of(dataset, None)
+    path = Path(dataset) if is_hdf5(dataset) else Path(dataset) / METADATA
     try:
-        described = json.loads(places.croissant.read_bytes())
-        known = {
-            file["name"]: (file["sha256"], file["contentSize"])
-            for file in described["distribution"]
-            if "sha256" in file
-        }
-        size = f"{path.stat().st_size} B"
-        with path.open("rb") as file:
-            digest = "" if known[path.name][1] != size else hashlib.file_digest(file, "sha256").hexdigest()
-        return known[path.name] != (digest, size)
+        described = json.loads(paths.croissant.read_bytes())
+        (file,) = (f for f in described["distribution"] if f["name"] == path.name and "sha256" in f)
+        # The digest of a large file is computed only if its size is the same.
+        same_size: bool = file["contentSize"] == f"{path.stat().st_size} B"
+        return not same_size or bool(file["sha256"] != sha256_of(path))
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
-def _findings(facts: Facts) -> list[str]:
-    return findings(facts.licences) if facts.sources is not None else []
-
-
 @dataclass(frozen=True)
-class _Places:
-    """Where the files go, and whether that is in the folder of a dataset."""
+class _Paths:
+    """The paths of the cards, and whether they are in the folder of the dataset."""
 
     croissant: Path
     datacard: Path
     preview: Path
-    inside: bool
+    in_dataset: bool
 
     @classmethod
-    def of(cls, dataset: str | Path, folder: str | Path | None) -> _Places:
+    def of(cls, dataset: str | Path, folder: str | Path | None) -> _Paths:
         path = Path(dataset)
         if folder is None and "://" in str(dataset):
-            raise SpecError(f"{dataset} is a URL: say in which folder to write its cards, with -o FOLDER.")
+            raise SpecError(
+                f"{dataset} is a URL: say in which folder to write its cards, with -o FOLDER.",
+                code="folder-missing",
+            )
         prefix = f"{path.stem}." if is_hdf5(dataset) else ""
-        usual = path.parent if prefix else path
-        where = usual if folder is None else Path(folder)
-        return cls(
-            croissant=where / f"{prefix}{_CROISSANT}",
-            datacard=where / f"{prefix}{_DATACARD}",
-            preview=where / f"{prefix}{_PREVIEW}",
-            inside=folder is None and not prefix,
-        )
+        parent = Path(folder) if folder is not None else path.parent if prefix else path
+        croissant, card, preview = (parent / f"{prefix}{name}" for name in (_CROISSANT, _DATACARD, _PREVIEW))
+        return cls(croissant, card, preview, in_dataset=folder is None and not prefix)
 
 
 @dataclass(frozen=True)
-class _State:
-    """What a data card remembers of when it was written.
+class _ExistingCards:
+    """The cards that exist before these are written.
 
     Attributes:
-        about: What was said of the dataset.
-        digests: The SHA-256 of each file that was written, by its name, without this line.
-        contents: What lies there now.
+        about: What they state.
+        digests: The SHA-256 of each file as it was written, by its name, without the last line of the card.
+        contents: The files now, likewise.
     """
 
+    contents: Mapping[Path, bytes]
     about: About = field(default_factory=About)
     digests: Mapping[str, str] = field(default_factory=dict)
-    contents: Mapping[Path, bytes] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, places: _Places) -> _State:
+    def read(cls, paths: _Paths) -> _ExistingCards:
         contents = {}
-        for path in (places.croissant, places.datacard, places.preview):
+        for path in (paths.croissant, paths.datacard, paths.preview):
             try:
                 contents[path] = path.read_bytes()
             except FileNotFoundError:
                 continue
             except OSError as exc:
-                raise DatasetError(f"{path} cannot be read: {exc.strerror}.") from exc
-        text = contents.get(places.datacard, b"").decode(errors="replace")
+                raise DatasetError(
+                    f"{path} cannot be read: {exc.strerror}.", code="cards-unreadable"
+                ) from exc
+        text = contents.get(paths.datacard, b"").decode(errors="replace")
         matches = list(_STATE.finditer(text))
         if not matches:
-            return cls(contents=contents)
+            return cls(contents)
         match = matches[-1]
-        contents[places.datacard] = (text[: match.start()] + text[match.end() :]).encode()
+        contents[paths.datacard] = (text[: match.start()] + text[match.end() :]).encode()
         try:
-            remembered = json.loads(match[1])
-            return cls(About.from_dict(remembered["about"]), dict(remembered["files"]), contents)
+            state = json.loads(match[1])
+            return cls(contents, About.from_dict(state["about"]), dict(state["files"]))
         except (ValueError, KeyError, TypeError):
-            return cls(contents=contents)
+            return cls(contents)
 
     def is_foreign(self, path: Path, new: bytes) -> bool:
-        """Whether there is something that is neither what was written before nor what is to be written."""
-        there = self.contents.get(path)
-        return there is not None and there != new and _digest(there) != self.digests.get(path.name)
+        """Whether a file is neither as it was written nor as it is going to be."""
+        content = self.contents.get(path)
+        return content is not None and content != new and _digest(content) != self.digests.get(path.name)
 
-    @property
-    def line(self) -> bytes:
-        """What the data card ends with."""
-        remembered = {"about": self.about.to_dict(), "files": self.digests}
-        # Written like this, nothing that was said can end the comment.
-        harmless = json.dumps(remembered).replace(">", "\\u003e")
-        return f"\n<!-- fgbgpack card {harmless} -->\n".encode()
+
+def _state_line(about: About, digests: Mapping[str, str]) -> bytes:
+    """The last line of the data card: an HTML comment, which no statement can end."""
+    state = json.dumps({"about": about.to_dict(), "files": digests}).replace(">", "\\u003e")
+    return f"\n<!-- fgbgpack card {state} -->\n".encode()
 
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-@contextmanager
-def _alone(dataset: str | Path, inside: bool) -> Iterator[None]:
-    """Where the cards lie in a dataset's folder, nobody else may write there."""
-    lock = exclusive(store_of(dataset, read_only=False), str(dataset)) if inside else nullcontext()
-    with lock:
-        yield
-
-
-def _publish(path: Path, content: bytes) -> None:
-    """Write a file in one step; what a killed writer leaves is swept as that of any writer of a dataset."""
-    aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
-    try:
-        aside.write_bytes(content)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)

@@ -1,21 +1,22 @@
-"""What licences of pictures allow, as far as that is known by their names.
+"""The terms of the pictures' licences, recognised by name.
 
-What counts is whether changed copies may be passed on, as composites are: they hold parts of two pictures.
+Composites are adaptations of two pictures, so what matters is whether adaptations may be redistributed.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+
+from fgbgpack.document import SourcesInfo
 
 _CREATIVE_COMMONS = re.compile(r"CC-BY((?:-(?:NC|ND|SA))*)(?:-([1-4]\.[05]))?(?:-[A-Z]+)?")
 _CC_ADDRESS = re.compile(r"https?://creativecommons\.org/(licenses|publicdomain)/([a-z-]+)(?:/([0-9.]+))?.*")
 _SPDX_ADDRESS = re.compile(r"https?://spdx\.org/licenses/([A-Za-z0-9.+-]+?)(?:\.html|\.json)?/?")
 
-#: Licences that let everybody pass on changed copies, by what they are called once they are normalised.
+#: Licences without conditions, by their normalised names, with their SPDX identifiers.
 _FREE = {
     "CC0-1.0": "CC0-1.0",
     "CC0": "CC0-1.0",
@@ -25,8 +26,8 @@ _FREE = {
     "UNLICENSE": "Unlicense",
     "0BSD": "0BSD",
 }
-#: The same, if their authors are named.
-_NAMING = {
+#: Licences that require to name the authors.
+_ATTRIBUTION = {
     "MIT": "MIT",
     "APACHE-2.0": "Apache-2.0",
     "BSD-2-CLAUSE": "BSD-2-Clause",
@@ -38,27 +39,27 @@ _CLOSED = {"ALL-RIGHTS-RESERVED", "PROPRIETARY", "COPYRIGHT", "COPYRIGHTED"}
 
 @dataclass(frozen=True)
 class Terms:
-    """What a licence says.
+    """The terms of a licence.
 
     Attributes:
-        name: What it is called: its SPDX identifier where that is known, else what is stated.
-        spdx: That identifier, or None.
-        changed_copies: Whether changed copies may be passed on; None where that is not known.
-        names_authors: Whether the authors must be named.
-        commercial: Whether it may be used commercially.
-        same_licence: Whether changed copies must be under the same licence.
+        name: Its SPDX identifier where that is known, else its stated name.
+        spdx: Its SPDX identifier, or ``None``.
+        adaptations: Whether adaptations may be redistributed; ``None`` where that is not known.
+        attribution: Whether the authors must be named.
+        commercial: Whether commercial use is allowed.
+        share_alike: Whether adaptations must be under the same licence.
     """
 
     name: str
     spdx: str | None = None
-    changed_copies: bool | None = None
-    names_authors: bool = False
+    adaptations: bool | None = None
+    attribution: bool = False
     commercial: bool = True
-    same_licence: bool = False
+    share_alike: bool = False
 
 
 def terms_of(licence: str) -> Terms:
-    """What a licence says, by its name or its address.
+    """The terms of a licence, by its name or its address.
 
     Example:
         >>> terms_of("CC BY-NC 4.0").commercial, terms_of("https://spdx.org/licenses/MIT").name
@@ -70,22 +71,22 @@ def terms_of(licence: str) -> Terms:
         return Terms(
             name=name,
             spdx=name if match[2] else None,
-            changed_copies="ND" not in marks,
-            names_authors=True,
+            adaptations="ND" not in marks,
+            attribution=True,
             commercial="NC" not in marks,
-            same_licence="SA" in marks,
+            share_alike="SA" in marks,
         )
     if name in _FREE:
-        return Terms(_FREE[name] or licence, _FREE[name], changed_copies=True)
-    if name in _NAMING:
-        return Terms(_NAMING[name], _NAMING[name], changed_copies=True, names_authors=True)
+        return Terms(_FREE[name] or licence, _FREE[name], adaptations=True)
+    if name in _ATTRIBUTION:
+        return Terms(_ATTRIBUTION[name], _ATTRIBUTION[name], adaptations=True, attribution=True)
     if name in _CLOSED:
-        return Terms(licence, changed_copies=False)
+        return Terms(licence, adaptations=False)
     return Terms(licence)
 
 
 def address_of(licence: str) -> str:
-    """The address of a licence where one is known; else what is stated."""
+    """The address of a licence where one is known; else the licence as stated."""
     if licence.startswith(("http://", "https://")):
         return licence
     spdx = terms_of(licence).spdx
@@ -105,7 +106,7 @@ def _normalised(licence: str) -> str:
 
 @dataclass(frozen=True)
 class LicenceGroup:
-    """The pictures of one licence: what it says, and how many backgrounds and foregrounds there are."""
+    """The number of pictures under one licence; its terms are ``None`` where none is stated."""
 
     terms: Terms | None
     backgrounds: int
@@ -113,71 +114,66 @@ class LicenceGroup:
 
     @property
     def pictures(self) -> int:
-        """How many pictures there are."""
+        """Number of pictures."""
         return self.backgrounds + self.foregrounds
 
 
-def group_by_licence(sources: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[LicenceGroup]:
-    """The licences of a document's sources, the commonest first, those without one last."""
-    counts = {
-        kind: Counter(
-            terms_of(source["license"]) if "license" in source else None for source in sources[kind]
-        )
-        for kind in ("backgrounds", "foregrounds")
-    }
+def group_by_licence(sources: SourcesInfo) -> list[LicenceGroup]:
+    """The licences of some sources, the most frequent first, sources without one last."""
+    backgrounds, foregrounds = (
+        Counter(None if source.license is None else terms_of(source.license) for source in kind)
+        for kind in (sources.backgrounds, sources.foregrounds)
+    )
     groups = [
-        LicenceGroup(terms, counts["backgrounds"][terms], counts["foregrounds"][terms])
-        for terms in counts["backgrounds"].keys() | counts["foregrounds"].keys()
+        LicenceGroup(terms, backgrounds[terms], foregrounds[terms])
+        for terms in backgrounds.keys() | foregrounds.keys()
     ]
     return sorted(groups, key=lambda g: (g.terms is None, -g.pictures, g.terms.name if g.terms else ""))
 
 
 def findings(groups: Sequence[LicenceGroup]) -> list[str]:
-    """What the licences of the pictures mean for passing on the dataset, in plain sentences.
+    """What the licences of the pictures mean for redistributing the dataset, in plain sentences.
 
-    The first says whether it may be passed on at all as far as that is stated.
+    The first says whether it may be redistributed at all, as far as that is stated.
     """
     stated = [(group.terms, group.pictures) for group in groups if group.terms is not None]
     unstated = sum(group.pictures for group in groups if group.terms is None)
     total = sum(group.pictures for group in groups)
-    closed = [(terms, count) for terms, count in stated if terms.changed_copies is False]
-    unknown = [(terms, count) for terms, count in stated if terms.changed_copies is None]
+    closed = [(terms, count) for terms, count in stated if terms.adaptations is False]
+    unknown = [(terms, count) for terms, count in stated if terms.adaptations is None]
     found = []
     if unstated:
+        some = f"any of the {total:,}" if unstated == total else f"{unstated:,} of the {total:,}"
         found.append(
-            f"No licence is stated for {_of(unstated, total)} pictures: nothing here says that they, or "
-            "composites made of them, may be passed on."
+            f"No licence is stated for {some} pictures: nothing here permits redistributing them, or "
+            "composites made of them."
         )
     if closed:
         found.append(
-            f"{_pictures(closed)} under licences that do not let changed copies be passed on, and composites "
-            f"are changed copies: {_names(closed)}."
+            f"{_pictures(closed)} under licences that do not permit redistributing adaptations, and "
+            f"composites are adaptations: {_names(closed)}."
         )
     if unknown:
         found.append(
             f"{_pictures(unknown)} under licences whose terms are not known to fgbgpack; read them before "
-            f"you pass the dataset on: {_names(unknown)}."
+            f"you redistribute the dataset: {_names(unknown)}."
         )
     if not found:
-        found.append("All pictures are under licences that let changed copies be passed on.")
-    bound = [(terms, count) for terms, count in stated if not terms.commercial]
-    if bound:
-        found.append(f"{_pictures(bound)} not for commercial use: {_names(bound)}.")
-    alike = [(terms, count) for terms, count in stated if terms.same_licence and terms.changed_copies]
+        found.append("All pictures are under licences that permit redistributing adaptations.")
+    restricted = [(terms, count) for terms, count in stated if not terms.commercial]
+    if restricted:
+        found.append(f"{_pictures(restricted)} not for commercial use: {_names(restricted)}.")
+    alike = [(terms, count) for terms, count in stated if terms.share_alike and terms.adaptations]
     if alike:
         found.append(
-            f"{_pictures(alike)} under licences that ask the same licence of what is made of them: "
+            f"{_pictures(alike)} under licences that require the same licence for adaptations: "
             f"{_names(alike)}."
         )
     if len(alike) > 1:
-        found.append("These ask for different licences: a composite of two of them may meet neither.")
-    if any(terms.names_authors for terms, _ in stated):
-        found.append("Name the authors where you pass it on: the list of pictures does.")
+        found.append("These require different licences: a composite of two of them may meet neither.")
+    if any(terms.attribution for terms, _ in stated):
+        found.append("Name the authors where you redistribute it: the list of pictures names them.")
     return found
-
-
-def _of(count: int, total: int) -> str:
-    return f"any of the {total:,}" if count == total else f"{count:,} of the {total:,}"
 
 
 def _pictures(licences: Sequence[tuple[Terms, int]]) -> str:

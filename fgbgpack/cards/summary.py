@@ -1,4 +1,4 @@
-"""All that the cards tell of a dataset, gathered once."""
+"""All facts about a dataset that its cards state, collected once."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from urllib.parse import urlsplit
 
 from fgbgpack.cards.licences import LicenceGroup, group_by_licence
 from fgbgpack.dataset.dataset import Dataset
-from fgbgpack.storage.hdf5 import is_hdf5
-from fgbgpack.storage.store import (
+from fgbgpack.document import (
     BACKGROUND_DEPTH,
     DEPTH,
     DEPTH_MAX,
@@ -21,15 +20,14 @@ from fgbgpack.storage.store import (
     IMAGE,
     MASK,
     NAME,
-    PLACEMENTS,
-    ROOT,
     SOURCE_ARRAYS,
-    Keys,
-    is_guided,
-    is_virtual,
-    own_keys,
-    store_of,
+    Document,
+    ImportedDepthInfo,
+    NetworkDepthInfo,
 )
+from fgbgpack.files import sha256_of
+from fgbgpack.storage.arrays import METADATA
+from fgbgpack.storage.hdf5 import is_hdf5
 
 _PLACEMENT_MEANINGS = {
     "background": "which background",
@@ -42,16 +40,16 @@ _PLACEMENT_MEANINGS = {
 
 
 @dataclass(frozen=True)
-class Array:
+class ArraySummary:
     """An array of a dataset.
 
     Attributes:
         path: Its path in the dataset.
-        dtype: Its type, as NumPy calls it.
+        dtype: Its NumPy type.
         shape: Its shape.
-        meaning: What its numbers are, with their unit.
-        stored: Bytes that it takes on disk; None where it is not stored, or that is not known.
-        virtual: Whether it is made when it is read.
+        meaning: What its values are, with their unit.
+        stored: Its bytes on disk; ``None`` where it is not stored or that is unknown.
+        virtual: Whether it is composed when it is read.
     """
 
     path: str
@@ -59,7 +57,7 @@ class Array:
     shape: tuple[int, ...]
     meaning: str
     stored: int | None
-    virtual: bool = False
+    virtual: bool
 
     @property
     def per_sample(self) -> bool:
@@ -68,8 +66,8 @@ class Array:
 
 
 @dataclass(frozen=True)
-class File:
-    """A file that can be checked: where it is from the card's point of view, its size and its digest."""
+class CheckedFile:
+    """A file with its address as seen from the card, its size and its digest."""
 
     address: str
     bytes: int
@@ -77,8 +75,8 @@ class File:
 
 
 @dataclass(frozen=True)
-class Part:
-    """A part of a saved split."""
+class SplitPart:
+    """A part of a saved split: its requested fraction, and its number of samples."""
 
     split: str
     part: str
@@ -89,91 +87,74 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What there is to tell of a dataset.
+class DatasetSummary:
+    """The facts about a dataset that its cards state.
 
     Attributes:
         name: The name of its folder or file.
-        opened_as: How code that lies beside it opens it: that name, or its address.
+        target: What code beside it passes to ``open_dataset``: that name, or its address.
         form: Whether it is a Zarr store or an HDF5 file.
-        document: What it says of itself.
-        samples: How many there are.
-        height: Their height in pixels.
-        width: Their width in pixels.
+        document: Its document.
         arrays: Its arrays.
-        total: Bytes of all of it; None where that cannot be told from afar.
-        files: How many files it is; None where that cannot be told from afar.
-        checked: The file whose digest tells this dataset from others: its document, or all of an HDF5 file.
-        depth_attributes: The attributes of /depth; None where there is no depth.
+        total: Bytes of all files; ``None`` where that is unknown.
+        files: Number of files; ``None`` where that is unknown.
+        checked: The file whose digest identifies the dataset: its document, or the whole HDF5 file.
+        depth_attributes: The attributes of ``/depth``; ``None`` where there is no depth.
         parts: The parts of all saved splits.
     """
 
     name: str
-    opened_as: str
+    target: str
     form: Literal["zarr", "hdf5"]
-    document: Mapping[str, Any]
-    samples: int
-    height: int
-    width: int
-    arrays: tuple[Array, ...]
+    document: Document
+    arrays: tuple[ArraySummary, ...]
     total: int | None
     files: int | None
-    checked: File
+    checked: CheckedFile
     depth_attributes: Mapping[str, Any] | None
-    parts: tuple[Part, ...]
+    parts: tuple[SplitPart, ...]
 
     @property
-    def spec(self) -> Mapping[str, Any] | None:
-        """What was asked for; None of a dataset that was imported."""
-        return self.document.get("spec")
+    def samples(self) -> int:
+        """Number of samples."""
+        return self.document.samples
 
     @property
-    def sources(self) -> Mapping[str, Any] | None:
-        """The pictures that it was made of; None of a dataset that was imported."""
-        return self.document.get("sources")
+    def size(self) -> str:
+        """Width and height of a sample."""
+        return f"{self.document.width}x{self.document.height}"
 
     @property
-    def depth(self) -> Mapping[str, Any] | None:
-        """How depth was filled; None where there is none."""
-        section: Mapping[str, Any] | None = self.document["depth"]
-        return section
-
-    @property
-    def networks(self) -> list[Mapping[str, Any]]:
+    def network_cards(self) -> list[Mapping[str, Any]]:
         """The cards of the depth networks."""
-        if self.depth is None or "model" not in self.depth:
+        depth = self.document.depth
+        if not isinstance(depth, NetworkDepthInfo):
             return []
-        guide = self.depth["guide"]
-        return [self.depth["model"], *([] if guide is None else [guide["model"]])]
-
-    @property
-    def virtual(self) -> bool:
-        """Whether image and mask are made when they are read."""
-        return is_virtual(self.document)
+        return [depth.model, *([] if depth.guide is None else [depth.guide.model])]
 
     @property
     def backgrounds(self) -> int:
-        """How many backgrounds there are."""
-        return len(self.sources["backgrounds"]) if self.sources else 0
+        """Number of backgrounds."""
+        return len(self.document.sources.backgrounds) if self.document.sources else 0
 
     @property
     def foregrounds(self) -> int:
-        """How many foregrounds there are."""
-        return len(self.sources["foregrounds"]) if self.sources else 0
+        """Number of foregrounds."""
+        return len(self.document.sources.foregrounds) if self.document.sources else 0
 
     @cached_property
     def licences(self) -> list[LicenceGroup]:
         """The licences of the pictures."""
-        return group_by_licence(self.sources) if self.sources else []
+        return group_by_licence(self.document.sources) if self.document.sources else []
 
     @property
     def made_by(self) -> str:
-        """What wrote the dataset."""
-        return f"fgbgpack {self.document['software'].get('fgbgpack', '')}".strip()
+        """The program that wrote the dataset, with its version."""
+        return f"fgbgpack {self.document.software.get('fgbgpack', '')}".strip()
 
 
-def gather(dataset: Dataset) -> Facts:
-    """What there is to tell of an open dataset.
+def summarize(dataset: Dataset) -> DatasetSummary:
+    """Collect the facts about an open dataset.
 
     Raises:
         DatasetError: The dataset is damaged or cannot be read.
@@ -183,115 +164,76 @@ def gather(dataset: Dataset) -> Facts:
     name = (PurePosixPath(urlsplit(path).path) if is_remote else Path(path).resolve()).name
     is_file = is_hdf5(path)
     stored = dataset.stored_bytes()
-    keys = None if is_file else Keys(store_of(path, read_only=True), path)
-    attributes = dict(dataset.depth.attrs) if dataset.has_depth else None
-    checked = _hdf5_file(Path(path), name) if keys is None else _document_file(keys, path, is_remote)
-    return Facts(
+    if is_file:
+        checked = CheckedFile(name, Path(path).stat().st_size, sha256_of(Path(path)))
+        total: int | None = checked.bytes
+        files: int | None = 1
+    else:
+        content = dataset.store.get(METADATA) or b""
+        address = f"{path.rstrip('/')}/{METADATA}" if is_remote else METADATA
+        checked = CheckedFile(address, len(content), hashlib.sha256(content).hexdigest())
+        total = sum(stored.values()) or None
+        files = len(dataset.store.own_keys()) or None
+    return DatasetSummary(
         name=name,
-        opened_as=path if is_remote else name,
+        target=path if is_remote else name,
         form="hdf5" if is_file else "zarr",
         document=dataset.document,
-        samples=len(dataset),
-        height=dataset.height,
-        width=dataset.width,
-        arrays=tuple(_arrays(dataset, stored, attributes)),
-        total=checked.bytes if keys is None else sum(stored.values()) or None,
-        files=1 if keys is None else len(own_keys(keys)) or None,
+        arrays=_arrays(dataset, stored),
+        total=total,
+        files=files,
         checked=checked,
-        depth_attributes=attributes,
-        parts=tuple(_parts(dataset)),
+        depth_attributes=dict(dataset.depth.attrs) if dataset.has_depth else None,
+        parts=tuple(
+            SplitPart(split, part, recipe["by"], recipe["seed"], recipe["parts"][part], len(samples))
+            for split, recipe in dataset.splits.items()
+            for part, samples in dataset.split(split).items()
+        ),
     )
 
 
-def _document_file(keys: Keys, path: str, is_remote: bool) -> File:
-    content = keys.get(ROOT) or b""
-    address = f"{path.rstrip('/')}/{ROOT}" if is_remote else ROOT
-    return File(address, len(content), hashlib.sha256(content).hexdigest())
-
-
-def _hdf5_file(path: Path, name: str) -> File:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return File(name, file.tell(), digest)
-
-
-def _parts(dataset: Dataset) -> list[Part]:
-    return [
-        Part(split, part, recipe["by"], recipe["seed"], recipe["parts"][part], len(samples))
-        for split, recipe in dataset.splits.items()
-        for part, samples in dataset.split(split).items()
-    ]
-
-
-def _arrays(
-    dataset: Dataset, stored: Mapping[str, int], depth_attributes: Mapping[str, Any] | None
-) -> list[Array]:
-    n, size = len(dataset), (dataset.height, dataset.width)
-    virtual = is_virtual(dataset.document)
-    what = "alpha of the pasted foreground" if dataset.has_recipe else "the mask as it was imported"
-    arrays = [
-        Array(IMAGE, "uint8", (n, *size, 3), "RGB, 0 to 255", stored.get(IMAGE), virtual),
-        Array(MASK, "uint8", (n, *size), f"{what}, 0 to 255", stored.get(MASK), virtual),
-    ]
-    if depth_attributes is not None:
-        unit = meaning_of_depth(depth_attributes)
-        if dataset.document["depth"].get("invalid") is not None:
-            unit += "; NaN where it is not known"
-        arrays += [
-            Array(DEPTH, "float16", (n, *size), unit, stored.get(DEPTH)),
-            Array(DEPTH_MIN, "float16", (n,), "the smallest depth of each sample", stored.get(DEPTH_MIN)),
-            Array(DEPTH_MAX, "float16", (n,), "the largest depth of each sample", stored.get(DEPTH_MAX)),
-        ]
-    if not dataset.has_recipe:
-        shape = dataset.whole(NAME).shape
-        return [*arrays, Array(NAME, "uint8", shape, "name of each sample, UTF-8", stored.get(NAME))]
-    arrays += [
-        Array(path, "bool" if path == "flip" else "int32", (n,), _PLACEMENT_MEANINGS[path], stored.get(path))
-        for path in PLACEMENTS
-    ]
-    sources = dataset.document["sources"]
-    backgrounds, foregrounds = len(sources["backgrounds"]), len(sources["foregrounds"])
-    background, foreground, foreground_size = SOURCE_ARRAYS
-    largest = tuple(int(side) for side in dataset.whole(foreground_size).max(axis=0))
-    arrays += [
-        Array(background, "uint8", (backgrounds, *size, 3), "the backgrounds, RGB", stored.get(background)),
-        Array(
-            foreground,
-            "uint8",
-            (foregrounds, *largest, 4),
+def _arrays(dataset: Dataset, stored: Mapping[str, int]) -> tuple[ArraySummary, ...]:
+    document = dataset.document
+    alpha = "alpha of the pasted foreground" if document.has_recipe else "the mask as it was imported"
+    meanings = {IMAGE: "RGB, 0 to 255", MASK: f"{alpha}, 0 to 255"}
+    depth = ""
+    if document.depth is not None:
+        depth = meaning_of_depth(dataset.depth.attrs)
+        is_partial = isinstance(document.depth, ImportedDepthInfo) and document.depth.invalid is not None
+        meanings |= {
+            DEPTH: f"{depth}; NaN where it is not known" if is_partial else depth,
+            DEPTH_MIN: "the smallest depth of each sample",
+            DEPTH_MAX: "the largest depth of each sample",
+        }
+    if not document.has_recipe:
+        meanings[NAME] = "name of each sample, UTF-8"
+    else:
+        source_meanings = (
+            "the backgrounds, RGB",
             "the foregrounds, RGBA, padded with zeros",
-            stored.get(foreground),
-        ),
-        Array(
-            foreground_size,
-            "int32",
-            (foregrounds, 2),
             "height and width of each foreground, in pixels",
-            stored.get(foreground_size),
-        ),
-    ]
-    if depth_attributes is not None and is_guided(dataset.document["depth"]):
-        unit = meaning_of_depth(depth_attributes)
-        shape = (backgrounds, *size)
-        arrays.append(
-            Array(
-                BACKGROUND_DEPTH,
-                "float32",
-                shape,
-                f"of the backgrounds: {unit}",
-                stored.get(BACKGROUND_DEPTH),
-            )
         )
-    return arrays
+        meanings |= _PLACEMENT_MEANINGS | dict(zip(SOURCE_ARRAYS, source_meanings, strict=True))
+    if document.is_guided:
+        meanings[BACKGROUND_DEPTH] = f"of the backgrounds: {depth}"
+
+    composed = {IMAGE: dataset.image, MASK: dataset.mask} if document.is_virtual else {}
+    forms = dataset.store.forms(path for path in meanings if path not in composed)
+    shapes = {path: (form.dtype, form.layout.shape) for path, form in forms.items()}
+    shapes |= {path: (array.dtype, array.shape) for path, array in composed.items()}
+    return tuple(
+        ArraySummary(path, str(shapes[path][0]), shapes[path][1], meaning, stored.get(path), path in composed)
+        for path, meaning in meanings.items()
+    )
 
 
 def meaning_of_depth(attributes: Mapping[str, Any]) -> str:
-    """What the numbers of /depth are, by its attributes."""
+    """What the values of ``/depth`` are, by its attributes."""
     quantity, unit = attributes.get("quantity"), attributes.get("unit")
     if quantity is None:
         return "depth, whose kind and unit are not known"
-    word = "inverse depth" if quantity == "inverse_depth" else "depth"
+    name = quantity.replace("_", " ")
     side = "nearer" if quantity == "inverse_depth" else "farther"
     if unit:
-        return f"{word} in {unit}, larger is {side}"
-    return f"{word}, relative: larger is {side}, scale and shift are not known"
+        return f"{name} in {unit}, larger is {side}"
+    return f"{name}, relative: larger is {side}, scale and shift are not known"

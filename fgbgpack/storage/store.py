@@ -155,12 +155,15 @@ class DatasetStore:
         """Delete every key below ``prefix``."""
         self._run(self.store.delete_dir(prefix))
 
+    def own_keys(self) -> list[str]:
+        """The keys of the dataset. Files beside the document, such as cards, are not part of it."""
+        return [key for key in self.find() if "/" in key or key == METADATA]
+
     def stored_bytes(self) -> dict[str, int]:
         """Bytes that each array takes, by its path; the document is ``zarr.json``."""
         if isinstance(self.store, Hdf5Store):
             return self.store.file.stored_bytes()
-        # Files beside the document, such as cards, are not part of the dataset.
-        keys = [key for key in self.find() if "/" in key or key == METADATA]
+        keys = self.own_keys()
         total: dict[str, int] = {}
         for key, size in zip(keys, self._each(keys, self.store.getsize), strict=True):
             parts = key.split("/")

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 
 import mlcroissant
@@ -29,6 +30,7 @@ from fgbgpack import create, open_dataset
 from fgbgpack.cards import About, cards_are_stale, write_cards
 from fgbgpack.cards.licences import Terms, findings, group_by_licence, terms_of
 from fgbgpack.cli import app
+from fgbgpack.document import SourceInfo, SourcesInfo
 from fgbgpack.errors import DatasetError, IncompleteDatasetError, SpecError
 from fgbgpack.pipeline import ImportSpec, convert, import_folder
 from fgbgpack.visual.info import describe
@@ -135,7 +137,7 @@ class TestCroissant:
         assert issues.errors == set()
         assert issues.warnings == set()
 
-    def test_what_is_not_said_is_what_mlcroissant_misses(self, lobby):
+    def test_unstated_facts_are_those_that_mlcroissant_misses(self, lobby):
         written = write_cards(lobby)
         warnings = load(written.croissant).metadata.issues.warnings
         missed = {re.search(r"(\w+)\" is recommended", warning)[1] for warning in warnings}
@@ -156,7 +158,7 @@ class TestCroissant:
         (tmp_path / "broken.json").write_text(json.dumps(broken))
         assert validate(tmp_path / "broken.json").returncode == 1
 
-    def test_it_says_what_was_said(self, published):
+    def test_it_has_the_stated_facts(self, published):
         metadata = load(published / "croissant.json").metadata
         assert metadata.name == ABOUT.name
         assert metadata.description == ABOUT.description
@@ -168,7 +170,7 @@ class TestCroissant:
         assert metadata.cite_as == ABOUT.citation
         assert metadata.conforms_to[0] == "http://mlcommons.org/croissant/1.1"
 
-    def test_it_says_what_is_true_of_composites_and_of_depth(self, published):
+    def test_it_states_the_limits_of_composites_and_of_depth(self, published):
         metadata = load(published / "croissant.json").metadata
         limits = " ".join(metadata.data_limitations)
         assert "no shadow" in limits
@@ -180,10 +182,11 @@ class TestCroissant:
     def test_its_sources_can_be_iterated(self, published):
         dataset = open_dataset(published)
         records = list(load(published / "croissant.json").records("sources"))
+        sources = dataset.document.sources
         expected = [
-            (kind.removesuffix("s"), index, source)
-            for kind in ("backgrounds", "foregrounds")
-            for index, source in enumerate(dataset.document["sources"][kind])
+            (kind, index, asdict(source))
+            for kind, pictures in (("background", sources.backgrounds), ("foreground", sources.foregrounds))
+            for index, source in enumerate(pictures)
         ]
         assert len(records) == len(expected) == 5
         for record, (kind, index, source) in zip(records, expected, strict=True):
@@ -191,8 +194,8 @@ class TestCroissant:
                 key.removeprefix("sources/"): value for key, value in record.items() if not pandas.isna(value)
             }
             assert (found.pop("kind"), found.pop("index")) == (kind, index)
-            assert found.pop("file") == source["name"]
-            assert found == {key: value for key, value in source.items() if key != "name"}
+            assert found.pop("file") == source.pop("name")
+            assert found == {key: value for key, value in source.items() if value is not None}
 
     def test_its_splits_can_be_iterated(self, published):
         parts = open_dataset(published).split("fair")
@@ -238,7 +241,7 @@ class TestCroissant:
         described = document(written.croissant)
         fields = {field["name"]: field for field in described["recordSet"][0]["field"]}
         assert "source" not in fields["image"]
-        assert "made of sources" in fields["mask"]["description"]
+        assert "composed of sources" in fields["mask"]["description"]
         assert "image/**" not in described["distribution"][1]["includes"]
         assert fields["image"]["arrayShape"] == "21,33,3"
 
@@ -272,10 +275,10 @@ class TestDataCard:
         result = cli(*shlex.split(command)[1:], "--quiet")
         assert result.exit_code == 0, result.output
         again, before = open_dataset(tmp_path / kinds[kind].name), open_dataset(kinds[kind])
-        assert again.document["recipe"] == before.document["recipe"]
+        assert again.document.recipe == before.document.recipe
         assert again.pixels == before.pixels
 
-    def test_the_command_says_how_depth_was_filled(self, published):
+    def test_the_command_fills_depth_as_it_was(self, published):
         text = (published / "DATACARD.md").read_text(encoding="utf-8")
         (command,) = re.findall(r"^```sh\n(.*)\n```$", text, re.MULTILINE)
         assert "--depth-model tiny.onnx" in command
@@ -312,7 +315,7 @@ class TestDataCard:
         matter = front_matter(written.datacard)
         assert {key: value for key, value in matter.items() if key.startswith("license")} == expected
 
-    def test_it_tells_numbers_and_arrays(self, published):
+    def test_it_lists_numbers_and_arrays(self, published):
         text = (published / "DATACARD.md").read_text(encoding="utf-8")
         group = zarr.open_group(published, mode="r")
         assert "36, each 33x21 pixels" in text
@@ -323,7 +326,7 @@ class TestDataCard:
         arrays = {name for name, node in group.members(max_depth=None) if isinstance(node, zarr.Array)}
         assert listed.keys() == arrays
 
-    def test_it_tells_licences_plainly(self, published):
+    def test_it_lists_licences(self, published):
         text = (published / "DATACARD.md").read_text(encoding="utf-8")
         assert "No licence is stated for 3 of the 5 pictures" in text
         assert "1 picture is not for commercial use: CC-BY-NC-4.0." in text
@@ -339,7 +342,7 @@ class TestDataCard:
             cells = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
             assert len(cells) == 1, table
 
-    def test_what_is_said_cannot_break_it(self, published):
+    def test_no_statement_can_break_it(self, published):
         text = (published / "DATACARD.md").read_text(encoding="utf-8")
         assert r"# Lobby: people in \*halls\*" in text
         assert "````\n@misc{lobby, title={Lobby --> ``` }}\n````" in text
@@ -362,7 +365,7 @@ class TestDataCard:
         assert written.findings == ()
 
     def test_many_pictures_are_cut_short(self, kinds, tmp_path, monkeypatch):
-        monkeypatch.setattr("fgbgpack.cards.datacard._MOST_PICTURES", 2)
+        monkeypatch.setattr("fgbgpack.cards.datacard._MAX_PICTURES", 2)
         text = write_cards(kinds["plain"], folder=tmp_path).datacard.read_text(encoding="utf-8")
         assert "... and 3 more, all of which are in `croissant.json`." in text
         assert "`b1.png`" in text
@@ -388,13 +391,13 @@ class TestOtherReaders:
 
 
 class TestWriting:
-    def test_the_same_words_give_the_same_files(self, lobby, published):
+    def test_the_same_statements_give_the_same_files(self, lobby, published):
         write_cards(lobby, ABOUT, preview=True)
         assert tree(lobby) == tree(published)
         write_cards(lobby)
         assert tree(lobby) == tree(published)
 
-    def test_what_was_said_stays_until_something_else_is_said(self, lobby):
+    def test_statements_stay_until_they_are_replaced(self, lobby):
         write_cards(lobby, ABOUT)
         write_cards(lobby, About(version="2.0.0", creators=("Grace", "Alan")))
         described = document(lobby / "croissant.json")
@@ -403,13 +406,14 @@ class TestWriting:
         assert [creator["name"] for creator in described["creator"]] == ["Grace", "Alan", "Example"]
 
     @pytest.mark.parametrize("name", ["croissant.json", "DATACARD.md", "preview.png"])
-    def test_what_a_person_changed_is_not_replaced_unasked(self, lobby, name):
+    def test_edited_cards_are_replaced_only_with_overwrite(self, lobby, name):
         write_cards(lobby, ABOUT, preview=True)
         with (lobby / name).open("ab") as file:
             file.write(b"\nmine")
         before = tree(lobby)
-        with pytest.raises(SpecError, match="--overwrite") as caught:
+        with pytest.raises(SpecError) as caught:
             write_cards(lobby, About(version="3.0.0"))
+        assert caught.value.code == "cards-edited"
         assert caught.value.problems == (str(lobby / name),)
         assert tree(lobby) == before
         write_cards(lobby, About(version="3.0.0"), overwrite=True)
@@ -417,10 +421,11 @@ class TestWriting:
         assert document(lobby / "croissant.json")["url"] == ABOUT.url
         assert b"mine" not in (lobby / name).read_bytes()
 
-    def test_cards_of_something_else_are_not_replaced_unasked(self, lobby):
+    def test_cards_of_other_programs_are_not_replaced(self, lobby):
         (lobby / "DATACARD.md").write_text("# Mine\n")
-        with pytest.raises(SpecError, match=r"DATACARD\.md"):
+        with pytest.raises(SpecError) as caught:
             write_cards(lobby)
+        assert caught.value.problems == (str(lobby / "DATACARD.md"),)
 
     def test_nothing_is_left_where_writing_fails(self, lobby, monkeypatch):
         write_cards(lobby)
@@ -430,8 +435,9 @@ class TestWriting:
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(Path, "replace", full)
-        with pytest.raises(DatasetError, match="No space left on device"):
+        with pytest.raises(DatasetError) as caught:
             write_cards(lobby, About(version="3.0.0"))
+        assert caught.value.code == "cards-unwritable"
         assert tree(lobby) == before
 
     def test_a_dataset_that_is_not_complete_gets_none(self, lobby):
@@ -466,9 +472,10 @@ class TestWriting:
 
 
 class TestAbout:
-    def test_all_that_is_wrong_is_told_at_once(self):
+    def test_all_problems_are_reported_together(self):
         with pytest.raises(SpecError) as caught:
             About(url="example.org", version="v1", published="31.5.2024", creators=("Ada", " "), citation="")
+        assert caught.value.code == "about-invalid"
         wrong = [problem.partition(":")[0] for problem in caught.value.problems]
         assert wrong == ["url", "version", "published", "creators", "citation"]
 
@@ -479,7 +486,7 @@ class TestAbout:
 
 class TestLicences:
     @pytest.mark.parametrize(
-        ("stated", "name", "changed", "commercial", "alike"),
+        ("stated", "name", "adaptations", "commercial", "alike"),
         [
             ("CC-BY-4.0", "CC-BY-4.0", True, True, False),
             ("cc by sa 3.0", "CC-BY-SA-3.0", True, True, True),
@@ -493,39 +500,43 @@ class TestLicences:
             ("Pexels licence", "Pexels licence", None, True, False),
         ],
     )
-    def test_what_they_say(self, stated, name, changed, commercial, alike):
+    def test_their_terms(self, stated, name, adaptations, commercial, alike):
         terms = terms_of(stated)
-        said = (terms.name, terms.changed_copies, terms.commercial, terms.same_licence)
-        assert said == (name, changed, commercial, alike)
+        found = (terms.name, terms.adaptations, terms.commercial, terms.share_alike)
+        assert found == (name, adaptations, commercial, alike)
 
     @staticmethod
-    def found(*licences):
-        sources = [{"license": licence} if licence else {} for licence in licences]
-        return findings(group_by_licence({"backgrounds": sources[:1], "foregrounds": sources[1:]}))
+    def groups(backgrounds, foregrounds):
+        pictures = (
+            tuple(SourceInfo("a.png", "0" * 64, license=licence) for licence in licences)
+            for licences in (backgrounds, foregrounds)
+        )
+        return group_by_licence(SourcesInfo(*pictures))
+
+    def found(self, background, foreground):
+        return findings(self.groups([background], [foreground]))
 
     def test_what_they_mean(self):
         assert self.found("CC0-1.0", "CC0") == [
-            "All pictures are under licences that let changed copies be passed on."
+            "All pictures are under licences that permit redistributing adaptations."
         ]
         assert "No licence is stated for any of the 2 pictures" in self.found(None, None)[0]
-        assert "1 picture is under licences that do not let" in self.found("CC-BY-ND-4.0", "MIT")[0]
+        assert "1 picture is under licences that do not permit" in self.found("CC-BY-ND-4.0", "MIT")[0]
         assert "terms are not known to fgbgpack" in self.found("Pexels licence", "MIT")[0]
         mixed = self.found("CC-BY-SA-4.0", "CC-BY-NC-SA-4.0")
         assert any("may meet neither" in line for line in mixed)
         assert mixed[-1].startswith("Name the authors")
 
     def test_the_same_licence_is_counted_once(self):
-        groups = group_by_licence(
-            {"backgrounds": [{"license": "CC0"}, {}], "foregrounds": [{"license": "CC0 1.0"}]}
-        )
+        groups = self.groups(["CC0", None], ["CC0 1.0"])
         assert [(group.terms, group.backgrounds, group.foregrounds) for group in groups] == [
-            (Terms("CC0-1.0", "CC0-1.0", changed_copies=True), 1, 1),
+            (Terms("CC0-1.0", "CC0-1.0", adaptations=True), 1, 1),
             (None, 1, 0),
         ]
 
 
 class TestCommand:
-    def test_it_writes_and_tells(self, lobby):
+    def test_it_writes_and_reports(self, lobby):
         result = cli("card", lobby, "--license", "MIT", "--creator", "Ada", "--creator", "Grace", "--preview")
         assert result.exit_code == 0, result.output
         for name in ("croissant.json", "DATACARD.md", "preview.png"):
@@ -540,18 +551,18 @@ class TestCommand:
         assert cli("card", lobby, "--quiet").stdout == ""
 
     @pytest.mark.parametrize(
-        ("words", "code", "said"),
+        ("words", "code", "message"),
         [
             (("nowhere.zarr",), 4, "no such folder"),
             (("https://example.org/lobby.zarr",), 2, "-o FOLDER"),
             (("lobby.zarr", "--version", "one"), 2, "version: 'one'"),
         ],
     )
-    def test_what_is_wrong_is_said(self, words, code, said, tmp_path, monkeypatch):
+    def test_errors(self, words, code, message, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         result = cli("card", *words)
         assert result.exit_code == code
-        assert said in result.stderr
+        assert message in result.stderr
 
     def test_create_writes_them_and_reminds_of_them(self, own_pictures, tmp_path):
         words = ["create", tmp_path / "d.zarr", "--backgrounds", own_pictures.backgrounds]
