@@ -197,6 +197,7 @@ def test_half_extent_equals_the_naive_one(bits):
 # --- without compilation ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not COMPILED, reason="this is the run without compilation")
 def test_all_of_this_holds_without_compilation():
     here = Path(__file__)

@@ -1,4 +1,4 @@
-"""Placements depend on the seed and two pictures, and layouts cover every sample exactly once."""
+"""Placements depend on the seed and two pictures."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ import math
 
 import naive
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import refused
 
 from fgbgpack.composition.placement import Plan
 from fgbgpack.errors import SpecError
-from fgbgpack.storage.layout import depth_layout, pixel_layouts
 
 PLAN = Plan(
     height=21,
@@ -197,7 +196,7 @@ def test_scaled_placements_lie_at_multiples():
 
 
 def test_more_samples_than_an_index_can_hold_are_refused():
-    with pytest.raises(SpecError, match="2,147,483,647"):
+    with refused(SpecError, "samples-too-many", "2,147,483,647"):
         dataclasses.replace(PLAN, placements=2**31 // 12 + 1)
 
 
@@ -243,155 +242,3 @@ def test_the_digest_changes_with_each_thing_that_pixels_depend_on():
     assert PLAN.recipe_digest(background, foreground) == digest
     assert PLAN.recipe_digest(background, padded) == digest
     assert PLAN.recipe_digest(background[:, :, ::-1][:, :, ::-1], foreground) == digest
-
-
-# --- layouts ---------------------------------------------------------------------------------------
-
-
-@st.composite
-def plans(draw):
-    height, width = draw(st.integers(8, 8192)), draw(st.integers(8, 8192))
-    foregrounds = draw(st.integers(1, 120))
-    return Plan(
-        height,
-        width,
-        tuple(range(draw(st.integers(1, 200)))),
-        tuple(range(foregrounds)),
-        ((1, 1),) * foregrounds,
-        draw(st.one_of(st.integers(1, 100), st.integers(1, 40_000))),
-        draw(st.booleans()),
-        0,
-    )
-
-
-def check(layout, plan):
-    """What holds for the layout of any array of samples."""
-    assert layout.shape[0] == plan.samples
-    assert all(s % c == 0 and s >= c >= 1 for s, c in zip(layout.shard, layout.chunk, strict=True))
-    assert all(s >= n for s, n in zip(layout.shard[1:], layout.shape[1:], strict=True))
-    assert math.prod(layout.grid) <= max(4096, layout.grid[1] if len(layout.grid) > 1 else 0)
-    # No chunk has nothing but padding below the picture.
-    assert all(
-        s - c < n for s, c, n in zip(layout.shard[1:], layout.chunk[1:], layout.shape[1:], strict=True)
-    )
-    # The shards cover every sample once, in order; only the last one may be smaller.
-    assert layout.samples_of(0).start == 0
-    assert layout.samples_of(layout.shards - 1).stop == plan.samples
-    for shard in {0, layout.shards // 2, layout.shards - 1}:
-        samples = layout.samples_of(shard)
-        assert samples.start == shard * layout.shard[0]
-        assert len(samples) == layout.shard[0] or shard == layout.shards - 1
-        assert len(samples) >= 1
-        runs = list(layout.chunk_runs(shard))
-        assert [run.start for run in runs] == list(range(samples.start, samples.stop, layout.chunk[0]))
-        assert [run.stop for run in runs] == [*(run.start for run in runs[1:]), samples.stop]
-        assert len(runs) <= layout.grid[0]
-
-
-@settings(max_examples=300)
-@given(plans(), st.one_of(st.none(), st.integers(1, 65536)))
-def test_pixel_layouts(plan, chunk):
-    image, mask = pixel_layouts(plan, chunk)
-    check(image, plan)
-    check(mask, plan)
-    assert image.shape == (plan.samples, plan.height, plan.width, 3)
-    assert (image.shape[:3], image.chunk[:3], image.shard[:3]) == (mask.shape, mask.chunk, mask.shard)
-    assert image.chunk[2:] == (plan.width, 3)
-    assert image.grid[2:] == (1, 1)
-    if chunk is not None:
-        assert image.chunk[0] == min(chunk, plan.samples)
-        return
-    assert math.prod(image.chunk) <= 3 << 20
-    assert image.chunk[0] <= 64
-    one_chunk_deep = image.chunk[0] * math.prod(image.shard[1:])
-    assert math.prod(image.shard) <= max(128 << 20, one_chunk_deep)
-    assert image.chunk[0] >= min(20, plan.samples), "so few that the background is hardly found again"
-
-
-@given(plans())
-def test_chunks_do_not_straddle_backgrounds_where_any_size_near_40_divides(plan):
-    image, _ = pixel_layouts(plan, None)
-    chunk, background = image.chunk[0], plan.samples_per_background
-    if background <= 40:
-        assert chunk % background == 0
-        assert chunk == plan.samples or 20 <= chunk <= 40
-    elif any(background % n == 0 for n in range(20, 65)):
-        assert background % chunk == 0
-    else:
-        assert chunk == 40
-
-
-@pytest.mark.parametrize(
-    ("foregrounds", "placements", "flip", "expected"),
-    [
-        (47, 20, True, 40),
-        (100, 20, False, 40),
-        (10, 3, False, 30),  # all of a background
-        (1, 7, True, 28),  # all of two backgrounds
-        (9, 3, True, 54),  # all of a background, which nothing nearer to 40 divides
-        (41, 1, True, 41),  # half of a background
-        (1, 67, False, 40),  # nothing divides a prime number
-        (2, 100, True, 40),  # a tenth
-        (1, 1, False, 2),
-    ],
-)
-def test_a_chunk_is_about_40_samples_of_one_background_or_of_a_few_whole_ones(
-    foregrounds, placements, flip, expected
-):
-    plan = Plan(128, 128, (1, 2), tuple(range(foregrounds)), ((1, 1),) * foregrounds, placements, flip, 0)
-    assert pixel_layouts(plan, None)[0].chunk[0] == expected
-
-
-@settings(max_examples=200)
-@given(plans())
-def test_layout_of_depth_per_sample(plan):
-    layout = depth_layout(plan, guided=False)
-    check(layout, plan)
-    assert layout.shape == (plan.samples, plan.height, plan.width)
-    assert layout.chunk[1:] == layout.shard[1:] == layout.shape[1:]
-    one = plan.height * plan.width * 2
-    assert math.prod(layout.chunk) * 2 <= max(128 << 10, one)
-    assert math.prod(layout.shard) * 2 <= max(8 << 20, one)
-
-
-@settings(max_examples=200)
-@given(plans())
-def test_layout_of_guided_depth(plan):
-    layout = depth_layout(plan, guided=True)
-    check(layout, plan)
-    assert layout.shape == (plan.samples, plan.height, plan.width)
-    assert layout.chunk[2] == layout.shard[2] == plan.width
-    samples, rows, _ = layout.chunk
-    assert math.prod(layout.chunk) * 2 <= max(320 << 10, samples * plan.width * 2)
-    # One plane of bytes of a sample's part is less than the 64 KiB that lz4 looks back.
-    assert rows * plan.width < 64 << 10
-    held = samples * layout.shard[1] * plan.width * 2
-    assert held <= 512 << 20, "what each thread holds to fill a chunk"
-    assert math.prod(layout.shard) * 2 <= max(8 << 20, held) * layout.shard[1] / plan.height
-    background, size = plan.samples_per_background, plan.height * plan.width * 2
-    if size <= 16 << 20 and samples < plan.samples:
-        assert 5 <= samples < 65
-    if 16 << 10 <= size <= 16 << 20 and any(background % n == 0 for n in range(10, 16)):
-        assert background % samples == 0
-
-
-@pytest.mark.parametrize(
-    ("size", "foregrounds", "placements", "expected"),
-    [
-        ((128, 128), 47, 20, (10, 128, 128)),
-        ((128, 128), 100, 20, (10, 128, 128)),
-        ((128, 128), 9, 2, (9, 128, 128)),  # a quarter of a background's
-        ((64, 64), 100, 20, (40, 64, 64)),  # small maps: more of them
-        ((512, 512), 100, 20, (10, 32, 512)),  # large ones: cut into bands
-        ((250, 500), 1, 5, (10, 32, 500)),
-    ],
-)
-def test_chunks_of_guided_depth(size, foregrounds, placements, expected):
-    sizes = ((1, 1),) * foregrounds
-    plan = Plan(*size, (1, 2), tuple(range(foregrounds)), sizes, placements, True, 0)
-    assert depth_layout(plan, guided=True).chunk == expected
-
-
-def test_keys_are_those_of_zarr():
-    image, mask = pixel_layouts(PLAN, None)
-    assert (image.key(3), mask.key(0)) == ("c/3/0/0/0", "c/0/0/0")
