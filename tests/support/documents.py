@@ -151,7 +151,7 @@ class Reader:
         words = shlex.split(line, comments=True)
         if words[0] == "fgbgpack" and not _SHELL.search(line):
             # In this process: kernels are compiled and networks loaded once for all pages.
-            done = CliRunner().invoke(app, [*words[1:], *_fewer(words)])
+            done = CliRunner().invoke(app, [*words[1:], *_fewer(words)], catch_exceptions=False)
             found, output = done.exit_code, done.output
         else:
             shell = subprocess.run(
