@@ -19,6 +19,7 @@ from fgbgpack.errors import DepthModelError
 from fgbgpack.pipeline.depth_modes import DepthJob, Mode, mode_of
 from fgbgpack.pipeline.events import Notice, StageName
 from fgbgpack.pipeline.executor import Monitor
+from fgbgpack.pipeline.stage import LayoutStage
 from fgbgpack.storage.arrays import DEPTH_CODEC, GUIDED_DEPTH_CODEC, PIXEL_CODEC
 from fgbgpack.storage.layout import Layout
 from fgbgpack.storage.sharding import join
@@ -40,7 +41,7 @@ class EncodedDepth:
     maximum: NDArray[np.float16]
 
 
-class DepthStage:
+class DepthStage(LayoutStage):
     """The depth of samples, rounded to a grid and encoded.
 
     Args:
@@ -60,6 +61,7 @@ class DepthStage:
         self._job, self._mode, self._store = job, mode, store
         is_guided = job.networks.guide is not None
         self.layout: Layout = job.policy.depth(job.extent, guided=is_guided)
+        super().__init__({DEPTH: self.layout})
         self._codec = GUIDED_DEPTH_CODEC if is_guided else DEPTH_CODEC
         self.preparation_seconds = 0.0
         self.step = self._measured_step() if step is None else step
@@ -94,19 +96,6 @@ class DepthStage:
         # frexp gives a fraction in [0.5, 1): the exponent less one is floor(log2), exactly.
         exponent = math.frexp((max(highest) - min(lowest)) * _MARGIN)[1] - 1 - self._job.depth.bits
         return math.ldexp(1.0, max(exponent, _SMALLEST_EXPONENT))
-
-    @property
-    def total(self) -> int:
-        """All samples."""
-        return self.layout.shape[0]
-
-    def size(self, shard: int) -> int:
-        """The samples of a shard."""
-        return len(self.layout.samples_of(shard))
-
-    def missing(self, store: DatasetStore) -> list[int]:
-        """The shards that are not there."""
-        return store.missing_shards({DEPTH: self.layout})
 
     def produce(self, shard: int, monitor: Monitor) -> Mapping[str, bytes]:
         """The shard with that number; the extremes that belong to it come first."""

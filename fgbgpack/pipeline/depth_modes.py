@@ -29,7 +29,7 @@ from fgbgpack.errors import DatasetError, RecipeMismatchError
 from fgbgpack.pipeline.arrays import depth_layouts, extent_of
 from fgbgpack.pipeline.events import Notice, OnEvent, StageName, silent
 from fgbgpack.pipeline.executor import Monitor, Threads
-from fgbgpack.pipeline.stage import execute
+from fgbgpack.pipeline.stage import LayoutStage, execute
 from fgbgpack.spec import DepthMode, DepthSpec
 from fgbgpack.storage.arrays import BACKGROUND_DEPTH_CODEC
 from fgbgpack.storage.layout import Extent, Layout, LayoutPolicy
@@ -285,7 +285,7 @@ class GuidedMode:
         return Guided(job.recipe, guide, backgrounds, Execution(job.depth.precision, device))
 
 
-class BackgroundDepthStage:
+class BackgroundDepthStage(LayoutStage):
     """The stage that fills ``/sources/background_depth``.
 
     Args:
@@ -301,6 +301,7 @@ class BackgroundDepthStage:
         self.layout = job.policy.background_depth(
             len(job.recipe.catalog.backgrounds), extent.height, extent.width
         )
+        super().__init__({BACKGROUND_DEPTH: self.layout})
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "scene"}
@@ -317,19 +318,6 @@ class BackgroundDepthStage:
     def close(self) -> None:
         """Release the memory of the session, which the guided network may need."""
         self.__dict__.pop("scene", None)
-
-    @property
-    def total(self) -> int:
-        """All backgrounds."""
-        return self.layout.shape[0]
-
-    def size(self, shard: int) -> int:
-        """The backgrounds of a shard."""
-        return len(self.layout.samples_of(shard))
-
-    def missing(self, store: DatasetStore) -> list[int]:
-        """The shards that are not there."""
-        return store.missing_shards({BACKGROUND_DEPTH: self.layout})
 
     def produce(self, shard: int, monitor: Monitor) -> Mapping[str, bytes]:
         """The shard with that number."""

@@ -28,6 +28,7 @@ from fgbgpack.pipeline.events import OnEvent, StageName, silent
 from fgbgpack.pipeline.executor import Monitor, Threads
 from fgbgpack.pipeline.import_scan import Failures, ImportScan, ImportSpec
 from fgbgpack.pipeline.run import Result, Run
+from fgbgpack.pipeline.stage import LayoutStage
 from fgbgpack.pipeline.staging import staged
 from fgbgpack.sources.pairing import KINDS, Kind
 from fgbgpack.storage.arrays import DEPTH_CODEC, PIXEL_CODEC
@@ -300,7 +301,7 @@ def _differences(existing: Document, new: Document, spec: ImportSpec) -> list[st
     ]
 
 
-class _FileStage:
+class _FileStage(LayoutStage):
     """A stage that decodes files; shards with files that cannot be decoded are not written."""
 
     array: ClassVar[str]
@@ -310,34 +311,24 @@ class _FileStage:
     fill: ClassVar[Any]
 
     def __init__(self, files: ImportScan, layouts: Mapping[str, Layout], failures: Failures) -> None:
+        super().__init__({array: layouts[array] for array in self.kinds.values()})
         self._files, self._failures = files, failures
-        self._layouts = {kind: layouts[array] for kind, array in self.kinds.items()}
-        self._layout = layouts[self.array]
-
-    @property
-    def total(self) -> int:
-        """All samples."""
-        return self._layout.shape[0]
-
-    def size(self, shard: int) -> int:
-        """The samples of a shard."""
-        return len(self._layout.samples_of(shard))
 
     def missing(self, store: DatasetStore) -> list[int]:
         """The shards that are not there, without those whose files cannot be decoded."""
-        layouts = {array: self._layouts[kind] for kind, array in self.kinds.items()}
-        return [i for i in store.missing_shards(layouts) if i not in self._failures.shards[self.array]]
+        return [shard for shard in super().missing(store) if shard not in self._failures.shards[self.array]]
 
     def produce(self, shard: int, monitor: Monitor) -> Mapping[str, bytes]:
         """The shards of all arrays with that number; none where a file of theirs cannot be decoded."""
         failures = Failures()
         chunks: dict[Kind, list[bytes]] = {kind: [] for kind in self.kinds}
-        extremes = np.full((2, self._layout.shard[0]), np.nan, np.float16)
-        for run in self._layout.chunk_runs(shard):
+        extremes = np.full((2, self._first.shard[0]), np.nan, np.float16)
+        for run in self._first.chunk_runs(shard):
             monitor.check()
             if self._failures.is_enough:
                 break
-            for kind, layout in self._layouts.items():
+            for kind, array in self.kinds.items():
+                layout = self._layouts[array]
                 samples = np.full((layout.chunk[0], *layout.shape[1:]), self.fill)
                 self._files.fill(kind, run, samples, failures)
                 chunks[kind] += [self.codec.encode(band) for band in bands(samples, layout, self.fill)]
@@ -348,13 +339,11 @@ class _FileStage:
         if failures.problems or self._failures.is_enough:
             self._failures.take(failures, self.array, shard)
             return {}
-        return {
-            **self._beside(shard, extremes),
-            **{
-                f"{array}/{self._layouts[kind].key(shard)}": join(chunks[kind], self._layouts[kind].grid)
-                for kind, array in self.kinds.items()
-            },
+        shards = {
+            f"{array}/{layout.key(shard)}": join(chunks[kind], layout.grid)
+            for (kind, array), layout in zip(self.kinds.items(), self._layouts.values(), strict=True)
         }
+        return {**self._beside(shard, extremes), **shards}
 
     def _beside(self, shard: int, extremes: NDArray[np.float16]) -> Mapping[str, bytes]:
         """What belongs to a shard and is published before it."""

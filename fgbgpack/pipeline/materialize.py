@@ -32,6 +32,7 @@ from fgbgpack.pipeline.events import OnEvent, StageName, silent
 from fgbgpack.pipeline.executor import Monitor, Threads
 from fgbgpack.pipeline.pixels import Pixels
 from fgbgpack.pipeline.run import Result, Run
+from fgbgpack.pipeline.stage import LayoutStage
 from fgbgpack.pipeline.staging import staged
 from fgbgpack.storage.arrays import METADATA
 from fgbgpack.storage.layout import DEFAULT_POLICY, Layout, LayoutPolicy
@@ -260,7 +261,7 @@ def _check_pixels(run: Run, original: Dataset, stored: tuple[StoredArray, Stored
         raise DatasetError(message, lines, code="pixels-differ")
 
 
-class _PixelCheck:
+class _PixelCheck(LayoutStage):
     """The stage that compares stored pixels with those of the recipe, and writes nothing.
 
     Args:
@@ -275,17 +276,9 @@ class _PixelCheck:
     ) -> None:
         self._pairs = tuple(zip((IMAGE, MASK), stored, expected, strict=True))
         self._layout = stored[0].reader.layout
+        super().__init__({IMAGE: self._layout})
         self._done: set[int] = set()
         self._found: dict[tuple[int, str], str] = {}
-
-    @property
-    def total(self) -> int:
-        """All samples."""
-        return self._layout.shape[0]
-
-    def size(self, shard: int) -> int:
-        """The samples of a shard."""
-        return len(self._layout.samples_of(shard))
 
     def missing(self, store: DatasetStore) -> list[int]:
         """The shards that were not compared yet."""
@@ -397,7 +390,7 @@ class _Copy:
         return {array: layout for array, layout in layouts.items() if layout is not None}
 
 
-class _ShardCopy:
+class _ShardCopy(LayoutStage):
     """The stage that copies the shards of an array of depth.
 
     Args:
@@ -408,21 +401,9 @@ class _ShardCopy:
 
     def __init__(self, source: DatasetStore, array: str, layout: Layout) -> None:
         self.name: StageName = "backgrounds" if array == BACKGROUND_DEPTH else "depth"
+        super().__init__({array: layout})
         self._source, self._array, self._layout = source, array, layout
         self._sound = source.sound_shards(array, layout)
-
-    @property
-    def total(self) -> int:
-        """All samples, or backgrounds."""
-        return self._layout.shape[0]
-
-    def size(self, shard: int) -> int:
-        """Those of a shard."""
-        return len(self._layout.samples_of(shard))
-
-    def missing(self, store: DatasetStore) -> list[int]:
-        """The shards that are not there."""
-        return store.missing_shards({self._array: self._layout})
 
     def produce(self, shard: int, monitor: Monitor) -> Mapping[str, bytes]:
         """The shard with that number, as it is; the extremes that belong to it come first.

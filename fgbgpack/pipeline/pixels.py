@@ -14,13 +14,13 @@ from fgbgpack.document import IMAGE, MASK
 from fgbgpack.pipeline.arrays import extent_of
 from fgbgpack.pipeline.events import StageName
 from fgbgpack.pipeline.executor import Monitor
+from fgbgpack.pipeline.stage import LayoutStage
 from fgbgpack.storage.arrays import PIXEL_CODEC
 from fgbgpack.storage.layout import Layout, LayoutPolicy
 from fgbgpack.storage.sharding import join
-from fgbgpack.storage.store import DatasetStore
 
 
-class Pixels:
+class Pixels(LayoutStage):
     """The composites and masks of a recipe, a chunk at a time.
 
     Args:
@@ -35,6 +35,7 @@ class Pixels:
 
     def __init__(self, recipe: Recipe, policy: LayoutPolicy) -> None:
         self.layouts: tuple[Layout, Layout] = policy.pixels(extent_of(recipe), recipe.spec.chunk)
+        super().__init__(dict(zip((IMAGE, MASK), self.layouts, strict=True)))
         self._recipe = recipe
         self._buffers = threading.local()
 
@@ -43,19 +44,6 @@ class Pixels:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ |= state | {"_buffers": threading.local()}
-
-    @property
-    def total(self) -> int:
-        """All samples."""
-        return len(self._recipe)
-
-    def size(self, shard: int) -> int:
-        """The samples of a shard."""
-        return len(self.layouts[0].samples_of(shard))
-
-    def missing(self, store: DatasetStore) -> list[int]:
-        """The shards that image or mask lacks."""
-        return store.missing_shards(dict(zip((IMAGE, MASK), self.layouts, strict=True)))
 
     def produce(self, shard: int, monitor: Monitor) -> Mapping[str, bytes]:
         """The shards of image and mask with that number."""

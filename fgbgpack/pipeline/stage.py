@@ -12,6 +12,7 @@ from typing import Protocol
 from fgbgpack.errors import DatasetError
 from fgbgpack.pipeline.events import OnEvent, Progress, StageName
 from fgbgpack.pipeline.executor import Monitor, Threads
+from fgbgpack.storage.layout import Layout
 from fgbgpack.storage.store import DatasetStore
 
 
@@ -41,6 +42,31 @@ class Stage(Protocol):
             shard: Its number.
             monitor: What it reports to.
         """
+
+
+class LayoutStage:
+    """What stages have in common that write one array, or several that are cut alike.
+
+    Args:
+        layouts: How each array is cut, by its path.
+    """
+
+    def __init__(self, layouts: Mapping[str, Layout]) -> None:
+        self._layouts = layouts
+        self._first = next(iter(layouts.values()))
+
+    @property
+    def total(self) -> int:
+        """All samples, or whatever else the first axis counts."""
+        return self._first.shape[0]
+
+    def size(self, shard: int) -> int:
+        """Those of a shard."""
+        return len(self._first.samples_of(shard))
+
+    def missing(self, store: DatasetStore) -> list[int]:
+        """The shards that one of the arrays lacks."""
+        return store.missing_shards(self._layouts)
 
 
 def execute(stage: Stage, store: DatasetStore, threads: Threads, on_event: OnEvent) -> int:
