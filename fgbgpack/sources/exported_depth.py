@@ -14,7 +14,6 @@ from fgbgpack.sources.sample_files import DepthValues
 
 _DOCUMENT = "fgbgpack.json"
 _SUFFIX = ".png"
-_INVALID = "export-document-invalid"
 
 
 def exported_depth(folder: Path, files: Sequence[str]) -> tuple[Path, DepthValues] | None:
@@ -50,7 +49,7 @@ def _read(path: Path, *, is_export: bool) -> dict[str, Any] | None:
     def error(message: str, problems: list[str]) -> SourceError:
         advice = "Or remove it and say what depth is with --depth-factor and its like"
         end = ":" if problems else "."
-        return SourceError(f"{message.rstrip(' .:')}. {advice}{end}", problems, code=_INVALID)
+        return SourceError(f"{message.rstrip(' .:')}. {advice}{end}", problems, code="export-document-damaged")
 
     try:
         document = json.loads(path.read_text(encoding="utf-8"))

@@ -412,7 +412,10 @@ def test_networks_of_the_wrong_kind_are_refused_before_anything_is_written(
     for depth, words in (
         (DepthSpec(str(guide_model)), "guided is a guided network.*--depth-guide"),
         (DepthSpec(str(guide_model), mode="guided"), "guided is a guided network"),
-        (DepthSpec(str(depth_model), guide=str(depth_model)), "tiny is not a guided network.*fgbgpack-guided"),
+        (
+            DepthSpec(str(depth_model), guide=str(depth_model)),
+            "tiny is not a guided network.*fgbgpack-guided",
+        ),
         (DepthSpec(str(bad), guide=str(guide_model), scale=1), "not a number"),
         (DepthSpec(str(depth_model), guide="nobody"), "nobody"),
     ):

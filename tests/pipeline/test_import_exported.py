@@ -148,22 +148,22 @@ def test_parts_of_an_export_come_back_alone_or_together(tmp_path, depth_dataset)
 
 
 @pytest.mark.parametrize(
-    ("change", "detail"),
+    ("change", "code"),
     [
-        (lambda text: text[: len(text) // 2], "cannot be read"),
-        (lambda text: text.replace("export/1.0", "export/2.0"), "export/2.0"),
-        (lambda text: text.replace('"low"', '"bottom"'), "bottom"),
-        (lambda text: "[]", "not an? export"),
+        (lambda text: text[: len(text) // 2], "export-document-damaged"),
+        (lambda text: text.replace("export/1.0", "export/2.0"), "schema-newer"),
+        (lambda text: text.replace('"low"', '"bottom"'), "schema-violated"),
+        (lambda text: "[]", "schema-mismatch"),
     ],
     ids=["damaged", "newer", "wrong", "something else"],
 )
-def test_a_document_of_an_export_that_cannot_be_understood(tmp_path, exported, change, detail):
+def test_a_document_of_an_export_that_cannot_be_understood(tmp_path, exported, change, code):
     folder = Path(shutil.copytree(exported, tmp_path / "in"))
     path = folder / "fgbgpack.json"
     path.write_text(change(path.read_text(encoding="utf-8")), encoding="utf-8")
-    with pytest.raises(SourceError, match=detail) as caught:
+    with pytest.raises(SourceError) as caught:
         scan(ImportSpec(str(folder)))
-    assert caught.value.code == "export-document-invalid"
+    assert caught.value.code == code
     assert caught.value.message.startswith(str(path))
     assert "--depth-factor" in caught.value.message
     # It matters to depth alone.

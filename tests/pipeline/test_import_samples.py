@@ -182,15 +182,6 @@ def test_everything_that_is_wrong_is_told_together(tmp_path, numbered):
         assert group in error.message
 
 
-def test_only_the_first_of_many_problems_are_named(numbered):
-    for i in range(1, 11):
-        (numbered / f"masks/{i}.png").unlink()
-    error = refusal(SourceError, scan, ImportSpec(str(numbered)))
-    assert error.code == "mask-missing"
-    assert len(error.problems) == 6
-    assert error.problems[-1] == "... and 5 more pictures without a mask, 10 in all"
-
-
 def test_files_without_partners_can_be_left_out(tmp_path, numbered):
     (numbered / "masks/2.png").unlink()
     (numbered / "depth/4.png").unlink()

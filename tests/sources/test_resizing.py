@@ -131,11 +131,3 @@ def test_opaque_edges_do_not_ring_into_colour_or_wrap_alpha():
     assert patch[1, 1, 3] == 0
     # Along a row, alpha rises once and stays near 255: an overshoot that wrapped would fall to 0.
     assert patch[20, 10:31, 3].min() > 235
-
-
-def test_an_opaque_interior_equals_what_pillow_makes_of_the_opaque_picture():
-    rgb, alpha = noise(96, 96), np.zeros((96, 96), np.uint8)
-    alpha[:, 32:] = 255
-    patch = resized(np.dstack([rgb, alpha]), 32, 32).astype(int)
-    direct = np.asarray(Image.fromarray(rgb).resize((32, 32), LANCZOS)).astype(int)
-    assert np.abs(patch[:, 16:, :3] - direct[:, 16:]).max() <= 1
