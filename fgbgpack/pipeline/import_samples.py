@@ -234,7 +234,7 @@ def _fill(run: Run, files: ImportScan, document: Document, policy: LayoutPolicy)
     if document.depth is not None:
         run.execute(_DepthFiles(files, layouts, failures))
     if failures.problems:
-        raise files.error(failures.problems, begun=run.name)
+        raise files.error(failures.problems, unfinished=run.name)
     if document.depth is not None:
         document = run.finish_depth(document, document.depth, depth_layouts)
     document = document.with_pixels_complete()

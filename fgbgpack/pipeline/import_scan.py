@@ -55,7 +55,7 @@ _ASPECT_TOLERANCE = 0.02
 _LARGEST_SIDE = 8192
 _TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")
 _JPEG_EFFECTS: Mapping[Kind, str] = {
-    "masks": "around edges they have values that the drawn masks had not",
+    "masks": "around edges they have values that the original masks did not have",
     "depths": "they are off by a few grey levels",
 }
 
@@ -192,18 +192,18 @@ class ImportScan:
         """Whether depth is imported."""
         return "depths" in self.pairs.files
 
-    def error(self, problems: CountedProblems, *, begun: str = "") -> SourceError:
+    def error(self, problems: CountedProblems, *, unfinished: str = "") -> SourceError:
         """The error for files that cannot be imported: the first few problems of each kind.
 
         Args:
             problems: The problems.
-            begun: The name of the dataset, where part of it is written.
+            unfinished: The name of the dataset, where part of it is written.
         """
         advice = "Fix or remove what is named here"
         if self.pairs.names and self.pairs.unmatched and not self.spec.skip_unmatched:
-            advice += ", or leave out what nothing pairs with by --skip-unmatched"
-        if begun:
-            advice += f", then run again with --overwrite, for {begun} is begun with the files as they were"
+            advice += ", or leave out files without partners with --skip-unmatched"
+        if unfinished:
+            advice += f", then run again with --overwrite: {unfinished} was begun with the files as they were"
         counts = ", ".join(f"{group}: {count:,}" for group, count in problems.counts.items())
         message = f"{self.spec.folder} cannot be imported ({counts}). {advice}:"
         return SourceError(message, problems.lines(), code=problems.code)
@@ -334,17 +334,17 @@ class ImportScan:
         if self.ignored:
             lines.append(f"Ignored {self.ignored:,} files that are no pictures, masks or depth maps.")
         if self.pairs.unmatched and self.spec.skip_unmatched:
-            lines.append(f"Left out {self.pairs.left_out:,} files that nothing pairs with:")
+            lines.append(f"Left out {self.pairs.left_out:,} files without partners:")
             lines += [f"  {line}" for line in self.pairs.unmatched.lines()]
         if transparent:
-            lines.append(f"Pictures that have an alpha channel, which is left out: {transparent:,}.")
+            lines.append(f"Pictures with an alpha channel, which is left out: {transparent:,}.")
         lines += [
             f"Files of {SINGULAR[kind]}s that are JPEG: {jpegs[kind]:,}; {effect}. They stay as they are."
             for kind, effect in _JPEG_EFFECTS.items()
             if jpegs.get(kind)
         ]
         if self.has_depth and self.depth.quantity is None:
-            lines.append("What depth is, is not known: tell it by --depth-quantity depth or inverse_depth.")
+            lines.append("The meaning of depth is not known: give --depth-quantity depth or inverse_depth.")
         for line in lines:
             self._on_event(Notice(line))
 

@@ -49,7 +49,9 @@ def _read(path: Path, *, is_export: bool) -> dict[str, Any] | None:
     def error(message: str, problems: list[str]) -> SourceError:
         advice = "Or remove it and say what depth is with --depth-factor and its like"
         end = ":" if problems else "."
-        return SourceError(f"{message.rstrip(' .:')}. {advice}{end}", problems, code="export-document-damaged")
+        return SourceError(
+            f"{message.rstrip(' .:')}. {advice}{end}", problems, code="export-document-damaged"
+        )
 
     try:
         document = json.loads(path.read_text(encoding="utf-8"))

@@ -241,8 +241,8 @@ def _recognised_folders(
         named = [top for top in tops if _FOLDERS[kind].fullmatch(re.sub(r"[\W\d_]", "", top).lower())]
         if len(named) > 1:
             problems.append(
-                f"{', '.join(named)}: {len(named)} folders that could hold the {SINGULAR[kind]}s; say which "
-                f"with --{kind} {named[0]}"
+                f"{', '.join(named)}: {len(named)} folders that could hold the {SINGULAR[kind]}s; choose one, as "
+                f"in --{kind} {named[0]}"
             )
         elif named:
             places[kind] = _Place(Pattern(f"{named[0]}/"))
@@ -253,8 +253,8 @@ def _recognised_folders(
             )
     if problems:
         raise SourceError(
-            f"Nothing tells what is what in {folder}. Name folders, as in --images composites, or patterns, "
-            'as in --images "fgbg/{id}.jpg" --masks "masks/{id}_mask.png":',
+            f"Pictures and masks in {folder} are not recognised. Give folders, as in --images composites, or "
+            'patterns, as in --images "fgbg/{id}.jpg" --masks "masks/{id}_mask.png":',
             problems,
             code="folders-not-recognised",
         )
