@@ -1,0 +1,189 @@
+"""Arrays as they are declared, against zarr-python's own; and what is found of arrays that are there."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import zarr
+from builders import value
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from refusals import refused
+from zarr.storage import MemoryStore
+
+from fgbgpack.errors import DatasetError
+from fgbgpack.storage.arrays import ArrayForm, ArraySpec, group_metadata, parse_array
+from fgbgpack.storage.codecs import BloscChunk, ZstdChunk
+from fgbgpack.storage.layout import Layout
+from fgbgpack.storage.sharding import join
+from fgbgpack.storage.store import DatasetStore
+
+DTYPES = (np.uint8, np.int32, np.bool_, np.float16, np.float32)
+NAMES = ("sample", "y", "x", "channel")
+
+
+@st.composite
+def specs(draw, sharded=False):
+    shape = tuple(draw(st.lists(st.integers(1, 9), min_size=1, max_size=4)))
+    chunk = (draw(st.integers(1, 4)), *shape[1:])
+    shard = (chunk[0] * (draw(st.integers(1, 3)) if sharded else 1), *shape[1:])
+    dtype = draw(st.sampled_from(DTYPES))
+    itemsize = np.dtype(dtype).itemsize
+    codec = draw(
+        st.sampled_from(
+            [
+                ZstdChunk(),
+                BloscChunk(itemsize),
+                BloscChunk(itemsize, compressor="lz4hc", level=7, whole=True),
+                *([] if sharded else [None]),
+            ]
+        )
+    )
+    attributes = draw(
+        st.sampled_from([{}, {"quantity": "depth", "unit": None}, {"größe": [1.5, {"a": "ß"}]}])
+    )
+    return ArraySpec(
+        path=draw(st.sampled_from(["x", "sources/background"])),
+        layout=Layout(shape, chunk, shard),
+        dtype=dtype,
+        dimensions=NAMES[: len(shape)],
+        codec=codec,
+        sharded=sharded,
+        attributes=draw(st.sampled_from(attributes)),
+    )
+
+
+def by_zarr(spec):
+    """The same array as zarr-python makes it."""
+    itemsize = np.dtype(spec.dtype).itemsize
+    chunk_bytes = itemsize * math.prod(spec.layout.chunk)
+    store = MemoryStore()
+    array = zarr.create_array(
+        store,
+        name=spec.path,
+        shape=spec.layout.shape,
+        chunks=spec.layout.chunk,
+        shards=spec.layout.shard if spec.sharded else None,
+        dtype=spec.dtype,
+        fill_value=np.nan if itemsize in (2, 4) and spec.dtype != np.int32 else 0,
+        dimension_names=spec.dimensions,
+        attributes=dict(spec.attributes),
+        config={"write_empty_chunks": True},
+        **({"compressors": None} if spec.codec is None else spec.codec.zarr_codecs(chunk_bytes)),
+    )
+    return store, array
+
+
+def values_of(spec, seed):
+    return np.random.default_rng(seed).integers(0, 2, spec.layout.shape).astype(spec.dtype)
+
+
+@settings(max_examples=60)
+@given(specs(), st.integers(0, 5))
+def test_metadata_and_chunks_are_those_that_zarr_writes(spec, seed):
+    theirs, array = by_zarr(spec)
+    values = values_of(spec, seed)
+    # Rows that the last chunk has no values for are 0, whatever the fill value.
+    whole = np.zeros((-(-len(values) // spec.layout.chunk[0]) * spec.layout.chunk[0], *values.shape[1:]))
+    whole[: len(values)] = values
+    array.resize(whole.shape)
+    array[...] = whole
+    array.resize(values.shape)
+    ours = MemoryStore()
+    store = DatasetStore(ours, "it")
+    store.declare(spec)
+    for number, rows in enumerate(spec.layout.rows()):
+        store.write_rows(spec, number, values[rows])
+    expected, found = (
+        {key: content.to_bytes() for key, content in memory._store_dict.items() if spec.path in key}
+        for memory in (theirs, ours)
+    )
+    assert found == expected
+    np.testing.assert_array_equal(zarr.open_array(ours, path=spec.path, mode="r")[...], values)
+
+
+@settings(max_examples=40)
+@given(specs(sharded=True), st.integers(0, 5))
+def test_shards_of_a_declared_array_are_read_by_zarr_and_by_us(spec, seed):
+    layout, values = spec.layout, values_of(spec, seed)
+    memory = MemoryStore()
+    store = DatasetStore(memory, "it")
+    store.declare(spec)
+    for shard in range(layout.shards):
+        chunks = []
+        for run in layout.chunk_runs(shard):
+            chunk = np.zeros(layout.chunk, spec.dtype)
+            chunk[: len(run)] = values[run.start : run.stop]
+            chunks.append(spec.codec.encode(chunk))
+        store.put(f"{spec.path}/{layout.key(shard)}", join(chunks, layout.grid))
+    assert store.missing_shards({spec.path: layout}) == []
+    np.testing.assert_array_equal(zarr.open_array(memory, path=spec.path, mode="r")[...], values)
+    np.testing.assert_array_equal(store.read(spec.path)[0], values)
+
+
+@settings(max_examples=60)
+@given(st.booleans().flatmap(lambda sharded: specs(sharded=sharded)))
+def test_the_form_is_that_of_what_is_written(spec):
+    if spec.codec is None:
+        with pytest.raises(ValueError, match=f"{spec.path} is not encoded"):
+            _ = spec.form
+        with refused(DatasetError, "array-foreign", f"it/{spec.path} .* bytes"):
+            parse_array(spec.metadata(), spec.path, "it")
+        return
+    form = parse_array(spec.metadata(), spec.path, "it")
+    # NaN does not equal itself.
+    assert math.isnan(form.fill) == math.isnan(spec.form.fill) == issubclass(spec.dtype, np.floating)
+    assert replace(form, fill=0) == replace(spec.form, fill=0)
+    assert form == ArrayForm.of(json.loads(spec.metadata()), "it") or math.isnan(form.fill)
+    grid = [-(-n // c) for n, c in zip(spec.layout.shape, spec.layout.chunk, strict=True)]
+    assert form.grid == tuple(grid)
+    assert form.chunk_count == math.prod(grid)
+    assert form.chunks_per_shard == math.prod(spec.layout.grid)
+    assert form.chunk_bytes == math.prod(spec.layout.chunk) * np.dtype(spec.dtype).itemsize
+    numbers = [number for shard in range(form.layout.shards) for number in form.chunks_of(shard)]
+    assert numbers == list(range(form.chunk_count))
+
+
+IMAGE = ArraySpec("image", Layout((9, 4), (2, 4), (4, 4)), np.uint8, ("sample", "y"), sharded=True)
+
+
+GZIP = {"name": "gzip", "configuration": {"level": 1}}
+
+
+def changed(**fields):
+    return json.dumps(json.loads(IMAGE.metadata()) | fields).encode()
+
+
+@pytest.mark.parametrize(
+    ("metadata", "code"),
+    [
+        (None, "array-missing"),
+        (b"", "array-missing"),
+        (group_metadata(), "array-missing"),
+        (b"{", "metadata-damaged"),
+        (b"[]", "metadata-damaged"),
+        (b"\xff", "metadata-damaged"),
+        (IMAGE.metadata()[:-9], "metadata-damaged"),
+        (changed(shape=[9]), "metadata-damaged"),
+        (changed(data_type="colour"), "metadata-damaged"),
+        (changed(codecs=[]), "metadata-damaged"),
+        (changed(fill_value=None), "metadata-damaged"),
+        (
+            changed(codecs=[{"name": "bytes"}, {"name": "gzip", "configuration": {"level": 1}}]),
+            "array-foreign",
+        ),
+    ],
+)
+def test_an_array_that_is_not_there_or_damaged_or_foreign_is_named(metadata, code):
+    with refused(DatasetError, code, r"lobby\.zarr.*/image|/image.*lobby\.zarr"):
+        parse_array(metadata, "image", "lobby.zarr")
+
+
+def test_a_group_is_that_of_zarr():
+    store = MemoryStore()
+    zarr.create_group(store)
+    assert json.loads(group_metadata()) == json.loads(value(store, "zarr.json"))
