@@ -53,7 +53,7 @@ def specs(draw, sharded=False):
         dimensions=NAMES[: len(shape)],
         codec=codec,
         sharded=sharded,
-        attributes=draw(st.sampled_from(attributes)),
+        attributes=attributes,
     )
 
 
