@@ -28,11 +28,12 @@ class Camera:
 
 
 def camera_row(camera: Camera, height: int, width: int) -> npt.NDArray[Any]:
-    """The camera as ``raycast.ray_direction`` reads it: float64 (14,)."""
+    """The camera of a picture as ``kernels.passes.camera_ray`` reads it: float64 (15,)."""
     cy, sy = math.cos(camera.yaw), math.sin(camera.yaw)
     cp, sp = math.cos(camera.pitch), math.sin(camera.pitch)
     step = 1.0 / camera.focal
     forward = (sy * cp, sp, cy * cp)
     right = (step * cy, 0.0, -step * sy)
     down = (step * sy * sp, -step * cp, step * cy * sp)
-    return np.array([*camera.position, *forward, *right, *down, width / 2.0, height / 2.0])
+    pixel = math.sqrt(right[0] * right[0] + right[1] * right[1] + right[2] * right[2])
+    return np.array([*camera.position, *forward, *right, *down, width / 2.0, height / 2.0, pixel])

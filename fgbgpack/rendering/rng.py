@@ -10,16 +10,16 @@ WORDS = 2**64
 T = TypeVar("T")
 
 
-class Dice:
-    """Random choices from a 64-bit counter (the splitmix64 mixing function), the same on every machine."""
+class Rng:
+    """A splitmix64 generator, seeded by whole numbers of 64 bits."""
 
     def __init__(self, *words: int) -> None:
         self._state = 0
         for word in words:
-            self._state = (self._state ^ (word & (WORDS - 1))) & (WORDS - 1)
-            self._state = self.word()
+            self._state ^= word & (WORDS - 1)
+            self._state = self.bits()
 
-    def word(self) -> int:
+    def bits(self) -> int:
         """The next 64 bits."""
         self._state = (self._state + 0x9E3779B97F4A7C15) % WORDS
         z = self._state
@@ -27,18 +27,18 @@ class Dice:
         z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) % WORDS
         return z ^ (z >> 31)
 
-    def between(self, low: float, high: float) -> float:
+    def uniform(self, low: float, high: float) -> float:
         """A number from ``low`` to ``high``, the latter not included."""
-        return low + (high - low) * ((self.word() >> 11) / 2.0**53)
+        return low + (high - low) * ((self.bits() >> 11) / 2.0**53)
 
-    def below(self, count: int) -> int:
+    def integer(self, count: int) -> int:
         """A whole number from 0 to ``count - 1``."""
-        return self.word() % count
+        return self.bits() % count
 
-    def chance(self, probability: float) -> bool:
+    def bernoulli(self, probability: float) -> bool:
         """True with this probability."""
-        return self.between(0.0, 1.0) < probability
+        return self.uniform(0.0, 1.0) < probability
 
-    def pick(self, choices: Sequence[T]) -> T:
+    def choice(self, choices: Sequence[T]) -> T:
         """One of the choices, each as likely as the others."""
-        return choices[self.below(len(choices))]
+        return choices[self.integer(len(choices))]

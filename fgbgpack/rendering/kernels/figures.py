@@ -9,15 +9,13 @@ Units are metres, y is up, colours are linear light. Everything is float64.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from fgbgpack.jit import kernel
-from fgbgpack.rendering.kernels.noise import clamp01, noise, noise3
-
-Array = npt.NDArray[Any]
+from fgbgpack.rendering.kernels.noise import clamp01, fraction, noise, noise3
+from fgbgpack.rendering.kernels.vectors import Array, Vector, along, cross, dot, minus, scaled, vector
 
 # A part's columns: ends (0..2, 3..5), radii (6, 7), direction in which it is flattened (8..10) and how much
 # (11), material (12), blending radius (13), how many ends are cut flat: none, the second, both (14).
@@ -25,36 +23,48 @@ PART = 15
 
 # A material's columns: pattern, first and second colour (1..3, 4..6), cells a metre (7), folds (8), gloss
 # (9), seed (10).
-CLOTH = 11
+MATERIAL = 11
 PLAIN, HOOPS, PINSTRIPES, CHECK, DOTS, DENIM = 0, 1, 2, 3, 4, 5
 HAIR, SKIN, FACE, KNIT, SHIRT_FRONT = 6, 7, 8, 9, 10
-
-# A head is the frame from chin to crown: the chin (0..2), the height (3), vectors to the right, up and to the
-# front (4..12), then lips (13), beard (14) and glasses (15).
 
 _FAR = 1e9
 # A ray this close to the body, in metres, has met it.
 _TOUCH = 0.0006
 
 
+class Figure(NamedTuple):
+    """What a figure is made of, all float64.
+
+    Attributes:
+        parts: (n, PART), those of one material together.
+        materials: (m, MATERIAL).
+        head: (16,), the frame from chin to crown: the chin (0..2), the height (3), vectors to the left, up
+            and to the front (4..12), then lips (13), beard (14) and glasses (15).
+    """
+
+    parts: Array
+    materials: Array
+    head: Array
+
+
 @kernel
-def _part_distance(parts: Array, i: int, x: float, y: float, z: float) -> float:
+def part_distance(parts: Array, i: int, point: Vector) -> float:
     """Signed distance to part ``i``: two balls and the cone that touches both, flattened along one direction.
 
     Flattening stretches space, so the result is divided by the stretch's root: near enough for marching in
     steps of 0.8.
     """
-    px, py, pz = x - parts[i, 0], y - parts[i, 1], z - parts[i, 2]
+    p = minus(point, vector(parts, i, 0))
     flat = parts[i, 11]
     stretch = 1.0
     if flat != 1.0:
-        along = (flat - 1.0) * (px * parts[i, 8] + py * parts[i, 9] + pz * parts[i, 10])
-        px, py, pz = px + along * parts[i, 8], py + along * parts[i, 9], pz + along * parts[i, 10]
+        across = vector(parts, i, 8)
+        p = along(p, across, (flat - 1.0) * dot(p, across))
         stretch = 1.0 / math.sqrt(flat)
-    ax, ay, az = parts[i, 3] - parts[i, 0], parts[i, 4] - parts[i, 1], parts[i, 5] - parts[i, 2]
-    length = math.sqrt(ax * ax + ay * ay + az * az) + 1e-9
-    up = (px * ax + py * ay + pz * az) / length
-    out = math.sqrt(max(0.0, px * px + py * py + pz * pz - up * up))
+    axis = minus(vector(parts, i, 3), vector(parts, i, 0))
+    length = math.sqrt(dot(axis, axis)) + 1e-9
+    up = dot(p, axis) / length
+    out = math.sqrt(max(0.0, dot(p, p) - up * up))
     ra, rb = parts[i, 6], parts[i, 7]
     lean = min(0.999, max(-0.999, (ra - rb) / length))
     straight = math.sqrt(1.0 - lean * lean)
@@ -73,9 +83,7 @@ def _part_distance(parts: Array, i: int, x: float, y: float, z: float) -> float:
 
 
 @kernel
-def _body_distance(
-    parts: Array, chosen: Array, count: int, x: float, y: float, z: float
-) -> tuple[float, int]:
+def _body_distance(parts: Array, chosen: Array, point: Vector) -> tuple[float, int]:
     """Signed distance to the chosen parts, and the part that is nearest.
 
     Parts of one material, which follow one another, melt into each other within their blending radius.
@@ -86,9 +94,8 @@ def _body_distance(
     melted_part = -1
     closest = _FAR
     material = -1.0
-    for k in range(count):
-        i = chosen[k]
-        distance = _part_distance(parts, i, x, y, z)
+    for i in chosen:
+        distance = part_distance(parts, i, point)
         if parts[i, 12] != material:
             if melted < best:
                 best = melted
@@ -111,40 +118,39 @@ def _body_distance(
 
 
 @kernel
-def _wrapped(parts: Array, i: int, x: float, y: float, z: float) -> tuple[float, float]:
+def _wrapped(parts: Array, i: int, point: Vector) -> tuple[float, float]:
     """Where a point of part ``i`` lies on cloth wrapped round it: metres round its axis and along it."""
-    ax, ay, az = parts[i, 3] - parts[i, 0], parts[i, 4] - parts[i, 1], parts[i, 5] - parts[i, 2]
-    length = math.sqrt(ax * ax + ay * ay + az * az) + 1e-9
-    ax, ay, az = ax / length, ay / length, az / length
+    start = vector(parts, i, 0)
+    axis = minus(vector(parts, i, 3), start)
+    length = math.sqrt(dot(axis, axis)) + 1e-9
+    axis = axis[0] / length, axis[1] / length, axis[2] / length
     # Round the axis, angles count from the side of the body, or from its front for an axis that points aside.
-    ux, uy, uz = ay, -ax, 0.0
-    if abs(az) > 0.8:
-        ux, uy, uz = 0.0, az, -ay
-    length = math.sqrt(ux * ux + uy * uy + uz * uz)
-    ux, uy, uz = ux / length, uy / length, uz / length
-    wx, wy, wz = ay * uz - az * uy, az * ux - ax * uz, ax * uy - ay * ux
-    px, py, pz = x - parts[i, 0], y - parts[i, 1], z - parts[i, 2]
-    angle = math.atan2(px * ux + py * uy + pz * uz, px * wx + py * wy + pz * wz)
-    return angle * max(0.06, parts[i, 6]), x * ax + y * ay + z * az
+    aside = axis[1], -axis[0], 0.0
+    if abs(axis[2]) > 0.8:
+        aside = 0.0, axis[2], -axis[1]
+    length = math.sqrt(dot(aside, aside))
+    aside = aside[0] / length, aside[1] / length, aside[2] / length
+    p = minus(point, start)
+    angle = math.atan2(dot(p, aside), dot(p, cross(axis, aside)))
+    return angle * max(0.06, parts[i, 6]), dot(point, axis)
 
 
 @kernel
-def _face_colour(
-    cloths: Array, m: int, head: Array, x: float, y: float, z: float, r: float, g: float, b: float
-) -> tuple[float, float, float]:
-    """Skin of colour ``r``, ``g``, ``b`` with eyes, brows, lips, beard and glasses drawn on it."""
-    seed = int(cloths[m, 10])
-    # In units of the head's height: a to the right, c up from the chin, f to the front.
-    qx, qy, qz = (x - head[0]) / head[3], (y - head[1]) / head[3], (z - head[2]) / head[3]
-    a = qx * head[4] + qy * head[5] + qz * head[6]
-    c = qx * head[7] + qy * head[8] + qz * head[9]
-    f = qx * head[10] + qy * head[11] + qz * head[12]
-    brow_r, brow_g, brow_b = cloths[m, 4], cloths[m, 5], cloths[m, 6]
+def _face_colour(figure: Figure, m: int, point: Vector, skin: Vector) -> Vector:
+    """``skin`` with eyes, brows, lips, beard and glasses drawn on it."""
+    head, materials = figure.head, figure.materials
+    r, g, b = skin
+    seed = int(materials[m, 10])
+    # In units of the head's height: a to the left, c up from the chin, f to the front.
+    q = (point[0] - head[0]) / head[3], (point[1] - head[1]) / head[3], (point[2] - head[2]) / head[3]
+    a = dot(q, (head[4], head[5], head[6]))
+    c = dot(q, (head[7], head[8], head[9]))
+    f = dot(q, (head[10], head[11], head[12]))
+    brow_r, brow_g, brow_b = materials[m, 4], materials[m, 5], materials[m, 6]
     if head[14] > 0.0:
         edge = c + 0.1 * noise(a * 30.0, c * 30.0, seed)
         chin = clamp01((0.37 - edge + 0.45 * max(0.0, abs(a) - 0.12)) * 9.0) * clamp01((f + 0.05) * 8.0)
-        grow = head[14] * chin * (0.7 + 0.5 * noise(a * 90.0, c * 60.0, seed + 3))
-        grow = clamp01(grow)
+        grow = clamp01(head[14] * chin * (0.7 + 0.5 * noise(a * 90.0, c * 60.0, seed + 3)))
         r, g, b = r + (brow_r - r) * grow, g + (brow_g - g) * grow, b + (brow_b - b) * grow
     if f < 0.08:
         return r, g, b
@@ -191,46 +197,38 @@ def _face_colour(
 
 
 @kernel
-def _cloth_colour(
-    cloths: Array, m: int, head: Array, x: float, y: float, z: float, around: float, along: float
-) -> tuple[float, float, float]:
+def cloth_colour(figure: Figure, m: int, point: Vector, around: float, length: float) -> Vector:
     """Colour of a figure's material at a point of the body, before light.
 
-    ``around`` and ``along`` are metres of cloth round the part and along it.
+    ``around`` and ``length`` are metres of cloth round the part and along it.
     """
-    kind = int(cloths[m, 0])
-    cells = cloths[m, 7]
-    seed = int(cloths[m, 10])
+    materials = figure.materials
+    x, y, z = point
+    kind = int(materials[m, 0])
+    cells = materials[m, 7]
+    seed = int(materials[m, 10])
     mix = 0.0
     shade = 0.94 + 0.12 * noise3(x * 70.0, y * 70.0, z * 70.0, seed)
     if kind == HOOPS:
-        band = along * cells - math.floor(along * cells)
-        mix = 1.0 if band < 0.45 else 0.0
+        mix = 1.0 if fraction(length * cells) < 0.45 else 0.0
     elif kind == PINSTRIPES:
-        place = around * cells
-        mix = 0.75 if place - math.floor(place) < 0.16 else 0.0
+        mix = 0.75 if fraction(around * cells) < 0.16 else 0.0
     elif kind == CHECK:
-        a = around * cells
-        b = along * cells
-        mix = 0.45 * (1.0 if a - math.floor(a) < 0.4 else 0.0) + 0.45 * (
-            1.0 if b - math.floor(b) < 0.4 else 0.0
-        )
+        mix = 0.45 if fraction(around * cells) < 0.4 else 0.0
+        mix += 0.45 if fraction(length * cells) < 0.4 else 0.0
     elif kind == DOTS:
-        a = around * cells
-        b = along * cells + 0.5 * (math.floor(a) & 1)
-        a = a - math.floor(a) - 0.5
-        b = b - math.floor(b) - 0.5
+        a = fraction(around * cells) - 0.5
+        b = fraction(length * cells + 0.5 * (math.floor(around * cells) & 1)) - 0.5
         mix = 1.0 if a * a + b * b < 0.06 else 0.0
     elif kind == DENIM:
         mix = clamp01(1.6 * noise3(x * 9.0, y * 4.0, z * 9.0, seed) - 0.5)
         shade *= 0.9 + 0.2 * noise3(x * 240.0, y * 120.0, z * 240.0, seed + 1)
     elif kind == KNIT:
-        place = along * 110.0
-        shade *= 0.88 + 0.18 * abs(2.0 * (place - math.floor(place)) - 1.0)
+        shade *= 0.88 + 0.18 * abs(2.0 * fraction(length * 110.0) - 1.0)
     elif kind == SHIRT_FRONT:
         # An open jacket: a wedge of what is worn below, between dark edges, and a tie in the middle.
         if z > 0.0:
-            reach = cloths[m, 7] * clamp01((y - 0.98) / 0.42)
+            reach = cells * clamp01((y - 0.98) / 0.42)
             if abs(x) < reach:
                 mix = 1.0
                 if seed & 1 and abs(x) < 0.016 + 0.01 * clamp01((1.45 - y) * 3.0):
@@ -240,29 +238,23 @@ def _cloth_colour(
             elif reach == 0.0 and abs(x) < 0.004:
                 shade *= 0.6
     elif kind == HAIR:
-        strands = noise3(x * 160.0, y * 22.0, z * 160.0, seed)
-        shade = 0.6 + 0.75 * strands
+        shade = 0.6 + 0.75 * noise3(x * 160.0, y * 22.0, z * 160.0, seed)
         mix = clamp01(1.5 * noise3(x * 30.0, y * 8.0, z * 30.0, seed + 2) - 0.5)
     elif kind in (FACE, SKIN):
         shade = 0.97 + 0.06 * noise3(x * 90.0, y * 90.0, z * 90.0, seed)
-    r = shade * (cloths[m, 1] + (cloths[m, 4] - cloths[m, 1]) * mix)
-    g = shade * (cloths[m, 2] + (cloths[m, 5] - cloths[m, 2]) * mix)
-    b = shade * (cloths[m, 3] + (cloths[m, 6] - cloths[m, 3]) * mix)
-    if kind == FACE:
-        return _face_colour(cloths, m, head, x, y, z, r, g, b)
-    return r, g, b
+    first, second = vector(materials, m, 1), vector(materials, m, 4)
+    colour = scaled(along(first, minus(second, first), mix), shade)
+    return _face_colour(figure, m, point, colour) if kind == FACE else colour
 
 
 @kernel
-def _flattened(parts: Array, frame: Array, flat: Array) -> None:
+def _projected(parts: Array, frame: Array, flat: Array) -> None:
     """Fill ``flat`` (parts, 4) with the places of each part's ends in the picture: right, up, right, up."""
     for i in range(parts.shape[0]):
         for end in range(2):
             for axis in range(2):
-                flat[i, 2 * end + axis] = (
-                    parts[i, 3 * end] * frame[3 * axis]
-                    + parts[i, 3 * end + 1] * frame[3 * axis + 1]
-                    + parts[i, 3 * end + 2] * frame[3 * axis + 2]
+                flat[i, 2 * end + axis] = dot(
+                    vector(parts, i, 3 * end), (frame[3 * axis], frame[3 * axis + 1], frame[3 * axis + 2])
                 )
 
 
@@ -282,88 +274,68 @@ def _choose(parts: Array, flat: Array, across: float, above: float, chosen: Arra
 
 
 @kernel
-def _march(
-    parts: Array, chosen: Array, count: int, frame: Array, ox: float, oy: float, oz: float
-) -> tuple[float, float]:
-    """The least distance to the body along the view from a point, and how far along it that is."""
+def _march(parts: Array, chosen: Array, origin: Vector, view: Vector) -> tuple[float, Vector]:
+    """The least distance to the body along the view from a point, and where that is."""
     t = 0.0
     least = _FAR
     where = 0.0
     for _ in range(60):
-        distance, _part = _body_distance(
-            parts, chosen, count, ox - t * frame[6], oy - t * frame[7], oz - t * frame[8]
-        )
+        distance = _body_distance(parts, chosen, along(origin, view, -t))[0]
         if distance < least:
             least = distance
             where = t
         if distance < _TOUCH or t > 2.0:
             break
         t += 0.8 * distance
-    return least, where
+    return least, along(origin, view, -where)
 
 
 @kernel
-def _outward(
-    parts: Array, chosen: Array, count: int, x: float, y: float, z: float
-) -> tuple[float, float, float]:
+def _unit(v: Vector) -> Vector:
+    return scaled(v, 1.0 / (math.sqrt(dot(v, v)) + 1e-12))
+
+
+@kernel
+def _normal(parts: Array, chosen: Array, point: Vector) -> Vector:
     """Normal of the body: the slope of the distance, from the four corners of a small tetrahedron."""
-    nx, ny, nz = 0.0, 0.0, 0.0
+    normal = 0.0, 0.0, 0.0
     for corner in range(4):
-        ex = 1.0 if corner in (0, 1) else -1.0
-        ey = 1.0 if corner in (0, 2) else -1.0
-        ez = 1.0 if corner in (0, 3) else -1.0
-        d = _body_distance(parts, chosen, count, x + 0.001 * ex, y + 0.001 * ey, z + 0.001 * ez)[0]
-        nx, ny, nz = nx + ex * d, ny + ey * d, nz + ez * d
-    scale = 1.0 / (math.sqrt(nx * nx + ny * ny + nz * nz) + 1e-12)
-    return nx * scale, ny * scale, nz * scale
+        e = (
+            1.0 if corner in (0, 1) else -1.0,
+            1.0 if corner in (0, 2) else -1.0,
+            1.0 if corner in (0, 3) else -1.0,
+        )
+        normal = along(normal, e, _body_distance(parts, chosen, along(point, e, 0.001))[0])
+    return _unit(normal)
 
 
 @kernel
-def _crease(x: float, y: float, z: float, ex: float, ey: float, ez: float, seed: int) -> float:
-    """Height of creased cloth one step along ``e`` from a point: noise in two sizes."""
+def _crease(x: float, y: float, z: float, seed: int, step: Vector) -> float:
+    """Height of creased cloth one step from a point: noise in two sizes."""
+    ex, ey, ez = step
     coarse = noise3(x + 0.1 * ex, y + 0.1 * ey, z + 0.1 * ez, seed)
     return coarse + 0.5 * noise3(2.1 * x + 0.21 * ex, 2.1 * y + 0.21 * ey, 2.1 * z + 0.21 * ez, seed + 1)
 
 
 @kernel
-def _creased(
-    nx: float, ny: float, nz: float, x: float, y: float, z: float, folds: float, seed: int
-) -> tuple[float, float, float]:
+def _creased(normal: Vector, point: Vector, folds: float, seed: int) -> Vector:
     """The normal on creased cloth: creases are long across the body and short along it."""
-    fx, fy, fz = 9.0 * x + 3.0 * y, 17.0 * y + 5.0 * x, 9.0 * z
-    base = _crease(fx, fy, fz, 0.0, 0.0, 0.0, seed)
-    gx = _crease(fx, fy, fz, 1.0, 0.0, 0.0, seed) - base
-    gy = _crease(fx, fy, fz, 0.0, 1.0, 0.0, seed) - base
-    gz = _crease(fx, fy, fz, 0.0, 0.0, 1.0, seed) - base
-    nx, ny, nz = nx - 4.0 * folds * gx, ny - 7.0 * folds * gy, nz - 4.0 * folds * gz
-    scale = 1.0 / (math.sqrt(nx * nx + ny * ny + nz * nz) + 1e-12)
-    return nx * scale, ny * scale, nz * scale
+    x, y, z = 9.0 * point[0] + 3.0 * point[1], 17.0 * point[1] + 5.0 * point[0], 9.0 * point[2]
+    base = _crease(x, y, z, seed, (0.0, 0.0, 0.0))
+    gx = _crease(x, y, z, seed, (1.0, 0.0, 0.0)) - base
+    gy = _crease(x, y, z, seed, (0.0, 1.0, 0.0)) - base
+    gz = _crease(x, y, z, seed, (0.0, 0.0, 1.0)) - base
+    return _unit(minus(normal, (4.0 * folds * gx, 7.0 * folds * gy, 4.0 * folds * gz)))
 
 
 @kernel
-def _lit_share(
-    parts: Array,
-    everything: Array,
-    lamp: Array,
-    x: float,
-    y: float,
-    z: float,
-    nx: float,
-    ny: float,
-    nz: float,
-) -> float:
+def _lit_share(parts: Array, everything: Array, lamp: Vector, point: Vector, normal: Vector) -> float:
     """Share of the lamp's light that the body lets through to a point on it, with soft edges."""
     share = 1.0
     t = 0.02
+    origin = along(point, normal, 0.012)
     for _ in range(14):
-        d = _body_distance(
-            parts,
-            everything,
-            parts.shape[0],
-            x + 0.012 * nx + t * lamp[0],
-            y + 0.012 * ny + t * lamp[1],
-            z + 0.012 * nz + t * lamp[2],
-        )[0]
+        d = _body_distance(parts, everything, along(origin, lamp, t))[0]
         share = min(share, clamp01(0.15 + 9.0 * d / t))
         t += max(0.015, min(0.12, d))
         if t > 0.7 or share < 0.02:
@@ -372,22 +344,18 @@ def _lit_share(
 
 
 @kernel
-def _open_share(
-    parts: Array, chosen: Array, count: int, x: float, y: float, z: float, nx: float, ny: float, nz: float
-) -> float:
+def _open_share(parts: Array, chosen: Array, point: Vector, normal: Vector) -> float:
     """Share of the light from everywhere that reaches a point: less in hollows."""
     closed = 0.0
     for tap in range(1, 4):
         away = 0.028 * tap
-        d = _body_distance(parts, chosen, count, x + away * nx, y + away * ny, z + away * nz)[0]
+        d = _body_distance(parts, chosen, along(point, normal, away))[0]
         closed += max(0.0, away - d) * (12.0 / tap)
     return clamp01(1.0 - closed)
 
 
 @kernel
-def draw_figure(
-    parts: Array, cloths: Array, head: Array, frame: Array, lamp: Array, side: int, lit: bool, picture: Array
-) -> None:
+def draw_figure(figure: Figure, frame: Array, lamp: Array, side: int, lit: bool, picture: Array) -> None:
     """Draw a figure without perspective, ``side`` x ``side`` rays a pixel, into ``picture``.
 
     ``frame`` holds the vectors to the right (0..2), up (3..5) and towards the viewer (6..8), the position of
@@ -397,20 +365,23 @@ def draw_figure(
     than a pixel counts in part, with the colour of the nearest place on the body, so edges are soft and carry
     the body's own colour. With ``lit`` false only coverage is filled.
     """
-    height, width = picture.shape[:2]
+    parts, materials = figure.parts, figure.materials
     everything = np.arange(parts.shape[0])
-    chosen = np.empty(parts.shape[0], np.int64)
+    near = np.empty(parts.shape[0], np.int64)
     flat = np.empty((parts.shape[0], 4))
-    _flattened(parts, frame, flat)
+    _projected(parts, frame, flat)
     pixel = frame[11]
     reach = 1.5 * pixel
-    vx, vy, vz = frame[6], frame[7], frame[8]
-    for row in range(height):
-        for column in range(width):
+    right, up = (frame[0], frame[1], frame[2]), (frame[3], frame[4], frame[5])
+    view, towards = (frame[6], frame[7], frame[8]), (lamp[0], lamp[1], lamp[2])
+    half = lamp[0] + view[0], lamp[1] + view[1], lamp[2] + view[2]
+    half_scale = 1.0 / math.sqrt(dot(half, half))
+    for row in range(picture.shape[0]):
+        for column in range(picture.shape[1]):
             across = frame[9] + (column + 0.5) * pixel
             above = frame[10] - (row + 0.5) * pixel
-            count = _choose(parts, flat, across, above, chosen)
-            if count == 0:
+            chosen = near[: _choose(parts, flat, across, above, near)]
+            if chosen.size == 0:
                 continue
             red, green, blue, cover = 0.0, 0.0, 0.0, 0.0
             shadow = -1.0
@@ -418,36 +389,30 @@ def draw_figure(
             for sub in range(side * side):
                 u = across + ((sub % side + 0.5) / side - 0.5) * pixel
                 v = above + (0.5 - (sub // side + 0.5) / side) * pixel
-                ox = u * frame[0] + v * frame[3] + vx
-                oy = u * frame[1] + v * frame[4] + vy
-                oz = u * frame[2] + v * frame[5] + vz
-                least, where = _march(parts, chosen, count, frame, ox, oy, oz)
+                origin = along(along(scaled(right, u), up, v), view, 1.0)
+                least, point = _march(parts, chosen, origin, view)
                 share = clamp01(1.0 - (least - _TOUCH) / reach)
                 if share <= 0.0:
                     continue
                 cover += share
                 if not lit:
                     continue
-                x, y, z = ox - where * vx, oy - where * vy, oz - where * vz
-                i = _body_distance(parts, chosen, count, x, y, z)[1]
-                nx, ny, nz = _outward(parts, chosen, count, x, y, z)
+                i = _body_distance(parts, chosen, point)[1]
+                normal = _normal(parts, chosen, point)
                 m = int(parts[i, 12])
-                if cloths[m, 8] > 0.0:
-                    nx, ny, nz = _creased(nx, ny, nz, x, y, z, cloths[m, 8], int(cloths[m, 10]))
+                if materials[m, 8] > 0.0:
+                    normal = _creased(normal, point, materials[m, 8], int(materials[m, 10]))
                 if shadow < 0.0:  # once a pixel: its rays lie close together
-                    shadow = _lit_share(parts, everything, lamp, x, y, z, nx, ny, nz)
-                    unveiled = _open_share(parts, chosen, count, x, y, z, nx, ny, nz)
-                around, along = _wrapped(parts, i, x, y, z)
-                cr, cg, cb = _cloth_colour(cloths, m, head, x, y, z, around, along)
-                facing = nx * lamp[0] + ny * lamp[1] + nz * lamp[2]
+                    shadow = _lit_share(parts, everything, towards, point, normal)
+                    unveiled = _open_share(parts, chosen, point, normal)
+                around, length = _wrapped(parts, i, point)
+                cr, cg, cb = cloth_colour(figure, m, point, around, length)
                 # Skin and cloth let light creep a little way round.
-                direct = max(0.0, (facing + 0.15) / 1.15) * shadow
-                sky = (0.62 + 0.38 * ny) * unveiled
-                rim = (1.0 - max(0.0, nx * vx + ny * vy + nz * vz)) ** 3 * 0.25 * unveiled
-                hx, hy, hz = lamp[0] + vx, lamp[1] + vy, lamp[2] + vz
-                scale = 1.0 / math.sqrt(hx * hx + hy * hy + hz * hz)
-                spark = max(0.0, (nx * hx + ny * hy + nz * hz) * scale)
-                gloss = cloths[m, 9] * (spark**24) * shadow
+                direct = max(0.0, (dot(normal, towards) + 0.15) / 1.15) * shadow
+                sky = (0.62 + 0.38 * normal[1]) * unveiled
+                rim = (1.0 - max(0.0, dot(normal, view))) ** 3 * 0.25 * unveiled
+                spark = max(0.0, dot(normal, half) * half_scale)
+                gloss = materials[m, 9] * (spark**24) * shadow
                 red += share * (cr * (direct * lamp[3] + (sky + rim) * lamp[6]) + gloss * lamp[3])
                 green += share * (cg * (direct * lamp[4] + (sky + rim) * lamp[7]) + gloss * lamp[4])
                 blue += share * (cb * (direct * lamp[5] + (sky + rim) * lamp[8]) + gloss * lamp[5])

@@ -64,3 +64,9 @@ def turbulence(x: float, y: float, seed: int) -> float:
 def clamp01(x: float) -> float:
     """``x`` limited to [0, 1]."""
     return min(1.0, max(0.0, x))
+
+
+@kernel
+def fraction(x: float) -> float:
+    """``x`` less the whole number below it, in [0, 1)."""
+    return x - math.floor(x)

@@ -1,4 +1,4 @@
-"""A tree of bounding boxes: with it a ray meets few of a room's solids."""
+"""A bounding volume hierarchy: with it a ray meets few of a room's solids."""
 
 from __future__ import annotations
 
@@ -8,19 +8,31 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fgbgpack.rendering.kernels.solids import ROUND
 
-def bounding_tree(low: npt.NDArray[Any], high: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Bounding boxes in depth-first order, as ``raycast`` reads them.
+Array = npt.NDArray[Any]
 
-    Each is cut where the surfaces of both halves, times the solids in them, add up to the least: rays then
-    pass few boxes, though rooms mix walls as long as the room with things as small as a cup.
+
+def bounds(solids: Array) -> tuple[Array, Array]:
+    """Lowest and highest corners, (n, 3) each, of the boxes around n solids."""
+    x, y, z, c, s = np.abs(solids[:, 4:9]).T
+    wide = np.where(solids[:, 0] == ROUND, np.maximum(x, z), 0.0)
+    x, z = np.maximum(x, wide), np.maximum(z, wide)
+    reach = np.stack([c * x + s * z, y, s * x + c * z], axis=1)
+    return solids[:, 1:4] - reach, solids[:, 1:4] + reach
+
+
+def build_bvh(low: Array, high: Array) -> Array:
+    """The hierarchy over boxes, in rows as ``kernels.solids`` reads them.
+
+    Each box is cut where the surfaces of both halves, times the solids in them, add up to the least: rays
+    then pass few boxes, though rooms mix walls as long as the room with things as small as a cup.
     """
     nodes: list[list[float]] = []
 
-    def surfaces(order: npt.NDArray[np.intp]) -> npt.NDArray[Any]:
+    def surfaces(order: npt.NDArray[np.intp]) -> Array:
         """Surface of the box around the first 1, 2, 3... members."""
-        size: npt.NDArray[Any] = np.maximum.accumulate(high[order], axis=0)
-        size = size - np.minimum.accumulate(low[order], axis=0)
+        size = np.maximum.accumulate(high[order], axis=0) - np.minimum.accumulate(low[order], axis=0)
         return np.asarray(size[:, 0] * size[:, 1] + size[:, 1] * size[:, 2] + size[:, 2] * size[:, 0])
 
     def add(members: npt.NDArray[np.intp]) -> None:
