@@ -241,8 +241,8 @@ def _recognised_folders(
         named = [top for top in tops if _FOLDERS[kind].fullmatch(re.sub(r"[\W\d_]", "", top).lower())]
         if len(named) > 1:
             problems.append(
-                f"{', '.join(named)}: {len(named)} folders that could hold the {SINGULAR[kind]}s; choose one, as "
-                f"in --{kind} {named[0]}"
+                f"{', '.join(named)}: {len(named)} folders that could hold the {SINGULAR[kind]}s; choose "
+                f"one, as in --{kind} {named[0]}"
             )
         elif named:
             places[kind] = _Place(Pattern(f"{named[0]}/"))
