@@ -71,7 +71,8 @@ class TestCommands:
 
     def test_options_in_the_text_exist_somewhere(self) -> None:
         # Those of python -m fgbgpack.training, which needs PyTorch to be imported.
-        everywhere = {"--help", "--hold-out", "--fraction"}.union(*(option_names(*c) for c in COMMANDS))
+        everywhere = {"--help", "--hold-out", "--fraction", *option_names()}
+        everywhere |= {name for command in COMMANDS for name in option_names(*command)}
         named = {word for words in inline_code(*DOCUMENTS) for word in words if word.startswith("--")}
         assert named
         assert named <= everywhere

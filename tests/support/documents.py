@@ -100,7 +100,8 @@ def commands_of(group: Any, *words: str) -> dict[tuple[str, ...], Any]:
     return found
 
 
-COMMANDS = commands_of(typer.main.get_command(app))
+PROGRAM = typer.main.get_command(app)
+COMMANDS = commands_of(PROGRAM)
 
 
 def command_of(words: list[str]) -> tuple[tuple[str, ...], list[str]]:
@@ -110,9 +111,9 @@ def command_of(words: list[str]) -> tuple[tuple[str, ...], list[str]]:
 
 
 def option_names(*command: str) -> set[str]:
-    names = [
-        n for parameter in COMMANDS[command].params for n in (*parameter.opts, *parameter.secondary_opts)
-    ]
+    """The options of a command; without one, those of the program itself."""
+    parameters = (COMMANDS[command] if command else PROGRAM).params
+    names = [name for parameter in parameters for name in (*parameter.opts, *parameter.secondary_opts)]
     return {name for name in names if name.startswith("-")}
 
 
