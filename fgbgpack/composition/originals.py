@@ -125,27 +125,27 @@ def _originals(spec: DatasetSpec, catalog: Catalog) -> Sources:
         ) from exc
     problems = []
     in_order: list[tuple[Source, ...]] = []
-    for kind, wanted, there in (
+    for kind, recorded, there in (
         ("background", catalog.backgrounds, found.backgrounds),
         ("foreground", catalog.foregrounds, found.foregrounds),
     ):
         by_name = {source.name: source for source in there}
-        for source in wanted:
+        for source in recorded:
             if source.name not in by_name:
                 problems.append(f"{kind} {source.name}: is not there")
             elif by_name[source.name] != source:
                 problems.append(f"{kind} {source.name}: is not the file that the dataset was made of")
-        in_order.append(tuple(by_name[source.name] for source in wanted if source.name in by_name))
+        in_order.append(tuple(by_name[source.name] for source in recorded if source.name in by_name))
     _refuse(problems)
     return dataclasses.replace(found, backgrounds=in_order[0], foregrounds=in_order[1])
 
 
-def _original_backgrounds(folder: Path, wanted: tuple[SourceInfo, ...]) -> tuple[Source, ...]:
+def _original_backgrounds(folder: Path, recorded: tuple[SourceInfo, ...]) -> tuple[Source, ...]:
     """The same with their files: nothing else in the folder matters, nor where the foregrounds are."""
-    known = tuple(source for source in wanted if isinstance(source, Source))
-    if len(known) == len(wanted):
+    known = tuple(source for source in recorded if isinstance(source, Source))
+    if len(known) == len(recorded):
         return known
-    found = tuple(Source(source.name, source.sha256, path=folder / source.name) for source in wanted)
+    found = tuple(Source(source.name, source.sha256, path=folder / source.name) for source in recorded)
     missing = [source.name for source in found if not (folder / source.name).is_file()]
     if len(missing) == len(found):
         raise SourceError(

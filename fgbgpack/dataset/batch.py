@@ -118,7 +118,7 @@ def shapes(n: int, height: int, width: int, *, placements: bool = True) -> Shape
 
 
 class BufferPool:
-    """Memory for batches of up to n samples, used again once nobody refers to what is in it.
+    """Memory for batches of up to n samples, reused once no array in it is referenced.
 
     Fresh memory costs as much as decoding what is put there: the system clears it, page by page.
 
@@ -138,7 +138,7 @@ class BufferPool:
         """Arrays for n samples, with anything in them.
 
         Args:
-            even_in_use: Whether they may lie where arrays do that are still referred to.
+            even_in_use: Whether memory of arrays that are still referenced may be reused.
         """
         for buffer in self._buffers:
             if even_in_use or not buffer.in_use:
@@ -150,21 +150,21 @@ class BufferPool:
 class _Buffer:
     """Memory for the arrays of one batch."""
 
-    def __init__(self, wanted: Sequence[tuple[str, tuple[int, ...], np.dtype[Any]]]) -> None:
-        size = sum(_padded(math.prod(shape) * dtype.itemsize) for _, shape, dtype in wanted)
+    def __init__(self, specs: Sequence[tuple[str, tuple[int, ...], np.dtype[Any]]]) -> None:
+        size = sum(_padded(math.prod(shape) * dtype.itemsize) for _, shape, dtype in specs)
         self._memory = np.empty(size, np.uint8).data
         self._given: list[weakref.ref[NDArray[Any]]] = []
 
     @property
     def in_use(self) -> bool:
-        """Whether anything refers to an array that lies here, or to a part of one."""
+        """Whether an array in it, or a part of one, is still referenced."""
         return any(array() is not None for array in self._given)
 
-    def arrays(self, wanted: Sequence[tuple[str, tuple[int, ...], np.dtype[Any]]]) -> dict[str, NDArray[Any]]:
+    def arrays(self, specs: Sequence[tuple[str, tuple[int, ...], np.dtype[Any]]]) -> dict[str, NDArray[Any]]:
         """Arrays of these names, shapes and types, one after the other."""
         found: dict[str, NDArray[Any]] = {}
         start = 0
-        for name, shape, dtype in wanted:
+        for name, shape, dtype in specs:
             # Made of a memoryview and not of an array: so this is the array that its parts refer to.
             found[name] = np.ndarray(shape, dtype, buffer=self._memory, offset=start)
             start += _padded(found[name].nbytes)
@@ -178,14 +178,14 @@ def _padded(size: int) -> int:
 
 def check_out(
     given: Mapping[str, NDArray[Any]],
-    wanted: Sequence[str],
+    fields: Sequence[str],
     expected: Shapes,
 ) -> None:
     """Refuse arrays that cannot be filled, naming all of them."""
     problems = [f"{name}: there is no such array" for name in given if name not in expected]
-    for name in (*wanted, *(name for name in PLACEMENTS if name in expected)):
+    for name in (*fields, *(name for name in PLACEMENTS if name in expected)):
         if name not in given:
-            if name in wanted:
+            if name in fields:
                 problems.append(f"{name}: it is asked for and not among the arrays to fill")
             continue
         array, (shape, dtype) = given[name], expected[name]

@@ -138,7 +138,7 @@ def compose_together(
         image: The images of a dataset.
         mask: The masks of the same dataset.
         samples: As for :meth:`ComposedArray.read`.
-        image_out: (n, h, w, 3) uint8, which is filled; ``None`` if images are not wanted.
+        image_out: (n, h, w, 3) uint8, which is filled; ``None`` for no images.
         mask_out: (n, h, w) uint8, the same.
         threads: As for :meth:`ComposedArray.read`.
 
@@ -188,19 +188,19 @@ def _in_blocks(work: Callable[[slice], None], count: int, sample_bytes: int, thr
 
 
 class _Scratch(threading.local):
-    """Arrays that each thread uses again and again for what nobody asked for."""
+    """Scratch arrays of each thread, for results that were not requested."""
 
     def __init__(self) -> None:
-        self._held: dict[str, Pixels] = {}
+        self._arrays: dict[str, Pixels] = {}
 
     def of(self, name: str, shape: tuple[int, ...]) -> Pixels:
         size = math.prod(shape)
         if size > _KEPT_BYTES:
             return np.empty(shape, np.uint8)
-        held = self._held.get(name)
-        if held is None or len(held) < size:
-            held = self._held[name] = np.empty(size, np.uint8)
-        return held[:size].reshape(shape)
+        array = self._arrays.get(name)
+        if array is None or len(array) < size:
+            array = self._arrays[name] = np.empty(size, np.uint8)
+        return array[:size].reshape(shape)
 
 
 _scratch = _Scratch()

@@ -72,7 +72,7 @@ class Dataset(DatasetReader):
             parts: The fraction of each part, together at most 1; or the name of a split that is saved.
             by: What is dealt out: ``"background"`` (the default), ``"foreground"``, ``"both"`` or
                 ``"sample"``. With ``"both"`` a sample belongs to a part only if both of its sources do: no
-                source is in two parts, and samples whose sources lie in different ones are in none (with 80,
+                source is in two parts, and samples whose sources are in different ones are in none (with 80,
                 10 and 10 percent that is one in three). Imported samples are known by their names alone, so
                 ``"sample"`` is their default and all that there is.
             seed: 64 bits; 0 by default.
@@ -104,7 +104,7 @@ class Dataset(DatasetReader):
 
     @property
     def _split_by(self) -> By:
-        """What is dealt out unless somebody says what."""
+        """What is dealt out by default."""
         return "background" if self.has_recipe else "sample"
 
     @property
@@ -168,9 +168,9 @@ class Dataset(DatasetReader):
         It is 1 for foregrounds that are placed inside the picture, as all are so far.
 
         Raises:
-            DatasetError: The dataset was imported: nobody knows what lay outside of the picture.
+            DatasetError: The dataset was imported: what was outside of its pictures is unknown.
         """
-        self.require_recipe("foregrounds, and nothing tells what lay outside of its pictures")
+        self.require_recipe("foregrounds, and what was outside of its pictures is unknown")
         return self._outlines.visible_shares(self.placements)
 
     @cached_property

@@ -18,7 +18,7 @@ from fgbgpack.composition.kernels import philox4x32
 from fgbgpack.composition.placement import Placements
 from fgbgpack.errors import SpecError
 
-#: What lies in one part only.
+#: What must be in one part only.
 By: TypeAlias = Literal["background", "foreground", "both", "sample"]
 
 _SEEDS = 1 << 64
@@ -36,9 +36,8 @@ def shuffled(
 ) -> list[NDArray[np.int64]]:
     """Samples in an order that is random and yet can be read at speed.
 
-    The chunks that they lie in are put in random order and taken ``window`` at a time; the samples of those
-    chunks are put in random order. So who reads the samples of one window together, or keeps so many chunks,
-    decodes each chunk once.
+    Chunks are shuffled and taken ``window`` at a time; the samples of these chunks are shuffled. A reader of
+    whole windows, or one that keeps so many chunks, decodes each chunk once.
 
     Args:
         samples: (n,) int64, from 0 on, in any order.
@@ -82,8 +81,8 @@ class Split:
     Attributes:
         parts: The fraction that each part gets of what is dealt out, above 0, together at most 1. What is
             left belongs to no part.
-        by: What is dealt out and so lies in one part only: ``"background"``, ``"foreground"``, ``"both"``
-            (each of both: samples whose two sources lie in different parts belong to none), ``"sample"``.
+        by: What is dealt out, and so is in one part only: ``"background"``, ``"foreground"``, ``"both"``
+            (each of both: samples whose two sources are in different parts belong to none), ``"sample"``.
         seed: 64 bits.
 
     Raises:
@@ -176,7 +175,7 @@ class Split:
         pictures: Mapping[str, Sequence[str]],
         placements: Placements,
     ) -> NDArray[np.int64]:
-        """(n,) the number of the part that each sample's background, or foreground, lies in; -1 for none."""
+        """(n,) the number of the part that each sample's background, or foreground, is in; -1 for none."""
         digests, which = np.unique(np.array(pictures[kind]), return_inverse=True)
         words = np.array([[int(d[i : i + 8], 16) for i in range(0, 32, 8)] for d in digests], np.uint32)
         part = self._dealt(_numbers(self.seed, *words.T), f"different {kind}s")
@@ -209,8 +208,8 @@ class Split:
         by_loss = sorted(range(len(exact)), key=lambda i: counts[i] - exact[i])
         for i in by_loss[: max(0, total - sum(counts))]:
             counts[i] += 1
-        for i, held in enumerate(counts):
-            if not held:
+        for i, count_of_part in enumerate(counts):
+            if not count_of_part:
                 counts[i] = 1
                 if sum(counts) > count:
                     counts[counts.index(max(counts))] -= 1

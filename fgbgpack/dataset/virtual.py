@@ -1,7 +1,7 @@
 """A virtual dataset as a Zarr store in which /image and /mask are in place, for all that reads Zarr.
 
-Their chunks are made when they are read. They are not compressed and lie in no shards: so the size of each is
-known beforehand, and nobody pays for what the reader then undoes.
+Their chunks are made when they are read. They are not compressed and in no shards: the size of each is known
+beforehand, and no time is spent on encoding what the reader then decodes.
 """
 
 from __future__ import annotations
@@ -215,7 +215,7 @@ class _Chunks:
 
     @property
     def _grid(self) -> tuple[int, int]:
-        """How many chunks lie along the samples, and along the rows: of other axes each has the whole."""
+        """How many chunks there are along samples and rows; chunks span all other axes."""
         return -(-self._shape[0] // self._chunk[0]), -(-self._shape[1] // self._chunk[1])
 
     def _key(self, row: int, band: int) -> str:

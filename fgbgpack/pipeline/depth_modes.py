@@ -176,7 +176,7 @@ class PerSampleMode:
     def _pictures(self) -> Pictures:
         samples, threads = self._job.samples, self._job.threads.count
         if isinstance(samples, Recipe):
-            # A shard lies on few backgrounds: those of the shards in progress are all that memory must hold.
+            # A shard has few backgrounds: memory must hold only those of the shards in progress.
             return RenderedPictures(samples, self._job.scale, backgrounds_kept=2 * threads + 2)
         # Each thread is within one chunk, or at the end of it and at the beginning of the next.
         return StoredPictures(samples.image, samples.mask, chunks_kept=2 * threads)
@@ -198,7 +198,7 @@ class PerSampleMode:
 
 
 class GuidedMode:
-    """A model sees every background once; a guided network sees the samples and is told what that said.
+    """A model sees every background once; a guided network sees the samples and gets that depth.
 
     The depth of the backgrounds is written first, and read again from there: so that of the samples does not
     depend on where a run was stopped.
@@ -248,7 +248,7 @@ class GuidedMode:
         stage.close()
 
     def source(self, store: DatasetStore) -> DepthSource:
-        """The guided network, told of the depth of the backgrounds that is stored."""
+        """The guided network, with the stored depth of the backgrounds."""
         try:
             (depth,) = store.read(BACKGROUND_DEPTH)
         except DatasetError as exc:
@@ -260,7 +260,7 @@ class GuidedMode:
         return self._guided(depth, _DEVICE_OF.get(self._guide_provider, "auto"))
 
     def rehearsal(self) -> tuple[DepthSource, float]:
-        """The guided network, told of the depth of some backgrounds; and the seconds that all would take."""
+        """The guided network, with the depth of some backgrounds; and the seconds that all would take."""
         job, scene = self._job, self._stage.scene
         count = self._stage.total
         depths: dict[int, NDArray[np.float32]] = {}

@@ -1,4 +1,4 @@
-"""What whoever started a run hears of it."""
+"""Events that a run reports to its caller."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class Monitor:
 
 
 class _Cancelled(Exception):
-    """The work is not wanted any more."""
+    """The work was cancelled."""
 
 
 class Threads:

@@ -95,7 +95,7 @@ class Run:
         Args:
             differs: How a dataset that is there differs from the one asked for, one line each.
             overwrite: Whether a different one may be replaced.
-            refusal: What is said otherwise.
+            refusal: The message of the error otherwise.
 
         Raises:
             RecipeMismatchError: A different dataset is there.
@@ -112,7 +112,7 @@ class Run:
         return None
 
     def begin(self, document: Document) -> None:
-        """Replace whatever dataset is there by one that is begun."""
+        """Replace the dataset that is there, if any, by one that is begun."""
         clear(self.store, self.store.document())
         self.store.commit(document)
 

@@ -271,10 +271,10 @@ def _checked(encoded: Bytes, checksum: Checksum, where: Name) -> Bytes:
     return data
 
 
-def _check_size(held: int, wanted: int, where: Name) -> None:
-    if held != wanted:
-        more = "more" if held > wanted else f"{held}"
-        raise _damaged(where, f"it should hold {wanted} bytes and holds {more}")
+def _check_size(found: int, expected: int, where: Name) -> None:
+    if found != expected:
+        more = "more" if found > expected else f"{found}"
+        raise _damaged(where, f"it should hold {expected} bytes and holds {more}")
 
 
 def _damaged(where: Name, why: str, code: str = "chunk-damaged") -> DatasetError:
@@ -399,20 +399,20 @@ class _ZstdDecoder:
         if stop >= target.size:
             source.size = self._available
         while True:
-            # How much zstd wants next: a block with the head of the one that follows it, 0 at the end.
-            wanted = self._decompress(self._context, self._out_pointer, self._in_pointer)
+            # How much zstd needs next: a block with the head of the one that follows it, 0 at the end.
+            needed = self._decompress(self._context, self._out_pointer, self._in_pointer)
             where = self._left[2]
-            if wanted >= self._ERROR:
-                raise _damaged(where, f"zstd says: {self._library.ZSTD_getErrorName(wanted).decode()}")
-            if wanted == 0 and target.position == target.size:
+            if needed >= self._ERROR:
+                raise _damaged(where, f"zstd says: {self._library.ZSTD_getErrorName(needed).decode()}")
+            if needed == 0 and target.position == target.size:
                 self._left = None
                 return
-            if wanted == 0 or source.position == self._available:
-                held = f"{target.position} bytes"
-                raise _damaged(where, f"it should hold {target.size} bytes and holds {held}")
+            if needed == 0 or source.position == self._available:
+                found = f"{target.position} bytes"
+                raise _damaged(where, f"it should hold {target.size} bytes and holds {found}")
             if target.position >= stop and stop < target.size:
                 return
-            source.size = min(source.position + wanted, self._available)
+            source.size = min(source.position + needed, self._available)
 
 
 def _address(array: Bytes) -> int:

@@ -221,7 +221,7 @@ def test_hdf5_and_we_decode_what_the_other_deflates(size, seed, data):
         out = np.empty(picture.nbytes, np.uint8)
         decoder = codec.decoder()
         decoder.begin(as_bytes(encoded), out, lambda: "it")
-        decoder.reach(len(out))
+        decoder.decode_to(len(out))
         np.testing.assert_array_equal(out, as_bytes(picture.tobytes()))
         array.id.write_direct_chunk((0,), codec.encode(picture), 0)
         file.flush()
@@ -286,7 +286,7 @@ def test_what_is_no_deflated_chunk_is_refused(itemsize):
         decoder = codec.decoder()
         decoder.begin(as_bytes(data), np.empty(200, np.uint8), lambda: "it")
         with refused(DatasetError, "chunk-damaged", "^it "):
-            decoder.reach(200)
+            decoder.decode_to(200)
 
 
 # --- damage ----------------------------------------------------------------------------------------
@@ -388,10 +388,10 @@ def test_a_decoder_goes_as_far_as_it_is_asked_and_goes_on_from_there(zstd):
         out = np.full(len(data), 255, np.uint8)
         decoder.begin(encoded, out, lambda: "it")
         for stop in np.sort(rng.integers(0, len(data) + 1, rng.integers(0, 6))):
-            decoder.reach(int(stop))
+            decoder.decode_to(int(stop))
             np.testing.assert_array_equal(out[:stop], data[:stop])
-            decoder.reach(int(stop) // 2)
-    decoder.reach(len(data))
+            decoder.decode_to(int(stop) // 2)
+    decoder.decode_to(len(data))
     np.testing.assert_array_equal(out, data)
 
 
@@ -402,7 +402,7 @@ def test_one_sample_of_many_is_decoded_without_the_rest():
     out = np.full(len(data), 255, np.uint8)
     decoder = ZstdChunk().decoder()
     decoder.begin(as_bytes(ZstdChunk().encode(data)), out, lambda: "it")
-    decoder.reach(200_000)
+    decoder.decode_to(200_000)
     np.testing.assert_array_equal(out[:200_000], data[:200_000])
     assert (out[-400_000:] == 255).all()
 
@@ -414,8 +414,8 @@ def test_decoding_is_the_opposite_of_encoding(codec, size, data):
     out = np.empty(size * 2, np.uint8)
     decoder = codec.decoder()
     decoder.begin(as_bytes(codec.encode(picture)), out, lambda: "it")
-    decoder.reach(data.draw(st.integers(0, size * 2)))
-    decoder.reach(size * 2)
+    decoder.decode_to(data.draw(st.integers(0, size * 2)))
+    decoder.decode_to(size * 2)
     np.testing.assert_array_equal(out, as_bytes(picture.tobytes()))
 
 
@@ -435,7 +435,7 @@ def test_every_flipped_bit_of_a_chunk_is_found_before_anything_is_decoded(codec)
         with refused(DatasetError, "checksum-wrong", "^chunk 5 "):
             decoder.begin(as_bytes(encoded[:length]), out, lambda: "chunk 5")
     decoder.begin(as_bytes(encoded), out, lambda: "chunk 5")
-    decoder.reach(200)
+    decoder.decode_to(200)
     np.testing.assert_array_equal(out, data)
 
 
@@ -447,7 +447,7 @@ def test_a_chunk_of_another_size_is_refused(zstd, size, whole):
         encoded = as_bytes(codec.encode(values(np.uint8, (size,))))
         decoder.begin(encoded, np.empty(100, np.uint8), lambda: "it")
         with refused(DatasetError, "chunk-damaged", "^it "):
-            decoder.reach(100 if whole or size > 100 else size + 1)
+            decoder.decode_to(100 if whole or size > 100 else size + 1)
 
 
 def with_checksum(data):
@@ -469,7 +469,7 @@ def test_what_is_no_frame_is_refused_though_its_checksum_is_right(zstd):
         code = "chunk-damaged" if data else "checksum-wrong"
         with refused(DatasetError, code, "^it "):
             decoder.begin(with_checksum(data), np.empty(500_000, np.uint8), lambda: "it")
-            decoder.reach(500_000)
+            decoder.decode_to(500_000)
 
 
 def test_a_decoder_that_failed_can_begin_again(zstd):
@@ -479,9 +479,9 @@ def test_a_decoder_that_failed_can_begin_again(zstd):
     decoder = zstd.decoder()
     decoder.begin(with_checksum(encoded[:-5]), out, lambda: "it")
     with refused(DatasetError, "chunk-damaged", "^it "):
-        decoder.reach(len(data))
+        decoder.decode_to(len(data))
     decoder.begin(as_bytes(encoded), out, lambda: "it")
-    decoder.reach(len(data))
+    decoder.decode_to(len(data))
     np.testing.assert_array_equal(out, data)
 
 

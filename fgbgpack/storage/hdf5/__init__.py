@@ -8,8 +8,8 @@ document.
 
 - ``form``: what HDF5 calls the ways in which Zarr arrays are cut and encoded.
 - ``writer``: a file is only ever written whole, under a name of its own, and then renamed.
-- ``file``: the HDF5 library says where chunks lie, and they are read without it, by any number of threads and
-  processes. No handle of it stays open, so that nothing of it is carried over a fork.
+- ``file``: the HDF5 library tells the offsets of chunks; they are read without it, by any number of threads
+  and processes. No handle of it stays open, so that nothing of it is carried over a fork.
 - ``store``: the file as a Zarr store.
 """
 

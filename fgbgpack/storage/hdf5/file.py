@@ -1,4 +1,4 @@
-"""An HDF5 file, open for reading: where its chunks lie, and what they hold."""
+"""An HDF5 file, open for reading: offset, size and content of its chunks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _BARE_ROOT = '{"zarr_format": 3, "node_type": "group", "attributes": {}}'
 
 @dataclass(frozen=True)
 class StoredChunks:
-    """Where the chunks of an array lie in a file.
+    """Offset and size of the chunks of an array in a file.
 
     Attributes:
         form: How it is cut as Zarr.
@@ -138,11 +138,11 @@ class Hdf5File:
 
     def is_at(self, path: Path) -> bool:
         """Whether this is the file that has that name now, and as it was."""
-        now, held = path.stat(), os.fstat(self._number)
-        return os.path.samestat(now, held) and now.st_size == held.st_size
+        now, opened = path.stat(), os.fstat(self._number)
+        return os.path.samestat(now, opened) and now.st_size == opened.st_size
 
     def read(self, offset: int, out: Bytes) -> Bytes:
-        """What the file holds from an offset on: as much as ``out`` has room for.
+        """The bytes of the file from an offset on, as many as fit in ``out``.
 
         Raises:
             OSError: It cannot be read.
@@ -165,20 +165,20 @@ class Hdf5File:
 
 def _refusal(path: Path, error: Exception) -> DatasetError:
     """Why a file cannot be read."""
-    said = str(error)
-    if "truncated" in said or "eof" in said.lower():
-        held = path.stat().st_size
+    text = str(error)
+    if "truncated" in text or "eof" in text.lower():
+        size = path.stat().st_size
         return DatasetError(
-            f"{path} is cut short: only {held:,} bytes of it are there. Copy it again.", code="file-cut-short"
+            f"{path} is cut short: only {size:,} bytes of it are there. Copy it again.", code="file-cut-short"
         )
     return DatasetError(
-        f"{path} is damaged, or no HDF5 file: {said.rstrip('.')}. Copy it again, or convert it again.",
+        f"{path} is damaged, or no HDF5 file: {text.rstrip('.')}. Copy it again, or convert it again.",
         code="file-damaged",
     )
 
 
 def _nodes(file: Any, path: Path) -> tuple[bytes, dict[str, bytes], Document]:
-    """The root's metadata, document included, those of all that lies below it, and the document."""
+    """The metadata of the root, document included, and of all nodes below it; and the document."""
     if ATTRIBUTE not in file.attrs:
         raise DatasetError(
             f"{path} is an HDF5 file that fgbgpack did not make: it has no attribute {ATTRIBUTE!r}.",
@@ -206,10 +206,10 @@ def _nodes(file: Any, path: Path) -> tuple[bytes, dict[str, bytes], Document]:
 
 
 def _chunk_table(dataset: Any, form: ArrayForm, file_bytes: int, where: str) -> NDArray[np.uint64]:
-    """(chunks, 2) uint64: where each chunk lies.
+    """(chunks, 2) uint64: offset and size of each chunk.
 
     Raises:
-        DatasetError: One lies outside the file or where another is, or was not put through the filters.
+        DatasetError: A chunk is outside the file, overlaps another, or skipped a filter.
     """
     found: list[tuple[int, ...]] = []
     dataset.id.chunk_iter(

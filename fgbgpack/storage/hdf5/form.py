@@ -24,7 +24,7 @@ _SUFFIXES = (".h5", ".hdf5")
 
 # The registered numbers of HDF5 filters.
 _DEFLATE, _SHUFFLE, _FLETCHER32, _BLOSC, _ZSTD = 1, 2, 3, 32001, 32015
-# What the blosc filter is told: its own revision, the format's, and the compressors by number.
+# Parameters of the blosc filter: its own revision, the format's, and the compressors by number.
 _BLOSC_REVISION, _BLOSC_FORMAT, _BYTE_SHUFFLE = 2, 2, 1
 _BLOSC_COMPRESSORS = {"lz4hc": 2, "zstd": 5}
 
@@ -73,14 +73,14 @@ def as_text(value: object) -> str:
 
 
 def filters_of(codec: ChunkCodec, form: ArrayForm) -> Iterator[tuple[int, tuple[int, ...]]]:
-    """The numbers of the filters that encode chunks, less the checksum, and what each is told."""
+    """The numbers and parameters of the filters that encode chunks, without the checksum."""
     match codec:
         case ZstdChunk():
             yield _ZSTD, (codec.level,)
         case BloscChunk():
             compressor = _BLOSC_COMPRESSORS[codec.compressor]
-            told = (codec.itemsize, form.chunk_bytes, codec.level, _BYTE_SHUFFLE, compressor)
-            yield _BLOSC, (_BLOSC_REVISION, _BLOSC_FORMAT, *told)
+            parameters = (codec.itemsize, form.chunk_bytes, codec.level, _BYTE_SHUFFLE, compressor)
+            yield _BLOSC, (_BLOSC_REVISION, _BLOSC_FORMAT, *parameters)
         case DeflateChunk():
             if codec.itemsize > 1:
                 yield _SHUFFLE, (codec.itemsize,)

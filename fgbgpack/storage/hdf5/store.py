@@ -97,7 +97,7 @@ class Hdf5Store(Store):
         return (path, shard) if array.form.layout.key(shard) == f"c/{rest}" and array.there(shard) else None
 
     def _sizes(self, path: str, shard: int) -> tuple[list[int | None], list[bytes | None] | None]:
-        """The bytes of each chunk of a shard, as Zarr; and the chunks where only they tell that."""
+        """The size of each chunk of a shard as Zarr; and the chunks where these had to be encoded for it."""
         array = self.file.arrays[path]
         sizes: list[int | None] = []
         for number in array.form.chunks_of(shard):
@@ -209,7 +209,7 @@ class Hdf5Store(Store):
                 yield key
 
     async def list_dir(self, prefix: str) -> AsyncIterator[str]:
-        """What lies right below ``prefix``."""
+        """The names directly below ``prefix``."""
         folder = f"{prefix.strip('/')}/".lstrip("/")
         below = (key[len(folder) :] for key in self._keys() if key.startswith(folder))
         for name in dict.fromkeys(key.partition("/")[0] for key in below):
@@ -262,7 +262,7 @@ def _store(path: Path, read_only: bool) -> Hdf5Store:
 
 
 def root_of(node: Node) -> dict[str, Any]:
-    """The root's metadata less the document and the copies of those below it, which lie elsewhere."""
+    """The root's metadata without the document and without consolidated metadata."""
     kept = {key: value for key, value in node.items() if key != "consolidated_metadata"}
     kept["attributes"] = {key: value for key, value in node["attributes"].items() if key != ATTRIBUTE}
     return kept

@@ -19,10 +19,10 @@ from fgbgpack.storage.arrays import ArrayForm, Node
 from fgbgpack.storage.codecs import ChunkCodec, DeflateChunk
 from fgbgpack.storage.hdf5.form import ORDER, ZARR, as_text, filters_of, h5py_for, register_filters
 
-# In what the HDF5 library says of an error that the system told it of.
+# In the HDF5 library's message about an error of the system.
 _SYSTEM_ERROR = re.compile(r"errno = (\d+)")
 
-#: A scale lies beside its arrays, and may not be called as another array there: these names are taken.
+#: A scale is stored beside its arrays and needs a name of its own there: these names are taken.
 _SCALES = {"y": "height", "x": "width", "background": "backgrounds", "foreground": "foregrounds"}
 # What the netCDF library writes as the name of a scale that has no values of its own.
 _NO_VALUES = "This is a netCDF dimension but not a netCDF variable.%10d"
@@ -70,7 +70,7 @@ class Hdf5Writer:
             self._file.close()
 
     def put_root(self, node: Node, document: Document, order: Sequence[str]) -> None:
-        """Set the root's metadata, the document, and the order of the paths of all that lies below."""
+        """Set the root's metadata, the document, and the order of the paths of all nodes below."""
         self._describe(self._file, node)
         self._file.attrs[ORDER] = as_text(order)
         self._file.attrs[ATTRIBUTE] = as_text(document.to_dict())
@@ -174,7 +174,7 @@ def hdf5_errors() -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as exc:
-        said = _SYSTEM_ERROR.search(str(exc))
-        if said is None:
+        match = _SYSTEM_ERROR.search(str(exc))
+        if match is None:
             raise
-        raise OSError(int(said[1]), os.strerror(int(said[1]))) from exc
+        raise OSError(int(match[1]), os.strerror(int(match[1]))) from exc
