@@ -10,6 +10,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from fgbgpack import schema
+from fgbgpack.depth.registry import our_card
 from fgbgpack.errors import DatasetError, DepthModelError, SpecError
 
 SPEC = {"schema": "spec/1.0", "backgrounds": "bg", "foregrounds": "fg"}
@@ -59,7 +60,7 @@ EXPORT = {
 GOOD = {
     "spec": SPEC,
     "dataset": DATASET,
-    "depth-model": onnx_models.TCMONODEPTH_CARD,
+    "depth-model": our_card("midas-v2.1-small").document,
     "export": EXPORT,
 }
 

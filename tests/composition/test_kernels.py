@@ -12,12 +12,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from fgbgpack.composition.compositor import Compositor
 from fgbgpack.composition.kernels import composite, multiply_high, philox4x32
 from fgbgpack.composition.placement import Placements
-from fgbgpack.depth.kernels import half_extent
 
 COMPILED = os.environ.get("NUMBA_DISABLE_JIT", "0") == "0"
 EXAMPLES = 150 if COMPILED else 20
@@ -175,23 +173,6 @@ def test_multiply_high_equals_the_naive_one_and_stays_in_range(pairs):
     multiply_high(words, counts, out)
     assert out.tolist() == [naive.multiply_high(word, count) for word, count in pairs]
     assert ((out >= 0) & (out < counts)).all()
-
-
-# --- half precision --------------------------------------------------------------------------------
-
-
-@settings(max_examples=EXAMPLES)
-@given(hnp.arrays(np.uint16, st.tuples(st.integers(1, 4), st.integers(1, 9))))
-def test_half_extent_equals_the_naive_one(bits):
-    low, high = np.empty(len(bits), np.float16), np.empty(len(bits), np.float16)
-    wrong = half_extent(bits, low.view(np.uint16), high.view(np.uint16))
-    expected = [naive.half_extent(row.view(np.float16)) for row in bits]
-    assert wrong == sum(bad for _, _, bad in expected)
-    for i, (least, greatest, bad) in enumerate(expected):
-        if bad:
-            assert not (np.isfinite(low[i]) and np.isfinite(high[i]))
-        else:
-            assert (low[i].tobytes(), high[i].tobytes()) == (least.tobytes(), greatest.tobytes())
 
 
 # --- without compilation ---------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from model_site import CONTENT, OTHER, Site, serving, sha
 from onnx_models import card, gray
+from refusals import refused
 
 from fgbgpack.depth import load_model
 from fgbgpack.depth.download import Fetch, fetch, get_model
@@ -32,10 +33,9 @@ def job(site: Site, target: Path, **fields) -> Fetch:
     return Fetch(site.url, target, **({"pause": 0.001, "timeout": 5.0} | fields))
 
 
-def refused(request: Fetch, code: str = "download-failed") -> DepthModelError:
-    with pytest.raises(DepthModelError) as caught:
+def fetch_refused(request: Fetch, code: str = "download-failed") -> DepthModelError:
+    with refused(DepthModelError, code) as caught:
         fetch(request)
-    assert (caught.value.code, caught.value.exit_status) == (code, 5)
     return caught.value
 
 
@@ -91,7 +91,7 @@ class TestDownload:
 
     def test_a_call_that_gave_up_is_resumed_by_the_next(self, site, target):
         site.cuts = [100_000]
-        assert "100,000 bytes" in refused(job(site, target, attempts=1)).message
+        assert "100,000 bytes" in fetch_refused(job(site, target, attempts=1)).message
         assert not target.exists()
         fetched = fetch(job(site, target, sha256=sha(CONTENT)))
         assert fetched.received == 200_000
@@ -100,7 +100,7 @@ class TestDownload:
 
     def test_a_call_that_was_killed_before_the_last_step(self, site, target):
         site.cuts = [299_999]
-        refused(job(site, target, attempts=1))
+        fetch_refused(job(site, target, attempts=1))
         part = target.with_name("model.onnx.part")
         part.write_bytes(CONTENT)
         assert fetch(job(site, target, sha256=sha(CONTENT))).received == 0
@@ -109,21 +109,21 @@ class TestDownload:
 
     def test_a_part_that_is_longer_than_the_file(self, site, target):
         site.cuts = [100]
-        refused(job(site, target, attempts=1))
+        fetch_refused(job(site, target, attempts=1))
         target.with_name("model.onnx.part").write_bytes(CONTENT + b"more")
         fetch(job(site, target))
         assert target.read_bytes() == CONTENT
 
     def test_the_file_changes_between_two_calls(self, site, target):
         site.cuts = [100_000]
-        refused(job(site, target, attempts=1))
+        fetch_refused(job(site, target, attempts=1))
         site.content, site.etag = OTHER, '"two"'
         fetch(job(site, target))
         assert target.read_bytes() == OTHER
 
     def test_what_was_begun_elsewhere_is_not_mixed_in(self, site, target):
         site.cuts = [100_000]
-        refused(job(site, target, attempts=1))
+        fetch_refused(job(site, target, attempts=1))
         with serving(Site(content=OTHER)) as moved:
             fetch(job(moved, target))
         assert moved.requests == [(None, None)]
@@ -131,7 +131,7 @@ class TestDownload:
 
     def test_a_part_that_was_damaged_on_the_disk_is_started_over(self, site, target):
         site.cuts = [100_000]
-        refused(job(site, target, attempts=1))
+        fetch_refused(job(site, target, attempts=1))
         target.with_name("model.onnx.part").write_bytes(b"x" * 100_000)
         notices = []
         fetch(job(site, target, sha256=sha(CONTENT), on_notice=notices.append))
@@ -139,7 +139,7 @@ class TestDownload:
         assert "starting over" in notices[0]
 
     def test_another_digest_is_refused(self, site, target):
-        error = refused(job(site, target, sha256=sha(OTHER)), "download-digest-mismatch")
+        error = fetch_refused(job(site, target, sha256=sha(OTHER)), "download-digest-mismatch")
         for word in (sha(CONTENT), sha(OTHER), site.url):
             assert word in error.message
         assert files(target) == set()
@@ -150,12 +150,12 @@ class TestDownload:
             assert path.read_bytes() == CONTENT
             raise DepthModelError("not a network", code="not-a-network")
 
-        refused(job(site, target, accept=refuse), "not-a-network")
+        fetch_refused(job(site, target, accept=refuse), "not-a-network")
         assert files(target) == set()
 
     def test_a_page_instead_of_the_file_is_told_by_its_length(self, site, target):
         site.content = b"<html>Sign in</html>"
-        error = refused(job(site, target, size=300_000), "download-digest-mismatch")
+        error = fetch_refused(job(site, target, size=300_000), "download-digest-mismatch")
         assert "20 bytes, expected about 300,000" in error.message
         assert files(target) == set()
 
@@ -171,7 +171,7 @@ class TestDownload:
     @pytest.mark.parametrize("status", [403, 404, 410])
     def test_a_refusal_is_not_asked_again(self, site, target, status):
         site.statuses = [status]
-        message = refused(job(site, target)).message
+        message = fetch_refused(job(site, target)).message
         for word in (str(status), f"fetch\n  {site.url}\n", f"\n  {target}"):
             assert word in message
         assert len(site.requests) == 1
@@ -184,7 +184,7 @@ class TestDownload:
 
     def test_a_server_that_stays_busy(self, site, target):
         site.statuses = [503] * 9
-        assert "503" in refused(job(site, target, attempts=3)).message
+        assert "503" in fetch_refused(job(site, target, attempts=3)).message
         assert len(site.requests) == 3
 
     def test_attempts_count_only_in_a_row(self, site, target):
@@ -209,7 +209,7 @@ class TestDownload:
             free.bind(("127.0.0.1", 0))
             url = f"http://127.0.0.1:{free.getsockname()[1]}/model"
         notices = []
-        assert f"fetch\n  {url}" in refused(Fetch(url, target, on_notice=notices.append)).message
+        assert f"fetch\n  {url}" in fetch_refused(Fetch(url, target, on_notice=notices.append)).message
         assert notices == []  # nobody waits for what will not come
 
     def test_redirects(self, site, target):
@@ -220,11 +220,11 @@ class TestDownload:
 
     def test_a_redirect_away_from_http(self, site, target):
         site.redirect = "ftp://127.0.0.1/model"
-        assert "redirects to ftp" in refused(job(site, target)).message
+        assert "redirects to ftp" in fetch_refused(job(site, target)).message
 
     def test_a_folder_that_cannot_be_made(self, site, tmp_path):
         (tmp_path / "file").write_text("")
-        refused(job(site, tmp_path / "file" / "model.onnx"))
+        fetch_refused(job(site, tmp_path / "file" / "model.onnx"))
 
     def test_many_at_once_fetch_it_once(self, site, target):
         site.waits, notices, results = [0.2], [], []
@@ -286,15 +286,13 @@ class TestGet:
     def test_refuses_what_is_no_network(self, folder, site, mine):
         site.content = b"<html>" + b"x" * len(site.content)
         (folder / "tcmonodepth-small.json").write_text(json.dumps(card(download=site.url)))
-        with pytest.raises(DepthModelError) as caught:
+        with refused(DepthModelError, "model-file-corrupt"):
             get_model("tcmonodepth-small")
-        assert caught.value.code == "model-file-corrupt"
         assert not (folder / "tcmonodepth-small.onnx").exists()
 
     def test_a_model_with_no_download(self, folder):
         gray(folder / "mine.onnx")
         for name, text in (("midas-v2.1-small", "torch.onnx.export"), ("mine", str(folder / "mine.onnx"))):
-            with pytest.raises(DepthModelError) as caught:
+            with refused(DepthModelError, "model-file-missing") as caught:
                 get_model(name)
-            assert caught.value.code == "model-file-missing"
             assert text in caught.value.message

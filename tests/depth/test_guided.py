@@ -2,39 +2,30 @@
 
 from __future__ import annotations
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import onnxruntime
 import pytest
+from compiled_graphs import pillow
 from onnx import TensorProto, helper
 from onnx_models import (
     FLOAT16,
-    UINT8,
-    card,
     constant_guided,
-    echo,
     gray,
     guided,
     guided_card,
     write_guided,
-    write_network,
 )
-from PIL import Image
+from refusals import refused
 
-from fgbgpack import schema
-from fgbgpack.depth import BackgroundDepth, Card, DepthSession, Execution, load_model
-from fgbgpack.depth.background import to_inverse
+from fgbgpack.depth import BackgroundDepth, DepthSession, Execution, load_model
 from fgbgpack.depth.card import Quantity
-from fgbgpack.depth.draft import draft
 from fgbgpack.depth.graph import compile_graph
-from fgbgpack.depth.onnx_file import read_graph
 from fgbgpack.depth.providers import PROVIDERS, engine_folder, picture_bytes, provider_options
 from fgbgpack.errors import DepthModelError
 
 RNG = np.random.default_rng(19)
-FILTERS = {"nearest": Image.NEAREST, "bilinear": Image.BILINEAR, "bicubic": Image.BICUBIC}
 CPU = Execution(device="cpu")
 QUANTITIES = [("inverse_depth", None), ("depth", None), ("depth", "m")]
 
@@ -75,11 +66,6 @@ def depth_of(session, images, mask, background, step=0.0):
     np.testing.assert_array_equal(minimum, out.min(axis=(1, 2)))
     np.testing.assert_array_equal(maximum, out.max(axis=(1, 2)))
     return out
-
-
-def pillow(array, size, filter_name):
-    picture = Image.fromarray(np.asarray(array, np.float32))
-    return np.asarray(picture.resize(size[::-1], FILTERS[filter_name]), np.float64)
 
 
 def by_hand(path, document, images, mask, depth, quantity, unit, size):
@@ -404,23 +390,20 @@ class TestSession:
 
     def test_needs_backgrounds(self, tmp_path, backgrounds):
         model = load_model(guided(tmp_path / "m.onnx"))
-        with pytest.raises(DepthModelError) as caught:
+        with refused(DepthModelError, "model-kind-mismatch"):
             DepthSession(model, (14, 18), execution=CPU)
-        assert caught.value.code == "model-kind-mismatch"
         with pytest.raises(ValueError, match=r"found depth of shape \(4, 14, 18\)"):
             DepthSession(model, (18, 14), execution=CPU, backgrounds=backgrounds)
 
     def test_sees_pictures_at_the_samples_size(self, tmp_path, backgrounds):
-        with pytest.raises(DepthModelError, match="found scale 2, expected 1") as caught:
+        with refused(DepthModelError, "model-kind-mismatch", "found scale 2, expected 1"):
             open_session(guided(tmp_path / "m.onnx"), backgrounds, scale=2)
-        assert caught.value.code == "model-kind-mismatch"
 
     def test_a_network_that_gives_nan_fails_at_once(self, tmp_path, backgrounds):
         for of in ("picture", "foreground"):
             path = constant_guided(tmp_path / "m.onnx", float("nan"), card=guided_card(output={"of": of}))
-            with pytest.raises(DepthModelError) as caught:
+            with refused(DepthModelError, "network-output-not-finite"):
                 open_session(path, backgrounds)
-            assert caught.value.code == "network-output-not-finite"
 
     def test_a_network_that_cannot_run_at_this_size(self, tmp_path, backgrounds):
         nodes = [
@@ -428,9 +411,8 @@ class TestSession:
             helper.make_node("Reshape", ["sum", "shape"], ["output"]),
         ]
         path = write_guided(tmp_path / "m.onnx", nodes, weights={"shape": np.array([-1, 1, 99, 1])})
-        with pytest.raises(DepthModelError, match=r"\[1, 3, 14, 18\]") as caught:
+        with refused(DepthModelError, "model-not-runnable", r"\[1, 3, 14, 18\]"):
             open_session(path, backgrounds)
-        assert caught.value.code == "model-not-runnable"
 
     def test_names_of_the_network_cannot_collide_with_ours(self, tmp_path, backgrounds):
         document = guided_card(
@@ -489,190 +471,3 @@ class TestSession:
         compiled = compile_graph(session.model, (64, 32), background=Quantity("depth", "m"))
         # At least the features between its two convolutions, and what they are made of.
         assert picture_bytes(compiled) >= (8 + 5) * 4 * 64 * 32
-
-
-class TestBackgroundDepth:
-    @pytest.mark.parametrize(("quantity", "unit"), QUANTITIES)
-    def test_centre_and_spread(self, quantity, unit):
-        depth = RNG.uniform(0.5, 9, (3, 5, 7))
-        given = BackgroundDepth.of(depth, quantity, unit)
-        assert (given.depth.dtype, given.centre.dtype, given.spread.dtype) == (np.float32,) * 3
-        assert (len(given), given.meaning) == (3, (quantity, unit))
-        for i, values in enumerate(depth):
-            inverse = {"m": 1 / values}.get(unit, values if quantity == "inverse_depth" else -values)
-            assert given.centre[i] == pytest.approx(np.median(inverse), rel=1e-6)
-            assert given.spread[i] == pytest.approx(np.abs(inverse - np.median(inverse)).mean(), rel=1e-6)
-
-    def test_a_flat_background(self):
-        given = BackgroundDepth.of(np.full((2, 4, 4), 3, np.float16), "inverse_depth", None)
-        np.testing.assert_array_equal(given.centre, 3)
-        np.testing.assert_array_equal(given.spread, 1)
-
-    @pytest.mark.parametrize("quantity", QUANTITIES)
-    def test_inverse_depth_is_largest_where_it_is_nearest(self, quantity):
-        depth = RNG.uniform(0.5, 9, (4, 4))
-        inverse = to_inverse(depth, Quantity(*quantity))
-        nearest = depth.argmax() if quantity[0] == "inverse_depth" else depth.argmin()
-        assert inverse.argmax() == nearest
-        expected = {"m": 1 / depth}.get(quantity[1], depth if quantity[0] == "inverse_depth" else -depth)
-        np.testing.assert_array_equal(inverse, expected)
-
-    def test_depth_that_is_not_finite(self):
-        depth = np.ones((4, 3, 3), np.float32)
-        depth[2, 1, 1], depth[3, 0, 0] = np.nan, np.inf
-        with pytest.raises(DepthModelError, match=r"2 of the 4 backgrounds.*number 2") as caught:
-            BackgroundDepth.of(depth, "depth", "m")
-        assert caught.value.code == "network-output-not-finite"
-
-    def test_no_depth(self):
-        with pytest.raises(DepthModelError) as caught:
-            BackgroundDepth.of(np.ones((0, 3, 3), np.float32), "depth", "m")
-        assert caught.value.code == "backgrounds-missing"
-        with pytest.raises(ValueError, match=r"found shape \(3, 3\)"):
-            BackgroundDepth.of(np.ones((3, 3), np.float32), "depth", "m")
-
-
-def refusal(path):
-    with pytest.raises(DepthModelError) as caught:
-        load_model(path)
-    assert caught.value.code == "card-invalid"
-    return caught.value.problems
-
-
-class TestCard:
-    def test_is_told_from_other_models(self, tmp_path):
-        assert not load_model(echo(tmp_path / "e.onnx")).is_guided
-        model = load_model(guided(tmp_path / "m.onnx"))
-        assert model.is_guided
-        assert model.takes_mask
-
-    @pytest.mark.parametrize(
-        ("changes", "words"),
-        [
-            ({"guides": {}}, "guides"),
-            ({"guides": {"normals": {"name": "n"}}}, "'normals'"),
-            ({"guides": {"mask": {"range": [0, 1]}}}, "guides.mask: 'name' is a required property"),
-            ({"guides": {"mask": {"name": "mask"}}}, "guides.mask: 'range' is a required property"),
-            (
-                {"guides": {"background_depth": {"name": "background", "normalise": "mean"}}},
-                "guides.background_depth.normalise: 'mean'",
-            ),
-        ],
-    )
-    def test_schema(self, changes, words):
-        assert words in "".join(schema.problems("depth-model", card(**changes)))
-        assert schema.problems("depth-model", guided_card()) == []
-
-    @pytest.mark.parametrize(
-        ("document", "expected"),
-        [
-            (
-                guided_card(guides={"mask": {"name": "mask", "range": [2, 2]}}),
-                ["guides.mask.range: found [2, 2], expected two different numbers"],
-            ),
-            (
-                guided_card(output={"quantity": "depth", "unit": "m"}),
-                ["output.quantity: found 'depth', expected 'inverse_depth'"],
-            ),
-            (guided_card(input={"dtype": "uint8"}), ["guides.mask.range", "input.dtype: uint8 cannot"]),
-            (guided_card(guides={"mask": ...}), ["output.of: 'foreground'", "the graph also needs 'mask'"]),
-            (guided_card(guides={"background_depth": ...}), ["output.of", "also needs 'background'"]),
-            (
-                guided_card(guides={"mask": {"name": "alpha", "range": [0, 1]}}),
-                ["guides.mask.name: the graph has no input 'alpha'; it has 'input', 'mask', 'background'"],
-            ),
-            (
-                guided_card(guides={"mask": {"name": "background", "range": [0, 1]}}),
-                ["guides.background_depth.name: the input 'background' is used twice"],
-            ),
-            (guided_card(input={"name": ...}), ["input.name: not given, and the graph has several inputs"]),
-        ],
-    )
-    def test_what_makes_no_sense_or_does_not_fit(self, tmp_path, document, expected):
-        found = refusal(guided(tmp_path / "m.onnx", card=document))
-        for words in expected:
-            assert any(words in problem for problem in found), (words, found)
-
-    def test_tensors_that_do_not_fit(self, tmp_path):
-        nodes = [helper.make_node("Identity", ["background"], ["output"])]
-        path = write_network(
-            tmp_path / "m.onnx",
-            nodes,
-            more_inputs=[
-                ("mask", UINT8, ["n", 3, "h", "w"]),
-                ("background", TensorProto.FLOAT, ["n", "h", "w"]),
-            ],
-            card=guided_card(),
-        )
-        found = "\n".join(refusal(path))
-        assert "guides.mask: the graph's 'mask' is uint8, expected float32" in found
-        assert "guides.mask: NCHW puts the channels where the graph's 'mask'" in found
-        assert "guides.background_depth: the graph's 'background' of shape (free, free, free)" in found
-
-    def test_a_guide_of_one_size_only(self, tmp_path):
-        path = guided(tmp_path / "m.onnx", size=(24, 32))
-        assert all('expected {"fixed": [24, 32]}' in problem for problem in refusal(path))
-        path = guided(
-            tmp_path / "n.onnx", size=(24, 32), card=guided_card(input={"size": {"fixed": [24, 32]}})
-        )
-        load_model(path)
-
-
-class TestDraft:
-    def drafted(self, path, **options):
-        return draft(path, read_graph(path).graph, **options)
-
-    def test_recognises_guides_by_their_names(self, tmp_path):
-        path = guided(tmp_path / "m.onnx", inputs=("image", "fg_mask", "Background_Depth"), card=None)
-        found = self.drafted(path)
-        assert found.card["guides"] == {
-            "mask": {"name": "fg_mask", "range": [0, 1]},
-            "background_depth": {"name": "Background_Depth", "normalise": "median"},
-        }
-        assert list(found.card) == ["schema", "name", "input", "guides", "output"]
-        assert {"guides.mask.range", "output.of"} <= set(found.guessed)
-        assert "output.quantity" not in found.guessed  # a guided network has no choice
-        path.with_suffix(".json").write_text(json.dumps(found.card))
-        assert load_model(path).is_guided
-
-    def test_takes_what_it_is_told(self, tmp_path):
-        path = guided(tmp_path / "m.onnx", inputs=("image", "alpha", "prior"), card=None)
-        answers = {
-            "guides.mask.name": "alpha",
-            "guides.mask.range": [-1, 1],
-            "guides.background_depth.name": "prior",
-            "output.of": "foreground",
-        }
-        found = self.drafted(path, answers=answers)
-        assert found.card["guides"]["mask"] == {"name": "alpha", "range": [-1, 1]}
-        assert found.card["output"]["of"] == "foreground"
-        assert not {"guides.mask.range", "output.of"} & set(found.guessed)
-        path.with_suffix(".json").write_text(json.dumps(found.card))
-        assert load_model(path).is_guided
-
-    def test_like_another(self, tmp_path):
-        path = guided(tmp_path / "m.onnx", inputs=("image", "a_mask", "a_background"), card=None)
-        lender = Card.from_dict(guided_card(), where="a card")
-        found = self.drafted(path, like=lender)
-        assert found.guessed == ()
-        assert found.card["guides"]["mask"] == {"name": "a_mask", "range": [-1, 1]}
-        assert found.card["output"]["of"] == "foreground"
-        assert lender.document == guided_card()
-
-    def test_a_network_without_guides_gets_none_from_another(self, tmp_path):
-        path = gray(tmp_path / "m.onnx", card=None)
-        found = self.drafted(path, like=Card.from_dict(guided_card(), where="a card"))
-        assert "guides" not in found.card
-        assert "of" not in found.card["output"]
-
-    def test_a_picture_of_the_background_is_no_depth_of_it(self, tmp_path):
-        nodes = [helper.make_node("Gather", ["image", "channel"], ["output"], axis=1)]
-        path = write_network(
-            tmp_path / "m.onnx",
-            nodes,
-            input=("image", TensorProto.FLOAT, ["n", 3, "h", "w"]),
-            more_inputs=[("background", TensorProto.FLOAT, ["n", 3, "h", "w"])],
-            weights={"channel": np.array([0])},
-            card=None,
-        )
-        assert "guides" not in self.drafted(path).card

@@ -11,6 +11,7 @@ import pytest
 from builders import depth_of
 from onnx import helper
 from onnx_models import FLOAT, FLOAT16, card, echo, gray, write_network
+from refusals import refused
 
 from fgbgpack import create, fill_depth, open_dataset
 from fgbgpack.depth import DepthSession, Execution, load_model
@@ -272,9 +273,8 @@ def test_a_network_in_float16_is_taken_as_it_is(tmp_path):
 
 def test_a_network_without_products_is_refused(tmp_path):
     path = echo(tmp_path / "m.onnx")
-    with pytest.raises(DepthModelError) as caught:
+    with refused(DepthModelError, "precision-unsupported") as caught:
         DepthSession(load_model(path), (6, 8), execution=Execution("fp16", "cpu"))
-    assert caught.value.code == "precision-unsupported"
     assert str(path) in caught.value.message
 
 
@@ -285,9 +285,8 @@ def test_what_is_not_finite_in_float16_may_be_so_in_float32(tmp_path):
     ]
     model = load_model(network(tmp_path / "m.onnx", nodes, {"much": np.array(1e4, np.float32)}))
     for precision, hint in [("fp32", False), ("fp16", True)]:
-        with pytest.raises(DepthModelError) as caught:
+        with refused(DepthModelError, "network-output-not-finite") as caught:
             DepthSession(model, (6, 8), execution=Execution(precision, "cpu"))
-        assert caught.value.code == "network-output-not-finite"
         assert ("try --precision fp32" in caught.value.message) is hint
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 from onnx_models import write_network
+from refusals import refused
 
 from fgbgpack import schema
 from fgbgpack.depth import BackgroundDepth, DepthSession, Execution, load_model, registry
@@ -216,9 +217,8 @@ class TestEmbeddedCard:
 def test_a_file_with_another_digest_is_refused(folder, name):
     install(folder, name, "0")
     (folder / f"{name}.json").unlink()
-    with pytest.raises(DepthModelError) as caught:
+    with refused(DepthModelError, "card-invalid") as caught:
         load_model(name)
-    assert caught.value.code == "card-invalid"
     assert caught.value.problems[-1].startswith(
         f"sha256: the card is for a file with digest {our_card(name)['sha256']}"
     )

@@ -27,24 +27,6 @@ CARD: dict[str, Any] = {
     "output": {"name": "output", "axes": "N1HW", "quantity": "inverse_depth", "unit": None},
 }
 
-TCMONODEPTH_CARD: dict[str, Any] = {
-    "schema": "depth-model/1.0",
-    "name": "tcmonodepth-small",
-    "title": "TCMonoDepth small",
-    "made_by": "Li et al., Enforcing Temporal Consistency in Video Depth Estimation, 2021",
-    "licence": "MIT",
-    "source": "github yu-li/TCMonoDepth",
-    "input": {
-        "name": "input",
-        "layout": "NCHW",
-        "channels": "RGB",
-        "range": [0, 255],
-        "size": {"multiple_of": 16},
-        "filter": "bilinear",
-    },
-    "output": {"name": "output", "axes": "N1HW", "quantity": "inverse_depth", "unit": None},
-}
-
 
 def card(*, input: dict[str, Any] | None = None, output: dict[str, Any] | None = None, **top: Any) -> dict:
     """``CARD`` with fields changed; a field set to ``...`` is removed."""
