@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgbgpack.document import DEPTH, IMAGE, MASK, SourcesInfo
-from fgbgpack.errors import FgbgError, SpecError
+from fgbgpack.errors import SpecError
 from fgbgpack.export.png import png
 from fgbgpack.export.target import ExportJob, Part, Run
 
@@ -116,7 +116,7 @@ def mask_outlines(mask: NDArray[np.uint8]) -> list[dict[str, Any]]:
     The box is left, top, width and height in pixels, all 0 where no pixel is foreground.
 
     Raises:
-        FgbgError: pycocotools is not installed.
+        SpecError: pycocotools is not installed.
 
     Example:
         >>> mask_outlines(np.array([[[0, 255], [0, 128], [0, 127]]], np.uint8))
@@ -145,7 +145,7 @@ def _mask_api() -> Any:
     try:
         from pycocotools import mask
     except ImportError as exc:
-        raise FgbgError(
+        raise SpecError(
             "Exporting to COCO needs pycocotools: pip install 'fgbgpack[coco]'", code="extra-missing"
         ) from exc
     return mask

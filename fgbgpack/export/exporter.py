@@ -144,7 +144,7 @@ def export(
         )
     if to not in TARGETS:
         raise SpecError(
-            f"--to: found {to!r}, expected one of {', '.join(TARGETS)}.", code="export-unknown-target"
+            f"--to: found {to!r}, expected one of {', '.join(TARGETS)}.", code="export-target-unknown"
         )
     options = Options(depth_bits, shard_bytes, shard_samples, compression, category)
     problems = _option_problems(to, options)

@@ -16,7 +16,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from fgbgpack import create, open_dataset
-from fgbgpack.errors import FgbgError, SpecError
+from fgbgpack.errors import SpecError
 from fgbgpack.export import export
 from fgbgpack.export.coco import MASK_ABOVE, mask_outlines
 
@@ -69,7 +69,7 @@ def test_outlines_of_one_value(shape, value):
 
 def test_a_missing_pycocotools_is_named_before_anything_is_written(tmp_path, dataset, monkeypatch):
     monkeypatch.setitem(sys.modules, "pycocotools", None)
-    with pytest.raises(FgbgError) as caught:
+    with pytest.raises(SpecError) as caught:
         export(dataset, tmp_path / "out", to="coco")
     assert caught.value.code == "extra-missing"
     assert "pip install 'fgbgpack[coco]'" in caught.value.message

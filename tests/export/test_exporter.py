@@ -177,7 +177,7 @@ class TestRefusals:
         assert names_in(tmp_path) == []
 
     @pytest.mark.parametrize(
-        ("options", "code"), [({"to": "tiff"}, "export-unknown-target"), ({"workers": 0}, "workers-invalid")]
+        ("options", "code"), [({"to": "tiff"}, "export-target-unknown"), ({"workers": 0}, "workers-invalid")]
     )
     def test_codes(self, split_dataset, tmp_path, options, code):
         with pytest.raises(SpecError) as caught:
