@@ -8,9 +8,8 @@ the network's graph in :mod:`fgbgpack.depth.model`.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from fgbgpack import schema
@@ -20,8 +19,10 @@ Filter: TypeAlias = Literal["nearest", "bilinear", "bicubic"]
 #: ``(height, width)`` in pixels.
 Size: TypeAlias = tuple[int, int]
 
-#: The error of a card that cannot be used.
-card_error = partial(DepthModelError, code="card-invalid")
+
+def card_error(message: str, problems: Sequence[str] = ()) -> DepthModelError:
+    """The error of a card that cannot be used."""
+    return DepthModelError(message, problems, code="card-invalid")
 
 
 class Quantity(NamedTuple):

@@ -12,7 +12,6 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,8 +28,13 @@ _TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
 #: How far the length may be off the expected one, which may be rounded.
 _TOLERANCE = 0.05
 
-_failed = partial(DepthModelError, code="download-failed")
-_mismatch = partial(DepthModelError, code="download-digest-mismatch")
+
+def _failed(message: str) -> DepthModelError:
+    return DepthModelError(message, code="download-failed")
+
+
+def _mismatch(message: str) -> DepthModelError:
+    return DepthModelError(message, code="download-digest-mismatch")
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
 
 import onnx
@@ -13,7 +12,10 @@ from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from fgbgpack.errors import DepthModelError
 
-_corrupt = partial(DepthModelError, code="model-file-corrupt")
+
+def file_error(message: str) -> DepthModelError:
+    """The error of a model's file that cannot be read."""
+    return DepthModelError(message, code="model-file-corrupt")
 
 
 def read_graph(path: Path) -> onnx.ModelProto:
@@ -25,15 +27,15 @@ def read_graph(path: Path) -> onnx.ModelProto:
     try:
         model = onnx.load(str(path), format="protobuf", load_external_data=False)
     except OSError as exc:
-        raise _corrupt(f"{path} cannot be read: {exc.strerror}.") from exc
+        raise file_error(f"{path} cannot be read: {exc.strerror}.") from exc
     except DecodeError as exc:
-        raise _corrupt(
+        raise file_error(
             f"{path} is not an ONNX file, or is truncated ({path.stat().st_size} bytes). Download it again; "
             "a file that was cloned with git may be only a pointer to large file storage."
         ) from exc
     if not model.opset_import or not model.graph.node:
         what = "is empty (0 bytes)" if path.stat().st_size == 0 else "holds no network"
-        raise _corrupt(f"{path} {what}: an ONNX file was expected.")
+        raise file_error(f"{path} {what}: an ONNX file was expected.")
     return model
 
 

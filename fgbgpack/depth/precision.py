@@ -10,7 +10,6 @@ external files as float16.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Literal, cast
 
 import numpy as np
@@ -40,7 +39,9 @@ _APART = {"Cast", "CastLike", "Shape", "Size", "Constant", "ConstantOfShape"}
 _LARGEST = float(np.finfo(np.float16).max)
 _SMALLEST = float(np.finfo(np.float16).smallest_subnormal)
 
-_unsupported = partial(DepthModelError, code="precision-unsupported")
+
+def _unsupported(message: str) -> DepthModelError:
+    return DepthModelError(f"{message} Give --precision fp32.", code="precision-unsupported")
 
 
 def in_half(network: ModelProto, model: DepthModel) -> ModelProto:
@@ -59,7 +60,7 @@ def in_half(network: ModelProto, model: DepthModel) -> ModelProto:
     if not converter.convert() and TensorProto.FLOAT16 not in converter.types.values():
         raise _unsupported(
             f"{model.path} cannot run in fp16: none of its products (Conv, ConvTranspose, MatMul, Gemm) is "
-            "in float32. Give --precision fp32."
+            "in float32."
         )
     return network
 
@@ -199,8 +200,7 @@ def _inferred_types(network: ModelProto, model: DepthModel) -> dict[str, int]:
         graph = onnx.shape_inference.infer_shapes(network).graph
     except Exception as exc:  # inference raises anything
         raise _unsupported(
-            f"{model.path} cannot run in fp16, as the types of its tensors cannot be inferred: {exc}. Give "
-            "--precision fp32."
+            f"{model.path} cannot run in fp16, as the types of its tensors cannot be inferred: {exc}."
         ) from exc
     values = (*graph.input, *graph.output, *graph.value_info)
     return {value.name: value.type.tensor_type.elem_type for value in values}

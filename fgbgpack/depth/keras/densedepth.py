@@ -15,6 +15,7 @@ from fgbgpack.depth.keras.layers import Bilinear
 from fgbgpack.depth.keras.network import import_error
 from fgbgpack.depth.onnx_file import listed
 from fgbgpack.depth.registry import our_card
+from fgbgpack.errors import DepthModelError
 from fgbgpack.files import sha256_of, write_atomically
 
 DenseDepthWeights = Literal["nyu", "kitti"]
@@ -50,7 +51,7 @@ def write_densedepth(
     if out.suffix != ".onnx":
         raise import_error(f"{out}: expected a name that ends with .onnx; the card goes beside it.")
     if not out.parent.is_dir():
-        raise import_error(f"{out} cannot be written: there is no folder {out.parent}.", code="io-failed")
+        raise DepthModelError(f"{out} cannot be written: there is no folder {out.parent}.", code="io-failed")
     model = import_keras(path, bilinear=bilinear)
     content = model.SerializeToString(deterministic=True)
     _require_densedepth(path, model, content)
@@ -65,7 +66,7 @@ def write_densedepth(
         try:
             write_atomically(file, written)
         except OSError as exc:
-            raise import_error(f"{file} cannot be written: {exc.strerror}.", code="io-failed") from exc
+            raise DepthModelError(f"{file} cannot be written: {exc.strerror}.", code="io-failed") from exc
 
 
 def _require_densedepth(path: Path, model: ModelProto, content: bytes) -> None:
@@ -93,7 +94,7 @@ def _require_densedepth(path: Path, model: ModelProto, content: bytes) -> None:
             f"makes {expected} from {(1, side, side, 3)}. Other networks go through import_keras."
         )
     if not np.isfinite(answer).all():
-        raise import_error(
+        raise DepthModelError(
             f"The network in {path} gives values that are not finite: the file is damaged.",
             code="network-output-not-finite",
         )

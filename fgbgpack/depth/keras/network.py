@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fgbgpack.depth.onnx_file import listed
+from fgbgpack.depth.onnx_file import file_error, listed
 from fgbgpack.errors import DepthModelError
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -31,14 +30,9 @@ _MODELS = ("Functional", "Model", "Sequential")  # classes of models within a mo
 _BROKEN = (OSError, KeyError, RuntimeError, ValueError, TypeError)
 
 
-def import_error(
-    message: str, problems: Sequence[str] = (), code: str = "keras-unsupported"
-) -> DepthModelError:
+def import_error(message: str, problems: Sequence[str] = ()) -> DepthModelError:
     """The error of a network that cannot be imported."""
-    return DepthModelError(message, problems, code=code)
-
-
-_corrupt = partial(import_error, code="model-file-corrupt")
+    return DepthModelError(message, problems, code="keras-unsupported")
 
 
 class LayerError(Exception):
@@ -122,7 +116,7 @@ def read_network(path: Path, *, kinds: Collection[str]) -> KerasNetwork:
     try:
         import h5py
     except ImportError as exc:
-        raise import_error(
+        raise DepthModelError(
             f'Reading {path} needs h5py, which is not installed: pip install "fgbgpack[keras]"',
             code="extra-missing",
         ) from exc
@@ -133,14 +127,14 @@ def read_network(path: Path, *, kinds: Collection[str]) -> KerasNetwork:
             try:
                 graph = _Graph(path, config, kinds)
             except (KeyError, TypeError, IndexError, AttributeError) as exc:
-                raise _corrupt(
+                raise file_error(
                     f"{path}: its attribute model_config is not as Keras writes it ({exc!r})."
                 ) from exc
             return graph.with_weights(file["model_weights"])
     except DepthModelError:
         raise
     except _BROKEN as exc:
-        raise _corrupt(
+        raise file_error(
             f"{path} ({path.stat().st_size} bytes) is damaged, or its download was cut short: {exc}. "
             "Download it again, and compare its size."
         ) from exc
@@ -151,16 +145,16 @@ def _require_hdf5(path: Path) -> None:
         with path.open("rb") as file:
             start = file.read(len(_SIGNATURE))
     except OSError as exc:
-        raise _corrupt(
+        raise file_error(
             f"{path} cannot be read: {exc.strerror}. A Keras HDF5 file (.h5) was expected."
         ) from exc
     if start.startswith(_ZIP_SIGNATURE):
-        raise _corrupt(
+        raise file_error(
             f"{path} is a zip archive, perhaps of Keras' newer format. A Keras HDF5 file was expected: load "
             'the model in Keras and save it with model.save("FILE.h5").'
         )
     if start != _SIGNATURE:
-        raise _corrupt(
+        raise file_error(
             f"{path} is not an HDF5 file ({path.stat().st_size} bytes): a Keras HDF5 file was expected. It "
             "may be a web page or a pointer to large file storage; download it again."
         )
@@ -170,18 +164,18 @@ def _model_config(path: Path, file: Any) -> dict[str, Any]:
     if "model_config" not in file.attrs:
         weights_only = "layer_names" in file.attrs or any("layer_names" in file[key].attrs for key in file)
         found = "only the weights of a network, not its graph" if weights_only else "no Keras model"
-        raise _corrupt(
+        raise file_error(
             f"{path} holds {found}. A whole model was expected: load it in Keras and save it with "
             'model.save("FILE.h5"), not with save_weights.'
         )
     if "model_weights" not in file:
-        raise _corrupt(f"{path} holds the graph of a network, but not its weights (model_weights).")
+        raise file_error(f"{path} holds the graph of a network, but not its weights (model_weights).")
     try:
         config = json.loads(file.attrs["model_config"])
     except ValueError as exc:
-        raise _corrupt(f"{path}: its attribute model_config is not JSON: {exc}.") from exc
+        raise file_error(f"{path}: its attribute model_config is not JSON: {exc}.") from exc
     if not isinstance(config, dict):
-        raise _corrupt(f"{path}: its attribute model_config is not a JSON object.")
+        raise file_error(f"{path}: its attribute model_config is not a JSON object.")
     return config
 
 
