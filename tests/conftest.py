@@ -18,6 +18,9 @@ settings.register_profile(
 )
 settings.load_profile("steady")
 
+# What makes these files runs elsewhere, with other packages.
+collect_ignore = ["data"]
+
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory) -> Pictures:

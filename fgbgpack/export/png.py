@@ -91,7 +91,7 @@ class DepthScale:
 
     Example:
         >>> DepthScale(1.0, 3.0, bits=8, least=1).apply(np.array([[1.0, 1.5, 3.0, np.nan]], np.float16))
-        array([[  1,  64, 255,   0]], dtype=uint8)
+        array([[  1,  65, 255,   0]], dtype=uint8)
     """
 
     low: float
