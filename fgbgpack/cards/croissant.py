@@ -21,49 +21,27 @@ _HDF5 = "application/x-hdf5"
 #: The specification's name for the number of records of a record set.
 _COUNT = "http://www.wikidata.org/entity/Q4049983"
 
-#: The context that the specification recommends.
+#: The context that the specification recommends: its own terms, and those that need more than a prefix.
+_TERMS = (
+    *("arrayShape", "citeAs", "column", "containedIn", "equivalentProperty", "extract", "field"),
+    *("fileObject", "fileProperty", "fileSet", "format", "includes", "isArray", "isLiveDataset", "jsonPath"),
+    *("key", "md5", "parentField", "path", "recordSet", "references", "regex", "repeated", "replace"),
+    *("samplingRate", "separator", "source", "subField", "transform"),
+)
 _CONTEXT: Mapping[str, Any] = {
+    **{term: f"cr:{term}" for term in _TERMS},
     "@language": "en",
     "@vocab": "https://schema.org/",
-    "arrayShape": "cr:arrayShape",
-    "citeAs": "cr:citeAs",
-    "column": "cr:column",
     "conformsTo": "dct:conformsTo",
-    "containedIn": "cr:containedIn",
     "cr": "http://mlcommons.org/croissant/",
     "data": {"@id": "cr:data", "@type": "@json"},
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
     "dct": "http://purl.org/dc/terms/",
     "description": {"@container": "@language"},
-    "equivalentProperty": "cr:equivalentProperty",
     "examples": {"@id": "cr:examples", "@type": "@json"},
-    "extract": "cr:extract",
-    "field": "cr:field",
-    "fileObject": "cr:fileObject",
-    "fileProperty": "cr:fileProperty",
-    "fileSet": "cr:fileSet",
-    "format": "cr:format",
-    "includes": "cr:includes",
-    "isArray": "cr:isArray",
-    "isLiveDataset": "cr:isLiveDataset",
-    "jsonPath": "cr:jsonPath",
-    "key": "cr:key",
-    "md5": "cr:md5",
     "name": {"@container": "@language"},
-    "parentField": "cr:parentField",
-    "path": "cr:path",
     "rai": "http://mlcommons.org/croissant/RAI/",
-    "recordSet": "cr:recordSet",
-    "references": "cr:references",
-    "regex": "cr:regex",
-    "repeated": "cr:repeated",
-    "replace": "cr:replace",
-    "samplingRate": "cr:samplingRate",
     "sc": "https://schema.org/",
-    "separator": "cr:separator",
-    "source": "cr:source",
-    "subField": "cr:subField",
-    "transform": "cr:transform",
 }
 
 _TYPES = {
@@ -77,13 +55,9 @@ _TYPES = {
 _SEMANTIC_TYPES = {"image": "sc:ImageObject", "mask": "cr:SegmentationMask"}
 _SAMPLE_FILES, _SOURCE_FILES = "sample-arrays", "source-arrays"
 _SPLIT_KINDS = {
-    "train": "cr:TrainingSplit",
-    "training": "cr:TrainingSplit",
-    "val": "cr:ValidationSplit",
-    "valid": "cr:ValidationSplit",
-    "validation": "cr:ValidationSplit",
-    "test": "cr:TestSplit",
-    "testing": "cr:TestSplit",
+    **dict.fromkeys(("train", "training"), "cr:TrainingSplit"),
+    **dict.fromkeys(("val", "valid", "validation"), "cr:ValidationSplit"),
+    **dict.fromkeys(("test", "testing"), "cr:TestSplit"),
 }
 
 
@@ -109,7 +83,7 @@ def croissant(summary: DatasetSummary, about: About) -> dict[str, Any]:
         "keywords": keywords(summary),
     }
     return {
-        "@context": dict(_CONTEXT),
+        "@context": dict(sorted(_CONTEXT.items())),
         "@type": "sc:Dataset",
         "conformsTo": _CONFORMS_TO,
         **{key: value for key, value in described.items() if value},

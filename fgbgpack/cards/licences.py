@@ -18,22 +18,12 @@ _SPDX_ADDRESS = re.compile(r"https?://spdx\.org/licenses/([A-Za-z0-9.+-]+?)(?:\.
 
 #: Licences without conditions, by their normalised names, with their SPDX identifiers.
 _FREE = {
-    "CC0-1.0": "CC0-1.0",
+    **{spdx.upper(): spdx for spdx in ("CC0-1.0", "PDM-1.0", "PDDL-1.0", "Unlicense", "0BSD")},
     "CC0": "CC0-1.0",
-    "PDM-1.0": "PDM-1.0",
     "PUBLIC-DOMAIN": None,
-    "PDDL-1.0": "PDDL-1.0",
-    "UNLICENSE": "Unlicense",
-    "0BSD": "0BSD",
 }
 #: Licences that require to name the authors.
-_ATTRIBUTION = {
-    "MIT": "MIT",
-    "APACHE-2.0": "Apache-2.0",
-    "BSD-2-CLAUSE": "BSD-2-Clause",
-    "BSD-3-CLAUSE": "BSD-3-Clause",
-    "ISC": "ISC",
-}
+_ATTRIBUTION = {spdx.upper(): spdx for spdx in ("MIT", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC")}
 _CLOSED = {"ALL-RIGHTS-RESERVED", "PROPRIETARY", "COPYRIGHT", "COPYRIGHTED"}
 
 

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
@@ -276,6 +277,16 @@ def _stored_depth(dataset: Dataset) -> NetworkDepthInfo:
 # --- running the models ----------------------------------------------------------------------------
 
 
+@contextmanager
+def _threads() -> Iterator[ThreadPoolExecutor]:
+    """A few threads; an error leaves out what has not started."""
+    pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="fgbgpack-compare")
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 def _open(
     networks: Networks,
     scale: int,
@@ -291,11 +302,8 @@ def _open(
     scene = SceneDepth(recipe, model, scale, execution)
     used = [int(background) for background in np.unique(backgrounds_seen)]
     depth = np.zeros(recipe.catalog.background.shape[:3], np.float32)
-    pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="fgbgpack-compare")
-    try:
+    with _threads() as pool:
         depth[used] = list(pool.map(scene, used))
-    finally:
-        pool.shutdown(cancel_futures=True)
     backgrounds = BackgroundDepth.of(depth, networks.output.quantity, networks.output.unit)
     return Guided(recipe, guide, backgrounds, execution)
 
@@ -312,12 +320,9 @@ def _fill(
         source(samples[batch], maps[batch])
         return len(maps[batch])
 
-    pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="fgbgpack-compare")
-    try:
+    with _threads() as pool:
         for future in as_completed([pool.submit(run, batch) for batch in _batches(backgrounds)]):
             yield future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _batches(backgrounds: NDArray[np.int32]) -> Iterator[slice]:

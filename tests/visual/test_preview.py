@@ -216,9 +216,11 @@ class TestChoice:
             pairs = plain.placements.background[chosen] * 2 + plain.placements.foreground[chosen]
             assert np.bincount(pairs, minlength=6).max() == -(-count // 6)
 
-    def test_more_rows_than_samples_draws_all(self, plain):
+    def test_more_rows_than_samples_draws_all(self, pictures, plain, tmp_path):
         assert choose_samples(plain.placements, 1000, seed=0) == list(range(36))
-        assert render_preview(plain, rows=1000).tobytes() == render_preview(plain, range(36)).tobytes()
+        create(tmp_path / "few.zarr", pictures.spec(placements=1, flip=False))
+        few = open_dataset(tmp_path / "few.zarr")
+        assert render_preview(few, rows=1000).tobytes() == render_preview(few, range(6)).tobytes()
 
 
 class TestFile:
