@@ -9,6 +9,7 @@ import onnx_models
 import pytest
 from builders import SMALL_SHARDS, Pictures, depth_of, write_depth_model
 from hypothesis import HealthCheck, settings
+from kinds import Kinds
 
 from fgbgpack import create, open_dataset
 
@@ -89,3 +90,9 @@ def split_dataset(tmp_path_factory, depth_dataset):
     ds = open_dataset(path)
     ds.save_split("by-background", {"train": 2 / 3, "val": 1 / 3})
     return ds
+
+
+@pytest.fixture(scope="session")
+def kinds(tmp_path_factory, pictures, depth_model, guide_model) -> Kinds:
+    """Datasets of every kind."""
+    return Kinds(tmp_path_factory.mktemp("kinds"), pictures, depth_model, guide_model)

@@ -78,7 +78,9 @@ class _VirtualStore(Store):
         return _reopened, (self._below, self._layout)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _VirtualStore) and self._below == other._below
+        return isinstance(other, _VirtualStore) and (
+            (self._below, self._layout) == (other._below, other._layout)
+        )
 
     def __hash__(self) -> int:
         return hash((type(self), str(self._below)))

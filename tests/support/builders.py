@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,26 @@ def tree(folder: Path) -> dict[str, bytes]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+def names_in(folder: Path) -> list[str]:
+    """What lies in a folder."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+def assert_same_files(found: Path, expected: Path) -> None:
+    """Two folders hold the same files."""
+    here, there = tree(found), tree(expected)
+    assert sorted(here) == sorted(there)
+    assert [name for name in there if here[name] != there[name]] == []
+
+
+def assert_same_arrays(found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> None:
+    """The same arrays by the same names, of the same types, NaN where NaN is."""
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
+        assert found[name].dtype == array.dtype, name
+        np.testing.assert_array_equal(found[name], array, err_msg=name)
 
 
 def depth_of(model: Path, **fields) -> DepthSpec:

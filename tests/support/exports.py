@@ -10,11 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import webdataset
+from builders import names_in as names_in
 from PIL import Image
-
-
-def names_in(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 def export_document(out: Path) -> dict:
