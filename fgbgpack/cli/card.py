@@ -10,7 +10,7 @@ import typer
 
 from fgbgpack.cli import options
 from fgbgpack.cli.console import say, show_warning
-from fgbgpack.cli.options import Panel, examples, option
+from fgbgpack.cli.options import Panel, command, option
 from fgbgpack.cli.output import Output
 
 if TYPE_CHECKING:
@@ -21,12 +21,11 @@ app = typer.Typer()
 _ABOUT = "What only you know"
 
 
-@app.command(
-    epilog=examples(
-        "fgbgpack card lobby.zarr --license CC-BY-4.0 --creator 'Ada Lovelace'",
-        "fgbgpack card lobby.zarr --version 1.1.0 --preview",
-        "fgbgpack card https://example.org/lobby.zarr -o cards",
-    )
+@command(
+    app,
+    "fgbgpack card lobby.zarr --license CC-BY-4.0 --creator 'Ada Lovelace'",
+    "fgbgpack card lobby.zarr --version 1.1.0 --preview",
+    "fgbgpack card https://example.org/lobby.zarr -o cards",
 )
 def card(
     dataset: str = options.DATASET,

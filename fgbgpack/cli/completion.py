@@ -61,8 +61,10 @@ def _saved_splits(ctx: typer.Context) -> Mapping[Any, Mapping[str, Any]]:
     """The splits in the metadata of a Zarr folder; none for other datasets, which are slower to open."""
     from fgbgpack.document import ATTRIBUTE, Document
 
+    # Arguments are not assigned yet where the option to complete is the last word.
+    dataset = ctx.params.get("dataset") or next(iter(ctx.args), "")
     try:
-        node = json.loads((Path(ctx.params["dataset"]) / "zarr.json").read_text(encoding="utf-8"))
+        node = json.loads((Path(dataset) / "zarr.json").read_text(encoding="utf-8"))
         with warnings.catch_warnings(action="ignore"):
             return Document.from_dict(node["attributes"][ATTRIBUTE], where="").splits
     except (KeyError, TypeError, ValueError, OSError, FgbgError):

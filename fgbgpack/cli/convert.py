@@ -9,7 +9,7 @@ import typer
 
 from fgbgpack.cli import options
 from fgbgpack.cli.console import amount, duration, per_sample, preview_command, say_next, say_rows, say_title
-from fgbgpack.cli.options import Panel, argument, examples, option
+from fgbgpack.cli.options import Panel, argument, command, option
 from fgbgpack.cli.output import KEPT, NOTHING, Output
 from fgbgpack.cli.parse import Parser
 
@@ -26,12 +26,11 @@ def _threads(workers: str | None) -> int | None:
     return threads
 
 
-@app.command(
-    epilog=examples(
-        "fgbgpack convert lobby.zarr lobby.h5",
-        "fgbgpack convert lobby.h5 lobby.zarr",
-        "fgbgpack convert lobby.zarr portable.h5 --portable",
-    )
+@command(
+    app,
+    "fgbgpack convert lobby.zarr lobby.h5",
+    "fgbgpack convert lobby.h5 lobby.zarr",
+    "fgbgpack convert lobby.zarr portable.h5 --portable",
 )
 def convert(
     source: str = options.DATASET,
@@ -69,9 +68,7 @@ def convert(
     )
 
 
-@app.command(
-    epilog=examples("fgbgpack materialize virtual.zarr", "fgbgpack materialize virtual.zarr lobby.zarr")
-)
+@command(app, "fgbgpack materialize virtual.zarr", "fgbgpack materialize virtual.zarr lobby.zarr")
 def materialize(
     source: str = argument("SRC", "A virtual dataset."),
     target: str | None = argument("DST", "The dataset to create (default: SRC itself).", default=None),
@@ -99,7 +96,7 @@ def materialize(
     )
 
 
-@app.command(epilog=examples("fgbgpack virtualize lobby.zarr virtual.zarr"))
+@command(app, "fgbgpack virtualize lobby.zarr virtual.zarr")
 def virtualize(
     source: str = argument("SRC", "A dataset that stores its pixels."),
     target: str = argument("DST", "The dataset to create."),

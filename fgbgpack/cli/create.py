@@ -20,7 +20,7 @@ from fgbgpack.cli.console import (
     say_rows,
     say_title,
 )
-from fgbgpack.cli.options import Panel, examples, option
+from fgbgpack.cli.options import Panel, command, option
 from fgbgpack.cli.output import KEPT, NOTHING, Output
 from fgbgpack.cli.parse import FITS, Parser
 
@@ -30,13 +30,12 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
-@app.command(
-    epilog=examples(
-        "fgbgpack create lobby.zarr --backgrounds bg --foregrounds fg",
-        "fgbgpack create lobby.zarr --backgrounds bg --foregrounds fg --dry-run",
-        "fgbgpack create small.zarr --config small.toml --depth-model none --virtual",
-        "fgbgpack create wide.zarr --config wide.toml --size 320x192 --seed 7",
-    )
+@command(
+    app,
+    "fgbgpack create lobby.zarr --backgrounds bg --foregrounds fg",
+    "fgbgpack create lobby.zarr --backgrounds bg --foregrounds fg --dry-run",
+    "fgbgpack create small.zarr --config small.toml --depth-model none --virtual",
+    "fgbgpack create wide.zarr --config wide.toml --size 320x192 --seed 7",
 )
 def create(
     out: str = options.OUT,
@@ -186,12 +185,11 @@ def create(
         card.show(written)
 
 
-@app.command(
-    epilog=examples(
-        "fgbgpack depth lobby.zarr",
-        "fgbgpack depth lobby.zarr --depth-guide fgbgpack-guided --overwrite",
-        "fgbgpack depth lobby.zarr --depth-model midas.onnx --depth-scale 3",
-    )
+@command(
+    app,
+    "fgbgpack depth lobby.zarr",
+    "fgbgpack depth lobby.zarr --depth-model midas-v2.1 --depth-mode guided --overwrite",
+    "fgbgpack depth lobby.zarr --depth-model midas.onnx --depth-scale 3 --overwrite",
 )
 def depth(
     dataset: str = options.DATASET,

@@ -9,7 +9,7 @@ import typer
 
 from fgbgpack.cli import completion, options
 from fgbgpack.cli.console import amount, duration, per_sample, say_next, say_rows, say_title
-from fgbgpack.cli.options import Panel, argument, examples, option
+from fgbgpack.cli.options import Panel, argument, command, option
 from fgbgpack.cli.output import NOTHING, Output
 from fgbgpack.cli.parse import Parser
 
@@ -25,12 +25,11 @@ _MEGABYTE = 1_000_000
 _CONTENT = "Content and format"
 
 
-@app.command(
-    epilog=examples(
-        "fgbgpack export lobby.zarr pictures --to folder --samples 0:1000,5000",
-        "fgbgpack export lobby.zarr tars --to webdataset --split by-background",
-        "fgbgpack export lobby.zarr coco --to coco --split fair --part train",
-    )
+@command(
+    app,
+    "fgbgpack export lobby.zarr pictures --to folder --samples 0:1000,5000",
+    "fgbgpack export lobby.zarr tars --to webdataset --split by-background",
+    "fgbgpack export lobby.zarr coco --to coco --split fair --part train",
 )
 def export(
     dataset: str = options.DATASET,

@@ -18,7 +18,7 @@ from fgbgpack.cli.console import (
     say_rows,
     say_title,
 )
-from fgbgpack.cli.options import Panel, argument, examples, option
+from fgbgpack.cli.options import Panel, argument, command, option
 from fgbgpack.cli.output import KEPT, NOTHING, Output
 from fgbgpack.cli.parse import FITS, Parser
 
@@ -31,15 +31,14 @@ _FILES = "Files"
 QUANTITIES = ("depth", "inverse_depth")
 
 
-@app.command(
-    "import",
-    epilog=examples(
-        "fgbgpack import fgbg-2020 fgbg.zarr --dry-run",
-        "fgbgpack import fgbg-2020 fgbg.zarr --size 128x128",
-        "fgbgpack import data fgbg.zarr --images 'fgbg/{bg}/{n}.jpg' --masks 'm/{bg}/{n}.png'",
-        "fgbgpack import data fgbg.zarr --images composites --depths none",
-        "fgbgpack import exported again.zarr",
-    ),
+@command(
+    app,
+    "fgbgpack import fgbg-2020 fgbg.zarr --dry-run",
+    "fgbgpack import fgbg-2020 fgbg.zarr --size 128x128",
+    "fgbgpack import data fgbg.zarr --images 'fgbg/{bg}/{n}.jpg' --masks 'm/{n}.png'",
+    "fgbgpack import data fgbg.zarr --images composites --depths none",
+    "fgbgpack import exported again.zarr",
+    name="import",
 )
 def import_(
     folder: str = argument("FOLDER", "The folder of the pictures, masks and depth."),

@@ -21,7 +21,7 @@ from fgbgpack.cli.console import (
     show_warning,
     stdout,
 )
-from fgbgpack.cli.options import argument, examples, option
+from fgbgpack.cli.options import argument, command, option
 from fgbgpack.cli.output import Output
 from fgbgpack.cli.parse import Parser
 from fgbgpack.version import describe_software
@@ -29,7 +29,7 @@ from fgbgpack.version import describe_software
 app = typer.Typer()
 
 
-@app.command(epilog=examples("fgbgpack info lobby.zarr", "fgbgpack info lobby.zarr --json"))
+@command(app, "fgbgpack info lobby.zarr", "fgbgpack info lobby.zarr --json")
 def info(dataset: str = options.DATASET, as_json: bool = options.JSON) -> None:
     """Show what a dataset holds, whether it is complete, how large it is, and what made it."""
     from fgbgpack.dataset.dataset import open_dataset
@@ -39,11 +39,10 @@ def info(dataset: str = options.DATASET, as_json: bool = options.JSON) -> None:
     Output(as_json).show(described, lambda: _show(described))
 
 
-@app.command(
-    epilog=examples(
-        "fgbgpack preview lobby.zarr -o lobby.png",
-        "fgbgpack preview lobby.zarr -o lobby.png --samples 0,100,2000",
-    )
+@command(
+    app,
+    "fgbgpack preview lobby.zarr -o lobby.png",
+    "fgbgpack preview lobby.zarr -o lobby.png --samples 0,100,2000",
 )
 def preview(
     dataset: str = options.DATASET,
@@ -71,7 +70,7 @@ def preview(
     say(f"Wrote {output}")
 
 
-@app.command(epilog=examples("fgbgpack schema", "fgbgpack schema spec > spec.schema.json"))
+@command(app, "fgbgpack schema", "fgbgpack schema spec > spec.schema.json")
 def schema(
     name: str | None = argument(
         "NAME",

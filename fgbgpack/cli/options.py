@@ -6,8 +6,10 @@ value have no declared default, because an option that was not given must not ov
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 import typer
 
@@ -17,6 +19,9 @@ from fgbgpack.cli.parse import DEPTH_MODES, DEVICES, PRECISIONS
 
 #: Where a command notes in its context that its result is printed as JSON.
 AS_JSON = "fgbgpack.as_json"
+
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Panel(StrEnum):
@@ -70,8 +75,19 @@ def option(
     )
 
 
-def examples(*commands: str) -> str:
-    """The end of a command's help."""
+def command(app: typer.Typer, *examples: str, name: str | None = None) -> Callable[[F], F]:
+    """Register a function as a command, with its docstring and examples as help."""
+
+    def register(function: F) -> F:
+        paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
+        text = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+        return app.command(name, help=text, epilog=show_examples(*examples))(function)
+
+    return register
+
+
+def show_examples(*commands: str) -> str:
+    """The end of a help text."""
     return "\n".join([f"{'Examples' if len(commands) > 1 else 'Example'}:\n", *(f"  {c}" for c in commands)])
 
 

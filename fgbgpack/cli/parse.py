@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -20,24 +21,11 @@ DEPTH_MODES: tuple[DepthMode, ...] = ("guided", "per-sample")
 
 #: The option of each field of a spec, by the field's path in the document.
 OPTIONS: Mapping[str, str] = {
-    "backgrounds": "--backgrounds",
-    "foregrounds": "--foregrounds",
-    "masks": "--masks",
+    **{field.name: f"--{field.name.replace('_', '-')}" for field in fields(DatasetSpec)},
+    **{f"depth.{field.name}": f"--depth-{field.name}" for field in fields(DepthSpec)},
     "width": "--size",
     "height": "--size",
-    "fit": "--fit",
-    "foreground_height": "--foreground-height",
-    "placements": "--placements",
-    "flip": "--flip",
-    "seed": "--seed",
-    "placement": "--placement",
-    "chunk": "--chunk",
     "depth": "--depth-model",
-    "depth.model": "--depth-model",
-    "depth.mode": "--depth-mode",
-    "depth.guide": "--depth-guide",
-    "depth.scale": "--depth-scale",
-    "depth.bits": "--depth-bits",
     "depth.precision": "--precision",
 }
 

@@ -21,7 +21,7 @@ import typer.core
 
 from fgbgpack.cli import card, convert, create, export, importing, info, models, sample, split
 from fgbgpack.cli.console import print_json, say, show_bug, show_error, show_warning
-from fgbgpack.cli.options import AS_JSON, examples
+from fgbgpack.cli.options import AS_JSON, show_examples
 from fgbgpack.errors import DatasetError, FgbgError
 from fgbgpack.files import is_full
 
@@ -97,7 +97,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog=examples("fgbgpack sample pictures", "fgbgpack create --help"),
+    epilog=show_examples("fgbgpack sample pictures", "fgbgpack create --help"),
 )
 for _module in (card, convert, create, export, importing, info, sample, split):
     app.add_typer(_module.app)

@@ -8,16 +8,14 @@ from pathlib import Path, PurePath
 import typer
 
 from fgbgpack.cli.console import say_next, say_title
-from fgbgpack.cli.options import argument, examples, option
+from fgbgpack.cli.options import argument, command, option
 from fgbgpack.cli.output import Output
 from fgbgpack.cli.parse import Parser
 
 app = typer.Typer()
 
 
-@app.command(
-    epilog=examples("fgbgpack sample pictures", "fgbgpack sample pictures --backgrounds 40 --seed 3")
-)
+@command(app, "fgbgpack sample pictures", "fgbgpack sample pictures --backgrounds 40 --seed 3")
 def sample(
     folder: str = argument("DIR", "Folder for the pictures; it is created if need be."),
     backgrounds: str | None = option("--backgrounds N", "Number of backgrounds (default 12)."),

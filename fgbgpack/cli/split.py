@@ -8,7 +8,7 @@ import typer
 
 from fgbgpack.cli import completion, options
 from fgbgpack.cli.console import say_rows, say_title
-from fgbgpack.cli.options import argument, examples, option
+from fgbgpack.cli.options import argument, command, option
 from fgbgpack.cli.output import Output
 from fgbgpack.cli.parse import Parser
 
@@ -21,11 +21,10 @@ app = typer.Typer()
 BY: tuple[By, ...] = ("background", "foreground", "both", "sample")
 
 
-@app.command(
-    epilog=examples(
-        "fgbgpack split lobby.zarr fair train=0.8 val=0.1 test=0.1",
-        "fgbgpack split lobby.zarr people train=0.9 test=0.1 --by foreground --seed 1",
-    )
+@command(
+    app,
+    "fgbgpack split lobby.zarr fair train=0.8 val=0.1 test=0.1",
+    "fgbgpack split lobby.zarr people train=0.9 test=0.1 --by foreground --seed 1",
 )
 def split(
     dataset: str = options.DATASET,

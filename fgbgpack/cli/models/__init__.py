@@ -13,7 +13,7 @@ from fgbgpack.cli import options
 from fgbgpack.cli.console import amount, say, say_rows, say_title, show_warning
 from fgbgpack.cli.models import card, compare, densedepth
 from fgbgpack.cli.models.common import NAME, meaning, say_what_to_do
-from fgbgpack.cli.options import examples
+from fgbgpack.cli.options import command, show_examples
 from fgbgpack.cli.output import Output
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
     help="Depth models: which there are, how to get them, and whether their cards are right.",
-    epilog=examples(
+    epilog=show_examples(
         "fgbgpack models list",
         "fgbgpack models get depth-anything-v2-small",
         "fgbgpack models check depth-anything-v2-small -o check.png",
@@ -34,9 +34,7 @@ app = typer.Typer(
 )
 
 
-@app.command(
-    "list", epilog=examples("fgbgpack models list", "FGBGPACK_MODELS=/data/models fgbgpack models list")
-)
+@command(app, "fgbgpack models list", "FGBGPACK_MODELS=/data/models fgbgpack models list", name="list")
 def list_(as_json: bool = options.JSON) -> None:
     """List the models that have a name: their output, their licence, and whether their files are here."""
     from fgbgpack.depth.registry import known_models, models_folder
@@ -50,7 +48,7 @@ def list_(as_json: bool = options.JSON) -> None:
     )
 
 
-@app.command(epilog=examples("fgbgpack models show midas-v2.1-small"))
+@command(app, "fgbgpack models show midas-v2.1-small")
 def show(name: str = NAME, as_json: bool = options.JSON) -> None:
     """Show a model's card: its input, its output, who made it, and where its file is."""
     from fgbgpack.depth.registry import find, how_to_get
@@ -67,7 +65,7 @@ def show(name: str = NAME, as_json: bool = options.JSON) -> None:
     Output(as_json).show(described, lambda: _show_entry(entry, "" if entry.here else how_to_get(entry)))
 
 
-@app.command(epilog=examples("fgbgpack models get depth-anything-v2-small"))
+@command(app, "fgbgpack models get depth-anything-v2-small")
 def get(name: str = NAME, as_json: bool = options.JSON, quiet: bool = options.QUIET) -> None:
     """Download a model to the models folder, or resume its download.
 

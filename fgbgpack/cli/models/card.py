@@ -16,7 +16,7 @@ import typer
 from fgbgpack.cli import completion
 from fgbgpack.cli.console import say, say_title
 from fgbgpack.cli.models.common import FORCE
-from fgbgpack.cli.options import argument, examples, option
+from fgbgpack.cli.options import argument, command, option
 from fgbgpack.errors import DepthModelError, SpecError
 
 app = typer.Typer()
@@ -139,11 +139,10 @@ def _option(field: str) -> Any:
     return option(known.declaration, f"{known.question}.", complete=complete)
 
 
-@app.command(
-    epilog=examples(
-        "fgbgpack models card my-midas.onnx --like midas-v2.1-small",
-        "fgbgpack models card net.onnx --range 0,1 --mean imagenet --std imagenet",
-    )
+@command(
+    app,
+    "fgbgpack models card my-midas.onnx --like midas-v2.1-small",
+    "fgbgpack models card net.onnx --range 0,1 --mean imagenet --std imagenet",
 )
 def card(
     ctx: typer.Context,

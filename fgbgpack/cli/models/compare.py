@@ -12,7 +12,7 @@ import typer
 from fgbgpack.cli import completion, options
 from fgbgpack.cli.console import say, say_rows, say_title, show_error
 from fgbgpack.cli.models.common import DRAWING, meaning
-from fgbgpack.cli.options import argument, examples, option
+from fgbgpack.cli.options import argument, command, option
 from fgbgpack.cli.output import Output
 from fgbgpack.cli.parse import PRECISIONS, Parser
 from fgbgpack.errors import DepthModelError
@@ -31,11 +31,7 @@ _STORED = "stored"
 app = typer.Typer()
 
 
-@app.command(
-    epilog=examples(
-        "fgbgpack models check tcmonodepth-small", "fgbgpack models check my-network.onnx -o check.png"
-    )
-)
+@command(app, "fgbgpack models check tcmonodepth-small", "fgbgpack models check my-network.onnx -o check.png")
 def check(
     model: str = argument(
         "MODEL", "A model's name, or an ONNX file with its card beside it.", completion.models
@@ -73,12 +69,11 @@ def check(
         raise typer.Exit(DepthModelError.exit_status)
 
 
-@app.command(
-    epilog=examples(
-        "fgbgpack models compare midas-v2.1 depth-anything-v2-small --on lobby.zarr",
-        "fgbgpack models compare midas-v2.1@1 midas-v2.1@3 --on lobby.zarr -o compare.png",
-        "fgbgpack models compare guided:fgbgpack-scene stored --on lobby.zarr",
-    )
+@command(
+    app,
+    "fgbgpack models compare midas-v2.1 depth-anything-v2-small --on lobby.zarr",
+    "fgbgpack models compare dpt-large@1 dpt-large@3 --on lobby.zarr -o dpt.png",
+    "fgbgpack models compare guided:fgbgpack-scene stored --on lobby.zarr",
 )
 def compare(
     models: list[str] = argument(

@@ -10,7 +10,7 @@ import typer
 from fgbgpack.cli import completion
 from fgbgpack.cli.console import say_title
 from fgbgpack.cli.models.common import FORCE, say_what_to_do
-from fgbgpack.cli.options import argument, examples, option
+from fgbgpack.cli.options import argument, command, option, show_examples
 from fgbgpack.errors import SpecError
 
 app = typer.Typer(
@@ -18,18 +18,17 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
     help="Convert a network of another format to ONNX, with its card.",
-    epilog=examples("fgbgpack models import densedepth nyu.h5"),
+    epilog=show_examples("fgbgpack models import densedepth nyu.h5"),
 )
 
 _WEIGHTS: tuple[Literal["nyu", "kitti"], ...] = ("nyu", "kitti")
 _BILINEAR = ("half_pixel", "align_corners")
 
 
-@app.command(
-    epilog=examples(
-        "fgbgpack models import densedepth nyu.h5",
-        "fgbgpack models import densedepth weights.h5 --weights kitti -o models/densedepth-kitti.onnx",
-    )
+@command(
+    app,
+    "fgbgpack models import densedepth nyu.h5",
+    "fgbgpack models import densedepth weights.h5 --weights kitti -o kitti.onnx",
 )
 def densedepth(
     file: Path = argument("FILE.h5", "DenseDepth's Keras file."),

@@ -1,0 +1,123 @@
+"""Commands on a dataset: info, preview, split, convert, materialize, virtualize; and schemas."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders import tree
+from command_line import failure, rejected, run
+from PIL import Image
+
+from fgbgpack.dataset.dataset import open_dataset
+
+SAMPLES = 24
+
+
+def result_of(*arguments: object) -> dict[str, Any]:
+    """The result of a command that succeeds, and prints nothing else."""
+    result = run(*arguments, "--json")
+    assert result.exit_code == 0, result.stderr
+    document: dict[str, Any] = json.loads(result.stdout)
+    return document
+
+
+class TestInfo:
+    def test_sizes_are_those_on_disk(self, workspace: Path) -> None:
+        info = result_of("info", "tiny.zarr")
+        assert (info["samples"], info["width"], info["height"]) == (SAMPLES, 32, 24)
+        assert (info["backgrounds"], info["foregrounds"], info["complete"]) == (3, 2, True)
+        image, depth = info["arrays"]["image"], info["arrays"]["depth"]
+        assert (image["filled"], image["raw"]) == (SAMPLES, SAMPLES * 24 * 32 * 3)
+        assert image["ratio"] == pytest.approx(image["raw"] / image["stored"])
+        assert image["bytes_per_sample"] == pytest.approx(image["stored"] / SAMPLES)
+        on_disk = {p: p.stat().st_size for p in Path("tiny.zarr").rglob("*") if p.is_file()}
+        assert image["stored"] == sum(
+            size for p, size in on_disk.items() if p.is_relative_to("tiny.zarr/image")
+        )
+        assert info["bytes"] == sum(on_disk.values())
+        assert (depth["filled"], depth["ratio"], info["depth"]) == (0, None, None)
+        assert [source["name"] for source in info["sources"]["backgrounds"]] == ["0.png", "1.png", "2.png"]
+
+    def test_an_incomplete_dataset(self, workspace: Path) -> None:
+        root = Path("tiny.zarr/zarr.json")
+        node = json.loads(root.read_text())
+        node["attributes"]["fgbgpack"]["complete"] = False
+        node["attributes"]["fgbgpack"]["pixels"]["complete"] = False
+        root.write_text(json.dumps(node))
+        Path("tiny.zarr/image/c/0/0/0/0").unlink()
+        info = result_of("info", "tiny.zarr")
+        assert info["complete"] is False
+        assert [info["arrays"][name]["filled"] for name in ("image", "mask")] == [0, SAMPLES]
+        drawn = run("preview", "tiny.zarr", "-o", "x.png")
+        assert drawn.exit_code == 0
+        assert drawn.stderr.startswith("warning: tiny.zarr is not complete")
+        depth = ("depth", "tiny.zarr", "--depth-model", "gray.onnx", "--depth-scale", "1")
+        assert failure(*depth) == (4, "dataset-incomplete")
+
+
+def test_preview_draws_a_png(workspace: Path) -> None:
+    for dataset in ("tiny.zarr", "virtual.zarr"):
+        assert run("preview", dataset, "-o", "pre view.png", "--samples", "0, 5,23").exit_code == 0
+        with Image.open("pre view.png") as image:
+            assert image.format == "PNG"
+
+
+def test_schemas_are_printed_whole() -> None:
+    for name in ("dataset", "spec", "depth-model", "export"):
+        printed = run("schema", name)
+        assert json.loads(printed.stdout)["$id"] == f"urn:fgbgpack:schema:{name}:1.0"
+        assert run("schema", f"{name}/1.0").stdout == printed.stdout
+
+
+class TestVirtual:
+    def test_there_and_back(self, workspace: Path) -> None:
+        assert result_of("materialize", "virtual.zarr", "stored.zarr")["written"] == SAMPLES
+        assert tree(Path("stored.zarr")) == tree(Path("tiny.zarr"))
+        assert result_of("virtualize", "stored.zarr", "a gain.zarr", "--workers", "1")["checked"] == SAMPLES
+        assert tree(Path("a gain.zarr")) == tree(Path("virtual.zarr"))
+        assert result_of("virtualize", "stored.zarr", "a gain.zarr")["checked"] == 0
+        assert result_of("materialize", "a gain.zarr")["virtual"] is False
+        assert tree(Path("a gain.zarr")) == tree(Path("tiny.zarr"))
+
+    def test_quiet(self, workspace: Path) -> None:
+        result = run("materialize", "virtual.zarr", "--quiet")
+        assert (result.exit_code, result.output) == (0, "")
+
+    def test_refused(self, workspace: Path) -> None:
+        assert failure("materialize", "virtual.zarr", "virtual.zarr")[0] == 2
+        assert failure("virtualize", "virtual.zarr", "x.zarr")[0] == 4
+        assert rejected("materialize", "virtual.zarr", "x.zarr", "--workers", "none") == ["--workers"]
+        assert not Path("x.zarr").exists()
+
+    def test_another_dataset_is_replaced_only_when_told(self, workspace: Path) -> None:
+        assert failure("virtualize", "tiny.zarr", "deep.zarr") == (4, "dataset-differs")
+        assert run("virtualize", "tiny.zarr", "deep.zarr", "--overwrite").exit_code == 0
+        assert tree(Path("deep.zarr")) == tree(Path("virtual.zarr"))
+
+
+class TestSplit:
+    def test_it_is_saved_and_reported(self, workspace: Path) -> None:
+        told = result_of(
+            "split", "tiny.zarr", "fair", "train=0.5", "test=.25", "--by", "sample", "--seed", "7"
+        )
+        saved = open_dataset("tiny.zarr")
+        how = {"by": "sample", "seed": 7, "parts": {"train": 0.5, "test": 0.25}}
+        assert saved.splits == {"fair": how}
+        counts = {part: len(samples) for part, samples in saved.split("fair").items()}
+        assert told == {"path": "tiny.zarr", "name": "fair", **how, "samples": counts}
+        assert sum(counts.values()) < len(saved)
+        assert result_of("info", "tiny.zarr")["splits"] == saved.splits
+
+    def test_it_replaces_another_of_its_name(self, workspace: Path) -> None:
+        result_of("split", "deep.zarr", "fair", "b=0.5")
+        assert open_dataset("deep.zarr").splits == {
+            "fair": {"by": "background", "seed": 0, "parts": {"b": 0.5}}
+        }
+
+    @pytest.mark.parametrize("words", [("a=0.5", "a=0.1"), ("a=0.8", "b=0.3"), ("a=1", "--by", "people")])
+    def test_nothing_is_saved_if_anything_is_wrong(self, workspace: Path, words: tuple[str, ...]) -> None:
+        assert failure("split", "tiny.zarr", "fair", *words)[0] == 2
+        assert open_dataset("tiny.zarr").splits == {}

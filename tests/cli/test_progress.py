@@ -1,0 +1,85 @@
+"""Progress on stderr: bars on a terminal, lines elsewhere."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from command_line import start
+from rich.console import Console
+
+from fgbgpack.cli.progress import ProgressDisplay
+from fgbgpack.pipeline import Notice, Progress
+
+
+def show(*events: Notice | Progress, interval: float = 0.0, quiet: bool = False) -> list[str]:
+    file = io.StringIO()
+    with ProgressDisplay(console=Console(file=file), interval=interval, quiet=quiet) as display:
+        for event in events:
+            display(event)
+    return file.getvalue().splitlines()
+
+
+def test_lines_where_there_is_no_terminal() -> None:
+    stages = [Progress("samples", done, 2000) for done in (500, 1000, 2000)]
+    lines = show(Notice("[b]note[/b]"), *stages, Progress("depth", 0, 9))
+    assert lines[0] == "[b]note[/b]"
+    assert lines[1] == "Samples: 500 of 2,000"
+    assert re.fullmatch(r"Samples: 1,000 of 2,000 \(50%\), [\d,]+/s, .* left", lines[2])
+    assert re.fullmatch(r"Samples: 2,000 of 2,000 in .*, [\d,]+/s", lines[3])
+    assert lines[4:] == ["Depth: 0 of 9"]
+
+
+def test_lines_are_few() -> None:
+    stages = [Progress("samples", done, 500) for done in range(501)]
+    assert len(show(*stages, interval=3600.0)) == 2
+
+
+def test_a_finished_stage_is_reported_once() -> None:
+    assert show(Progress("samples", 9, 9), Progress("samples", 9, 9)) == ["Samples: 9 of 9"]
+
+
+def test_quiet() -> None:
+    assert show(Notice("note"), Progress("samples", 0, 9), quiet=True) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+@pytest.mark.parametrize("columns", [80, 120])
+def test_bars_on_a_terminal(workspace: Path, columns: int) -> None:
+    shown, stdout, status = in_terminal(columns, "create", "x.zarr", "--config", "tiny.toml")
+    assert status == 0
+    assert stdout.startswith("Created ")
+    assert "\x1b" not in stdout
+    last = [re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", line) for line in shown.splitlines()]
+    bars = [line for line in last if re.match(r"(Pictures|Samples) +━+ 100% .*/s", line)]
+    assert len(bars) >= 2
+    assert max(map(len, last)) <= columns
+
+
+def in_terminal(columns: int, *arguments: object) -> tuple[str, str, int]:
+    """Run a command with a terminal for its stderr; return what that showed, stdout, and the exit status."""
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    terminal, stderr = pty.openpty()
+    fcntl.ioctl(stderr, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    environment = {**os.environ, "TERM": "xterm-256color"}
+    for name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR"):
+        environment.pop(name, None)
+    process = start(*arguments, stderr=stderr, env=environment)
+    os.close(stderr)
+    shown = b""
+    try:
+        while part := os.read(terminal, 65536):
+            shown += part
+    except OSError:
+        pass  # Linux reports so that the other side was closed.
+    os.close(terminal)
+    stdout, _ = process.communicate()
+    return shown.decode(), stdout, process.returncode
