@@ -19,8 +19,9 @@ settings.register_profile(
 )
 settings.load_profile("steady")
 
-# What makes these files runs elsewhere, with other packages.
-collect_ignore = ["data"]
+# Examples in docstrings are those of the package: these files are no tests, and data runs with other packages.
+collect_ignore = ["data", "support"]
+collect_ignore_glob = ["conftest.py", "*/conftest.py"]
 
 
 @pytest.fixture(scope="session")
