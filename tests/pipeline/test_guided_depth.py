@@ -169,7 +169,7 @@ def test_the_document_names_both_networks(guided_dataset, depth_model, guide_mod
     assert (section.mode, section.scale, section.provider) == ("guided", 2, "CPUExecutionProvider")
     for part, path in ((section, depth_model), (section.guide, guide_model)):
         model = load_model(path)
-        assert (part.model, part.sha256) == (model.card.to_dict(), model.sha256)
+        assert (part.model, part.sha256) == (model.card.document, model.sha256)
     told = describe(ds)["depth"]
     assert (told["mode"], told["model"], told["guide"]["model"]) == ("guided", "tiny", "guided")
     assert render_preview(ds, [3]).width > 0
