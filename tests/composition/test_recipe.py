@@ -10,6 +10,7 @@ from pathlib import Path
 import naive
 import numpy as np
 import pytest
+from children import send_composites
 from refusals import refused
 from zarr.storage import MemoryStore
 
@@ -95,21 +96,18 @@ def test_a_pickled_recipe_composes_the_same(recipe, used):
     assert len(pickle.dumps(fresh)) == len(pickle.dumps(recipe))
 
 
-def _send(recipe, sender):
-    sender.send((recipe.info, composed(recipe, range(4))))
-
-
 def test_another_process_composes_the_same(recipe):
     processes = multiprocessing.get_context("spawn")
     receiver, sender = processes.Pipe(duplex=False)
-    process = processes.Process(target=_send, args=(recipe, sender))
+    image, mask = composed(recipe, range(4))
+    empty = np.empty_like(image), np.empty_like(mask)
+    process = processes.Process(target=send_composites, args=(sender, recipe, range(4), *empty))
     process.start()
-    info, (image, mask) = receiver.recv()
+    info, found_image, found_mask = receiver.recv()
     process.join()
     assert info == recipe.info
-    expected = composed(recipe, range(4))
-    np.testing.assert_array_equal(image, expected[0])
-    np.testing.assert_array_equal(mask, expected[1])
+    np.testing.assert_array_equal(found_image, image)
+    np.testing.assert_array_equal(found_mask, mask)
 
 
 @pytest.mark.parametrize("virtual", [False, True])

@@ -22,11 +22,9 @@ import pytest
 import tensorstore
 import xarray
 import zarr
-from builders import SMALL_SHARDS, depth_of
+from kinds import Kinds
 
-from fgbgpack import create, open_dataset
-from fgbgpack.pipeline import convert
-from fgbgpack.storage import layout as plan
+from fgbgpack import open_dataset
 
 JS = Path(__file__).parents[1] / "js"
 PIXELS = ("image", "mask", "depth")
@@ -77,36 +75,17 @@ def own(path: Path, nodes: dict[str, dict[str, Any]]) -> Found:
         name: Array(ds.whole(name), tuple(node["dimension_names"]), node.get("attributes", {}))
         for name, node in nodes.items()
     }
-    return Found(ds.document, arrays)
+    return Found(ds.document.to_dict(), arrays)
+
+
+#: Kinds of datasets with all codecs and all ways to cut.
+KINDS = ("guided", "depth", "banded")
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory, pictures, depth_model, guide_model):
-    """Datasets in several shards, with all codecs and all ways to cut, as fgbgpack reads them.
-
-    They are not to be changed.
-    """
-    folder = tmp_path_factory.mktemp("conformance")
-    specs = {
-        "guided": pictures.spec(chunk=5, depth=depth_of(depth_model, guide=str(guide_model), scale=2)),
-        "per sample": pictures.spec(chunk=5, depth=depth_of(depth_model)),
-        # Chunks are cut by rows: three bands, the last of which leaves the picture.
-        "banded": pictures.spec(chunk=7, depth=depth_of(depth_model)),
-    }
-    datasets = {}
-    for kind, spec in specs.items():
-        path = folder / kind.replace(" ", "-") / "d.zarr"
-        with pytest.MonkeyPatch.context() as patch:
-            for name, size in SMALL_SHARDS.items():
-                patch.setattr(plan, name, size)
-            if kind == "banded":
-                patch.setattr(plan, "_PIXEL_CHUNK_BYTES", 6_000)
-            create(path, spec)
-        datasets[kind] = path, own(path, metadata_of(path))
-    return datasets
-
-
-KINDS = ("guided", "per sample", "banded")
+def made(kinds: Kinds):
+    """Datasets by these kinds, each with what fgbgpack reads of it; not to be changed."""
+    return {kind: (kinds[kind], own(kinds[kind], metadata_of(kinds[kind]))) for kind in KINDS}
 
 
 def test_the_datasets_have_what_there_is_to_get_wrong(made):
@@ -316,18 +295,6 @@ def assert_samples_are_read(path: Path, values: dict[str, np.ndarray]) -> None:
 AXES = {"height": "y", "width": "x", "backgrounds": "background", "foregrounds": "foreground"}
 
 
-@pytest.fixture(scope="module")
-def converted(made, tmp_path_factory):
-    """Each dataset as HDF5, by its kind and by whether it is portable; not to be changed."""
-    folder = tmp_path_factory.mktemp("hdf5")
-    files = {}
-    for kind, (path, _) in made.items():
-        for portable in (False, True):
-            files[kind, portable] = folder / f"{path.parent.name}-{portable}.h5"
-            convert(path, files[kind, portable], portable=portable)
-    return files
-
-
 def plain(attributes) -> dict[str, Any]:
     """Attributes as Zarr has them, of those of an HDF5 array, which are text and numbers."""
     found = {}
@@ -341,7 +308,7 @@ def plain(attributes) -> dict[str, Any]:
     return {"unit": None, **found} if "quantity" in found else found
 
 
-def by_h5py(path, _):
+def by_h5py(path):
     arrays = {}
 
     def visit(name, thing):
@@ -356,7 +323,7 @@ def by_h5py(path, _):
         return Found(json.loads(file.attrs["fgbgpack"]), arrays)
 
 
-def by_h5netcdf(path, _):
+def by_h5netcdf(path):
     with (
         xarray.open_dataset(path, engine="h5netcdf") as root,
         xarray.open_dataset(path, engine="h5netcdf", group="sources") as sources,
@@ -369,10 +336,10 @@ def by_h5netcdf(path, _):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("portable", [False, True], ids=["zstd and blosc", "portable"])
+@pytest.mark.parametrize("form", ["normal", "portable"])
 @pytest.mark.parametrize("read", [by_h5py, by_h5netcdf])
-def test_who_reads_hdf5_reads_every_array(made, converted, tmp_path, read, portable, kind):
-    assert_same(read(converted[kind, portable], tmp_path), made[kind][1])
+def test_who_reads_hdf5_reads_every_array(made, kinds, read, form, kind):
+    assert_same(read(kinds.hdf5(kind, form)), made[kind][1])
 
 
 _RASTERIO = """
@@ -388,7 +355,7 @@ np.savez(out, **arrays)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_gdal_reads_arrays_of_numbers_as_pictures(made, converted, tmp_path, kind):
+def test_gdal_reads_arrays_of_numbers_as_pictures(made, kinds, tmp_path, kind):
     """By rasterio, which brings a GDAL with it: of up to three axes, as bands, rows and columns."""
     if find_spec("rasterio") is None:
         pytest.skip("rasterio is not installed")
@@ -398,7 +365,7 @@ def test_gdal_reads_arrays_of_numbers_as_pictures(made, converted, tmp_path, kin
     }
     assert {"mask", "depth", "depth_max", "y", "sources/foreground_size"} <= set(expected)
     # In another process: it has an HDF5 library of its own, and two in one process are one too many.
-    run(sys.executable, "-c", _RASTERIO, converted[kind, True], tmp_path / "all.npz", *expected)
+    run(sys.executable, "-c", _RASTERIO, kinds.hdf5(kind, "portable"), tmp_path / "all.npz", *expected)
     with np.load(tmp_path / "all.npz") as read:
         for name, values in expected.items():
             found = read[name.replace("/", ".")]
@@ -437,10 +404,11 @@ def python_with_osgeo() -> str:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_gdal_reads_every_array_with_its_axes(made, converted, tmp_path, kind):
+def test_gdal_reads_every_array_with_its_axes(made, kinds, tmp_path, kind):
     """By its own bindings, which know of any number of axes."""
     expected = made[kind][1]
-    told = json.loads(run(python_with_osgeo(), "-c", _OSGEO, converted[kind, True], tmp_path / "all.npz"))
+    path = kinds.hdf5(kind, "portable")
+    told = json.loads(run(python_with_osgeo(), "-c", _OSGEO, path, tmp_path / "all.npz"))
     arrays = {}
     with np.load(tmp_path / "all.npz") as read:
         for key, axes in told["axes"].items():

@@ -6,6 +6,7 @@ import shutil
 import time
 from pathlib import Path
 
+import numpy as np
 from builders import stages_to
 from killed_runs import SHARDS
 
@@ -18,10 +19,11 @@ def send_arrays(sender, dataset, samples=slice(None)):
     sender.send(dataset.to_numpy(indices=samples))
 
 
-def send_samples(sender, reader, samples):
-    """Read samples of an array one by one and together, and send how many chunks were decoded as well."""
-    alone = [reader.read([i]) for i in samples[:3]]
-    sender.send((alone, reader.read(samples, threads=3), reader.chunks_decoded))
+def put_samples(queue, reader, samples):
+    """Read three samples one by one and all together, and tell how many chunks were decoded for it."""
+    found = [reader.read([i]) for i in samples[:3]]
+    found.append(reader.read(samples, threads=3))
+    queue.put((np.concatenate(found), reader.chunks_decoded))
 
 
 def send_composites(sender, recipe, samples, image, mask):
