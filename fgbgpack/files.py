@@ -48,7 +48,8 @@ class PartialFile:
         while True:
             self.path = target.with_name(f"{target.name}.{uuid.uuid4().hex}.partial")
             self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-            try_lock(self._descriptor)
+            with suppress(OSError):
+                try_lock(self._descriptor)
             # A sweeper may have taken it before it was locked.
             if self.path.exists():
                 return
@@ -158,6 +159,9 @@ def try_lock(descriptor: int) -> bool:
 
     Returns:
         False if another one holds the lock.
+
+    Raises:
+        OSError: The file system has no locks.
     """
     try:
         if sys.platform == "win32":
@@ -168,7 +172,7 @@ def try_lock(descriptor: int) -> bool:
             import fcntl
 
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except (BlockingIOError, PermissionError):
         return False
     return True
 
