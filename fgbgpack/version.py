@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 
 __version__ = "0.1.0"
@@ -30,6 +29,8 @@ def commit() -> str | None:
 
 def software() -> dict[str, str]:
     """The versions of fgbgpack and of the packages that write a dataset, and fgbgpack's commit if known."""
+    from importlib import metadata  # takes a third of the time of --help
+
     known = commit()
     return {
         "fgbgpack": __version__,

@@ -149,7 +149,7 @@ def import_(
         "skip_unmatched": skip_unmatched,
     }
     if fit is not None and size is None:
-        parser.problems.append("--fit: of no use without --size")
+        parser.problems.append("--fit: needs --size")
     parser.check()
 
     from fgbgpack.pipeline import ImportSpec, import_folder, scan

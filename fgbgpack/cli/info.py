@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from rich.table import Table
 
 from fgbgpack.cli import completion, options
 from fgbgpack.cli.console import (
@@ -110,6 +109,8 @@ def _show(info: Mapping[str, Any]) -> None:
             ("written by", describe_software(info["software"])),
         ]
     )
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
     for heading in ("array", "type"):
         table.add_column(heading, no_wrap=True)

@@ -166,7 +166,7 @@ class Parser:
         if depth_model == NO_MODEL:
             document["depth"] = None
             if finer:
-                self.problems.append(f"{_options_of(finer)}: of no use with --depth-model none")
+                self.problems.append(f"{_options_of(finer)}: not allowed with --depth-model none")
         elif depth_model is not None or finer:
             before = document.get("depth", {})
             if depth_model is None and _is_no_depth(before):

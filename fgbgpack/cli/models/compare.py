@@ -112,7 +112,7 @@ def compare(
     where = parser.device(device)
     parser.picture(output)
     if guide is not None and not any(model.startswith(_GUIDED) for model in models):
-        parser.problems.append(f"--guide: of no use where no model is {_GUIDED!r}")
+        parser.problems.append(f"--guide: needs a model with {_GUIDED!r} before it")
     depths = _depths(parser, models, guide)
     parser.check()
 
