@@ -70,8 +70,8 @@ class TestCommands:
             ), words
 
     def test_options_in_the_text_exist_somewhere(self) -> None:
-        # Those of python -m fgbgpack.training, which needs PyTorch to be imported.
-        everywhere = {"--help", "--hold-out", "--fraction", *option_names()}
+        # Those of python -m fgbgpack.training, which needs PyTorch to be imported, and that of pytest.
+        everywhere = {"--help", "--hold-out", "--fraction", "--update-golden", *option_names()}
         everywhere |= {name for command in COMMANDS for name in option_names(*command)}
         named = {word for words in inline_code(*DOCUMENTS) for word in words if word.startswith("--")}
         assert named
