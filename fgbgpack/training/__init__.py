@@ -1,7 +1,5 @@
 """Training of the depth networks that come with fgbgpack: ``python -m fgbgpack.training --help``.
 
-Needs PyTorch (the extra ``train``); nothing else in fgbgpack imports this package.
-
-``views`` makes the pictures and their labels, ``networks`` has the two networks, ``losses`` what they are
-trained for, ``fit`` the loop, ``export`` the way to ONNX, ``course`` the order of it all.
+Needs PyTorch (the extra ``train``). ``views`` makes pictures and labels, ``networks`` has the two networks,
+``losses`` what they minimise, ``fit`` the training loop, ``trainer`` the batches; ``export`` writes ONNX.
 """

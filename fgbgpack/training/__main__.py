@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fgbgpack.errors import FgbgError
+from fgbgpack.files import sha256_of, write_atomically
 
 try:
     import torch
@@ -22,13 +22,8 @@ except ImportError as missing:
 from fgbgpack.depth import load_model
 from fgbgpack.depth.registry import our_card
 from fgbgpack.training.export import export
-from fgbgpack.training.trainer import Course
+from fgbgpack.training.trainer import Schedule, Trainer
 from fgbgpack.training.views import Counts, Folders, Views
-
-_INPUTS = {
-    "scene": {"image": 3},
-    "guided": {"image": 3, "mask": 1, "background_depth": 1},
-}
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
@@ -40,31 +35,26 @@ def train(
     foregrounds: Annotated[Path, typer.Option(help="Folder of cut-outs, as 'create' takes them.")],
     teacher: Annotated[str, typer.Option(help="The depth model that labels them: a name, or an ONNX file.")],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for the networks and all that is kept on the way.")
+        Path, typer.Option("--output", "-o", help="Folder for the networks, views and checkpoints.")
     ] = Path("trained"),
     hold_out: Annotated[
-        list[str] | None, typer.Option(help="File names that are not learnt from, e.g. 'hall-*'; repeatable.")
+        list[str] | None, typer.Option(help="Names of files that are not used, e.g. 'hall-*'; repeatable.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="What everything that is drawn depends on.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.", min=0)] = 0,
     scene_steps: Annotated[int, typer.Option(help="Steps for the scene network.", min=1)] = 5000,
     guided_steps: Annotated[int, typer.Option(help="Steps for the guided network.", min=1)] = 3500,
     fraction: Annotated[
-        float, typer.Option(help="Make only this part of the views, for a trial.", min=0.001, max=1.0)
+        float, typer.Option(help="Make only this share of the views, for a trial.", min=0.001, max=1.0)
     ] = 1.0,
     device: Annotated[str, typer.Option(help="What PyTorch runs on: cpu, or cuda.")] = "cpu",
 ) -> None:
     """Train the scene network and the guided network, and write them as ONNX with their cards.
 
-    About two hours on two cores. What was stopped goes on with the same command: pictures, labels and the
-    state of the training are kept in the output folder.
+    Takes about two hours on two cores. The same command resumes an interrupted training: pictures, labels and
+    checkpoints are kept in the output folder.
     """
-    everything = Counts()
-    counts = Counts(
-        **{
-            field.name: max(2, round(getattr(everything, field.name) * fraction))
-            for field in dataclasses.fields(Counts)
-        }
-    )
+    whole = dataclasses.asdict(Counts())
+    counts = Counts(**{name: max(2, round(count * fraction)) for name, count in whole.items()})
     folders = Folders(photographs, backgrounds, foregrounds, tuple(hold_out or ()))
     output.mkdir(parents=True, exist_ok=True)
     columns = (TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -79,10 +69,10 @@ def train(
 
         model = load_model(teacher)
         views = Views(output, folders, counts, model, seed=seed, on_item=show)
-        course = Course(views, counts, output, seed, scene_steps, guided_steps, torch.device(device))
-        scene = course.train_scene(show)
-        guided = course.train_guided(show)
-    made = {
+        schedule = Schedule(scene_steps, guided_steps)
+        trainer = Trainer(views, output, seed, schedule, torch.device(device))
+        networks = {"scene": trainer.train_scene(show), "guided": trainer.train_guided(show)}
+    training = {
         "script": "python -m fgbgpack.training",
         "seed": seed,
         "teacher": {"name": model.name, "sha256": model.sha256},
@@ -90,18 +80,17 @@ def train(
         "hold_out": list(folders.hold_out),
         "steps": {"scene": scene_steps, "guided": guided_steps},
     }
-    for kind, network in (("scene", scene), ("guided", guided)):
+    for kind, network in networks.items():
         path = output / f"fgbgpack-{kind}.onnx"
-        difference = export(network, path, inputs=_INPUTS[kind], multiple=network.MULTIPLE)
-        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-        card = our_card(path.stem).document | {"sha256": sha256, "x-training": made}
-        path.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n")
+        difference = export(network, path)
+        card = our_card(path.stem).document | {"sha256": sha256_of(path), "x-training": training}
+        write_atomically(path.with_suffix(".json"), f"{json.dumps(card, indent=2)}\n".encode())
         size = path.stat().st_size / 1e6
         typer.echo(f"{path}: {size:.1f} MB, within {difference:.1e} standard deviations of PyTorch")
 
 
 def main() -> None:
-    """Run the command; what is wrong with the input is one message, not a traceback."""
+    """Runs the command; an error of the input is one message, not a traceback."""
     try:
         app()
     except FgbgError as error:

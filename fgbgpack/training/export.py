@@ -1,8 +1,9 @@
-"""From PyTorch to ONNX: batch normalisation folded, weights kept in half precision, checked."""
+"""From PyTorch to ONNX: batch normalisation folded, weights in half precision, checked against PyTorch."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,32 +15,32 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from fgbgpack.errors import DepthModelError
+from fgbgpack.files import write_atomically
+from fgbgpack.training.networks import DepthNetwork
 
 _OPSET = 18
-#: Smaller tensors, biases mostly, stay as they are.
+#: Smaller tensors, biases mostly, stay in float32.
 _LEAST_HALVED = 64
-#: Largest difference to PyTorch that is let pass, over the answer's standard deviation. Half precision has 11
-#: bits, and what it does to a weight is small beside what the weight does.
-_TOLERANCE = 0.02
 
 
-def export(network: nn.Module, path: Path, *, inputs: dict[str, int], multiple: int) -> float:
-    """Write a network as an ONNX file with free batch, height and width.
+def export(network: DepthNetwork, path: Path, *, tolerance: float = 0.02) -> float:
+    """Writes a network as an ONNX file with free batch, height and width, and the answer ``depth``.
 
     Args:
-        network: The network; its answer is called ``depth``.
+        network: The network.
         path: The file.
-        inputs: The name and number of channels of each input, in order.
-        multiple: Heights and widths are multiples of this.
+        tolerance: The largest difference to PyTorch, over the answer's standard deviation. Half precision has
+            11 bits, so it changes a weight by little.
 
     Returns:
         The largest difference between the file's answer and PyTorch's, over the answer's standard deviation,
         on noise of several sizes.
 
     Raises:
-        DepthModelError: The difference is too large.
+        DepthModelError: The difference is too large (``export-differs``). No file is written.
     """
-    folded = _folded(network)
+    inputs, multiple = network.INPUTS, network.MULTIPLE
+    folded = _fold_batch_norm(network)
     example = _noise(inputs, (2, 4 * multiple, 5 * multiple))
     sizes = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
     program = torch.onnx.export(
@@ -53,16 +54,27 @@ def export(network: nn.Module, path: Path, *, inputs: dict[str, int], multiple: 
         verbose=False,
     )
     if program is None:
-        raise DepthModelError("PyTorch gave no ONNX program.")
-    model = _bare(program.model_proto, inputs)
-    _halve(model)
+        raise DepthModelError("PyTorch gave no ONNX program.", code="export-failed")
+    model = _strip(program.model_proto, inputs)
+    _halve_weights(model)
     onnx.checker.check_model(model, full_check=True)
-    path.write_bytes(model.SerializeToString())
-    return _difference(folded, path, inputs, multiple)
+    content = model.SerializeToString()
+    difference = 0.0
+    for n, height, width in ((1, 1, 1), (3, 4, 3), (2, 7, 12)):
+        noise = _noise(inputs, (n, height * multiple, width * multiple))
+        difference = max(difference, _difference(folded, content, noise))
+    if not difference <= tolerance:
+        raise DepthModelError(
+            f"{path} differs from PyTorch by {difference:.3g} standard deviations of its answer; at most "
+            f"{tolerance} was expected.",
+            code="export-differs",
+        )
+    write_atomically(path, content)
+    return difference
 
 
-def _folded(network: nn.Module) -> nn.Module:
-    """A copy without batch normalisation: each is folded into the convolution before it."""
+def _fold_batch_norm(network: nn.Module) -> nn.Module:
+    """A copy in which each batch normalisation is folded into the convolution before it."""
     network = copy.deepcopy(network).to("cpu").float().eval()
     for module in list(network.modules()):
         if isinstance(module, nn.Sequential):
@@ -73,8 +85,8 @@ def _folded(network: nn.Module) -> nn.Module:
     return network
 
 
-def _bare(model: ModelProto, inputs: dict[str, int]) -> ModelProto:
-    """Only what runs: no notes of where each node came from, and axes with plain names."""
+def _strip(model: ModelProto, inputs: Mapping[str, int]) -> ModelProto:
+    """Removes all but what runs, such as notes of where nodes came from, and gives axes plain names."""
     graph = model.graph
     for node in graph.node:
         del node.metadata_props[:]
@@ -84,17 +96,17 @@ def _bare(model: ModelProto, inputs: dict[str, int]) -> ModelProto:
     for tensor in graph.initializer:
         del tensor.metadata_props[:]
     del graph.value_info[:], graph.metadata_props[:], model.metadata_props[:], model.functions[:]
-    named = [(value, inputs[value.name]) for value in graph.input] + [(graph.output[0], 1)]
-    for value, channels in named:
-        sides: list[int | str | None]
-        sides = ["n", channels, "h", "w"] if value.name in inputs else ["n", 1, "depth_h", "depth_w"]
-        value.CopyFrom(helper.make_tensor_value_info(value.name, TensorProto.FLOAT, sides))
+    sides: dict[str, list[int | str | None]]
+    sides = {name: ["n", channels, "h", "w"] for name, channels in inputs.items()}
+    for value in (*graph.input, graph.output[0]):
+        shape = sides.get(value.name, ["n", 1, "depth_h", "depth_w"])
+        value.CopyFrom(helper.make_tensor_value_info(value.name, TensorProto.FLOAT, shape))
     model.producer_name, model.producer_version = "fgbgpack", ""
     return model
 
 
-def _halve(model: ModelProto) -> None:
-    """Keep weights in float16, made float32 where they are used: half the file, the same speed."""
+def _halve_weights(model: ModelProto) -> None:
+    """Keeps weights in float16, cast to float32 where they are used: half the file, the same speed."""
     casts = []
     for tensor in model.graph.initializer:
         weights = numpy_helper.to_array(tensor)
@@ -102,20 +114,19 @@ def _halve(model: ModelProto) -> None:
             continue
         name = tensor.name
         tensor.CopyFrom(numpy_helper.from_array(weights.astype(np.float16), f"{name}/half"))
-        casts.append(
-            helper.make_node("Cast", [tensor.name], [name], name=f"{name}/cast", to=TensorProto.FLOAT)
-        )
+        cast = helper.make_node("Cast", [tensor.name], [name], name=f"{name}/cast", to=TensorProto.FLOAT)
+        casts.append(cast)
     nodes = [*casts, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
 
 
-def _noise(inputs: dict[str, int], shape: tuple[int, int, int]) -> tuple[Tensor, ...]:
+def _noise(inputs: Mapping[str, int], shape: tuple[int, int, int]) -> tuple[Tensor, ...]:
     n, height, width = shape
-    made = torch.Generator().manual_seed(0)
+    rng = torch.Generator().manual_seed(0)
     return tuple(
         nn.functional.interpolate(
-            torch.randn((n, channels, height // 8, width // 8), generator=made),
+            torch.randn((n, channels, height // 8, width // 8), generator=rng),
             (height, width),
             mode="bilinear",
         ).clamp(-2, 2)
@@ -124,20 +135,16 @@ def _noise(inputs: dict[str, int], shape: tuple[int, int, int]) -> tuple[Tensor,
 
 
 @torch.no_grad()
-def _difference(network: nn.Module, path: Path, inputs: dict[str, int], multiple: int) -> float:
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    worst = 0.0
-    for shape in ((1, multiple, multiple), (3, 4 * multiple, 3 * multiple), (2, 7 * multiple, 12 * multiple)):
-        given = _noise(inputs, shape)
-        expected = network(*given).numpy()
-        fed = {name: tensor.numpy() for name, tensor in zip(inputs, given, strict=True)}
-        (found,) = session.run(["depth"], fed)
-        if found.shape != expected.shape:
-            raise DepthModelError(f"{path} answers with shape {found.shape}, PyTorch with {expected.shape}.")
-        worst = max(worst, float(np.abs(found - expected).max() / max(expected.std(), 1e-6)))
-    if not worst <= _TOLERANCE:
+def _difference(network: nn.Module, model: bytes, inputs: tuple[Tensor, ...]) -> float:
+    """Largest difference between both answers, over the standard deviation of PyTorch's."""
+    expected = network(*inputs).numpy()
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    names = [value.name for value in session.get_inputs()]
+    feed = {name: tensor.numpy() for name, tensor in zip(names, inputs, strict=True)}
+    (found,) = session.run(["depth"], feed)
+    if found.shape != expected.shape:
         raise DepthModelError(
-            f"{path} differs from PyTorch by {worst:.3g} standard deviations of its answer; at most "
-            f"{_TOLERANCE} was expected."
+            f"The ONNX network answers with shape {found.shape}, PyTorch's with {expected.shape}.",
+            code="export-differs",
         )
-    return worst
+    return float(np.abs(found - expected).max() / max(expected.std(), 1e-6))

@@ -11,27 +11,29 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from fgbgpack.files import replacing
+
 N = TypeVar("N", bound=nn.Module)
 
 _WEIGHT_DECAY = 0.02
 _WARM_UP = 200
-_AVERAGED_OVER = 500
-_CHECKPOINT_STEPS = 100
+_AVERAGED_STEPS = 500
 
 #: Called with the step, the number of steps, and the mean loss since the last call.
 OnStep = Callable[[int, int, float], None]
 
 
 class Fit(Generic[N]):
-    """Trains a network, and keeps a running mean of its weights, which is what is used in the end.
+    """Trains a network and keeps a running mean of its weights, which is the result.
 
     Args:
         network: The network, initialised.
         loss: Gives the loss of step i; what it draws must depend on i and on the seed only.
-        steps: How many steps there are. The learning rate rises over the first and falls to 0 with the last.
+        steps: Number of steps. The learning rate rises over the first ones and falls to 0 at the last.
         rate: The largest learning rate.
-        checkpoint: A file that holds all of it, written now and then; training goes on from it.
+        checkpoint: A file that holds the state; training resumes from it where it exists.
         device: What it runs on.
+        checkpoint_steps: Steps from one checkpoint to the next.
     """
 
     def __init__(
@@ -43,22 +45,23 @@ class Fit(Generic[N]):
         rate: float,
         checkpoint: Path,
         device: torch.device,
+        checkpoint_steps: int = 100,
     ) -> None:
-        self._device = device
+        self._device, self._checkpoint, self._checkpoint_steps = device, checkpoint, checkpoint_steps
+        self._loss, self._steps, self._rate = loss, steps, rate
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = copy.deepcopy(network).eval()
-        self._loss, self._steps, self._rate, self._checkpoint = loss, steps, rate, checkpoint
         self._optimiser = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=_WEIGHT_DECAY)
+        self._stateful = {"network": self.network, "averaged": self.averaged, "optimiser": self._optimiser}
         self.step = 0
         if checkpoint.exists():
             state = torch.load(checkpoint, weights_only=True, map_location=device)
-            self.network.load_state_dict(state["network"])
-            self.averaged.load_state_dict(state["averaged"])
-            self._optimiser.load_state_dict(state["optimiser"])
+            for name, holder in self._stateful.items():
+                holder.load_state_dict(state[name])
             self.step = int(state["step"])
 
     def run(self, on_step: OnStep) -> N:
-        """Train to the last step. Returns the network with mean weights."""
+        """Trains to the last step. Returns the network with mean weights."""
         self.network.train()
         total, since = 0.0, self.step
         while self.step < self._steps:
@@ -73,8 +76,10 @@ class Fit(Generic[N]):
             self.step += 1
             self._average()
             total += float(loss.detach())
-            if self.step % _CHECKPOINT_STEPS == 0 or self.step == self._steps:
-                self._save()
+            if self.step % self._checkpoint_steps == 0 or self.step == self._steps:
+                state = {name: holder.state_dict() for name, holder in self._stateful.items()}
+                with replacing(self._checkpoint) as partial:
+                    torch.save(state | {"step": self.step}, partial)
                 on_step(self.step, self._steps, total / (self.step - since))
                 total, since = 0.0, self.step
         return self.averaged
@@ -86,24 +91,10 @@ class Fit(Generic[N]):
     @torch.no_grad()
     def _average(self) -> None:
         # Early on the mean is over fewer steps, so that it does not begin with noise.
-        keep = min(1.0 - 1.0 / _AVERAGED_OVER, (1.0 + self.step) / (10.0 + self.step))
-        for mean, value in zip(
-            self.averaged.state_dict().values(), self.network.state_dict().values(), strict=True
-        ):
+        keep = min(1.0 - 1.0 / _AVERAGED_STEPS, (1.0 + self.step) / (10.0 + self.step))
+        values = self.network.state_dict().values()
+        for mean, value in zip(self.averaged.state_dict().values(), values, strict=True):
             if mean.is_floating_point():
                 mean.lerp_(value, 1.0 - keep)
             else:
                 mean.copy_(value)
-
-    def _save(self) -> None:
-        aside = self._checkpoint.with_suffix(".part")
-        torch.save(
-            {
-                "network": self.network.state_dict(),
-                "averaged": self.averaged.state_dict(),
-                "optimiser": self._optimiser.state_dict(),
-                "step": self.step,
-            },
-            aside,
-        )
-        aside.replace(self._checkpoint)

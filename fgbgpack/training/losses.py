@@ -1,4 +1,4 @@
-"""What the networks are trained for."""
+"""What the networks minimise."""
 
 from __future__ import annotations
 
@@ -10,19 +10,24 @@ _SCALES = 4
 _SMALLEST_DEVIATION = 1e-3
 
 
+def median_and_deviation(depth: Tensor) -> tuple[Tensor, Tensor]:
+    """Median of each map (n, 1, h, w) and mean absolute deviation from it, (n, 1, 1, 1) each."""
+    median = depth.flatten(1).median(1).values[:, None, None, None]
+    deviation = (depth - median).abs().mean((1, 2, 3), keepdim=True)
+    return median, deviation.clamp(min=_SMALLEST_DEVIATION)
+
+
 def normalised(depth: Tensor) -> Tensor:
     """Each map less its median, over its mean absolute deviation from it.
 
-    That takes scale and shift away, and is little moved by what is very near or far (Ranftl et al., "Towards
-    robust monocular depth estimation", 2020, equation 5).
+    That removes scale and shift, and outliers hardly move it (Ranftl et al., "Towards robust monocular depth
+    estimation", 2020, equation 5).
 
     Args:
         depth: (n, 1, h, w).
     """
-    flat = depth.flatten(1)
-    centred = flat - flat.median(1, keepdim=True).values
-    spread = centred.abs().mean(1, keepdim=True).clamp(min=_SMALLEST_DEVIATION)
-    return (centred / spread).view_as(depth)
+    median, deviation = median_and_deviation(depth)
+    return (depth - median) / deviation
 
 
 def scene_loss(depth: Tensor, label: Tensor) -> Tensor:
@@ -32,7 +37,7 @@ def scene_loss(depth: Tensor, label: Tensor) -> Tensor:
     flat.
 
     Args:
-        depth: (n, 1, h, w), what the network gave.
+        depth: (n, 1, h, w), the network's answer.
         label: (n, 1, h, w), normalised.
 
     Returns:
@@ -55,25 +60,25 @@ def gradient_loss(error: Tensor) -> Tensor:
 
 
 def foreground_loss(depth: Tensor, label: Tensor, mask: Tensor) -> Tensor:
-    """Mean absolute error where the foreground is, more at its outline; each sample counts the same.
+    """Mean absolute error over the foreground, weighted at its outline; each sample counts the same.
 
-    Far out errors count less, by the square root: what stands right before the camera may be at 5 or at 15
+    Large values count by their square root: what stands right before the camera may be at 5 or at 15
     deviations, and either is plainly near.
 
     Args:
-        depth: (n, 1, h, w), what the network gave.
+        depth: (n, 1, h, w), the network's answer.
         label: (n, 1, h, w), the foreground's inverse depth in the units of the background's.
         mask: (n, 1, h, w), 0..1.
     """
     around = avg_pool2d(mask, 9, stride=1, padding=4, count_include_pad=False)
     weight = mask * (1.0 + 2.0 * (around < 0.95))
     weight = weight / weight.sum((1, 2, 3), keepdim=True).clamp(min=1.0)
-    error = _softened(depth) - _softened(label)
+    error = _compressed(depth) - _compressed(label)
     slope = sum(
         ((error.diff(dim=axis).abs()) * mask.narrow(axis, 1, mask.shape[axis] - 1)).mean() for axis in (2, 3)
     )
     return (weight * error.abs()).sum() / len(depth) + slope
 
 
-def _softened(depth: Tensor) -> Tensor:
+def _compressed(depth: Tensor) -> Tensor:
     return torch.sign(depth) * ((1.0 + depth.abs()).sqrt() - 1.0) * 2.0

@@ -1,4 +1,4 @@
-"""The two networks: what a background's depth is, and where in it a pasted foreground stands.
+"""The two networks: the depth of a background, and where in it a pasted foreground stands.
 
 Both are plain convolutions with batch normalisation, which is folded into them before export: at these sizes
 a CPU runs full convolutions at low resolution faster than it moves the memory of depthwise ones.
@@ -7,32 +7,54 @@ a CPU runs full convolutions at low resolution faster than it moves the memory o
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, relu
 
 
-class SceneNetwork(nn.Module):
-    """RGB to relative inverse depth: an encoder of residual blocks to 1/32, and a decoder back to 1/2.
+class DepthNetwork(nn.Module):
+    """An encoder of residual blocks to 1/32 of the picture, and a decoder back to some level.
 
     The mean over the whole picture is added at 1/32, so that every pixel knows the scene it is in.
+
+    Attributes:
+        INPUTS: Name and number of channels of each input, in order.
+        MULTIPLE: Heights and widths are multiples of this.
     """
 
-    MULTIPLE = 32
-    _WIDTHS = (24, 32, 64, 128, 224)
-    _BLOCKS = (1, 2, 3, 2)
-    _DECODED = (96, 64, 32, 24, 16)
+    INPUTS: ClassVar[dict[str, int]]
+    MULTIPLE: ClassVar[int] = 32
+
+    def __init__(self, widths: tuple[int, ...], blocks: tuple[int, ...], decoded: tuple[int, ...]) -> None:
+        super().__init__()
+        self.stem = _convolution(sum(self.INPUTS.values()), widths[0], stride=2)
+        self.stages = nn.ModuleList(
+            nn.Sequential(_convolution(before, width, stride=2), *(_Residual(width) for _ in range(count)))
+            for (before, width), count in zip(pairwise(widths), blocks, strict=True)
+        )
+        self.context = nn.Conv2d(widths[-1], widths[-1], 1)
+        self.decoder = _Decoder(widths[::-1][: len(decoded)], decoded)
+
+    def decode(self, inputs: Tensor) -> Tensor:
+        """Features of the decoder's finest level for the inputs, (n, channels, h, w)."""
+        levels = [self.stem(inputs)]
+        for stage in self.stages:
+            levels.append(stage(levels[-1]))
+        levels[-1] = levels[-1] + self.context(levels[-1].mean((2, 3), keepdim=True))
+        features: Tensor = self.decoder(levels)
+        return features
+
+
+class SceneNetwork(DepthNetwork):
+    """RGB to relative inverse depth."""
+
+    INPUTS: ClassVar = {"image": 3}
 
     def __init__(self) -> None:
-        super().__init__()
-        self.stem = _convolution(3, self._WIDTHS[0], stride=2)
-        self.stages = _stages(self._WIDTHS, self._BLOCKS)
-        self.context = nn.Conv2d(self._WIDTHS[-1], self._WIDTHS[-1], 1)
-        self.decoder = _Decoder(self._WIDTHS[::-1], self._DECODED)
-        self.head = nn.Sequential(
-            _convolution(self._DECODED[-1], self._DECODED[-1]), nn.Conv2d(self._DECODED[-1], 1, 3, padding=1)
-        )
+        super().__init__((24, 32, 64, 128, 224), (1, 2, 3, 2), (96, 64, 32, 24, 16))
+        self.head = nn.Sequential(_convolution(16, 16), nn.Conv2d(16, 1, 3, padding=1))
 
     def forward(self, image: Tensor) -> Tensor:
         """Depth of pictures.
@@ -43,34 +65,23 @@ class SceneNetwork(nn.Module):
         Returns:
             (n, 1, h / 2, w / 2), inverse depth up to scale and shift.
         """
-        levels = [self.stem(image)]
-        for stage in self.stages:
-            levels.append(stage(levels[-1]))
-        levels[-1] = levels[-1] + self.context(levels[-1].mean((2, 3), keepdim=True))
-        depth: Tensor = self.head(self.decoder(levels))
+        depth: Tensor = self.head(self.decode(image))
         return depth
 
 
-class GuidedNetwork(nn.Module):
+class GuidedNetwork(DepthNetwork):
     """Composite, mask and the background's depth to the depth of the foreground.
 
     The answer is made at 1/8 and enlarged: a person is nearly flat in a room, and what a network adds to that
-    at full size is the pattern of the clothes. The outline is the mask's affair, not the network's.
+    at full size is the pattern of the clothes. The outline comes from the mask, not from the network.
     """
 
-    MULTIPLE = 32
-    _WIDTHS = (16, 32, 64, 112, 160)
-    _BLOCKS = (0, 1, 1, 1)
-    _DECODED = (96, 80, 64)
+    INPUTS: ClassVar = {"image": 3, "mask": 1, "background_depth": 1}
     _RELIEF = 0.25
 
     def __init__(self) -> None:
-        super().__init__()
-        self.stem = _convolution(5, self._WIDTHS[0], stride=2)
-        self.stages = _stages(self._WIDTHS, self._BLOCKS)
-        self.context = nn.Conv2d(self._WIDTHS[-1], self._WIDTHS[-1], 1)
-        self.decoder = _Decoder(self._WIDTHS[:1:-1], self._DECODED)
-        self.head = nn.Sequential(_convolution(self._DECODED[-1], 32), nn.Conv2d(32, 1, 3, padding=1))
+        super().__init__((16, 32, 64, 112, 160), (0, 1, 1, 1), (96, 80, 64))
+        self.head = nn.Sequential(_convolution(64, 32), nn.Conv2d(32, 1, 3, padding=1))
 
     def forward(self, image: Tensor, mask: Tensor, background_depth: Tensor) -> Tensor:
         """Depth of foregrounds.
@@ -84,12 +95,9 @@ class GuidedNetwork(nn.Module):
         Returns:
             (n, 1, h, w), inverse depth of the foreground in the same units. It counts where the mask is.
         """
-        levels = [self.stem(torch.cat([image, mask, background_depth.clamp(-6.0, 12.0)], 1))]
-        for stage in self.stages:
-            levels.append(stage(levels[-1]))
-        levels[-1] = levels[-1] + self.context(levels[-1].mean((2, 3), keepdim=True))
-        depth = interpolate(self.head(self.decoder(levels[2:])), scale_factor=8.0, mode="bilinear")
-        # A person is whole, feet to head: what is left of relief is little.
+        features = self.decode(torch.cat([image, mask, background_depth.clamp(-6.0, 12.0)], 1))
+        depth = interpolate(self.head(features), scale_factor=8.0, mode="bilinear")
+        # A person is whole, feet to head: little relief is left.
         opacity = (mask + 1.0) / 2.0
         mean = (depth * opacity).sum((2, 3), keepdim=True) / opacity.sum((2, 3), keepdim=True).clamp(min=1.0)
         return mean + self._RELIEF * (depth - mean)
@@ -108,7 +116,7 @@ class _Residual(nn.Module):
 
 
 class _Decoder(nn.Module):
-    """From the coarsest level to the finest: convolve, double, add the next level."""
+    """From the coarsest level to a finer one: convolve, double, add the next level."""
 
     def __init__(self, levels: tuple[int, ...], widths: tuple[int, ...]) -> None:
         super().__init__()
@@ -116,22 +124,14 @@ class _Decoder(nn.Module):
         self.steps = nn.ModuleList(_convolution(a, b) for a, b in pairwise(widths))
 
     def forward(self, levels: list[Tensor]) -> Tensor:
-        """``levels``: from fine to coarse, each half the one before; the result has the size of the first."""
-        coarsest, *finer = reversed(levels)
-        x = self.lateral[0](coarsest)
-        for step, lateral, level in zip(self.steps, list(self.lateral)[1:], finer, strict=True):
-            x = interpolate(step(x), scale_factor=2.0, mode="bilinear") + lateral(level)
+        """``levels``: from fine to coarse, each half the one before; the coarsest ones are decoded."""
+        laterals = [lateral(level) for lateral, level in zip(self.lateral, reversed(levels), strict=False)]
+        x = laterals[0]
+        for step, lateral in zip(self.steps, laterals[1:], strict=True):
+            x = interpolate(step(x), scale_factor=2.0, mode="bilinear") + lateral
         return relu(x)
 
 
 def _convolution(inputs: int, outputs: int, *, stride: int = 1, active: bool = True) -> nn.Sequential:
     layers = [nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs)]
     return nn.Sequential(*layers, nn.ReLU(inplace=True)) if active else nn.Sequential(*layers)
-
-
-def _stages(widths: tuple[int, ...], blocks: tuple[int, ...]) -> nn.ModuleList:
-    """Stages that each halve the picture: a convolution of stride 2, then residual blocks."""
-    return nn.ModuleList(
-        nn.Sequential(_convolution(before, width, stride=2), *(_Residual(width) for _ in range(count)))
-        for (before, width), count in zip(pairwise(widths), blocks, strict=True)
-    )
