@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -266,7 +267,10 @@ def test_the_command_writes_networks_that_fgbgpack_loads(folders, teacher, tmp_p
         *("--foregrounds", folders.foregrounds, "--teacher", teacher, "-o", output),
         *("--hold-out", "b0.*", "--fraction", "0.001", "--scene-steps", "1", "--guided-steps", "1"),
     ]
-    run = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    run = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, check=False, env=environment
+    )
     assert run.returncode == 0, run.stderr
     for kind, network in (("scene", SceneNetwork()), ("guided", GuidedNetwork())):
         model = load_model(output / f"fgbgpack-{kind}.onnx")
