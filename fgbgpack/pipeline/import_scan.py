@@ -362,6 +362,10 @@ class Failures:
         self.problems = CountedProblems()
         self.shards: dict[str, set[int]] = {IMAGE: set(), DEPTH: set()}
 
+    def __reduce__(self) -> tuple[type[Failures], tuple[()]]:
+        # A worker in another process collects those of its own shards.
+        return Failures, ()
+
     def add(self, kind: Kind, error: SourceError) -> None:
         """Adds a file."""
         self.problems.add_error(f"{SINGULAR[kind]}s that cannot be used", error)

@@ -643,8 +643,8 @@ def test_files_that_may_not_grow_are_a_dataset_error(tmp_path, made):
         "from fgbgpack.storage.layout import LayoutPolicy\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (9000, resource.RLIM_INFINITY))\n"
-        "spec, layout = DatasetSpec.from_dict(json.loads(sys.argv[2])), LayoutPolicy(**json.loads(sys.argv[3]))\n"
-        "try: create(sys.argv[1], spec, layout=layout)\n"
+        "spec, layout = map(json.loads, sys.argv[2:])\n"
+        "try: create(sys.argv[1], DatasetSpec.from_dict(spec), layout=LayoutPolicy(**layout))\n"
         "except DatasetError as error: print('DatasetError', error)\n"
     )
     path = tmp_path / "again.zarr"
