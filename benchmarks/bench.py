@@ -36,10 +36,10 @@ import zarr
 from PIL import Image
 
 from fgbgpack import Dataset, DatasetSpec, DepthSpec, create, fill_depth, open_dataset
+from fgbgpack.composition.recipe import Recipe
 from fgbgpack.depth.registry import our_card
 from fgbgpack.pipeline import convert as convert_dataset
 from fgbgpack.storage.codecs import BloscChunk
-from fgbgpack.storage.store import plan_of
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -282,7 +282,7 @@ class Bench:
         pictures = self._part_of("quick-pictures", backgrounds=12) if self.quick else self.pictures
         small, _ = self.create("small.zarr", 1, pictures)
         catalog = open_dataset(small).catalog()
-        plan = plan_of(self.spec(self.placements), catalog)
+        plan = Recipe.of(self.spec(self.placements), catalog).plan
         chosen = np.arange(count) * plan.samples // count
         folder = self.temporary("png")
         folder.mkdir()
@@ -329,9 +329,9 @@ class Bench:
 
     def bytes(self) -> None:
         path, done, _, _, folder = self._composites
-        held = open_dataset(path)
+        opened = open_dataset(path)
         stored = done.report["stored_bytes"]
-        ours = (stored["image"] + stored["mask"]) / len(held)
+        ours = (stored["image"] + stored["mask"]) / len(opened)
         pngs = pillow_loop.png_bytes(folder, "image") + pillow_loop.png_bytes(folder, "mask")
         self.results.numbers["bytes"] = {"image_and_mask": ours, "png_image_and_mask": pngs}
         self._add_bytes("image + mask", ours, pngs, 3_600)
@@ -407,7 +407,8 @@ class Bench:
         copy = folder / self.model.name
         shutil.copyfile(self.model, copy)
         card = self.model.with_suffix(".json")
-        text = card.read_text(encoding="utf-8") if card.is_file() else json.dumps(our_card(MODEL.stem).document)
+        ours = json.dumps(our_card(MODEL.stem).document)
+        text = card.read_text(encoding="utf-8") if card.is_file() else ours
         copy.with_suffix(".json").write_text(text, encoding="utf-8")
         return copy
 
@@ -517,20 +518,20 @@ class Bench:
             path, _ = self.create(f"guided-{number}.zarr", placements, pictures)
             say(f"Guided depth: {name}")
             done = run_job({"dataset": str(path), "depth": depth})
-            held = open_dataset(path)
-            rate, scale = len(held) / done.seconds, held.document["depth"]["scale"]
-            backgrounds = len(held.document["sources"]["backgrounds"])
+            opened = open_dataset(path)
+            rate, scale = len(opened) / done.seconds, opened.document.depth.scale
+            backgrounds = len(opened.document.sources.backgrounds)
             self.results.numbers["guided"][name] = {
-                "samples": len(held),
+                "samples": len(opened),
                 "backgrounds": backgrounds,
                 "scale": scale,
                 "rate": rate,
                 "peak_bytes": done.peak_bytes,
-                "bytes": done.report["stored_bytes"]["depth"] / len(held),
+                "bytes": done.report["stored_bytes"]["depth"] / len(opened),
             }
             self.results.add(
                 "guided",
-                f"{name}, {len(held):,} samples, start to end",
+                f"{name}, {len(opened):,} samples, start to end",
                 f"{rate:,.0f}/s",
                 f"{backgrounds} backgrounds at {scale} times the size; peak {done.peak_bytes / 1e6:,.0f} MB",
                 "",
@@ -544,8 +545,8 @@ class Bench:
         if not self._model_ready():
             return
         path, _ = self._depth_filled
-        held = open_dataset(path)
-        maps = np.asarray(held.depth[: 2 * held.depth.shards[0]])
+        opened = open_dataset(path)
+        maps = np.asarray(opened.depth[: 2 * opened.depth.shards[0]])
         reads, rounds = (100, 2) if self.quick else (500, 4)
         chosen = np.random.default_rng(0).integers(0, len(maps), reads)
         arrays, sizes = {}, {}
@@ -555,7 +556,7 @@ class Bench:
                 store=str(store),
                 shape=maps.shape,
                 chunks=(chunk, *maps.shape[1:]),
-                shards=(held.depth.shards[0], *maps.shape[1:]),
+                shards=(opened.depth.shards[0], *maps.shape[1:]),
                 dtype=np.float16,
                 fill_value=np.nan,
                 **BloscChunk(itemsize=2).zarr_codecs(),
@@ -587,7 +588,7 @@ class Bench:
         numbers = {}
         for chunk, (random, ordered) in best.items():
             numbers[chunk] = {"random_reads": random, "in_order": ordered, "bytes": sizes[chunk]}
-            used = " (as fgbgpack writes)" if held.depth.chunks[0] == chunk else ""
+            used = " (as fgbgpack writes)" if opened.depth.chunks[0] == chunk else ""
             self.results.add(
                 "depth-chunks",
                 f"chunks of {chunk}{used}, read by zarr-python",
@@ -715,10 +716,10 @@ class Bench:
             )
 
 
-def _require_same(held: Dataset, work: pillow_loop.Work) -> None:
+def _require_same(opened: Dataset, work: pillow_loop.Work) -> None:
     """Both made the same pictures, or comparing their speed means nothing."""
     for index in work.samples[:50]:
-        sample = held[int(index)]
+        sample = opened[int(index)]
         image = np.asarray(Image.open(work.folder / f"image-{index:07d}.png")).astype(int)
         mask = np.asarray(Image.open(work.folder / f"mask-{index:07d}.png"))
         if np.abs(image - sample.image).max() > 1 or not np.array_equal(mask, sample.mask):
@@ -748,11 +749,11 @@ def _bare_rate(session: Any, threads: int, batches: list[np.ndarray], seconds: f
     return sum(counts) / (time.perf_counter() - start)
 
 
-def _depth_png_bytes(held: Dataset) -> float:
+def _depth_png_bytes(opened: Dataset) -> float:
     """The mean size of 16-bit PNGs of depth, each stretched over its own range."""
     sizes = []
-    for index in range(0, len(held), max(1, len(held) // 200)):
-        depth = held[index].depth.astype(np.float32)
+    for index in range(0, len(opened), max(1, len(opened) // 200)):
+        depth = opened[index].depth.astype(np.float32)
         stretched = (depth - depth.min()) / max(1e-9, depth.max() - depth.min()) * 65535
         file = io.BytesIO()
         Image.fromarray(np.rint(stretched).astype(np.uint16)).save(file, "PNG")

@@ -19,7 +19,7 @@ settings.register_profile(
 )
 settings.load_profile("steady")
 
-# Examples in docstrings are those of the package: these files are no tests, and data runs with other packages.
+# Examples in docstrings are those of the package; data is made with other packages.
 collect_ignore = ["data", "support"]
 collect_ignore_glob = ["conftest.py", "*/conftest.py"]
 
