@@ -14,7 +14,6 @@ from fgbgpack.rendering.rng import Rng
 
 Colour = tuple[float, float, float]
 
-WOODS = "8a5a33 6b4226 a9774a c59b6d 4a2f20 9c6b43 b58a5a"
 CLOTHS = "7b2d26 2f4858 5b6b4a 8c7a5b 39424e a65a3a c9b48f 4b3b57 1f5c5c b98b2f"
 PICTURES = (
     "b9d3e8 3f5b35, e9dcc0 9b2d1f, f1d9a0 28506b, 2b2530 c98f6a, "

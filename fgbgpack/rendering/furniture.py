@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 
 from fgbgpack.rendering.colours import DAYLIGHT, PICTURES, choose_pair, choose_varied, rgb, tint, vary
 from fgbgpack.rendering.kernels import textures
 from fgbgpack.rendering.room import Pair, Point, Room, Span, around
 
 _CANDLELIGHT = (1.0, 0.8, 0.55)
+_URN = ((0.0, 0.1, 0.14, 0.06), (0.1, 0.5, 0.07, 0.26), (0.5, 0.62, 0.26, 0.14), (0.62, 0.68, 0.14, 0.2))
 
 
 class FurnishedRoom(Room):
@@ -121,9 +123,8 @@ class FurnishedRoom(Room):
             self.tube(x, z, (0.0, 0.03), 0.28, 0.26, legs)
         else:
             self.box(around(x, 0.6), (0.36, 0.41), around(z, 0.32), top, turn)
-            for a in (-0.5, 0.5):
-                for b in (-0.25, 0.25):
-                    self.box(around(x + a, 0.025), (0.0, 0.36), around(z + b, 0.025), legs, turn, (x, z))
+            for a, b in product((-0.5, 0.5), (-0.25, 0.25)):
+                self.box(around(x + a, 0.025), (0.0, 0.36), around(z + b, 0.025), legs, turn, (x, z))
         if self.rng.bernoulli(0.6):
             vase = self.paint("2f6f8f d8d0c0 8f2f3f d0a33f", 0.2, 0.12)
             self.tube(x, z, (0.41, 0.52), 0.05, 0.09, vase)
@@ -147,11 +148,9 @@ class FurnishedRoom(Room):
             self.box(around(cx, 0.02), (1.08, 1.2), depth, frame)
             self.box(around(cx, 0.24), (1.18, 1.5), depth, screen, self.rng.uniform(-0.4, 0.4))
 
-    def column(
-        self, x: float, z: float, top: float, radius: float, materials: tuple[int, int], rounded: bool
-    ) -> None:
+    def column(self, at: Pair, top: float, radius: float, materials: tuple[int, int], rounded: bool) -> None:
         """A column with base and capital, round or square; ``materials`` are of the shaft and of these."""
-        shaft, trim = materials
+        (x, z), (shaft, trim) = at, materials
         if rounded:
             self.tube(x, z, (0.0, top), radius, 0.92 * radius, shaft)
             self.tube(x, z, (0.12, 0.24), 1.22 * radius, 1.08 * radius, trim)
@@ -175,10 +174,8 @@ class FurnishedRoom(Room):
             self.tube(x, z, (base + 0.35, base + 0.5), 0.065, 0.06, stone)
             self.ball(x, base + 0.6, z, (0.1, 0.14, 0.12), stone)
         elif kind == 1:
-            self.tube(x, z, (base, base + 0.1), 0.14, 0.06, stone)
-            self.tube(x, z, (base + 0.1, base + 0.5), 0.07, 0.26, stone)
-            self.tube(x, z, (base + 0.5, base + 0.62), 0.26, 0.14, stone)
-            self.tube(x, z, (base + 0.62, base + 0.68), 0.14, 0.2, stone)
+            for low, top, bottom_radius, top_radius in _URN:
+                self.tube(x, z, (base + low, base + top), bottom_radius, top_radius, stone)
         else:
             for level, radius in ((0.2, 0.2), (0.52, 0.15), (0.75, 0.1)):
                 self.ball(x + rng.uniform(-0.05, 0.05), base + level, z, (radius, radius, radius), stone)

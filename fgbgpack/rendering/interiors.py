@@ -61,7 +61,7 @@ def build_lobby(room: FurnishedRoom) -> Camera:
             for x in (-x0, x0):
                 if room.reserve(x, 2.5 + step * i, 0.6):
                     radius = rng.choice((0.28, 0.34))
-                    room.column(x, 2.5 + step * i, top, radius, (shaft, trim), rounded)
+                    room.column((x, 2.5 + step * i), top, radius, (shaft, trim), rounded)
     lamps = rng.integer(3)
     if lamps == 0:
         for z in (3.0, 8.5):
@@ -117,9 +117,7 @@ def _add_windows(wall: Wall, far: float, top: float, frame: int) -> None:
     """Tall windows with curtains along a wall."""
     room, rng = wall.room, wall.room.rng
     view, first = room.view(), choose(rng, CLOTHS)
-    curtain = room.material(
-        textures.DRAPES, first, tint(first, 1.6, 1.6, 1.6), cell=(0.14, 1.0), contrast=0.8
-    )
+    curtain = room.material(textures.DRAPES, first, tint(first, 1.6, 1.6, 1.6), cell=(0.14, 1), contrast=0.8)
     wide, high = rng.uniform(1.4, 2.6), rng.uniform(2.3, top - 0.5)
     low, pitch = rng.choice((0.15, 0.75)), wide + rng.uniform(1.2, 2.0)
     for i in range(int((far + 4.0) / pitch)):
@@ -181,9 +179,7 @@ def build_hall(room: FurnishedRoom) -> Camera:
         shaft = room.wall_finish()
     else:
         stone, vein = choose_varied(rng, "d8cdb8 b9a58a 7f8a86 a5675a e4e0d8"), rgb("5a4a40")
-        shaft = room.material(
-            textures.MARBLE, stone, vein, cell=(9.0, 9.0), contrast=0.9, mirror=0.12, blur=0.1
-        )
+        shaft = room.material(textures.MARBLE, stone, vein, cell=(9, 9), contrast=0.9, mirror=0.12, blur=0.1)
     radius, view, skirting = rng.uniform(0.3, 0.5), room.view(), room.paint("5a5046", 0.2)
     windows, lamp, brass = rng.bernoulli(0.6), room.lamp_face(), room.metal("a58a4a")
     hanging = rng.integer(3)
@@ -193,7 +189,7 @@ def build_hall(room: FurnishedRoom) -> Camera:
         for out, wall in ((-1.0, left), (1.0, right)):
             x = out * inner
             if math.hypot(camera.position[0] - x, camera.position[2] - z) > 1.3:
-                room.column(x, z, top - 0.35, radius, (shaft, trim), rounded)
+                room.column((x, z), top - 0.35, radius, (shaft, trim), rounded)
                 room.reserve(x, z, 0.8)
             room.box((wall.at, out * (half - 0.18)), (0.0, top), around(z, 0.35), trim)  # pilaster
             if middle + 1.2 > far:
@@ -261,8 +257,7 @@ def build_gallery(room: FurnishedRoom) -> Camera:
         room.box((half, half + 0.4), high, (z, end), finish)
         if k == rooms - 1:
             room.box(across, high, (end, end + 0.3), finish)
-            size = (rng.uniform(1.4, 2.4), rng.uniform(1.2, 1.9))
-            room.wall("back", end).picture(0.0, 1.8, size, frame)
+            room.wall("back", end).picture(0.0, 1.8, (rng.uniform(1.4, 2.4), rng.uniform(1.2, 1.9)), frame)
         else:  # a doorway, and pictures beside it
             gap, way = rng.uniform(-0.35, 0.35) * half, rng.uniform(0.8, 1.4)
             left, right = around(gap, way)

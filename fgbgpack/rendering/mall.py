@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 from fgbgpack.rendering.camera import Camera
 from fgbgpack.rendering.colours import PICTURES, choose_pair, lamp_colour, rgb
@@ -140,7 +141,7 @@ def _add_columns(street: _Street) -> None:
     for i in range(round(street.far / step)):
         for x in (-x0, x0):
             if room.reserve(x, 3.0 + step * i, 0.7):
-                room.column(x, 3.0 + step * i, top, 0.32, (shaft, base), rounded)
+                room.column((x, 3.0 + step * i), top, 0.32, (shaft, base), rounded)
 
 
 def _add_furniture(street: _Street) -> None:
@@ -241,8 +242,7 @@ def _add_kiosk(room: FurnishedRoom, x: float, z: float) -> None:
     room.counter(around(x, 1.0), (z - 0.7, z - 0.25), front, top)
     room.box(around(x, 1.0), (0.0, 1.7), (z + 0.5, z + 0.85), room.goods((0.16, 0.32)))
     post = room.metal()
-    for a in (-1.0, 1.0):
-        for b in (-0.7, 0.8):
-            room.box(around(x + a, 0.03), (0.0, 2.35), around(z + b, 0.03), post)
+    for a, b in product((-1.0, 1.0), (-0.7, 0.8)):
+        room.box(around(x + a, 0.03), (0.0, 2.35), around(z + b, 0.03), post)
     room.box(around(x, 1.15), (2.35, 2.8), (z - 0.85, z + 0.95), room.sign(2.3, 0.45))
     room.light((x, 2.3, z), 1.5, half=(0.6, 0.4), reach=6.0)

@@ -10,17 +10,7 @@ import numpy.typing as npt
 
 from fgbgpack.rendering.bvh import bounds, build_bvh
 from fgbgpack.rendering.camera import Camera
-from fgbgpack.rendering.colours import (
-    CLOTHS,
-    WOODS,
-    Colour,
-    choose,
-    choose_pair,
-    choose_varied,
-    rgb,
-    tint,
-    vary,
-)
+from fgbgpack.rendering.colours import CLOTHS, Colour, choose, choose_pair, choose_varied, rgb, tint, vary
 from fgbgpack.rendering.kernels import solids, textures
 from fgbgpack.rendering.kernels.light import LIGHT, World
 from fgbgpack.rendering.rng import Rng
@@ -37,6 +27,7 @@ _SIGNS = (
 _CARPETS = (
     "6b2027 c79a4b, 27384d a9a08a, 54483a 8c7a5b, 2d4a3c c2ac6a, 5a5d63 7f8388, 7b3b2c 2b2430, 3a2a44 b58a5a"
 )
+_WOODS = "8a5a33 6b4226 a9774a c59b6d 4a2f20 9c6b43 b58a5a"
 _BRICKS = "9a4f38 b9aea0, b98b6a d6cdbf, 7a3b30 a59a8c, d8d0c4 bfb7aa"
 _WALLPAPERS = "d9cdb0 b79a6a, 8fa39a 6b8078, a8474a 8a3238, d8d4c6 9fb0b8"
 
@@ -84,14 +75,12 @@ class Room:
         colour = choose_varied(self.rng, palette)
         return self.material(textures.PLASTER, colour, contrast=contrast, mirror=mirror, blur=0.25)
 
-    def wood(self, palette: str = WOODS, mirror: float = 0.06) -> int:
+    def wood(self, palette: str = _WOODS, mirror: float = 0.06) -> int:
         """Boards."""
         first = choose_varied(self.rng, palette)
-        second = tint(first, 0.55, 0.5, 0.46)
+        both = first, tint(first, 0.55, 0.5, 0.46)
         cell = (self.rng.uniform(0.18, 0.7), self.rng.uniform(0.8, 2.4))
-        return self.material(
-            textures.PANELS, first, second, cell=cell, contrast=0.8, mirror=mirror, blur=0.12
-        )
+        return self.material(textures.PANELS, *both, cell=cell, contrast=0.8, mirror=mirror, blur=0.12)
 
     def metal(self, palette: str = "b8babd") -> int:
         """Brushed metal."""
@@ -134,8 +123,7 @@ class Room:
     def stone_floor(self) -> int:
         """A polished floor: marble slabs or tiles."""
         rng = self.rng
-        size = rng.uniform(0.45, 1.0)
-        mirror, blur = rng.uniform(0.16, 0.42), rng.uniform(0.02, 0.12)
+        size, mirror, blur = rng.uniform(0.45, 1.0), rng.uniform(0.16, 0.42), rng.uniform(0.02, 0.12)
         pale = choose_varied(rng, "e6ddcb d8d4cc cdbfa8 e9e6e0 c4b6a0 b9b4ac")
         if rng.bernoulli(0.45):
             texture, second, contrast = textures.MARBLE, choose(rng, "8a7f70 6b6660 a58a62 7f6a52"), 0.9
@@ -150,11 +138,9 @@ class Room:
         """Parquet."""
         rng = self.rng
         first = choose_varied(rng, "a9774a c59b6d 4a2f20 9c6b43 b58a5a", 0.15)
-        second = tint(first, 0.55, 0.5, 0.45)
+        both = first, tint(first, 0.55, 0.5, 0.45)
         cell, mirror = (rng.uniform(0.5, 1.4), rng.uniform(0.08, 0.16)), rng.uniform(0.1, 0.25)
-        return self.material(
-            textures.PARQUET, first, second, cell=cell, contrast=0.8, mirror=mirror, blur=0.14
-        )
+        return self.material(textures.PARQUET, *both, cell=cell, contrast=0.8, mirror=mirror, blur=0.14)
 
     def carpet(self) -> int:
         """A carpet with a pattern."""
@@ -237,8 +223,9 @@ class Room:
         self.reserve(x + 1.2 * math.sin(yaw), z + 1.2 * math.cos(yaw), 0.7)
         return Camera((x, y, z), yaw, pitch, focal)
 
-    def _enclose(self) -> None:
-        """Shut the room into a dark shell just outside its solids, so that every ray ends."""
+    def world(self, camera: npt.NDArray[Any]) -> World:
+        """The room as the kernels read it, seen by ``camera``, a row of ``camera_row``."""
+        # A dark shell just outside the solids, so that every ray ends.
         lows, highs = bounds(np.array(self._solids))
         low, high = lows.min(axis=0).tolist(), highs.max(axis=0).tolist()
         dark = self.paint("6a6660")
@@ -247,10 +234,6 @@ class Room:
                 spans = [(low[a] - 0.1, high[a] + 0.1) for a in range(3)]
                 spans[axis] = shell
                 self.box(spans[0], spans[1], spans[2], dark)
-
-    def world(self, camera: npt.NDArray[Any]) -> World:
-        """The room as the kernels read it, seen by ``camera``, a row of ``camera_row``."""
-        self._enclose()
         rows = np.array(self._solids)
         groups = np.array(self._groups)[rows[:, 9].astype(np.intp)]
         return World(
