@@ -28,6 +28,14 @@ def test_imports_point_to_lower_layers(room: str) -> None:
         assert imported == room or LAYERS[imported] < LAYERS[room], f"{path}: {imported}"
 
 
+@pytest.mark.parametrize(
+    ("room", "users"), [("rendering", {"visual", "training", "cli"}), ("training", set())]
+)
+def test_some_rooms_are_for_few(room: str, users: set[str]) -> None:
+    found = {other for other in LAYERS for _, imported in imports_of(other) if imported == room}
+    assert found - {room} == users
+
+
 def test_no_module_is_long() -> None:
     lines = {path.relative_to(ROOT): len(path.read_text().splitlines()) for path in PACKAGE.rglob("*.py")}
     assert {str(path): n for path, n in lines.items() if n > LONGEST_MODULE} == {}
