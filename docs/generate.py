@@ -202,11 +202,11 @@ def error_codes() -> str:
 def _helpers(modules: list[ast.Module], classes: Container[str]) -> Iterator[tuple[str, tuple[str, int]]]:
     """Functions that make an error with a code: their names, the error's class, the place of ``code``."""
     for function in (node for module in modules for node in ast.walk(module)):
-        if isinstance(function, ast.FunctionDef) and getattr(function.returns, "id", None) in classes:
+        if isinstance(function, ast.FunctionDef) and (name := getattr(function.returns, "id", "")) in classes:
             names = [argument.arg for argument in (*function.args.posonlyargs, *function.args.args)]
             yield (
                 function.name,
-                (function.returns.id, names.index("code") if "code" in names else sys.maxsize),
+                (name, names.index("code") if "code" in names else sys.maxsize),
             )
 
 

@@ -92,7 +92,7 @@ def table(document: str, header: str) -> list[list[str]]:
 
 def commands_of(group: Any, *words: str) -> dict[tuple[str, ...], Any]:
     """Every command below a group, by its words: ``("create",)``, ``("models", "get")``."""
-    found = {}
+    found: dict[tuple[str, ...], Any] = {}
     for name, command in group.commands.items():
         found |= (
             commands_of(command, *words, name) if hasattr(command, "commands") else {(*words, name): command}
