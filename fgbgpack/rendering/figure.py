@@ -312,10 +312,10 @@ class _Body:
         rng, woman, face, hair = self.rng, self.woman, self.face, self.hair
         unit = 1.0 / rng.uniform(7.1, 7.6)
         chin: Point = (0.0, 0.99 - unit, self.pose.lean + 0.008)
-        nod, look = rng.uniform(-0.1, 0.12), rng.uniform(-0.35, 0.35)
-        front: Point = (math.sin(look) * math.cos(nod), -math.sin(nod), math.cos(look) * math.cos(nod))
-        left: Point = (math.cos(look), 0.0, -math.sin(look))
-        up: Point = (math.sin(look) * math.sin(nod), math.cos(nod), math.cos(look) * math.sin(nod))
+        nod, turn = rng.uniform(-0.1, 0.12), rng.uniform(-0.35, 0.35)
+        front: Point = (math.sin(turn) * math.cos(nod), -math.sin(nod), math.cos(turn) * math.cos(nod))
+        left: Point = (math.cos(turn), 0.0, -math.sin(turn))
+        up: Point = (math.sin(turn) * math.sin(nod), math.cos(nod), math.cos(turn) * math.sin(nod))
 
         def at(a: float, c: float, f: float) -> Point:
             return _step(_step(_step(chin, left, a * unit), up, c * unit), front, f * unit)

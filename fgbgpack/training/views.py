@@ -28,6 +28,7 @@ from fgbgpack.composition.compositor import Compositor
 from fgbgpack.composition.placement import Placements
 from fgbgpack.depth import DepthModel, DepthSession, Execution
 from fgbgpack.depth.background import centre_and_spread
+from fgbgpack.errors import SourceError
 from fgbgpack.files import write_atomically
 from fgbgpack.rendering import render_figure, render_scene
 from fgbgpack.sources.catalog import load_catalog
@@ -110,6 +111,7 @@ class Views:
     """Views and composites with their labels, in files below one folder.
 
     Attributes:
+        counts: Numbers of items.
         image: (v, 384, 384, 3) uint8, the views.
         label: (v, 192, 192) float16, their inverse depth, normalised.
         camera: (v, 6) float32: focal length and row of the optical axis in pixels of the view, height of the
@@ -267,7 +269,11 @@ class Views:
             self.view[item] = view = views[int(rng.integers(len(views)))]
             if paste(item, view, cutout, rng):
                 return
-        raise RuntimeError(f"no usable composite was found for item {item} in {_ATTEMPTS} attempts")
+        raise SourceError(
+            f"Composite {item} has no usable label after {_ATTEMPTS} attempts: the teacher changes its depth of a "
+            "view with the foreground on it. Give other photographs or another teacher.",
+            code="composite-without-label",
+        )
 
     def _paste(self, item: int, view: int, cutout: NDArray[np.uint8], rng: np.random.Generator) -> bool:
         """Pastes a foreground anywhere, labelled by the teacher. Returns whether the label can be used."""
