@@ -270,8 +270,8 @@ class Views:
             if paste(item, view, cutout, rng):
                 return
         raise SourceError(
-            f"Composite {item} has no usable label after {_ATTEMPTS} attempts: the teacher changes its depth of a "
-            "view with the foreground on it. Give other photographs or another teacher.",
+            f"Composite {item} has no usable label after {_ATTEMPTS} attempts: the teacher changes its "
+            "depth of a view with the foreground on it. Give other photographs or another teacher.",
             code="composite-without-label",
         )
 
