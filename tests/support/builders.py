@@ -12,6 +12,8 @@ from onnx import helper
 from PIL import Image
 from zarr.core.buffer import default_buffer_prototype
 
+from fgbgpack import Batch
+from fgbgpack.document import FIELDS, PLACEMENTS
 from fgbgpack.pipeline import Progress
 from fgbgpack.spec import DatasetSpec, DepthSpec
 from fgbgpack.storage.layout import LayoutPolicy
@@ -101,6 +103,12 @@ def assert_same_arrays(found: Mapping[str, np.ndarray], expected: Mapping[str, n
     for name, array in expected.items():
         assert found[name].dtype == array.dtype, name
         np.testing.assert_array_equal(found[name], array, err_msg=name)
+
+
+def assert_same_batch(batch: Batch, everything: Mapping[str, np.ndarray], samples, fields=FIELDS) -> None:
+    """A batch has these fields of these samples, of all arrays of a dataset, and their placements."""
+    names = (*fields, *PLACEMENTS)
+    assert_same_arrays(batch.arrays, {name: everything[name][samples] for name in names})
 
 
 def depth_of(model: Path, **fields) -> DepthSpec:

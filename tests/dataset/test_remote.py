@@ -1,0 +1,164 @@
+"""Open datasets on a server, in the memory of fsspec and of Zarr, and ones that are moved away."""
+
+from __future__ import annotations
+
+import http.server
+import pickle
+import re
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from builders import assert_same_batch
+from refusals import refused
+from zarr.storage import MemoryStore
+
+from fgbgpack import create, open_dataset
+from fgbgpack.document import PLACEMENTS
+from fgbgpack.errors import DatasetError
+
+
+class Log(list):
+    """The path and the size of each answer."""
+
+    fails = False
+
+
+class Ranges(http.server.SimpleHTTPRequestHandler):
+    """Files below a folder, whole or in ranges, and a note of each request."""
+
+    def __init__(self, *args, log, **options):
+        self._log = log
+        super().__init__(*args, **options)
+
+    def do_GET(self):
+        path = Path(self.translate_path(self.path))
+        if self._log.fails:
+            self.send_error(500)
+            return
+        if not path.is_file():
+            self.send_error(404)
+            return
+        content = path.read_bytes()
+        asked = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
+        start, stop = 0, len(content)
+        if asked:
+            first, last = asked.groups()
+            if first:
+                start, stop = int(first), min(int(last) + 1 if last else stop, stop)
+            else:
+                start = max(0, stop - int(last))
+        part = content[start:stop]
+        self._log.append((self.path.lstrip("/"), len(part)))
+        self.send_response(206 if asked else 200)
+        if asked:
+            self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{len(content)}")
+        self.send_header("Content-Length", str(len(part)))
+        self.end_headers()
+        self.wfile.write(part)
+
+    def do_HEAD(self):
+        path = Path(self.translate_path(self.path))
+        if not path.is_file():
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Content-Length", str(path.stat().st_size))
+        self.end_headers()
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def served(depth_dataset):
+    """The dataset with depth on a server of this machine: its address, and what was asked of it."""
+    log = Log()
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), lambda *args: Ranges(*args, log=log, directory=str(depth_dataset.parent))
+    )
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/{depth_dataset.name}", log
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_dataset_on_a_server_is_read_in_ranges(served, depth_dataset, everything):
+    pytest.importorskip("aiohttp", reason="fsspec needs it for http")
+    url, log = served
+    ds = open_dataset(url)
+    assert not any("/c/" in path for path, _ in log), "opening reads no data"
+    assert_same_batch(ds.read([17, 3, 30]), everything, [17, 3, 30])
+    log.clear()
+    assert_same_batch(ds.read([16, 4]), everything, [16, 4])
+    asked = [path.removeprefix(f"{depth_dataset.name}/") for path, _ in log]
+    assert asked, "other chunks than before"
+    assert not any("zarr.json" in path or path.split("/")[0] in PLACEMENTS for path in asked)
+    whole = {path: (depth_dataset / path).stat().st_size for path in asked}
+    for path, (_, size) in zip(asked, log, strict=True):
+        assert size < whole[path], "only the chunks that are needed, and no index again"
+    samples = ds.where(background="b1.png")
+    assert_same_batch(ds.read(samples), everything, samples)
+    again = pickle.loads(pickle.dumps(ds))
+    assert_same_batch(again.read([2]), everything, [2])
+    np.testing.assert_array_equal(ds.depth[5, 3:9], everything["depth"][5, 3:9])
+    assert_same_batch(open_dataset(url, pixels="recomposed").read([9, 1]), everything, [9, 1])
+
+
+def test_a_server_that_cannot_be_written_refuses_a_split(served):
+    pytest.importorskip("aiohttp", reason="fsspec needs it for http")
+    with refused(DatasetError, "io-failed", re.escape(served[0])):
+        open_dataset(served[0]).save_split("it", {"all": 1.0})
+
+
+def test_a_server_that_fails_is_an_error_that_says_why(served):
+    pytest.importorskip("aiohttp", reason="fsspec needs it for http")
+    ds = open_dataset(served[0])
+    _ = ds.placements
+    served[1].fails = True
+    for action in (lambda: ds[0], lambda: ds.image[3], lambda: open_dataset(served[0])):
+        with refused(DatasetError, "io-failed", "500"):
+            action()
+
+
+def test_a_server_without_a_dataset_is_an_error(served):
+    pytest.importorskip("aiohttp", reason="fsspec needs it for http")
+    with refused(DatasetError, "dataset-missing", "nothing"):
+        open_dataset(f"{served[0]}/nothing")
+
+
+@pytest.mark.parametrize("pixels", ["stored", "recomposed"])
+def test_a_dataset_in_the_memory_of_fsspec_is_read_alike(depth_dataset, everything, pixels):
+    fsspec = pytest.importorskip("fsspec", reason="a URL needs fsspec, which is not a dependency")
+    memory = fsspec.filesystem("memory")
+    memory.put(f"{depth_dataset}/", "/far/away.zarr/", recursive=True)
+    try:
+        ds = open_dataset("memory://far/away.zarr", pixels=pixels)
+        order = np.random.default_rng(1).permutation(36)
+        assert_same_batch(ds.read(order), everything, order)
+        found = list(ds.batches(8, shuffle=True, window=2))
+        assert sum(len(batch.y) for batch in found) == 36
+        ds.save_split("halves", {"a": 0.5, "b": 0.5}, by="sample")
+        assert [*open_dataset("memory://far/away.zarr").splits] == ["halves"]
+    finally:
+        memory.rm("/far", recursive=True)
+
+
+def test_a_store_in_memory_is_pickled_with_what_it_holds(pictures):
+    store = MemoryStore()
+    create(store, pictures.spec())
+    ds = open_dataset(store)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(ds))[3].image, ds[3].image)
+
+
+def test_a_dataset_that_is_moved_while_it_is_open_is_an_error_that_says_so(depth_dataset, tmp_path):
+    path = shutil.copytree(depth_dataset, tmp_path / "copy.zarr")
+    ds = open_dataset(path)
+    path.rename(tmp_path / "elsewhere.zarr")
+    with refused(DatasetError, "array-missing", r"copy\.zarr"):
+        ds[0]
