@@ -37,7 +37,7 @@ kills = pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL 
 @pytest.fixture(scope="module")
 def processes():
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["test_hdf5_build", "onnxruntime", "PIL.Image", "jsonschema"])
+    context.set_forkserver_preload(["test_hdf5_pipeline", "onnxruntime", "PIL.Image", "jsonschema"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
         yield context
