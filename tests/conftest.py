@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import shutil
 from pathlib import Path
 
@@ -97,3 +98,14 @@ def split_dataset(tmp_path_factory, depth_dataset):
 def kinds(tmp_path_factory, pictures, depth_model, guide_model) -> Kinds:
     """Datasets of every kind."""
     return Kinds(tmp_path_factory.mktemp("kinds"), pictures, depth_model, guide_model)
+
+
+@pytest.fixture(scope="session")
+def processes():
+    """What starts processes that may be killed: forked from one that has imported what ``children`` needs."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["children", "onnxruntime", "onnx", "PIL.Image", "jsonschema"])
+    with pytest.MonkeyPatch.context() as patch:
+        # Numcodecs has a lock in each process. That killed ones leave theirs is no news here.
+        patch.setenv("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
+        yield context

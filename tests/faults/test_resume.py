@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import multiprocessing
 import random
 import sys
 import time
@@ -16,12 +15,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from builders import Pictures, depth_of, stages_to, tree
-from killed_runs import SHARDS, Run
+from builders import Pictures, depth_of, tree
+from children import make_dataset, replace_depth
+from killed_runs import Run
 
-from fgbgpack import DatasetSpec, create, fill_depth, open_dataset
+from fgbgpack import open_dataset
 from fgbgpack.errors import IncompleteDatasetError
-from fgbgpack.pipeline import Progress
 
 #: How often runs are killed in each mode of depth; and when those of a dataset are, one after the other,
 #: before one is left to finish it.
@@ -34,38 +33,6 @@ STAGES = {
 RUNS = 150
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL on Windows")
-
-
-def run(sender, path, spec, workers, depth_later):
-    """What each process does: make the dataset, or finish it. It says which stage it comes to."""
-    tell = stages_to(sender)
-    spec = DatasetSpec.from_dict(spec)
-    if depth_later:
-        pixels = DatasetSpec.from_dict({**spec.to_dict(), "depth": None})
-        create(path, pixels, workers=workers, layout=SHARDS, on_event=tell)
-        fill_depth(path, spec.depth, workers=workers, layout=SHARDS, on_event=tell)
-    else:
-        create(path, spec, workers=workers, layout=SHARDS, on_event=tell)
-
-
-def replace_depth(sender, path, depth):
-    """The same for a dataset that is to get another model's depth."""
-
-    def tell(event):
-        if isinstance(event, Progress):
-            sender.send(event.stage)
-
-    fill_depth(path, depth, overwrite=True, workers=2, layout=SHARDS, on_event=tell)
-
-
-@pytest.fixture(scope="module")
-def processes():
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["test_resume", "onnxruntime", "onnx", "PIL.Image", "jsonschema"])
-    with pytest.MonkeyPatch.context() as patch:
-        # Numcodecs has a lock in each process. That killed ones leave theirs is no news here.
-        patch.setenv("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
-        yield context
 
 
 @pytest.fixture(scope="module")
@@ -110,10 +77,12 @@ def test_killed_at_random_and_resumed_it_is_the_same_to_the_last_byte(
     tmp_path, processes, spec, guided_spec, mode
 ):
     document = (guided_spec if mode == "guided" else spec).to_dict()
-    Run(processes, run, tmp_path / "whole.zarr", document, 2, False).finish()  # It fills Numba's cache.
+    Run(
+        processes, make_dataset, tmp_path / "whole.zarr", document, 2, False
+    ).finish()  # It fills Numba's cache.
     expected = tree(tmp_path / "whole.zarr")
     phases = ("samples", "backgrounds", "depth") if mode == "guided" else ("samples", "depth")
-    seconds = Run(processes, run, tmp_path / "again.zarr", document, 1, False).finish(*phases)
+    seconds = Run(processes, make_dataset, tmp_path / "again.zarr", document, 1, False).finish(*phases)
     check_whole(tmp_path / "again.zarr", expected)
 
     dice = random.Random(0)
@@ -123,7 +92,7 @@ def test_killed_at_random_and_resumed_it_is_the_same_to_the_last_byte(
     for _ in range(RUNS):
         path = tmp_path / f"{made}.zarr"
         depth_later = made % 2 == 1
-        one = Run(processes, run, path, document, dice.choice([1, 2, 3]), depth_later)
+        one = Run(processes, make_dataset, path, document, dice.choice([1, 2, 3]), depth_later)
         stage = stages.pop(0) if stages else None
         if stage and (stage == "start" or one.reach(stage)):
             time.sleep(dice.uniform(0, 0.6) * seconds[stage])
@@ -154,10 +123,10 @@ def check_whole(path: Path, expected):
 
 def test_replacing_depth_killed_at_random_never_mixes_two_models(tmp_path, processes, spec, make_depth_model):
     path = tmp_path / "it.zarr"
-    seconds = Run(processes, run, path, spec.to_dict(), 2, False).finish("samples", "depth")
+    seconds = Run(processes, make_dataset, path, spec.to_dict(), 2, False).finish("samples", "depth")
     other = depth_of(make_depth_model(name="other", seed=1))
     fresh = {**spec.to_dict(), "depth": vars(other)}
-    Run(processes, run, tmp_path / "fresh.zarr", fresh, 2, False).finish()
+    Run(processes, make_dataset, tmp_path / "fresh.zarr", fresh, 2, False).finish()
     expected = tree(tmp_path / "fresh.zarr")
     dice = random.Random(1)
     kills = 0

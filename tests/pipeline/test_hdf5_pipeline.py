@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import shutil
 import signal
@@ -17,6 +16,7 @@ import h5py
 import numpy as np
 import pytest
 from builders import SMALL_SHARDS, Stop, depth_of, tree
+from children import stop_at
 from killed_runs import Run
 from refusals import refused
 from typer.testing import CliRunner
@@ -32,15 +32,6 @@ create_small = partial(create, layout=SMALL_SHARDS)
 fill_depth_small = partial(fill_depth, layout=SMALL_SHARDS)
 materialize_small = partial(materialize, layout=SMALL_SHARDS)
 kills = pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL on Windows")
-
-
-@pytest.fixture(scope="module")
-def processes():
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["test_hdf5_pipeline", "onnxruntime", "PIL.Image", "jsonschema"])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
-        yield context
 
 
 @pytest.fixture(scope="module")
@@ -204,31 +195,13 @@ def test_ctrl_c_leaves_zarr_that_is_resumed(guided_dataset, files, tmp_path):
     assert tree(path) == tree(guided_dataset)
 
 
-def stop_at(sender, call, stage, n, *arguments, **options):
-    """What a process does that is to be killed: at the n-th event of a stage it says so, and stands still."""
-    left = [n]
-
-    def tell(event):
-        if isinstance(event, Progress) and event.stage == stage:
-            if left[0] == 0:
-                sender.send("there")
-                time.sleep(600)
-            left[0] -= 1
-
-    call(*arguments, on_event=tell, **options)
-
-
 def killed(processes, *arguments, **options):
     """Kill a process where ``stop_at`` stands still; before that, do what is in ``meanwhile``."""
     meanwhile = options.pop("meanwhile", lambda: None)
-    run = Run(processes, stop_with, *arguments, options)
+    run = Run(processes, stop_at, *arguments, options)
     assert run.reach("there")
     meanwhile()
     assert run.kill()
-
-
-def stop_with(sender, *arguments):
-    stop_at(sender, *arguments[:-1], **arguments[-1])
 
 
 @kills

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import random
 import shutil
 import sys
@@ -237,10 +236,7 @@ class TestRefused:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL on Windows")
 @pytest.mark.parametrize("in_place", [True, False])
-def test_killed_at_random_it_is_resumed_to_the_same_bytes(tmp_path, monkeypatch, depth_model, in_place):
-    processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["children", "PIL.Image", "jsonschema"])
-    monkeypatch.setenv("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
+def test_killed_at_random_it_is_resumed_to_the_same_bytes(tmp_path, processes, depth_model, in_place):
     pictures = Pictures(tmp_path / "large", 6, 4, size=(96, 128), patch=(60, 40))
     spec = pictures.spec(width=96, height=64, foreground_height=40, placements=16, chunk=6)
     spec = DatasetSpec.from_dict({**spec.to_dict(), "depth": vars(depth_of(depth_model))})

@@ -10,8 +10,8 @@ import numpy as np
 from builders import stages_to
 from killed_runs import SHARDS
 
-from fgbgpack import open_dataset
-from fgbgpack.pipeline import materialize
+from fgbgpack import DatasetSpec, create, fill_depth, open_dataset
+from fgbgpack.pipeline import Progress, materialize
 
 
 def send_arrays(sender, dataset, samples=slice(None)):
@@ -50,3 +50,43 @@ def stop_while_saving(sender, path):
 def store_pixels(sender, source, target):
     """Store the pixels of a virtual dataset, or finish that."""
     materialize(source, target, workers=2, layout=SHARDS, on_event=stages_to(sender))
+
+
+def make_dataset(sender, path, spec, workers, depth_later):
+    """Make a dataset, or finish it, and send each stage that it comes to."""
+    tell = stages_to(sender)
+    spec = DatasetSpec.from_dict(spec)
+    if depth_later:
+        pixels = DatasetSpec.from_dict({**spec.to_dict(), "depth": None})
+        create(path, pixels, workers=workers, layout=SHARDS, on_event=tell)
+        fill_depth(path, spec.depth, workers=workers, layout=SHARDS, on_event=tell)
+    else:
+        create(path, spec, workers=workers, layout=SHARDS, on_event=tell)
+
+
+def replace_depth(sender, path, depth):
+    """The same for a dataset that is to get another model's depth."""
+
+    def tell(event):
+        if isinstance(event, Progress):
+            sender.send(event.stage)
+
+    fill_depth(path, depth, overwrite=True, workers=2, layout=SHARDS, on_event=tell)
+
+
+def stop_at(sender, call, stage, n, *arguments):
+    """Call a function of the pipeline; at the n-th event of a stage, say so and stand still.
+
+    The last of the arguments are the options of the call.
+    """
+    left = [n]
+
+    def tell(event):
+        if isinstance(event, Progress) and event.stage == stage:
+            if left[0] == 0:
+                sender.send("there")
+                time.sleep(600)
+            left[0] -= 1
+
+    *arguments, options = arguments
+    call(*arguments, on_event=tell, **options)
