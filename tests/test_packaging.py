@@ -53,6 +53,7 @@ def wheel(tmp_path_factory):
     return build(ROOT, tmp_path_factory.mktemp("wheel"), "--wheel")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 def test_a_wheel_from_a_clone_records_its_commit_and_one_from_an_archive_none(tmp_path):
     source = tmp_path / "source"

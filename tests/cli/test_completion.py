@@ -85,6 +85,7 @@ def test_models_of_the_users_folder_are_completed(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_splits_and_their_parts_are_completed(workspace: Path) -> None:
     assert ask("fgbgpack export deep.zarr out --split ") == ["fair"]
     assert ask("fgbgpack export deep.zarr out --split fair --part t") == ["train", "test"]
@@ -115,6 +116,7 @@ def test_completing_names_imports_nothing_slow() -> None:
     assert done.stdout.splitlines() == ["midas-v2.1-small", "heavy:"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 def test_bash_shows_installs_and_uses_the_script(tmp_path: Path) -> None:
     command = tmp_path / "fgbgpack"

@@ -58,6 +58,7 @@ class TestInfo:
         assert failure(*depth) == (4, "dataset-incomplete")
 
 
+@pytest.mark.slow
 def test_preview_draws_a_png(workspace: Path) -> None:
     for dataset in ("tiny.zarr", "virtual.zarr"):
         assert run("preview", dataset, "-o", "pre view.png", "--samples", "0, 5,23").exit_code == 0
@@ -65,6 +66,7 @@ def test_preview_draws_a_png(workspace: Path) -> None:
             assert image.format == "PNG"
 
 
+@pytest.mark.slow
 def test_schemas_are_printed_whole() -> None:
     for name in ("dataset", "spec", "depth-model", "export"):
         printed = run("schema", name)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 from command_line import failure, rejected, run
 from exports import names_in
 
@@ -52,6 +53,7 @@ def test_exit_statuses(dataset, tmp_path):
     assert run(*out, "--overwrite").exit_code == 0
 
 
+@pytest.mark.slow
 def test_nothing_is_left_of_an_export_that_is_interrupted(split_dataset, tmp_path):
     code = (
         "import os, signal\n"

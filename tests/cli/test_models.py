@@ -299,6 +299,7 @@ class TestCompare:
         with Image.open(picture) as drawn:
             assert drawn.size[0] > 200
 
+    @pytest.mark.slow
     def test_both_modes_and_stored_depth(self, depth_dataset, depth_model):
         words = (f"{depth_model}@1", f"guided:{depth_model}@7", "guided:fgbgpack-scene", "stored")
         compared = models("compare", *words, "--on", depth_dataset, "--samples", "3", "--device", "cpu")

@@ -110,6 +110,7 @@ class TestPipesAndSignals:
             assert process.stderr.read() == ""
         assert process.returncode == 0
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("closed", ["stdout", "stderr"])
     def test_work_is_finished_though_nobody_reads(self, workspace: Path, closed: str) -> None:
         with start("create", "x.zarr", *PICTURES, *TINY) as process:
@@ -122,6 +123,7 @@ class TestPipesAndSignals:
         assert process.returncode == 0
         assert open_dataset("x.zarr").complete
 
+    @pytest.mark.slow
     @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
     @pytest.mark.skipif(bool(os.environ.get("NUMBA_DISABLE_JIT")), reason="too much work for plain Python")
     def test_stopped_runs_resume_with_the_same_command(self, workspace: Path) -> None:

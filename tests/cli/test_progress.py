@@ -47,6 +47,7 @@ def test_quiet() -> None:
     assert show(Notice("note"), Progress("samples", 0, 9), quiet=True) == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 @pytest.mark.parametrize("columns", [80, 120])
 def test_bars_on_a_terminal(workspace: Path, columns: int) -> None:

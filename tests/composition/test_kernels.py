@@ -103,6 +103,7 @@ def test_the_two_naive_composites_agree(scene):
         np.testing.assert_array_equal(mask, ref_mask)
 
 
+@pytest.mark.slow
 def test_every_blend_of_two_bytes_is_rounded_to_nearest():
     step = 1 if COMPILED else 51
     over, under = (plane.astype(np.uint8) for plane in np.mgrid[:256:step, :256:step])

@@ -96,6 +96,7 @@ def test_a_pickled_recipe_composes_the_same(recipe, used):
     assert len(pickle.dumps(fresh)) == len(pickle.dumps(recipe))
 
 
+@pytest.mark.slow
 def test_another_process_composes_the_same(recipe):
     processes = multiprocessing.get_context("spawn")
     receiver, sender = processes.Pipe(duplex=False)

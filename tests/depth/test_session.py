@@ -223,6 +223,7 @@ def in_a_new_process(path, device):
     return json.loads(done.stdout), done.stderr
 
 
+@pytest.mark.slow
 def test_the_callers_arithmetic_is_left_alone(tmp_path):
     # The first session of a process could make the calling thread flush subnormal numbers to zero.
     answer, _ = in_a_new_process(gray(tmp_path / "m.onnx"), "cpu")
@@ -230,6 +231,7 @@ def test_the_callers_arithmetic_is_left_alone(tmp_path):
     assert answer["subnormal"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(has_gpu_driver(), reason="this machine has an NVIDIA driver")
 @pytest.mark.parametrize("device", ["cuda", "tensorrt"])
 def test_a_gpu_that_is_not_there(tmp_path, device):

@@ -78,6 +78,7 @@ class TestEveryFormat:
         assert [events[0].done, events[-1].done, events[-1].total] == [0, 17, 17]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("to", "found"),
     [

@@ -95,6 +95,7 @@ def exported(tmp_path_factory, depth_dataset):
     return out
 
 
+@pytest.mark.slow
 @needs_reader
 def test_streaming_reads_every_sample(tmp_path, depth_dataset):
     names = {"none": "none", "zstd": "zstd", "best": "zstd:22"}
@@ -108,6 +109,7 @@ def test_streaming_reads_every_sample(tmp_path, depth_dataset):
         assert_same(found, ds, np.arange(len(ds)))
 
 
+@pytest.mark.slow
 @needs_reader
 def test_streaming_reads_each_part_of_a_split(tmp_path, own_pictures):
     create(tmp_path / "d.zarr", own_pictures.spec())
@@ -119,6 +121,7 @@ def test_streaming_reads_each_part_of_a_split(tmp_path, own_pictures):
         assert_same(found[name], ds, samples)
 
 
+@pytest.mark.slow
 @needs_reader
 def test_imported_samples_have_their_names(tmp_path, imported):
     export(imported, tmp_path / "out", to="mds")
@@ -129,6 +132,7 @@ def test_imported_samples_have_their_names(tmp_path, imported):
         np.testing.assert_array_equal(found[field], getattr(imported, field)[:])
 
 
+@pytest.mark.slow
 @needs_reader
 def test_streaming_goes_through_an_epoch_in_batches(tmp_path, exported):
     printed = in_reader(
@@ -147,6 +151,7 @@ def test_streaming_goes_through_an_epoch_in_batches(tmp_path, exported):
     assert order != sorted(order)
 
 
+@pytest.mark.slow
 @needs_reader
 def test_the_lines_that_say_how_to_open_it_do(tmp_path, own_pictures):
     create(tmp_path / "d.zarr", own_pictures.spec())
@@ -156,6 +161,7 @@ def test_the_lines_that_say_how_to_open_it_do(tmp_path, own_pictures):
     assert int(in_reader(tmp_path, lines)) == report.parts["it's train"]
 
 
+@pytest.mark.slow
 @needs_reader
 def test_what_is_not_compressed_is_read_in_its_place(tmp_path, dataset):
     export(dataset, tmp_path / "out", to="mds", compression="none", samples=[7, 3, 30])
@@ -171,6 +177,7 @@ def test_what_is_not_compressed_is_read_in_its_place(tmp_path, dataset):
     assert json.loads(printed) == [list(pair) for pair in zip([3, 7, 30], truth, strict=True)]
 
 
+@pytest.mark.slow
 @needs_reader
 def test_a_damaged_shard_is_found(tmp_path, depth_dataset):
     out = tmp_path / "out"

@@ -102,6 +102,7 @@ class TestOutputFolder:
         assert (tmp_path / "out").is_symlink()
         assert sorted(tree(tmp_path / "disk")) == ["fgbgpack.json", "part-00000.npz"]
 
+    @pytest.mark.slow
     def test_what_a_killed_run_left_is_swept(self, split_dataset, tmp_path):
         code = (
             "import sys, signal, os\n"
@@ -132,6 +133,7 @@ class TestOutputFolder:
             export(split_dataset, tmp_path / "out", to="folder")
         assert tree(tmp_path) == {f"out/{name}": data for name, data in before.items()}
 
+    @pytest.mark.slow
     def test_two_processes_do_not_write_the_same_place(self, split_dataset, tmp_path):
         code = (
             "import sys, time\n"

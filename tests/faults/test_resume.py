@@ -72,6 +72,7 @@ def check_killed(path, expected):
     return phase
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["per-sample", "guided"])
 def test_killed_at_random_and_resumed_it_is_the_same_to_the_last_byte(
     tmp_path, processes, spec, guided_spec, mode
@@ -121,6 +122,7 @@ def check_whole(path: Path, expected):
     assert open_dataset(path).complete
 
 
+@pytest.mark.slow
 def test_replacing_depth_killed_at_random_never_mixes_two_models(tmp_path, processes, spec, make_depth_model):
     path = tmp_path / "it.zarr"
     seconds = Run(processes, make_dataset, path, spec.to_dict(), 2, False).finish("samples", "depth")

@@ -204,6 +204,7 @@ def test_guides_that_are_told_more_or_less(tmp_path, pictures, depth_model, told
     assert np.isfinite(open_dataset(tmp_path / "it.zarr").depth[:]).all()
 
 
+@pytest.mark.slow
 def test_by_default_the_networks_that_come_with_it_fill_depth(tmp_path, pictures, monkeypatch):
     monkeypatch.setenv("FGBGPACK_MODELS", str(tmp_path / "no models here"))
     fields = pictures.spec(width=48, height=32).to_dict()

@@ -204,6 +204,7 @@ def killed(processes, *arguments, **options):
     assert run.kill()
 
 
+@pytest.mark.slow
 @kills
 @pytest.mark.parametrize("portable", [False, True])
 def test_a_killed_conversion_leaves_nothing_that_opens(processes, guided_dataset, files, tmp_path, portable):
@@ -236,6 +237,7 @@ def test_a_killed_conversion_leaves_nothing_that_opens(processes, guided_dataset
             file.unlink()
 
 
+@pytest.mark.slow
 @kills
 def test_a_killed_conversion_to_zarr_is_resumed(processes, guided_dataset, files, tmp_path):
     path = tmp_path / "it.zarr"
@@ -270,6 +272,7 @@ assert not list(Path(path).parent.glob("*.partial"))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="nothing is swept where there are no such locks")
 @pytest.mark.parametrize("locking", ["TRUE", "FALSE"])
 def test_what_is_being_written_stays_whatever_hdf5_is_told_of_locks(dataset, files, tmp_path, locking):
@@ -304,6 +307,7 @@ for limit in map(int, sys.argv[4:]):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no such limits on Windows")
 def test_a_full_disk_is_told_of_and_leaves_nothing(guided_dataset, files, tmp_path):
     split = Path(shutil.copy(files["guided"], tmp_path / "split.h5"))
@@ -503,6 +507,7 @@ def test_a_split_that_is_saved_while_depth_is_unfinished_is_not_lost(tmp_path, s
     assert "mine" in open_dataset(path).splits
 
 
+@pytest.mark.slow
 @kills
 def test_a_file_that_is_killed_on_the_way_is_finished(processes, tmp_path, spec, depth_model):
     path, depth = tmp_path / "it.h5", depth_of(depth_model)
@@ -626,6 +631,7 @@ def test_the_command_exits_with_the_code_of_what_is_wrong(dataset, guided_datase
     assert names_in(tmp_path) == ["it.h5"]
 
 
+@pytest.mark.slow
 @kills
 def test_the_command_is_stopped_by_ctrl_c(guided_dataset, tmp_path):
     script = (

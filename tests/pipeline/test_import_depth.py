@@ -165,6 +165,7 @@ def test_imported_depth_is_replaced_when_that_is_asked_for(deep, plain, depth_mo
     assert open_dataset(deep).document.depth.bits == 7
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_it_is_the_same_to_the_last_byte(tmp_path, plain, deep, depth_model):
     whole = Path(shutil.copytree(deep, tmp_path / "whole.zarr"))
     fill(whole, depth_model, overwrite=True)

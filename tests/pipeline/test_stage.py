@@ -61,6 +61,7 @@ def sharded(tmp_path_factory, pictures) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_pixels_are_the_same_from_another_process(sharded, other_process):
     check(Pixels(open_dataset(sharded).recipe, SMALL_SHARDS), sharded, other_process)
 

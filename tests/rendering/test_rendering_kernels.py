@@ -251,6 +251,7 @@ np.savez(
 """
 
 
+@pytest.mark.slow
 def test_kernels_give_the_same_uncompiled(tmp_path: Path):
     """The same from plain Python: depth and colours of textures, pictures to the last place or one beside."""
     found = []

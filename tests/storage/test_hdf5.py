@@ -211,6 +211,7 @@ def test_many_threads_read_one_dataset_at_once(kinds, form):
                 np.testing.assert_array_equal(getattr(batch, name), expected[name][order])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "form"), [("fork", "normal"), ("fork", "portable"), ("spawn", "normal")])
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_dataset_goes_to_other_processes(kinds, method, form):
@@ -321,6 +322,7 @@ def stores(kinds):
     }
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(st.data())
 def test_any_part_of_any_value_is_that_of_the_zarr(stores, data):
@@ -340,6 +342,7 @@ def test_any_part_of_any_value_is_that_of_the_zarr(stores, data):
     ]
 
 
+@pytest.mark.slow
 @every_kind
 def test_zarr_and_xarray_read_the_store(kinds, kind, form):
     path = kinds.hdf5(kind, form)
@@ -460,6 +463,7 @@ def test_two_that_save_a_split_at_once_lose_none(own, monkeypatch):
     assert names_in(path.parent) == ["own.h5"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL on Windows")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_split_that_is_killed_leaves_the_file_as_it_was(own):

@@ -43,6 +43,7 @@ def test_a_file_of_any_shorter_length_is_refused(own, form):
         assert caught.value.code in (("file-not-hdf5",) if length < 8 else ("file-cut-short", "file-damaged"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(("kind", "arrays"), [("guided", None), ("depth", ["depth", "depth_max"])])
 def test_a_flipped_bit_in_a_chunk_is_an_error_that_names_it(own, tmp_path, kind, arrays, form):

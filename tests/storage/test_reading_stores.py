@@ -247,6 +247,7 @@ def test_one_reader_serves_many_threads(tmp_path, monkeypatch):
     assert len(reader._process_state().slots._kept) <= 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_processes_read_right_after_their_parent(tmp_path, method):
     if method not in multiprocessing.get_all_start_methods():

@@ -352,6 +352,7 @@ class Stopping(WrapperStore):
         await super().set(key, value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", [None, "per-sample", "guided"])
 def test_depth_that_is_stopped_anywhere_is_finished_by_the_same_command(
     pictures, depth_model, guide_model, before

@@ -114,6 +114,7 @@ def test_foregrounds_that_stand_in_a_room_are_where_their_feet_are(views):
             np.testing.assert_allclose(floor.max(), camera[4] * depth[0, 0] + camera[5], rtol=0.15)
 
 
+@pytest.mark.slow
 def test_interrupted_work_resumes_to_the_same_views(tmp_path, folders, teacher):
     class StopError(Exception):
         pass
@@ -183,6 +184,7 @@ def fit_line(folder: Path, stop_at: int | None = None) -> Line:
     return fit.run(lambda step, total, mean: None)
 
 
+@pytest.mark.slow
 def test_interrupted_training_resumes_to_the_same_weights(tmp_path):
     (tmp_path / "whole").mkdir()
     whole = fit_line(tmp_path / "whole")
@@ -195,6 +197,7 @@ def test_interrupted_training_resumes_to_the_same_weights(tmp_path):
     assert [path.name for path in (tmp_path / "stopped").iterdir()] == ["line.pt"]
 
 
+@pytest.mark.slow
 def test_a_trainer_trains_both_networks(views, tmp_path):
     events = []
     # The last of three steps of the scene network is at full size.

@@ -136,6 +136,7 @@ def knowing_guide(path: Path, *, of: str = "foreground", looks_at: str = "mask")
 
 
 class TestGuided:
+    @pytest.mark.slow
     @pytest.mark.parametrize("of", ["picture", "foreground"])
     def test_a_network_that_is_right(self, tmp_path, of):
         checked = check(knowing_guide(tmp_path / "guide.onnx", of=of))
@@ -150,12 +151,14 @@ class TestGuided:
         assert figures.step == pytest.approx(figures.true_step, abs=0.05)
         assert render_check(checked).width > 3 * 320
 
+    @pytest.mark.slow
     def test_a_network_that_ignores_the_mask(self, tmp_path):
         checked = check(knowing_guide(tmp_path / "guide.onnx", looks_at="nothing"))
         assert checked.figures is not None
         assert checked.figures.uses_mask is False
         assert "guides.mask.name" in checked.problems[0]
 
+    @pytest.mark.slow
     def test_figures_that_do_not_stand_out(self, tmp_path):
         nodes = [
             helper.make_node("Mul", ["mask", "little"], ["some"]),
@@ -164,12 +167,14 @@ class TestGuided:
         path = write_guided(tmp_path / "m.onnx", nodes, weights={"little": np.array(0.01, np.float32)})
         assert any("guides.mask.range" in problem for problem in check(path).problems)
 
+    @pytest.mark.slow
     def test_figures_that_stand_anywhere(self, tmp_path):
         checked = check(constant_guided(tmp_path / "m.onnx", 40.0))
         assert checked.figures is not None
         assert checked.figures.off > 0.3
         assert any("Look at guides, " in problem for problem in checked.problems)
 
+    @pytest.mark.slow
     def test_a_network_that_is_told_of_the_mask_alone(self, tmp_path):
         document = guided_card(guides={"background_depth": ...}, output={"of": ...})
         nodes = [helper.make_node("Identity", ["mask"], ["output"])]
