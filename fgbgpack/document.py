@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias, cast
 
 from fgbgpack import schema
 from fgbgpack.spec import DatasetSpec
@@ -40,17 +40,9 @@ Quantity: TypeAlias = Literal["depth", "inverse_depth"]
 class SourceInfo:
     """One input picture: a background, or a foreground with its mask file if it has one.
 
-    Two are equal when their names and digests are, whichever class they are of: what a dataset remembers of a
-    picture equals the picture that is found again.
-
-    Attributes:
-        name: File name without folder, for example ``person-001.png``.
-        sha256: SHA-256 of the file, 64 hexadecimal digits.
-        mask_name: File name of the mask; ``None`` when the foreground's own alpha is its mask.
-        mask_sha256: SHA-256 of the mask file, or ``None``.
-        license: Its licence as ``sources.csv`` states it, or ``None``. Not compared, nor are the next two.
-        author: Who made it, or ``None``.
-        url: Where it comes from, or ``None``.
+    Two are equal when their names (of files, without folder) and SHA-256 digests (64 hexadecimal digits) are,
+    whichever class they are of: what a dataset remembers of a picture equals the picture that is found again.
+    Licence, author and address are as ``sources.csv`` states them, and not compared.
     """
 
     name: str
@@ -92,12 +84,7 @@ class SourcesInfo:
 
 @dataclass(frozen=True)
 class RecipeInfo:
-    """What image and mask are a pure function of.
-
-    Attributes:
-        sha256: Digest of the resized sources and of all that placements depend on.
-        samples: Number of samples.
-    """
+    """What image and mask are a pure function of: resized sources, and all that placements depend on."""
 
     sha256: str
     samples: int
@@ -105,18 +92,11 @@ class RecipeInfo:
 
 @dataclass(frozen=True)
 class ImportInfo:
-    """What was imported, in the place of spec, recipe and sources.
+    """What was imported, in the place of spec, recipe and sources; sizes are in pixels.
 
-    Attributes:
-        samples: Number of samples.
-        height: Height of every sample in pixels.
-        width: Width of every sample in pixels.
-        fit: How pictures of other sizes got this one; ``None`` where all had it.
-        chunk: Samples in a chunk of image and mask.
-        patterns: Where ``images``, ``masks`` and ``depths`` were below the folder.
-        files: Number of files.
-        sha256: Digest of the names and sizes of these files.
-        left_out: Number of files left out because their counterparts are missing.
+    ``fit`` is how pictures of other sizes got this one, ``None`` where all had it; ``patterns`` are where
+    ``images``, ``masks`` and ``depths`` were; ``sha256`` is of the names and sizes of the files, of which
+    ``left_out`` lacked their counterparts.
     """
 
     samples: int
@@ -132,11 +112,9 @@ class ImportInfo:
 
 @dataclass(frozen=True)
 class PixelsInfo:
-    """The state of image and mask.
+    """Whether every shard of image and mask is written (of a virtual dataset, sources and placements).
 
-    Attributes:
-        complete: Whether every shard of both is written; of a virtual dataset, sources and placements.
-        stored: False for a virtual dataset: image and mask are composed when they are read.
+    A virtual dataset does not store them: image and mask are composed when they are read.
     """
 
     complete: bool
@@ -154,20 +132,11 @@ class GuideInfo:
 
 @dataclass(frozen=True)
 class NetworkDepthInfo:
-    """Depth that networks filled.
+    """Depth that networks filled: ``model`` is a card of schema ``depth-model``, ``sha256`` its file's.
 
-    Attributes:
-        complete: Whether every shard of depth is written.
-        mode: ``"guided"`` or ``"per-sample"``.
-        model: The model's card, a document of schema ``depth-model``.
-        sha256: Digest of the model's ONNX file.
-        guide: The guided network; ``None`` where the mode is ``"per-sample"``.
-        scale: How many times as large as a sample the picture is that the model saw.
-        bits: Precision that the grid was chosen for.
-        step: The grid: depth is stored as multiples of this; ``None`` until it is measured.
-        precision: Arithmetic precision of the networks.
-        provider: The ONNX Runtime execution provider that ran the model.
-        onnxruntime: The version of ONNX Runtime.
+    ``scale`` is how many times as large as a sample the picture is that the model saw; depth is stored as
+    multiples of ``step``, chosen for ``bits`` of precision and ``None`` until it is measured; ``provider`` is
+    the ONNX Runtime execution provider that ran the model.
     """
 
     complete: bool
@@ -190,14 +159,12 @@ class NetworkDepthInfo:
     @property
     def quantity(self) -> Quantity:
         """What the values mean: ``"depth"`` (larger is farther) or ``"inverse_depth"``."""
-        quantity: Quantity = self.model["output"]["quantity"]
-        return quantity
+        return cast(Quantity, self.model["output"]["quantity"])
 
     @property
     def unit(self) -> Literal["m"] | None:
         """The unit of depth; ``None`` where it is relative."""
-        unit: Literal["m"] | None = self.model["output"]["unit"]
-        return unit
+        return cast('Literal["m"] | None', self.model["output"]["unit"])
 
     @property
     def model_name(self) -> str:
@@ -217,15 +184,10 @@ class NetworkDepthInfo:
 
 @dataclass(frozen=True)
 class ImportedDepthInfo:
-    """Depth that was imported from files.
+    """Depth that was imported from files: their values times ``factor`` plus ``offset``.
 
-    Attributes:
-        complete: Whether every shard of depth is written.
-        quantity: ``"depth"``, ``"inverse_depth"``, or ``None`` where that is not known.
-        unit: The unit of depth; ``None`` where it is relative or not known.
-        factor: What the values in the files were multiplied by.
-        offset: What was then added to them.
-        invalid: The value in the files that stands for unknown depth, or ``None``.
+    Quantity and unit are ``None`` where they are not known; ``invalid`` is the value in the files that stands
+    for unknown depth.
     """
 
     complete: bool
@@ -244,20 +206,10 @@ DepthInfo: TypeAlias = NetworkDepthInfo | ImportedDepthInfo
 
 @dataclass(frozen=True, eq=False)
 class Document:
-    """What a dataset holds, how it was made, and whether it is whole.
+    """What a dataset holds, how it was made, and whether all that was asked for is there.
 
-    A dataset that was imported has ``imported`` and neither ``spec``, ``recipe`` nor ``sources``.
-
-    Attributes:
-        complete: Whether all that was asked for is there.
-        pixels: The state of image and mask.
-        depth: How depth is filled; ``None`` where it is not.
-        software: The versions of what wrote the dataset.
-        spec: What was asked for.
-        recipe: What image and mask are a function of.
-        sources: The pictures.
-        imported: What was imported.
-        splits: Saved splits by their names, each with ``by``, ``seed`` and ``parts``.
+    A dataset that was imported has ``imported`` and neither ``spec``, ``recipe`` nor ``sources``; ``depth``
+    is ``None`` where it is not filled. Saved splits have ``by``, ``seed`` and ``parts``.
     """
 
     complete: bool
@@ -281,15 +233,7 @@ class Document:
 
     @classmethod
     def from_dict(cls, document: object, *, where: str) -> Document:
-        """Reads a JSON document, checked and brought to the newest version of its schemas.
-
-        Args:
-            document: The parsed JSON.
-            where: What messages call the dataset.
-
-        Raises:
-            DatasetError: It breaks its schema, or is of a newer one.
-        """
+        """Reads a JSON document, checked (DatasetError) and brought to the newest version of its schemas."""
         fields = schema.read("dataset", document, where=where)
         fields.pop("schema")
         fields["pixels"] = PixelsInfo(**fields["pixels"])
@@ -299,12 +243,8 @@ class Document:
             spec = schema.read("spec", fields["spec"], where=f"the spec in {where}")
             fields["spec"] = DatasetSpec.from_dict(spec)
             fields["recipe"] = RecipeInfo(**fields["recipe"])
-            fields["sources"] = SourcesInfo(
-                *(
-                    tuple(SourceInfo(**source) for source in fields["sources"][kind])
-                    for kind in ("backgrounds", "foregrounds")
-                )
-            )
+            pictures = (fields["sources"][kind] for kind in ("backgrounds", "foregrounds"))
+            fields["sources"] = SourcesInfo(*(tuple(SourceInfo(**s) for s in kind) for kind in pictures))
         if fields["depth"] is not None:
             fields["depth"] = _depth_from(fields["depth"], where)
         return cls(**fields)

@@ -17,31 +17,15 @@ from fgbgpack.errors import DatasetError
 #: How the name of a file ends while it is being written: here, and in Zarr's local store.
 PARTIAL = re.compile(r"\.[0-9a-f]{32}\.partial$")
 
-_FULL = {errno.ENOSPC, errno.EDQUOT}
-
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, 64 hexadecimal digits.
-
-    Raises:
-        OSError: The file cannot be read.
-    """
+    """The SHA-256 of a file, 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class PartialFile:
-    """A new file beside the one that it will replace, locked while it is open so that nobody sweeps it.
-
-    Args:
-        target: The file that it will replace.
-
-    Attributes:
-        path: Its own name, new each time.
-
-    Raises:
-        OSError: It cannot be made.
-    """
+    """A new file beside the one that it will replace, locked while it is open so that nobody sweeps it."""
 
     def __init__(self, target: Path) -> None:
         self._target = target
@@ -80,9 +64,6 @@ def replacing_file(path: Path) -> Iterator[PartialFile]:
 
     Where the block fails, the new file is deleted and ``path`` stays as it was. A link is followed. What
     writers that were killed have left is deleted first.
-
-    Raises:
-        OSError: The file cannot be written.
     """
     target = path.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -115,54 +96,37 @@ def _sweep(target: Path) -> None:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file in one step: readers see the old content or the new.
-
-    Raises:
-        OSError: The file cannot be written.
-    """
+    """Writes a file in one step: readers see the old content or the new."""
     with replacing(path) as partial:
         partial.write_bytes(content)
 
 
 def is_full(error: OSError) -> bool:
     """Whether an error says that the disk, or the user's share of it, is full."""
-    return error.errno in _FULL
+    return error.errno in {errno.ENOSPC, errno.EDQUOT}
 
 
 @contextmanager
 def disk_errors(name: str, action: str = "read or written", kept: str = "") -> Iterator[None]:
     """Turns an OSError into a DatasetError that names the place and says when its disk is full.
 
-    Args:
-        name: What messages call the place.
-        action: What could not be done.
-        kept: What is said of data that is there already.
+    ``kept`` is said of data that is there already.
     """
     try:
         yield
     except OSError as exc:
+        message, code = f"{name} cannot be {action}: {exc}.", "io-failed"
         if is_full(exc):
-            error = DatasetError(
-                f"The disk that holds {name} is full: make room and run the same command again."
-                + (f" {kept}" if kept else ""),
-                code="disk-full",
-            )
-        else:
-            error = DatasetError(f"{name} cannot be {action}: {exc}.", code="io-failed")
+            message = f"The disk that holds {name} is full: make room and run the same command again. {kept}"
+            code = "disk-full"
+        error = DatasetError(message.rstrip(), code=code)
         for note in getattr(exc, "__notes__", []):
             error.add_note(note)
         raise error from exc
 
 
 def try_lock(descriptor: int) -> bool:
-    """Locks an open file or folder until it is closed or the process ends.
-
-    Returns:
-        False if another one holds the lock.
-
-    Raises:
-        OSError: The file system has no locks.
-    """
+    """Locks an open file or folder until it is closed or the process ends; False if another one holds it."""
     try:
         if sys.platform == "win32":
             import msvcrt
@@ -179,11 +143,8 @@ def try_lock(descriptor: int) -> bool:
 
 @contextmanager
 def locked(folder: Path, refusal: str) -> Iterator[None]:
-    """Holds the system's lock on a folder; it leaves no file, and a process that dies frees it.
-
-    Raises:
-        DatasetError: Another process holds the lock: ``refusal``.
-        OSError: The folder cannot be opened.
+    """Holds the system's lock on a folder, or raises ``refusal``; it leaves no file, and dies with its
+    process.
     """
     if os.name != "posix":
         yield

@@ -46,11 +46,7 @@ def _text(name: str, version: str) -> str:
 
 
 def load_schema(name: str, version: str | None = None) -> dict[str, Any]:
-    """Return the JSON Schema (2020-12) called ``name``, the newest version unless one is given.
-
-    Raises:
-        SpecError: There is no schema of that name or version.
-    """
+    """The JSON Schema (2020-12) called ``name``, the newest version unless one is given (SpecError)."""
     if name not in CURRENT:
         raise SpecError(
             f"There is no schema {name!r}. The schemas are {', '.join(CURRENT)}.", code="schema-unknown"
@@ -102,21 +98,11 @@ def _explain(error: Any) -> str:
 def read(
     name: str, document: object, *, where: str, error: Callable[[str, list[str]], FgbgError] = DatasetError
 ) -> dict[str, Any]:
-    """Check a document and upgrade it to the newest version of its schema.
+    """Check a document and upgrade it to a new one of version ``CURRENT[name]``; it is not changed itself.
 
-    Args:
-        name: The schema that the document must follow.
-        document: The parsed JSON. It is not changed.
-        where: The file or array that it came from, for messages.
-        error: Makes the error to raise, of a message and the problems.
-
-    Returns:
-        A new document of version ``CURRENT[name]``.
-
-    Raises:
-        FgbgError: What ``error`` makes, with the code ``schema-mismatch`` for a document of another kind,
-            ``schema-newer`` for a newer major version, ``schema-unknown`` for a version that was never
-            released, ``schema-violated`` with all problems otherwise.
+    Raises what ``error`` makes of a message and the problems, with the code ``schema-mismatch`` for a
+    document of another kind, ``schema-newer`` for a newer major version, ``schema-unknown`` for a version
+    that was never released, ``schema-violated`` with all problems otherwise.
     """
 
     def refusal(message: str, code: str, violations: Sequence[str] = ()) -> FgbgError:

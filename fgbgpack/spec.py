@@ -146,10 +146,8 @@ class DatasetSpec:
     def from_dict(cls, document: Mapping[str, Any]) -> DatasetSpec:
         """The spec of a document; ``schema`` and fields with a default may be left out.
 
-        A depth model called ``"none"`` means no depth, as ``null`` does: TOML has no null.
-
-        Raises:
-            SpecError: ``schema-violated``, with all problems.
+        A depth model called ``"none"`` means no depth, as ``null`` does: TOML has no null. Raises SpecError
+        (``schema-violated``) with all problems.
         """
         fields = schema.read("spec", {"schema": "spec/1.0", **document}, where="the spec", error=SpecError)
         del fields["schema"]
@@ -175,13 +173,10 @@ def is_unicode(text: str) -> bool:
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
-    """Read a TOML or JSON file of spec fields; paths in it become relative to the working folder.
+    """Read a TOML or JSON file of spec fields, not yet checked; paths in it become relative to the working
+    folder.
 
-    Returns:
-        The fields, not yet checked.
-
-    Raises:
-        SpecError: ``config-unreadable``: the file cannot be read, or is neither TOML nor JSON.
+    Raises SpecError (``config-unreadable``).
     """
     path = Path(path)
     kind, loads = ("JSON", json.loads) if path.suffix.lower() == ".json" else ("TOML", tomllib.loads)

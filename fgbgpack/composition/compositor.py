@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -46,32 +47,15 @@ class Compositor:
             )
 
     def compose(
-        self,
-        placements: Placements,
-        image: NDArray[np.uint8],
-        mask: NDArray[np.uint8],
-        *,
-        top: int = 0,
+        self, placements: Placements, image: NDArray[np.uint8], mask: NDArray[np.uint8], *, top: int = 0
     ) -> None:
-        """Fill ``image`` and ``mask`` with the composites of ``placements``, exactly rounded.
-
-        Args:
-            placements: The placements of n samples.
-            image: (n, rows, w, 3) uint8, filled with rows ``top`` on of each composite, RGB.
-            mask: (n, rows, w) uint8, filled with the same rows of the pasted alpha, 0..255.
-            top: The first row. Rows below the picture's last are filled with 0.
-
-        Raises:
-            SpecError: A shape or dtype is wrong, an index is out of range, or a patch leaves the picture.
+        """Fill ``image`` and ``mask`` with the composites of ``placements``, as :meth:`Composites.compose`
+        does.
         """
         self.place(placements).compose(_EVERY, image, mask, top=top)
 
     def place(self, placements: Placements) -> Composites:
-        """The composites of ``placements``, which are checked here once and for all.
-
-        Raises:
-            SpecError: A dtype is wrong, an index is out of range, or a patch leaves the picture.
-        """
+        """The composites of ``placements``, which are checked here once and for all (SpecError)."""
         n = len(placements)
         _, height, width, _ = self._background.shape
         p = Placements(
@@ -82,9 +66,8 @@ class Compositor:
             _array(placements.y, np.int32, "placements.y", (n,)),
             _array(placements.x, np.int32, "placements.x", (n,)),
         )
-        if not (
-            _within(p.background, len(self._background)) and _within(p.foreground, len(self._foreground))
-        ):
+        there = _within(p.background, len(self._background)) and _within(p.foreground, len(self._foreground))
+        if not there:
             raise SpecError(
                 "A placement names a background or foreground that is not there.", code="picture-unknown"
             )
@@ -94,21 +77,17 @@ class Compositor:
         return Composites(self._background, self._foreground, self._size, p)
 
 
+@dataclass(frozen=True, eq=False)
 class Composites:
     """The composites of placements, any of them at any time: :meth:`Compositor.place` has checked all.
 
     Safe to use from several threads at once.
     """
 
-    def __init__(
-        self,
-        background: NDArray[np.uint8],
-        foreground: NDArray[np.uint8],
-        size: NDArray[np.int32],
-        placements: Placements,
-    ) -> None:
-        self._background, self._foreground, self._size = background, foreground, size
-        self._placements = placements
+    _background: NDArray[np.uint8]
+    _foreground: NDArray[np.uint8]
+    _size: NDArray[np.int32]
+    _placements: Placements
 
     def compose(
         self,
@@ -130,38 +109,23 @@ class Composites:
             SpecError: A shape or dtype is wrong.
             IndexError: There is no such placement.
         """
-        p = self._placements
+        p, width = self._placements, self._background.shape[2]
         which = p.background[samples]
-        width = self._background.shape[2]
         _array(image, np.uint8, "image", (len(which), None, width, 3), copy=False)
         _array(mask, np.uint8, "mask", image.shape[:3], copy=False)
         self._check_top(top)
-        composite(
-            self._background,
-            self._foreground,
-            self._size,
-            which,
-            p.foreground[samples],
-            p.flip[samples],
-            p.y[samples],
-            p.x[samples],
-            top,
-            image,
-            mask,
-        )
+        placed = which, p.foreground[samples], p.flip[samples], p.y[samples], p.x[samples]
+        composite(self._background, self._foreground, self._size, *placed, top, image, mask)
 
     def compose_mask(
         self, samples: slice | NDArray[np.int64], mask: NDArray[np.uint8], *, top: int = 0
     ) -> None:
         """Fill ``mask`` as :meth:`compose` does, and raise what it raises."""
-        p = self._placements
-        which = p.foreground[samples]
-        width = self._background.shape[2]
-        _array(mask, np.uint8, "mask", (len(which), None, width), copy=False)
+        p, width = self._placements, self._background.shape[2]
+        placed = p.foreground[samples], p.flip[samples], p.y[samples], p.x[samples]
+        _array(mask, np.uint8, "mask", (len(placed[0]), None, width), copy=False)
         self._check_top(top)
-        paste_alpha(
-            self._foreground, self._size, which, p.flip[samples], p.y[samples], p.x[samples], top, mask
-        )
+        paste_alpha(self._foreground, self._size, *placed, top, mask)
 
     def _check_top(self, top: int) -> None:
         height = self._background.shape[1]

@@ -22,16 +22,9 @@ from fgbgpack.spec import DatasetSpec
 class Renderer:
     """Renders placements at a scale. Safe to use from several threads at once.
 
-    At scale 1 it composites the catalog itself; above that, the original pictures, found again in the
-    folders of the recipe's spec.
-
-    Args:
-        recipe: What the samples are.
-        scale: How many times as large as a sample its picture is, 1 or more.
-        backgrounds_kept: How many backgrounds stay in memory, for scales above 1.
-
-    Raises:
-        SourceError: The original pictures are not there, or not the ones the dataset was made of.
+    At scale 1 it composites the catalog itself; above that, the original pictures, found again in the folders
+    of the recipe's spec. ``backgrounds_kept`` of these stay in memory. Raises SourceError if they are not
+    there, or not the ones the dataset was made of.
     """
 
     def __init__(self, recipe: Recipe, scale: int, *, backgrounds_kept: int) -> None:
@@ -59,11 +52,7 @@ class Renderer:
         self._background = background
 
     def __call__(self, samples: Samples) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """The composites of n samples, and their masks.
-
-        Returns:
-            (n, h * scale, w * scale, 3) uint8, RGB, and (n, h * scale, w * scale) uint8, alpha.
-        """
+        """Of n samples, (n, h * scale, w * scale, 3) uint8, RGB, and (n, h * scale, w * scale) alpha."""
         image = np.empty((len(samples), *self._size, 3), np.uint8)
         mask = np.empty(image.shape[:3], np.uint8)
         if self._scale == 1:
@@ -80,18 +69,12 @@ class Renderer:
 class Backgrounds:
     """Renders empty backgrounds at a scale, and keeps none. Safe to use from several threads at once.
 
-    Args:
-        recipe: What the samples are; its spec's folder of backgrounds is read for scales above 1.
-        scale: How many times as large as a sample they are, 1 or more.
-
-    Raises:
-        SourceError: The original pictures are not there, or not the ones the dataset was made of.
+    Above scale 1 the original pictures are read; SourceError as of :class:`Renderer`.
     """
 
     def __init__(self, recipe: Recipe, scale: int) -> None:
         spec, catalog = recipe.spec, recipe.catalog
-        self._spec, self._scale = spec, scale
-        self._resized = catalog.background
+        self._spec, self._scale, self._resized = spec, scale, catalog.background
         self._originals: tuple[Source, ...] = ()
         if scale > 1:
             self._originals = _original_backgrounds(Path(spec.backgrounds), catalog.backgrounds)
@@ -100,10 +83,8 @@ class Backgrounds:
         """The background of that number: (h * scale, w * scale, 3) uint8, RGB."""
         if self._scale == 1:
             return np.asarray(self._resized[index])
-        spec, scale = self._spec, self._scale
-        return load_background(
-            self._originals[index], height=spec.height * scale, width=spec.width * scale, fit=spec.fit
-        )
+        height, width = (side * self._scale for side in (self._spec.height, self._spec.width))
+        return load_background(self._originals[index], height=height, width=width, fit=self._spec.fit)
 
 
 _NOT_THERE = (

@@ -6,8 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import asdict, dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,27 +43,17 @@ class Placements:
 
     def scaled(self, scale: int) -> Placements:
         """The same placements in pictures ``scale`` times as large."""
-        return Placements(
-            self.background, self.foreground, self.flip, self.replica, self.y * scale, self.x * scale
-        )
+        return replace(self, y=self.y * scale, x=self.x * scale)
 
 
 @dataclass(frozen=True)
 class Plan:
     """Sample index to placement. Samples are ordered by background, foreground, flip, replica.
 
-    A placement depends on the seed and on its two pictures, nothing else: not on the order or the number
-    of pictures, nor on what else is in the dataset.
-
-    Attributes:
-        height: Height of every sample in pixels.
-        width: Width of every sample in pixels.
-        background_words: The first 32 bits of every background's SHA-256.
-        foreground_words: The first 32 bits of every foreground's SHA-256.
-        foreground_sizes: ``(height, width)`` of every patch in pixels.
-        placements: Placements of each pair, and as many more mirrored with ``flip``.
-        flip: Whether there are mirrored placements.
-        seed: 64 bits.
+    A placement depends on the seed (64 bits) and on its two pictures, nothing else: not on the order or the
+    number of pictures, nor on what else is in the dataset. Words are the first 32 bits of each picture's
+    SHA-256, sizes ``(height, width)`` in pixels; each pair has ``placements``, and as many more mirrored with
+    ``flip``.
     """
 
     height: int
@@ -119,46 +108,19 @@ class Plan:
         positions = np.array([self.height, self.width]) - np.asarray(self.foreground_sizes) + 1
         corner = np.empty((2, len(index)), np.int32)
         for axis in range(2):
-            multiply_high(
-                np.ascontiguousarray(words[:, axis]),
-                positions[foreground, axis].astype(np.int32),
-                corner[axis],
-            )
-        return Placements(
-            background.astype(np.int32),
-            foreground.astype(np.int32),
-            flip.astype(np.bool_),
-            replica.astype(np.int32),
-            corner[0],
-            corner[1],
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """All that placements depend on, as JSON."""
-        return {
-            "placement": "inside",
-            "height": self.height,
-            "width": self.width,
-            "background_words": list(self.background_words),
-            "foreground_words": list(self.foreground_words),
-            "foreground_sizes": [list(size) for size in self.foreground_sizes],
-            "placements": self.placements,
-            "flip": self.flip,
-            "seed": self.seed,
-        }
+            count = positions[foreground, axis].astype(np.int32)
+            multiply_high(np.ascontiguousarray(words[:, axis]), count, corner[axis])
+        pictures = background.astype(np.int32), foreground.astype(np.int32)
+        return Placements(*pictures, flip.astype(np.bool_), replica.astype(np.int32), corner[0], corner[1])
 
     def recipe_digest(self, background: NDArray[np.uint8], foreground: NDArray[np.uint8]) -> str:
-        """SHA-256 of what image and mask are a function of: the plan and the resized sources.
+        """SHA-256, 64 hexadecimal digits, of what image and mask are a function of: plan and resized sources.
 
-        Args:
-            background: (B, h, w, 3) uint8.
-            foreground: (F, ph, pw, 4) uint8, zero-padded.
-
-        Returns:
-            64 hexadecimal digits. Two datasets with the same digest have the same image and mask.
+        ``background`` is (B, h, w, 3) uint8, ``foreground`` (F, ph, pw, 4) uint8, zero-padded.
         """
         digest = hashlib.sha256(b"fgbgpack recipe 1\n")
-        digest.update(json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":")).encode())
+        plan = {"placement": "inside", **asdict(self)}
+        digest.update(json.dumps(plan, sort_keys=True, separators=(",", ":")).encode())
         digest.update(np.ascontiguousarray(background).data)
         for patch, (height, width) in zip(foreground, self.foreground_sizes, strict=True):
             digest.update(np.ascontiguousarray(patch[:height, :width]).data)

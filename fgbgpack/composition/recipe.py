@@ -23,10 +23,7 @@ Samples: TypeAlias = range | NDArray[np.int64]
 class Recipe:
     """Sample number to pixels: image and mask are a pure function of it. It may be shared and pickled.
 
-    Attributes:
-        spec: What was asked for; its folders are where the original pictures are.
-        catalog: The resized pictures.
-        plan: Which placement each sample has.
+    The folders of ``spec`` are where the original pictures are; ``catalog`` has the resized ones.
     """
 
     spec: DatasetSpec
@@ -35,11 +32,7 @@ class Recipe:
 
     @classmethod
     def of(cls, spec: DatasetSpec, catalog: Catalog) -> Recipe:
-        """The recipe of a spec with its resized pictures.
-
-        Raises:
-            SpecError: It has more samples than a dataset can hold.
-        """
+        """The recipe of a spec with its resized pictures; SpecError if a dataset cannot hold all samples."""
         plan = Plan(
             height=spec.height,
             width=spec.width,
@@ -87,17 +80,7 @@ class Recipe:
     def compose(
         self, samples: Samples, image: NDArray[np.uint8], mask: NDArray[np.uint8], *, top: int = 0
     ) -> None:
-        """Fill ``image`` and ``mask`` with the composites of n samples, exactly rounded.
-
-        Args:
-            samples: Their numbers.
-            image: (n, rows, w, 3) uint8, filled with rows ``top`` on of each composite, RGB.
-            mask: (n, rows, w) uint8, filled with the same rows of the pasted alpha, 0..255.
-            top: The first row. Rows below the picture's last are filled with 0.
-
-        Raises:
-            SpecError: A shape or dtype is wrong, or there is no such sample.
-        """
+        """Fill ``image`` and ``mask`` with composites, as :meth:`Composites.compose` does."""
         self.compositor.compose(self.placements(samples), image, mask, top=top)
 
     def with_spec(self, spec: DatasetSpec) -> Recipe:

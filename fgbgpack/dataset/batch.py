@@ -48,18 +48,10 @@ class Batch:
 
     def _array(self, name: str) -> NDArray[Any]:
         if name not in self.arrays:
-            raise SpecError(
-                f"This batch has no {name}: it was read with other fields. Name {name!r} among them too.",
-                code="field-missing",
-            )
-        return self.arrays[name]
-
-    def _placement(self, name: str) -> NDArray[Any]:
-        if name not in self.arrays:
-            raise SpecError(
-                f"This batch has no {name}: its dataset was imported, and has no placements.",
-                code="field-missing",
-            )
+            why = "its dataset was imported, and has no placements."
+            if name not in PLACEMENTS:
+                why = f"it was read with other fields. Name {name!r} among them too."
+            raise SpecError(f"This batch has no {name}: {why}", code="field-missing")
         return self.arrays[name]
 
     @property
@@ -80,78 +72,66 @@ class Batch:
     @property
     def background(self) -> NDArray[np.int32]:
         """(n,) int32, index of the background."""
-        return self._placement("background")
+        return self._array("background")
 
     @property
     def foreground(self) -> NDArray[np.int32]:
         """(n,) int32, index of the foreground."""
-        return self._placement("foreground")
+        return self._array("foreground")
 
     @property
     def flip(self) -> NDArray[np.bool_]:
         """(n,) bool, whether the foreground is mirrored."""
-        return self._placement("flip")
+        return self._array("flip")
 
     @property
     def replica(self) -> NDArray[np.int32]:
         """(n,) int32, which placement of its pair it is."""
-        return self._placement("replica")
+        return self._array("replica")
 
     @property
     def y(self) -> NDArray[np.int32]:
         """(n,) int32, top row of the patch in pixels."""
-        return self._placement("y")
+        return self._array("y")
 
     @property
     def x(self) -> NDArray[np.int32]:
         """(n,) int32, left column of the patch in pixels."""
-        return self._placement("x")
+        return self._array("x")
 
 
 def shapes(n: int, height: int, width: int, *, placements: bool = True) -> Shapes:
     """Shape and type of each array of a batch of n samples, those of placements if there are any."""
     size = (n, height, width)
     found: Shapes = {IMAGE: ((*size, 3), _UINT8), MASK: (size, _UINT8), DEPTH: (size, _FLOAT16)}
-    for name in PLACEMENTS if placements else ():
-        found[name] = ((n,), _BOOL if name == "flip" else _INT32)
-    return found
+    placed = PLACEMENTS if placements else ()
+    return found | {name: ((n,), _BOOL if name == "flip" else _INT32) for name in placed}
 
 
 class BufferPool:
-    """Memory for batches of up to n samples, reused once no array in it is referenced.
+    """Memory for batches of up to n samples, of these arrays, reused once no array in it is referenced.
 
     Fresh memory costs as much as decoding what is put there: the system clears it, page by page.
-
-    Args:
-        n: How many samples.
-        height: Height of the samples in pixels.
-        width: Width of the samples in pixels.
-        names: Which arrays the batches have.
     """
 
     def __init__(self, n: int, height: int, width: int, names: Sequence[str]) -> None:
         expected = shapes(n, height, width)
-        self._shapes = [(name, *expected[name]) for name in names]
+        self._shapes: Shapes = {name: expected[name] for name in names}
         self._buffers: list[_Buffer] = []
 
     def arrays(self, *, even_in_use: bool = False) -> dict[str, NDArray[Any]]:
-        """Arrays for n samples, with anything in them.
-
-        Args:
-            even_in_use: Whether memory of arrays that are still referenced may be reused.
-        """
-        for buffer in self._buffers:
-            if even_in_use or not buffer.in_use:
-                return buffer.arrays(self._shapes)
-        self._buffers.append(_Buffer(self._shapes))
-        return self._buffers[-1].arrays(self._shapes)
+        """Arrays for n samples, with anything in them; ``even_in_use``: even where one is referenced."""
+        free = next((buffer for buffer in self._buffers if even_in_use or not buffer.in_use), None)
+        if free is None:
+            self._buffers.append(free := _Buffer(self._shapes))
+        return free.arrays(self._shapes)
 
 
 class _Buffer:
     """Memory for the arrays of one batch."""
 
-    def __init__(self, specs: Sequence[tuple[str, tuple[int, ...], np.dtype[Any]]]) -> None:
-        size = sum(_padded(math.prod(shape) * dtype.itemsize) for _, shape, dtype in specs)
+    def __init__(self, specs: Shapes) -> None:
+        size = sum(_padded(math.prod(shape) * dtype.itemsize) for shape, dtype in specs.values())
         self._memory = np.empty(size, np.uint8).data
         self._given: list[weakref.ref[NDArray[Any]]] = []
 
@@ -160,11 +140,10 @@ class _Buffer:
         """Whether an array in it, or a part of one, is still referenced."""
         return any(array() is not None for array in self._given)
 
-    def arrays(self, specs: Sequence[tuple[str, tuple[int, ...], np.dtype[Any]]]) -> dict[str, NDArray[Any]]:
+    def arrays(self, specs: Shapes) -> dict[str, NDArray[Any]]:
         """Arrays of these names, shapes and types, one after the other."""
-        found: dict[str, NDArray[Any]] = {}
-        start = 0
-        for name, shape, dtype in specs:
+        found, start = dict[str, NDArray[Any]](), 0
+        for name, (shape, dtype) in specs.items():
             # Made of a memoryview and not of an array: so this is the array that its parts refer to.
             found[name] = np.ndarray(shape, dtype, buffer=self._memory, offset=start)
             start += _padded(found[name].nbytes)
@@ -176,11 +155,7 @@ def _padded(size: int) -> int:
     return -(-size // _ALIGNMENT) * _ALIGNMENT
 
 
-def check_out(
-    given: Mapping[str, NDArray[Any]],
-    fields: Sequence[str],
-    expected: Shapes,
-) -> None:
+def check_out(given: Mapping[str, NDArray[Any]], fields: Sequence[str], expected: Shapes) -> None:
     """Refuse arrays that cannot be filled, naming all of them."""
     problems = [f"{name}: there is no such array" for name in given if name not in expected]
     for name in (*fields, *(name for name in PLACEMENTS if name in expected)):

@@ -53,11 +53,8 @@ class Dataset(DatasetReader):
         Example:
             >>> ds.image[ds.where(background="mall-03.jpg", foreground=[1, 2], flip=False)]  # doctest: +SKIP
         """
-        return selection.where(
-            self,
-            {"background": background, "foreground": foreground, "flip": flip, "replica": replica},
-            name,
-        )
+        asked = {"background": background, "foreground": foreground, "flip": flip, "replica": replica}
+        return selection.where(self, asked, name)
 
     def split(
         self, parts: Mapping[str, float] | str, *, by: By | None = None, seed: int | None = None
@@ -150,16 +147,12 @@ class Dataset(DatasetReader):
         it is known from the placements and the foregrounds, as are ``area`` and ``visible``. Only where
         samples were imported all masks are read, once, for this and ``area``.
         """
-        if not self.has_recipe:
-            return self._mask_measures[0]
-        return self._outlines.boxes(self.placements)
+        return self._outlines.boxes(self.placements) if self.has_recipe else self._mask_measures[0]
 
     @property
     def area(self) -> NDArray[np.int64]:
         """(n,) int64: how many pixels have a mask above 127."""
-        if not self.has_recipe:
-            return self._mask_measures[1]
-        return self._outlines.areas(self.placements)
+        return self._outlines.area[self.placements.foreground] if self.has_recipe else self._mask_measures[1]
 
     @property
     def visible(self) -> NDArray[np.float32]:
@@ -171,7 +164,7 @@ class Dataset(DatasetReader):
             DatasetError: The dataset was imported: what was outside of its pictures is unknown.
         """
         self.require_recipe("foregrounds, and what was outside of its pictures is unknown")
-        return self._outlines.visible_shares(self.placements)
+        return self._outlines.visible[self.placements.foreground]
 
     @cached_property
     def _outlines(self) -> Outlines:

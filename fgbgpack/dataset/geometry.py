@@ -23,10 +23,9 @@ _MASKS_AT_ONCE = 256
 class Outlines:
     """What the masks of F foregrounds are like where they are pasted as a whole.
 
-    Attributes:
-        box: (2, F, 4) int64, upright and mirrored: top, left, bottom and right of the alpha above 0.
-        area: (F,) int64, the pixels with alpha above 127.
-        visible: (F,) float32, 1, or 0 where alpha is 0 everywhere.
+    ``box`` is (2, F, 4) int64, upright and mirrored: top, left, bottom and right of the alpha above 0;
+    ``area`` (F,) int64, the pixels with alpha above 127; ``visible`` (F,) float32, 1, or 0 where alpha is 0
+    everywhere.
     """
 
     box: NDArray[np.int64]
@@ -49,18 +48,9 @@ class Outlines:
 
     def boxes(self, placements: Placements) -> NDArray[np.int32]:
         """(n, 4) int32: top, left, bottom and right of each placed foreground; 0 where it is empty."""
-        p = placements
-        box = self.box[p.flip.astype(np.intp), p.foreground]
-        corner = np.stack([p.y, p.x, p.y, p.x], axis=1)
+        box = self.box[placements.flip.astype(np.intp), placements.foreground]
+        corner = np.stack([placements.y, placements.x] * 2, axis=1)
         return np.where((box[:, 2] > 0)[:, None], box + corner, 0).astype(np.int32)
-
-    def areas(self, placements: Placements) -> NDArray[np.int64]:
-        """(n,) int64: the pixels with alpha above 127 of each placed foreground."""
-        return self.area[placements.foreground]
-
-    def visible_shares(self, placements: Placements) -> NDArray[np.float32]:
-        """(n,) float32: how much of each placed foreground is within the picture, by its alpha, 0 to 1."""
-        return self.visible[placements.foreground]
 
 
 def measure_masks(dataset: Dataset) -> tuple[NDArray[np.int32], NDArray[np.int64]]:

@@ -198,11 +198,7 @@ class DatasetReader:
         return PLACEMENTS if self.has_recipe else ()
 
     def require_recipe(self, what: str) -> tuple[DatasetSpec, SourcesInfo]:
-        """The spec and the pictures that the dataset was made of.
-
-        Raises:
-            DatasetError: The dataset was imported, and so lacks ``what``.
-        """
+        """The spec and the pictures; DatasetError if the dataset was imported, and so lacks ``what``."""
         document = self.document
         if document.spec is None or document.sources is None:
             raise DatasetError(
@@ -217,22 +213,14 @@ class DatasetReader:
         return np.asarray(getattr(self, name)[:]) if name in FIELDS else self.store.read(name)[0]
 
     def catalog(self) -> Catalog:
-        """The resized sources that the samples were made of, with their names and digests.
-
-        Raises:
-            DatasetError: The dataset was imported, and has none.
-        """
+        """The resized sources that the samples were made of, with their names and digests."""
         _, sources = self.require_recipe("sources")
         background, foreground, size = self.store.read(*SOURCE_ARRAYS)
         return Catalog(background, foreground, size, sources.backgrounds, sources.foregrounds)
 
     @cached_property
     def recipe(self) -> Recipe:
-        """What the samples are a function of.
-
-        Raises:
-            DatasetError: The dataset was imported, and has none.
-        """
+        """What the samples are a function of; DatasetError if the dataset was imported."""
         spec, _ = self.require_recipe("recipe")
         return Recipe.of(spec, self.catalog())
 
@@ -249,10 +237,10 @@ class DatasetReader:
             >>> ds[5].image.shape, ds[-40:].image.shape, ds[[3, 1]].y  # doctest: +SKIP
             ((128, 128, 3), (40, 128, 128, 3), array([17, 60], dtype=int32))
         """
-        if (number := whole_number(index)) is not None:
-            one = self.read(np.array([number]))
-            return Batch({name: array[0] for name, array in one.arrays.items()})
-        return self.read(index)
+        if (number := whole_number(index)) is None:
+            return self.read(index)
+        one = self.read(np.array([number]))
+        return Batch({name: array[0] for name, array in one.arrays.items()})
 
     def __iter__(self) -> Iterator[Batch]:
         return (self[i] for i in range(len(self)))
@@ -296,10 +284,9 @@ class DatasetReader:
         }
         for name in self._placed:
             getattr(self.placements, name).take(samples, out=arrays[name], mode="clip")
-        read = chosen
         if self.pixels == "recomposed":
             compose_together(*self._composed, samples, arrays.get(IMAGE), arrays.get(MASK), threads)
-            read = tuple(name for name in chosen if name == DEPTH)
+        read = [name for name in chosen if name in self._readers]
         read_together([(self._readers[name], samples, arrays[name]) for name in read], threads=threads)
         return Batch(arrays)
 
@@ -403,8 +390,7 @@ class DatasetReader:
         if fields is None:
             return self.fields if given is None else tuple(name for name in FIELDS if name in given)
         names = {fields} if isinstance(fields, str) else set(fields)
-        unknown = names - set(FIELDS)
-        if unknown:
+        if unknown := names - set(FIELDS):
             found = ", ".join(sorted(map(repr, unknown)))
             raise SpecError(
                 f"fields: found {found}, expected some of {', '.join(FIELDS)}.", code="field-unknown"

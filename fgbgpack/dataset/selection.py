@@ -24,16 +24,8 @@ _SHOWN = 5
 def where(
     dataset: Dataset, conditions: Mapping[str, Any], name: str | Sequence[str] | None
 ) -> NDArray[np.int64]:
-    """The samples that fulfil all conditions, (n,) int64 in ascending order.
-
-    Args:
-        dataset: The dataset.
-        conditions: What ``background``, ``foreground``, ``flip`` and ``replica`` must be; ``None``: anything.
-        name: Of imported samples, one of their names, or several; ``None`` for all.
-
-    Raises:
-        SpecError: There is no such background, foreground, replica or name; all are named together.
-        DatasetError: The dataset was imported, and something else than a name is asked for.
+    """The samples that fulfil all conditions, (n,) int64 in ascending order, as :meth:`Dataset.where`
+    describes.
     """
     document = dataset.document
     given = [kind for kind, value in conditions.items() if value is not None]
@@ -96,12 +88,7 @@ def _named(dataset: Dataset, name: str | Sequence[str] | None) -> NDArray[np.int
 
 
 def split(dataset: Dataset, recipe: Split) -> dict[str, NDArray[np.int64]]:
-    """The samples of each part of a split, (n,) int64 in ascending order.
-
-    Raises:
-        SpecError: There are fewer sources than parts.
-        DatasetError: Imported samples are to be split by something else than samples.
-    """
+    """The samples of each part, (n,) int64 in ascending order, as :meth:`Dataset.split` describes."""
     sources = dataset.document.sources
     if sources is None:
         if recipe.by != "sample":
@@ -114,19 +101,8 @@ def split(dataset: Dataset, recipe: Split) -> dict[str, NDArray[np.int64]]:
 
 
 def save_split(store: DatasetStore, document: Document, name: str, recipe: Split) -> Document:
-    """Save a split in the document of a dataset, under a name.
-
-    Args:
-        store: The dataset, perhaps open for reading only.
-        document: Its document, as the caller knows it.
-        name: The name of the split; one of the same name is replaced.
-        recipe: The split.
-
-    Returns:
-        ``document`` with the splits that the dataset now has.
-
-    Raises:
-        DatasetError: The dataset cannot be written, or another process is writing it.
+    """Save a split in the document of a dataset, perhaps open for reading only; return ``document`` with all
+    splits.
     """
     try:
         zarr_store = store.store.with_read_only(False) if store.store.read_only else store.store

@@ -34,27 +34,11 @@ _OF_CHUNKS, _OF_SAMPLES, _OF_PARTS = 2, 3, 4
 def shuffled(
     samples: NDArray[np.int64], chunk: int, *, window: int, seed: int = 0, epoch: int = 0
 ) -> list[NDArray[np.int64]]:
-    """Samples in an order that is random and yet can be read at speed.
+    """Samples in an order that is random and yet can be read at speed: those of each window.
 
     Chunks are shuffled and taken ``window`` at a time; the samples of these chunks are shuffled. A reader of
-    whole windows, or one that keeps so many chunks, decodes each chunk once.
-
-    Args:
-        samples: (n,) int64, from 0 on, in any order.
-        chunk: How many samples a chunk has.
-        window: How many chunks are mixed.
-        seed: 64 bits; each seed and epoch has an order of its own, which depends on nothing else.
-        epoch: 32 bits.
-
-    Returns:
-        The samples of each window, one window after the other.
-
-    Raises:
-        SpecError: A number is out of range; all problems are named together.
-
-    Example:
-        >>> [w.tolist() for w in shuffled(np.arange(8), 2, window=2, seed=7)]
-        [[3, 7, 6, 2], [0, 5, 1, 4]]
+    whole windows, or one that keeps so many chunks, decodes each chunk once. ``samples`` are (n,) int64 in
+    any order, ``seed`` has 64 bits, ``epoch`` 32. Raises SpecError with all numbers that are out of range.
     """
     _refuse(
         ("chunk", chunk, 1, 1 << 31), ("window", window, 1, 1 << 31), ("seed", seed, 0, _SEEDS),
@@ -76,17 +60,9 @@ def shuffled(
 
 @dataclass(frozen=True)
 class Split:
-    """How samples are dealt out to parts.
+    """How samples are dealt out to parts, as :meth:`fgbgpack.Dataset.split` describes.
 
-    Attributes:
-        parts: The fraction that each part gets of what is dealt out, above 0, together at most 1. What is
-            left belongs to no part.
-        by: What is dealt out, and so is in one part only: ``"background"``, ``"foreground"``, ``"both"``
-            (each of both: samples whose two sources are in different parts belong to none), ``"sample"``.
-        seed: 64 bits.
-
-    Raises:
-        SpecError: A field is out of range; all problems are named together.
+    Raises SpecError with all fields that are out of range.
     """
 
     parts: Mapping[str, float]
@@ -123,18 +99,11 @@ class Split:
     def samples(
         self, placements: Placements, backgrounds: Sequence[str], foregrounds: Sequence[str]
     ) -> dict[str, NDArray[np.int64]]:
-        """The samples of each part, in ascending order.
+        """The samples of each part, in ascending order; SpecError if there are fewer things to deal out than
+        parts.
 
-        Sources are known by their pictures: two files with the same content are in the same part. The order
-        in which they are dealt out depends on the seed and on the pictures alone.
-
-        Args:
-            placements: The placements of all n samples.
-            backgrounds: The SHA-256 of each background, in hexadecimal digits.
-            foregrounds: The same of each foreground.
-
-        Raises:
-            SpecError: There are fewer things to deal out than parts.
+        Sources are known by the SHA-256 of their pictures: two files with the same content are in the same
+        part. The order in which they are dealt out depends on the seed and on the pictures alone.
         """
         pictures = {"background": backgrounds, "foreground": foregrounds}
         if self.by == "sample":
@@ -143,37 +112,26 @@ class Split:
             tag = placements.flip + np.uint32(_OF_PARTS)
             part = self._dealt(_numbers(self.seed, *pair, tag, placements.replica), "samples")
         elif self.by == "both":
-            part = self._part_of_source("background", pictures, placements)
-            other = self._part_of_source("foreground", pictures, placements)
+            part, other = (self._part_of_source(kind, pictures, placements) for kind in pictures)
             part = np.where(part == other, part, -1)
         else:
             part = self._part_of_source(self.by, pictures, placements)
-        return {name: np.flatnonzero(part == i) for i, name in self._numbered()}
+        return self._by_name(part)
 
     def of_names(self, names: Sequence[str]) -> dict[str, NDArray[np.int64]]:
-        """The samples of each part, in ascending order, where nothing is known of samples but their names.
-
-        Args:
-            names: The name of each sample, no two alike.
-
-        Raises:
-            SpecError: There are fewer samples than parts.
-        """
+        """The samples of each part, in ascending order, where only their names are known, no two alike."""
         digests = b"".join(hashlib.sha256(name.encode()).digest()[:12] for name in names)
         words = np.frombuffer(digests, ">u4").reshape(-1, 3)
         part = self._dealt(_numbers(self.seed, words[:, 0], words[:, 1], _OF_PARTS, words[:, 2]), "samples")
-        return {name: np.flatnonzero(part == i) for i, name in self._numbered()}
+        return self._by_name(part)
 
-    def _numbered(self) -> list[tuple[int, str]]:
-        """The parts with the numbers that they are dealt out by."""
-        number = {name: i for i, name in enumerate(sorted(self.parts))}
-        return [(number[name], name) for name in self.parts]
+    def _by_name(self, part: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
+        """The samples of each part, from the number of each sample's part: that of its name, in order."""
+        names = sorted(self.parts)
+        return {name: np.flatnonzero(part == names.index(name)) for name in self.parts}
 
     def _part_of_source(
-        self,
-        kind: Literal["background", "foreground"],
-        pictures: Mapping[str, Sequence[str]],
-        placements: Placements,
+        self, kind: str, pictures: Mapping[str, Sequence[str]], placements: Placements
     ) -> NDArray[np.int64]:
         """(n,) the number of the part that each sample's background, or foreground, is in; -1 for none."""
         digests, which = np.unique(np.array(pictures[kind]), return_inverse=True)

@@ -58,13 +58,7 @@ def store(path: Target, *, layout: LayoutPolicy = DEFAULT_POLICY) -> Store:
 
 
 class _VirtualStore(Store):
-    """All keys of a store, and those of the arrays that it lacks.
-
-    Args:
-        below: The store of a virtual dataset.
-        dataset: The dataset, open.
-        layout: How its image and mask are cut.
-    """
+    """All keys of the store of a virtual dataset, and those of the arrays that it lacks."""
 
     def __init__(self, below: Store, dataset: Dataset, layout: LayoutPolicy) -> None:
         super().__init__(read_only=True)
@@ -121,8 +115,7 @@ class _VirtualStore(Store):
 
     async def _root(self) -> bytes | None:
         """The root's metadata; the copy of that of all arrays in it has the two as well."""
-        root = await self._below.get(METADATA, default_buffer_prototype())
-        if root is None:
+        if (root := await self._below.get(METADATA, default_buffer_prototype())) is None:
             return None
         node = json.loads(root.to_bytes())
         if "consolidated_metadata" in node:
@@ -159,8 +152,7 @@ class _VirtualStore(Store):
 
     async def list_dir(self, prefix: str) -> AsyncIterator[str]:
         prefix = prefix.strip("/")
-        array = self._array_of(prefix)
-        if array is not None:
+        if (array := self._array_of(prefix)) is not None:
             below = (key[len(prefix) + 1 :] for key in array.keys_from(f"{prefix}/"))
             for name in dict.fromkeys(key.partition("/")[0] for key in below):
                 yield name
@@ -198,16 +190,7 @@ def _reopened(below: Store, layout: LayoutPolicy) -> Store:
 
 
 class _Chunks:
-    """The keys and values of an array whose chunks are their bare bytes, made when they are asked for.
-
-    Args:
-        name: The array's name.
-        array: What makes its samples.
-
-    Attributes:
-        name: The same.
-        metadata: What its ``zarr.json`` holds.
-    """
+    """The keys and values of an array whose chunks are their bare bytes, made when they are asked for."""
 
     def __init__(self, name: str, array: StoredArray) -> None:
         self.name, self._array = name, array
@@ -251,8 +234,7 @@ class _Chunks:
         """The value of a key; ``None`` if there is none."""
         if key == f"{self.name}/{METADATA}":
             return self.metadata
-        place = self._place(key)
-        if place is None:
+        if (place := self._place(key)) is None:
             return None
         corner = tuple(slice(i * n, (i + 1) * n) for i, n in zip(place, self._chunk, strict=False))
         part = self._array[corner]

@@ -65,11 +65,8 @@ def depth_arrays(
 ) -> list[ArraySpec]:
     """``/depth``, the minimum and maximum of each sample, and the backgrounds' depth where that guides it.
 
-    Args:
-        layouts: How they are cut, from :func:`depth_layouts`.
-        depth: The depth section of the document; ``None`` while depth is not filled.
-        largest_error: The largest rounding error, as a fraction of the range of all depth; ``None`` until
-            all depth is there.
+    ``layouts`` come from :func:`depth_layouts`; ``largest_error``, a fraction of the range of all depth, is
+    ``None`` until all is there.
     """
     layout = layouts[DEPTH]
     codec = DEPTH_CODEC if BACKGROUND_DEPTH not in layouts else GUIDED_DEPTH_CODEC

@@ -36,13 +36,9 @@ def differences(existing: Document, new: Document, spec: DatasetSpec, networks: 
     before = existing.spec
     lines = []
     if existing.is_virtual and not new.is_virtual:
-        lines.append(
-            "pixels: the dataset is virtual, asked for stored ones (fgbgpack materialize stores them)"
-        )
+        lines = ["pixels: the dataset is virtual, asked for stored ones (fgbgpack materialize stores them)"]
     elif new.is_virtual and not existing.is_virtual:
-        lines.append(
-            "pixels: the dataset stores them, asked for a virtual one (fgbgpack virtualize makes one)"
-        )
+        lines = ["pixels: the dataset stores them, asked for a virtual one (fgbgpack virtualize makes one)"]
     lines += [
         f"{field}: the dataset has {was}, asked for {now}"
         for field, now in {**spec.recipe, "chunk": spec.chunk}.items()
@@ -82,52 +78,33 @@ def with_new_credits(existing: Document, new: Document) -> Document:
     """The document with what is now stated of licences, authors and addresses; unstated ones stay."""
     if existing.sources is None or new.sources is None:
         return existing
-    pairs = (
-        (existing.sources.backgrounds, new.sources.backgrounds),
-        (existing.sources.foregrounds, new.sources.foregrounds),
-    )
-    kinds = (now if any(source.has_credit for source in now) else was for was, now in pairs)
+    was, now = existing.sources, new.sources
+    pairs = ((was.backgrounds, now.backgrounds), (was.foregrounds, now.foregrounds))
+    kinds = (after if any(source.has_credit for source in after) else before for before, after in pairs)
     return dataclasses.replace(existing, sources=SourcesInfo(*kinds))
 
 
 def depth_differences(
     existing: DepthInfo, depth: DepthSpec, networks: Networks, size: tuple[int, int]
 ) -> list[str]:
-    """How the depth that is there, or begun, differs from the one asked for, one line each.
-
-    Args:
-        existing: The depth section of the document.
-        depth: What is asked for.
-        networks: The networks that are asked for.
-        size: ``(height, width)`` of the samples.
-    """
+    """How the depth that is there, or begun, differs from the one asked for, one line each."""
     model, guide = networks.model, networks.guide
     if isinstance(existing, ImportedDepthInfo):
         return [f"depth: the dataset has that of files, asked for {networks.mode} depth by {model.name}"]
-    now = {
-        "mode": networks.mode,
-        "model": model.name,
-        "model's file": model.sha256,
-        "guide": guide and guide.name,
-        "guide's file": guide and guide.sha256,
-        "scale": depth.resolved_scale(*size),
-        "bits": depth.bits,
-        "precision": depth.precision,
-    }
-    was = {
-        "mode": existing.mode,
-        "model": existing.model_name,
-        "model's file": existing.sha256,
-        "guide": existing.guide_name,
-        "guide's file": existing.guide and existing.guide.sha256,
-        "scale": existing.scale,
-        "bits": existing.bits,
-        "precision": existing.precision,
+    compared = {
+        "mode": (existing.mode, networks.mode),
+        "model": (existing.model_name, model.name),
+        "model's file": (existing.sha256, model.sha256),
+        "guide": (existing.guide_name, guide and guide.name),
+        "guide's file": (existing.guide and existing.guide.sha256, guide and guide.sha256),
+        "scale": (existing.scale, depth.resolved_scale(*size)),
+        "bits": (existing.bits, depth.bits),
+        "precision": (existing.precision, depth.precision),
     }
     lines = [
-        f"depth {key}: the dataset has {was[key] or 'none'}, asked for {now[key] or 'none'}"
-        for key in was
-        if was[key] != now[key]
+        f"depth {key}: the dataset has {was or 'none'}, asked for {now or 'none'}"
+        for key, (was, now) in compared.items()
+        if was != now
     ]
     if not lines:
         if _is_fed_differently(existing.model, model.card.document):

@@ -120,19 +120,8 @@ def convert(
 class Source:
     """The dataset that is copied: its metadata, and its chunks as they are. It can be pickled.
 
-    Args:
-        store: Where it is.
-
-    Attributes:
-        store: The same.
-        document: What it says of itself.
-        root: The metadata of its root group.
-        metadata: The metadata of all groups and arrays, by their paths.
-        forms: How each array is cut and encoded as Zarr, whatever it is stored as.
-
-    Raises:
-        IncompleteDatasetError: It is not complete.
-        DatasetError: It is missing or damaged.
+    ``forms`` are how each array is cut and encoded as Zarr, whatever it is stored as. Raises
+    IncompleteDatasetError or DatasetError if it is not complete, missing or damaged.
     """
 
     def __init__(self, store: DatasetStore) -> None:
@@ -166,13 +155,8 @@ class Source:
         return path in DEPTHS and self.document.depth is None
 
     def recoded(self, path: str, numbers: Sequence[int], codec: ChunkCodec) -> list[bytes | None]:
-        """Some chunks of an array, by their numbers in C order, as a codec encodes them.
-
-        Raises:
-            DatasetError: One is damaged; or it is missing, where there must be all.
-        """
-        reader, form = self._readers[path], self.forms[path]
-        may_lack = self.may_lack(path)
+        """Some chunks of an array, by their numbers in C order, as a codec encodes them (DatasetError)."""
+        reader, form, may_lack = self._readers[path], self.forms[path], self.may_lack(path)
         found: list[bytes | None] = []
         places = [divmod(number, form.chunks_per_shard) for number in numbers]
         for place, encoded in zip(places, reader.encoded(places), strict=True):
@@ -193,20 +177,7 @@ class Source:
 
 
 def to_hdf5(source: Source, path: Path, run: Run, *, portable: bool, overwrite: bool) -> None:
-    """Make an HDF5 file of a dataset.
-
-    Args:
-        source: The dataset.
-        path: The file.
-        run: What counts the chunks and runs the work.
-        portable: Whether chunks are deflated.
-        overwrite: Whether another dataset may be replaced.
-
-    Raises:
-        SpecError: The file is the dataset itself.
-        RecipeMismatchError: Another dataset is there.
-        DatasetError: Something else is there, the source is damaged, or the disk is full.
-    """
+    """Make an HDF5 file of a dataset, as :func:`convert` does; ``run`` counts the chunks."""
     _check_target(source, path, overwrite=overwrite)
     total, done = source.chunk_count, 0
     with _disk_errors(path), Hdf5Writer(path, portable=portable) as file:
@@ -279,18 +250,7 @@ def _disk_errors(path: Path) -> Iterator[None]:
 
 
 def to_zarr(source: Source, run: Run, *, overwrite: bool) -> None:
-    """Make a Zarr dataset of another, or finish it.
-
-    Args:
-        source: The dataset.
-        run: The run on the other one.
-        overwrite: Whether a different dataset may be replaced.
-
-    Raises:
-        RecipeMismatchError: Another dataset is there.
-        DatasetError: Something else is there, the source is damaged, another process is writing it, or the
-            disk is full.
-    """
+    """Make a Zarr dataset of another, or finish it, as :func:`convert` does."""
     store, begun = run.store, source.document.begun()
     with run.exclusive():
         existing = run.existing(
@@ -315,11 +275,7 @@ def to_zarr(source: Source, run: Run, *, overwrite: bool) -> None:
 
 
 class _ChunkCopy:
-    """The stage that copies the chunks of all arrays; its shards are those of all of them in turn.
-
-    Args:
-        source: The dataset that is copied.
-    """
+    """The stage that copies the chunks of all arrays; its shards are those of all of them in turn."""
 
     name: ClassVar[StageName] = "chunks"
 
@@ -351,15 +307,12 @@ class _ChunkCopy:
             if form.sharded
             for shard in store.sound_shards(path, form.layout)
         }
-        return [
-            number
-            for number, (path, shard) in enumerate(self._shards)
-            if (path, shard) not in there
-            and not (
-                number in self._copied
-                and (self._source.may_lack(path) or not self._source.forms[path].sharded)
-            )
-        ]
+        there |= {
+            (path, shard)
+            for path, shard in map(self._shards.__getitem__, self._copied)
+            if self._source.may_lack(path) or not self._source.forms[path].sharded
+        }
+        return [number for number, shard in enumerate(self._shards) if shard not in there]
 
     def produce(self, shard: int, monitor: Monitor) -> Mapping[str, bytes]:
         """The shard with that number."""

@@ -131,11 +131,7 @@ def create(
 
 
 def load_recipe(spec: DatasetSpec, on_event: OnEvent) -> Recipe:
-    """The recipe of a spec, with its pictures decoded; ignored files and missing licences are reported.
-
-    Raises:
-        SourceError: Pictures that cannot be used.
-    """
+    """The recipe of a spec, with its pictures decoded; ignored files and missing licences are reported."""
     sources = find_sources(
         Path(spec.backgrounds), Path(spec.foregrounds), Path(spec.masks) if spec.masks else None
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from fgbgpack.depth.strategies import DepthSource
 from fgbgpack.document import DEPTH, DEPTH_MAX, DEPTH_MIN, NetworkDepthInfo
 from fgbgpack.errors import DepthModelError
-from fgbgpack.pipeline.depth_modes import DepthJob, Mode, mode_of
+from fgbgpack.pipeline.depth_modes import DepthJob, GuidedMode, Mode, PerSampleMode
 from fgbgpack.pipeline.events import Notice, StageName
 from fgbgpack.pipeline.executor import Monitor
 from fgbgpack.pipeline.stage import LayoutStage
@@ -42,17 +41,10 @@ class EncodedDepth:
 
 
 class DepthStage(LayoutStage):
-    """The depth of samples, rounded to a grid and encoded.
+    """The depth of samples, rounded to a grid of ``step`` (a power of two; ``None`` measures which) and
+    encoded.
 
-    Args:
-        job: What is to be filled.
-        mode: What gives the depth of samples.
-        store: The dataset; ``None`` for an estimate.
-        step: The grid: a power of two; ``None`` measures which.
-
-    Attributes:
-        layout: How depth is cut.
-        step: The grid.
+    There is no ``store`` for an estimate.
     """
 
     name: ClassVar[StageName] = "depth"
@@ -116,10 +108,9 @@ class DepthStage(LayoutStage):
         for first in range(0, len(run), batch):
             monitor.check()
             last = min(first + batch, len(run))
+            some = slice(first, last)
             try:
-                minimum[first:last], maximum[first:last] = self.source(
-                    run[first:last], depth[first:last], step=self.step
-                )
+                minimum[some], maximum[some] = self.source(run[some], depth[some], step=self.step)
             except DepthModelError as exc:
                 exc.add_note(f"while running samples {run.start + first} to {run.start + last - 1}")
                 raise
@@ -151,13 +142,7 @@ def bands(samples: NDArray[Any], layout: Layout, fill: Any) -> Iterator[NDArray[
 
 @dataclass(frozen=True)
 class DepthFilling:
-    """Depth that is to be filled, by a mode that is ready.
-
-    Attributes:
-        job: What is to be filled, and by what.
-        mode: What gives the depth of samples.
-        section: The depth section of the document, not complete.
-    """
+    """Depth that is to be filled, by a mode that is ready; ``section`` is the document's, not complete."""
 
     job: DepthJob
     mode: Mode
@@ -165,19 +150,13 @@ class DepthFilling:
 
     @classmethod
     def of(cls, job: DepthJob, previous: NetworkDepthInfo | None, store: DatasetStore | None) -> DepthFilling:
-        """Open the networks, and check that they can finish what was begun.
+        """Open the networks, and check that they can finish what was begun; no ``store`` is for an estimate.
 
-        Args:
-            job: What is to be filled.
-            previous: The depth section of the document where that is to be finished.
-            store: Where the dataset is; ``None`` for an estimate.
-
-        Raises:
-            SourceError: The original pictures are not there, or not the ones the dataset was made of.
-            DepthModelError: A network, or the device, cannot be used.
-            RecipeMismatchError: The provider that began it is not available.
+        Raises SourceError, DepthModelError, or RecipeMismatchError if the provider that began it is not
+        available.
         """
-        mode, model = mode_of(job, previous, store), job.networks.model
+        mode: Mode = (PerSampleMode if job.networks.guide is None else GuidedMode)(job, previous, store)
+        model = job.networks.model
         section = NetworkDepthInfo(
             complete=False,
             mode=job.networks.mode,
@@ -192,7 +171,3 @@ class DepthFilling:
             onnxruntime=onnxruntime.__version__,
         )
         return cls(job, mode, mode.section(section))
-
-    def with_step(self, step: float) -> NetworkDepthInfo:
-        """The depth section once the grid is measured."""
-        return dataclasses.replace(self.section, step=step)

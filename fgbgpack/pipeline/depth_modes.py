@@ -30,7 +30,7 @@ from fgbgpack.pipeline.arrays import depth_layouts, extent_of
 from fgbgpack.pipeline.events import Notice, OnEvent, StageName, silent
 from fgbgpack.pipeline.executor import Monitor, Threads
 from fgbgpack.pipeline.stage import LayoutStage, execute
-from fgbgpack.spec import DepthMode, DepthSpec
+from fgbgpack.spec import DepthSpec
 from fgbgpack.storage.arrays import BACKGROUND_DEPTH_CODEC
 from fgbgpack.storage.layout import Extent, Layout, LayoutPolicy
 from fgbgpack.storage.sharding import join
@@ -48,17 +48,7 @@ _DEVICE_OF: dict[str, Device] = {
 
 @dataclass(frozen=True)
 class DepthJob:
-    """Depth to be filled, and by what.
-
-    Attributes:
-        samples: A recipe, or a dataset of imported samples, which are seen as they are stored.
-        depth: How depth is to be filled.
-        networks: The networks that ``depth`` names.
-        device: What is to run them.
-        threads: What runs the stages.
-        policy: How large chunks and shards become.
-        on_event: Called with progress and notices.
-    """
+    """Depth to be filled, and by what. Imported samples, a dataset, are seen as they are stored."""
 
     samples: Recipe | Dataset
     depth: DepthSpec
@@ -81,17 +71,22 @@ class DepthJob:
 
     @property
     def recipe(self) -> Recipe:
-        """What the samples are a function of.
-
-        Raises:
-            DatasetError: They were imported.
-        """
+        """What the samples are a function of; DatasetError if they were imported."""
         return self.samples if isinstance(self.samples, Recipe) else self.samples.recipe
 
     @property
     def scale(self) -> int:
         """How many times as large as a sample the picture is that the model sees."""
         return self.depth.resolved_scale(self.extent.height, self.extent.width)
+
+    @property
+    def model_name(self) -> str:
+        """What notices call the model, with the scale if it is above 1."""
+        return self.networks.model.name + (f" at {self.scale} times the size" if self.scale > 1 else "")
+
+    def execution(self, provider: str | None) -> Execution:
+        """How a session is opened: where the provider runs that began, unless a device is asked for."""
+        return Execution(self.depth.precision, self.device_for(provider))
 
     def layouts(self, depth: NetworkDepthInfo) -> dict[str, Layout]:
         """How the arrays of depth are cut."""
@@ -103,11 +98,7 @@ class DepthJob:
         return self.device if self.device != "auto" or provider is None else _DEVICE_OF.get(provider, "auto")
 
     def check(self, session: DepthSession, provider: str | None) -> None:
-        """Report the session's new notices, and check that its provider is the one that began.
-
-        Raises:
-            RecipeMismatchError: Another provider began it.
-        """
+        """Report the session's new notices; RecipeMismatchError if another provider than its own began it."""
         if provider not in (None, session.provider):
             needed = _DEVICE_OF.get(provider or "", "auto")
             raise RecipeMismatchError(
@@ -127,7 +118,11 @@ class DepthJob:
 
 
 class Mode(Protocol):
-    """A way of filling depth. It can be pickled: a worker opens sessions and pictures by itself."""
+    """A way of filling depth. It can be pickled: a worker opens sessions and pictures by itself.
+
+    It is made of a job, the depth section of the document where that is to be finished, and the dataset, if
+    anything is to be written.
+    """
 
     def section(self, depth: NetworkDepthInfo) -> NetworkDepthInfo:
         """The depth section with the fields that only this mode knows."""
@@ -142,25 +137,14 @@ class Mode(Protocol):
         """What gives the depth of samples without a dataset, and the seconds that preparing would take."""
 
 
-class PerSampleMode:
-    """A model sees every sample.
-
-    Args:
-        job: What is to be filled.
-        previous: The depth section of the document where that is to be finished.
-        store: Where the dataset is; ``None`` where nothing is to be written.
-    """
+class PerSampleMode(Mode):
+    """A model sees every sample."""
 
     def __init__(self, job: DepthJob, previous: NetworkDepthInfo | None, store: DatasetStore | None) -> None:
         self._job = job
         self._provider = None if previous is None else previous.provider
         session = self._source.session
-        job.on_event(
-            Notice(
-                f"Depth by {job.networks.model.name}{_at(job.scale)} on {session.provider} in "
-                f"{session.precision}."
-            )
-        )
+        job.on_event(Notice(f"Depth by {job.model_name} on {session.provider} in {session.precision}."))
         job.check(session, self._provider)
         self._provider = session.provider
 
@@ -170,8 +154,7 @@ class PerSampleMode:
     @cached_property
     def _source(self) -> PerSample:
         job = self._job
-        execution = Execution(job.depth.precision, job.device_for(self._provider))
-        return PerSample(self._pictures(), job.networks.model, execution)
+        return PerSample(self._pictures(), job.networks.model, job.execution(self._provider))
 
     def _pictures(self) -> Pictures:
         samples, threads = self._job.samples, self._job.threads.count
@@ -197,16 +180,11 @@ class PerSampleMode:
         return self._source, 0.0
 
 
-class GuidedMode:
+class GuidedMode(Mode):
     """A model sees every background once; a guided network sees the samples and gets that depth.
 
     The depth of the backgrounds is written first, and read again from there: so that of the samples does not
     depend on where a run was stopped.
-
-    Args:
-        job: What is to be filled.
-        previous: The depth section of the document where that is to be finished.
-        store: Where the dataset is; ``None`` where nothing is to be written.
     """
 
     def __init__(self, job: DepthJob, previous: NetworkDepthInfo | None, store: DatasetStore | None) -> None:
@@ -227,7 +205,7 @@ class GuidedMode:
         job.on_event(
             Notice(
                 f"Depth by {guide.name if guide else ''} on {trial.provider} in {trial.precision}, guided by "
-                f"that of the backgrounds by {job.networks.model.name}{_at(job.scale)} on {self._provider}."
+                f"that of the backgrounds by {job.model_name} on {self._provider}."
             )
         )
 
@@ -286,12 +264,7 @@ class GuidedMode:
 
 
 class BackgroundDepthStage(LayoutStage):
-    """The stage that fills ``/sources/background_depth``.
-
-    Args:
-        job: What is to be filled.
-        provider: The execution provider that began it; ``None`` where it was not begun.
-    """
+    """The stage that fills ``/sources/background_depth``, begun by a provider, or not begun."""
 
     name: ClassVar[StageName] = "backgrounds"
 
@@ -310,8 +283,7 @@ class BackgroundDepthStage(LayoutStage):
     def scene(self) -> SceneDepth:
         """What gives the depth of the backgrounds."""
         job = self._job
-        execution = Execution(job.depth.precision, job.device_for(self._provider))
-        scene = SceneDepth(job.recipe, job.networks.model, job.scale, execution)
+        scene = SceneDepth(job.recipe, job.networks.model, job.scale, job.execution(self._provider))
         job.check(scene.session, self._provider)
         return scene
 
@@ -327,29 +299,3 @@ class BackgroundDepthStage(LayoutStage):
             chunks.append(BACKGROUND_DEPTH_CODEC.encode(self.scene(background)))
             monitor.advance(1)
         return {f"{BACKGROUND_DEPTH}/{self.layout.key(shard)}": join(chunks, self.layout.grid)}
-
-
-_MODES: Mapping[DepthMode, type[PerSampleMode | GuidedMode]] = {
-    "per-sample": PerSampleMode,
-    "guided": GuidedMode,
-}
-
-
-def mode_of(job: DepthJob, previous: NetworkDepthInfo | None, store: DatasetStore | None) -> Mode:
-    """The mode that fills depth by the networks of a job.
-
-    Args:
-        job: What is to be filled.
-        previous: The depth section of the document where that is to be finished.
-        store: Where the dataset is; ``None`` where nothing is to be written.
-
-    Raises:
-        SourceError: The original pictures are not there, or not the ones the dataset was made of.
-        DepthModelError: A network, or the device, cannot be used.
-        RecipeMismatchError: The provider that began it is not available.
-    """
-    return _MODES[job.networks.mode](job, previous, store)
-
-
-def _at(scale: int) -> str:
-    return f" at {scale} times the size" if scale > 1 else ""

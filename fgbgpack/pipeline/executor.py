@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
 import time
@@ -13,6 +12,7 @@ from contextlib import suppress
 from typing import TypeVar
 
 from fgbgpack.errors import SpecError
+from fgbgpack.storage.reading.threads import usable_cores
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -58,23 +58,13 @@ class _Cancelled(Exception):
 class Threads:
     """Runs work on threads of this process: kernels, codecs and ONNX Runtime release the GIL.
 
-    Args:
-        workers: Number of threads; ``None`` takes one for each processor that this process may use.
-
-    Attributes:
-        count: Number of threads.
-
-    Raises:
-        SpecError: ``workers`` is below 1.
+    ``workers`` is 1 or more (SpecError); ``None`` takes one for each processor that this process may use.
     """
 
     def __init__(self, workers: int | None = None) -> None:
         if workers is not None and workers < 1:
             raise SpecError(f"--workers is {workers}, expected 1 or more threads.", code="workers-invalid")
-        if workers is None:
-            affinity = getattr(os, "sched_getaffinity", None)
-            workers = len(affinity(0)) if affinity else os.cpu_count() or 1
-        self.count: int = workers
+        self.count: int = usable_cores() if workers is None else workers
 
     def run(
         self,
@@ -85,11 +75,7 @@ class Threads:
     ) -> None:
         """Do some work for every item, in any order; the first error cancels all that is left.
 
-        Args:
-            work: What is done for an item; it reports to the monitor.
-            items: The items.
-            on_advance: Called in this thread with the counts that were reported.
-            name: What the threads are called.
+        ``work`` reports to the monitor, whose counts ``on_advance`` gets in this thread.
         """
         monitor = Monitor()
         pool = ThreadPoolExecutor(self.count, thread_name_prefix=f"fgbgpack-{name}")
@@ -100,10 +86,10 @@ class Threads:
                 finished.put(future)
                 monitor.advance(0)
 
-            futures = [pool.submit(work, item, monitor) for item in items]
-            for future in futures:
-                future.add_done_callback(finish)
-            pending = len(futures)
+            pending = 0
+            for item in items:
+                pool.submit(work, item, monitor).add_done_callback(finish)
+                pending += 1
             while pending:
                 count = monitor.wait(_POLL_SECONDS)
                 while not finished.empty():
@@ -124,12 +110,9 @@ class Threads:
             pool.shutdown(cancel_futures=True)
 
     def in_order(self, work: Callable[[T], R], items: Iterable[T], *, ahead: int) -> Iterator[tuple[T, R]]:
-        """Each item with what ``work`` returns for it, in order.
+        """Each item with what ``work`` returns for it on threads, in order.
 
-        Args:
-            work: What is done on threads.
-            items: Taken one by one in this thread, as there is room.
-            ahead: How many items wait at most, beyond one for each thread.
+        Items are taken one by one in this thread; ``ahead`` wait at most, beyond one for each thread.
         """
         pool = ThreadPoolExecutor(self.count, thread_name_prefix="fgbgpack-in-order")
         waiting: deque[tuple[T, Future[R]]] = deque()
@@ -137,20 +120,14 @@ class Threads:
             for item in items:
                 waiting.append((item, pool.submit(work, item)))
                 if len(waiting) > self.count + ahead:
-                    first, result = waiting.popleft()
-                    yield first, result.result()
+                    yield waiting[0][0], waiting.popleft()[1].result()
             while waiting:
-                first, result = waiting.popleft()
-                yield first, result.result()
+                yield waiting[0][0], waiting.popleft()[1].result()
         finally:
             pool.shutdown(cancel_futures=True)
 
     def measure(self, work: Callable[[range], None], runs: Sequence[range]) -> tuple[int, float]:
-        """Work on runs of samples for about a second.
-
-        Returns:
-            How many samples that was, and the seconds it took.
-        """
+        """Work on runs of samples for about a second: how many samples that was, and the seconds it took."""
         done = 0
         start = time.perf_counter()
         for first in range(0, len(runs), self.count):

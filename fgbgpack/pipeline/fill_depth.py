@@ -90,8 +90,7 @@ def _fill(run: Run, job: DepthJob, *, overwrite: bool) -> Document:
     """Fill the depth of a dataset that nobody else writes; return its document."""
     store, name = run.store, run.name
     document = store.existing_document()
-    previous = document.depth
-    if previous is not None:
+    if (previous := document.depth) is not None:
         size = (job.extent.height, job.extent.width)
         lines = depth_differences(previous, job.depth, job.networks, size)
         if isinstance(previous, NetworkDepthInfo) and not previous.complete:
@@ -130,8 +129,7 @@ def _depth_of_stored(
 ) -> DepthSpec:
     """How the depth of imported samples is filled: a network sees each, as it is stored.
 
-    Raises:
-        SpecError: It cannot be filled as it is asked for; all problems are named together.
+    Raises SpecError, with all problems, if it cannot be filled as it is asked for.
     """
     problems = []
     if depth.mode == "guided" or depth.guide is not None:
@@ -157,10 +155,9 @@ def _depth_of_stored(
             code="depth-impossible",
         )
     if depth.resolved_mode != "per-sample":
-        on_event(
-            Notice(
-                f"{dataset.path} was imported: there are no empty backgrounds whose depth could guide that "
-                f"of its samples, so {depth.model} sees each of these (--depth-mode per-sample)."
-            )
+        message = (
+            f"{dataset.path} was imported: there are no empty backgrounds whose depth could guide that "
+            f"of its samples, so {depth.model} sees each of these (--depth-mode per-sample)."
         )
+        on_event(Notice(message))
     return dataclasses.replace(depth, mode="per-sample", scale=1)

@@ -221,8 +221,7 @@ def _import(run: Run, files: ImportScan, policy: LayoutPolicy, *, overwrite: boo
 def _fill(run: Run, files: ImportScan, document: Document, policy: LayoutPolicy) -> Document:
     """Write what is missing, and say that all is there.
 
-    Raises:
-        SourceError: Files that cannot be decoded; all are named together, once the others are written.
+    Raises SourceError with all files that cannot be decoded, once the others are written.
     """
     store, layouts, failures = run.store, _layouts(files, document, policy), Failures()
     store.commit(document)

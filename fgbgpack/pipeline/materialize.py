@@ -167,24 +167,17 @@ def virtualize(
         copy = _Copy(run, original, virtual, DEFAULT_POLICY)
         existing = copy.existing(overwrite=overwrite)
         if existing is None or not existing.complete:
-            _check_pixels(
-                run,
-                original,
-                (original.image, original.mask),
+            message = (
                 f"{original.path} holds pixels that are not those of its recipe, and a virtual dataset would "
-                "not have them. Nothing was written.",
+                "not have them. Nothing was written."
             )
+            _check_pixels(run, original, (original.image, original.mask), message)
         document = copy.make(None, overwrite=overwrite)
         return Conversion.of(run, document, original.store)
 
 
 def _open_whole(dataset: Target) -> Dataset:
-    """A complete dataset whose sources and placements are those of its recipe.
-
-    Raises:
-        IncompleteDatasetError: It is not complete.
-        DatasetError: It is missing, or its sources or placements are damaged.
-    """
+    """A complete dataset whose sources and placements are those of its recipe; else a DatasetError."""
     store = DatasetStore.open(dataset, read_only=True)
     original = Dataset(store, store.existing_document(complete=True))
     recipe, placements = original.recipe, original.placements
@@ -238,36 +231,24 @@ def _store_pixels(run: Run, original: Dataset, pixels: Pixels) -> None:
     image, mask = (
         StoredArray(run.store.reader(spec.path, spec.form)) for spec in pixel_arrays(pixels.layouts)
     )
-    _check_pixels(
-        run,
-        original,
-        (image, mask),
+    message = (
         f"The pixels that are stored in {run.name} are not those of its recipe. Delete its folders "
-        f"{IMAGE}/c and {MASK}/c, and run the same command again.",
+        f"{IMAGE}/c and {MASK}/c, and run the same command again."
     )
+    _check_pixels(run, original, (image, mask), message)
 
 
 def _check_pixels(run: Run, original: Dataset, stored: tuple[StoredArray, StoredArray], message: str) -> None:
-    """Compare all stored pixels with those of the recipe.
-
-    Raises:
-        DatasetError: Some differ, which are named below ``message``; or a chunk is damaged.
-    """
+    """Compare all stored pixels with those of the recipe; DatasetError names those that differ."""
     composed = Dataset(original.store, original.document, "recomposed")
     stage = _PixelCheck(stored, (composed.image, composed.mask))
     run.execute(stage)
-    lines = stage.lines()
-    if lines:
+    if lines := stage.lines():
         raise DatasetError(message, lines, code="pixels-differ")
 
 
 class _PixelCheck(LayoutStage):
-    """The stage that compares stored pixels with those of the recipe, and writes nothing.
-
-    Args:
-        stored: Image and mask as they are stored.
-        expected: The same, composed.
-    """
+    """The stage that compares stored pixels with those of the recipe, composed, and writes nothing."""
 
     name: ClassVar[StageName] = "checks"
 
@@ -308,25 +289,13 @@ class _PixelCheck(LayoutStage):
 
 
 class _Copy:
-    """A copy of a dataset that stores its pixels, or does not.
-
-    Args:
-        run: The run on the copy.
-        original: The dataset.
-        document: The document of the copy, once it is complete.
-        policy: How large chunks and shards become.
-    """
+    """A copy of a dataset that stores its pixels, or does not; ``document`` is that of the complete copy."""
 
     def __init__(self, run: Run, original: Dataset, document: Document, policy: LayoutPolicy) -> None:
         self._run, self._original, self._document, self._policy = run, original, document, policy
 
     def existing(self, *, overwrite: bool) -> Document | None:
-        """The document of what is there, if that is the same copy, complete or begun.
-
-        Raises:
-            RecipeMismatchError: Another dataset is there, and it is not to be replaced.
-            DatasetError: Something else is there.
-        """
+        """The document of what is there, if that is the same copy, complete or begun."""
         return self._run.existing(
             self._differences,
             overwrite=overwrite,
@@ -345,11 +314,8 @@ class _Copy:
         return lines
 
     def make(self, pixels: Pixels | None, *, overwrite: bool) -> Document:
-        """Make the copy, or finish it; return its document.
-
-        Args:
-            pixels: What stores its pixels; ``None`` for a virtual one.
-            overwrite: Whether another dataset may be replaced.
+        """Make the copy, or finish it; ``pixels`` stores its pixels, unless it is virtual. Return its
+        document.
         """
         run, store = self._run, self._run.store
         with run.exclusive():
@@ -391,13 +357,7 @@ class _Copy:
 
 
 class _ShardCopy(LayoutStage):
-    """The stage that copies the shards of an array of depth.
-
-    Args:
-        source: Where they are.
-        array: The array.
-        layout: How it is cut.
-    """
+    """The stage that copies the shards of an array of depth."""
 
     def __init__(self, source: DatasetStore, array: str, layout: Layout) -> None:
         self.name: StageName = "backgrounds" if array == BACKGROUND_DEPTH else "depth"
@@ -406,11 +366,7 @@ class _ShardCopy(LayoutStage):
         self._sound = source.sound_shards(array, layout)
 
     def produce(self, shard: int, monitor: Monitor) -> Mapping[str, bytes]:
-        """The shard with that number, as it is; the extremes that belong to it come first.
-
-        Raises:
-            DatasetError: It is missing or damaged.
-        """
+        """The shard with that number, as it is; the extremes that belong to it come first."""
         monitor.check()
         key = f"{self._array}/{self._layout.key(shard)}"
         if shard not in self._sound:

@@ -21,15 +21,7 @@ from fgbgpack.storage.sharding import join
 
 
 class Pixels(LayoutStage):
-    """The composites and masks of a recipe, a chunk at a time.
-
-    Args:
-        recipe: What the samples are.
-        policy: How large chunks and shards become.
-
-    Attributes:
-        layouts: How image and mask are cut.
-    """
+    """The composites and masks of a recipe, a chunk at a time; ``layouts`` are how image and mask are cut."""
 
     name: ClassVar[StageName] = "samples"
 

@@ -45,19 +45,10 @@ class Result:
 
 
 class Run:
-    """One command at work on one dataset.
+    """One command at work on one dataset, on threads; ``on_event`` is called in this thread.
 
-    Args:
-        store: Where the dataset is, or is to be.
-        threads: What runs its stages.
-        on_event: Called in this thread with progress and notices.
-
-    Attributes:
-        store: The same.
-        threads: The same.
-        on_event: The same.
-        written: How many samples, or whatever else they count, each stage has written.
-        stage_seconds: The seconds that each stage took.
+    ``written`` and ``stage_seconds`` are what each stage has written, by what it counts, and how long it
+    took.
     """
 
     def __init__(self, store: DatasetStore, threads: Threads, on_event: OnEvent) -> None:
@@ -92,24 +83,15 @@ class Run:
     ) -> Document | None:
         """The document of the dataset that is to be finished, or is complete; ``None`` to begin a new one.
 
-        Args:
-            differs: How a dataset that is there differs from the one asked for, one line each.
-            overwrite: Whether a different one may be replaced.
-            refusal: The message of the error otherwise.
-
-        Raises:
-            RecipeMismatchError: A different dataset is there.
-            DatasetError: Something else is there.
+        ``differs`` says how one that is there differs from the one asked for, one line each. Unless it may be
+        overwritten, such a one is a RecipeMismatchError with ``refusal``; anything else there is a
+        DatasetError.
         """
         existing = self.store.document()
-        if existing is None:
-            return None
-        lines = differs(existing)
-        if not lines:
-            return existing
-        if not overwrite:
+        lines = [] if existing is None else differs(existing)
+        if lines and not overwrite:
             raise RecipeMismatchError(refusal, lines)
-        return None
+        return None if lines else existing
 
     def begin(self, document: Document) -> None:
         """Replace the dataset that is there, if any, by one that is begun."""
@@ -125,15 +107,7 @@ class Run:
     # --- depth -------------------------------------------------------------------------------------
 
     def fill_depth(self, filling: DepthFilling, document: Document) -> Document:
-        """Write all depth that is missing, and say that the dataset is complete.
-
-        Args:
-            filling: The depth; its section is in the document.
-            document: The document, committed.
-
-        Returns:
-            The document of the complete dataset.
-        """
+        """Write all depth that is missing; return the document, now of a complete dataset, and commit it."""
         start = time.perf_counter()
         job, section = filling.job, filling.section
         layouts = job.layouts(section)
@@ -142,7 +116,7 @@ class Run:
         stage = DepthStage(job, filling.mode, self.store, section.step)
         if section.step is None:
             # The document comes first: a shard without its grid would mean nothing.
-            section = filling.with_step(stage.step)
+            section = dataclasses.replace(section, step=stage.step)
             document = document.with_depth(section)
             self.store.commit(document)
             self.store.declare(*depth_arrays(layouts, section))
@@ -153,11 +127,7 @@ class Run:
         return document
 
     def finish_depth(self, document: Document, depth: DepthInfo, layouts: dict[str, Layout]) -> Document:
-        """Record the largest rounding error, and that all depth is there.
-
-        Returns:
-            The document, committed.
-        """
+        """Record the largest rounding error, and that all depth is there; return the document, committed."""
         low, high = (values.astype(np.float64) for values in self.store.read(DEPTH_MIN, DEPTH_MAX))
         known = ~np.isnan(low)
         # Imported depth has no grid: only the nearest float16 counts.

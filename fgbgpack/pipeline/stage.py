@@ -37,19 +37,11 @@ class Stage(Protocol):
         """The keys and values of a shard, in the order in which they are to be published.
 
         They are the same bytes on any machine, any number of times.
-
-        Args:
-            shard: Its number.
-            monitor: What it reports to.
         """
 
 
 class LayoutStage:
-    """What stages have in common that write one array, or several that are cut alike.
-
-    Args:
-        layouts: How each array is cut, by its path.
-    """
+    """What stages have in common that write one array, or several that are cut alike, by their paths."""
 
     def __init__(self, layouts: Mapping[str, Layout]) -> None:
         self._layouts = layouts
@@ -70,13 +62,8 @@ class LayoutStage:
 
 
 def execute(stage: Stage, store: DatasetStore, threads: Threads, on_event: OnEvent) -> int:
-    """Write the shards of a stage that are missing, and check that all are there.
-
-    Returns:
-        How many samples, or whatever else the stage counts, were written.
-
-    Raises:
-        DatasetError: A shard is missing right after it was written.
+    """Write the shards of a stage that are missing, check that all are there; return how many samples were
+    written.
     """
     missing = stage.missing(store)
     total = stage.total

@@ -48,24 +48,17 @@ class _StagingStore(LocalStore):
 def staged(
     target: Target, threads: Threads, on_event: OnEvent, *, source: Target | None = None
 ) -> Iterator[Target]:
-    """Where to write the dataset that is to be at ``target``.
+    """Where to write the dataset that is to be at ``target``, made of another at ``source`` or of what is
+    there.
 
     That is ``target`` itself, unless it is an HDF5 file. Then it is a folder beside it that holds the same as
     the file, if there is one, and that becomes the file once the block is left and the dataset in it is
     complete. When the block fails, the folder stays for the next try if anything was begun. A portable file
     stays one.
 
-    Args:
-        target: A local folder or HDF5 file, a URL that fsspec opens, or a Zarr store.
-        threads: What copies chunks.
-        on_event: Called with the progress of that.
-        source: The dataset that it is made of; ``None`` where that is the one at ``target``, or none.
-
-    Raises:
-        SpecError: ``source`` is the file itself.
-        DatasetError: There is something else than a dataset, it is damaged, another process is writing it, a
-            package is not installed, or the disk is full; or the folder was begun when another file, or none,
-            was there.
+    Raises SpecError if ``source`` is the file itself, and DatasetError if something else than a dataset is
+    there, it is damaged, another process is writing it, a package is not installed, the disk is full, or the
+    folder was begun when another file, or none, was there.
     """
     if not is_hdf5(target) or Path(str(target)).is_dir():
         yield target
@@ -103,14 +96,7 @@ def staged(
 
 
 def _unpack(path: Path, before: Document, run: Run) -> bool:
-    """Copy the file to the folder, unless that holds what was begun on it.
-
-    Returns:
-        Whether it was copied.
-
-    Raises:
-        DatasetError: The folder holds something else.
-    """
+    """Copy the file to the folder, unless that holds what was begun on it; return whether it was copied."""
     staging = run.store
     text = json.dumps(before.to_dict(), sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest().encode()

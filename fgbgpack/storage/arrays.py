@@ -34,16 +34,8 @@ Node: TypeAlias = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class ArraySpec:
-    """An array to be written.
-
-    Attributes:
-        path: Its path in the store.
-        layout: How it is cut.
-        dtype: The type of its elements.
-        dimensions: The names of its axes.
-        codec: How its chunks are encoded; ``None`` for their bare bytes.
-        sharded: Whether its chunks lie in shards; else each is an object of its own.
-        attributes: Its attributes.
+    """An array to be written. Without a ``codec`` chunks are bare bytes; unless ``sharded``, each is an
+    object.
     """
 
     path: str
@@ -76,11 +68,8 @@ class ArraySpec:
         return _value(memory, f"{self.path}/{METADATA}")
 
     def chunk(self, number: int, rows: NDArray[Any]) -> tuple[str, bytes]:
-        """The key and value of a chunk of whole rows, where chunks lie in no shards.
-
-        Args:
-            number: Its number along the first axis.
-            rows: Its values; the last chunk may have fewer rows than the others.
+        """The key and value of a chunk of whole rows, which the last one may lack, where chunks lie in no
+        shards.
         """
         chunk = np.ascontiguousarray(rows, self.dtype)
         if len(chunk) < self.layout.chunk[0]:
@@ -91,11 +80,7 @@ class ArraySpec:
 
     @property
     def form(self) -> ArrayForm:
-        """The form that it has once it is written.
-
-        Raises:
-            ValueError: It has no codec.
-        """
+        """The form that it has once it is written; ValueError where it has no codec."""
         if self.codec is None:
             raise ValueError(f"{self.path} is not encoded")
         fill = math.nan if issubclass(self.dtype, np.floating) else 0.0
@@ -120,16 +105,7 @@ def _value(memory: MemoryStore, key: str) -> bytes:
 
 @dataclass(frozen=True)
 class ArrayForm:
-    """How an array that is there is cut and encoded.
-
-    Attributes:
-        layout: How it is cut.
-        sharded: Whether its chunks lie in shards; else each is an object of its own.
-        codec: How its chunks are encoded.
-        dtype: The type of its elements, little-endian.
-        fill: What elements are that were never written.
-        attributes: Its attributes.
-    """
+    """How an array that is there is cut and encoded, little-endian; ``fill`` are elements never written."""
 
     layout: Layout
     sharded: bool
@@ -140,11 +116,7 @@ class ArrayForm:
 
     @classmethod
     def of(cls, node: Node, where: str) -> ArrayForm:
-        """The form that metadata describe.
-
-        Raises:
-            DatasetError: They are not as fgbgpack writes them.
-        """
+        """The form that metadata describe; DatasetError if they are not as fgbgpack writes them."""
         try:
             dtype = np.dtype(node["data_type"]).newbyteorder("<")
             shape, shard = tuple(node["shape"]), tuple(node["chunk_grid"]["configuration"]["chunk_shape"])
@@ -195,15 +167,9 @@ class ArrayForm:
 
 
 def parse_array(metadata: bytes | None, path: str, name: str) -> ArrayForm:
-    """The form of an array, from its ``zarr.json``, which Zarr too finds valid.
+    """The form of an array, from its ``zarr.json`` (``None`` if there is none), which Zarr too finds valid.
 
-    Args:
-        metadata: What the file holds; ``None`` where there is none.
-        path: The array's path.
-        name: What messages call the store.
-
-    Raises:
-        DatasetError: There is no such array, or its metadata are damaged or not as fgbgpack writes them.
+    Raises DatasetError if there is no such array, or its metadata are damaged or not as fgbgpack writes them.
     """
     try:
         described = json.loads(metadata or b"{}")

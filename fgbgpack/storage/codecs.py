@@ -44,21 +44,12 @@ class Decoder(Protocol):
     def begin(self, encoded: Bytes, out: Bytes, where: Name) -> None:
         """Take a new chunk, and check it: what is decoded later is what was once encoded.
 
-        Args:
-            encoded: The bytes of the chunk, contiguous, which must stay as they are while it is decoded.
-            out: As many bytes as the chunk has when it is decoded, contiguous.
-            where: Gives the chunk's name, for messages.
-
-        Raises:
-            DatasetError: The chunk's checksum is wrong.
+        ``encoded`` must stay as it is while it is decoded into ``out``; both are contiguous. Raises
+        DatasetError if the checksum is wrong.
         """
 
     def decode_to(self, stop: int) -> None:
-        """Fill at least the first ``stop`` bytes of ``out``, going on from where it was.
-
-        Raises:
-            DatasetError: The chunk does not hold what it should.
-        """
+        """Fill at least the first ``stop`` bytes of ``out``; DatasetError if the chunk does not hold them."""
 
 
 @dataclass(frozen=True)
@@ -94,16 +85,10 @@ class ZstdChunk:
 class BloscChunk:
     """Chunks of numbers rounded to a grid: bytes of equal weight are put together, then compressed.
 
-    Putting bits together instead takes a fifth more bytes on depth maps, and as long to decode. A
-    checksum follows, for blosc itself has none.
-
-    Attributes:
-        itemsize: Bytes of a number.
-        compressor: ``"zstd"``; or ``"lz4hc"``, which takes twice as long to encode and a third as long to
-            decode, and looks back 64 KiB.
-        level: How hard it tries, 1 to 9.
-        whole: Whether the chunk is one block of blosc's, in which each part is looked for in all before it.
-        checksum: What follows.
+    Putting bits together instead takes a fifth more bytes on depth maps, and as long to decode. The
+    compressor ``"lz4hc"`` takes twice as long to encode as ``"zstd"`` and a third as long to decode, and
+    looks back 64 KiB. With ``whole``, the chunk is one block of blosc's, in which each part is looked for in
+    all before it. ``itemsize`` is in bytes, ``level`` 1 to 9.
     """
 
     itemsize: int
@@ -129,11 +114,7 @@ class BloscChunk:
         return _WholeDecoder(_unblosc, self.checksum)
 
     def zarr_codecs(self, chunk_bytes: int = 0) -> dict[str, Any]:
-        """The arguments of ``zarr.create_array`` that describe these chunks.
-
-        Args:
-            chunk_bytes: The size of a chunk; needed only where that is one block.
-        """
+        """The arguments of ``zarr.create_array``; ``chunk_bytes`` matter only to chunks of one block."""
         from zarr.codecs import BloscCodec, Crc32cCodec
 
         blosc = BloscCodec(
@@ -151,12 +132,7 @@ class DeflateChunk:
     """Chunks that every HDF5 library decodes: bytes of equal weight are put together, then deflated.
 
     Deflate looks back 32 KiB, so it does not find a background again: such chunks take several times the
-    bytes of the others.
-
-    Attributes:
-        itemsize: Bytes of a number; those of numbers of one byte stay where they are.
-        level: How hard it tries, 1 to 9.
-        checksum: What follows.
+    bytes of the others. ``itemsize`` is in bytes, ``level`` 1 to 9.
     """
 
     itemsize: int
@@ -204,38 +180,25 @@ def codec_of(described: Sequence[Mapping[str, Any]], itemsize: int) -> ChunkCode
 
 def _share_stream(one: ChunkCodec, other: ChunkCodec) -> bool:
     """Whether what one compressed the other decodes, less the checksum: no level is needed for that."""
-    if isinstance(one, ZstdChunk) or isinstance(other, ZstdChunk):
-        return isinstance(one, ZstdChunk) and isinstance(other, ZstdChunk)
-    return type(one) is type(other) and one.itemsize == other.itemsize
+    sizes = [getattr(codec, "itemsize", None) for codec in (one, other)]
+    return type(one) is type(other) and sizes[0] == sizes[1]
 
 
 def encoded_size(size: int, before: ChunkCodec, after: ChunkCodec) -> int | None:
     """The bytes of a chunk once :func:`recode` has made another of it; ``None`` where that depends on it."""
-    if not _share_stream(before, after):
-        return None
-    return size + CRC_BYTES * ((after.checksum is not None) - (before.checksum is not None))
+    added = CRC_BYTES * ((after.checksum is not None) - (before.checksum is not None))
+    return size + added if _share_stream(before, after) else None
 
 
 def recode(encoded: Bytes, before: ChunkCodec, after: ChunkCodec, size: int, where: Name) -> bytes:
-    """A chunk as another codec encodes it, once its checksum is found right.
+    """A chunk as another codec encodes it, once its checksum is found right; DatasetError if it is damaged.
 
-    Where the one decodes what the other compressed, that is taken as it is.
-
-    Args:
-        encoded: The bytes of the chunk, contiguous.
-        before: How it is encoded.
-        after: How it shall be.
-        size: Its bytes when it is decoded.
-        where: Gives the chunk's name, for messages.
-
-    Raises:
-        DatasetError: The chunk is damaged.
+    Where the one decodes what the other compressed, that is taken as it is. ``size`` is in bytes, decoded.
     """
     if _share_stream(before, after):
         data = _checked(encoded, before.checksum, where)
         return data.tobytes() + _sum_of(data, after.checksum)
-    decoded = np.empty(size, np.uint8)
-    decoder = before.decoder()
+    decoded, decoder = np.empty(size, np.uint8), before.decoder()
     decoder.begin(encoded, decoded, where)
     decoder.decode_to(size)
     return after.encode(decoded)
@@ -282,11 +245,8 @@ def _damaged(where: Name, why: str, code: str = "chunk-damaged") -> DatasetError
 
 
 class _WholeDecoder:
-    """Decodes a chunk at once.
-
-    Args:
-        decode: Decodes the bytes before the checksum into others, or raises DatasetError.
-        checksum: What follows them.
+    """Decodes a chunk at once, by a function of the bytes before the checksum, their place and the chunk's
+    name.
     """
 
     def __init__(self, decode: Callable[[Bytes, Bytes, Name], None], checksum: Checksum) -> None:
@@ -332,8 +292,7 @@ class _Span(ctypes.Structure):
 def _zstd() -> ctypes.CDLL | None:
     """The functions of zstd inside the extension module of numcodecs; ``None`` where it hides them.
 
-    numcodecs itself offers to decode a frame as a whole. Zstd can stop where enough is decoded and go on
-    later, which makes one sample of a chunk half as costly.
+    numcodecs itself decodes a frame as a whole. Zstd can stop and go on later: one sample costs half.
     """
     context, size = ctypes.c_void_p, ctypes.c_size_t
     span = ctypes.POINTER(_Span)

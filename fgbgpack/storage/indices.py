@@ -33,40 +33,28 @@ def extremes(numbers: NDArray[np.integer[Any]]) -> tuple[int, int]:
 
 
 def from_start(index: NDArray[Any], size: int, axis: int = 0) -> NDArray[np.int64]:
-    """Whole numbers of any shape that index an axis, counted from its start.
+    """Integers of any shape that index an axis of a size, counted from its start; negative ones from the end.
 
-    Args:
-        index: Integers; negative ones count from the end.
-        size: Length of the axis.
-        axis: Which axis it is, for messages.
-
-    Raises:
-        IndexError: They are not integers, or one lies outside the axis.
+    Raises IndexError, which names the axis, if they are not integers or one lies outside it.
     """
     if index.dtype.kind not in "iu":
         raise IndexError(f"only integers index axis {axis}, not {index.dtype}")
     numbers: NDArray[np.int64] = index.astype(np.int64)
-    if numbers.size:
-        # Of the index itself: as int64, large unsigned numbers would count from the end.
-        least, greatest = extremes(index)
-        if least < -size or greatest >= size:
-            wrong = least if least < -size else greatest
-            raise IndexError(f"index {wrong} is out of bounds for axis {axis} with size {size}")
-        if least < 0:
-            numbers[numbers < 0] += size
+    # Of the index itself: as int64, large unsigned numbers would count from the end.
+    least, greatest = extremes(index) if numbers.size else (0, -1)
+    if least < -size or greatest >= size:
+        wrong = least if least < -size else greatest
+        raise IndexError(f"index {wrong} is out of bounds for axis {axis} with size {size}")
+    if least < 0:
+        numbers[numbers < 0] += size
     return numbers
 
 
 def sample_indices(index: Index, count: int) -> NDArray[np.int64]:
     """(n,) int64: the samples that an index names, from 0 on, in its order.
 
-    Args:
-        index: A whole number, a slice, a range, a list or an array of whole numbers (negative ones count from
-            the end), or ``count`` truth values; torch's tensors too.
-        count: Number of samples.
-
-    Raises:
-        IndexError: There is no such sample, or it is no such index.
+    An index is a whole number, a slice, a range, a list or an array of whole numbers (negative ones count
+    from the end), or ``count`` truth values; torch's tensors too. Anything else raises IndexError.
     """
     if isinstance(index, slice):
         return np.arange(*index.indices(count))

@@ -9,14 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Extent:
-    """How many samples there are, and how large.
-
-    Attributes:
-        samples: Number of samples.
-        height: Height of every sample in pixels.
-        width: Width of every sample in pixels.
-        per_background: How many samples in a row share a background; 1 where that is not known.
-    """
+    """How many samples there are, how large in pixels; how many in a row share a background (1: unknown)."""
 
     samples: int
     height: int
@@ -26,12 +19,9 @@ class Extent:
 
 @dataclass(frozen=True)
 class Layout:
-    """How an array of samples is cut: chunks are the unit of reading, shards the unit of writing.
+    """How an array of samples, the first axis, is cut: chunks are read whole, shards are written whole.
 
-    Attributes:
-        shape: Shape of the array, samples first.
-        chunk: Shape of a chunk.
-        shard: Shape of a shard, a multiple of the chunk on every axis; it spans all axes but the first.
+    A shard is a multiple of the chunk on every axis, and spans all axes but the first.
     """
 
     shape: tuple[int, ...]
@@ -106,22 +96,20 @@ class LayoutPolicy:
     def pixels(self, extent: Extent, chunk: int | None = None) -> tuple[Layout, Layout]:
         """The layouts of image and mask: the same samples in the same shard of both.
 
-        A chunk holds samples of one background, whose pixels a compressor with a window larger than one
-        sample's part of the chunk finds again and again. Large pictures are cut by rows, not by samples, so
-        that this stays so: one sample's rows of the chunk are then far fewer than the window.
-
-        Args:
-            extent: The samples.
-            chunk: Samples in a chunk; ``None`` for a number that fits the extent.
+        A chunk (of ``chunk`` samples if given) holds samples of one background, whose pixels a compressor
+        with a window larger than one sample's part of the chunk finds again and again. Large pictures are cut
+        by rows, not by samples, so that this stays so: one sample's rows of the chunk are then far fewer than
+        the window.
         """
-        row_bytes = extent.width * 3
+        row_bytes, shape = extent.width * 3, (extent.samples, extent.height, extent.width)
         samples = min(chunk or _even_part(extent, self.pixel_chunk_samples), extent.samples)
         rows = _band(extent, self.pixel_chunk_bytes // (samples * row_bytes))
         height = -(-extent.height // rows) * rows
-        chunks = max(1, self.pixel_shard_bytes // (samples * height * row_bytes))
-        chunks = min(chunks, max(1, self.max_shard_chunks // (height // rows)))
-        chunks = min(chunks, self._fair_share(extent.samples, samples))
-        shape = (extent.samples, extent.height, extent.width)
+        chunks = min(
+            max(1, self.pixel_shard_bytes // (samples * height * row_bytes)),
+            max(1, self.max_shard_chunks // (height // rows)),
+            self._fair_share(extent.samples, samples),
+        )
         mask = Layout(shape, (samples, rows, extent.width), (samples * chunks, height, extent.width))
         return Layout((*mask.shape, 3), (*mask.chunk, 3), (*mask.shard, 3)), mask
 
@@ -135,8 +123,7 @@ class LayoutPolicy:
 
         Depth per sample shares nothing with its neighbours that a compressor finds: chunks are whole maps.
         """
-        sample_bytes = extent.height * extent.width * 2
-        rows = extent.height
+        sample_bytes, rows = extent.height * extent.width * 2, extent.height
         if guided:
             least, most = self.guided_chunk_samples
             target = min(max(least, self.guided_chunk_bytes // sample_bytes), most)
@@ -146,8 +133,8 @@ class LayoutPolicy:
         else:
             samples = min(max(1, self.depth_chunk_bytes // sample_bytes), extent.samples)
         height = -(-extent.height // rows) * rows
-        chunks = max(1, self.depth_shard_bytes // (sample_bytes * samples))
-        chunks = min(chunks, self._fair_share(extent.samples, samples))
+        most = max(1, self.depth_shard_bytes // (sample_bytes * samples))
+        chunks = min(most, self._fair_share(extent.samples, samples))
         shape = (extent.samples, extent.height, extent.width)
         return Layout(shape, (samples, rows, extent.width), (samples * chunks, height, extent.width))
 
@@ -169,8 +156,7 @@ class LayoutPolicy:
 
     def _fair_share(self, samples: int, chunk: int) -> int:
         """The chunks of each shard when there are no more shards than a small dataset needs."""
-        chunks = -(-samples // chunk)
-        return -(-chunks // self.min_shards)
+        return -(-samples // (chunk * self.min_shards))
 
 
 DEFAULT_POLICY = LayoutPolicy()

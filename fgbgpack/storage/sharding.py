@@ -40,8 +40,8 @@ def join(encoded: Sequence[bytes | None], grid: Sequence[int]) -> bytes:
 
 
 def index_of(sizes: Sequence[int | None], grid: Sequence[int]) -> bytes:
-    """The index of the shard that begins with chunks of these sizes, in C order; ``None`` is one that is
-    absent, as are the rest of its grid.
+    """The index of a shard that begins with chunks of these sizes, in C order; ``None`` and the rest are
+    absent.
     """
     index = np.full((math.prod(grid), 2), ABSENT, "<u8")
     there = np.array([size is not None for size in sizes], np.bool_)
@@ -53,29 +53,17 @@ def index_of(sizes: Sequence[int | None], grid: Sequence[int]) -> bytes:
 
 
 def split(shard: Bytes, grid: Sequence[int], where: str) -> list[Bytes | None]:
-    """The encoded inner chunks of a shard, in C order; ``None`` for those that are absent.
-
-    Raises:
-        DatasetError: The shard is damaged, as :func:`read_index` finds it; chunks are not looked at.
-    """
+    """The encoded inner chunks of a shard, unchecked, in C order; ``None`` for those that are absent."""
     index = read_index(shard.data, len(shard), grid, where).reshape(-1, 2).tolist()
     return [None if offset == ABSENT else shard[offset : offset + size] for offset, size in index]
 
 
 def read_index(tail: Buffer, shard_bytes: int, grid: Sequence[int], where: str) -> NDArray[np.uint64]:
-    """The index of a shard, checked.
+    """The index of a shard, checked: (*grid, 2) uint64, offset and size of every inner chunk in bytes.
 
-    Args:
-        tail: The last ``index_bytes(product of grid)`` bytes of the shard, or the whole of it.
-        shard_bytes: The size of the whole shard.
-        grid: Inner chunks along each axis.
-        where: Names the shard in messages.
-
-    Returns:
-        (*grid, 2) uint64: offset and size of every inner chunk in bytes, both ``2**64 - 1`` if absent.
-
-    Raises:
-        DatasetError: The shard is cut short, its checksum is wrong, or a chunk would lie outside it.
+    Both are ``2**64 - 1`` where a chunk is absent. ``tail`` is the shard, or its last ``index_bytes`` at
+    least. Raises DatasetError if the shard is cut short, its checksum is wrong, or a chunk would lie outside
+    it.
     """
     chunks = math.prod(grid)
     size = index_bytes(chunks)

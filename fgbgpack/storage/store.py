@@ -6,8 +6,10 @@ import asyncio
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from itertools import compress
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import urlsplit
@@ -15,7 +17,7 @@ from urllib.request import url2pathname
 
 import numpy as np
 from numpy.typing import NDArray
-from zarr.abc.store import Store, SuffixByteRequest
+from zarr.abc.store import ByteRequest, Store, SuffixByteRequest
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore
@@ -41,9 +43,8 @@ T = TypeVar("T")
 def zarr_store(target: Target, *, read_only: bool) -> Store:
     """The Zarr store of a target.
 
-    Raises:
-        DatasetError: A local path to be read is missing or no dataset, an HDF5 file is to be written, or a
-            URL cannot be opened.
+    Raises DatasetError if a local path to be read is missing or no dataset, an HDF5 file is to be written, or
+    a URL cannot be opened.
     """
     if isinstance(target, Store):
         return target
@@ -80,16 +81,8 @@ def _remote_store(url: str, read_only: bool) -> Store:
 class DatasetStore:
     """One dataset in a Zarr store. Its methods may be called from any thread; it can be pickled.
 
-    Args:
-        store: Any Zarr store that publishes a key whole or not at all, as all of Zarr's own stores do.
-        name: What messages call it.
-
-    Attributes:
-        store: The same.
-        name: The same.
-
-    Raises:
-        DatasetError: From every method, where the store cannot be read or written.
+    The store publishes a key whole or not at all, as all of Zarr's own do; ``name`` is what messages call it.
+    Every method raises DatasetError where the store cannot be read or written.
     """
 
     def __init__(self, store: Store, name: str) -> None:
@@ -98,11 +91,7 @@ class DatasetStore:
 
     @classmethod
     def open(cls, target: Target, *, read_only: bool) -> DatasetStore:
-        """The store of a target, which need not hold a dataset yet if it is to be written.
-
-        Raises:
-            DatasetError: As :func:`zarr_store`.
-        """
+        """The store of a target, which need not hold a dataset yet if it is to be written."""
         return cls(zarr_store(target, read_only=read_only), str(target))
 
     def same_place_as(self, other: DatasetStore) -> bool:
@@ -116,17 +105,11 @@ class DatasetStore:
 
     def get(self, key: str) -> bytes | None:
         """The value of a key; ``None`` if there is none."""
-        value = self._run(self.store.get(key, default_buffer_prototype()))
-        return None if value is None else value.to_bytes()
+        return self._run(self._get(key))
 
     def get_all(self, keys: Iterable[str]) -> list[bytes | None]:
         """The values of some keys, requested at once; ``None`` for those that are missing."""
-
-        async def get(key: str) -> bytes | None:
-            value = await self.store.get(key, default_buffer_prototype())
-            return None if value is None else value.to_bytes()
-
-        return self._each(list(keys), get)
+        return self._each(list(keys), self._get)
 
     def put(self, key: str, value: bytes) -> None:
         """Publish a value under a key, in one step."""
@@ -163,29 +146,26 @@ class DatasetStore:
         """Bytes that each array takes, by its path; the document is ``zarr.json``."""
         if isinstance(self.store, Hdf5Store):
             return self.store.file.stored_bytes()
-        keys = self.own_keys()
-        total: dict[str, int] = {}
+        keys, total = self.own_keys(), Counter[str]()
         for key, size in zip(keys, self._each(keys, self.store.getsize), strict=True):
             parts = key.split("/")
             path = "/".join(parts[:2] if parts[0] == SOURCES and len(parts) > 2 else parts[:1])
-            total[path] = total.get(path, 0) + size
-        return total
+            total[path] += size
+        return dict(total)
 
     # --- the document ------------------------------------------------------------------------------
 
     def document(self) -> Document | None:
         """The document, checked; ``None`` where there is nothing at all.
 
-        Raises:
-            DatasetError: Something else is there, or a document that is damaged or of a newer schema.
+        Raises DatasetError if something else is there, or a document that is damaged or of a newer schema.
         """
         # Reading would make a local folder that is not there.
         if isinstance(self.store, LocalStore) and not self.store.root.is_dir():
             return None
         root = self.get(METADATA)
         if root is None:
-            others = self.find(at_most=_SHOWN)
-            if others:
+            if others := self.find(at_most=_SHOWN):
                 raise DatasetError(
                     f"{self.name} holds other things than a dataset ({', '.join(others)}, ...): give another "
                     "place.",
@@ -203,14 +183,8 @@ class DatasetStore:
         return Document.from_dict(document, where=self.name)
 
     def existing_document(self, *, complete: bool = False) -> Document:
-        """The document of a dataset that must be there.
-
-        Args:
-            complete: Whether it must also be complete.
-
-        Raises:
-            IncompleteDatasetError: It is not complete.
-            DatasetError: There is no dataset, or what :meth:`document` raises.
+        """The document of a dataset that must be there, and ``complete`` if asked for
+        (IncompleteDatasetError).
         """
         document = self.document()
         if document is None:
@@ -222,19 +196,14 @@ class DatasetStore:
         return document
 
     def commit(self, document: Document) -> None:
-        """Publish the document in the root group; other attributes of the group stay.
+        """Publish the document, if it follows its schema, in the root group; its other attributes stay.
 
         Once the dataset is complete its arrays' metadata no longer change, and the group gets a copy of it
         (Zarr's inline consolidated metadata): a remote reader then makes one request instead of one an array.
-
-        Raises:
-            DatasetError: The document does not follow its schema.
         """
         fields = Document.from_dict(document.to_dict(), where="the document to be written").to_dict()
-        root = self.get(METADATA)
-        node: dict[str, Any] = (
-            json.loads(root) if root else {"zarr_format": 3, "node_type": "group", "attributes": {}}
-        )
+        root = self.get(METADATA) or b'{"zarr_format": 3, "node_type": "group", "attributes": {}}'
+        node: dict[str, Any] = json.loads(root)
         node["attributes"][ATTRIBUTE] = fields
         node.pop("consolidated_metadata", None)
         if document.complete:
@@ -257,16 +226,10 @@ class DatasetStore:
         self.put_changed(*spec.chunk(number, rows))
 
     def forms(self, paths: Iterable[str]) -> dict[str, ArrayForm]:
-        """How some arrays are cut and encoded, as their own metadata describe it.
-
-        Raises:
-            DatasetError: One is missing, damaged, or not as fgbgpack writes it.
-        """
+        """How some arrays are cut and encoded, as their own metadata describe it."""
         paths = list(paths)
-        metadata = self.get_all(f"{path}/{METADATA}" for path in paths)
-        return {
-            path: parse_array(found, path, self.name) for path, found in zip(paths, metadata, strict=True)
-        }
+        found = zip(paths, self.get_all(f"{path}/{METADATA}" for path in paths), strict=True)
+        return {path: parse_array(metadata, path, self.name) for path, metadata in found}
 
     def layout(self, array: str) -> Layout | None:
         """How an array that is there is cut; ``None`` if there is none."""
@@ -274,23 +237,11 @@ class DatasetStore:
         return None if metadata is None else parse_array(metadata, array, self.name).layout
 
     def reader(self, path: str, form: ArrayForm | None = None) -> ArrayReader:
-        """The reader of an array.
-
-        Args:
-            path: The array.
-            form: How it is cut and encoded, where that is known.
-
-        Raises:
-            DatasetError: It is missing, damaged, or not as fgbgpack writes it.
-        """
+        """The reader of an array, whose form is read unless it is known."""
         return ArrayReader(self.store, path, self.name, form or self.forms([path])[path])
 
     def read(self, *paths: str) -> list[NDArray[Any]]:
-        """The whole of some arrays; meant for small ones.
-
-        Raises:
-            DatasetError: One is missing or damaged.
-        """
+        """The whole of some arrays; meant for small ones."""
         forms = self.forms(paths)
         return [self.reader(path, forms[path]).read(np.arange(forms[path].layout.shape[0])) for path in paths]
 
@@ -302,19 +253,17 @@ class DatasetStore:
             return self.store.file.shards_there(array)
         known = {f"{array}/{layout.key(i)}": i for i in range(layout.shards)}
         present = [key for key in self.find(f"{array}/c/") if key in known]
-        tail_bytes = index_bytes(math.prod(layout.grid))
 
         async def check(key: str) -> bool:
             size = await self.store.getsize(key)
-            tail = await self.store.get(key, default_buffer_prototype(), SuffixByteRequest(tail_bytes))
+            tail = await self._get(key, SuffixByteRequest(index_bytes(math.prod(layout.grid))))
             try:
-                read_index(b"" if tail is None else tail.to_bytes(), size, layout.grid, key)
+                read_index(tail or b"", size, layout.grid, key)
             except DatasetError:
                 return False
             return True
 
-        sound = self._each(present, check)
-        return {known[key] for key, good in zip(present, sound, strict=True) if good}
+        return {known[key] for key in compress(present, self._each(present, check))}
 
     def missing_shards(self, layouts: Mapping[str, Layout]) -> list[int]:
         """The shards, by their numbers, that one of some arrays lacks; all have the same number of shards."""
@@ -326,12 +275,10 @@ class DatasetStore:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Keep other processes of this machine from writing the dataset: two writers lose data.
+        """Keep other processes of this machine from writing the dataset (DatasetError): two writers lose
+        data.
 
         The lock is the system's, on the folder itself: it leaves no file, and a process that dies frees it.
-
-        Raises:
-            DatasetError: Another process writes it, or the folder cannot be made.
         """
         if not isinstance(self.store, LocalStore) or os.name != "posix":
             yield
@@ -339,9 +286,9 @@ class DatasetStore:
         root = self.store.root
         try:
             with ExitStack() as lock:
+                refusal = f"Another process is writing {self.name}: wait for it, or end it."
                 with self._disk_errors():
                     root.mkdir(parents=True, exist_ok=True)
-                    refusal = f"Another process is writing {self.name}: wait for it, or end it."
                     lock.enter_context(locked(root, refusal))
                 self.sweep()
                 yield
@@ -359,6 +306,10 @@ class DatasetStore:
                         left_over.unlink(missing_ok=True)
 
     # --- requests ----------------------------------------------------------------------------------
+
+    async def _get(self, key: str, part: ByteRequest | None = None) -> bytes | None:
+        value = await self.store.get(key, default_buffer_prototype(), part)
+        return None if value is None else value.to_bytes()
 
     def _each(self, keys: list[str], action: Callable[[str], Coroutine[Any, Any, T]]) -> list[T]:
         async def all_of_them() -> list[T]:
@@ -383,7 +334,5 @@ class DatasetStore:
                     f"{self.name} cannot be read or written: {exc}.", code="io-failed"
                 ) from exc
 
-    @contextmanager
-    def _disk_errors(self) -> Iterator[None]:
-        with disk_errors(self.name, kept="What is written already stays."):
-            yield
+    def _disk_errors(self) -> AbstractContextManager[None]:
+        return disk_errors(self.name, kept="What is written already stays.")

@@ -24,12 +24,9 @@ _BARE_ROOT = '{"zarr_format": 3, "node_type": "group", "attributes": {}}'
 
 @dataclass(frozen=True)
 class StoredChunks:
-    """Offset and size of the chunks of an array in a file.
+    """The chunks of an array in a file, and how they are encoded there; ``form`` is how it is cut as Zarr.
 
-    Attributes:
-        form: How it is cut as Zarr.
-        codec: How its chunks are encoded in the file.
-        chunks: (chunks, 2) uint64: offset and bytes of each, in C order, ``ABSENT`` where there is none.
+    ``chunks`` are (chunks, 2) uint64: offset and bytes of each, in C order, ``ABSENT`` where there is none.
     """
 
     form: ArrayForm
@@ -53,21 +50,11 @@ class Hdf5File:
     """A file that is open. It may be used on threads and after a fork.
 
     All that the HDF5 library has to say is asked for when it is opened: a file that is then replaced can be
-    read on.
+    read on. ``root`` and ``nodes`` are the Zarr metadata of the root, with the document, and of all below it,
+    as text.
 
-    Args:
-        path: The file.
-
-    Attributes:
-        path: The same.
-        root: The root's Zarr metadata with the document, as text.
-        nodes: The Zarr metadata of all groups and arrays below it, as text, by their paths.
-        arrays: The arrays by their paths.
-
-    Raises:
-        IncompleteDatasetError: It is still being made, or that was stopped.
-        DatasetError: It is not there, no HDF5 file that fgbgpack made, cut short or damaged; or h5py is not
-            installed.
+    Raises IncompleteDatasetError if it is still being made, and DatasetError if it is missing, none of
+    fgbgpack's, cut short or damaged, or h5py is not installed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -93,7 +80,7 @@ class Hdf5File:
             with h5py.File(path, "r", locking=False) as file:
                 self.root, self.nodes, document = _nodes(file, path)
                 self.arrays = {
-                    name: self._array(name, file)
+                    name: self._array(file[name], name)
                     for name, node in self.nodes.items()
                     if json.loads(node)["node_type"] == "array"
                 }
@@ -107,11 +94,10 @@ class Hdf5File:
         if hasattr(self, "_number"):
             os.close(self._number)
 
-    def _array(self, name: str, file: Any) -> StoredChunks:
+    def _array(self, array: Any, name: str) -> StoredChunks:
         where = f"{self.path}/{name}"
         form = ArrayForm.of(json.loads(self.nodes[name]), where)
-        codec = codec_in(file[name], form, where)
-        return StoredChunks(form, codec, _chunk_table(file[name], form, self._bytes, where))
+        return StoredChunks(form, codec_in(array, form, where), _chunk_table(array, form, self._bytes, where))
 
     def _require_all(self, document: Document) -> None:
         """See that no chunk of a complete dataset is missing, which would be read as 0.
@@ -142,11 +128,7 @@ class Hdf5File:
         return os.path.samestat(now, opened) and now.st_size == opened.st_size
 
     def read(self, offset: int, out: Bytes) -> Bytes:
-        """The bytes of the file from an offset on, as many as fit in ``out``.
-
-        Raises:
-            OSError: It cannot be read.
-        """
+        """The bytes of the file from an offset on, as many as fit in ``out``."""
         return out[: os.preadv(self._number, [out.data], offset)]
 
     def shards_there(self, path: str) -> set[int]:
@@ -156,10 +138,8 @@ class Hdf5File:
 
     def stored_bytes(self) -> dict[str, int]:
         """Bytes of the chunks of each array, by its path, and of all the rest as ``zarr.json``."""
-        total = {}
-        for path, array in self.arrays.items():
-            sizes = array.chunks[:, 1]
-            total[path] = int(sizes[sizes != ABSENT].sum())
+        sizes = {path: array.chunks[:, 1] for path, array in self.arrays.items()}
+        total = {path: int(of_array[of_array != ABSENT].sum()) for path, of_array in sizes.items()}
         return {"zarr.json": self._bytes - sum(total.values()), **total}
 
 
@@ -206,11 +186,7 @@ def _nodes(file: Any, path: Path) -> tuple[bytes, dict[str, bytes], Document]:
 
 
 def _chunk_table(dataset: Any, form: ArrayForm, file_bytes: int, where: str) -> NDArray[np.uint64]:
-    """(chunks, 2) uint64: offset and size of each chunk.
-
-    Raises:
-        DatasetError: A chunk is outside the file, overlaps another, or skipped a filter.
-    """
+    """(chunks, 2) uint64: offset and size of each chunk; none is outside the file or overlaps another."""
     found: list[tuple[int, ...]] = []
     dataset.id.chunk_iter(
         lambda chunk: found.append((*chunk.chunk_offset, chunk.byte_offset, chunk.size, chunk.filter_mask))

@@ -37,11 +37,7 @@ def is_hdf5(target: object) -> bool:
 
 
 def h5py_for(name: str) -> ModuleType:
-    """The module h5py; ``name`` is what it is needed for.
-
-    Raises:
-        DatasetError: It is not installed.
-    """
+    """The module h5py, which ``name`` needs; DatasetError if it is not installed."""
     try:
         import h5py
     except ImportError as exc:
@@ -53,11 +49,7 @@ def h5py_for(name: str) -> ModuleType:
 
 
 def register_filters(name: str) -> None:
-    """Make the filters known to the HDF5 library, which writes their names into the file ``name``.
-
-    Raises:
-        DatasetError: hdf5plugin is not installed.
-    """
+    """Make the filters known to the HDF5 library, which writes their names into the file ``name``."""
     try:
         import hdf5plugin  # noqa: F401
     except ImportError as exc:
@@ -88,11 +80,7 @@ def filters_of(codec: ChunkCodec, form: ArrayForm) -> Iterator[tuple[int, tuple[
 
 
 def codec_in(array: Any, form: ArrayForm, where: str) -> ChunkCodec:
-    """How the chunks of an HDF5 array are encoded.
-
-    Raises:
-        DatasetError: In another way than those that are known, or they are cut otherwise.
-    """
+    """How the chunks of an HDF5 array are encoded; DatasetError if unknown, or if they are cut otherwise."""
     if array.chunks != form.layout.chunk or array.shape != form.layout.shape or array.dtype != form.dtype:
         raise DatasetError(
             f"{where} is {array.dtype} of shape {array.shape} in chunks of {array.chunks}, but its attribute "

@@ -28,19 +28,8 @@ class Hdf5Store(Store):
     """An HDF5 file as the Zarr store that it is a copy of, byte for byte.
 
     It is read-only, but for its root's metadata, where the file is written anew as a whole. It can be pickled
-    and forked. What was deflated is encoded anew where it is read as Zarr.
-
-    Args:
-        path: The file.
-        read_only: Whether not even the root's metadata may be set.
-
-    Attributes:
-        path: The file.
-        file: The same, open.
-
-    Raises:
-        DatasetError: It is not there, no HDF5 file of fgbgpack's, cut short or damaged; or h5py is not
-            installed.
+    and forked. What was deflated is encoded anew where it is read as Zarr. It raises what :class:`Hdf5File`
+    does.
     """
 
     def __init__(self, path: Path, *, read_only: bool = True) -> None:
@@ -86,12 +75,9 @@ class Hdf5Store(Store):
 
     def _shard(self, key: str) -> tuple[str, int] | None:
         """The array and the number of the shard that a key is of, if there is one."""
-        path, between, rest = key.partition("/c/")
-        if not between or path not in self.file.arrays:
-            return None
-        array = self.file.arrays[path]
-        number = rest.partition("/")[0]
-        if not number.isdecimal() or int(number) >= array.form.layout.shards:
+        path, _, rest = key.partition("/c/")
+        array, number = self.file.arrays.get(path), rest.partition("/")[0]
+        if array is None or not number.isdecimal() or int(number) >= array.form.layout.shards:
             return None
         shard = int(number)
         return (path, shard) if array.form.layout.key(shard) == f"c/{rest}" and array.there(shard) else None
@@ -124,28 +110,18 @@ class Hdf5Store(Store):
     def _chunk(self, path: str, number: int) -> bytes | None:
         """A chunk as Zarr has it."""
         array = self.file.arrays[path]
-        span = array.span(number)
-        if span is None:
+        if (span := array.span(number)) is None:
             return None
-        offset, size = span
-        encoded = self.file.read(offset, np.empty(size, np.uint8))
-        form = array.form
-        return recode(
-            encoded,
-            array.codec,
-            form.codec,
-            form.chunk_bytes,
-            lambda: f"Chunk {number} of {self.path}/{path}",
-        )
+        encoded, form = self.file.read(span[0], np.empty(span[1], np.uint8)), array.form
+        name = f"Chunk {number} of {self.path}/{path}"
+        return recode(encoded, array.codec, form.codec, form.chunk_bytes, lambda: name)
 
     def _value(self, key: str, part: ByteRequest | None) -> bytes | None:
         """The part of a key's value that is asked for; ``None`` if there is no such key."""
-        metadata = self._metadata(key)
-        if metadata is not None:
+        if (metadata := self._metadata(key)) is not None:
             start, stop = span_of(part, len(metadata))
             return metadata[start:stop]
-        found = self._shard(key)
-        if found is None:
+        if (found := self._shard(key)) is None:
             return None
         path, shard = found
         array = self.file.arrays[path]
@@ -154,17 +130,12 @@ class Hdf5Store(Store):
         index = index_of(sizes, array.form.layout.grid) if array.form.sharded else b""
         start, stop = span_of(part, int(ends[-1]) + len(index))
         # Only the chunks that the part touches are read.
-        pieces: list[bytes] = []
         first = int(np.searchsorted(ends, start, side="right"))
         last = int(np.searchsorted(ends, stop, side="left"))
-        numbers = array.form.chunks_of(shard)
-        for i in range(first, min(last + 1, len(sizes))):
-            chunk = self._chunk(path, numbers[i]) if chunks is None else chunks[i]
-            pieces.append(chunk or b"")
-        if last >= len(sizes):
-            pieces.append(index)
+        numbers = array.form.chunks_of(shard)[first : last + 1]
+        touched = [self._chunk(path, i) for i in numbers] if chunks is None else chunks[first : last + 1]
+        whole = b"".join([*(chunk or b"" for chunk in touched), index if last >= len(sizes) else b""])
         before = int(ends[first - 1]) if first else 0
-        whole = b"".join(pieces)
         return whole[start - before : stop - before]
 
     async def get(
@@ -187,11 +158,9 @@ class Hdf5Store(Store):
 
     async def getsize(self, key: str) -> int:
         """The bytes of a key's value."""
-        metadata = self._metadata(key)
-        if metadata is not None:
+        if (metadata := self._metadata(key)) is not None:
             return len(metadata)
-        found = self._shard(key)
-        if found is None:
+        if (found := self._shard(key)) is None:
             raise FileNotFoundError(key)
         sizes, _ = await asyncio.to_thread(self._sizes, *found)
         form = self.file.arrays[found[0]].form

@@ -29,15 +29,10 @@ _NO_VALUES = "This is a netCDF dimension but not a netCDF variable.%10d"
 
 
 class Hdf5Writer:
-    """Writes one file. Leaving its ``with`` block by an error leaves nothing, and any other way the file.
+    """Writes one file, ``portable`` ones deflated. Leaving its ``with`` block by an error leaves nothing.
 
-    Args:
-        path: The file; one that is there is replaced when the new one is whole.
-        portable: Whether chunks are deflated, which every HDF5 library decodes, in place of zstd and blosc.
-
-    Raises:
-        DatasetError: h5py or hdf5plugin is not installed.
-        OSError: The file cannot be written.
+    A file that is there is replaced when the new one is whole. Raises DatasetError if h5py or hdf5plugin is
+    not installed, and OSError if the file cannot be written.
     """
 
     def __init__(self, path: Path, *, portable: bool) -> None:
@@ -71,28 +66,25 @@ class Hdf5Writer:
 
     def put_root(self, node: Node, document: Document, order: Sequence[str]) -> None:
         """Set the root's metadata, the document, and the order of the paths of all nodes below."""
-        self._describe(self._file, node)
+        self._file.attrs[ZARR] = as_text(node)
         self._file.attrs[ORDER] = as_text(order)
         self._file.attrs[ATTRIBUTE] = as_text(document.to_dict())
 
     def put_group(self, path: str, node: Node) -> None:
         """Make a group."""
-        self._describe(self._file.create_group(path), node)
+        self._file.create_group(path).attrs[ZARR] = as_text(node)
 
     def put_array(self, path: str, node: Node) -> ChunkCodec:
-        """Make an array without chunks.
-
-        Returns:
-            How its chunks are to be encoded.
-        """
+        """Make an array without chunks; return how these are to be encoded."""
         h5py = self._h5py
         form = ArrayForm.of(node, path)
-        codec = self._codec(form)
+        codec: ChunkCodec = replace(form.codec, checksum="fletcher32")
+        if self._portable:
+            codec = DeflateChunk(form.dtype.itemsize)
         creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         creation.set_chunk(form.layout.chunk)
         creation.set_obj_track_times(False)
-        fill = float(node["fill_value"])
-        creation.set_fill_value(np.array(fill).astype(form.dtype))
+        creation.set_fill_value(np.array(form.fill).astype(form.dtype))
         for number, values in filters_of(codec, form):
             creation.set_filter(number, h5py.h5z.FLAG_OPTIONAL, values)
         creation.set_fletcher32()
@@ -100,11 +92,9 @@ class Hdf5Writer:
         links = h5py.h5p.create(h5py.h5p.LINK_CREATE)
         links.set_create_intermediate_group(True)
         kind = h5py.h5t.py_create(form.dtype, logical=True)
-        made = h5py.h5d.create(self._file.id, path.encode(), kind, space, creation, links)
-        array = h5py.Dataset(made)
-        self._describe(array, node)
-        names = node.get("dimension_names") or []
-        for axis, name in enumerate(names):
+        array = h5py.Dataset(h5py.h5d.create(self._file.id, path.encode(), kind, space, creation, links))
+        array.attrs[ZARR] = as_text(node)
+        for axis, name in enumerate(node.get("dimension_names") or []):
             array.dims[axis].label = name
         for name, value in node["attributes"].items():
             if value is not None:
@@ -143,14 +133,6 @@ class Hdf5Writer:
         scale = self._file.create_dataset(f"{group}/{called}", (length,), ">f4", track_times=False)
         scale.make_scale(_NO_VALUES % length)
         return scale
-
-    def _codec(self, form: ArrayForm) -> ChunkCodec:
-        if self._portable:
-            return DeflateChunk(form.dtype.itemsize)
-        return replace(form.codec, checksum="fletcher32")
-
-    def _describe(self, thing: Any, node: Node) -> None:
-        thing.attrs[ZARR] = as_text(node)
 
 
 def open_partial(h5py: Any, partial: PartialFile, mode: str, *, portable: bool) -> Any:

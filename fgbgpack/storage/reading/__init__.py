@@ -10,6 +10,6 @@ one process, which is told by its id, and another process begins with none.
 """
 
 from fgbgpack.storage.reading.array import SampleReader, StoredArray
-from fgbgpack.storage.reading.reader import ArrayReader, read_together
+from fgbgpack.storage.reading.reader import ArrayReader, output, read_together
 
-__all__ = ["ArrayReader", "SampleReader", "StoredArray", "read_together"]
+__all__ = ["ArrayReader", "SampleReader", "StoredArray", "output", "read_together"]

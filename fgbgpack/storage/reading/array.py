@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from types import EllipsisType
-from typing import Any, Protocol, SupportsIndex, TypeAlias
+from typing import Any, NamedTuple, Protocol, SupportsIndex, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -21,11 +21,7 @@ Key: TypeAlias = One | tuple[One, ...]
 
 
 class SampleReader(Protocol):
-    """What gives the samples of an array: :class:`ArrayReader`, or what makes them anew.
-
-    Attributes:
-        keep: How many decoded chunks stay for reads that come back to them.
-    """
+    """What gives the samples of an array: :class:`ArrayReader`, or what makes them anew."""
 
     keep: int
 
@@ -62,14 +58,8 @@ class StoredArray:
 
     It is indexed as the NumPy array of the same values would be, by integers, slices, lists, arrays of
     integers and masks on any axes (``None`` is not understood), and gives arrays of its own. An index reads
-    the chunks that it touches, and of pictures that are cut into bands the bands that it touches.
-
-    Args:
-        reader: Reads the samples.
-
-    Attributes:
-        reader: What reads the samples: for reads into arrays that are there already.
-        attrs: The attributes of the array.
+    the chunks that it touches, and of pictures that are cut into bands the bands that it touches. ``reader``
+    reads into arrays that are there already, ``attrs`` are the attributes.
     """
 
     def __init__(self, reader: SampleReader) -> None:
@@ -167,26 +157,20 @@ class StoredArray:
         return axis.reshape(-1), axis.shape
 
 
-class _OfMask:
+class _OfMask(NamedTuple):
     """One axis of a mask's true elements, and how long that axis of the mask is."""
 
-    def __init__(self, index: NDArray[np.intp], size: int) -> None:
-        self.index, self.size = index, size
+    places: NDArray[np.intp]
+    size: int
 
 
 def _axes(key: Key, shape: tuple[int, ...]) -> tuple[list[Axis], int | None]:
-    """An index as one entry for each axis; integers are checked and counted from the start.
+    """An index as one entry for each axis, checked and counted from the start, as NumPy does.
 
-    Returns:
-        The entries, and where there is an ellipsis that stands for no axis: to NumPy that, too, parts
-        arrays of integers, and makes an array of a single element.
-
-    Raises:
-        IndexError: As from NumPy.
+    Also where there is an ellipsis that stands for no axis: to NumPy that, too, parts arrays of integers, and
+    makes an array of a single element.
     """
-    parts: list[Any] = []
-    for one in key if isinstance(key, tuple) else (key,):
-        parts.extend(_parsed(one))
+    parts = [part for one in (key if isinstance(key, tuple) else (key,)) for part in _parsed(one)]
     missing = len(shape) - sum(part is not Ellipsis for part in parts)
     if missing < 0:
         raise IndexError(
@@ -212,8 +196,7 @@ def _parsed(one: Any) -> list[Any]:
             return [_OfMask(*axis) for axis in zip(array.nonzero(), array.shape, strict=True)]
         # NumPy, too, takes an empty list for one of integers.
         return [array if array.size or isinstance(one, np.ndarray) else array.astype(np.int64)]
-    number = whole_number(one)
-    if number is not None:
+    if (number := whole_number(one)) is not None:
         return [number]
     raise IndexError(
         f"only integers, slices, an ellipsis and arrays of integers or truth values index this, not {one!r}"
@@ -231,7 +214,7 @@ def _counted(part: Any, size: int, axis: int) -> Axis:
                 f"boolean index did not match indexed array along axis {axis}; size of axis is {size} but "
                 f"size of corresponding boolean axis is {part.size}"
             )
-        return part.index.astype(np.int64)
+        return part.places.astype(np.int64)
     return from_start(part, size, axis)
 
 

@@ -41,18 +41,8 @@ _ANY_SIZE = 2**63
 class ArrayDescription:
     """What is known of an array before any of its chunks is read.
 
-    Args:
-        path: The array's path in its store.
-        name: What messages call the store.
-        layout: How the array is cut.
-        sharded: Whether chunks lie in shards; else each is an object of its own.
-
-    Attributes:
-        chunks_down: Chunks of a shard along the samples.
-        bands: Chunks of a shard along the rows.
-
-    Raises:
-        DatasetError: The array is cut in a way that fgbgpack does not write.
+    A shard has ``chunks_down`` chunks along the samples and ``bands`` along the rows. Raises DatasetError if
+    the array is cut in a way that fgbgpack does not write.
     """
 
     def __init__(self, path: str, name: str, layout: Layout, *, sharded: bool) -> None:
@@ -96,14 +86,7 @@ class ByteBuffer:
 
 
 class EncodedChunks(Protocol):
-    """The encoded chunks of an array.
-
-    Attributes:
-        prefetch_limit: How many chunks to prefetch at most.
-
-    Raises:
-        DatasetError: From both methods, where the store cannot be read, or an index is damaged.
-    """
+    """The encoded chunks of an array; DatasetError where the store cannot be read, or an index is damaged."""
 
     prefetch_limit: int
 
@@ -158,19 +141,26 @@ class _File:
             os.close(self.number)
 
 
-class _FileChunks:
-    """Chunks in files. They are read, not mapped: a map crashes the process if the file shrinks."""
+class _LocalChunks:
+    """Chunks in files, which are as fast one by one."""
 
     prefetch_limit = sys.maxsize
-
-    def __init__(self, folder: str, description: ArrayDescription) -> None:
-        self._folder = folder
-        self._description = description
-        self._files: _Recent[int, _File] = _Recent(_OPEN_FILES)
-        self._indexes: _Recent[int, Index] = _Recent(_KEPT_INDEXES)
+    _description: ArrayDescription
 
     def prefetch(self, chunks: Sequence[Chunk]) -> Mapping[Chunk, Bytes | None]:
         return {}
+
+    def _unreadable(self, chunk: Chunk, error: OSError) -> DatasetError:
+        return DatasetError(f"{self._description.name_of(chunk)} cannot be read: {error}.", code="io-failed")
+
+
+class _FileChunks(_LocalChunks):
+    """Chunks in files. They are read, not mapped: a map crashes the process if the file shrinks."""
+
+    def __init__(self, folder: str, description: ArrayDescription) -> None:
+        self._folder, self._description = folder, description
+        self._files: _Recent[int, _File] = _Recent(_OPEN_FILES)
+        self._indexes: _Recent[int, Index] = _Recent(_KEPT_INDEXES)
 
     def read(self, chunk: Chunk, buffer: ByteBuffer) -> Bytes | None:
         shard, inner = chunk
@@ -191,9 +181,7 @@ class _FileChunks:
         except FileNotFoundError:
             return None
         except OSError as exc:
-            raise DatasetError(
-                f"{self._description.name_of(chunk)} cannot be read: {exc}.", code="io-failed"
-            ) from exc
+            raise self._unreadable(chunk, exc) from exc
 
     def _read_index(self, shard: int, file: _File) -> Index:
         size = os.fstat(file.number).st_size
@@ -204,10 +192,8 @@ class _FileChunks:
         return self._description.index(shard, tail, size)
 
 
-class _Hdf5Chunks:
+class _Hdf5Chunks(_LocalChunks):
     """Chunks in an HDF5 file, as they are encoded there."""
-
-    prefetch_limit = sys.maxsize
 
     def __init__(self, store: Hdf5Store, description: ArrayDescription) -> None:
         self._file = store.file
@@ -215,21 +201,13 @@ class _Hdf5Chunks:
         self._description = description
         self._in_shard = description.chunks_down * description.bands
 
-    def prefetch(self, chunks: Sequence[Chunk]) -> Mapping[Chunk, Bytes | None]:
-        return {}
-
     def read(self, chunk: Chunk, buffer: ByteBuffer) -> Bytes | None:
         shard, inner = chunk
         try:
             span = self._array.span(shard * self._in_shard + inner)
-            if span is None:
-                return None
-            offset, size = span
-            return self._file.read(offset, buffer.take(size))
+            return None if span is None else self._file.read(span[0], buffer.take(span[1]))
         except OSError as exc:
-            raise DatasetError(
-                f"{self._description.name_of(chunk)} cannot be read: {exc}.", code="io-failed"
-            ) from exc
+            raise self._unreadable(chunk, exc) from exc
 
 
 class _StoreChunks:
@@ -238,8 +216,7 @@ class _StoreChunks:
     prefetch_limit = _CONCURRENT_REQUESTS
 
     def __init__(self, store: Store, description: ArrayDescription) -> None:
-        self._store = store
-        self._description = description
+        self._store, self._description = store, description
         self._indexes: _Recent[int, Index] = _Recent(_KEPT_INDEXES)
 
     def prefetch(self, chunks: Sequence[Chunk]) -> Mapping[Chunk, Bytes | None]:
@@ -276,15 +253,11 @@ class _StoreChunks:
         return index
 
     async def _chunk(self, chunk: Chunk, index: Index | None) -> Bytes | None:
-        shard, inner = chunk
-        if index is None:
-            return None
-        offset, size = index[inner].tolist()
+        offset, size = (ABSENT, 0) if index is None else index[chunk[1]].tolist()
         if offset == ABSENT:
             return None
-        return await self._get(
-            shard, RangeByteRequest(offset, offset + size) if self._description.sharded else None
-        )
+        part = RangeByteRequest(offset, offset + size) if self._description.sharded else None
+        return await self._get(chunk[0], part)
 
     async def _get(self, shard: int, request: ByteRequest | None) -> Bytes | None:
         key = self._description.key(shard)

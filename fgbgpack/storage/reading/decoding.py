@@ -30,9 +30,8 @@ Prefetched: TypeAlias = Mapping[Chunk, Bytes | None]
 
 
 class DecodeSlot:
-    """A decoder, a buffer for encoded bytes and, where needed, one for the decoded chunk.
-
-    A slot that keeps its chunk continues from where it stopped.
+    """A decoder and its buffers for encoded and decoded bytes; one that keeps its chunk goes on where it
+    stopped.
     """
 
     def __init__(self, codec: ChunkCodec) -> None:
@@ -45,21 +44,10 @@ class DecodeSlot:
 
 
 class SlotCache:
-    """The slots of one reader in one process. Recently used ones keep their chunks.
-
-    Args:
-        codec: How the chunks are encoded.
-        keep: How many keep their chunks.
-
-    Attributes:
-        keep: How many keep their chunks, from the next release on.
-        decoded: How many chunks were decoded so far.
-    """
+    """The slots of one reader in one process. Those recently used keep their chunks, at most ``keep``."""
 
     def __init__(self, codec: ChunkCodec, keep: int) -> None:
-        self.decoded = 0
-        self._codec = codec
-        self.keep = keep
+        self.decoded, self.keep, self._codec = 0, keep, codec
         self._lock = threading.Lock()
         self._kept: OrderedDict[Chunk, DecodeSlot] = OrderedDict()
         self._spare: list[DecodeSlot] = []

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -33,23 +34,10 @@ _SMALL_BYTES = 1 << 10
 class ArrayReader:
     """Reads samples of one array that fgbgpack wrote. It may be used on threads, forked and pickled.
 
-    Args:
-        store: Where the array is. Files are opened when they are first read, and few stay open; other
-            stores are asked for ranges.
-        path: The array's path in the store.
-        name: What messages call the store.
-        form: How the array is cut and encoded.
-        keep: How many decoded chunks stay, at least 1, for reads that come back to them. A reader takes
-            memory for as many, and for one more on each further thread.
-
-    Attributes:
-        layout: How the array is cut.
-        dtype: The type of its elements.
-        codec: How its chunks are encoded where they are stored.
-        attributes: The array's attributes.
-
-    Raises:
-        DatasetError: The array is cut in a way that fgbgpack does not write.
+    Files are opened when they are first read, and few stay open; other stores are asked for ranges. ``keep``
+    decoded chunks, at least 1, stay for reads that come back to them; a reader takes memory for as many, and
+    for one more on each further thread. Raises DatasetError if the array is cut in a way that fgbgpack does
+    not write.
     """
 
     def __init__(self, store: Store, path: str, name: str, form: ArrayForm, *, keep: int = 1) -> None:
@@ -70,12 +58,9 @@ class ArrayReader:
         self._state = None
 
     def encoded(self, chunks: Sequence[Chunk]) -> Iterator[Bytes | None]:
-        """Some chunks as they are stored, one after the other; ``None`` for one that was never written.
+        """Some chunks as they are stored, unchecked; ``None`` for one that was never written.
 
-        Each is good until the next one is asked for, and has not been checked.
-
-        Raises:
-            DatasetError: The array cannot be read, or the index of a shard is damaged.
+        Each is good until the next one is asked for.
         """
         state, buffer = self._process_state().chunks, ByteBuffer()
         for start in range(0, len(chunks), min(state.prefetch_limit, max(1, len(chunks)))):
@@ -137,13 +122,7 @@ class ArrayReader:
         cut = [] if whole else [range(n)[p] for n, p in zip(layout.shape[1:3], (rows, columns), strict=False)]
         index = sample_indices(samples, layout.shape[0])
         expected = (len(index), *map(len, cut), *layout.shape[1 + len(cut) :])
-        if out is None:
-            out = np.empty(expected, self.dtype)
-        elif out.shape != expected or out.dtype != self.dtype:
-            raise SpecError(
-                f"out is {out.dtype} of shape {out.shape}: it must be {self.dtype} of shape {expected}.",
-                code="array-misfit",
-            )
+        out = output(out, expected, self.dtype)
         chunks = _by_chunk(index, layout.chunk[0])
         if not out.size:
             parts = []
@@ -183,17 +162,24 @@ class ArrayReader:
         return state
 
 
+def output(out: Array | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """The array that a read fills: ``out``, which must have that shape and type (SpecError), or a new one."""
+    if out is None:
+        return np.empty(shape, dtype)
+    if out.shape != shape or out.dtype != dtype:
+        raise SpecError(
+            f"out is {out.dtype} of shape {out.shape}: it must be {dtype} of shape {shape}.",
+            code="array-misfit",
+        )
+    return out
+
+
 def read_together(
     requests: Sequence[tuple[ArrayReader, Samples, Array | None]], *, threads: int | None = None
 ) -> list[Array]:
     """Read samples of several arrays at once, so that threads wait for one another once and not for each.
 
-    Args:
-        requests: For each array its reader, and ``samples`` and ``out`` as for ``ArrayReader.read``.
-        threads: As for ``ArrayReader.read``.
-
-    Returns:
-        What ``ArrayReader.read`` returns, for each array.
+    Requests are readers with ``samples`` and ``out`` as for :meth:`ArrayReader.read`.
     """
     tasks = [reader._task(samples, out, _ALL, _ALL) for reader, samples, out in requests]
     _run(tasks, threads)
@@ -206,10 +192,8 @@ def read_together(
 class _ChunkSamples:
     """The samples asked for of one chunk, or of one in every band of rows.
 
-    Attributes:
-        row: The chunk's number along the samples, in the whole array.
-        last: The last sample of the chunk that is asked for.
-        run: How many samples they are if they are consecutive in the chunk and in the result; else 0.
+    ``row`` is the chunk's number along the samples of the array, ``last`` the last sample asked for, ``run``
+    how many they are if they are consecutive in the chunk and in the result, else 0.
     """
 
     __slots__ = ("_from", "_to", "last", "row", "run")
@@ -266,43 +250,43 @@ def _by_chunk(index: NDArray[np.int64], size: int) -> list[_ChunkSamples]:
 # --- reading them ----------------------------------------------------------------------------------
 
 
+@dataclass(slots=True, eq=False)
 class _ChunkPart:
     """What one chunk gives: the ``corner`` of it goes to ``out``."""
 
-    __slots__ = ("chunk", "corner", "out", "samples")
-
-    def __init__(
-        self, chunk: Chunk, samples: _ChunkSamples, corner: slice | tuple[slice, ...], out: Array
-    ) -> None:
-        self.chunk, self.samples, self.corner, self.out = chunk, samples, corner, out
+    chunk: Chunk
+    samples: _ChunkSamples
+    corner: slice | tuple[slice, ...]
+    out: Array
 
 
+@dataclass(eq=False)
 class _Task:
     """What is to be read of one array."""
 
-    def __init__(self, state: DecodeState, fill: Any, out: Array, parts: list[_ChunkPart]) -> None:
-        self.state, self.out, self.parts = state, out, parts
-        self.prefetched: Mapping[Chunk, Bytes | None] = {}
-        self._fill = fill
+    state: DecodeState
+    fill: Any
+    out: Array
+    parts: list[_ChunkPart]
+    prefetched: Mapping[Chunk, Bytes | None] = field(default_factory=dict)
 
     def prefetch(self, chunks: Sequence[Chunk]) -> None:
         """Get those of some chunks that are better got together, where they are not at hand."""
-        self.prefetched = self.state.chunks.prefetch(
-            [chunk for chunk in chunks if chunk not in self.state.slots]
-        )
+        slots = self.state.slots
+        self.prefetched = self.state.chunks.prefetch([chunk for chunk in chunks if chunk not in slots])
 
     def read(self, part: _ChunkPart) -> None:
         """Fill in what one chunk gives."""
         state, samples, chunk, out = self.state, part.samples, part.chunk, part.out
         if samples.run and state.fits(places := samples.places(out), samples.run):
             if not state.decode_into(places, chunk, self.prefetched):
-                places[...] = self._fill
+                places[...] = self.fill
             return
         slot = state.slots.acquire(chunk)
         try:
             decoded = state.decode(slot, samples.last, chunk, self.prefetched)
             if decoded is None:
-                samples.fill(self._fill, out)
+                samples.fill(self.fill, out)
             else:
                 samples.copy(decoded[part.corner], out)
         except BaseException:
