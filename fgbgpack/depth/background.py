@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,69 +16,34 @@ NEAREST = 0.1
 
 
 def to_inverse(depth: NDArray[np.float64], quantity: Quantity) -> NDArray[np.float64]:
-    """Inverse depth of values of any shape in ``quantity``: 1 / m from metres, else relative.
-
-    Metres below 0.1 count as 0.1.
-
-    Example:
-        >>> to_inverse(np.array([2.0, 0.0]), Quantity("depth", "m"))
-        array([ 0.5, 10. ])
-    """
+    """Inverse depth of values of any shape: 1 / m from metres (at least 0.1), else relative."""
     if quantity.kind == "inverse_depth":
         return depth
     return 1 / np.maximum(depth, NEAREST) if quantity.unit == "m" else -depth
 
 
 def centre_and_spread(depth: NDArray[np.float64]) -> tuple[float, float]:
-    """The median of values of any shape, and their mean absolute deviation from it; 1 where that is 0.
-
-    Example:
-        >>> centre_and_spread(np.array([1.0, 2.0, 6.0]))
-        (2.0, 1.6666666666666667)
-    """
+    """The median of values of any shape, and their mean absolute deviation from it; 1 where that is 0."""
     centre = float(np.median(depth))
     return centre, float(np.abs(depth - centre).mean()) or 1.0
 
 
 @dataclass(frozen=True)
 class BackgroundDepth:
-    """Depth of B empty backgrounds of h x w pixels, with what normalises it. :meth:`of` makes one.
-
-    Attributes:
-        depth: ``(B, h, w)``, float32, finite, in ``quantity`` and ``unit``.
-        quantity: ``"depth"`` or ``"inverse_depth"``.
-        unit: ``"m"`` or ``None``.
-        centre: ``(B,)``, float32: the median of each background's inverse depth.
-        spread: ``(B,)``, float32, above 0: its mean absolute deviation from that; 1 for a flat background.
+    """Depth of B empty backgrounds, finite float32 ``(B, h, w)``, with the median of the inverse depth of
+    each and its mean absolute deviation from that (1 for a flat background), float32 ``(B,)``. :meth:`of`
+    makes one.
     """
 
     depth: NDArray[np.float32]
-    quantity: Literal["depth", "inverse_depth"]
-    unit: Literal["m"] | None
+    meaning: Quantity
     centre: NDArray[np.float32]
     spread: NDArray[np.float32]
 
     @classmethod
-    def of(
-        cls,
-        depth: NDArray[Any],
-        quantity: Literal["depth", "inverse_depth"],
-        unit: Literal["m"] | None,
-    ) -> BackgroundDepth:
-        """Checks and measures the depth of backgrounds.
-
-        Args:
-            depth: ``(B, h, w)``, of any floating-point type; it becomes float32.
-            quantity: ``"depth"`` or ``"inverse_depth"``.
-            unit: ``"m"`` for metres, else ``None``.
-
-        Raises:
-            DepthModelError: Depth is not finite somewhere, or there is none.
-            ValueError: ``depth`` has another shape.
-
-        Example:
-            >>> BackgroundDepth.of(np.array([[[1.0, 2.0, 4.0]]]), "depth", "m").centre
-            array([0.5], dtype=float32)
+    def of(cls, depth: NDArray[Any], meaning: Quantity) -> BackgroundDepth:
+        """Checks and measures depth, ``(B, h, w)`` of any floating-point type. Raises DepthModelError where
+        it is not finite or there is none, ValueError for another shape.
         """
         if depth.ndim != 3:
             raise ValueError(f"depth: found shape {depth.shape}, expected (backgrounds, height, width)")
@@ -94,15 +59,9 @@ class BackgroundDepth:
                 f"first is number {wrong[0]}, counted from 0): the scene network does not fit its card.",
                 code="network-output-not-finite",
             )
-        meaning = Quantity(quantity, unit)
         measures = [centre_and_spread(to_inverse(values.astype(np.float64), meaning)) for values in stored]
         centre, spread = np.array(measures, np.float32).T.copy()
-        return cls(stored, quantity, unit, centre, spread)
-
-    @property
-    def meaning(self) -> Quantity:
-        """Quantity and unit in one."""
-        return Quantity(self.quantity, self.unit)
+        return cls(stored, meaning, centre, spread)
 
     def __len__(self) -> int:
         return len(self.depth)

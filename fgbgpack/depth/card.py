@@ -26,11 +26,8 @@ def card_error(message: str, problems: Sequence[str] = ()) -> DepthModelError:
 
 
 class Quantity(NamedTuple):
-    """What values of depth mean.
-
-    Attributes:
-        kind: ``"depth"`` (larger is farther) or ``"inverse_depth"`` (larger is nearer).
-        unit: ``"m"`` for depth in metres, ``None`` for values known up to scale and shift only.
+    """What values of depth mean: ``"depth"`` is larger for what is farther, ``"inverse_depth"`` for what is
+    nearer; without a unit they are known up to scale and shift only.
     """
 
     kind: Literal["depth", "inverse_depth"]
@@ -115,10 +112,7 @@ class NetworkOutput:
 @dataclass(frozen=True)
 class Card:
     """The card of a depth model, with the fields of its schema; ``None`` for optional texts left out.
-
-    Attributes:
-        document: The JSON document itself, with extension fields (``x-...``).
-        guides: What the network takes beside the picture: ``"mask"``, ``"background_depth"``, or nothing.
+    ``document`` is the JSON itself, with extension fields (``x-...``).
     """
 
     document: dict[str, Any] = field(repr=False)
@@ -138,20 +132,12 @@ class Card:
 
     @classmethod
     def from_dict(cls, document: object, *, where: str) -> Card:
-        """Reads a card.
-
-        Args:
-            document: The parsed JSON.
-            where: What messages call it.
-
-        Raises:
-            DepthModelError: It breaks its schema, with every problem.
-        """
+        """Reads the parsed JSON of a card from ``where``; raises DepthModelError with all problems."""
         return cls._parsed(schema.read("depth-model", document, where=where, error=card_error))
 
     @classmethod
     def _parsed(cls, document: dict[str, Any]) -> Card:
-        fields = _known(document)
+        fields = _frozen(document)
         del fields["schema"]
         source = fields["input"]
         source["size"] = SizeRule(**source["size"])
@@ -216,12 +202,8 @@ class Card:
                 yield "input.dtype: uint8 takes pixels unchanged: range [0, 255], no mean and no std"
 
 
-def _known(document: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of a JSON object without extension fields, at every level, and with tuples for lists."""
-    return {key: _frozen(value) for key, value in document.items() if not key.startswith("x-")}
-
-
 def _frozen(value: Any) -> Any:
+    """A copy of JSON without extension fields, at every level, and with tuples for lists."""
     if isinstance(value, Mapping):
-        return _known(value)
+        return {key: _frozen(entry) for key, entry in value.items() if not key.startswith("x-")}
     return tuple(map(_frozen, value)) if isinstance(value, list) else value

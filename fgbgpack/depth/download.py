@@ -39,18 +39,11 @@ def _mismatch(message: str) -> DepthModelError:
 
 @dataclass(frozen=True)
 class Fetched:
-    """A file that is in place.
-
-    Attributes:
-        path: The file.
-        sha256: Its digest.
-        verified: Whether that was compared with an expected digest.
-        received: Bytes that came over the network now; 0 if the file was there already.
-    """
+    """A file that is in place; ``received`` bytes came over the network now, 0 if it was there already."""
 
     path: Path
     sha256: str
-    verified: bool
+    verified: bool  # compared with an expected digest
     received: int
 
 
@@ -59,13 +52,10 @@ class Fetch:
     """How to fetch one file.
 
     Attributes:
-        url: Its address, ``https://`` or ``http://``.
         path: Where it goes. An unfinished download is ``PATH.part``.
-        sha256: Its expected digest, where known.
         size: Its length in bytes, exact or rounded, where known.
         accept: Called with the whole file before it is put in place; raises to refuse it.
         on_progress: Called with the bytes received and the total (or ``None``).
-        on_notice: Called with a line for the user.
         attempts: How many times in a row to try without receiving anything.
         pause: Seconds before the second try; they double from one to the next.
         timeout: Seconds without a byte after which a connection counts as broken.
@@ -88,10 +78,8 @@ def fetch(job: Fetch) -> Fetched:
 
     The next call resumes what a broken connection, a kill or a full disk left, if the server can tell that
     its file is unchanged (``If-Range``, RFC 9110 section 13.1.5), and starts over otherwise. Calls for one
-    file, in any number of processes, wait for each other.
-
-    Raises:
-        DepthModelError: The file cannot be fetched or written, or is not the expected one.
+    file, in any number of processes, wait for each other. Raises DepthModelError where the file cannot be
+    fetched or written, or is not the expected one.
     """
     try:
         job.path.parent.mkdir(parents=True, exist_ok=True)
@@ -107,15 +95,8 @@ def get_model(
     on_progress: Callable[[int, int | None], None] = lambda *_: None,
     on_notice: Callable[[str], None] = lambda _: None,
 ) -> Fetched:
-    """Downloads a depth model to the models folder, unless it is there or comes with fgbgpack.
-
-    Args:
-        name: The name of a model; see :mod:`fgbgpack.depth.registry`.
-        on_progress: As in :class:`Fetch`.
-        on_notice: As in :class:`Fetch`.
-
-    Raises:
-        DepthModelError: There is no such model, its card has no download, or as :func:`fetch`.
+    """Downloads a depth model to the models folder, unless it is there or comes with fgbgpack. Raises
+    DepthModelError where there is no such model, its card has no download, or as :func:`fetch`.
     """
     entry = registry.find(name)
     card, path = entry.card, entry.path
@@ -130,7 +111,6 @@ def get_model(
 
 
 def _in_place(job: Fetch) -> Fetched | None:
-    """The file, if it exists and is the expected one."""
     if not job.path.is_file():
         return None
     sha256 = sha256_of(job.path)
@@ -193,7 +173,12 @@ class _Part:
         self.path = job.path.with_name(f"{job.path.name}.part")
         self._job = job
         self._notes = job.path.with_name(f"{job.path.name}.part.json")
-        self._validator = self._noted_validator()
+        self._validator: str | None = None
+        with suppress(OSError, ValueError, AttributeError):
+            notes = json.loads(self._notes.read_text(encoding="utf-8"))
+            validator = notes.get("validator")
+            if notes.get("url") == job.url and isinstance(validator, str) and self.path.is_file():
+                self._validator = validator
         if self._validator is None:
             self.remove()
 
@@ -209,11 +194,7 @@ class _Part:
         self._validator = None
 
     def complete(self) -> None:
-        """Receives the rest of the file, over as many connections as it takes.
-
-        Raises:
-            DepthModelError: The server refuses, cannot be reached, or breaks off again and again.
-        """
+        """Receives the rest of the file, over as many connections as it takes, or gives up."""
         failures, before = 0, self.received
         while True:
             try:
@@ -290,15 +271,6 @@ class _Part:
             position += len(block)
             self.received += len(block)
             self._job.on_progress(position, total)
-
-    def _noted_validator(self) -> str | None:
-        """The validator of the version that the part belongs to, if there is a part of this file."""
-        with suppress(OSError, ValueError, AttributeError):
-            notes = json.loads(self._notes.read_text(encoding="utf-8"))
-            validator = notes.get("validator")
-            if notes.get("url") == self._job.url and isinstance(validator, str) and self.path.is_file():
-                return validator
-        return None
 
     def _note_validator(self, headers: Any) -> None:
         """Notes the version of the file, so that no other version's end is appended to this part."""

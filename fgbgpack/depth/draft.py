@@ -37,12 +37,8 @@ _IMAGENET_MEAN, _IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 @dataclass(frozen=True)
 class Draft:
-    """A card for a network.
-
-    Attributes:
-        card: A JSON document that follows its schema and fits the graph.
-        guessed: Its guessed fields, as ``("input.range", ...)``: no graph tells them, and depth is plausible
-            and wrong where they are wrong.
+    """A card that fits the graph, and its guessed fields, as ``("input.range", ...)``: no graph tells them,
+    and depth is plausible and wrong where they are wrong.
     """
 
     card: dict[str, Any]
@@ -56,24 +52,19 @@ def draft(
     answers: Mapping[str, Any] | None = None,
     like: Card | None = None,
 ) -> Draft:
-    """Drafts a card for a network.
-
-    Args:
-        path: Its ONNX file, which gives the card its name.
-        graph: Its graph.
-        answers: Known values by field: ``{"output.quantity": "depth", ...}``; ``None`` to leave a field out.
-        like: The card of a model that is fed in the same way. The graph and the answers override it.
-
-    Raises:
-        DepthModelError: An answer names an input or output that the graph does not have.
+    """Drafts a card for the graph of an ONNX file, which gives the card its name. ``answers`` has known
+    values by field, such as ``{"output.quantity": "depth"}``, or ``None`` to leave a field out. ``like`` is
+    the card of a model that is fed in the same way; graph and answers override it. Raises DepthModelError
+    where an answer names an input or output that the graph does not have.
     """
     lent = {} if like is None else like.document
     answers = dict(answers or {})
     value = _chosen(graph, "input", answers.get("input.name"))
     result = _chosen(graph, "output", answers.get("output.name"))
+    name = re.sub(r"[^a-z0-9._-]", "-", path.stem.lower()).lstrip("._-")[:64] or "model"
     card: dict[str, Any] = {
         "schema": f"depth-model/{schema.CURRENT['depth-model']}",
-        "name": _name(path),
+        "name": name,
         "input": {"channels": "RGB", "range": [0, 1], "mean": _IMAGENET_MEAN, "std": _IMAGENET_STD},
         "output": {"quantity": "inverse_depth", "unit": None},
     }
@@ -103,8 +94,8 @@ def draft(
     known = declared | answers
     for field, entry in known.items():
         _set(card, field, entry)
-    for side in ("input", "output"):
-        card[side] = {key: card[side][key] for key in _ORDER[side] if key in card[side]}
+    for side, order in _ORDER.items():
+        card[side] = {key: card[side][key] for key in order if key in card[side]}
     if "output.quantity" in answers and "output.unit" not in answers:
         _set(card, "output.unit", None)
         guessed += ["output.unit"] if answers["output.quantity"] == "depth" else []
@@ -172,8 +163,3 @@ def _set(card: dict[str, Any], field: str, value: Any) -> None:
         card.pop(key, None)
     else:
         card[key] = value
-
-
-def _name(path: Path) -> str:
-    name = re.sub(r"[^a-z0-9._-]", "-", path.stem.lower()).lstrip("._-")
-    return name[:64] or "model"

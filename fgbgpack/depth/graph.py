@@ -33,7 +33,16 @@ from fgbgpack.depth.card import Card, NetworkInput, Quantity, Size, card_error
 from fgbgpack.depth.guided import Guidance
 from fgbgpack.depth.model import DepthModel
 from fgbgpack.depth.nodes import Nodes, resampling, resize, resize_to
-from fgbgpack.depth.onnx_file import bind_batch, declared_shape, inputs_of, opset_of, outputs_of, read_graph
+from fgbgpack.depth.onnx_file import (
+    bind_batch,
+    declared_shape,
+    file_error,
+    graphs_of,
+    inputs_of,
+    opset_of,
+    outputs_of,
+    read_graph,
+)
 from fgbgpack.depth.precision import Precision, in_half
 from fgbgpack.errors import DepthModelError
 
@@ -58,21 +67,14 @@ def compile_graph(
     precision: Precision = "fp32",
     background: Quantity | None = None,
 ) -> ModelProto:
-    """Compiles the card of ``model`` into its graph.
+    """Compiles the card of ``model`` into its graph, for samples of ``(height, width)`` and pictures
+    ``scale`` times larger.
 
-    Args:
-        model: The network and its card.
-        sample: ``(height, width)`` of a sample.
-        scale: How many times larger than the sample the pictures are, at least 1.
-        precision: Arithmetic precision of the network; everything around it is always in float32.
-        background: What the depth of backgrounds means, for a guided network and no other.
-
-    Returns:
-        A graph with the inputs ``images``: uint8 ``(n, height * scale, width * scale, 3)``, RGB; those of
-        the card's guides, see :mod:`fgbgpack.depth.guided`; and ``step``: float32 ``(1,)``, the grid. It has
-        one output, ``depth``: float16 ``(n, height, width)``, in the card's quantity and unit, or in
-        ``background``. ``n`` is free, or the number that the network itself is bound to. Weights in files
-        beside the model's file stay there.
+    The graph has the inputs ``images``: uint8 ``(n, height * scale, width * scale, 3)``, RGB; those of the
+    card's guides, see :mod:`fgbgpack.depth.guided`; and ``step``: float32 ``(1,)``, the grid. It has one
+    output, ``depth``: float16 ``(n, height, width)``, in the card's quantity and unit, or for a guided
+    network in ``background``. ``n`` is free, or the number that the network is bound to. Everything around
+    the network is in float32. Weights in files beside the model's file stay there.
 
     Raises:
         DepthModelError: The network's opset is too old to be converted, or it cannot run at this size, scale
@@ -131,20 +133,9 @@ def compile_graph(
 
 
 def rounding_bound(minimum: float, maximum: float, step: float) -> float:
-    """The largest rounding error of stored depth, as a fraction of its range.
-
-    Args:
-        minimum: The smallest stored value, finite.
-        maximum: The largest stored value, finite.
-        step: The grid that values were rounded to, a power of two.
-
-    Returns:
-        Half the step, and half the spacing of float16 at the largest magnitude where that is coarser than
-        the step, over ``maximum - minimum``; 0 where that is 0.
-
-    Example:
-        >>> rounding_bound(0.0, 4.0, 0.5)
-        0.0625
+    """The largest rounding error of stored depth, as a fraction of its range: half the step, and half the
+    spacing of float16 at the largest magnitude where that is coarser, over ``maximum - minimum``; 0 where
+    that is 0.
     """
     if maximum == minimum:
         return 0.0
@@ -155,7 +146,7 @@ def rounding_bound(minimum: float, maximum: float, step: float) -> float:
 
 
 def _check_guidance(model: DepthModel, scale: int, background: Quantity | None) -> None:
-    if not model.is_guided:
+    if not model.card.is_guided:
         if background is not None:
             raise ValueError(f"background: {model.name} is not a guided network and takes no backgrounds")
     elif background is None:
@@ -173,7 +164,6 @@ def _check_guidance(model: DepthModel, scale: int, background: Quantity | None) 
 
 
 def _feed(nodes: Nodes, source: NetworkInput, rendered: Size, size: Size) -> str:
-    """From the rendered picture to the network's input."""
     value, axes = IMAGES, "NHWC"
     is_resized, is_bytes = rendered != size, source.dtype == "uint8"
     if source.channels == "BGR":
@@ -211,7 +201,6 @@ def _normalise(nodes: Nodes, value: str, source: NetworkInput, axes: str) -> str
 
 
 def _transform(nodes: Nodes, value: str, steps: Iterable[Mapping[str, Any]]) -> str:
-    """The card's steps from the raw answer to its quantity."""
     for step in steps:
         match next(iter(step.items())):
             case "clip", (low, high):
@@ -226,10 +215,8 @@ def _transform(nodes: Nodes, value: str, steps: Iterable[Mapping[str, Any]]) -> 
 
 
 def _average_down(nodes: Nodes, value: str, answer: Size, sample: Size, scale: int) -> str:
-    """Brings the answer to the sample's size.
-
-    An answer with a whole number of values for each pixel is averaged; any other is resized to the rendered
-    size and averaged from there, both in one product of weights.
+    """Brings the answer to the sample's size: one with a whole number of values for each pixel is averaged;
+    any other is resized to the rendered size and averaged from there, both in one product of weights.
     """
     down, right = answer[0] // sample[0], answer[1] // sample[1]
     if answer == (down * sample[0], right * sample[1]):
@@ -328,9 +315,8 @@ def _measured_shape(model: DepthModel, probe: ModelProto) -> list[int | None]:
 
 
 def session_options(model: DepthModel) -> Any:
-    """Options of an ONNX Runtime session on the model's graph, alone or compiled.
-
-    They silence its log, since failures are raised, and locate weights beside the file.
+    """Options of an ONNX Runtime session on the model's graph, alone or compiled: they silence its log, since
+    failures are raised, and locate weights beside the file.
     """
     import onnxruntime
 
@@ -352,9 +338,8 @@ def _add_prefix(graph: GraphProto) -> None:
         node.name = node.name and _NETWORK + node.name
         node.input[:] = [name and _NETWORK + name for name in node.input]
         node.output[:] = [name and _NETWORK + name for name in node.output]
-        for attribute in node.attribute:
-            for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
-                _add_prefix(inner)
+        for inner in graphs_of(node):
+            _add_prefix(inner)
 
 
 def _check(model: DepthModel, compiled: ModelProto) -> None:
@@ -363,6 +348,4 @@ def _check(model: DepthModel, compiled: ModelProto) -> None:
     try:
         onnx.checker.check_model(compiled)
     except onnx.checker.ValidationError as exc:
-        raise DepthModelError(
-            f"{model.path} is not a valid ONNX graph: {exc}", code="model-file-corrupt"
-        ) from exc
+        raise file_error(f"{model.path} is not a valid ONNX graph: {exc}") from exc

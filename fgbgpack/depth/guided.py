@@ -39,14 +39,7 @@ HIDING = 127
 
 
 class Guidance:
-    """Writes the nodes before and after a network for the guides of its card; none where it has no guides.
-
-    Args:
-        nodes: Where they are written.
-        card: The network's card.
-        sample: ``(h, w)`` of a sample.
-        quantity: What the depth of backgrounds means; ``None`` for a network that does not take it.
-    """
+    """Writes the nodes before and after a network for the guides of its card, if it has any."""
 
     def __init__(self, nodes: Nodes, card: Card, sample: Size, quantity: Quantity | None) -> None:
         self._nodes, self._card, self._sample, self._quantity = nodes, card, sample, quantity
@@ -63,11 +56,7 @@ class Guidance:
                 yield helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch])
 
     def feed(self, size: Size) -> Mapping[str, str]:
-        """Writes the nodes before the network, which sees ``size``.
-
-        Returns:
-            The tensor for each of the network's guide inputs.
-        """
+        """Writes the nodes before the network, which sees ``size``: a tensor for each guide input."""
         fed, guides = {}, self._card.guides
         if self._card.takes_mask:
             fed[guides["mask"].name] = self._feed_mask(size)
@@ -76,11 +65,8 @@ class Guidance:
         return fed
 
     def settle(self, answer: str) -> str:
-        """Writes the nodes after the network.
-
-        Returns:
-            Depth in the quantity of backgrounds, float32 ``(n, 1, h, w)``; ``answer`` itself where the
-            network does not take them.
+        """Writes the nodes after the network: depth in the quantity of backgrounds, float32 ``(n, 1, h, w)``;
+        ``answer`` itself where the network does not take them.
         """
         if self._quantity is None:
             return answer
@@ -92,11 +78,7 @@ class Guidance:
             alpha = nodes.add("Mul", self._mask, np.array(1 / 255, np.float32))
             nearer = nodes.add("Sub", inverse, self._inverse)
             inverse = nodes.add("Add", self._inverse, nodes.add("Mul", alpha, nearer))
-        depth = (
-            nodes.add("Reciprocal", inverse)
-            if self._quantity == ("depth", "m")
-            else self._relative_to_inverse(inverse)
-        )
+        depth = self._inverted(inverse)
         if not self._mask:
             return depth
         covered = nodes.add("Cast", self._mask, to=TensorProto.BOOL)
@@ -121,7 +103,6 @@ class Guidance:
         value = resize_to(nodes, self._mask, self._sample, size, source.filter)
         if source.dtype == "uint8":
             value = nodes.add("Cast", nodes.clip(nodes.add("Round", value), 0, 255), to=TensorProto.UINT8)
-            return self._laid_out(value, size)
         if (low, high) != (0, 255):
             value = nodes.add("Mul", value, np.array((high - low) / 255, np.float32))
         if low != 0:
@@ -132,11 +113,10 @@ class Guidance:
         nodes, each = self._nodes, np.array([-1, 1, 1, 1])
         self._centre, self._spread = nodes.add("Reshape", CENTRE, each), nodes.add("Reshape", SPREAD, each)
         self._background = nodes.add("Reshape", BACKGROUND, np.array([-1, 1, *self._sample]))
-        self._inverse = (
-            nodes.add("Reciprocal", nodes.at_least(self._background, np.array(NEAREST, np.float32)))
-            if self._quantity == ("depth", "m")
-            else self._relative_to_inverse(self._background)
-        )
+        depth = self._background
+        if self._quantity == ("depth", "m"):
+            depth = nodes.at_least(depth, np.array(NEAREST, np.float32))
+        self._inverse = self._inverted(depth)
         value = nodes.add("Div", nodes.add("Sub", self._inverse, self._centre), self._spread)
         return self._laid_out(resize_to(nodes, value, self._sample, size, self._card.input.filter), size)
 
@@ -147,6 +127,8 @@ class Guidance:
             value = self._nodes.add("Cast", value, to=TensorProto.FLOAT16)
         return value
 
-    def _relative_to_inverse(self, depth: str) -> str:
-        """From relative depth to inverse depth, or back."""
-        return self._nodes.add("Neg", depth) if self._quantity == ("depth", None) else depth
+    def _inverted(self, depth: str) -> str:
+        """From the depth of backgrounds to inverse depth, or back."""
+        operators = {("depth", "m"): "Reciprocal", ("depth", None): "Neg"}
+        operator = operators.get(self._quantity) if self._quantity else None
+        return depth if operator is None else self._nodes.add(operator, depth)

@@ -16,13 +16,8 @@ _SMALLEST = -0x7C00
 def half_extent(bits: UInt16, lo: UInt16, hi: UInt16) -> int:
     """Writes the minimum and maximum of each row of float16, as bit patterns (-0 counts as less than 0).
 
-    Args:
-        bits: ``(n, m)``, m at least 1, C-contiguous: float16 values as bit patterns.
-        lo: ``(n,)``, filled with the minimum of each row.
-        hi: ``(n,)``, filled with the maximum of each row.
-
-    Returns:
-        The number of rows that hold an infinity or a NaN; ``lo`` or ``hi`` of these is one such value.
+    ``bits`` is ``(n, m)``, m at least 1, C-contiguous; ``lo`` and ``hi`` are ``(n,)``. Returns how many rows
+    hold an infinity or a NaN; ``lo`` or ``hi`` of these is one such value.
     """
     wrong = 0
     for i in range(bits.shape[0]):

@@ -32,13 +32,7 @@ _OUTPUT_DTYPES = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
 
 @dataclass(frozen=True)
 class DepthModel:
-    """A depth network that is ready to be compiled: file and card fit each other.
-
-    Attributes:
-        path: The ONNX file.
-        card: The card; it names the graph's input and output.
-        sha256: The hexadecimal digest of the ONNX file (not of weights in files beside it).
-    """
+    """A depth network that is ready to be compiled: the ONNX file, its digest, and a card that fits it."""
 
     path: Path
     card: Card
@@ -49,32 +43,14 @@ class DepthModel:
         """The name on the card."""
         return self.card.name
 
-    @property
-    def is_guided(self) -> bool:
-        """Whether the network takes the depth of the empty background, and so needs a scene network."""
-        return self.card.is_guided
-
-    @property
-    def takes_mask(self) -> bool:
-        """Whether the network takes the mask of the foreground."""
-        return self.card.takes_mask
-
 
 def load_model(reference: str | Path) -> DepthModel:
-    """Finds a depth model, reads its card, and checks both.
-
-    Args:
-        reference: The path of an ONNX file ``FILE.onnx``, whose card is ``FILE.json`` in the same folder; or
-            the name of a model (see :mod:`fgbgpack.depth.registry`).
+    """Finds a depth model by the path of its ONNX file, with its card ``.json`` beside it, or by its name
+    (see :mod:`fgbgpack.depth.registry`), reads its card, and checks both.
 
     Raises:
         DepthModelError: There is no such model, its file is not an ONNX file, it has no card, or the card
             breaks its schema, contradicts itself or does not fit the graph: with every problem found.
-
-    Example:
-        >>> model = load_model("fgbgpack-scene")
-        >>> model.card.output.quantity
-        'inverse_depth'
     """
     path, card_path = _find(reference)
     graph = read_graph(path).graph
@@ -104,15 +80,13 @@ def load_model(reference: str | Path) -> DepthModel:
             )
         if not problems:
             return DepthModel(path, card, sha256)
-    own = path.with_suffix(".json")
-    hint = (
-        "" if card_path == own or registry.is_embedded(path) else f" (a card of your own, {own}, replaces it)"
-    )
+    own, hint = path.with_suffix(".json"), ""
+    if card_path != own and path.parent != registry.NETWORKS:
+        hint = f" (a card of your own, {own}, replaces it)"
     raise card_error(f"The depth model {path} and its card {card_path}{hint} cannot be used:", problems)
 
 
 def _find(reference: str | Path) -> tuple[Path, Path]:
-    """The ONNX file, and where its card is or should be."""
     path = Path(reference)
     if path.is_file():
         if path.suffix != ".json":

@@ -50,9 +50,8 @@ class Nodes:
 
     def clip(self, value: str, low: float, high: float) -> str:
         """Clips, but keeps NaN, which ``Clip`` treats differently on each provider."""
-        low_, high_ = np.float32(low), np.float32(high)
-        value = self.add("Where", self.add("Less", value, np.array(low_)), np.array(low_), value)
-        return self.add("Where", self.add("Greater", value, np.array(high_)), np.array(high_), value)
+        value, most = self.at_least(value, np.array(low, np.float32)), np.array(high, np.float32)
+        return self.add("Where", self.add("Greater", value, most), most, value)
 
     def at_least(self, value: str, bound: str | NDArray[np.float32]) -> str:
         """Raises values below a bound to it, but keeps NaN."""
@@ -91,19 +90,11 @@ def resize_to(nodes: Nodes, value: str, source: Size, target: Size, filter_name:
 
 
 def resampling(source: int, target: int, filter_name: Filter) -> NDArray[np.float64]:
-    """The weights that resize one axis, as Pillow does with floating-point pictures.
+    """The ``(target, source)`` float64 weights that resize one axis, as Pillow does; each row has sum 1.
 
     Pixel centres lie at half-integers; shrinking stretches the filter by the same factor (antialiasing),
     except for ``nearest``; at the borders the weights are scaled to the sum 1. Bicubic is the kernel of Keys
     (1981), "Cubic convolution interpolation for digital image processing", equation 15: a = -1/2.
-
-    Args:
-        source: Length of the axis.
-        target: Its new length.
-        filter_name: The filter.
-
-    Returns:
-        ``(target, source)``, float64; each row has sum 1.
 
     Example:
         >>> resampling(4, 2, "bilinear")[0]

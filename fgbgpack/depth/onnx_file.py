@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import onnx
@@ -19,11 +19,7 @@ def file_error(message: str) -> DepthModelError:
 
 
 def read_graph(path: Path) -> onnx.ModelProto:
-    """Reads an ONNX file; tensors in files beside it stay there.
-
-    Raises:
-        DepthModelError: The file cannot be read or is not an ONNX file.
-    """
+    """Reads an ONNX file; tensors in files beside it stay there. Raises DepthModelError where it is none."""
     try:
         model = onnx.load(str(path), format="protobuf", load_external_data=False)
     except OSError as exc:
@@ -60,6 +56,14 @@ def declared_shape(value: onnx.ValueInfoProto) -> list[int | None] | None:
     ]
 
 
+def graphs_of(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The graphs within a node, such as the branches of an ``If``."""
+    for attribute in node.attribute:
+        yield from attribute.graphs
+        if attribute.HasField("g"):
+            yield attribute.g
+
+
 def bind_batch(graph: onnx.GraphProto) -> None:
     """Sets a free batch axis of the inputs to 1, in place."""
     for value in graph.input:
@@ -89,12 +93,7 @@ def missing_weights(path: Path, graph: onnx.GraphProto) -> list[str]:
 
 
 def listed(names: Iterable[object]) -> str:
-    """Names for a message.
-
-    Example:
-        >>> listed(["input", "mask"])
-        "'input', 'mask'"
-    """
+    """Names for a message, in quotes, separated by commas."""
     return ", ".join(repr(name) for name in names) or "none"
 
 

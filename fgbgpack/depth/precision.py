@@ -16,10 +16,10 @@ import numpy as np
 import onnx
 import onnx.inliner
 from numpy.typing import NDArray
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from fgbgpack.depth.model import DepthModel
-from fgbgpack.depth.onnx_file import opset_of
+from fgbgpack.depth.onnx_file import graphs_of, opset_of
 from fgbgpack.errors import DepthModelError
 
 Precision = Literal["fp32", "fp16"]
@@ -45,14 +45,9 @@ def _unsupported(message: str) -> DepthModelError:
 
 
 def in_half(network: ModelProto, model: DepthModel) -> ModelProto:
-    """The network in float16 where that is fast and safe. Inputs and outputs keep their types.
+    """The network in float16 where that is fast and safe; inputs and outputs keep their types.
 
-    Args:
-        network: The network; one that is in float16 already is returned unchanged.
-        model: The model that it belongs to: weights may be in files beside its file.
-
-    Raises:
-        DepthModelError: None of it can run in float16.
+    One that is in float16 already is returned unchanged. Raises DepthModelError where none of it can run so.
     """
     if network.functions:
         network = onnx.inliner.inline_local_functions(network)
@@ -107,7 +102,7 @@ class _Converter:
 
     def _float16_types(self, node: NodeProto) -> set[str] | None:
         """The type parameters of the operator that become float16; ``None`` to keep the node in float32."""
-        if node.domain not in ("", "ai.onnx") or node.op_type in _WIDE | _APART or any(_graphs_of(node)):
+        if node.domain not in ("", "ai.onnx") or node.op_type in _WIDE | _APART or any(graphs_of(node)):
             return None
         try:
             schema = onnx.defs.get_schema(node.op_type, self._opset, "")
@@ -142,14 +137,14 @@ class _Converter:
         for index, kind in zip(range(len(node.output)), _type_parameters(schema.outputs), strict=False):
             name = node.output[index]
             if name and kind in kinds:
-                half.output[index] = self._twins[name] = _twin_name(name)
+                half.output[index] = self._twins[name] = f"half/{name}"
                 self._only_half.add(name)
         self._nodes.append(half)
 
     def _twin(self, name: str) -> str:
         """The float16 twin of a float32 tensor, created if need be."""
         if name not in self._twins:
-            twin = self._twins[name] = _twin_name(name)
+            twin = self._twins[name] = f"half/{name}"
             if name in self._constants:
                 value = self._value(name)
                 # Non-zero values stay non-zero: one may be the epsilon of a division.
@@ -164,10 +159,8 @@ class _Converter:
         """Creates the float32 tensor of that name where only its twin exists."""
         if name in self._only_half:
             self._only_half.remove(name)
-            cast_name = f"whole/{name}"
-            self._nodes.append(
-                helper.make_node("Cast", [self._twins[name]], [name], cast_name, to=TensorProto.FLOAT)
-            )
+            half, node_name = self._twins[name], f"whole/{name}"
+            self._nodes.append(helper.make_node("Cast", [half], [name], node_name, to=TensorProto.FLOAT))
 
     def _fits(self, name: str) -> bool:
         value = self._value(name)
@@ -190,12 +183,7 @@ def _constant(node: NodeProto) -> TensorProto:
     return value if isinstance(value, TensorProto) else numpy_helper.from_array(np.array(value, np.float32))
 
 
-def _twin_name(name: str) -> str:
-    return f"half/{name}"
-
-
 def _inferred_types(network: ModelProto, model: DepthModel) -> dict[str, int]:
-    """The element type of every tensor by name."""
     try:
         graph = onnx.shape_inference.infer_shapes(network).graph
     except Exception as exc:  # inference raises anything
@@ -214,17 +202,10 @@ def _type_parameters(formal: Sequence[onnx.defs.OpSchema.FormalParameter]) -> It
         yield formal[-1].type_str
 
 
-def _graphs_of(node: NodeProto) -> Iterator[GraphProto]:
-    for attribute in node.attribute:
-        yield from attribute.graphs
-        if attribute.HasField("g"):
-            yield attribute.g
-
-
 def _used_by(node: NodeProto) -> Iterator[str]:
     """The inputs of a node, and of the graphs within it."""
     yield from node.input
-    for graph in _graphs_of(node):
+    for graph in graphs_of(node):
         for inner in graph.node:
             yield from _used_by(inner)
         yield from (value.name for value in graph.output)

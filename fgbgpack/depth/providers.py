@@ -13,6 +13,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import sys
 from collections import Counter
 from collections.abc import Mapping
@@ -41,26 +42,17 @@ PROVIDERS = {
 
 @dataclass(frozen=True)
 class Execution:
-    """How networks run.
-
-    Attributes:
-        precision: Their arithmetic precision, ``"fp32"`` or ``"fp16"``.
-        device: What runs them; ``"auto"`` takes the first of TensorRT, CUDA and CPU that works.
-    """
+    """How networks run. The device ``"auto"`` takes the first of TensorRT, CUDA and CPU that works."""
 
     precision: Precision = "fp32"
     device: Device = "auto"
 
 
-#: Messages of ONNX Runtime, CUDA, cuDNN, cuBLAS and TensorRT when memory runs out, in lower case.
-_OUT_OF_MEMORY = (
-    "failed to allocate memory",
-    "out of memory",
-    "outofmemory",
-    "cudaerrormemoryallocation",
-    "status_alloc_failed",
-    "bad_alloc",
-    "bad allocation",
+#: Messages of ONNX Runtime, CUDA, cuDNN, cuBLAS and TensorRT when memory runs out.
+_OUT_OF_MEMORY = re.compile(
+    "failed to allocate memory|out of memory|outofmemory|cudaerrormemoryallocation|status_alloc_failed"
+    "|bad_alloc|bad allocation",
+    re.IGNORECASE,
 )
 
 #: Every provider has these for pictures: where one runs on the CPU, it computes a shape.
@@ -88,14 +80,10 @@ def provider_options(
     inputs: Mapping[str, tuple[int, ...]],
     engines: Path | None,
 ) -> list[tuple[str, dict[str, str]]]:
-    """The providers of a session with their options, the one of the device first.
+    """The providers of a session with their options, that of the device first.
 
-    Args:
-        device: ``"cpu"``, ``"cuda"`` or ``"tensorrt"``.
-        precision: Of the network.
-        batch: The smallest and the largest batch.
-        inputs: The shape of one picture's part of each input of the graph.
-        engines: Where TensorRT caches its engines; ``None`` to build them each time.
+    ``batch`` is the smallest and the largest batch, ``inputs`` the shape of one picture's part of each input,
+    and ``engines`` where TensorRT caches its engines; ``None`` to build them each time.
     """
     if device == "cpu":
         return [(PROVIDERS["cpu"], {})]
@@ -128,16 +116,8 @@ def provider_options(
 def engine_folder(
     model: DepthModel, precision: Precision, batch: tuple[int, int], sizes: Mapping[str, Any], gpu: str
 ) -> Path:
-    """Where TensorRT caches its engine: a folder for everything that the engine depends on.
-
-    TensorRT itself checks little of that before it loads a cached engine.
-
-    Args:
-        model: The model.
-        precision: Its precision.
-        batch: The smallest and the largest batch.
-        sizes: Sizes of pictures and samples, and all else that the graph was compiled for.
-        gpu: Name of the GPU.
+    """Where TensorRT caches its engine: a folder for everything that the engine depends on, such as the sizes
+    that the graph was compiled for. TensorRT itself checks little of that before it loads a cached engine.
     """
     import onnxruntime
 
@@ -158,22 +138,16 @@ def engine_folder(
 
 
 def affordable_batch(free: int, picture_bytes: int) -> int:
-    """The largest batch that fits into the free memory of a GPU: a power of two, at least 1.
-
-    A power of two, so that slightly different free memory does not make TensorRT build another engine.
-
-    Example:
-        >>> affordable_batch(free=1 << 30, picture_bytes=5 << 20)
-        32
+    """The largest batch that fits into the free memory of a GPU: a power of two, at least 1, so that slightly
+    different free memory does not make TensorRT build another engine.
     """
     count = int(free * _SHARE_OF_FREE) // max(1, picture_bytes * _WORKSPACE)
     return 1 << max(0, count.bit_length() - 1)
 
 
 def picture_bytes(compiled: ModelProto) -> int:
-    """The largest number of bytes that the tensors of one picture take while a compiled graph runs in order.
-
-    An estimate: tensors of unknown shape count as nothing.
+    """The most bytes that the tensors of one picture take while a compiled graph runs in order: an estimate,
+    as tensors of unknown shape count as nothing.
     """
     graph = ModelProto()
     graph.CopyFrom(compiled)
@@ -195,20 +169,13 @@ def picture_bytes(compiled: ModelProto) -> int:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error of ONNX Runtime says that memory ran out.
-
-    Example:
-        >>> is_out_of_memory(RuntimeError("CUDA failure 2: out of memory"))
-        True
-    """
-    text = str(error).lower()
-    return isinstance(error, MemoryError) or any(message in text for message in _OUT_OF_MEMORY)
+    """Whether an error of ONNX Runtime says that memory ran out."""
+    return isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)) is not None
 
 
 def cpu_fallbacks(session: Any, provider: str) -> str | None:
-    """A notice of the nodes of a GPU session that run on the CPU; ``None`` if there are none.
-
-    The session must have been opened with the entry ``session.record_ep_graph_assignment_info``.
+    """A notice of the nodes that run on the CPU, if any, of a GPU session that was opened with the entry
+    ``session.record_ep_graph_assignment_info``.
     """
     if provider == PROVIDERS["cpu"]:
         return None
@@ -234,11 +201,7 @@ class Gpu:
 
     @classmethod
     def require(cls, onnxruntime: Any, device: str) -> Gpu:
-        """Checks for provider, driver and GPU before ONNX Runtime tries, which writes to stderr.
-
-        Raises:
-            UnavailableError: One of them is missing.
-        """
+        """Checks for provider, driver and GPU before ONNX Runtime, which writes to stderr, tries."""
         if PROVIDERS[device] not in onnxruntime.get_available_providers():
             raise UnavailableError(
                 f"this build of ONNX Runtime ({onnxruntime.__version__}) has no {PROVIDERS[device]}; "

@@ -21,19 +21,13 @@ from fgbgpack.depth.card import Card, card_error
 from fgbgpack.errors import DepthModelError
 
 _CARDS = Path(__file__).with_name("cards")
-_NETWORKS = Path(__file__).with_name("networks")
+#: The folder of the ONNX files that come with fgbgpack.
+NETWORKS = Path(__file__).with_name("networks")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A model that has a name.
-
-    Attributes:
-        name: The name.
-        card: Its card.
-        card_path: The file of the card.
-        path: Where its ONNX file is, or belongs.
-    """
+    """A model that has a name, its card, and where its ONNX file is, or belongs."""
 
     name: str
     card: Card
@@ -53,7 +47,7 @@ class Entry:
     @property
     def is_embedded(self) -> bool:
         """Whether the ONNX file comes with fgbgpack."""
-        return is_embedded(self.path)
+        return self.path.parent == NETWORKS
 
 
 def models_folder() -> Path:
@@ -70,11 +64,7 @@ def model_names() -> list[str]:
 
 
 def known_models() -> tuple[list[Entry], list[str]]:
-    """All models that have a name: those that fgbgpack has a card of, and those in the models folder.
-
-    Returns:
-        The models by name, and one line for each unusable file in the folder, with the reason.
-    """
+    """All models that have a name, sorted by it, and one line for each unusable file in the models folder."""
     entries = {name: _entry(name, card_path) for name, card_path in _our_cards().items()}
     problems = []
     for path in _files_in_folder():
@@ -90,10 +80,8 @@ def known_models() -> tuple[list[Entry], list[str]]:
 
 
 def find(name: str) -> Entry:
-    """The model of that name, whether its file exists or not.
-
-    Raises:
-        DepthModelError: There is none, or its card cannot be read. The message suggests similar names.
+    """The model of that name, whether its file exists or not. Raises DepthModelError where there is none,
+    with similar names, or its card cannot be read.
     """
     path = _path(name)
     card_path = _card_path(path)
@@ -116,10 +104,8 @@ def find(name: str) -> Entry:
 
 
 def locate(name: str) -> tuple[Path, Path]:
-    """The ONNX file and the card of the model of that name.
-
-    Raises:
-        DepthModelError: There is no such model, or its file is missing; the message says how to get it.
+    """The ONNX file and the card of the model of that name. Raises DepthModelError where there is no such
+    model, or its file is missing, with how to get it.
     """
     path = _path(name)
     card_path = _card_path(path)
@@ -147,38 +133,19 @@ def how_to_get(entry: Entry) -> str:
 
 
 def our_card(name: str) -> Card:
-    """The card of that name that comes with fgbgpack.
-
-    Example:
-        >>> our_card("midas-v2.1-small").input.size.size_for(128, 128)
-        (256, 256)
-    """
+    """The card of that name that comes with fgbgpack."""
     return _entry(name, _our_cards()[name]).card
 
 
-def is_embedded(path: Path) -> bool:
-    """Whether this is an ONNX file that comes with fgbgpack."""
-    return path.parent == _NETWORKS
-
-
 def is_name(reference: str | Path) -> bool:
-    """Whether this is a model's name: no folder in it, and no ``.onnx`` or ``.json`` at its end.
-
-    Example:
-        >>> is_name("midas-v2.1-small"), is_name("midas.onnx")
-        (True, False)
-    """
+    """Whether this is a model's name: no folder in it, and no ``.onnx`` or ``.json`` at its end."""
     text = str(reference)
     # Names have dots in them, so what follows the last one need not be a suffix.
     return Path(text).name == text and Path(text).suffix.lower() not in (".onnx", ".json")
 
 
 def read_json(path: Path) -> Any:
-    """The document in a JSON file; NaN and infinities, which are not JSON, are refused.
-
-    Raises:
-        DepthModelError: The file cannot be read, or is not JSON.
-    """
+    """The document in a JSON file, NaN and infinities refused; raises DepthModelError."""
 
     def refuse(constant: str) -> object:
         raise ValueError(f"{constant} is not a JSON number")
@@ -207,7 +174,7 @@ def _files_in_folder() -> list[Path]:
 
 def _path(name: str) -> Path:
     """Where the ONNX file of a model is, or belongs."""
-    own, embedded = models_folder() / f"{name}.onnx", _NETWORKS / f"{name}.onnx"
+    own, embedded = models_folder() / f"{name}.onnx", NETWORKS / f"{name}.onnx"
     return embedded if embedded.is_file() and not own.is_file() else own
 
 

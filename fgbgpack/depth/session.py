@@ -52,8 +52,6 @@ class DepthSession:
     on the size of the batch, and so on the memory that was free.
 
     Attributes:
-        model: The model.
-        precision: The arithmetic precision of the network.
         provider: The execution provider that runs it, e.g. ``"CPUExecutionProvider"``. Single operators that
             it lacks run on the CPU; the whole graph never does unless requested.
         batch_size: The largest batch of the network; ``run`` takes any number of pictures. It is halved where
@@ -71,15 +69,9 @@ class DepthSession:
         execution: Execution | None = None,
         backgrounds: BackgroundDepth | None = None,
     ) -> None:
-        """Compiles the model for one size of pictures, chooses the device, and tries the model on it.
-
-        Args:
-            model: The network and its card.
-            sample: ``(height, width)`` of a sample.
-            scale: How many times larger than the sample the pictures are rendered.
-            execution: The precision and the device (default: fp32 on the best device).
-            backgrounds: Depth of the empty backgrounds, at the size of a sample, for a guided network and no
-                other.
+        """Compiles the model for samples of ``(height, width)``, rendered ``scale`` times larger, chooses the
+        device (default: fp32 on the best), and tries the model on it. A guided network needs the depth of the
+        empty backgrounds at the size of a sample.
 
         Raises:
             DepthModelError: The model cannot run at this size or in this precision or gives values that are
@@ -132,12 +124,7 @@ class DepthSession:
         self.passed_over = tuple(refusals)
 
     def _open(self, compiled: ModelProto, device: str) -> None:
-        """Opens the session on that device and tries it there.
-
-        Raises:
-            UnavailableError: The device is not available.
-            DepthModelError: The model cannot run there.
-        """
+        """Opens the session on that device and tries it there. Raises UnavailableError or DepthModelError."""
         import onnxruntime
 
         self.notices: list[str] = []
@@ -160,16 +147,12 @@ class DepthSession:
         pictures = np.zeros((2, *self._rendered, 3), np.uint8)
         pictures[1] = np.random.default_rng(0).integers(0, 256, pictures.shape[1:], np.uint8)
         # On a GPU, a whole batch shows whether it fits into the memory.
-        n = 2 if self._on_host else max(2, self.batch_size)
+        numbers = np.arange(2 if self._on_host else max(2, self.batch_size), dtype=np.int32)
+        shape, backgrounds = (len(numbers), *self._sample), self._backgrounds
+        mask = np.full(shape, 255, np.uint8) if MASK in self._inputs else None
+        seen = None if backgrounds is None else numbers % len(backgrounds)
         try:
-            self.run(
-                pictures[np.arange(n) % 2],
-                np.empty((n, *self._sample), np.float16),
-                mask=np.full((n, *self._sample), 255, np.uint8) if MASK in self._inputs else None,
-                background=None
-                if self._backgrounds is None
-                else (np.arange(n) % len(self._backgrounds)).astype(np.int32),
-            )
+            self.run(pictures[numbers % 2], np.empty(shape, np.float16), mask=mask, background=seen)
         except DepthModelError as exc:
             raise DepthModelError(
                 f"A trial with a black and a noisy picture of {size} failed: {exc.message}", code=exc.code
@@ -185,11 +168,7 @@ class DepthSession:
         return batch if free is None else min(batch, affordable_batch(free, picture_bytes(compiled)))
 
     def _new_session(self, graph: bytes, device: str, gpu: Gpu | None) -> Any:
-        """An ONNX Runtime session of ``graph`` on that device, and no other.
-
-        Raises:
-            UnavailableError: The device is not available.
-        """
+        """An ONNX Runtime session on that device, and no other; raises UnavailableError."""
         import onnxruntime
 
         options = session_options(self.model)
@@ -229,18 +208,14 @@ class DepthSession:
         return folder
 
     def _add_notices(self, device: str) -> None:
-        fallbacks = cpu_fallbacks(self._session, self.provider)
-        if fallbacks is not None:
+        if fallbacks := cpu_fallbacks(self._session, self.provider):
             self.notices.append(fallbacks)
         if device == "cpu" and self.precision == "fp16":
             self.notices.append(
                 "fp16 is for GPUs: a CPU has no fast float16 arithmetic, and fp32 is more exact."
             )
-        if (
-            device == "tensorrt"
-            and self.precision == "fp32"
-            and os.environ.get("NVIDIA_TF32_OVERRIDE") != "0"
-        ):
+        may_use_tf32 = self.precision == "fp32" and os.environ.get("NVIDIA_TF32_OVERRIDE") != "0"
+        if device == "tensorrt" and may_use_tf32:
             self.notices.append(
                 "TensorRT may compute products in TF32, which has 10 bits of precision and not 23: for "
                 "float32 give --device cuda, or set NVIDIA_TF32_OVERRIDE=0."

@@ -7,7 +7,7 @@ A network sees each sample (:class:`PerSample`), or the depth of its background 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,27 +36,22 @@ Extremes: TypeAlias = tuple[NDArray[np.float16], NDArray[np.float16]]
 
 @dataclass(frozen=True)
 class Networks:
-    """The networks that fill depth.
-
-    Attributes:
-        model: Sees each sample or, where there is a guide, each background.
-        guide: Sees each sample, guided by the depth of its background; ``None`` per sample.
-
-    Raises:
-        DepthModelError: One of them is of the other's kind.
+    """The networks that fill depth: ``model`` sees each sample or, where there is a guide, each background;
+    ``guide`` sees each sample, guided by the depth of its background. Raises DepthModelError where one of
+    them is of the other's kind.
     """
 
     model: DepthModel
     guide: DepthModel | None = None
 
     def __post_init__(self) -> None:
-        if self.model.is_guided:
+        if self.model.card.is_guided:
             raise DepthModelError(
                 f"{self.model.name} is a guided network: it needs the depth of the empty background. Give it "
                 "as --depth-guide, and a network that sees backgrounds as --depth-model.",
                 code="model-kind-mismatch",
             )
-        if self.guide is not None and not self.guide.is_guided:
+        if self.guide is not None and not self.guide.card.is_guided:
             raise DepthModelError(
                 f"{self.guide.name} is not a guided network: its card has no guides.background_depth. Give "
                 f"it as --depth-model, and a guided network such as {GUIDED_MODEL} as --depth-guide.",
@@ -65,11 +60,7 @@ class Networks:
 
     @classmethod
     def load(cls, depth: DepthSpec) -> Networks:
-        """The networks that a spec names.
-
-        Raises:
-            DepthModelError: One of them is missing, cannot be used, or is of the other's kind.
-        """
+        """The networks that a spec names. Raises DepthModelError where one cannot be used so."""
         guide = depth.resolved_guide
         return cls(load_model(depth.model), None if guide is None else load_model(guide))
 
@@ -84,31 +75,10 @@ class Networks:
         return self.model.card.output
 
 
-class Pictures(Protocol):
-    """Gives the pictures of samples that a network sees. Safe to call from several threads at once.
-
-    Attributes:
-        size: ``(height, width)`` of a sample.
-        scale: How many times larger than the sample its picture is.
-    """
-
-    size: Size
-    scale: int
-
-    def __call__(self, samples: Samples, *, with_mask: bool) -> PicturesAndMasks:
-        """The pictures of n samples, and their masks."""
-
-
 class RenderedPictures:
-    """Samples rendered at a scale, from the recipe of their dataset; masks have the sample's size.
-
-    Args:
-        recipe: The recipe; its spec's folders are read for scales above 1.
-        scale: How many times larger than the sample its picture is.
-        backgrounds_kept: How many backgrounds stay in memory, for scales above 1.
-
-    Raises:
-        SourceError: The original pictures are not there, or not the ones the dataset was made of.
+    """Samples rendered at a scale, from the recipe of their dataset; masks have the sample's size. Raises
+    SourceError where original pictures, which scales above 1 need, are not those that the dataset was made
+    of.
     """
 
     def __init__(self, recipe: Recipe, scale: int, *, backgrounds_kept: int) -> None:
@@ -117,7 +87,7 @@ class RenderedPictures:
         self._as_sample = self._render if scale == 1 else Renderer(recipe, 1, backgrounds_kept=0)
 
     def __call__(self, samples: Samples, *, with_mask: bool) -> PicturesAndMasks:
-        """As in :class:`Pictures`."""
+        """The pictures of n samples, and their masks."""
         image, mask = self._render(samples)
         if with_mask and self.scale > 1:
             _, mask = self._as_sample(samples)
@@ -125,13 +95,7 @@ class RenderedPictures:
 
 
 class StoredPictures:
-    """Samples as they are stored, of a dataset without a recipe.
-
-    Args:
-        image: (n, h, w, 3) uint8, RGB.
-        mask: (n, h, w) uint8.
-        chunks_kept: How many decoded chunks of each stay in memory, for later reads.
-    """
+    """Samples as they are stored, of a dataset without a recipe."""
 
     scale = 1
 
@@ -141,62 +105,37 @@ class StoredPictures:
         self._image.keep = self._mask.keep = chunks_kept
 
     def __call__(self, samples: Samples, *, with_mask: bool) -> PicturesAndMasks:
-        """As in :class:`Pictures`; raises DatasetError where the dataset is damaged or cannot be read."""
+        """The same; raises DatasetError where the dataset is damaged or cannot be read."""
         # The caller has its own threads.
         image = self._image.read(samples, threads=1)
         return image, self._mask.read(samples, threads=1) if with_mask else None
 
 
-class DepthSource(Protocol):
-    """Gives the depth of samples. Safe to call from several threads at once.
-
-    Attributes:
-        session: The session of the network.
-        batch: Preferred batch size.
-    """
-
-    session: DepthSession
-    batch: int
-
-    def __call__(self, samples: Samples, out: NDArray[np.float16], *, step: float = 0.0) -> Extremes:
-        """Fills ``out``, (n, h, w), C-contiguous, with the depth of n samples.
-
-        Values are rounded to multiples of ``step``, a power of two, or for 0 to float16 only.
-
-        Raises:
-            DepthModelError: The network fails, or gives values that are not finite.
-        """
+#: Gives the pictures of samples that a network sees, ``scale`` times as large as the sample's ``(height,
+#: width)``. Safe to call from several threads at once.
+Pictures: TypeAlias = RenderedPictures | StoredPictures
 
 
 class PerSample:
-    """Depth by a network that sees every sample.
-
-    Raises:
-        DepthModelError: The network, or the device, cannot be used.
-    """
+    """Depth by a network that sees every sample; raises DepthModelError where it cannot be used."""
 
     def __init__(self, pictures: Pictures, model: DepthModel, execution: Execution) -> None:
         self.session = DepthSession(model, pictures.size, scale=pictures.scale, execution=execution)
         self.batch = _batch(self.session, pictures.size, pictures.scale)
-        self._pictures, self._takes_mask = pictures, model.takes_mask
+        self._pictures, self._takes_mask = pictures, model.card.takes_mask
 
     def __call__(self, samples: Samples, out: NDArray[np.float16], *, step: float = 0.0) -> Extremes:
-        """As in :class:`DepthSource`."""
+        """Fills ``out``, (n, h, w), C-contiguous, with the depth of n samples, rounded to multiples of
+        ``step``, a power of two, or for 0 to float16 only. Raises DepthModelError where the network fails, or
+        gives values that are not finite.
+        """
         image, mask = self._pictures(samples, with_mask=self._takes_mask)
         return self.session.run(image, out, step=step, mask=mask)
 
 
 class Guided:
-    """Depth by a network that sees every sample, its mask, and the depth of its empty background.
-
-    Args:
-        recipe: The recipe of the samples.
-        guide: The network.
-        backgrounds: The depth of all backgrounds of the dataset; only those of the samples count.
-        execution: How the network runs.
-
-    Raises:
-        DepthModelError: The network, or the device, cannot be used.
+    """Depth by a network that sees every sample, its mask, and the depth of its empty background; raises
+    DepthModelError where it cannot be used.
     """
 
     def __init__(
@@ -205,47 +144,38 @@ class Guided:
         size = (recipe.height, recipe.width)
         self.session = DepthSession(guide, size, execution=execution, backgrounds=backgrounds)
         self.batch = _batch(self.session, size, 1)
-        self._recipe, self._takes_mask = recipe, guide.takes_mask
+        self._recipe, self._takes_mask = recipe, guide.card.takes_mask
 
     def __call__(self, samples: Samples, out: NDArray[np.float16], *, step: float = 0.0) -> Extremes:
-        """As in :class:`DepthSource`."""
+        """As :meth:`PerSample.__call__`."""
         placements = self._recipe.placements(samples)
-        image = np.empty((*out.shape, 3), np.uint8)
-        mask = np.empty(out.shape, np.uint8)
+        image, mask = np.empty((*out.shape, 3), np.uint8), np.empty(out.shape, np.uint8)
         self._recipe.compositor.compose(placements, image, mask)
         guide_mask = mask if self._takes_mask else None
         return self.session.run(image, out, step=step, mask=guide_mask, background=placements.background)
 
 
+#: Gives the depth of samples, best in batches of ``batch``. Safe to call from several threads at once.
+DepthSource: TypeAlias = PerSample | Guided
+
+
 class SceneDepth:
     """Depth of empty backgrounds, by a network that sees each in two sizes, as it is and mirrored.
 
-    The errors of a network differ between sizes and between mirror images, so the mean of the four is
-    nearer to the truth; it costs little, since each background is seen once. The second size is one step of
-    the scale up. It is left out at scale 1, where the step would double the size, and for networks of one
-    size.
+    The errors of a network differ between sizes and between mirror images, so the mean of the four is nearer
+    to the truth; it costs little, since each background is seen once. The second size is one step of the
+    scale up. It is left out at scale 1, where the step would double the size, and for networks of one size.
 
-    Safe to call from several threads at once; each call keeps one background in memory.
-
-    Args:
-        recipe: The recipe; its spec's folder of backgrounds is read for scales above 1.
-        model: The network.
-        scale: How many times larger than the sample the background is in the first size.
-        execution: How the network runs.
-
-    Attributes:
-        session: The session of the network at the first size.
-
-    Raises:
-        SourceError: The original pictures are missing, or not those that the dataset was made of.
-        DepthModelError: The network, or the device, cannot be used.
+    Safe to call from several threads at once; each call keeps one background in memory. Raises SourceError
+    where original pictures, which are read for scales above 1, are missing, or not those that the dataset was
+    made of, and DepthModelError where the network, or the device, cannot be used.
     """
 
     def __init__(self, recipe: Recipe, model: DepthModel, scale: int, execution: Execution) -> None:
         self._names = [source.name for source in recipe.catalog.backgrounds]
         self._size = height, width = recipe.height, recipe.width
         self._is_relative = model.card.output.unit is None
-        self._no_foreground = np.zeros((2, height, width), np.uint8) if model.takes_mask else None
+        self._no_foreground = np.zeros((2, height, width), np.uint8) if model.card.takes_mask else None
         size_for = model.card.input.size.size_for
         first, second = (size_for(height * s, width * s) for s in (scale, scale + 1))
         self._views = [
@@ -255,17 +185,10 @@ class SceneDepth:
         self.session = self._views[0][1]
 
     def __call__(self, index: int) -> NDArray[np.float32]:
-        """The depth of a background: the mean of the network's answers.
-
-        Relative answers are first brought to the median and the mean absolute deviation of the answer to
-        the unmirrored picture in the first size.
-
-        Returns:
-            (h, w), finite, in the quantity and unit of the model's card.
-
-        Raises:
-            SourceError: The original picture cannot be used, or is not the one the dataset was made of.
-            DepthModelError: The network fails, or gives values that are not finite.
+        """The depth of a background, (h, w), finite, in the quantity and unit of the model's card: the mean
+        of the network's answers. Relative answers are first brought to the median and the mean absolute
+        deviation of the answer to the unmirrored picture in the first size. Raises SourceError and
+        DepthModelError.
         """
         answers = []
         for pictures, session in self._views:
@@ -278,15 +201,13 @@ class SceneDepth:
                 raise
             answers += [both[0].astype(np.float64), both[1, :, ::-1].astype(np.float64)]
         if self._is_relative:
-            centre, spread = centre_and_spread(answers[0])
-            answers[1:] = [_renormalised(answer, centre, spread) for answer in answers[1:]]
+            (centre, spread), *others = map(centre_and_spread, answers)
+            answers[1:] = [
+                (answer - its_centre) / its_spread * spread + centre
+                for answer, (its_centre, its_spread) in zip(answers[1:], others, strict=True)
+            ]
         mean: NDArray[np.float32] = np.mean(answers, axis=0).astype(np.float32)
         return mean
-
-
-def _renormalised(depth: NDArray[np.float64], centre: float, spread: float) -> NDArray[np.float64]:
-    its_centre, its_spread = centre_and_spread(depth)
-    return (depth - its_centre) / its_spread * spread + centre
 
 
 def _batch(session: DepthSession, size: Size, scale: int) -> int:

@@ -258,8 +258,7 @@ class GuidedMode(Mode):
         job, guide = self._job, self._job.networks.guide
         if guide is None:
             raise ValueError("guided depth needs a guided network")
-        output = job.networks.output
-        backgrounds = BackgroundDepth.of(depth, output.quantity, output.unit)
+        backgrounds = BackgroundDepth.of(depth, job.networks.output.meaning)
         return Guided(job.recipe, guide, backgrounds, Execution(job.depth.precision, device))
 
 

@@ -304,7 +304,7 @@ def _open(
     depth = np.zeros(recipe.catalog.background.shape[:3], np.float32)
     with _threads() as pool:
         depth[used] = list(pool.map(scene, used))
-    backgrounds = BackgroundDepth.of(depth, networks.output.quantity, networks.output.unit)
+    backgrounds = BackgroundDepth.of(depth, networks.output.meaning)
     return Guided(recipe, guide, backgrounds, execution)
 
 

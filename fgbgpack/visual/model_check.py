@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from fgbgpack.depth import BackgroundDepth, DepthModel, DepthSession, Device, Execution
+from fgbgpack.depth.card import Quantity
 from fgbgpack.depth.guided import HIDING
 from fgbgpack.depth.precision import Precision
 from fgbgpack.rendering import Scene, render_scene
@@ -158,16 +159,16 @@ def check_model(model: DepthModel, *, precision: Precision = "fp32", device: Dev
     Raises:
         DepthModelError: It cannot run, or gives values that are not finite.
     """
-    guided = model.is_guided
+    guided = model.card.is_guided
     guides: dict[str, Any] = {}
     backgrounds = None
     images, truth = scene_pictures()
     if guided:
-        backgrounds = BackgroundDepth.of(truth, "depth", "m")
+        backgrounds = BackgroundDepth.of(truth, Quantity("depth", "m"))
         guides["background"] = floor_figures().scene
-    if guided or model.takes_mask:
+    if guided or model.card.takes_mask:
         images, truth = floor_figures().image, floor_figures().truth
-    if model.takes_mask:
+    if model.card.takes_mask:
         guides["mask"] = floor_figures().mask
     execution = Execution(precision, device)
     session = DepthSession(model, (_HEIGHT, _WIDTH), execution=execution, backgrounds=backgrounds)

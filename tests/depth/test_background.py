@@ -19,7 +19,7 @@ class TestBackgroundDepth:
     @pytest.mark.parametrize(("quantity", "unit"), QUANTITIES)
     def test_centre_and_spread(self, quantity, unit):
         depth = RNG.uniform(0.5, 9, (3, 5, 7))
-        given = BackgroundDepth.of(depth, quantity, unit)
+        given = BackgroundDepth.of(depth, Quantity(quantity, unit))
         assert (given.depth.dtype, given.centre.dtype, given.spread.dtype) == (np.float32,) * 3
         assert (len(given), given.meaning) == (3, (quantity, unit))
         for i, values in enumerate(depth):
@@ -28,7 +28,7 @@ class TestBackgroundDepth:
             assert given.spread[i] == pytest.approx(np.abs(inverse - np.median(inverse)).mean(), rel=1e-6)
 
     def test_a_flat_background(self):
-        given = BackgroundDepth.of(np.full((2, 4, 4), 3, np.float16), "inverse_depth", None)
+        given = BackgroundDepth.of(np.full((2, 4, 4), 3, np.float16), Quantity("inverse_depth", None))
         np.testing.assert_array_equal(given.centre, 3)
         np.testing.assert_array_equal(given.spread, 1)
 
@@ -45,10 +45,10 @@ class TestBackgroundDepth:
         depth = np.ones((4, 3, 3), np.float32)
         depth[2, 1, 1], depth[3, 0, 0] = np.nan, np.inf
         with refused(DepthModelError, "network-output-not-finite", r"2 of the 4 backgrounds.*number 2"):
-            BackgroundDepth.of(depth, "depth", "m")
+            BackgroundDepth.of(depth, Quantity("depth", "m"))
 
     def test_no_depth(self):
         with refused(DepthModelError, "backgrounds-missing"):
-            BackgroundDepth.of(np.ones((0, 3, 3), np.float32), "depth", "m")
+            BackgroundDepth.of(np.ones((0, 3, 3), np.float32), Quantity("depth", "m"))
         with pytest.raises(ValueError, match=r"found shape \(3, 3\)"):
-            BackgroundDepth.of(np.ones((3, 3), np.float32), "depth", "m")
+            BackgroundDepth.of(np.ones((3, 3), np.float32), Quantity("depth", "m"))

@@ -27,10 +27,10 @@ def refusal(path):
 
 class TestCard:
     def test_is_told_from_other_models(self, tmp_path):
-        assert not load_model(echo(tmp_path / "e.onnx")).is_guided
+        assert not load_model(echo(tmp_path / "e.onnx")).card.is_guided
         model = load_model(guided(tmp_path / "m.onnx"))
-        assert model.is_guided
-        assert model.takes_mask
+        assert model.card.is_guided
+        assert model.card.takes_mask
 
     @pytest.mark.parametrize(
         ("changes", "words"),

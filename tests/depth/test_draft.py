@@ -33,7 +33,7 @@ class TestDraft:
         assert {"guides.mask.range", "output.of"} <= set(found.guessed)
         assert "output.quantity" not in found.guessed  # a guided network has no choice
         path.with_suffix(".json").write_text(json.dumps(found.card))
-        assert load_model(path).is_guided
+        assert load_model(path).card.is_guided
 
     def test_takes_what_it_is_told(self, tmp_path):
         path = guided(tmp_path / "m.onnx", inputs=("image", "alpha", "prior"), card=None)
@@ -48,7 +48,7 @@ class TestDraft:
         assert found.card["output"]["of"] == "foreground"
         assert not {"guides.mask.range", "output.of"} & set(found.guessed)
         path.with_suffix(".json").write_text(json.dumps(found.card))
-        assert load_model(path).is_guided
+        assert load_model(path).card.is_guided
 
     def test_like_another(self, tmp_path):
         path = guided(tmp_path / "m.onnx", inputs=("image", "a_mask", "a_background"), card=None)

@@ -35,7 +35,7 @@ def some_backgrounds(count, height, width, quantity, unit):
     y, x = np.mgrid[:height, :width]
     slopes = [1 + (4 + i) * (y / height) + np.sin(x / (3 + i)) ** 2 for i in range(count)]
     depth = np.stack(slopes) + RNG.uniform(0, 0.2, (count, height, width))
-    return BackgroundDepth.of(depth.astype(np.float32), quantity, unit)
+    return BackgroundDepth.of(depth.astype(np.float32), Quantity(quantity, unit))
 
 
 def some_masks(n, height, width):
@@ -218,7 +218,7 @@ def test_metres_too_near_to_be_true(tmp_path):
     # Their inverse would be infinite. What is not covered is given back as it came all the same.
     depth = np.full((1, 8, 8), 2, np.float32)
     depth[0, :, :2] = 0
-    backgrounds = BackgroundDepth.of(depth, "depth", "m")
+    backgrounds = BackgroundDepth.of(depth, Quantity("depth", "m"))
     mask = np.zeros((1, 8, 8), np.uint8)
     mask[0, :, 4:] = 255
     session = open_session(constant_guided(tmp_path / "m.onnx", 0.0), backgrounds)
@@ -234,7 +234,7 @@ def test_one_guide_alone(tmp_path, guides):
     left = "background" if "mask" in guides else "mask"
     path = guided(tmp_path / "m.onnx", inputs=("input", left), card=document)
     model = load_model(path)
-    assert (model.is_guided, model.takes_mask) == (left == "background", left == "mask")
+    assert (model.card.is_guided, model.card.takes_mask) == (left == "background", left == "mask")
     backgrounds = some_backgrounds(3, 18, 22, "depth", "m")
     images, mask, which = some_pictures(3, 18, 22), some_masks(3, 18, 22), np.array([2, 0, 1], np.int32)
     expected = by_hand(path, document, images, mask, backgrounds.depth[which], "depth", "m", (20, 20))

@@ -145,7 +145,7 @@ class TestEmbedded:
         monkeypatch.setenv("FGBGPACK_MODELS", str(tmp_path / "nowhere"))
         model = load_model(name)
         assert model.path.parent.name == "networks"
-        assert model.is_guided == (name == "fgbgpack-guided")
+        assert model.card.is_guided == (name == "fgbgpack-guided")
         entry = registry.find(name)
         assert (entry.here, entry.is_embedded, entry.path) == (True, True, model.path)
         assert registry.how_to_get(entry) == f"It comes with fgbgpack: {model.path}"

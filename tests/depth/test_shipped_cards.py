@@ -14,6 +14,7 @@ from refusals import refused
 
 from fgbgpack import schema
 from fgbgpack.depth import BackgroundDepth, DepthSession, Execution, load_model, registry
+from fgbgpack.depth.card import Quantity
 from fgbgpack.depth.keras import write_densedepth
 from fgbgpack.errors import DepthModelError
 
@@ -202,8 +203,8 @@ class TestEmbeddedCard:
         rng = np.random.default_rng(1)
         images, depth = rng.integers(0, 256, (3, 48, 80, 3), np.uint8), np.empty((3, 48, 80), np.float16)
         guides, backgrounds = {}, None
-        if model.is_guided:
-            backgrounds = BackgroundDepth.of(rng.uniform(1, 9, (2, 48, 80)), "depth", "m")
+        if model.card.is_guided:
+            backgrounds = BackgroundDepth.of(rng.uniform(1, 9, (2, 48, 80)), Quantity("depth", "m"))
             guides = {
                 "mask": rng.integers(0, 256, (3, 48, 80), np.uint8),
                 "background": np.array([0, 1, 1], np.int32),

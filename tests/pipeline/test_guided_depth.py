@@ -20,6 +20,7 @@ from zarr.storage import MemoryStore
 import fgbgpack
 from fgbgpack import DatasetSpec, DepthSpec, estimate, open_dataset
 from fgbgpack.depth import BackgroundDepth, DepthSession, Execution, load_model
+from fgbgpack.depth.card import Quantity
 from fgbgpack.depth.strategies import Networks
 from fgbgpack.errors import DatasetError, DepthModelError, RecipeMismatchError, SourceError, SpecError
 from fgbgpack.pipeline import Notice, Progress
@@ -155,7 +156,7 @@ def test_a_background_keeps_its_depth_where_it_is_not_covered(guided_dataset):
 
 def test_samples_have_what_the_guided_network_says(guided_dataset, guide_model):
     ds = open_dataset(guided_dataset)
-    backgrounds = BackgroundDepth.of(ds.background_depth[:], "inverse_depth", None)
+    backgrounds = BackgroundDepth.of(ds.background_depth[:], Quantity("inverse_depth", None))
     execution = Execution(device="cpu")
     size = (ds.height, ds.width)
     session = DepthSession(load_model(guide_model), size, execution=execution, backgrounds=backgrounds)

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper
 from onnx_models import card, constant_guided, gray, guided_card, halving, write_guided, write_network
 
 from fgbgpack.depth import BackgroundDepth, load_model
+from fgbgpack.depth.card import Quantity
 from fgbgpack.visual import model_check
 from fgbgpack.visual.model_check import ModelCheck, check_model, render_check
 
@@ -99,7 +100,7 @@ class TestPlain:
 def knowing_guide(path: Path, *, of: str = "foreground", looks_at: str = "mask") -> Path:
     """A guided network that knows the figures by how much of the picture they cover, and where they stand."""
     figures, (_, rooms) = model_check.floor_figures(), model_check.scene_pictures()
-    backgrounds = BackgroundDepth.of(rooms, "depth", "m")
+    backgrounds = BackgroundDepth.of(rooms, Quantity("depth", "m"))
     areas = figures.mask.mean(axis=(1, 2)) / 255
     inverse = 1 / (figures.truth if of == "picture" else figures.distance[:, None, None])
     answers = (inverse - backgrounds.centre[figures.scene, None, None]) / backgrounds.spread[

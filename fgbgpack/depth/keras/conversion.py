@@ -20,13 +20,13 @@ _OPSET, _IR_VERSION = 17, 8
 
 
 def import_keras(path: str | Path, *, bilinear: Bilinear = "half_pixel", fold: bool = True) -> ModelProto:
-    """Converts a Keras network to ONNX.
+    """Converts a Keras HDF5 file with the whole model, as ``model.save("FILE.h5")`` writes it, to ONNX.
+
+    The ONNX model has an input with the name of the input layer, float32 ``(n, height, width, channels)``,
+    and an output with the name of the output layer and its axes in the same order.
 
     Args:
-        path: A Keras HDF5 file with the whole model, as ``model.save("FILE.h5")`` writes it: a functional
-            model of one input and one output. Its layers may be InputLayer, Conv2D, BatchNormalization,
-            Activation (linear, relu), ReLU, LeakyReLU, ZeroPadding2D, MaxPooling2D, AveragePooling2D,
-            UpSampling2D, Concatenate, Add, and DenseDepth's own BilinearUpSampling2D.
+        path: A functional model of one input and one output, of the layers in ``KINDS``.
         bilinear: How bilinear up-sampling places the pixels, which the file does not tell. ``"half_pixel"``
             is what ``tf.image.resize`` and UpSampling2D do since TensorFlow 2, and so what Keras and
             DenseDepth's published layer give today. ``"align_corners"`` is what that layer did when
@@ -35,17 +35,9 @@ def import_keras(path: str | Path, *, bilinear: Bilinear = "half_pixel", fold: b
         fold: Whether to merge a batch normalization into the convolution before it where that has no other
             consumer; this changes the answer by rounding only.
 
-    Returns:
-        An ONNX model. Its input has the name of the input layer, float32 ``(n, height, width, channels)``;
-        its output has the name of the output layer and its axes in the same order.
-
     Raises:
         DepthModelError: h5py is not installed, the file cannot be used, or layers cannot be converted: with
             every such layer.
-
-    Example:
-        >>> model = import_keras("nyu.h5")  # doctest: +SKIP
-        >>> onnx.save(model, "network.onnx")  # doctest: +SKIP
     """
     path = Path(path)
     if bilinear not in get_args(Bilinear):

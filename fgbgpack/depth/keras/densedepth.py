@@ -24,25 +24,17 @@ DenseDepthWeights = Literal["nyu", "kitti"]
 def write_densedepth(
     path: str | Path, out: str | Path, weights: DenseDepthWeights, *, bilinear: Bilinear = "half_pixel"
 ) -> None:
-    """Converts DenseDepth to ONNX and writes it, with its card beside it.
+    """Converts DenseDepth's Keras file, ``nyu.h5`` or ``kitti.h5``, to ``FILE.onnx``, with its card
+    ``FILE.json``; existing files are replaced, each in one step.
 
-    The card's transform gives metres. For NYU it is that of DenseDepth's published ``predict`` (Alhashim
-    and Wonka, arXiv:1812.11941): clip(1000 / y, 10, 1000) / 100. For KITTI it is clip(80 / y, 1, 80), from
-    what its author wrote of the range and of the predictions; the published code does not have it.
-
-    Args:
-        path: DenseDepth's Keras file, ``nyu.h5`` or ``kitti.h5``.
-        out: The ONNX file to write, ``FILE.onnx``; the card goes to ``FILE.json``. Existing files are
-            replaced, each in one step.
-        weights: Which of the two files it is; they give depth on different scales.
-        bilinear: As in :func:`import_keras`; the card records it.
+    The card's transform gives metres. For NYU it is that of DenseDepth's published ``predict`` (Alhashim and
+    Wonka, arXiv:1812.11941): clip(1000 / y, 10, 1000) / 100. For KITTI it is clip(80 / y, 1, 80), from what
+    its author wrote of the range and of the predictions; the published code does not have it. The card
+    records ``bilinear``, which is as in :func:`import_keras`.
 
     Raises:
         DepthModelError: As in :func:`import_keras`; or the network is not DenseDepth, or the files cannot be
             written.
-
-    Example:
-        >>> write_densedepth("nyu.h5", "models/densedepth-nyu.onnx", "nyu")  # doctest: +SKIP
     """
     path, out = Path(path), Path(out)
     if weights not in get_args(DenseDepthWeights):
@@ -70,10 +62,8 @@ def write_densedepth(
 
 
 def _require_densedepth(path: Path, model: ModelProto, content: bytes) -> None:
-    """Runs the network on a small noisy picture.
-
-    Raises:
-        DepthModelError: It does not answer as DenseDepth does.
+    """Runs the network on a small noisy picture; raises DepthModelError where it does not answer as
+    DenseDepth does.
     """
     import onnxruntime
 

@@ -27,13 +27,7 @@ class Value:
 
 
 class GraphBuilder:
-    """The graph of a network under conversion.
-
-    Attributes:
-        nodes: Its nodes and constants.
-        bilinear: How bilinear up-sampling places the pixels.
-        folded: The batch normalization merged into each convolution, by the convolution's name.
-    """
+    """The graph of a network, and the batch normalization that each convolution absorbs, by its name."""
 
     def __init__(self, opset: int, bilinear: Bilinear, folded: Mapping[str, Layer]) -> None:
         self.nodes = Nodes(opset)
@@ -48,22 +42,15 @@ class GraphBuilder:
 
 
 def convert(graph: GraphBuilder, layer: Layer, inputs: Sequence[Value]) -> Value:
-    """Converts one layer.
-
-    Raises:
-        LayerError: It has options that are not supported, or lacks weights.
-        KeyError, TypeError, ValueError, IndexError: Its configuration is not as Keras writes it.
+    """Converts one layer. Raises LayerError where it has options that are not supported, or lacks weights;
+    KeyError, TypeError, ValueError or IndexError where its configuration is not as Keras writes it.
     """
-    if layer.kind in _MERGING:
-        return _MERGING[layer.kind](graph, layer, inputs)
-    if layer.kind == "InputLayer":
-        return _input(graph, layer)
-    if len(inputs) != 1:
+    if len(inputs) != 1 and layer.kind not in ("InputLayer", "Add", "Concatenate"):
         raise LayerError(f"takes {len(inputs)} inputs; expected one")
-    return _UNARY[layer.kind](graph, layer, inputs[0])
+    return _CONVERTERS[layer.kind](graph, layer, *inputs)
 
 
-def _input(graph: GraphBuilder, layer: Layer) -> Value:
+def _input(graph: GraphBuilder, layer: Layer, *_: Value) -> Value:
     shape = layer.config.get("batch_input_shape") or layer.config["batch_shape"]
     if len(shape) != 4 or not isinstance(shape[3], int):
         raise LayerError(f"has shape {shape}; expected (batch, height, width, channels), channels not free")
@@ -105,9 +92,8 @@ def _batch_normalization(graph: GraphBuilder, layer: Layer, source: Value) -> Va
 
 
 def _normalization_terms(layer: Layer, channels: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Factor and offset of a batch normalization, ``(channels,)`` each.
-
-    Ioffe and Szegedy (2015), "Batch Normalization", algorithm 2, step 11.
+    """Factor and offset, ``(channels,)`` each: Ioffe and Szegedy (2015), "Batch Normalization", algorithm 2,
+    step 11.
     """
     config = layer.config
     mean, variance = (layer.weight(name, (channels,)) for name in ("moving_mean", "moving_variance"))
@@ -143,7 +129,7 @@ def _leaky_relu(graph: GraphBuilder, layer: Layer, source: Value) -> Value:
 
 
 def _zero_padding(graph: GraphBuilder, layer: Layer, source: Value) -> Value:
-    _require_channels_last(layer)
+    layer.require("data_format", "channels_last", None)
     (top, bottom), (left, right) = map(_pair, _both(layer.config["padding"]))
     pads = np.array([0, 0, top, left, 0, 0, bottom, right])
     return graph.add("Pad", layer, [source.name, pads], source.channels)
@@ -160,7 +146,7 @@ def _pooling(graph: GraphBuilder, layer: Layer, source: Value) -> Value:
 def _up_sampling(graph: GraphBuilder, layer: Layer, source: Value) -> Value:
     is_bilinear = layer.kind == "BilinearUpSampling2D"
     is_bilinear = is_bilinear or layer.require("interpolation", "nearest", "bilinear") == "bilinear"
-    _require_channels_last(layer)
+    layer.require("data_format", "channels_last", None)
     scales = np.array([1, 1, *_pair(layer.config["size"])], np.float32)
     mode = (
         {"mode": "linear", "coordinate_transformation_mode": graph.bilinear}
@@ -170,13 +156,13 @@ def _up_sampling(graph: GraphBuilder, layer: Layer, source: Value) -> Value:
     return graph.add("Resize", layer, [source.name, "", scales], source.channels, **mode)
 
 
-def _concatenate(graph: GraphBuilder, layer: Layer, inputs: Sequence[Value]) -> Value:
+def _concatenate(graph: GraphBuilder, layer: Layer, *inputs: Value) -> Value:
     _require_channel_axis(layer)
     channels = sum(value.channels for value in inputs)
     return graph.add("Concat", layer, [value.name for value in inputs], channels, axis=1)
 
 
-def _sum(graph: GraphBuilder, layer: Layer, inputs: Sequence[Value]) -> Value:
+def _sum(graph: GraphBuilder, layer: Layer, *inputs: Value) -> Value:
     channels = [value.channels for value in inputs]
     if len(inputs) < 2 or len(set(channels)) > 1:
         raise LayerError(f"takes inputs of {listed(channels)} channels; expected two or more of as many each")
@@ -186,12 +172,15 @@ def _sum(graph: GraphBuilder, layer: Layer, inputs: Sequence[Value]) -> Value:
     return total
 
 
-_UNARY: Mapping[str, Callable[[GraphBuilder, Layer, Value], Value]] = {
+_CONVERTERS: Mapping[str, Callable[..., Value]] = {
     "Activation": _activation,
+    "Add": _sum,
     "AveragePooling2D": _pooling,
     "BatchNormalization": _batch_normalization,
     "BilinearUpSampling2D": _up_sampling,
+    "Concatenate": _concatenate,
     "Conv2D": _convolution,
+    "InputLayer": _input,
     "LeakyReLU": _leaky_relu,
     "MaxPooling2D": _pooling,
     "ReLU": _relu,
@@ -199,18 +188,13 @@ _UNARY: Mapping[str, Callable[[GraphBuilder, Layer, Value], Value]] = {
     "ZeroPadding2D": _zero_padding,
 }
 
-_MERGING: Mapping[str, Callable[[GraphBuilder, Layer, Sequence[Value]], Value]] = {
-    "Add": _sum,
-    "Concatenate": _concatenate,
-}
-
 #: The kinds of layers that can be converted.
-KINDS = frozenset({"InputLayer", *_UNARY, *_MERGING})
+KINDS = frozenset(_CONVERTERS)
 
 
 def _window(layer: Layer, size: tuple[int, int], strides: Any, dilation: tuple[int, int]) -> dict[str, Any]:
     """Strides and padding of a convolution or a pooling."""
-    _require_channels_last(layer)
+    layer.require("data_format", "channels_last", None)
     strides, padding = _pair(strides), layer.require("padding", "valid", "same")
     if padding == "valid" or size == (1, 1):  # single pixels never reach over the border
         return {"strides": strides}
@@ -234,10 +218,6 @@ def _pair(value: Any) -> tuple[int, int]:
 def _both(value: Any) -> Sequence[Any]:
     """A value for each axis; Keras may write one for both."""
     return (value, value) if isinstance(value, int) else value
-
-
-def _require_channels_last(layer: Layer) -> None:
-    layer.require("data_format", "channels_last", None)
 
 
 def _require_channel_axis(layer: Layer) -> None:

@@ -41,14 +41,9 @@ class LayerError(Exception):
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer of a network, with its weights.
-
-    Attributes:
-        name: Its name, unique in the network.
-        kind: The name of its class, such as ``"Conv2D"``.
-        config: Its configuration, as Keras wrote it.
-        sources: The layers whose outputs it takes, in order.
-        weights: float32 arrays by the last part of their names, such as ``"kernel"``.
+    """One layer of a network: its class, such as ``"Conv2D"``, its configuration as Keras wrote it, the
+    layers whose outputs it takes, in order, and float32 weights by the last part of their names, such as
+    ``"kernel"``.
     """
 
     name: str
@@ -61,11 +56,7 @@ class Layer:
         return f"layer {self.name!r} ({self.kind})"
 
     def require(self, option: str, *allowed: object) -> object:
-        """The value of an option, which defaults to the first one allowed.
-
-        Raises:
-            LayerError: It is not allowed.
-        """
+        """The value of an option, by default the first one allowed; raises LayerError for any other."""
         found = self.config.get(option, allowed[0])
         if found not in allowed:
             expected = [repr(value) for value in allowed if value is not None] or ["None"]
@@ -73,11 +64,7 @@ class Layer:
         return found
 
     def weight(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
-        """A weight of that shape, as float64.
-
-        Raises:
-            LayerError: The file has none, or it has another shape.
-        """
+        """A weight as float64; raises LayerError where the file has none of that shape."""
         found = self.weights.get(name)
         if found is None:
             raise LayerError(f"the file has no weight {name!r} of it; it has {listed(self.weights)}")
@@ -88,13 +75,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class KerasNetwork:
-    """A network of one input and one output.
-
-    Attributes:
-        layers: The layers that the output depends on, by name, each after all of its sources.
-        input: The name of the input's layer.
-        output: The name of the layer whose output is the network's.
-    """
+    """A network of one input and one output; each layer comes after all of its sources."""
 
     layers: Mapping[str, Layer]
     input: str
@@ -102,11 +83,7 @@ class KerasNetwork:
 
 
 def read_network(path: Path, *, kinds: Collection[str]) -> KerasNetwork:
-    """Reads a network and its weights from a Keras HDF5 file.
-
-    Args:
-        path: The file, as ``model.save("FILE.h5")`` writes it.
-        kinds: The supported kinds of layers.
+    """Reads a network of layers of these kinds and its weights from a Keras HDF5 file.
 
     Raises:
         DepthModelError: h5py is not installed, the file is missing, damaged, not HDF5 or holds only weights;
@@ -222,7 +199,6 @@ class _Graph:
         return KerasNetwork(layers, self.input, self.output)
 
     def _only_end(self, config: Mapping[str, Any], end: str) -> str:
-        """The name of the network's only input or output layer."""
         ends = config[f"{end}_layers"]
         if ends and isinstance(ends[0], str):  # Keras 3 writes a single one without the outer list
             ends = [ends]
@@ -289,8 +265,8 @@ def _tensors(call: Any) -> Iterator[tuple[str, int, int, Mapping[str, Any]]]:
         for source, node, tensor, *arguments in call:
             yield source, node, tensor, arguments[0] if arguments else {}
         return
-    for name, node, tensor in _histories(call["args"]):  # Keras 3: tensors as objects among the arguments
-        yield name, node, tensor, call["kwargs"]
+    # Keras 3: tensors as objects among the arguments.
+    yield from ((*history, call["kwargs"]) for history in _histories(call["args"]))
 
 
 def _histories(value: Any) -> Iterator[tuple[str, int, int]]:
