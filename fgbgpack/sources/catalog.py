@@ -31,8 +31,6 @@ class Catalog:
         foreground: ``(F, ph, pw, 4)`` uint8, RGBA not premultiplied, each patch in the top-left
             corner and padded with zeros to the largest one. Colour is 0 where alpha is 0.
         foreground_size: ``(F, 2)`` int32, height and width of each patch in pixels.
-        backgrounds: The sources of ``background``, also when it was not loaded.
-        foregrounds: The sources of ``foreground``.
     """
 
     background: NDArray[np.uint8]
@@ -43,30 +41,18 @@ class Catalog:
 
 
 def load_background(source: Source, *, height: int, width: int, fit: Fit) -> NDArray[np.uint8]:
-    """Decodes one background and resizes it with a Lanczos filter, in one step.
+    """Decodes one background and resizes it with a Lanczos filter, in one step: ``(height, width, 3)`` uint8,
+    RGB.
 
-    Args:
-        source: The picture.
-        height: Height of the result in pixels.
-        width: Width of the result in pixels.
-        fit: ``"crop"`` cuts the largest centred part of the result's aspect out of the picture;
-            ``"stretch"`` takes the whole picture.
-
-    Returns:
-        ``(height, width, 3)`` uint8, RGB.
-
-    Raises:
-        SourceError: The file cannot be used, is transparent, or has changed since it was listed.
+    ``"crop"`` cuts the largest centred part of the result's aspect out of the picture, ``"stretch"`` takes
+    all of it. Raises SourceError where the file cannot be used, is transparent, or has changed since it was
+    listed.
     """
     picture = read_picture(source.path, source.sha256)
     lowest_alpha = 255 if picture.alpha is None else picture.alpha.getextrema()[0]
     if lowest_alpha != 255:
-        raise problem(
-            source.path,
-            f"a background that is transparent in places (alpha goes down to {lowest_alpha})",
-            "an opaque picture: flatten it",
-            "background-transparent",
-        )
+        found = f"a background that is transparent in places (alpha goes down to {lowest_alpha})"
+        raise problem(source.path, found, "an opaque picture: flatten it", "background-transparent")
     return np.asarray(Frame(height, width, fit).resize(picture.rgb))
 
 
@@ -83,26 +69,15 @@ def load_catalog(
 ) -> Catalog:
     """Decodes and resizes all pictures on a few threads; the result does not depend on their number.
 
-    A patch is ``foreground_height`` high and ``max(1, round(w * foreground_height / h))`` wide, with
-    ``h`` and ``w`` the size of its upright picture. It is resized with a Lanczos filter in
-    premultiplied alpha, at float precision, so that colours of transparent pixels do not bleed
-    into its edges. At scale ``k`` every size is exactly ``k`` times that at scale 1.
+    A patch is ``foreground_height`` high and ``max(1, round(w * foreground_height / h))`` wide, with ``h``
+    and ``w`` the size of its upright picture. It is resized with a Lanczos filter in premultiplied alpha, at
+    float precision, so that colours of transparent pixels do not bleed into its edges. At scale ``k`` every
+    size is exactly ``k`` times that at scale 1, in pixels.
 
-    Args:
-        sources: The pictures.
-        height: Height of the dataset's pictures in pixels, at scale 1.
-        width: Width of the dataset's pictures in pixels, at scale 1.
-        fit: ``"crop"`` or ``"stretch"``, as in :func:`load_background`.
-        foreground_height: Height of the patches in pixels, at scale 1.
-        scale: How many times as large everything is rendered, from the original pictures.
-        with_backgrounds: Whether to load the backgrounds; if not, ``background`` is ``(0, h, w, 3)``.
-        on_picture: Called in the calling thread after each picture (a foreground and its mask are
-            one) with how many are done, from 1, and how many there are.
-
-    Raises:
-        SourceError: Names every file that cannot be used: unreadable, damaged, animated, too small
-            or too large, changed since it was listed; a foreground without usable alpha; a mask
-            of another size; a patch that is larger than the dataset's pictures.
+    After each picture (a foreground and its mask are one) ``on_picture`` is called in this thread with how
+    many are done, from 1, and how many there are. Raises SourceError with every file that cannot be used:
+    unreadable, damaged, animated, too small or too large, changed since it was listed; a foreground without
+    usable alpha; a mask of another size; a patch that is larger than the dataset's pictures.
     """
     backgrounds = sources.backgrounds if with_backgrounds else ()
     background = np.empty((len(backgrounds), height * scale, width * scale, 3), np.uint8)
@@ -133,21 +108,14 @@ def _load_patch(
     if foreground_height > height or patch_width > width:
         fitting = [tall for tall in range(height, 0, -1) if _patch_width(rgb.size, tall) <= width][:1]
         advice = f"--foreground-height of at most {fitting[0]}" if fitting else "a less elongated picture"
-        raise problem(
-            source.path,
-            f"a foreground of {patch_width}x{foreground_height} pixels (width x height) once resized, "
-            f"larger than the dataset's {width}x{height}",
-            advice,
-            "foreground-too-large",
-        )
+        found = f"a foreground of {patch_width}x{foreground_height} pixels (width x height) once resized"
+        found = f"{found}, larger than the dataset's {width}x{height}"
+        raise problem(source.path, found, advice, "foreground-too-large")
     patch = resize_premultiplied(rgb, alpha, foreground_height * scale, patch_width * scale)
     if not patch[..., 3].any():
-        raise problem(
-            source.mask_path or source.path,
-            f"so little is opaque that nothing is left at {patch_width}x{foreground_height} pixels",
-            "a foreground that can be seen: crop it closer",
-            "foreground-invisible",
-        )
+        found = f"so little is opaque that nothing is left at {patch_width}x{foreground_height} pixels"
+        expected = "a foreground that can be seen: crop it closer"
+        raise problem(source.mask_path or source.path, found, expected, "foreground-invisible")
     return patch
 
 
@@ -174,24 +142,18 @@ def _load_cutout(source: Source) -> tuple[Image.Image, Image.Image]:
 
     if mask is not None and source.mask_path is not None:
         if mask.size != picture.rgb.size:
-            raise problem(
-                source.mask_path,
-                "a mask of {}x{} pixels".format(*mask.size),
-                "{}x{}, as {}".format(*picture.rgb.size, source.path),
-                "mask-size-differs",
-            )
+            expected = "{}x{}, as {}".format(*picture.rgb.size, source.path)
+            found = "a mask of {}x{} pixels".format(*mask.size)
+            raise problem(source.mask_path, found, expected, "mask-size-differs")
         return picture.rgb, mask
     if picture.alpha is None:
         expected = "transparency around the object, or --masks"
         raise problem(source.path, "no alpha channel", expected, "alpha-missing")
     lowest, highest = picture.alpha.getextrema()
     if lowest == 255:
-        raise problem(
-            source.path,
-            "alpha is 255 everywhere, so the mask would be the full rectangle",
-            "transparency around the object: cut it out, or give --masks",
-            "alpha-opaque",
-        )
+        found = "alpha is 255 everywhere, so the mask would be the full rectangle"
+        expected = "transparency around the object: cut it out, or give --masks"
+        raise problem(source.path, found, expected, "alpha-opaque")
     if highest == 0:
         raise problem(source.path, "alpha is 0 everywhere", "something opaque", "alpha-empty")
     return picture.rgb, picture.alpha
@@ -205,19 +167,12 @@ def _load_mask(path: Path, sha256: str | None) -> Image.Image:
     if picture.alpha is not None and lowest == highest:
         lowest_alpha, highest_alpha = picture.alpha.getextrema()
         if lowest_alpha != highest_alpha:
-            raise problem(
-                path,
-                f"a mask whose gray is {lowest} everywhere while its alpha varies",
-                "the mask as gray values: save its alpha channel as a grayscale picture",
-                "mask-in-alpha",
-            )
+            found = f"a mask whose gray is {lowest} everywhere while its alpha varies"
+            expected = "the mask as gray values: save its alpha channel as a grayscale picture"
+            raise problem(path, found, expected, "mask-in-alpha")
     if highest == 0:
         raise problem(path, "a mask that is 0 everywhere", "something opaque (255)", "mask-empty")
     if highest == 1:
-        raise problem(
-            path,
-            "a mask with no value above 1",
-            "0 (transparent) to 255 (opaque): multiply it by 255",
-            "mask-of-0-and-1",
-        )
+        expected = "0 (transparent) to 255 (opaque): multiply it by 255"
+        raise problem(path, "a mask with no value above 1", expected, "mask-of-0-and-1")
     return gray

@@ -29,13 +29,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class Credit:
-    """What is known of a picture.
-
-    Attributes:
-        license: An SPDX identifier, an address or a sentence; ``None`` where nothing is stated.
-        author: Who made it; ``None`` where that is not stated.
-        url: Where it comes from; ``None`` where that is not stated.
-    """
+    """What is known of a picture: an SPDX identifier, address or sentence; who made it; where it is from."""
 
     license: str | None = None
     author: str | None = None
@@ -44,12 +38,8 @@ class Credit:
 
 @dataclass(frozen=True)
 class Credits:
-    """What the ``sources.csv`` of a folder says.
-
-    Attributes:
-        by_name: The credits by the names of the pictures; those of which nothing is stated are missing.
-        problems: What is wrong with the table, with line numbers.
-        notices: Rows for files that are not there, unused columns, and pictures without a licence.
+    """What the ``sources.csv`` of a folder says of pictures by their names, what is wrong with it, and
+    notices of rows for files that are not there, unused columns, and pictures without a licence.
     """
 
     by_name: dict[str, Credit] = field(default_factory=dict)
@@ -58,19 +48,7 @@ class Credits:
 
 
 def read_credits(folder: Path, names: Iterable[str]) -> Credits:
-    """Reads the ``sources.csv`` of a folder; a folder without one has no credits.
-
-    Args:
-        folder: The folder.
-        names: The names of its pictures, compared in NFC.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     _ = Path(folder, "sources.csv").write_text("file,license,author\\nhall.jpg,CC0-1.0,Ada\\n")
-        ...     read_credits(Path(folder), ["hall.jpg"]).by_name
-        {'hall.jpg': Credit(license='CC0-1.0', author='Ada', url=None)}
-    """
+    """Reads the ``sources.csv`` of a folder of pictures with these names, compared in NFC, if it has one."""
     path = folder / CREDITS_FILE
     credits = Credits()
     try:
@@ -150,7 +128,6 @@ def _columns(path: Path, header: list[str], credits: Credits) -> list[str]:
 def _rows(
     path: Path, table: list[tuple[int, list[str]]], columns: list[str], credits: Credits
 ) -> list[tuple[int, str, Credit]]:
-    """The line, the file and the credit of each usable row."""
     rows = []
     lines: dict[str, int] = {}
     for line, cells in table:

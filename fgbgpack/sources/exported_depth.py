@@ -17,17 +17,9 @@ _SUFFIX = ".png"
 
 
 def exported_depth(folder: Path, files: Sequence[str]) -> tuple[Path, DepthValues] | None:
-    """What depth files mean that an export wrote, and the document beside them that says so.
-
-    Args:
-        folder: A whole export, or one part of a split.
-        files: The paths of the depth files below it.
-
-    Returns:
-        ``None`` where there is no such document, or these are not the files that it describes.
-
-    Raises:
-        SourceError: The document is damaged, of a newer schema, or not of an export.
+    """What depth files below a folder (a whole export, or one part of a split) mean, and the document of the
+    export that says so; ``None`` where there is none, or these are not the files that it describes. Raises
+    SourceError where the document is damaged, of a newer schema, or not of an export.
     """
     folder = folder.resolve()
     # The document of a split lies beside the folders of its parts.
@@ -65,10 +57,8 @@ def _read(path: Path, *, is_export: bool) -> dict[str, Any] | None:
 
 
 def _values(depth: Mapping[str, Any]) -> DepthValues:
-    """What depth is, from the export's mapping of it to pixels.
-
-    ``low`` became the least pixel value, or the next where that stands for unknown depth, and ``high`` the
-    greatest that so many bits have.
+    """What depth is, from its mapping to pixels: ``low`` became the least pixel value, or the next where that
+    stands for unknown depth, and ``high`` the greatest that so many bits have.
     """
     quantity, unit, mapping = depth["quantity"], depth["unit"], depth["mapping"]
     if mapping is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -23,12 +23,7 @@ _SHOWN = 3
 
 @dataclass(frozen=True, eq=False)
 class Source(SourceInfo):
-    """A picture that was found. It equals what a dataset says of the same picture.
-
-    Attributes:
-        path: Where the file is.
-        mask_path: Where the mask file is; ``None`` where there is none.
-    """
+    """A picture that was found. It equals what a dataset says of the same picture."""
 
     path: Path = field(kw_only=True)
     mask_path: Path | None = field(default=None, kw_only=True)
@@ -36,14 +31,9 @@ class Source(SourceInfo):
 
 @dataclass(frozen=True)
 class Sources:
-    """The pictures found in the folders, in the order of their names.
-
-    Attributes:
-        backgrounds: All background pictures.
-        foregrounds: All foreground pictures, each with its mask if a folder of masks was given.
-        ignored: Paths that were left out: files that are no pictures by their extension,
-            subfolders (ending in a slash), and masks that belong to no foreground.
-        notices: What users may want to know of each ``sources.csv``, one line each.
+    """The pictures found in the folders, in the order of their names. Ignored are files that are no pictures
+    by their extension, subfolders (ending in a slash), and masks of no foreground; notices are about
+    ``sources.csv``.
     """
 
     backgrounds: tuple[Source, ...]
@@ -56,14 +46,9 @@ def find_sources(backgrounds: Path, foregrounds: Path, masks: Path | None = None
     """Lists and hashes the pictures of each folder.
 
     A file is a picture if Pillow can decode files of its extension. Pictures are ordered by their names in
-    NFC; hidden files are ignored and subfolders are not searched. A ``sources.csv`` beside backgrounds or
-    foregrounds may state their licences, authors and addresses.
-
-    Args:
-        backgrounds: Folder of background pictures.
-        foregrounds: Folder of foreground pictures.
-        masks: Folder with one mask for each foreground, matched by file stem in NFC; ``None`` if the
-            foregrounds' own alpha is their mask.
+    NFC; hidden files are ignored and subfolders are not searched. Masks are matched by file stem in NFC;
+    without them the foregrounds' own alpha is their mask. A ``sources.csv`` beside backgrounds or foregrounds
+    may state their licences, authors and addresses.
 
     Raises:
         SourceError: A folder is missing, a file, or without pictures; two files of a folder share a stem; a
@@ -91,19 +76,9 @@ def find_sources(backgrounds: Path, foregrounds: Path, masks: Path | None = None
     digest = dict(zip(paths, run_all([partial(hash_file, path) for path in paths]), strict=True))
 
     def source(path: Path) -> Source:
-        mask = mask_of.get(path)
-        credit = credit_of.get(path, Credit())
-        return Source(
-            path.name,
-            digest[path],
-            None if mask is None else mask.name,
-            None if mask is None else digest[mask],
-            credit.license,
-            credit.author,
-            credit.url,
-            path=path,
-            mask_path=mask,
-        )
+        mask, credit = mask_of.get(path), astuple(credit_of.get(path, Credit()))
+        of_mask = (None, None) if mask is None else (mask.name, digest[mask])
+        return Source(path.name, digest[path], *of_mask, *credit, path=path, mask_path=mask)
 
     return Sources(
         tuple(map(source, background_paths)),
@@ -125,7 +100,6 @@ class _Listing:
         self.problems.append(problem(where, found, expected, code))
 
     def pictures(self, option: str, folder: Path) -> list[Path]:
-        """The picture files of a folder in order."""
         where, expected = f"{option} {folder}", "a folder of pictures"
         try:
             if not folder.is_dir():
@@ -179,12 +153,9 @@ class _Listing:
     ) -> dict[Path, Path]:
         """The mask of each foreground, by stem; spare masks are ignored."""
         if masks.samefile(foregrounds):
-            self._add(
-                f"{_MASKS} {masks}",
-                f"the same folder as {_FOREGROUNDS}",
-                "a folder of grayscale masks (without --masks, the pictures' own alpha is used)",
-                "masks-in-foregrounds",
-            )
+            expected = "a folder of grayscale masks (without --masks, the pictures' own alpha is used)"
+            found = f"the same folder as {_FOREGROUNDS}"
+            self._add(f"{_MASKS} {masks}", found, expected, "masks-in-foregrounds")
             return {}
         by_stem = {_stem(path): path for path in mask_paths}
         mask_of = {path: by_stem[_stem(path)] for path in foreground_paths if _stem(path) in by_stem}
@@ -197,7 +168,6 @@ class _Listing:
         return mask_of
 
     def credits(self, folder: Path, pictures: Iterable[Path]) -> dict[Path, Credit]:
-        """What the ``sources.csv`` of a folder says of its pictures."""
         by_name = {path.name: path for path in pictures}
         if not by_name:
             return {}
@@ -216,18 +186,10 @@ def _no_folder(path: Path) -> str:
 
 
 def find_files(folder: Path, more_suffixes: Iterable[str] = ()) -> tuple[dict[str, int], int]:
-    """Lists the pictures below a folder and its subfolders.
-
-    Args:
-        folder: The folder. Hidden entries are ignored; a link back to a folder above it is not followed.
-        more_suffixes: Lower-case extensions of other files to list, with the dot.
-
-    Returns:
-        The size in bytes of each file by its path below the folder, and the number of other files.
-
-    Raises:
-        SourceError: The folder is missing, cannot be listed, has no such files, or files whose names are not
-            valid Unicode.
+    """The size in bytes of each picture, or file with one of ``more_suffixes``, below a folder, by its path;
+    and the number of other files. Hidden entries are ignored; a link back to a folder above it is not
+    followed. Raises SourceError where the folder is missing, cannot be listed, has no such files, or names
+    that are not Unicode.
     """
     if not folder.is_dir():
         raise SourceError(

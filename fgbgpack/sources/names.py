@@ -22,11 +22,7 @@ def in_natural_order(paths: Iterable[str]) -> list[str]:
         ['2.jpg', '10.jpg', 'a/1.jpg']
     """
     # Names that differ only in leading zeros have an order, too.
-    return sorted(sorted(paths), key=_natural)
-
-
-def _natural(path: str) -> str:
-    return _DIGITS.sub(_with_length, path).replace("/", "\0")
+    return sorted(sorted(paths), key=lambda path: _DIGITS.sub(_with_length, path).replace("/", "\0"))
 
 
 def _with_length(digits: re.Match[str]) -> str:

@@ -62,16 +62,10 @@ _Keyed: TypeAlias = dict[Kind, dict[str, str]]
 
 @dataclass(frozen=True)
 class Pattern:
-    """Where files are: a folder, or a path with named fields.
+    """Where files are: a folder, or a path with named fields; raises SpecError where the text is neither.
 
     A field in braces stands for anything but a slash, and so does ``*``, which is not kept. Files that belong
     together have the same fields. ``{{`` and ``}}`` are plain braces.
-
-    Attributes:
-        text: As it was given.
-
-    Raises:
-        SpecError: It is not valid.
 
     Example:
         >>> Pattern("fgbg/{bg}_{n}.jpg").match("fgbg/3_17.jpg")
@@ -153,14 +147,9 @@ class Pattern:
 class Pairs:
     """Files that belong together.
 
-    Attributes:
-        patterns: Where each kind was found, as documents state it; ``None`` for depth where there is none.
-        files: The files of each kind, those of one sample at the same place, in natural order of the
-            pictures. Without depth there is no such entry.
-        names: The name of each sample: the path of its picture below the folder of all pictures, without
-            its extension.
-        unmatched: Files without a partner, or with several.
-        left_out: Number of these files.
+    ``patterns`` says where each kind was found, as documents state it; ``None`` for depth where there is
+    none. ``files`` has those of one sample at the same place, in natural order of the pictures, whose paths
+    below their folder, without extension, are the ``names``. ``left_out`` files have no partner, or several.
     """
 
     patterns: dict[Kind, str | None]
@@ -177,22 +166,14 @@ def find_pairs(
     folder: str,
     without_depth: bool = False,
 ) -> Pairs:
-    """Finds which files are pictures, masks and depth, and which belong together.
+    """Finds which files below a folder are pictures, masks and depth, and which belong together.
 
-    Where no pattern with fields is given, each kind has a folder, which is given or recognised by its name.
-    Files are paired by their paths below it without extension or, where that leaves some unmatched, also
-    without words before and after that say what the file is, as in ``12_mask.png`` or ``fgbg_12.jpg``.
-
-    Args:
-        files: The paths of all files below the folder.
-        given: A pattern or a folder for each kind; ``None`` for a folder to be recognised by name.
-        folder: What messages call the folder.
-        without_depth: Whether depth is ignored.
-
-    Raises:
-        SpecError: A pattern is not valid, or they do not fit together; all problems are named together.
-        SourceError: There are no pictures or no masks, or nothing tells which they are, or which belong
-            together.
+    Each kind may have a pattern or a folder. Where no pattern with fields is given, folders that are not
+    given are recognised by their names. Files are paired by their paths below them without extension or,
+    where that leaves some unmatched, also without words before and after that say what the file is, as in
+    ``12_mask.png`` or ``fgbg_12.jpg``. Raises SpecError where patterns are not valid or do not fit together,
+    with all problems; SourceError where there are no pictures or no masks, or nothing tells which they are,
+    or which belong together.
 
     Example:
         >>> files = ["images/a.jpg", "masks/a_mask.png", "images/b.jpg"]
@@ -289,18 +270,9 @@ def _without_words(key: str) -> str:
     return f"{parent}{slash}{shorter or name}"
 
 
-# --- matching --------------------------------------------------------------------------------------
-
-
 @dataclass
 class _Place:
-    """Where the files of a kind are, and the keys by which they match.
-
-    Attributes:
-        pattern: The pattern or, with a slash at the end, the folder.
-        fields: The fields of a key, in order; none for a folder, where paths are keys.
-        example: The first of the files.
-    """
+    """Where the files of a kind are, and the fields of their keys: none where paths are keys."""
 
     pattern: Pattern
     fields: tuple[str, ...] = ()
@@ -328,14 +300,6 @@ class _Place:
 
 
 class _Matcher:
-    """Matches files by their keys, and collects those without a partner.
-
-    Args:
-        files: The files.
-        places: Where those of each kind are.
-        folder: What messages call the folder of all files.
-    """
-
     def __init__(self, files: Collection[str], places: Mapping[Kind, _Place], folder: str) -> None:
         self._places, self._folder = places, folder
         self._unmatched = CountedProblems()

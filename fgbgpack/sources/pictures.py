@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from fgbgpack.errors import SourceError
 from fgbgpack.files import sha256_of
@@ -27,7 +27,6 @@ _UNDECODABLE_FORMATS = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
 _USUAL_FORMATS = frozenset({"JPEG", "PNG"})
 
 # What turns a stored picture upright, by its EXIF orientation.
-_ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -38,14 +37,9 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# Those that exchange width and height.
-_SIDEWAYS = frozenset({5, 6, 7, 8})
-
 # Largest difference between the channels of a gray picture that JPEG stored as colours.
 _GRAY_NOISE = 2
 
-_TIFF_BITS_TAG = 258
-_TIFF_PHOTOMETRIC_TAG = 262
 _TIFF_WHITE_IS_ZERO = 0
 
 _quiet_lock = threading.Lock()
@@ -55,9 +49,8 @@ _quiet_filters = ExitStack()
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """Pillow's names of the formats that it decodes by itself, in the order in which to try them.
-
-    The usual ones come first: some of the others read far into a file before they reject it.
+    """Pillow's names of the formats that it decodes by itself, in the order in which to try them: the usual
+    ones first, as some of the others read far into a file before they reject it.
     """
     Image.init()
     names = [name for name in Image.ID if name not in _UNDECODABLE_FORMATS]
@@ -72,46 +65,28 @@ def picture_suffixes() -> frozenset[str]:
 
 
 def hash_file(path: Path) -> str:
-    """The SHA-256 of a file, 64 hexadecimal digits.
-
-    Raises:
-        SourceError: The file cannot be read.
-    """
+    """The SHA-256 of a file, 64 hexadecimal digits; raises SourceError where it cannot be read."""
     with _readable(path):
         return sha256_of(path)
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded picture, upright.
-
-    Attributes:
-        rgb: Its colour, a Pillow image of mode RGB.
-        alpha: Its alpha, a Pillow image of mode L and the same size; ``None`` where the file has none.
-    """
+    """A decoded picture, upright: Pillow images of mode RGB and, unless the file has no alpha, of mode L."""
 
     rgb: Image.Image
     alpha: Image.Image | None
 
 
 def read_picture(path: Path, sha256: str | None = None) -> Picture:
-    """Reads a file once and decodes it.
-
-    Args:
-        path: The picture.
-        sha256: The digest that its bytes must have, as when it was listed; ``None`` for any.
+    """Reads a file once and decodes it; its bytes must have the digest, if one is given.
 
     Raises:
         SourceError: The file cannot be read, is none or more than one picture, is damaged, too small, too
             large or of an unknown range of values, or has changed.
     """
-    with _readable(path):
-        data = path.read_bytes()
-    if sha256 is not None and (now := hashlib.sha256(data).hexdigest()) != sha256:
-        expected = f"{sha256[:12]}..., as when it was listed: leave it unchanged and run again"
-        raise problem(path, f"the file has changed: SHA-256 {now[:12]}...", expected, "picture-changed")
     with _quiet_pillow():
-        image = _open_and_load(path, data)
+        image, data = _open_and_load(path, sha256)
         upright = _UPRIGHT.get(_orientation(image))
         alpha = _alpha_of(path, image, data)
         rgb = _rgb_of(path, image)
@@ -123,13 +98,7 @@ def read_picture(path: Path, sha256: str | None = None) -> Picture:
 
 @dataclass(frozen=True)
 class Header:
-    """What the header of a picture file says.
-
-    Attributes:
-        size: ``(width, height)`` in pixels, upright.
-        format: Pillow's name of the format.
-        mode: Pillow's name of the kind of pixels.
-    """
+    """The header of a picture: upright ``(width, height)`` in pixels, Pillow's names of format and mode."""
 
     size: tuple[int, int]
     format: str
@@ -137,37 +106,25 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """The size and kind of a picture. It is not decoded: the rest of the file may still be damaged.
-
-    Raises:
-        SourceError: The file cannot be read or is no picture.
+    """The size and kind of a picture. It is not decoded: the rest of the file may still be damaged. Raises
+    SourceError where the file cannot be read or is no picture.
     """
     with _readable(path), path.open("rb") as file, _decodable(path):
         image = Image.open(file, formats=_formats())
         # The size of a TIFF is upright already. An EXIF block at the end of a PNG is not looked for: Pillow
         # would decode all of it.
         known = image.format != "TIFF" and not (image.format == "PNG" and "exif" not in image.info)
-        turned = known and _orientation(image) in _SIDEWAYS
+        turned = known and 5 <= _orientation(image) <= 8  # those that exchange width and height
     return Header(image.size[::-1] if turned else image.size, image.format or "", image.mode)
 
 
 def read_values(path: Path) -> NDArray[np.generic]:
-    """The numbers in a gray picture, upright, as they are in the file.
-
-    Args:
-        path: A picture of 8 or 16 bits, integers or floating-point numbers, with one channel or equal ones.
-            Alpha is ignored.
-
-    Returns:
-        ``(h, w)`` uint8, uint16, int32 or float32.
-
-    Raises:
-        SourceError: The file cannot be used, or has colours.
+    """The numbers in a gray picture, upright, as they are in the file: ``(h, w)`` uint8, uint16, int32 or
+    float32. It may have one channel or equal ones; alpha is ignored. Raises SourceError for colours, or a
+    file that cannot be used.
     """
-    with _readable(path):
-        data = path.read_bytes()
     with _quiet_pillow():
-        image = _open_and_load(path, data)
+        image, _ = _open_and_load(path)
         upright = _UPRIGHT.get(_orientation(image))
         if image.mode not in ("L", "I", "F") and not image.mode.startswith("I;16"):
             image = _gray_of_colours(path, image)
@@ -217,7 +174,12 @@ def _decodable(path: Path) -> Iterator[None]:
         raise problem(path, found, "an undamaged picture", "picture-not-decodable") from error
 
 
-def _open_and_load(path: Path, data: bytes) -> Image.Image:
+def _open_and_load(path: Path, sha256: str | None = None) -> tuple[Image.Image, bytes]:
+    with _readable(path):
+        data = path.read_bytes()
+    if sha256 is not None and (now := hashlib.sha256(data).hexdigest()) != sha256:
+        expected = f"{sha256[:12]}..., as when it was listed: leave it unchanged and run again"
+        raise problem(path, f"the file has changed: SHA-256 {now[:12]}...", expected, "picture-changed")
     if not data:
         raise problem(path, "an empty file (0 bytes)", "a picture", "picture-empty")
     most = Image.MAX_IMAGE_PIXELS
@@ -235,12 +197,12 @@ def _open_and_load(path: Path, data: bytes) -> Image.Image:
             found = f"an animation, or a file of {frames} frames"
             raise problem(path, found, expected, "picture-animated")
         image.load()
-    return image
+    return image, data
 
 
 def _orientation(image: Image.Image) -> int:
     try:
-        return int(image.getexif().get(_ORIENTATION_TAG, 1))
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # A damaged EXIF block raises almost anything; viewers ignore it.
         return 1
 
@@ -287,18 +249,16 @@ def _gray_from_16_bits(image: Image.Image) -> Image.Image:
     top = 65535
     tags = getattr(image, "tag_v2", None)
     if tags is not None:  # Pillow neither scales 12 bits of TIFF nor inverts white-is-zero.
-        top = (1 << tags.get(_TIFF_BITS_TAG, (16,))[0]) - 1
-        if tags.get(_TIFF_PHOTOMETRIC_TAG) == _TIFF_WHITE_IS_ZERO:
+        top = (1 << tags.get(ExifTags.Base.BitsPerSample, (16,))[0]) - 1
+        if tags.get(ExifTags.Base.PhotometricInterpretation) == _TIFF_WHITE_IS_ZERO:
             values = top - values
     return Image.fromarray(((values * 510 + top) // (2 * top)).astype(np.uint8))
 
 
 @contextmanager
 def _quiet_pillow() -> Iterator[None]:
-    """Silences Pillow's warnings: what matters of them is reported as a problem.
-
-    The filters belong to the whole process, so the first thread to enter sets them and the last one to
-    leave restores them.
+    """Silences Pillow's warnings: what matters of them is reported as a problem. The filters belong to the
+    whole process, so the first thread to enter sets them and the last one to leave restores them.
     """
     global _quiet_users
     with _quiet_lock:

@@ -49,14 +49,9 @@ def _error(lines: Sequence[str], code: str) -> SourceError:
 
 
 def run_all(jobs: Sequence[Callable[[], T]], on_done: Callable[[int, int], None] | None = None) -> list[T]:
-    """Runs jobs on a few threads and returns their results in order.
-
-    Args:
-        jobs: Functions without arguments.
-        on_done: Called in this thread after each job with how many are done and how many there are.
-
-    Raises:
-        SourceError: The problems of all jobs together.
+    """Runs jobs on a few threads and returns their results in order. After each, ``on_done`` is called in
+    this thread with how many are done and how many there are. Raises SourceError with the problems of all
+    jobs.
     """
     pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="fgbgpack-sources")
     try:
@@ -66,24 +61,15 @@ def run_all(jobs: Sequence[Callable[[], T]], on_done: Callable[[int, int], None]
                 on_done(done, len(jobs))
     finally:
         pool.shutdown(cancel_futures=True)
-    results: list[T] = []
-    problems: list[SourceError] = []
-    for future in futures:
-        try:
-            results.append(future.result())
-        except SourceError as error:
-            problems.append(error)
+    problems = [error for future in futures if isinstance(error := future.exception(), SourceError)]
+    results = [future.result() for future in futures if not isinstance(future.exception(), SourceError)]
     if problems:
         raise combined(problems)
     return results
 
 
 class CountedProblems:
-    """Problems by groups such as ``"pictures without a mask"``: the first few of each, and their number.
-
-    Attributes:
-        counts: The number of problems in each group.
-    """
+    """Problems by groups such as ``"pictures without a mask"``: the first few of each, and their number."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()

@@ -14,13 +14,10 @@ Fit: TypeAlias = Literal["crop", "stretch"]
 
 @dataclass(frozen=True)
 class Frame:
-    """The size of all samples, and how pictures of another size get it.
+    """The size of all samples in pixels, and how pictures of another size get it.
 
-    Attributes:
-        height: Height in pixels.
-        width: Width in pixels.
-        fit: ``"crop"`` cuts the largest centred part of this aspect out of a picture first, ``"stretch"``
-            only resizes; ``None`` where every file must have this size.
+    ``"crop"`` cuts the largest centred part of this aspect out of a picture first, ``"stretch"`` only
+    resizes; ``None`` where every file must have this size.
     """
 
     height: int
@@ -35,12 +32,7 @@ class Frame:
     def resize(
         self, picture: Image.Image, resampling: Image.Resampling = Image.Resampling.LANCZOS
     ) -> Image.Image:
-        """The picture at this size, cut and resized in one step.
-
-        Example:
-            >>> Frame(32, 32, "crop").resize(Image.new("RGB", (100, 60))).size
-            (32, 32)
-        """
+        """The picture at this size, cut and resized in one step."""
         if picture.size == self.size:
             return picture
         box = crop_box(picture.size, self.height, self.width) if self.fit == "crop" else None
@@ -48,19 +40,8 @@ class Frame:
 
 
 def crop_box(size: tuple[int, int], height: int, width: int) -> tuple[float, float, float, float]:
-    """The largest centred box of aspect ``width / height`` in a picture.
-
-    Args:
-        size: ``(width, height)`` of the picture in pixels.
-        height: Height of the result.
-        width: Width of the result.
-
-    Returns:
-        Left, top, right and bottom in pixels, perhaps between them.
-
-    Example:
-        >>> crop_box((100, 60), 32, 32)
-        (20.0, 0.0, 80.0, 60.0)
+    """The largest centred box of aspect ``width / height`` in a picture of ``size`` ``(width, height)``:
+    left, top, right and bottom in pixels, perhaps between them.
     """
     full_width, full_height = size
     box_width, box_height = float(full_width), float(full_height)
@@ -74,16 +55,8 @@ def crop_box(size: tuple[int, int], height: int, width: int) -> tuple[float, flo
 
 
 def resize_premultiplied(rgb: Image.Image, alpha: Image.Image, height: int, width: int) -> NDArray[np.uint8]:
-    """Resizes alpha and colour times alpha with a Lanczos filter; their ratio is the colour.
-
-    Args:
-        rgb: Mode RGB.
-        alpha: Mode L, of the same size.
-        height: Height of the result in pixels.
-        width: Width of the result in pixels.
-
-    Returns:
-        ``(height, width, 4)`` uint8, RGBA not premultiplied, 0 in all channels where alpha is 0.
+    """Resizes alpha (mode L) and colour times alpha with a Lanczos filter; their ratio is the colour:
+    ``(height, width, 4)`` uint8, RGBA not premultiplied, 0 in all channels where alpha is 0.
     """
 
     def resize(plane: NDArray[np.float32]) -> NDArray[np.float32]:

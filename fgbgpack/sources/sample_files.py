@@ -28,14 +28,9 @@ _LARGEST_FLOAT16 = 65504
 
 @dataclass(frozen=True)
 class DepthValues:
-    """What the values in depth files mean.
-
-    Attributes:
-        quantity: ``"depth"`` (larger is farther) or ``"inverse_depth"``; ``None`` where that is not known.
-        unit: The unit of depth; ``None`` where it is relative or not known.
-        factor: What values are multiplied by.
-        offset: What is then added to them.
-        invalid: The value that stands for unknown depth; ``None`` where there is none.
+    """What the values in depth files mean: they are multiplied by ``factor``, then ``offset`` is added, and
+    ``invalid`` stands for unknown depth. The quantity is ``None`` where it is not known, the unit where it is
+    relative or not known.
     """
 
     quantity: Quantity | None = None
@@ -52,11 +47,7 @@ def wrong_size(path: Path, found: Sequence[int], expected: Sequence[int], advice
 
 
 def read_file_header(path: Path) -> Header:
-    """The header of a picture or of a NumPy file; the latter has the format ``"NPY"``.
-
-    Raises:
-        SourceError: It is neither, or cannot be read.
-    """
+    """The header of a picture or of a NumPy file, which has the format ``"NPY"``."""
     if path.suffix.lower() != ARRAY_SUFFIX:
         return read_header(path)
     array = _read_array(path, "r")
@@ -64,13 +55,8 @@ def read_file_header(path: Path) -> Header:
 
 
 def read_image(path: Path, frame: Frame) -> NDArray[np.uint8]:
-    """The picture of a sample; its alpha is ignored.
-
-    Returns:
-        ``(h, w, 3)`` uint8, RGB.
-
-    Raises:
-        SourceError: The file cannot be used, or has another size and is not to be resized.
+    """The picture of a sample, ``(h, w, 3)`` uint8, RGB; its alpha is ignored. Raises SourceError where the
+    file cannot be used, or has another size and is not to be resized.
     """
     rgb = read_picture(path).rgb
     _check_size(path, rgb.size, frame)
@@ -78,13 +64,8 @@ def read_image(path: Path, frame: Frame) -> NDArray[np.uint8]:
 
 
 def read_mask(path: Path, frame: Frame) -> NDArray[np.uint8]:
-    """The mask of a sample: its gray, or its alpha where gray is constant.
-
-    Returns:
-        ``(h, w)`` uint8, 0 for background to 255 for foreground.
-
-    Raises:
-        SourceError: As :func:`read_image`; or it has colours, or no value above 1.
+    """The mask of a sample, ``(h, w)`` uint8, 0 for background to 255 for foreground: its gray, or its alpha
+    where gray is constant. Raises SourceError as :func:`read_image`, and for colours, or no value above 1.
     """
     picture = read_picture(path)
     _check_size(path, picture.rgb.size, frame)
@@ -100,31 +81,18 @@ def read_mask(path: Path, frame: Frame) -> NDArray[np.uint8]:
         gray = picture.alpha
         highest = gray.getextrema()[1]
     if highest == 1:
-        raise problem(
-            path,
-            "a mask with no value above 1",
-            "0 (background) to 255 (foreground): multiply the masks by 255",
-            "mask-of-0-and-1",
-        )
+        expected = "0 (background) to 255 (foreground): multiply the masks by 255"
+        raise problem(path, "a mask with no value above 1", expected, "mask-of-0-and-1")
     return np.asarray(frame.resize(gray))
 
 
 def read_depth(path: Path, frame: Frame, values: DepthValues) -> NDArray[np.float16]:
-    """The depth map of a sample: the values in the file times a factor plus an offset, rounded to nearest.
+    """The depth map of a sample, ``(h, w)`` float16, NaN where depth is unknown, from a gray picture of 8 or
+    16 bits or of floating-point numbers, or a NumPy file: its values times a factor plus an offset, rounded
+    to nearest. NaN in the file is always unknown.
 
     Where it is resized, a pixel is the mean of the known values in its area, so none is beyond those in the
-    file.
-
-    Args:
-        path: A gray picture of 8 or 16 bits or of floating-point numbers, or a NumPy file.
-        frame: The size.
-        values: What its values mean; NaN is always unknown.
-
-    Returns:
-        ``(h, w)`` float16, NaN where depth is unknown.
-
-    Raises:
-        SourceError: As :func:`read_image`; or it has colours, or values that float16 cannot hold.
+    file. Raises SourceError as :func:`read_image`, and for colours, or values that float16 cannot hold.
     """
     is_array = path.suffix.lower() == ARRAY_SUFFIX
     stored: NDArray[Any] = _read_array(path, None) if is_array else read_values(path)
@@ -137,13 +105,11 @@ def read_depth(path: Path, frame: Frame, values: DepthValues) -> NDArray[np.floa
     depth = depth * values.factor + values.offset
     largest = np.max(np.abs(depth), initial=0, where=~np.isnan(depth))
     if largest > _LARGEST_FLOAT16:
-        raise problem(
-            path,
-            f"depth of {largest:g}",
+        expected = (
             f"at most {_LARGEST_FLOAT16:,}, all that float16 holds: give --depth-factor, such as 0.001 to "
-            "make metres of millimetres, or --depth-invalid for what is unknown",
-            "depth-out-of-range",
+            "make metres of millimetres, or --depth-invalid for what is unknown"
         )
+        raise problem(path, f"depth of {largest:g}", expected, "depth-out-of-range")
     return depth.astype(np.float16)
 
 
