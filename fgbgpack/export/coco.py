@@ -6,9 +6,9 @@ import json
 import shutil
 import tempfile
 from functools import partial
-from itertools import product
+from itertools import chain, product, repeat
 from pathlib import Path
-from typing import IO, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fgbgpack.document import DEPTH, IMAGE, MASK, SourcesInfo
 from fgbgpack.errors import SpecError
 from fgbgpack.export.png import png
-from fgbgpack.export.target import ExportJob, Part, Run
+from fgbgpack.export.target import ExportJob, Part, Run, Target
 
 #: A pixel is foreground where its mask is greater.
 MASK_ABOVE = 127
@@ -25,7 +25,7 @@ _CATEGORY = 1
 _IMAGES, _DEPTHS, _ANNOTATIONS = "images", "depth", "annotations"
 
 
-class CocoTarget:
+class CocoTarget(Target):
     """``images/<sample>.png``, ``annotations/instances_<part>.json``, and ``depth/<sample>.png`` with depth.
 
     A sample without foreground pixels has no annotation. Parts share the pictures' folders.
@@ -43,7 +43,8 @@ class CocoTarget:
         if problems:
             raise SpecError("COCO cannot be written so.", problems, code="export-options-invalid")
         _mask_api()
-        self._job, self._category, self._licences = job, category, _Licences(job)
+        super().__init__(job)
+        self._category, self._licences = category, _Licences(job)
 
     def write(self, folder: Path) -> dict[str, Any]:
         """Writes the pictures of a run together, and the JSON in order; none of it stays in memory."""
@@ -56,10 +57,11 @@ class CocoTarget:
                 tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n", dir=folder) as waiting,
             ):
                 file.write(f'{_dumps(self._head(part))[:-1]}, "images": [')
-                images, annotations = _Lines(file), _Lines(waiting)
-                for encoded in self._job.encoded(part, partial(self._encode, folder)):
-                    images.add(encoded[0])
-                    annotations.add(encoded[1])
+                # What precedes each item of the two JSON arrays.
+                before_image, before_annotation = (chain(["\n"], repeat(",\n")) for _ in range(2))
+                for images, annotations in self._job.encoded(part, partial(self._encode, folder)):
+                    file.writelines(next(before_image) + item for item in images)
+                    waiting.writelines(next(before_annotation) + item for item in annotations)
                 file.write('\n], "annotations": [')
                 waiting.seek(0)
                 shutil.copyfileobj(waiting, file)
@@ -113,10 +115,8 @@ class CocoTarget:
 def mask_outlines(mask: NDArray[np.uint8]) -> list[dict[str, Any]]:
     """Box, area and run-length encoding of each of (n, h, w) uint8 masks, as COCO's annotations have them.
 
-    The box is left, top, width and height in pixels, all 0 where no pixel is foreground.
-
-    Raises:
-        SpecError: pycocotools is not installed.
+    The box is left, top, width and height in pixels, all 0 where no pixel is foreground. Raises SpecError
+    where pycocotools is not installed.
 
     Example:
         >>> mask_outlines(np.array([[[0, 255], [0, 128], [0, 127]]], np.uint8))
@@ -151,24 +151,8 @@ def _mask_api() -> Any:
     return mask
 
 
-class _Lines:
-    """The items of a JSON array, one per line, that are written as they come."""
-
-    def __init__(self, file: IO[str]) -> None:
-        self._file, self._separator = file, "\n"
-
-    def add(self, items: list[str]) -> None:
-        for item in items:
-            self._file.write(self._separator + item)
-            self._separator = ",\n"
-
-
 class _Licences:
-    """The licences of samples, each of which has a background's and a foreground's.
-
-    Attributes:
-        entries: COCO's ``licenses``: one for each pair of licences that occurs.
-    """
+    """The licences of samples: one for each pair of a background's and a foreground's that occurs."""
 
     def __init__(self, job: ExportJob) -> None:
         sources = job.dataset.document.sources or SourcesInfo((), ())
@@ -181,7 +165,6 @@ class _Licences:
         self.entries = [_licence(number, *pair) for pair, number in self._numbers.items()]
 
     def of(self, run: Run) -> list[int | None]:
-        """The id of each sample's licence; ``None`` where it is not known."""
         if not self.entries:
             return [None] * len(run.samples)
         arrays = self._ids.arrays(run.samples)

@@ -174,9 +174,6 @@ def export(
     )
 
 
-# --- what is asked for -----------------------------------------------------------------------------
-
-
 def _option_problems(to: str, options: Options) -> list[str]:
     problems = []
     for field, value in dataclasses.asdict(options).items():
@@ -194,7 +191,6 @@ def _option_problems(to: str, options: Options) -> list[str]:
 
 
 def _select_fields(dataset: Dataset, fields: Fields, problems: list[str]) -> tuple[str, ...]:
-    """The fields to write, in the order of the dataset's."""
     if fields is None:
         return dataset.fields
     names = [fields] if isinstance(fields, str) else list(fields)
@@ -218,7 +214,6 @@ def _select_parts(
     parts: Sequence[str] | None,
     problems: list[str],
 ) -> list[Part]:
-    """The samples to write, part by part."""
     if samples is not None and split is not None:
         problems.append("--samples: cannot be combined with --split: leave one of them out")
     if parts is not None and split is None:
@@ -269,11 +264,7 @@ def _sample_numbers(
     return numbers
 
 
-# --- what is said of it ----------------------------------------------------------------------------
-
-
 def _document(job: ExportJob, to: str, details: dict[str, Any]) -> dict[str, Any]:
-    """The content of ``fgbgpack.json``."""
     dataset, depth = job.dataset, None
     info = dataset.document.depth
     if DEPTH in job.fields and info is not None:
@@ -297,7 +288,6 @@ def _document(job: ExportJob, to: str, details: dict[str, Any]) -> dict[str, Any
 
 
 def _files_and_bytes(folder: Path) -> tuple[int, int]:
-    """The number of files below a folder, and their size."""
     sizes = [
         os.stat(os.path.join(root, name)).st_size  # noqa: PTH116, PTH118  (a million files)
         for root, _, names in os.walk(folder)

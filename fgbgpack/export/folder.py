@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from fgbgpack.export.png import png
-from fgbgpack.export.target import ExportJob, Run
+from fgbgpack.export.target import Run, Target
 
 _TABLE = "placements.csv"
 
 
-class FolderTarget:
+class FolderTarget(Target):
     """``image/<background>/<foreground>/<flip>-<replica>.png``, the same below ``mask`` and ``depth``, and
     ``placements.csv``, in a folder for each part.
 
@@ -22,9 +22,6 @@ class FolderTarget:
     """
 
     OPTIONS: ClassVar = frozenset({"depth_bits"})
-
-    def __init__(self, job: ExportJob) -> None:
-        self._job = job
 
     def write(self, folder: Path) -> dict[str, Any]:
         """Writes the pictures of a run together, and the table in order."""

@@ -13,14 +13,10 @@ _PAETH = 4
 def paeth_filter(rows: UInt8, step: int, out: UInt8) -> None:
     """Write what PNG's Paeth filter makes of a picture: each byte less the one it is guessed to be.
 
-    The guess is that of the bytes to the left (a), above (b) and above to the left (c) which is nearest to
-    a + b - c, and the earlier of them where two are as near. Beyond the picture, all are 0. (PNG, third
-    edition, section 9.4.)
-
-    Args:
-        rows: ``(h, m)``, the bytes of each row.
-        step: Bytes of a pixel, at most m.
-        out: ``(h, 1 + m)``, filled: the number of the filter, then the differences modulo 256.
+    The guess is that of the bytes to the left (a), above (b) and above to the left (c) which is nearest to a
+    + b - c, and the earlier of them where two are as near. Beyond the picture, all are 0. (PNG, third
+    edition, section 9.4.) ``rows`` is ``(h, m)``; ``step`` the bytes of a pixel, at most m; ``out`` ``(h, 1 +
+    m)``, filled: the number of the filter, then the differences modulo 256.
     """
     height, length = rows.shape
     for y in range(height):

@@ -24,7 +24,7 @@ import numpy as np
 from numcodecs.zstd import compress
 
 from fgbgpack.errors import SpecError
-from fgbgpack.export.target import ExportJob, Run
+from fgbgpack.export.target import ExportJob, Run, Target
 
 _VERSION = 2
 _UINT32, _INT64 = np.dtype("<u4"), np.dtype("<i8")
@@ -36,7 +36,7 @@ _LEVEL = 3
 _COMPRESSION = re.compile(r"zstd(?::([1-9]|1[0-9]|2[0-2]))?")
 
 
-class MdsTarget:
+class MdsTarget(Target):
     """``index.json`` and ``shard.00000.mds`` or ``shard.00000.mds.zstd``, in a folder for each part.
 
     Samples have the exported fields as arrays of a fixed shape, their number in the dataset as ``sample``,
@@ -59,7 +59,7 @@ class MdsTarget:
             problems.append(f"--shard-size: found {found}, expected at most {most}")
         if problems:
             raise SpecError("MDS cannot be written so.", problems, code="export-options-invalid")
-        self._job = job
+        super().__init__(job)
         self._columns = _columns(job)
         #: The encoder's level; ``None`` without compression.
         self._level = int(match[1] or _LEVEL) if match else None
@@ -84,15 +84,11 @@ class MdsTarget:
                     for sample in samples:
                         shards.add(sample)
                 shards.finish()
-        details: dict[str, Any] = {
-            "columns": {name: encoding for name, (encoding, _) in self._columns.items()}
-        }
-        if self._job.ids.source_names:
-            details["sources"] = self._job.ids.source_names
-        return details
+        columns = {name: encoding for name, (encoding, _) in self._columns.items()}
+        sources = self._job.ids.source_names
+        return {"columns": columns, "sources": sources} if sources else {"columns": columns}
 
     def _encode(self, run: Run) -> list[bytes]:
-        """Each sample as the bytes of its columns."""
         arrays = run.arrays | self._job.ids.arrays(run.samples)
         sizes: Any = [b""] * len(run.samples)
         columns: list[Any] = []

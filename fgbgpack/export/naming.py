@@ -26,16 +26,9 @@ _PICTURE = ".png"
 class SampleIds:
     """The identity of a dataset's samples in all formats.
 
-    A sample is identified by its number in the dataset. It is described by its placement or, where it was
-    imported, by its name.
-
-    Args:
-        dataset: The dataset.
-
-    Attributes:
-        columns: What describes a sample besides its number: the placement's fields, or ``("name",)``.
-        source_names: The file names of the ``"background"`` and ``"foreground"`` pictures that placements
-            number; empty for an imported dataset.
+    A sample is identified by its number in the dataset. It is described by ``columns``: its placement or,
+    where it was imported, its name. ``source_names`` has the file names of the ``"background"`` and
+    ``"foreground"`` pictures that placements number; it is empty for an imported dataset.
     """
 
     def __init__(self, dataset: Dataset) -> None:
@@ -117,11 +110,8 @@ def safe_name(text: str) -> str:
 
 
 def distinct_names(names: Sequence[str], taken: Iterable[str] = ()) -> list[str]:
-    """The names, with ``-2``, ``-3`` and so on appended to those that repeat an earlier one, ignoring case.
-
-    Args:
-        names: Names, in order.
-        taken: Names that must not be used.
+    """The names, with ``-2``, ``-3`` and so on appended to those that repeat an earlier or a taken one,
+    ignoring case.
 
     Example:
         >>> distinct_names(["a", "A", "b", "a-2"])

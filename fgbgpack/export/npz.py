@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgbgpack.document import DEPTH
-from fgbgpack.export.target import ExportJob
+from fgbgpack.export.target import Target
 from fgbgpack.pipeline.executor import Monitor
 
 _FILE_BYTES = 256_000_000
@@ -21,7 +21,7 @@ _BLOCK_BYTES = 8 << 20
 _LEVEL, _DEPTH_LEVEL = 1, 4
 
 
-class NpzTarget:
+class NpzTarget(Target):
     """``part-00000.npz`` and so on, in a folder for each part of the split.
 
     Each has the exported fields as the dataset has them, ``sample`` (their numbers in the dataset, int64),
@@ -29,9 +29,6 @@ class NpzTarget:
     """
 
     OPTIONS: ClassVar = frozenset({"shard_samples"})
-
-    def __init__(self, job: ExportJob) -> None:
-        self._job = job
 
     def write(self, folder: Path) -> dict[str, Any]:
         """Writes several files at a time, each on a thread of its own."""
@@ -50,11 +47,7 @@ class NpzTarget:
         path, samples = file
         with zipfile.ZipFile(path, "x", zipfile.ZIP_DEFLATED) as archive:
             for name, (shape, dtype) in self._job.shapes(len(samples)).items():
-                header = {
-                    "descr": np.lib.format.dtype_to_descr(dtype),
-                    "fortran_order": False,
-                    "shape": shape,
-                }
+                header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
                 archive.compresslevel = _DEPTH_LEVEL if name == DEPTH else _LEVEL
                 length = max(1, _BLOCK_BYTES * len(samples) // (int(np.prod(shape)) * dtype.itemsize))
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as member:

@@ -21,12 +21,7 @@ _SHOWN = 5
 
 
 class OutputFolder:
-    """A folder that an export creates or replaces. It is written under another name beside it, then renamed.
-
-    Args:
-        path: The folder to create.
-        on_event: Called with notices.
-    """
+    """A folder that an export creates or replaces: written under another name beside it, then renamed."""
 
     def __init__(self, path: Path, on_event: OnEvent) -> None:
         # Links and ".." are followed here: what is renamed later is the folder itself.
@@ -37,10 +32,8 @@ class OutputFolder:
     @contextmanager
     def writing(self, dataset: Dataset, *, overwrite: bool) -> Iterator[Path]:
         """Yields an empty folder that becomes the export if the block succeeds, and is removed if it fails.
-
-        Raises:
-            DatasetError: Something else is there, another process is writing it, or it cannot be written.
-            RecipeMismatchError: An export is there, and not to be replaced.
+        Raises DatasetError where something else is there, another process is writing it, or it cannot be
+        written; RecipeMismatchError where an export is there, and not to be replaced.
         """
         with disk_errors(str(self._given), "written"):
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,7 +44,10 @@ class OutputFolder:
                 try:
                     self._check(dataset, overwrite)
                     yield self._partial
-                    self._publish()
+                    if self._path.exists():
+                        self._path.rename(self._replaced)
+                    self._partial.rename(self._path)
+                    shutil.rmtree(self._replaced, ignore_errors=True)
                 except BaseException as exc:
                     try:
                         shutil.rmtree(self._partial)
@@ -112,12 +108,6 @@ class OutputFolder:
                 f"{dataset.path} lies in {self._given}, and would be deleted with it: name another folder.",
                 code="output-contains-dataset",
             )
-
-    def _publish(self) -> None:
-        if self._path.exists():
-            self._path.rename(self._replaced)
-        self._partial.rename(self._path)
-        shutil.rmtree(self._replaced, ignore_errors=True)
 
 
 def _is_export(folder: Path) -> bool:

@@ -25,14 +25,8 @@ _MAX_WINDOW, _MAX_MEMORY = 15, 9
 
 
 def png(pixels: NDArray[Any]) -> bytes:
-    """A picture as a PNG file without metadata: the same pixels give the same bytes.
-
-    Args:
-        pixels: (h, w, 3) uint8 RGB, (h, w) uint8 gray or (h, w) uint16 gray.
-
-    Example:
-        >>> png(np.zeros((4, 6), np.uint16))[:4]
-        b'\\x89PNG'
+    """A picture as a PNG file without metadata, from (h, w, 3) uint8 RGB, (h, w) uint8 gray or (h, w) uint16
+    gray: the same pixels give the same bytes.
     """
     height, width = pixels.shape[:2]
     rows = pixels.reshape(height, -1)
@@ -43,13 +37,10 @@ def png(pixels: NDArray[Any]) -> bytes:
         data = _filter_paeth(rows, 3)
     else:
         # Masks compress better unfiltered, depth better filtered; trying both takes little time.
-        data = min(_filter_none(rows), _filter_paeth(rows, 1), key=len)
+        unfiltered = _deflate(_with_filter(_FILTER_NONE, rows), *_RUNS)
+        data = min(unfiltered, _filter_paeth(rows, 1), key=len)
     header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
     return b"".join([_SIGNATURE, _chunk(b"IHDR", header), _chunk(b"IDAT", data), _chunk(b"IEND", b"")])
-
-
-def _filter_none(rows: NDArray[np.uint8]) -> bytes:
-    return _deflate(_with_filter(_FILTER_NONE, rows), *_RUNS)
 
 
 def _with_filter(number: int, rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -80,14 +71,8 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class DepthScale:
-    """One linear mapping of depth to whole numbers for all samples: ``low`` becomes ``least``, ``high``
-    becomes ``most``.
-
-    Attributes:
-        low: The least depth of all samples, in the dataset's quantity and unit.
-        high: The greatest.
-        bits: Bits of the numbers, 8 or 16.
-        least: The number of ``low``: 1 where depth may be unknown, which becomes 0, else 0.
+    """One linear mapping of depth to whole numbers of 8 or 16 bits: ``low``, the least depth of all samples,
+    becomes ``least`` (1 where depth may be unknown, which becomes 0, else 0), and ``high`` becomes ``most``.
 
     Example:
         >>> DepthScale(1.0, 3.0, bits=8, least=1).apply(np.array([[1.0, 1.5, 3.0, np.nan]], np.float16))
@@ -103,14 +88,7 @@ class DepthScale:
     def of(
         cls, low: NDArray[np.float16], high: NDArray[np.float16], bits: int, *, unknown: bool
     ) -> DepthScale:
-        """The mapping for samples with these (n,) least and greatest depths.
-
-        Args:
-            low: The least depth of each; NaN where all of it is unknown.
-            high: The greatest depth of each; the same.
-            bits: Bits of the numbers.
-            unknown: Whether some depth may be unknown.
-        """
+        """The mapping for samples with these (n,) least and greatest depths; NaN: all is unknown."""
         low, high = low[np.isfinite(low)], high[np.isfinite(high)]
         ends = (float(low.min()), float(high.max())) if low.size and high.size else (0.0, 0.0)
         return cls(*ends, bits, int(unknown))

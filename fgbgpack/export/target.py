@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,15 +31,7 @@ _RUNS_AHEAD = 8
 
 @dataclass(frozen=True)
 class Options:
-    """Options that only some targets accept; ``None`` for the target's default.
-
-    Attributes:
-        depth_bits: Bits per pixel of depth pictures, 8 or 16.
-        shard_bytes: Approximate size of a shard in bytes.
-        shard_samples: Maximum number of samples in a shard.
-        compression: Compression of shards: ``"none"``, ``"zstd"`` or ``"zstd:<level>"``.
-        category: What the foregrounds show.
-    """
+    """Options that only some targets accept, as in :func:`export`; ``None`` for the target's default."""
 
     depth_bits: int | None = None
     shard_bytes: int | None = None
@@ -49,13 +42,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Part:
-    """One part of a split, or all exported samples where there is no split.
-
-    Attributes:
-        name: Its name in the split; empty without a split.
-        slug: The name as a file name, different for each part; empty without a split.
-        samples: (n,) int64, ascending.
-    """
+    """One part of a split, or all exported samples, in ascending order; the slug is its name for files."""
 
     name: str
     slug: str
@@ -70,59 +57,40 @@ class Part:
 
 @dataclass(frozen=True)
 class Run:
-    """Consecutive samples of a part, a few megabytes.
-
-    Attributes:
-        samples: (n,) int64, their numbers in the dataset.
-        arrays: The exported fields, as :class:`~fgbgpack.dataset.batch.Batch` describes them.
+    """Consecutive samples of a part, a few megabytes: (n,) int64, their numbers in the dataset, and the
+    exported fields, as :class:`~fgbgpack.dataset.batch.Batch` describes them.
     """
 
     samples: NDArray[np.int64]
     arrays: dict[str, NDArray[Any]]
 
 
+@dataclass(eq=False)
 class ExportJob:
-    """One export: what is written, and the loop that reads samples and encodes them on threads.
+    """One export: what is written, and the loop that reads samples and encodes them on threads."""
 
-    Args:
-        dataset: The dataset, complete.
-        fields: Which of ``"image"``, ``"mask"`` and ``"depth"``, in this order.
-        parts: All parts, in order.
-        options: The target's options.
-        threads: What encodes.
-        on_event: Called with progress.
+    dataset: Dataset
+    fields: tuple[str, ...]
+    parts: Sequence[Part]
+    options: Options
+    threads: Threads
+    on_event: OnEvent
 
-    Attributes:
-        ids: How the samples are identified.
-    """
-
-    def __init__(
-        self,
-        dataset: Dataset,
-        fields: tuple[str, ...],
-        parts: Sequence[Part],
-        options: Options,
-        threads: Threads,
-        on_event: OnEvent,
-    ) -> None:
-        self.dataset, self.fields, self.parts, self.options = dataset, fields, parts, options
-        self.threads, self._on_event = threads, on_event
-        self.ids = SampleIds(dataset)
-        self.samples = sum(len(part.samples) for part in parts)
+    def __post_init__(self) -> None:
+        self.ids = SampleIds(self.dataset)
+        self.samples = sum(len(part.samples) for part in self.parts)
         self._done = 0
 
     def advance(self, samples: int) -> None:
         """Reports that so many more samples are written; to be called in the caller's thread."""
         self._done += samples
-        self._on_event(Progress("export", self._done, self.samples))
+        self.on_event(Progress("export", self._done, self.samples))
 
     def encoded(self, part: Part, encode: Callable[[Run], T]) -> Iterator[T]:
         """The result of ``encode`` for each run of a part, in order; progress is reported after each.
 
-        Args:
-            part: The part.
-            encode: Called on several threads, a few runs ahead. Runs are cut by memory: the bytes of files
-                must not depend on where they end.
+        ``encode`` is called on several threads, a few runs ahead. Runs are cut by memory: the bytes of files
+        must not depend on where they end.
         """
         for run, result in self.threads.in_order(encode, self._runs(part), ahead=_RUNS_AHEAD):
             yield result
@@ -168,29 +136,25 @@ class ExportJob:
         return self.depth_scale.apply(values) if field == DEPTH and self.depth_scale else values
 
 
-class Target(Protocol):
-    """A format to export to. One object writes one export.
+class Target(ABC):
+    """A format to export to; one object writes one export, and raises SpecError where the job does not suit
+    it.
 
-    Attributes:
-        OPTIONS: The fields of :class:`Options` that it accepts; with ``"depth_bits"``, it writes depth by
-            ``job.depth_scale``.
+    ``OPTIONS`` are the fields of :class:`Options` that it accepts; with ``"depth_bits"``, it writes depth by
+    ``job.depth_scale``.
     """
 
     OPTIONS: ClassVar[frozenset[str]]
 
     def __init__(self, job: ExportJob) -> None:
-        """Checks the options and fields of a job.
+        self._job = job
 
-        Raises:
-            SpecError: They do not suit this target.
-        """
-
+    @abstractmethod
     def write(self, folder: Path) -> dict[str, Any]:
-        """Writes all files into an empty folder. The bytes depend on the samples and options only.
-
-        Returns:
-            The ``details`` of ``fgbgpack.json``, as JSON.
+        """Writes all files into an empty folder, with bytes that depend on the samples and options only; the
+        ``details`` of ``fgbgpack.json``, as JSON.
         """
 
+    @abstractmethod
     def how_to_open(self, out: str) -> list[str]:
         """Lines of Python that open the export at ``out``, once it is written."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from fgbgpack.document import DEPTH
 from fgbgpack.export.png import png
-from fgbgpack.export.target import ExportJob, Part, Run
+from fgbgpack.export.target import ExportJob, Part, Run, Target
 
 _SHARD_BYTES = 256_000_000
 _SIZES = "sizes.json"
@@ -21,7 +21,7 @@ _SIZES = "sizes.json"
 _END = bytes(2 * tarfile.BLOCKSIZE)
 
 
-class WebdatasetTarget:
+class WebdatasetTarget(Target):
     """``<part>-000000.tar`` and so on, and ``sizes.json`` with the number of samples in each.
 
     A sample has ``<number>.image.png``, ``.mask.png``, ``.depth.npy`` (float16, unchanged) and ``.json`` with
@@ -30,13 +30,10 @@ class WebdatasetTarget:
 
     OPTIONS: ClassVar = frozenset({"shard_bytes", "shard_samples"})
 
-    def __init__(self, job: ExportJob) -> None:
-        self._job = job
-        self._sizes: dict[str, dict[str, int]] = {}
-
     def write(self, folder: Path) -> dict[str, Any]:
         """Writes the shards, and their sizes: they cannot be known without reading the shards."""
         job = self._job
+        self._sizes: dict[str, dict[str, int]] = {}
         for part in job.parts:
             with closing(_Shards(folder / _prefix(part), job)) as shards:
                 for samples in job.encoded(part, self._encode):
@@ -48,8 +45,10 @@ class WebdatasetTarget:
         return {"shards": sizes}
 
     def _encode(self, run: Run) -> list[bytes]:
-        """Each sample as the members of a tar file."""
-        pictures = {field: self._encode_field(run, field) for field in self._job.fields}
+        pictures = {
+            field: [_npy(array) if field == DEPTH else png(array) for array in run.arrays[field]]
+            for field in self._job.fields
+        }
         samples = []
         for i, record in enumerate(self._job.ids.records(run.samples)):
             key = self._job.ids.key(record["sample"])
@@ -60,10 +59,6 @@ class WebdatasetTarget:
             members.append(_member(f"{key}.json", json.dumps(record, ensure_ascii=False).encode()))
             samples.append(b"".join(members))
         return samples
-
-    @staticmethod
-    def _encode_field(run: Run, field: str) -> list[bytes]:
-        return [_npy(array) if field == DEPTH else png(array) for array in run.arrays[field]]
 
     def how_to_open(self, out: str) -> list[str]:
         """With webdataset."""
@@ -79,11 +74,7 @@ class WebdatasetTarget:
 
 
 class _Shards:
-    """The tar files of a part, each begun when the one before is full.
-
-    Attributes:
-        sizes: The number of samples in each, by file name.
-    """
+    """The tar files of a part, each begun when the one before is full."""
 
     def __init__(self, path: Path, job: ExportJob) -> None:
         self._path = path
