@@ -31,12 +31,8 @@ Positions: TypeAlias = NDArray[np.int64]
 
 
 class GroupBatch(list[int]):
-    """The positions of a batch out of a group: many samples that are best read together.
-
-    Attributes:
-        lane: A process that reads several groups at a time reads one of each lane.
-        group: (n,) int64, the positions of all samples of the group.
-        start: Where in the group the batch begins.
+    """The positions of a batch out of a group: many samples, at (n,) int64 positions, that are best read
+    together. A process that reads several groups at a time reads one of each lane.
     """
 
     def __init__(self, lane: int, group: Positions, start: int, count: int) -> None:
@@ -48,12 +44,7 @@ class GroupBatch(list[int]):
 
 
 class LazySamples(Sequence[dict[str, Any]]):
-    """Samples that are read when the first of them is needed, or all at once by :func:`collate`.
-
-    Args:
-        dataset: The dataset that they are read from.
-        positions: Their positions in it.
-    """
+    """Samples at some positions that are read when the first is needed, or all at once by :func:`collate`."""
 
     def __init__(self, dataset: FgBgDataset, positions: Sequence[int]) -> None:
         self.dataset, self.positions = dataset, positions
@@ -168,13 +159,7 @@ def _has_cuda() -> bool:
 
 
 class SharedBatch(dict[str, Any]):
-    """A batch in a worker: a dictionary that is sent without its bytes where they lie in a shared buffer.
-
-    Args:
-        buffer: Memory of the tensors.
-        specs: The tensors in it.
-        others: Other values.
-    """
+    """A batch in a worker: a dictionary that is sent without its bytes where they lie in a shared buffer."""
 
     def __init__(self, buffer: Buffer, specs: list[TensorSpec], others: dict[str, Any]) -> None:
         self._tensors = buffer.views(specs)

@@ -26,14 +26,7 @@ _WHITE = 255
 
 
 class _Group:
-    """Samples that were read together, of which batches are taken one after the other.
-
-    Args:
-        positions: Their positions.
-        start: The first that was read.
-        buffer: Their memory.
-        specs: Their tensors in it.
-    """
+    """Samples that were read together from ``start`` on, of which batches are taken one after the other."""
 
     def __init__(self, positions: Positions, start: int, buffer: Buffer, specs: list[TensorSpec]) -> None:
         self.positions, self.buffer, self._specs = positions, buffer, specs
@@ -44,13 +37,11 @@ class _Group:
         return batch.start >= self._next and np.array_equal(batch.group, self.positions)
 
     def take(self, batch: GroupBatch) -> list[TensorSpec]:
-        """The tensors of a batch."""
         self._next = batch.start + len(batch)
         return [spec.rows(batch.start - self._first, len(batch)) for spec in self._specs]
 
     @property
     def is_empty(self) -> bool:
-        """Whether all batches were taken."""
         return self._next == len(self.positions)
 
 
@@ -175,8 +166,6 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
         """Some samples, which are read together when the first is used, or by :func:`collate`."""
         return LazySamples(self, positions)
 
-    # --- for batches and samplers ------------------------------------------------------------------
-
     @property
     def blocks(self) -> NDArray[np.int64]:
         """(n,) int64: the chunk of images that each sample lies in. Samples of a chunk are read together."""
@@ -202,11 +191,8 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
         return layout
 
     def read(self, positions: Sequence[int], allocate: Allocator) -> tuple[Buffer, list[TensorSpec]]:
-        """Samples as they are stored; those of a group together, once for all of its batches.
-
-        Raises:
-            IndexError: There is no such sample.
-            DatasetError: The dataset is damaged or cannot be read.
+        """Samples as they are stored; those of a group together, once for all of its batches. Raises as for
+        one.
         """
         if not isinstance(positions, GroupBatch):
             return self._read(np.asarray(positions, np.int64), allocate)

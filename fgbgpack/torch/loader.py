@@ -73,10 +73,8 @@ class FgBgLoader(DataLoader[dict[str, Any]]):
         return self.order.state_dict(self._returned)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Resume from a state: the first batch is the one after the last that was returned.
-
-        Raises:
-            SpecError: The state is of other samples, or of an order with other options.
+        """Resume from a state: the first batch is the one after the last that was returned. Raises SpecError
+        where the state is of other samples, or of an order with other options.
         """
         self.order.load_state_dict(state)
         self._returned = None

@@ -30,9 +30,6 @@ _LEAST_RECYCLED_BYTES = 1 << 20  # allocators recycle smaller memory by themselv
 _LOCK_TIMEOUT_SECONDS = 1.0
 
 
-# --- tensors in one buffer -------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class TensorSpec:
     """A tensor in a buffer: its first element is at byte ``offset``, strides are in elements."""
@@ -56,12 +53,7 @@ class TensorSpec:
 
 
 class BufferLayout:
-    """Tensors one after the other in a buffer.
-
-    Attributes:
-        tensors: The tensors.
-        bytes: Size of the buffer.
-    """
+    """Tensors one after the other in a buffer, and its size in bytes."""
 
     def __init__(self) -> None:
         self.tensors: list[TensorSpec] = []
@@ -79,11 +71,7 @@ class BufferLayout:
 
 
 class Buffer:
-    """Memory of a batch.
-
-    Attributes:
-        tensor: (bytes,) uint8.
-    """
+    """Memory of a batch: a (bytes,) uint8 tensor."""
 
     def __init__(self, tensor: Tensor) -> None:
         self.tensor = tensor
@@ -114,9 +102,6 @@ def received(source: Tensor | Share) -> Buffer:
         return Buffer(source)
     number, buffer, share = source
     return Buffer(_made_here[number].view(buffer, share))
-
-
-# --- memory of one process -------------------------------------------------------------------------
 
 
 class MemoryPool:
@@ -150,25 +135,18 @@ class MemoryPool:
         return np.empty(size, np.uint8)
 
 
-# --- memory shared with workers --------------------------------------------------------------------
-
 #: The shared buffers that this process made, by number, for batches that arrive from workers.
 _made_here: weakref.WeakValueDictionary[int, SharedBuffers] = weakref.WeakValueDictionary()
 _numbers = itertools.count()
 
 
 class SharedBuffers:
-    """Buffers shared with worker processes, and recycled.
+    """``count`` buffers of ``size`` bytes shared with worker processes, each for ``shares`` batches, and
+    recycled.
 
     A worker writes samples into a free buffer and sends where they are, not their bytes. The buffer is free
     again once the worker has dropped it and no tensor of it is left in the process that received it. Fresh
     shared memory for every batch costs several times the time to decode the batch.
-
-    Args:
-        count: Number of buffers.
-        size: Bytes of each.
-        shares: Number of batches that one buffer holds.
-        context: The context that starts the workers.
     """
 
     def __init__(self, count: int, size: int, shares: int, context: BaseContext) -> None:

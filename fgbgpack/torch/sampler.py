@@ -109,7 +109,7 @@ class BlockShuffleSampler(Sampler[list[int]]):
         self.batches_per_group = max(1, round(self.window * mean / batch_size)) if shuffle else 1
         self.lanes_used = max(1, min(lanes, blocks // (self.world_size * self.window), len(self._sizes)))
         self._returned = 0  # batches of this epoch, by the last iterator
-        self._skipped = 0  # batches that the next iterator leaves out
+        self.position = 0  # batches of its epoch that the next iterator leaves out
 
     def _check(self) -> None:
         limits = {
@@ -131,7 +131,6 @@ class BlockShuffleSampler(Sampler[list[int]]):
             raise SpecError("There is no such order of samples:", problems, code="order-invalid")
 
     def _batch_sizes(self) -> Positions:
-        """The sizes of this rank's batches."""
         samples, ranks, size = len(self._blocks), self.world_size, self.batch_size
         if self.drop_last:
             steps = samples // (ranks * size)
@@ -165,7 +164,7 @@ class BlockShuffleSampler(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         """The batches of this epoch; after ``load_state_dict``, once, the remaining ones."""
         # A DataLoader may make iterators that it never uses: only the first step of one uses up a state.
-        self._returned, self._skipped = self._skipped, 0
+        self._returned, self.position = self.position, 0
         for lane, group, start, size in self._order()[self._returned :]:
             self._returned += 1
             batch = GroupBatch(lane, group, start, size)
@@ -178,18 +177,11 @@ class BlockShuffleSampler(Sampler[list[int]]):
                 f"epoch: found {epoch!r}, expected a number from 0 to {_SEEDS - 1}.", code="order-invalid"
             )
         if epoch != self.epoch:
-            self.epoch, self._returned, self._skipped = epoch, 0, 0
-
-    @property
-    def position(self) -> int:
-        """Number of batches of its epoch that the next iterator leaves out."""
-        return self._skipped
+            self.epoch, self._returned, self.position = epoch, 0, 0
 
     def state_dict(self, batches: int | None = None) -> dict[str, Any]:
-        """The order and the position in it, of builtin types.
-
-        Args:
-            batches: Number of batches of this epoch that were returned; ``None``: all that were requested.
+        """The order and the position in it, of builtin types, after so many batches of this epoch that were
+        returned; ``None``: all that were requested.
         """
         returned = self._returned if batches is None else batches
         ended = returned >= len(self)
@@ -201,10 +193,8 @@ class BlockShuffleSampler(Sampler[list[int]]):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Resume from a state: the next iterator returns the remaining batches of its epoch.
-
-        Raises:
-            SpecError: The state is of other samples, or of an order with other options.
+        """Resume from a state: the next iterator returns the remaining batches of its epoch. Raises SpecError
+        where the state is of other samples, or of an order with other options.
         """
         own = self._state_options()
         problems = [
@@ -219,12 +209,10 @@ class BlockShuffleSampler(Sampler[list[int]]):
                 code="state-differs",
             )
         self.seed, self.epoch = state["seed"], state["epoch"]
-        self._returned = self._skipped = state["batches"]
+        self._returned = self.position = state["batches"]
 
     def _state_options(self) -> dict[str, Any]:
         return {name: self._samples if name == "samples" else getattr(self, name) for name in _STATE_OPTIONS}
-
-    # --- the order ---------------------------------------------------------------------------------
 
     def _order(self) -> list[tuple[int, Positions, int, int]]:
         """The arguments of the :class:`GroupBatch` of each batch of this rank in this epoch."""
