@@ -134,26 +134,12 @@ class ImportSpec:
 
 
 class ImportScan:
-    """The files of an import: found, paired, and their headers read.
+    """The files of an import: found, paired, and their headers read. Files that can be used may cause
+    notices.
 
-    Args:
-        spec: What to import.
-        threads: What reads the files.
-        on_event: Called with progress, and with notices about files that can be used.
-
-    Attributes:
-        spec: The same.
-        pairs: The files of all samples.
-        ignored: Number of files that are none of these.
-        digest: SHA-256 of their names and sizes; that of their content would take reading all of them.
-        frame: The size of all samples.
-        extent: The number of samples, and their size.
-        depth: What the values in depth files mean.
-        probe: What decoding and encoding some of the samples showed.
-
-    Raises:
-        SpecError: Patterns that do not go together.
-        SourceError: Files that cannot be used or paired; all are named together.
+    ``ignored`` files are none of these; ``digest`` is the SHA-256 of their names and sizes: that of their
+    content would take reading all of them. ``depth`` is what the values in depth files mean. Raises SpecError
+    for patterns that do not go together, and SourceError with all files that cannot be used or paired.
     """
 
     def __init__(self, spec: ImportSpec, threads: Threads, on_event: OnEvent) -> None:
@@ -193,11 +179,8 @@ class ImportScan:
         return "depths" in self.pairs.files
 
     def error(self, problems: CountedProblems, *, unfinished: str = "") -> SourceError:
-        """The error for files that cannot be imported: the first few problems of each kind.
-
-        Args:
-            problems: The problems.
-            unfinished: The name of the dataset, where part of it is written.
+        """The error for files that cannot be imported: the first few problems of each kind. ``unfinished`` is
+        the name of the dataset, where part of it is written.
         """
         advice = "Fix or remove what is named here"
         if self.pairs.names and self.pairs.unmatched and not self.spec.skip_unmatched:
@@ -209,13 +192,8 @@ class ImportScan:
         return SourceError(message, problems.lines(), code=problems.code)
 
     def fill(self, kind: Kind, samples: range, into: NDArray[Any], failures: Failures) -> None:
-        """Decodes the files of a kind of some samples.
-
-        Args:
-            kind: The kind.
-            samples: The samples.
-            into: The first ``len(samples)`` places are filled, except where a file cannot be used.
-            failures: Collects the files that cannot be used.
+        """Decodes the files of a kind of some samples into the first places of an array, except those that
+        cannot be used, which ``failures`` collects.
         """
         for place, sample in zip(into, samples, strict=False):
             if (kind, sample) not in self._unusable:
@@ -228,13 +206,9 @@ class ImportScan:
         return self._root / self.pairs.files[kind][sample]
 
     def _decode(self, kind: Kind, path: Path) -> NDArray[Any]:
-        match kind:
-            case "images":
-                return read_image(path, self.frame)
-            case "masks":
-                return read_mask(path, self.frame)
-            case "depths":
-                return read_depth(path, self.frame, self.depth)
+        if kind == "depths":
+            return read_depth(path, self.frame, self.depth)
+        return read_image(path, self.frame) if kind == "images" else read_mask(path, self.frame)
 
     def _depth_values(self) -> DepthValues:
         """What values of depth mean: what the options say, then the document of an export."""
@@ -258,8 +232,6 @@ class ImportScan:
             options = " ".join(f"--depth-{name} {value}" for name, value in stated.items())
             self._on_event(Notice(f"Depth is taken as {path} says: {options}"))
         return DepthValues(**stated, **given)
-
-    # --- headers -----------------------------------------------------------------------------------
 
     def _scan_headers(self, problems: CountedProblems) -> Frame:
         """The size of all samples; files of another one, or without a valid header, are problems."""
@@ -290,9 +262,8 @@ class ImportScan:
             if all((found == frame.size).all() for found in sizes.values()):
                 frame = dataclasses.replace(frame, fit=None)
         else:
-            known, counts = np.unique(
-                sizes["images"][sizes["images"].any(axis=1)], axis=0, return_counts=True
-            )
+            with_header = sizes["images"][sizes["images"].any(axis=1)]
+            known, counts = np.unique(with_header, axis=0, return_counts=True)
             if not len(known):
                 raise self.error(problems)
             width, height = known[counts.argmax()].tolist()
@@ -329,7 +300,6 @@ class ImportScan:
                 problems.add_error(f"{SINGULAR[kind]}s of another size", error)
 
     def _report(self, jpegs: Mapping[Kind, int], transparent: int) -> None:
-        """Sends notices about files that can be used."""
         lines = []
         if self.ignored:
             lines.append(f"Ignored {self.ignored:,} files that are no pictures, masks or depth maps.")
@@ -350,11 +320,8 @@ class ImportScan:
 
 
 class Failures:
-    """Files that cannot be used, found while they are decoded. Safe to use from several threads.
-
-    Attributes:
-        problems: Their problems.
-        shards: The shards of pixels, and of depth, that were not written because of them.
+    """Files that cannot be used, found while they are decoded, and the shards of pixels, and of depth, that
+    were not written because of them. Safe to use from several threads.
     """
 
     def __init__(self) -> None:
@@ -383,12 +350,8 @@ class Failures:
 
 
 class Probe:
-    """What decoding and encoding some samples from the beginning, the middle and the end shows.
-
-    Attributes:
-        chunk: Number of samples worth compressing together.
-        bytes: Estimated bytes of each array.
-        seconds: Estimated time of one thread for all samples.
+    """What decoding and encoding some samples from the beginning, the middle and the end shows: how many are
+    worth compressing together, estimated bytes of each array, and seconds of one thread for all samples.
     """
 
     def __init__(self, files: ImportScan, problems: CountedProblems) -> None:
