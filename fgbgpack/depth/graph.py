@@ -128,7 +128,12 @@ def compile_graph(
         opset_imports=list(network.opset_import),
         functions=list(network.functions),
     )
-    _check(model, compiled)
+    # The checker looks for files of weights in the current folder.
+    if not any(tensor.external_data for tensor in compiled.graph.initializer):
+        try:
+            onnx.checker.check_model(compiled)
+        except onnx.checker.ValidationError as exc:
+            raise file_error(f"{model.path} is not a valid ONNX graph: {exc}") from exc
     return compiled
 
 
@@ -340,12 +345,3 @@ def _add_prefix(graph: GraphProto) -> None:
         node.output[:] = [name and _NETWORK + name for name in node.output]
         for inner in graphs_of(node):
             _add_prefix(inner)
-
-
-def _check(model: DepthModel, compiled: ModelProto) -> None:
-    if any(tensor.external_data for tensor in compiled.graph.initializer):
-        return  # the checker looks for the files in the current folder
-    try:
-        onnx.checker.check_model(compiled)
-    except onnx.checker.ValidationError as exc:
-        raise file_error(f"{model.path} is not a valid ONNX graph: {exc}") from exc

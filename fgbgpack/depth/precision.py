@@ -97,7 +97,11 @@ class _Converter:
             self._ensure_float32(value.name)
         del self._graph.node[:], self._graph.value_info[:]
         self._graph.node.extend(self._nodes)
-        self._drop_unused_weights()
+        used = {name for node in self._nodes for name in _used_by(node)}
+        used |= {value.name for value in self._graph.output}
+        kept = [tensor for tensor in self._graph.initializer if tensor.name in used]
+        del self._graph.initializer[:]
+        self._graph.initializer.extend(kept)
         return count
 
     def _float16_types(self, node: NodeProto) -> set[str] | None:
@@ -117,8 +121,10 @@ class _Converter:
             if is_fed and node.op_type not in _PRODUCTS and name not in self._twins:
                 return None  # float32 beside float16 gives float32
             if "tensor(float16)" in allowed.get(kind, ()):
-                if name in self._constants and not is_fed and not self._fits(name):
-                    return None
+                if name in self._constants and not is_fed:
+                    value = self._value(name)
+                    if (np.abs(value[np.isfinite(value)]) > _LARGEST).any():
+                        return None
                 kinds.add(kind)
             elif is_fed:
                 return None
@@ -162,20 +168,9 @@ class _Converter:
             half, node_name = self._twins[name], f"whole/{name}"
             self._nodes.append(helper.make_node("Cast", [half], [name], node_name, to=TensorProto.FLOAT))
 
-    def _fits(self, name: str) -> bool:
-        value = self._value(name)
-        return bool((np.abs(value[np.isfinite(value)]) <= _LARGEST).all())
-
     def _value(self, name: str) -> NDArray[np.float32]:
         value = numpy_helper.to_array(self._constants[name], self._folder)
         return cast(NDArray[np.float32], value)
-
-    def _drop_unused_weights(self) -> None:
-        used = {name for node in self._graph.node for name in _used_by(node)}
-        used |= {value.name for value in self._graph.output}
-        kept = [tensor for tensor in self._graph.initializer if tensor.name in used]
-        del self._graph.initializer[:]
-        self._graph.initializer.extend(kept)
 
 
 def _constant(node: NodeProto) -> TensorProto:

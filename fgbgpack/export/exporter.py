@@ -160,15 +160,19 @@ def export(
         document = _document(job, to, target.write(folder))
         text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
         (folder / DOCUMENT).write_text(text, encoding="utf-8", newline="\n")
-        files, size = _files_and_bytes(folder)
+        sizes = [
+            os.stat(os.path.join(root, name)).st_size  # noqa: PTH116, PTH118  (a million files)
+            for root, _, names in os.walk(folder)
+            for name in names
+        ]
     return ExportReport(
         path=str(out),
         to=to,
         samples=job.samples,
         parts=None if split is None else {part.name: len(part.samples) for part in chosen_parts},
         fields=chosen_fields,
-        files=files,
-        bytes=size,
+        files=len(sizes),
+        bytes=sum(sizes),
         seconds=time.perf_counter() - start,
         opened_by=tuple(target.how_to_open(str(out))),
     )
@@ -285,12 +289,3 @@ def _document(job: ExportJob, to: str, details: dict[str, Any]) -> dict[str, Any
         "software": {"fgbgpack": __version__},
     }
     return schema.read("export", document, where="the document to be written")
-
-
-def _files_and_bytes(folder: Path) -> tuple[int, int]:
-    sizes = [
-        os.stat(os.path.join(root, name)).st_size  # noqa: PTH116, PTH118  (a million files)
-        for root, _, names in os.walk(folder)
-        for name in names
-    ]
-    return len(sizes), sum(sizes)

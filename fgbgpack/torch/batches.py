@@ -124,7 +124,14 @@ def _stack(
     for name, first in samples[0].items():
         values = [sample[name] for sample in samples]
         if isinstance(first, Tensor):
-            _require_equal_shapes(name, values)
+            kinds = {f"{str(v.dtype).removeprefix('torch.')} of shape {tuple(v.shape)}": None for v in values}
+            if len(kinds) > 1:
+                raise SpecError(
+                    f"The samples of a batch must have equal shapes and types, but {name} is "
+                    f"{' and '.join([*kinds][:3])}: return one shape and type from the transform, or use "
+                    "another collate_fn.",
+                    code="samples-differ",
+                )
             layout.add(name, first.dtype, (len(values), *first.shape))
             columns[name] = values
         else:
@@ -133,19 +140,6 @@ def _stack(
     for name, tensor in buffer.views(layout.tensors).items():
         torch.stack(columns[name], out=tensor)
     return buffer, layout.tensors
-
-
-def _require_equal_shapes(name: str, values: list[Tensor]) -> None:
-    kinds = dict.fromkeys(
-        f"{str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}" for value in values
-    )
-    if len(kinds) > 1:
-        raise SpecError(
-            f"The samples of a batch must have equal shapes and types, but {name} is "
-            f"{' and '.join([*kinds][:3])}: return one shape and type from the transform, or use another "
-            "collate_fn.",
-            code="samples-differ",
-        )
 
 
 def _shared_or_own(shared: SharedBuffers | None, own: Allocator, size: int) -> Buffer:
