@@ -310,7 +310,10 @@ class _Matcher:
         for path in files:
             for kind, place in order:
                 if (key := place.key(path)) is not None:
-                    self._add(kind, key, path)
+                    self._count += 1
+                    first = self._files.setdefault(kind, {}).setdefault(key, path)
+                    if first is not path:
+                        self._duplicates.setdefault((kind, key), [first]).append(path)
                     break
         problems = [
             f"--{kind} {place.pattern.text!r}: no file fits; there are {_examples(files)}"
@@ -322,12 +325,6 @@ class _Matcher:
             raise SourceError(message, problems, code="folder-without-pictures")
         for kind, place in places.items():
             place.example = min(self._files[kind].values())
-
-    def _add(self, kind: Kind, key: str, path: str) -> None:
-        self._count += 1
-        first = self._files.setdefault(kind, {}).setdefault(key, path)
-        if first is not path:
-            self._duplicates.setdefault((kind, key), [first]).append(path)
 
     def pairs(self) -> Pairs:
         """The samples that have all their files. Files of one kind with the same key are all left out."""
@@ -341,7 +338,15 @@ class _Matcher:
             pair: _Keyed = {"images": self._files["images"], kind: self._files.pop(kind)}
             pictures, others = (pair if self._places[kind].fields else _best_keys(pair)).values()
             if not pictures.keys() & others.keys():
-                raise self._nothing_in_common(kind, pictures.values(), others.values())
+                picture, other = (
+                    in_natural_order(paths.values())[0] if paths else "(none)" for paths in (pictures, others)
+                )
+                raise SourceError(
+                    f"No {SINGULAR[kind]} in {self._folder} is named like a picture: there are {picture} and "
+                    f"{other}. Say what they share with patterns, such as "
+                    '--images "fgbg/{id}.jpg" --masks "masks/{id}_mask.png".',
+                    code="names-differ",
+                )
             partners[kind] = {path: others[key] for key, path in pictures.items() if key in others}
             self._report_missing("images", pictures, kind, others)
             self._report_missing(kind, others, "images", pictures)
@@ -374,15 +379,6 @@ class _Matcher:
             expected = self._places[partner].path_of(alone[path])
             line = f"{path}: there is no {SINGULAR[partner]} for it; expected {expected}"
             self._unmatched.add(group, line, _MISSING[partner])
-
-    def _nothing_in_common(self, kind: Kind, *found: Collection[str]) -> SourceError:
-        picture, other = (in_natural_order(paths)[0] if paths else "(none)" for paths in found)
-        return SourceError(
-            f"No {SINGULAR[kind]} in {self._folder} is named like a picture: there are {picture} and "
-            f"{other}. Say what they share with patterns, such as "
-            '--images "fgbg/{id}.jpg" --masks "masks/{id}_mask.png".',
-            code="names-differ",
-        )
 
 
 def _examples(files: Iterable[str]) -> str:
