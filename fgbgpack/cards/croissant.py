@@ -62,12 +62,7 @@ _SPLIT_KINDS = {
 
 
 def croissant(summary: DatasetSummary, about: About) -> dict[str, Any]:
-    """The document: JSON-LD, with its keys in the order in which people read them.
-
-    Args:
-        summary: The facts about the dataset.
-        about: What its authors say of it.
-    """
+    """The document: JSON-LD, with its keys in the order in which people read them."""
     described = {
         "name": about.name or PurePath(summary.name).stem,
         "description": about.description or sentences.description(summary),
@@ -103,23 +98,17 @@ def keywords(summary: DatasetSummary) -> list[str]:
     ]
 
 
-# --- responsible AI --------------------------------------------------------------------------------
-
-
 def _responsible_ai(summary: DatasetSummary) -> dict[str, Any]:
     has_recipe = summary.document.has_recipe
     masks = "The mask is the alpha of the pasted foreground." if has_recipe else "Masks were imported."
+    networks = [
+        f"{card['name']} ({card.get('licence', 'licence not stated')})" for card in summary.network_cards
+    ]
     described: dict[str, Any] = {
         "rai:dataCollection": sentences.description(summary),
         "rai:dataPreprocessingProtocol": sentences.how_pixels_were_made(summary),
         "rai:dataAnnotationProtocol": " ".join([masks, *sentences.how_depth_was_made(summary)]),
-        "rai:machineAnnotationTools": [
-            summary.made_by,
-            *(
-                f"{card['name']} ({card.get('licence', 'licence not stated')})"
-                for card in summary.network_cards
-            ),
-        ],
+        "rai:machineAnnotationTools": [summary.made_by, *networks],
         "rai:dataLimitations": sentences.limits(summary),
         "rai:personalSensitiveInformation": [sentences.privacy()],
     }
@@ -137,15 +126,14 @@ def _responsible_ai(summary: DatasetSummary) -> dict[str, Any]:
     return described
 
 
-# --- files -----------------------------------------------------------------------------------------
+def _node(kind: str, identifier: str, name: str | None = None) -> dict[str, Any]:
+    return {"@type": f"cr:{kind}", "@id": identifier, "name": name or identifier}
 
 
 def _distribution(summary: DatasetSummary) -> list[dict[str, Any]]:
     name = summary.checked.address.rpartition("/")[2]
     checked = {
-        "@type": "cr:FileObject",
-        "@id": name,
-        "name": name,
+        **_node("FileObject", name),
         "contentUrl": summary.checked.address,
         "contentSize": f"{summary.checked.bytes} B",
         "sha256": summary.checked.sha256,
@@ -159,49 +147,34 @@ def _distribution(summary: DatasetSummary) -> list[dict[str, Any]]:
         "The root of the Zarr v3 store. Its attribute 'fgbgpack' records how the dataset was made and "
         f"whether it is complete.{pinned}"
     )
-    file_sets = (
-        (_SAMPLE_FILES, "Arrays of the samples", True),
-        (_SOURCE_FILES, "Arrays of the sources", False),
-    )
-    return [
-        checked | {"description": root, "encodingFormat": "application/json"},
-        *(
-            _file_set(identifier, title, arrays)
-            for identifier, title, per_sample in file_sets
-            if (arrays := [a for a in summary.arrays if a.per_sample == per_sample and not a.virtual])
-        ),
+    file_sets = [
+        _file_set(identifier, kind, arrays)
+        for identifier, kind in ((_SAMPLE_FILES, "samples"), (_SOURCE_FILES, "sources"))
+        if (arrays := [a for a in summary.arrays if a.per_sample == (kind == "samples") and not a.virtual])
     ]
+    return [checked | {"description": root, "encodingFormat": "application/json"}, *file_sets]
 
 
-def _file_set(identifier: str, title: str, arrays: Sequence[ArraySummary]) -> dict[str, Any]:
+def _file_set(identifier: str, kind: str, arrays: Sequence[ArraySummary]) -> dict[str, Any]:
     listed = ", ".join(
         array.path if array.stored is None else f"{array.path} ({array.stored:,} bytes)" for array in arrays
     )
     return {
-        "@type": "cr:FileSet",
-        "@id": identifier,
-        "name": identifier,
-        "description": f"{title}, in Zarr v3: {listed}. Every chunk has a checksum, which readers of Zarr "
-        "verify.",
+        **_node("FileSet", identifier),
+        "description": f"Arrays of the {kind}, in Zarr v3: {listed}. Every chunk has a checksum, which "
+        "readers of Zarr verify.",
         "encodingFormat": _ZARR,
         "includes": sorted({f"{array.path.partition('/')[0]}/**" for array in arrays}),
     }
 
 
-# --- records ---------------------------------------------------------------------------------------
-
-
 def _samples(summary: DatasetSummary) -> dict[str, Any]:
     return {
-        "@type": "cr:RecordSet",
-        "@id": "samples",
-        "name": "samples",
+        **_node("RecordSet", "samples"),
         "description": "One record per sample; sample i is element i of each array along its first axis. "
         f"Read them with fgbgpack, or with any reader of {'Zarr v3' if summary.form == 'zarr' else 'HDF5'}.",
         "cr:annotation": {
-            "@type": "cr:Field",
-            "@id": "samples/count",
-            "name": "count",
+            **_node("Field", "samples/count", "count"),
             "description": "Number of samples.",
             "dataType": ["sc:Integer", _COUNT],
             "value": summary.samples,
@@ -213,9 +186,7 @@ def _samples(summary: DatasetSummary) -> dict[str, Any]:
 def _field_of_array(summary: DatasetSummary, array: ArraySummary) -> dict[str, Any]:
     types = [_TYPES[array.dtype], *filter(None, [_SEMANTIC_TYPES.get(array.path)])]
     field: dict[str, Any] = {
-        "@type": "cr:Field",
-        "@id": f"samples/{array.path}",
-        "name": array.path,
+        **_node("Field", f"samples/{array.path}", array.path),
         "description": f"{array.meaning[0].upper()}{array.meaning[1:]}. Stored as {array.dtype}.",
         "dataType": types if len(types) > 1 else types[0],
     }
@@ -295,16 +266,12 @@ def _record_set(
     """A record set whose records are in the document; fields that no record has are left out."""
     used = [field for field in fields if any(row[field] is not None for row in rows)]
     return {
-        "@type": "cr:RecordSet",
-        "@id": name,
-        "name": name,
+        **_node("RecordSet", name),
         "description": description,
         "key": [{"@id": f"{name}/{field}"} for field in key],
         "field": [
             {
-                "@type": "cr:Field",
-                "@id": f"{name}/{field}",
-                "name": field,
+                **_node("Field", f"{name}/{field}", field),
                 "description": fields[field][1],
                 "dataType": fields[field][0],
             }

@@ -34,11 +34,7 @@ _SIZES = (
 def datacard(summary: DatasetSummary, about: About, *, croissant: str, picture: str | None = None) -> str:
     """The text of the card, in Markdown.
 
-    Args:
-        summary: The facts about the dataset.
-        about: What its authors say of it.
-        croissant: The name of the Croissant file beside the card.
-        picture: The name of a picture of samples beside the card; ``None`` if there is none.
+    ``croissant`` and ``picture`` are the names of the Croissant file and of a picture of samples beside it.
     """
     sections = [
         _front_matter(summary, about),
@@ -59,9 +55,6 @@ def datacard(summary: DatasetSummary, about: About, *, croissant: str, picture: 
     return "\n\n".join(sections) + "\n"
 
 
-# --- front matter ----------------------------------------------------------------------------------
-
-
 def _front_matter(summary: DatasetSummary, about: About) -> str:
     has_depth = summary.document.depth is not None
     fields: dict[str, Any] = {
@@ -72,12 +65,12 @@ def _front_matter(summary: DatasetSummary, about: About) -> str:
         "annotations_creators": ["machine-generated" if summary.document.has_recipe else "other"],
         "tags": [keyword.lower().replace(" ", "-") for keyword in keywords(summary)],
     }
-    lines = []
-    for name, value in fields.items():
-        if isinstance(value, list):
-            lines += [f"{name}:", *(f"  - {_yaml(item)}" for item in value)]
-        else:
-            lines.append(f"{name}: {_yaml(value)}")
+    lines = [
+        f"{name}: {_yaml(value)}"
+        if isinstance(value, str)
+        else "\n  - ".join([f"{name}:", *map(_yaml, value)])
+        for name, value in fields.items()
+    ]
     return "\n".join(["---", *lines, "---"])
 
 
@@ -95,9 +88,6 @@ def _hub_licence(licence: str | None) -> dict[str, str]:
 def _yaml(text: str) -> str:
     """A text as YAML: bare where that is plain, else as JSON, which is valid YAML."""
     return text if re.fullmatch(r"[A-Za-z][A-Za-z0-9<>.-]*", text) else json.dumps(text)
-
-
-# --- sections --------------------------------------------------------------------------------------
 
 
 def _overview(summary: DatasetSummary, about: About) -> str:
@@ -174,7 +164,7 @@ def _arrays(summary: DatasetSummary) -> list[str]:
         (
             f"`{array.path}`",
             array.dtype,
-            "(" + ", ".join(f"{length:,}" for length in array.shape) + ("," * (len(array.shape) == 1)) + ")",
+            f"({', '.join(f'{length:,}' for length in array.shape)}{',' * (len(array.shape) == 1)})",
             "made when read" if array.virtual else "" if array.stored is None else _bytes(array.stored),
             array.meaning,
         )
@@ -230,12 +220,10 @@ def _depth(summary: DatasetSummary) -> list[str]:
     ]
     cards = summary.network_cards
     if cards:
+        defaults = {"licence": "not stated", "made_by": "not stated", "source": ""}
         rows = [
-            (
-                _text(card.get("title") or card["name"]),
-                *(_text(card.get(field) or "not stated") for field in ("licence", "made_by")),
-                _text(card.get("source") or ""),
-            )
+            [_text(card.get("title") or card["name"])]
+            + [_text(card.get(field) or default) for field, default in defaults.items()]
             for card in cards
         ]
         parts.append(_table(("network", "licence of its weights", "made by", "from"), rows))
@@ -246,10 +234,9 @@ def _depth(summary: DatasetSummary) -> list[str]:
 
 
 def _licences(summary: DatasetSummary, about: About, croissant: str) -> list[str]:
+    whole = "No licence is stated for the dataset as a whole."
     if about.license:
         whole = f"The dataset as a whole is under: {_text(about.license)}."
-    else:
-        whole = "No licence is stated for the dataset as a whole."
     sources = summary.document.sources
     if sources is None:
         return ["## Licences", whole, "Licences and authors of the imported pictures are not recorded."]
@@ -286,9 +273,6 @@ def _pictures(sources: SourcesInfo, croissant: str) -> str:
     rest = f"\n\n... and {more:,} more, all of which are in `{croissant}`." if more else ""
     table = _table(("picture", "file", "licence", "author", "from"), shown)
     return f"<details>\n<summary>All {len(rows):,} pictures</summary>\n\n{table}{rest}\n\n</details>"
-
-
-# --- Markdown --------------------------------------------------------------------------------------
 
 
 def _python(code: str) -> str:

@@ -51,11 +51,8 @@ class Cards:
     def to_dict(self) -> dict[str, Any]:
         """The same as JSON."""
         return {
-            "croissant": str(self.croissant),
-            "datacard": str(self.datacard),
-            "preview": None if self.preview is None else str(self.preview),
-            "unsaid": list(self.unsaid),
-            "findings": list(self.findings),
+            name: list(value) if isinstance(value, tuple) else value and str(value)
+            for name, value in vars(self).items()
         }
 
 
@@ -135,11 +132,7 @@ def write_cards(
 
 
 def cards_are_stale(dataset: str | Path) -> bool:
-    """Whether a local dataset has changed since its cards were written.
-
-    Args:
-        dataset: Its folder or file. False for a URL, and where there are no cards.
-    """
+    """Whether a local dataset has changed since its cards were written; False for a URL, or without cards."""
     if "://" in str(dataset):
         return False
     paths = _Paths.of(dataset, None)
@@ -179,12 +172,10 @@ class _Paths:
 
 @dataclass(frozen=True)
 class _ExistingCards:
-    """The cards that exist before these are written.
+    """The cards that exist before these are written, and the ``about`` that they state.
 
-    Attributes:
-        about: What they state.
-        digests: The SHA-256 of each file as it was written, by its name, without the last line of the card.
-        contents: The files now, likewise.
+    ``digests`` has the SHA-256 of each file as it was written, by its name, without the last line of the
+    card; ``contents`` the files now, likewise.
     """
 
     contents: Mapping[Path, bytes]

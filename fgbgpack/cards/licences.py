@@ -33,10 +33,8 @@ class Terms:
 
     Attributes:
         name: Its SPDX identifier where that is known, else its stated name.
-        spdx: Its SPDX identifier, or ``None``.
         adaptations: Whether adaptations may be redistributed; ``None`` where that is not known.
         attribution: Whether the authors must be named.
-        commercial: Whether commercial use is allowed.
         share_alike: Whether adaptations must be under the same licence.
     """
 
@@ -127,8 +125,8 @@ def findings(groups: Sequence[LicenceGroup]) -> list[str]:
     The first says whether it may be redistributed at all, as far as that is stated.
     """
     stated = [(group.terms, group.pictures) for group in groups if group.terms is not None]
-    unstated = sum(group.pictures for group in groups if group.terms is None)
     total = sum(group.pictures for group in groups)
+    unstated = total - sum(count for _, count in stated)
     closed = [(terms, count) for terms, count in stated if terms.adaptations is False]
     unknown = [(terms, count) for terms, count in stated if terms.adaptations is None]
     found = []

@@ -36,16 +36,10 @@ def placements_per_pair(summary: DatasetSummary) -> str:
 
 def limits(summary: DatasetSummary) -> list[str]:
     """What the dataset cannot be relied on for."""
-    found = [*_limits_of_composites(summary), *_limits_of_depth(summary)]
-    if summary.document.spec is None:
-        found.append("It was imported: how its samples were made, and of what, is not recorded in it.")
-    return found
-
-
-def _limits_of_composites(summary: DatasetSummary) -> list[str]:
     spec = summary.document.spec
     if spec is None:
-        return []
+        imported = "It was imported: how its samples were made, and of what, is not recorded in it."
+        return [*_limits_of_depth(summary), imported]
     return [
         "Samples are composites: a foreground casts no shadow and no reflection, touches nothing, and its "
         "light and colours are not fitted to the background.",
@@ -57,6 +51,7 @@ def _limits_of_composites(summary: DatasetSummary) -> list[str]:
         f"There are {summary.samples:,} samples but {summary.backgrounds:,} backgrounds and "
         f"{summary.foregrounds:,} foregrounds: samples that share one are much alike. Split by background, "
         "by foreground, or by both.",
+        *_limits_of_depth(summary),
     ]
 
 
@@ -64,12 +59,9 @@ def _limits_of_depth(summary: DatasetSummary) -> list[str]:
     depth, attributes = summary.document.depth, summary.depth_attributes
     if depth is None or attributes is None:
         return ["There is no depth."]
+    found = ["Depth was estimated by a neural network. It was not measured, and has the network's errors."]
     if isinstance(depth, ImportedDepthInfo):
         found = ["Depth was imported: what made it is not recorded."]
-    else:
-        found = [
-            "Depth was estimated by a neural network. It was not measured, and has the network's errors."
-        ]
     if depth.is_guided:
         found.append(
             "Depth is guided: that of the background was inferred once, and a second network places the "

@@ -44,9 +44,6 @@ class ArraySummary:
     """An array of a dataset.
 
     Attributes:
-        path: Its path in the dataset.
-        dtype: Its NumPy type.
-        shape: Its shape.
         meaning: What its values are, with their unit.
         stored: Its bytes on disk; ``None`` where it is not stored or that is unknown.
         virtual: Whether it is composed when it is read.
@@ -93,14 +90,9 @@ class DatasetSummary:
     Attributes:
         name: The name of its folder or file.
         target: What code beside it passes to ``open_dataset``: that name, or its address.
-        form: Whether it is a Zarr store or an HDF5 file.
-        document: Its document.
-        arrays: Its arrays.
-        total: Bytes of all files; ``None`` where that is unknown.
-        files: Number of files; ``None`` where that is unknown.
+        total: Bytes of all files; ``None`` where that is unknown, as for ``files``, their number.
         checked: The file whose digest identifies the dataset: its document, or the whole HDF5 file.
         depth_attributes: The attributes of ``/depth``; ``None`` where there is no depth.
-        parts: The parts of all saved splits.
     """
 
     name: str
@@ -154,11 +146,7 @@ class DatasetSummary:
 
 
 def summarize(dataset: Dataset) -> DatasetSummary:
-    """Collect the facts about an open dataset.
-
-    Raises:
-        DatasetError: The dataset is damaged or cannot be read.
-    """
+    """Collect the facts about an open dataset; a DatasetError if it is damaged or cannot be read."""
     path = dataset.path
     is_remote = "://" in path and not path.startswith("file://")
     name = (PurePosixPath(urlsplit(path).path) if is_remote else Path(path).resolve()).name

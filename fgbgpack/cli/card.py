@@ -10,15 +10,13 @@ import typer
 
 from fgbgpack.cli import options
 from fgbgpack.cli.console import say, show_warning
-from fgbgpack.cli.options import Panel, command, option
+from fgbgpack.cli.options import Panel, command, flag, option
 from fgbgpack.cli.output import Output
 
 if TYPE_CHECKING:
     from fgbgpack.cards import Cards
 
 app = typer.Typer()
-
-_ABOUT = "What only you know"
 
 
 @command(
@@ -33,33 +31,27 @@ def card(
         "--output -o FOLDER",
         "Where to write the cards (default: in the dataset's folder, or beside its HDF5 file).",
     ),
-    name: str | None = option(
-        "--name TEXT", "Name of the dataset (default: that of its folder).", Panel.ABOUT
+    name: str | None = Panel.ABOUT.option(
+        "--name TEXT", "Name of the dataset (default: that of its folder)."
     ),
-    description: str | None = option(
-        "--description TEXT", "A few sentences (default: made of its numbers).", Panel.ABOUT
+    description: str | None = Panel.ABOUT.option(
+        "--description TEXT", "A few sentences (default: made of its numbers)."
     ),
-    license: str | None = option(
-        "--license LICENCE",
-        "Licence of the whole dataset: an SPDX identifier such as CC-BY-4.0, or a URL.",
-        Panel.ABOUT,
+    license: str | None = Panel.ABOUT.option(
+        "--license LICENCE", "Licence of the whole dataset: an SPDX identifier such as CC-BY-4.0, or a URL."
     ),
-    creators: list[str] | None = option(
-        "--creator NAME", "A person who made it; can be repeated.", Panel.ABOUT
+    creators: list[str] | None = Panel.ABOUT.option(
+        "--creator NAME", "A person who made it; can be repeated."
     ),
-    organizations: list[str] | None = option(
-        "--organization NAME", "An organisation that made it; can be repeated.", Panel.ABOUT
+    organizations: list[str] | None = Panel.ABOUT.option(
+        "--organization NAME", "An organisation that made it; can be repeated."
     ),
-    url: str | None = option("--url URL", "Its web page.", Panel.ABOUT),
-    version: str | None = option("--version X.Y.Z", "Its version, such as 1.0.0.", Panel.ABOUT),
-    published: str | None = option(
-        "--published DAY", "Date of publication, such as 2024-05-31.", Panel.ABOUT
-    ),
-    citation: str | None = option("--citation TEXT", "How to cite it, for example in BibTeX.", Panel.ABOUT),
-    preview: bool = option(
-        "--preview", "Also draw some samples for the data card, as preview.png.", default=False
-    ),
-    overwrite: bool = option("--overwrite", "Replace cards that were edited by hand.", default=False),
+    url: str | None = Panel.ABOUT.option("--url URL", "Its web page."),
+    version: str | None = Panel.ABOUT.option("--version X.Y.Z", "Its version, such as 1.0.0."),
+    published: str | None = Panel.ABOUT.option("--published DAY", "Date of publication, such as 2024-05-31."),
+    citation: str | None = Panel.ABOUT.option("--citation TEXT", "How to cite it, for example in BibTeX."),
+    preview: bool = flag("--preview", "Also draw some samples for the data card, as preview.png."),
+    overwrite: bool = flag("--overwrite", "Replace cards that were edited by hand."),
     as_json: bool = options.JSON,
     quiet: bool = options.QUIET,
 ) -> None:
@@ -90,9 +82,9 @@ def warn_if_stale(dataset: str, output: Output) -> None:
     from fgbgpack.cards import cards_are_stale
 
     if not output.quiet and cards_are_stale(dataset):
-        again = f"fgbgpack card {shlex.quote(dataset)}"
         show_warning(
-            f"The cards of {dataset} describe an earlier state of it. Write them again with: {again}"
+            f"The cards of {dataset} describe an earlier state of it. Write them again with: "
+            f"fgbgpack card {shlex.quote(dataset)}"
         )
 
 

@@ -17,11 +17,7 @@ Completer: TypeAlias = Callable[..., list[str]]
 
 def one_of(*values: str) -> Completer:
     """Completes one of a few values."""
-
-    def complete(incomplete: str) -> list[str]:
-        return _matching(values, incomplete)
-
-    return complete
+    return lambda incomplete: _matching(values, incomplete)
 
 
 def models(incomplete: str) -> list[str]:
@@ -33,11 +29,7 @@ def models(incomplete: str) -> list[str]:
 
 def models_or(*others: str) -> Completer:
     """Completes the name of a depth model or one of ``others``."""
-
-    def complete(incomplete: str) -> list[str]:
-        return _matching(others, incomplete) + models(incomplete)
-
-    return complete
+    return lambda incomplete: _matching(others, incomplete) + models(incomplete)
 
 
 def schemas(incomplete: str) -> list[str]:

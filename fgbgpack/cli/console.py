@@ -9,6 +9,7 @@ import shlex
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import PurePath
 from typing import Any
 
@@ -28,16 +29,6 @@ class _Console(Console):
         os.close(nowhere)
 
 
-def stdout() -> Console:
-    """The console for results. On a pipe it has no colours, and nothing is cut to a width."""
-    return _console(error=False)
-
-
-def stderr() -> Console:
-    """The console for progress, notices and errors."""
-    return _console(error=True)
-
-
 def _console(*, error: bool) -> Console:
     # Made for each use, so that a replaced stream (as in tests) is respected.
     console = _Console(stderr=error, highlight=False, markup=False, emoji=False)
@@ -45,6 +36,12 @@ def _console(*, error: bool) -> Console:
     if not on_terminal(console):
         console.width = _UNLIMITED
     return console
+
+
+#: The console for results. On a pipe it has no colours, and nothing is cut to a width.
+stdout = partial(_console, error=False)
+#: The console for progress, notices and errors.
+stderr = partial(_console, error=True)
 
 
 def on_terminal(console: Console) -> bool:
@@ -81,9 +78,14 @@ def say_next(commands: Iterable[str], python: Iterable[str] = ()) -> None:
     """Print commands, and lines of Python, to continue with."""
     for title, lines in (("Next", commands), ("In Python", python)):
         for i, line in enumerate(lines):
-            if i == 0:
-                say(f"\n{title}:")
-            say(f"  {line}")
+            say(f"  {line}" if i else f"\n{title}:\n  {line}")
+
+
+def say_next_of_dataset(path: str, *, has_depth: bool, python: str) -> None:
+    """Print how to continue with a new dataset: fill its depth, draw it, open it."""
+    fill = [] if has_depth else [f"fgbgpack depth {shlex.quote(path)}"]
+    opened = ["import fgbgpack", f"dataset = fgbgpack.open_dataset({path!r})", python]
+    say_next([*fill, preview_command(path)], opened)
 
 
 def preview_command(path: str) -> str:
@@ -135,6 +137,16 @@ def amount(size: float) -> str:
 def per_sample(size: float, samples: int) -> str:
     """Bytes divided by samples: ``"2,612 bytes per sample"``."""
     return f"{size / samples:,.0f} bytes per sample"
+
+
+def work_done(done: int, samples: int, size: float, seconds: float = 0.0) -> str:
+    """How much of the work this run did, its rate if it took ``seconds``, and the stored bytes per sample."""
+    stored = per_sample(size, samples)
+    if not done:
+        return f"already there, {stored}"
+    some = "" if done == samples else f"{done:,} of {samples:,} in this run, "
+    rate = f"{done / seconds:,.0f}/s, " if seconds > 0 else ""
+    return f"{some}{rate}{stored}"
 
 
 def duration(seconds: float) -> str:

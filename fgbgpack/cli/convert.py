@@ -9,7 +9,7 @@ import typer
 
 from fgbgpack.cli import options
 from fgbgpack.cli.console import amount, duration, per_sample, preview_command, say_next, say_rows, say_title
-from fgbgpack.cli.options import Panel, argument, command, option
+from fgbgpack.cli.options import Panel, argument, command, flag
 from fgbgpack.cli.output import KEPT, NOTHING, Output
 from fgbgpack.cli.parse import Parser
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from fgbgpack.pipeline import Conversion, Transfer
 
 app = typer.Typer()
+
+
+_OVERWRITE = Panel.EXECUTION.flag("--overwrite", "Replace another dataset at DST.")
 
 
 def _threads(workers: str | None) -> int | None:
@@ -37,15 +40,11 @@ def convert(
     target: str = argument(
         "DST", "The dataset to create: HDF5 if its name ends with .h5 or .hdf5, else Zarr."
     ),
-    portable: bool = option(
-        "--portable",
-        "Compress HDF5 with gzip, which needs no plugin to read; several times as large.",
-        default=False,
+    portable: bool = flag(
+        "--portable", "Compress HDF5 with gzip, which needs no plugin to read; several times as large."
     ),
     workers: str | None = options.WORKERS,
-    overwrite: bool = option(
-        "--overwrite", "Replace another dataset at DST.", Panel.EXECUTION, default=False
-    ),
+    overwrite: bool = _OVERWRITE,
     as_json: bool = options.JSON,
     quiet: bool = options.QUIET,
 ) -> None:
@@ -73,9 +72,7 @@ def materialize(
     source: str = argument("SRC", "A virtual dataset."),
     target: str | None = argument("DST", "The dataset to create (default: SRC itself).", default=None),
     workers: str | None = options.WORKERS,
-    overwrite: bool = option(
-        "--overwrite", "Replace another dataset at DST.", Panel.EXECUTION, default=False
-    ),
+    overwrite: bool = _OVERWRITE,
     as_json: bool = options.JSON,
     quiet: bool = options.QUIET,
 ) -> None:
@@ -101,9 +98,7 @@ def virtualize(
     source: str = argument("SRC", "A dataset that stores its pixels."),
     target: str = argument("DST", "The dataset to create."),
     workers: str | None = options.WORKERS,
-    overwrite: bool = option(
-        "--overwrite", "Replace another dataset at DST.", Panel.EXECUTION, default=False
-    ),
+    overwrite: bool = _OVERWRITE,
     as_json: bool = options.JSON,
     quiet: bool = options.QUIET,
 ) -> None:

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from fgbgpack.cli import card, completion, options
-from fgbgpack.cli.console import (
-    amount,
-    duration,
-    per_sample,
-    preview_command,
-    say,
-    say_next,
-    say_rows,
-    say_title,
-)
-from fgbgpack.cli.options import Panel, command, option
+from fgbgpack.cli.console import amount, duration, say, say_next_of_dataset, say_rows, say_title, work_done
+from fgbgpack.cli.options import Panel, command
 from fgbgpack.cli.output import KEPT, NOTHING, Output
 from fgbgpack.cli.parse import FITS, Parser
 
@@ -42,42 +31,31 @@ def create(
     backgrounds: str | None = options.BACKGROUNDS,
     foregrounds: str | None = options.FOREGROUNDS,
     masks: str | None = options.MASKS,
-    size: str | None = option(
-        "--size WIDTHxHEIGHT",
-        "Size of every sample in pixels, or one number for both (default 128x128).",
-        Panel.COMPOSITION,
+    size: str | None = Panel.COMPOSITION.option(
+        "--size WIDTHxHEIGHT", "Size of every sample in pixels, or one number for both (default 128x128)."
     ),
-    fit: str | None = option(
+    fit: str | None = Panel.COMPOSITION.option(
         "--fit crop|stretch",
         "How backgrounds get that size: cropped to the aspect first, or only resized (default crop).",
-        Panel.COMPOSITION,
         completion.one_of(*FITS),
     ),
-    foreground_height: str | None = option(
-        "--foreground-height PIXELS",
-        "Height of every pasted foreground; its aspect is kept (default 50).",
-        Panel.COMPOSITION,
+    foreground_height: str | None = Panel.COMPOSITION.option(
+        "--foreground-height PIXELS", "Height of every pasted foreground; its aspect is kept (default 50)."
     ),
-    placements: str | None = option(
-        "--placements N",
-        "Number of times each foreground is pasted on each background (default 20).",
-        Panel.COMPOSITION,
+    placements: str | None = Panel.COMPOSITION.option(
+        "--placements N", "Number of times each foreground is pasted on each background (default 20)."
     ),
-    flip: bool | None = option(
-        "--flip/--no-flip",
-        "Add as many placements with the foreground mirrored (default --flip).",
-        Panel.COMPOSITION,
+    flip: bool | None = Panel.COMPOSITION.option(
+        "--flip/--no-flip", "Add as many placements with the foreground mirrored (default --flip)."
     ),
-    seed: str | None = option(
+    seed: str | None = Panel.COMPOSITION.option(
         "--seed N",
         "Key of the random positions, 0 to 2^64 - 1; the same seed and pictures give the same samples "
         "(default 0).",
-        Panel.COMPOSITION,
     ),
-    placement: str | None = option(
+    placement: str | None = Panel.COMPOSITION.option(
         "--placement inside",
         "Where foregrounds are pasted; inside: anywhere they fit completely (default inside).",
-        Panel.COMPOSITION,
         completion.one_of("inside"),
     ),
     depth_model: str | None = options.DEPTH_MODEL,
@@ -87,35 +65,24 @@ def create(
     depth_bits: str | None = options.DEPTH_BITS,
     precision: str | None = options.PRECISION,
     device: str | None = options.DEVICE,
-    config: Path | None = option(
+    config: Path | None = Panel.EXECUTION.option(
         "--config FILE",
         "TOML or JSON file with these options, as 'fgbgpack schema spec' describes them; options given here "
         "override it.",
-        Panel.EXECUTION,
     ),
-    chunk: str | None = option(
-        "--chunk N",
-        "Samples that are compressed together (default: about 40, of one background).",
-        Panel.EXECUTION,
+    chunk: str | None = Panel.EXECUTION.option(
+        "--chunk N", "Samples that are compressed together (default: about 40, of one background)."
     ),
     workers: str | None = options.WORKERS,
-    virtual: bool = option(
+    virtual: bool = Panel.EXECUTION.flag(
         "--virtual",
         "Do not store images and masks: they are composed when they are read, with the same bytes.",
-        Panel.EXECUTION,
-        default=False,
     ),
-    cards: bool = option(
-        "--cards",
-        "Also write croissant.json and DATACARD.md, as 'fgbgpack card' does.",
-        Panel.EXECUTION,
-        default=False,
+    cards: bool = Panel.EXECUTION.flag(
+        "--cards", "Also write croissant.json and DATACARD.md, as 'fgbgpack card' does."
     ),
-    dry_run: bool = option(
-        "--dry-run",
-        "Write nothing; estimate the number of samples, their size and the time.",
-        Panel.EXECUTION,
-        default=False,
+    dry_run: bool = Panel.EXECUTION.flag(
+        "--dry-run", "Write nothing; estimate the number of samples, their size and the time."
     ),
     overwrite: bool = options.OVERWRITE,
     as_json: bool = options.JSON,
@@ -166,13 +133,7 @@ def create(
         return
     report = output.run(
         lambda on_event: pipeline.create(
-            out,
-            spec,
-            device=where,
-            workers=threads,
-            overwrite=overwrite,
-            virtual=virtual,
-            on_event=on_event,
+            out, spec, device=where, workers=threads, overwrite=overwrite, virtual=virtual, on_event=on_event
         ),
         if_stopped=KEPT,
     )
@@ -204,8 +165,8 @@ def depth(
     foregrounds: str | None = options.FOREGROUNDS,
     masks: str | None = options.MASKS,
     workers: str | None = options.WORKERS,
-    overwrite: bool = option(
-        "--overwrite", "Replace depth of another model or of other options.", Panel.EXECUTION, default=False
+    overwrite: bool = Panel.EXECUTION.flag(
+        "--overwrite", "Replace depth of another model or of other options."
     ),
     as_json: bool = options.JSON,
     quiet: bool = options.QUIET,
@@ -252,44 +213,25 @@ def _show_report(report: Report, done: str, size: str = "") -> None:
         say_title(f"{done}: {samples} in {duration(report.seconds)}")
     else:
         say_title(f"{report.path}: nothing to do, all {samples} are there")
-    pixels = "virtual: composed when they are read"
-    if not report.virtual:
-        pixels = _work(report, report.created, report.sample_seconds, ("image", "mask"))
-    rows = [("image, mask", pixels)]
+    work = (report.created, report.samples, _stored(report, "image", "mask"), report.sample_seconds)
+    rows = [("image, mask", "virtual: composed when they are read" if report.virtual else work_done(*work))]
     if has_depth:
         networks = f"{report.depth_model} on {report.provider}"
         if report.depth_guide is not None:
             networks = (
                 f"{report.depth_model} on the backgrounds, then {report.depth_guide} on {report.provider}"
             )
-        rows += [
-            ("depth", _work(report, report.depth_filled, report.depth_seconds, ("depth",))),
-            ("depth model", networks),
-        ]
+        work = (report.depth_filled, report.samples, _stored(report, "depth"), report.depth_seconds)
+        rows += [("depth", work_done(*work)), ("depth model", networks)]
     else:
         rows.append(("depth", "not filled"))
     say_rows([*rows, ("all files", amount(sum(report.stored_bytes.values())))])
-    say_next(
-        [
-            *([] if has_depth else [f"fgbgpack depth {shlex.quote(report.path)}"]),
-            preview_command(report.path),
-        ],
-        [
-            "import fgbgpack",
-            f"dataset = fgbgpack.open_dataset({report.path!r})",
-            f"batch = dataset[:40]  # batch.image, batch.mask{', batch.depth' if has_depth else ''}",
-        ],
-    )
+    python = f"batch = dataset[:40]  # batch.image, batch.mask{', batch.depth' if has_depth else ''}"
+    say_next_of_dataset(report.path, has_depth=has_depth, python=python)
 
 
-def _work(report: Report, done: int, seconds: float, arrays: Iterable[str]) -> str:
-    """The rate of this run, and the stored bytes per sample."""
-    stored = per_sample(sum(report.stored_bytes.get(name, 0) for name in arrays), report.samples)
-    if not done:
-        return f"already there, {stored}"
-    some = "" if done == report.samples else f"{done:,} of {report.samples:,} in this run, "
-    rate = f"{done / seconds:,.0f}/s, " if seconds > 0 else ""
-    return f"{some}{rate}{stored}"
+def _stored(report: Report, *arrays: str) -> int:
+    return sum(report.stored_bytes.get(name, 0) for name in arrays)
 
 
 def _show_estimate(estimate: Estimate, size: str) -> None:

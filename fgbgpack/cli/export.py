@@ -9,7 +9,7 @@ import typer
 
 from fgbgpack.cli import completion, options
 from fgbgpack.cli.console import amount, duration, per_sample, say_next, say_rows, say_title
-from fgbgpack.cli.options import Panel, argument, command, option
+from fgbgpack.cli.options import Panel, argument, command
 from fgbgpack.cli.output import NOTHING, Output
 from fgbgpack.cli.parse import Parser
 
@@ -22,7 +22,6 @@ app = typer.Typer()
 FORMATS = ("folder", "webdataset", "mds", "coco", "npz")
 
 _MEGABYTE = 1_000_000
-_CONTENT = "Content and format"
 
 
 @command(
@@ -34,59 +33,52 @@ _CONTENT = "Content and format"
 def export(
     dataset: str = options.DATASET,
     out: str = argument("OUT", "The folder to create."),
-    to: str = option(
+    to: str = Panel.CONTENT.option(
         "--to FORMAT",
         "folder: PNG files in folders of their sources; webdataset: tar files; mds: shards for "
         "mosaicml-streaming; coco: PNG files and JSON for pycocotools; npz: arrays for numpy.load.",
-        Panel.CONTENT,
         completion.one_of(*FORMATS),
         default=...,
     ),
-    samples: str | None = option(
+    samples: str | None = Panel.CONTENT.option(
         "--samples A:B,I,...",
         "Which samples, counted from 0: numbers, and ranges without their end (default: all).",
-        Panel.CONTENT,
     ),
-    split: str | None = option(
+    split: str | None = Panel.CONTENT.option(
         "--split NAME",
         "Write the parts of a split that is saved in the dataset separately.",
-        Panel.CONTENT,
         completion.splits,
     ),
-    part: list[str] | None = option(
-        "--part NAME", "Only this part of the split; can be repeated.", Panel.CONTENT, completion.parts
+    part: list[str] | None = Panel.CONTENT.option(
+        "--part NAME", "Only this part of the split; can be repeated.", completion.parts
     ),
-    fields: str | None = option(
-        "--fields FIELD,...", "Only these of image, mask and depth (default: all).", Panel.CONTENT
+    fields: str | None = Panel.CONTENT.option(
+        "--fields FIELD,...", "Only these of image, mask and depth (default: all)."
     ),
-    depth_bits: str | None = option(
+    depth_bits: str | None = Panel.CONTENT.option(
         "--depth-bits 8|16",
         "Bits per pixel of depth pictures, for folder and coco; fgbgpack.json states their mapping "
         "(default 16).",
-        Panel.CONTENT,
         completion.one_of("8", "16"),
     ),
-    shard_size: str | None = option(
+    shard_size: str | None = Panel.CONTENT.option(
         "--shard-size MB",
         "Largest size of a file of many samples, for webdataset (default 256) and mds (default 67).",
-        Panel.CONTENT,
     ),
-    shard_samples: str | None = option(
+    shard_samples: str | None = Panel.CONTENT.option(
         "--shard-samples N",
         "Most samples in such a file, for webdataset and npz (default for npz: 256 MB before compression).",
-        Panel.CONTENT,
     ),
-    compression: str | None = option(
+    compression: str | None = Panel.CONTENT.option(
         "--compression CODEC",
         "Compression of shards, for mds: none, zstd or zstd:LEVEL (default zstd).",
-        Panel.CONTENT,
         completion.one_of("none", "zstd"),
     ),
-    category: str | None = option(
-        "--category NAME", "What the foregrounds are, for coco (default foreground).", Panel.CONTENT
+    category: str | None = Panel.CONTENT.option(
+        "--category NAME", "What the foregrounds are, for coco (default foreground)."
     ),
     workers: str | None = options.WORKERS,
-    overwrite: bool = option("--overwrite", "Replace another export at OUT.", Panel.EXECUTION, default=False),
+    overwrite: bool = Panel.EXECUTION.flag("--overwrite", "Replace another export at OUT."),
     as_json: bool = options.JSON,
     quiet: bool = options.QUIET,
 ) -> None:
@@ -146,13 +138,14 @@ def _ranges(parser: Parser, text: str | None) -> list[slice] | None:
 
 def _show(report: ExportReport) -> None:
     say_title(f"Exported {report.samples:,} samples to {report.path} in {duration(report.seconds)}")
-    rows = [("format", f"{report.to}: {', '.join(report.fields)}")]
-    if report.parts is not None:
-        rows.append(("parts", ", ".join(f"{name} {count:,}" for name, count in report.parts.items())))
+    parts = ", ".join(f"{name} {count:,}" for name, count in (report.parts or {}).items())
     size = f"{amount(report.bytes)}, {per_sample(report.bytes, report.samples)}"
-    rows += [
-        ("rate", f"{report.samples / report.seconds:,.0f} samples/s"),
-        ("all files", f"{report.files:,}, {size}"),
-    ]
-    say_rows(rows)
+    say_rows(
+        [
+            ("format", f"{report.to}: {', '.join(report.fields)}"),
+            *([] if report.parts is None else [("parts", parts)]),
+            ("rate", f"{report.samples / report.seconds:,.0f} samples/s"),
+            ("all files", f"{report.files:,}, {size}"),
+        ]
+    )
     say_next([], report.opened_by)

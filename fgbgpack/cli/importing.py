@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from fgbgpack.cli import completion, options
-from fgbgpack.cli.console import (
-    amount,
-    duration,
-    per_sample,
-    preview_command,
-    say,
-    say_next,
-    say_rows,
-    say_title,
-)
-from fgbgpack.cli.options import Panel, argument, command, option
+from fgbgpack.cli.console import amount, duration, say, say_next_of_dataset, say_rows, say_title, work_done
+from fgbgpack.cli.options import Panel, argument, command
 from fgbgpack.cli.output import KEPT, NOTHING, Output
 from fgbgpack.cli.parse import FITS, Parser
 
@@ -27,7 +17,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-_FILES = "Files"
 QUANTITIES = ("depth", "inverse_depth")
 
 
@@ -43,82 +32,63 @@ QUANTITIES = ("depth", "inverse_depth")
 def import_(
     folder: str = argument("FOLDER", "The folder of the pictures, masks and depth."),
     out: str = options.OUT,
-    images: str | None = option(
+    images: str | None = Panel.FILES.option(
         "--images PATTERN|DIR",
         "Where in FOLDER the composites are: a folder, or a pattern such as 'fgbg/{bg}/{n}.jpg'. Fields in "
         "braces, and *, match anything but a slash; files with equal fields belong together (default: a "
         "folder named images, composites, fg_bg or the like).",
-        Panel.FILES,
     ),
-    masks: str | None = option(
+    masks: str | None = Panel.FILES.option(
         "--masks PATTERN|DIR",
         "The same for their masks, grey from 0 to 255 or alpha (default: a folder named masks, fg_bg_mask or "
         "the like).",
-        Panel.FILES,
     ),
-    depths: str | None = option(
+    depths: str | None = Panel.FILES.option(
         "--depths PATTERN|none",
         "The same for their depth: grey pictures of 8 or 16 bits, or .npy files (default: a folder named "
         "depth, fg_bg_depth or the like, if there is one).",
-        Panel.FILES,
         completion.one_of("none"),
     ),
-    size: str | None = option(
+    size: str | None = Panel.COMPOSITION.option(
         "--size WIDTHxHEIGHT",
         "Resize all files to this size in pixels, or one number for both (default: all must have the same "
         "size, which is kept).",
-        Panel.COMPOSITION,
     ),
-    fit: str | None = option(
+    fit: str | None = Panel.COMPOSITION.option(
         "--fit crop|stretch",
         "How files get that size: cropped to the aspect first, or only resized (default crop).",
-        Panel.COMPOSITION,
         completion.one_of(*FITS),
     ),
-    depth_quantity: str | None = option(
+    depth_quantity: str | None = Panel.DEPTH.option(
         "--depth-quantity QUANTITY",
         "What the values are: depth, or inverse_depth (larger is nearer) (default: unknown).",
-        Panel.DEPTH,
         completion.one_of(*QUANTITIES),
     ),
-    depth_unit: str | None = option(
-        "--depth-unit UNIT",
-        "Their unit after factor and offset, such as m (default: none, relative).",
-        Panel.DEPTH,
+    depth_unit: str | None = Panel.DEPTH.option(
+        "--depth-unit UNIT", "Their unit after factor and offset, such as m (default: none, relative)."
     ),
-    depth_factor: str | None = option(
+    depth_factor: str | None = Panel.DEPTH.option(
         "--depth-factor NUMBER",
         "Multiplies the values in files; 0.001 converts millimetres to metres (default 1).",
-        Panel.DEPTH,
     ),
-    depth_offset: str | None = option(
+    depth_offset: str | None = Panel.DEPTH.option(
         "--depth-offset NUMBER",
         "Then added to them: depth is value x factor + offset (default 0). For a folder that fgbgpack export "
         "wrote, its fgbgpack.json states all of this; options given here override it.",
-        Panel.DEPTH,
     ),
-    depth_invalid: str | None = option(
+    depth_invalid: str | None = Panel.DEPTH.option(
         "--depth-invalid VALUE",
         "The value in files for unknown depth, which is stored as NaN (default: none).",
-        Panel.DEPTH,
     ),
-    chunk: str | None = option(
-        "--chunk N",
-        "Samples that are compressed together (default: 40 where neighbours look alike, else 8).",
-        Panel.EXECUTION,
+    chunk: str | None = Panel.EXECUTION.option(
+        "--chunk N", "Samples that are compressed together (default: 40 where neighbours look alike, else 8)."
     ),
-    skip_unmatched: bool = option(
-        "--skip-unmatched",
-        "Leave out files without counterparts, and name them (default: an error).",
-        Panel.FILES,
-        default=False,
+    skip_unmatched: bool = Panel.FILES.flag(
+        "--skip-unmatched", "Leave out files without counterparts, and name them (default: an error)."
     ),
     workers: str | None = options.WORKERS,
-    dry_run: bool = option(
-        "--dry-run",
-        "Write nothing; show what was found and what pairs with what.",
-        Panel.EXECUTION,
-        default=False,
+    dry_run: bool = Panel.EXECUTION.flag(
+        "--dry-run", "Write nothing; show what was found and what pairs with what."
     ),
     overwrite: bool = options.OVERWRITE,
     as_json: bool = options.JSON,
@@ -200,27 +170,16 @@ def _show_imported(done: Imported) -> None:
         say_title(f"Imported {samples} to {done.path} in {duration(done.seconds)}")
     else:
         say_title(f"{done.path}: nothing to do, all {samples} are there")
-    depth = _work(done, done.depth_written, ("depth",)) if done.depth else "none"
+    stored = done.stored_bytes
+    depth = work_done(done.depth_written, done.samples, stored.get("depth", 0)) if done.depth else "none"
+    pixels = stored.get("image", 0) + stored.get("mask", 0)
     say_rows(
         [
-            ("image, mask", _work(done, done.written, ("image", "mask"))),
+            ("image, mask", work_done(done.written, done.samples, pixels)),
             ("depth", depth),
             *_left_out(done.left_out),
-            ("all files", amount(sum(done.stored_bytes.values()))),
+            ("all files", amount(sum(stored.values()))),
         ]
     )
-    say_next(
-        [*([] if done.depth else [f"fgbgpack depth {shlex.quote(done.path)}"]), preview_command(done.path)],
-        [
-            "import fgbgpack",
-            f"dataset = fgbgpack.open_dataset({done.path!r})",
-            "dataset.names[:3], dataset[:40].image.shape",
-        ],
-    )
-
-
-def _work(done: Imported, written: int, arrays: tuple[str, ...]) -> str:
-    some = "" if written else "already there, "
-    if 0 < written < done.samples:
-        some = f"{written:,} of {done.samples:,} in this run, "
-    return some + per_sample(sum(done.stored_bytes.get(name, 0) for name in arrays), done.samples)
+    python = "dataset.names[:3], dataset[:40].image.shape"
+    say_next_of_dataset(done.path, has_depth=bool(done.depth), python=python)

@@ -36,6 +36,14 @@ class Panel(StrEnum):
     EXECUTION = "Execution"
     OUTPUT = "Output"
 
+    def option(self, names: str, text: str, complete: Completer | None = None, **more: Any) -> Any:
+        """Declare an option that the help lists in this panel."""
+        return option(names, text, complete, rich_help_panel=self, **more)
+
+    def flag(self, names: str, text: str, **more: Any) -> Any:
+        """Declare an option in this panel that is true if it is given."""
+        return self.option(names, text, default=False, **more)
+
 
 def argument(metavar: str, text: str, complete: Completer | None = None, *, default: object = ...) -> Any:
     """Declare a positional argument, which is required unless it has a default."""
@@ -45,22 +53,14 @@ def argument(metavar: str, text: str, complete: Completer | None = None, *, defa
 def option(
     names: str,
     text: str,
-    panel: Panel | None = None,
     complete: Completer | None = None,
     *,
     default: object = None,
     **more: Any,
 ) -> Any:
-    """Declare an option.
+    """Declare an option by its names and what its value is called, such as ``"--output -o FILE.png"``.
 
-    Args:
-        names: Its names and what its value is called, such as ``"--output -o FILE.png"``; only names if it is
-            a flag.
-        text: What the help says of it.
-        panel: The panel of the help that lists it.
-        complete: Completes its value in a shell.
-        default: What it is if it is not given.
-        more: What else Typer takes.
+    ``complete`` completes its value in a shell; ``more`` is what else Typer takes.
     """
     words = names.split()
     flags = [word for word in words if word.startswith("-")]
@@ -69,10 +69,14 @@ def option(
         *flags,
         metavar=" ".join(words[len(flags) :]),
         help=text,
-        rich_help_panel=panel,
         autocompletion=complete,
         **more,
     )
+
+
+def flag(names: str, text: str) -> Any:
+    """Declare an option that is true if it is given."""
+    return option(names, text, default=False)
 
 
 def command(app: typer.Typer, *examples: str, name: str | None = None) -> Callable[[F], F]:
@@ -99,85 +103,67 @@ def _note_json(ctx: typer.Context, value: bool) -> bool:
 OUT = argument("OUT", "The dataset to create, such as lobby.zarr or lobby.h5.")
 DATASET = argument("DATASET", "A dataset that fgbgpack made.")
 
-BACKGROUNDS = option("--backgrounds DIR", "Folder of background pictures.", Panel.PICTURES)
-FOREGROUNDS = option(
-    "--foregrounds DIR",
-    "Folder of cut-out foregrounds, with alpha unless --masks is given.",
-    Panel.PICTURES,
+BACKGROUNDS = Panel.PICTURES.option("--backgrounds DIR", "Folder of background pictures.")
+FOREGROUNDS = Panel.PICTURES.option(
+    "--foregrounds DIR", "Folder of cut-out foregrounds, with alpha unless --masks is given."
 )
-MASKS = option(
+MASKS = Panel.PICTURES.option(
     "--masks DIR",
     "Folder with a grayscale mask for each foreground, with the same file name up to the extension (default: "
     "the foregrounds' own alpha).",
-    Panel.PICTURES,
 )
 
-DEPTH_MODEL = option(
+DEPTH_MODEL = Panel.DEPTH.option(
     "--depth-model MODEL|none",
     "The network that fills depth: a name from 'fgbgpack models list', or an ONNX file with its card "
     "FILE.json beside it (default fgbgpack-scene).",
-    Panel.DEPTH,
     completion.models_or("none"),
 )
-DEPTH_MODE = option(
+DEPTH_MODE = Panel.DEPTH.option(
     "--depth-mode MODE",
     "guided: the network runs once on each background, and the guide places each sample's foreground in that "
     "depth; per-sample: the network runs on each sample (default: guided for fgbgpack-scene or if a guide is "
     "given, else per-sample; always per-sample for imported datasets).",
-    Panel.DEPTH,
     completion.one_of(*DEPTH_MODES),
 )
-DEPTH_GUIDE = option(
+DEPTH_GUIDE = Panel.DEPTH.option(
     "--depth-guide MODEL",
     "The guided network: a name or an ONNX file (default fgbgpack-guided).",
-    Panel.DEPTH,
     completion.models,
 )
-DEPTH_SCALE = option(
+DEPTH_SCALE = Panel.DEPTH.option(
     "--depth-scale 1..16",
     "Size of the network's input relative to a sample, rendered from the originals: up to 16 if guided, else "
     "up to 4 (default: the smallest with a short side of at least 384 or 256 pixels).",
-    Panel.DEPTH,
 )
-DEPTH_BITS = option(
+DEPTH_BITS = Panel.DEPTH.option(
     "--depth-bits 4..10",
     "Precision of stored depth: 9 bits round by at most 0.11 % of its range, each further bit halves that "
     "(default 9).",
-    Panel.DEPTH,
 )
-PRECISION = option(
+PRECISION = Panel.DEPTH.option(
     "--precision fp32|fp16",
     "Arithmetic precision of the networks; fp16 is faster on a GPU and less exact (default fp32).",
-    Panel.DEPTH,
     completion.one_of(*PRECISIONS),
 )
-DEVICE = option(
+DEVICE = Panel.DEPTH.option(
     "--device DEVICE",
     "Where the networks run: cpu, cuda or tensorrt, which fail if they are not available, or auto, the best "
     "available (default auto).",
-    Panel.DEPTH,
     completion.one_of(*DEVICES),
 )
 
-WORKERS = option(
-    "--workers N",
-    "Threads (default: one per core); the result does not depend on their number.",
-    Panel.EXECUTION,
+WORKERS = Panel.EXECUTION.option(
+    "--workers N", "Threads (default: one per core); the result does not depend on their number."
 )
-OVERWRITE = option(
-    "--overwrite", "Replace a dataset made with other options.", Panel.EXECUTION, default=False
-)
+OVERWRITE = Panel.EXECUTION.flag("--overwrite", "Replace a dataset made with other options.")
 
-JSON = option(
+JSON = Panel.OUTPUT.flag(
     "--json",
     "Print the result as one JSON object; on failure, an object 'error' with code, message and problems.",
-    Panel.OUTPUT,
-    default=False,
     is_eager=True,
     callback=_note_json,
 )
-QUIET = option(
-    "--quiet -q", "Print only errors, and the result if --json is given.", Panel.OUTPUT, default=False
-)
+QUIET = Panel.OUTPUT.flag("--quiet -q", "Print only errors, and the result if --json is given.")
 
 DRAW_SEED = option("--seed N", "Seed of the random choice of samples (default 0).")

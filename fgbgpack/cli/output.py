@@ -27,12 +27,7 @@ R = TypeVar("R", bound=_Result)
 
 @dataclass(frozen=True)
 class Output:
-    """What a command prints on stdout.
-
-    Attributes:
-        as_json: One JSON document and nothing else.
-        quiet: Neither a summary nor progress.
-    """
+    """What a command prints on stdout: one JSON document and nothing else, a summary, or neither if quiet."""
 
     as_json: bool = False
     quiet: bool = False
@@ -45,9 +40,7 @@ class Output:
     def run(self, work: Callable[[OnEvent], T], *, if_stopped: str = "") -> T:
         """Run ``work`` with its progress on stderr.
 
-        Args:
-            work: Called with the display of its events.
-            if_stopped: What a user is told who stops it; ``KEPT`` also when the system stops it.
+        ``if_stopped`` is what a user is told who stops it; ``KEPT`` also when the system stops it.
         """
         from fgbgpack.cli.progress import ProgressDisplay
 

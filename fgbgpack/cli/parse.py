@@ -142,17 +142,10 @@ class Parser:
         depth: Mapping[str, Any],
         config: Path | None,
     ) -> DatasetSpec:
-        """The spec of the options; they override those of a file.
+        """The spec of the options, which override the file of ``--config``; ``None`` where one was not given.
 
-        Args:
-            given: Spec fields of the options; ``None`` where an option was not given.
-            size: The text of ``--size``.
-            depth_model: The text of ``--depth-model``; ``"none"`` means no depth.
-            depth: Fields of the depth spec other than the model; ``None`` where not given.
-            config: The file of ``--config``.
-
-        Raises:
-            SpecError: ``options-invalid``, with all problems, earlier ones included.
+        ``depth`` has the fields of the depth spec other than the model. Raises a SpecError,
+        ``options-invalid``, with all problems, earlier ones included.
         """
         changes = {name: value for name, value in given.items() if value is not None}
         if size is not None:
@@ -181,34 +174,12 @@ class Parser:
                 document[name] = "."
         return self._checked(document, from_file, config)
 
-    def depth_fields(
-        self,
-        *,
-        mode: str | None,
-        guide: str | None,
-        scale: str | None,
-        bits: str | None,
-        precision: str | None,
-    ) -> dict[str, Any]:
+    def depth_fields(self, **given: str | None) -> dict[str, Any]:
         """The fields of a depth spec other than the model; ``None`` where an option was not given."""
-        return {
-            "mode": mode,
-            "guide": guide,
-            "scale": self.integer("--depth-scale", scale),
-            "bits": self.integer("--depth-bits", bits),
-            "precision": precision,
-        }
+        return given | {name: self.integer(f"--depth-{name}", given[name]) for name in ("scale", "bits")}
 
     def depth_spec(self, model: str | None, fields: Mapping[str, Any]) -> DepthSpec:
-        """The depth spec of the options of ``fgbgpack depth``.
-
-        Args:
-            model: The text of ``--depth-model``.
-            fields: The other fields, of :meth:`depth_fields`.
-
-        Raises:
-            SpecError: ``options-invalid``, with all problems, earlier ones included.
-        """
+        """The depth spec of the options of ``fgbgpack depth``; raises as :meth:`dataset` does."""
         if model == NO_MODEL:
             self.problems.append("--depth-model: found 'none', expected the name of a model or an ONNX file")
         given = {name: value for name, value in {"model": model, **fields}.items() if value is not None}

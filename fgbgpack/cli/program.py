@@ -99,9 +99,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=show_examples("fgbgpack sample pictures", "fgbgpack create --help"),
 )
-for _module in (card, convert, create, export, importing, info, sample, split):
+for _module in (card, convert, create, export, importing, info, sample, split, models):
     app.add_typer(_module.app)
-app.add_typer(models.app)
 
 
 def _print_version(asked: bool) -> None:
@@ -141,7 +140,7 @@ def _fgbgpack(
 def main() -> None:
     """Run the command line of this process, and exit."""
     signal.signal(signal.SIGTERM, _on_sigterm)
-    warnings.showwarning = _on_warning
+    warnings.showwarning = lambda message, *_, **__: show_warning(str(message))
     for stream in (sys.stdout, sys.stderr):
         # The name of a file may hold bytes that the terminal's encoding lacks.
         if hasattr(stream, "reconfigure"):
@@ -164,10 +163,6 @@ def main() -> None:
 
 def _on_sigterm(number: int, frame: FrameType | None) -> NoReturn:
     raise _Terminated
-
-
-def _on_warning(message: Warning | str, *_: object, **__: object) -> None:
-    show_warning(str(message))
 
 
 def _after_flush(status: Any) -> Any:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.console import Console, RenderableType
+from rich.constrain import Constrain
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -39,10 +40,7 @@ _TITLES = {
 class _Display:
     """What both displays share: bars if there is a terminal, notices, silence if it is asked for.
 
-    Args:
-        quiet: Show nothing at all.
-        console: Where to print; stderr unless given.
-        interval: Seconds between two lines where there is no terminal.
+    Without a terminal, ``interval`` seconds lie between two lines.
     """
 
     def __init__(
@@ -147,12 +145,7 @@ class ProgressDisplay(_Display):
 
 
 class TransferDisplay(_Display):
-    """Shows a download: the ``on_progress`` and ``on_notice`` of the library's functions.
-
-    Args:
-        title: What is downloaded.
-        quiet: Show nothing at all.
-    """
+    """Shows a download: the ``on_progress`` and ``on_notice`` of the library's functions."""
 
     def __init__(self, title: str, *, quiet: bool = False) -> None:
         super().__init__(
@@ -177,19 +170,10 @@ class TransferDisplay(_Display):
             self._print(f"{self._title}: {amount(done)}{whole}")
 
 
-@dataclass
-class _Narrow:
-    """Leaves space at the right edge: a "^C" that does not fit there would shift all lines."""
-
-    inner: RenderableType
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield from console.render(self.inner, options.update_width(options.max_width - len("^C") - 1))
-
-
 class _Bars(Bars):
     def get_renderable(self) -> RenderableType:
-        return _Narrow(super().get_renderable())
+        """Leaves space at the right edge: a "^C" that does not fit there would shift all lines."""
+        return Constrain(super().get_renderable(), self.console.width - len("^C") - 1)
 
 
 class _CountColumn(ProgressColumn):

@@ -26,18 +26,11 @@ _LEAST_HALVED = 64
 def export(network: DepthNetwork, path: Path, *, tolerance: float = 0.02) -> float:
     """Writes a network as an ONNX file with free batch, height and width, and the answer ``depth``.
 
-    Args:
-        network: The network.
-        path: The file.
-        tolerance: The largest difference to PyTorch, over the answer's standard deviation. Half precision has
-            11 bits, so it changes a weight by little.
-
-    Returns:
-        The largest difference between the file's answer and PyTorch's, over the answer's standard deviation,
-        on noise of several sizes.
+    Returns the largest difference between the file's answer and PyTorch's, over the answer's standard
+    deviation, on noise of several sizes. Half precision has 11 bits, so it changes a weight by little.
 
     Raises:
-        DepthModelError: The difference is too large (``export-differs``). No file is written.
+        DepthModelError: The difference is above ``tolerance`` (``export-differs``). No file is written.
     """
     inputs, multiple = network.INPUTS, network.MULTIPLE
     folded = _fold_batch_norm(network)
@@ -59,10 +52,10 @@ def export(network: DepthNetwork, path: Path, *, tolerance: float = 0.02) -> flo
     _halve_weights(model)
     onnx.checker.check_model(model, full_check=True)
     content = model.SerializeToString()
-    difference = 0.0
-    for n, height, width in ((1, 1, 1), (3, 4, 3), (2, 7, 12)):
-        noise = _noise(inputs, (n, height * multiple, width * multiple))
-        difference = max(difference, _difference(folded, content, noise))
+    difference = max(
+        _difference(folded, content, _noise(inputs, (n, height * multiple, width * multiple)))
+        for n, height, width in ((1, 1, 1), (3, 4, 3), (2, 7, 12))
+    )
     if not difference <= tolerance:
         raise DepthModelError(
             f"{path} differs from PyTorch by {difference:.3g} standard deviations of its answer; at most "
@@ -96,10 +89,9 @@ def _strip(model: ModelProto, inputs: Mapping[str, int]) -> ModelProto:
     for tensor in graph.initializer:
         del tensor.metadata_props[:]
     del graph.value_info[:], graph.metadata_props[:], model.metadata_props[:], model.functions[:]
-    sides: dict[str, list[int | str | None]]
-    sides = {name: ["n", channels, "h", "w"] for name, channels in inputs.items()}
     for value in (*graph.input, graph.output[0]):
-        shape = sides.get(value.name, ["n", 1, "depth_h", "depth_w"])
+        sides = ("h", "w") if value.name in inputs else ("depth_h", "depth_w")
+        shape = ["n", inputs.get(value.name, 1), *sides]
         value.CopyFrom(helper.make_tensor_value_info(value.name, TensorProto.FLOAT, shape))
     model.producer_name, model.producer_version = "fgbgpack", ""
     return model
@@ -139,8 +131,7 @@ def _difference(network: nn.Module, model: bytes, inputs: tuple[Tensor, ...]) ->
     """Largest difference between both answers, over the standard deviation of PyTorch's."""
     expected = network(*inputs).numpy()
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    names = [value.name for value in session.get_inputs()]
-    feed = {name: tensor.numpy() for name, tensor in zip(names, inputs, strict=True)}
+    feed = {value.name: x.numpy() for value, x in zip(session.get_inputs(), inputs, strict=True)}
     (found,) = session.run(["depth"], feed)
     if found.shape != expected.shape:
         raise DepthModelError(

@@ -26,14 +26,9 @@ OnStep = Callable[[int, int, float], None]
 class Fit(Generic[N]):
     """Trains a network and keeps a running mean of its weights, which is the result.
 
-    Args:
-        network: The network, initialised.
-        loss: Gives the loss of step i; what it draws must depend on i and on the seed only.
-        steps: Number of steps. The learning rate rises over the first ones and falls to 0 at the last.
-        rate: The largest learning rate.
-        checkpoint: A file that holds the state; training resumes from it where it exists.
-        device: What it runs on.
-        checkpoint_steps: Steps from one checkpoint to the next.
+    ``loss`` gives the loss of step i; what it draws must depend on i and on the seed only. The learning rate
+    rises to ``rate`` over the first steps and falls to 0 at the last. Training resumes from the file
+    ``checkpoint`` where it exists.
     """
 
     def __init__(

@@ -18,13 +18,10 @@ def median_and_deviation(depth: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def normalised(depth: Tensor) -> Tensor:
-    """Each map less its median, over its mean absolute deviation from it.
+    """Each map (n, 1, h, w) less its median, over its mean absolute deviation from it.
 
     That removes scale and shift, and outliers hardly move it (Ranftl et al., "Towards robust monocular depth
     estimation", 2020, equation 5).
-
-    Args:
-        depth: (n, 1, h, w).
     """
     median, deviation = median_and_deviation(depth)
     return (depth - median) / deviation
@@ -34,14 +31,7 @@ def scene_loss(depth: Tensor, label: Tensor) -> Tensor:
     """Mean absolute error free of scale and shift, and the same of gradients at several scales.
 
     The gradients (Li and Snavely, "MegaDepth", 2018, equation 10) put edges where they belong and keep walls
-    flat.
-
-    Args:
-        depth: (n, 1, h, w), the network's answer.
-        label: (n, 1, h, w), normalised.
-
-    Returns:
-        A scalar.
+    flat. Both maps are (n, 1, h, w).
     """
     error = normalised(depth) - normalised(label)
     return error.abs().mean() + 0.5 * gradient_loss(error)
@@ -63,12 +53,8 @@ def foreground_loss(depth: Tensor, label: Tensor, mask: Tensor) -> Tensor:
     """Mean absolute error over the foreground, weighted at its outline; each sample counts the same.
 
     Large values count by their square root: what stands right before the camera may be at 5 or at 15
-    deviations, and either is plainly near.
-
-    Args:
-        depth: (n, 1, h, w), the network's answer.
-        label: (n, 1, h, w), the foreground's inverse depth in the units of the background's.
-        mask: (n, 1, h, w), 0..1.
+    deviations, and either is plainly near. All are (n, 1, h, w): depth and label in the units of the
+    background's inverse depth, the mask 0..1.
     """
     around = avg_pool2d(mask, 9, stride=1, padding=4, count_include_pad=False)
     weight = mask * (1.0 + 2.0 * (around < 0.95))

@@ -17,11 +17,9 @@ from torch.nn.functional import interpolate, relu
 class DepthNetwork(nn.Module):
     """An encoder of residual blocks to 1/32 of the picture, and a decoder back to some level.
 
-    The mean over the whole picture is added at 1/32, so that every pixel knows the scene it is in.
-
-    Attributes:
-        INPUTS: Name and number of channels of each input, in order.
-        MULTIPLE: Heights and widths are multiples of this.
+    The mean over the whole picture is added at 1/32, so that every pixel knows the scene it is in. ``INPUTS``
+    has the name and number of channels of each input, in order; heights and widths are multiples of
+    ``MULTIPLE``.
     """
 
     INPUTS: ClassVar[dict[str, int]]
@@ -57,13 +55,9 @@ class SceneNetwork(DepthNetwork):
         self.head = nn.Sequential(_convolution(16, 16), nn.Conv2d(16, 1, 3, padding=1))
 
     def forward(self, image: Tensor) -> Tensor:
-        """Depth of pictures.
+        """Inverse depth up to scale and shift, (n, 1, h / 2, w / 2), of pictures.
 
-        Args:
-            image: (n, 3, h, w), RGB as (0..255 - 127.5) / 64; h and w multiples of 32.
-
-        Returns:
-            (n, 1, h / 2, w / 2), inverse depth up to scale and shift.
+        ``image`` is (n, 3, h, w), RGB as (0..255 - 127.5) / 64; h and w are multiples of 32.
         """
         depth: Tensor = self.head(self.decode(image))
         return depth
@@ -84,16 +78,13 @@ class GuidedNetwork(DepthNetwork):
         self.head = nn.Sequential(_convolution(64, 32), nn.Conv2d(32, 1, 3, padding=1))
 
     def forward(self, image: Tensor, mask: Tensor, background_depth: Tensor) -> Tensor:
-        """Depth of foregrounds.
+        """Inverse depth of foregrounds, (n, 1, h, w), in the background's units. It counts in the mask.
 
         Args:
             image: (n, 3, h, w), RGB as (0..255 - 127.5) / 64; h and w multiples of 32.
             mask: (n, 1, h, w), -1 (none) to 1 (opaque).
             background_depth: (n, 1, h, w), inverse depth of the empty background, less its median, over its
                 mean absolute deviation from that.
-
-        Returns:
-            (n, 1, h, w), inverse depth of the foreground in the same units. It counts where the mask is.
         """
         features = self.decode(torch.cat([image, mask, background_depth.clamp(-6.0, 12.0)], 1))
         depth = interpolate(self.head(features), scale_factor=8.0, mode="bilinear")

@@ -36,15 +36,7 @@ OnStep = Callable[[str, int, int, float], None]
 
 @dataclass(frozen=True)
 class Schedule:
-    """Numbers of steps, and samples in a batch.
-
-    Attributes:
-        scene_steps: Steps of the scene network.
-        guided_steps: Steps of the guided network.
-        coarse_batch: Views of half the size.
-        scene_batch: Views of full size.
-        guided_batch: Composites.
-    """
+    """Steps of both networks, and views in a batch of half and of full size, composites in a batch."""
 
     scene_steps: int
     guided_steps: int
@@ -55,15 +47,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Trainer:
-    """Trains both networks on views.
-
-    Attributes:
-        views: Pictures and labels.
-        folder: Where checkpoints are kept.
-        seed: Seed of everything that is drawn.
-        schedule: How long it trains.
-        device: What PyTorch runs on.
-    """
+    """Trains both networks on views; checkpoints are kept in ``folder``."""
 
     views: Views
     folder: Path
@@ -156,15 +140,8 @@ def _augment_depth(background: Tensor, foreground: Tensor, rng: np.random.Genera
     """Depth as another scene network might give it, so that the guided network works with any.
 
     Half are smoothed, some enlarge near depth or far depth, all err in large patches; the foreground follows
-    its background. A third stay as they are.
-
-    Args:
-        background: (n, 1, h, w), normalised.
-        foreground: (n, 1, h, w), in the same units.
-        rng: What is drawn from.
-
-    Returns:
-        Both, in units of the new background, normalised.
+    its background. A third stay as they are. Both are (n, 1, h, w), normalised with the background, before
+    and after.
     """
     n, _, height, width = background.shape
 

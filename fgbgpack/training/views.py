@@ -58,14 +58,7 @@ OnItem = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Folders:
-    """Where pictures come from, and which are held out.
-
-    Attributes:
-        photographs: Folder of photographs of anything.
-        backgrounds: Folder of scenes.
-        foregrounds: Folder of cut-outs.
-        hold_out: Patterns of names of files that are not used, e.g. ``"hall-*"``.
-    """
+    """Where pictures come from; files whose names match a pattern of ``hold_out`` are not used."""
 
     photographs: Path
     backgrounds: Path
@@ -79,15 +72,7 @@ class Folders:
 
 @dataclass(frozen=True)
 class Counts:
-    """Numbers of items.
-
-    Attributes:
-        photographs: Views of photographs.
-        backgrounds: Views of backgrounds.
-        rooms: Views of rendered rooms.
-        figures: Rendered figures among the foregrounds.
-        composites: Composites on those views.
-    """
+    """Numbers of views of each kind, of rendered figures among the foregrounds, and of composites."""
 
     photographs: int = 4000
     backgrounds: int = 800
@@ -111,14 +96,12 @@ class Views:
     """Views and composites with their labels, in files below one folder.
 
     Attributes:
-        counts: Numbers of items.
         image: (v, 384, 384, 3) uint8, the views.
         label: (v, 192, 192) float16, their inverse depth, normalised.
         camera: (v, 6) float32: focal length and row of the optical axis in pixels of the view, height of the
             camera in metres, its pitch in radians, and a and b: ``a * label + b`` is true inverse depth in
             1/m. All 0 where the view is a photograph.
-        composite: (c, 192, 192, 3) uint8.
-        mask: (c, 192, 192) uint8.
+        composite: (c, 192, 192, 3) uint8; ``mask``: (c, 192, 192) uint8.
         foreground: (c, 192, 192) float16, inverse depth of the foreground in units of the view's label.
         view: (c,) int32, the view that each composite is pasted on.
     """
@@ -143,10 +126,21 @@ class Views:
             DepthSession(teacher, (side, side), scale=scale, execution=Execution(device="cpu"))
             for side, scale in _TEACHER_INPUTS
         ]
-        self._folder = folder / f"views-{self._digest(teacher)}"
+        made_of = {
+            "version": 1,
+            "seed": seed,
+            "teacher": teacher.sha256,
+            "counts": vars(counts),
+            "hold_out": folders.hold_out,
+            "photographs": [source.name for source in self._photographs],
+            "backgrounds": [source.name for source in self._backgrounds],
+            "foregrounds": [source.name for source in self._training_sources(self._found.foregrounds)],
+        }
+        pictures = (*self._photographs, *self._backgrounds, *self._found.foregrounds)
+        whole = json.dumps([made_of, [source.sha256 for source in pictures]]).encode()
+        self._folder = folder / f"views-{hashlib.sha256(whole).hexdigest()[:12]}"
         self._folder.mkdir(parents=True, exist_ok=True)
-        made_of = json.dumps(self._made_of(teacher), indent=2)
-        write_atomically(self._folder / "made-of.json", made_of.encode())
+        write_atomically(self._folder / "made-of.json", json.dumps(made_of, indent=2).encode())
         v, c = counts.views, counts.composites
         self.image = self._array("image", np.uint8, (v, VIEW, VIEW, 3))
         self.label = self._array("label", np.float16, (v, LABEL, LABEL))
@@ -164,23 +158,6 @@ class Views:
 
     def _training_sources(self, sources: Sequence[Source]) -> list[Source]:
         return [source for source in sources if not self._folders.held_out(source.name)]
-
-    def _made_of(self, teacher: DepthModel) -> dict[str, Any]:
-        return {
-            "version": 1,
-            "seed": self._seed,
-            "teacher": teacher.sha256,
-            "counts": vars(self.counts),
-            "hold_out": self._folders.hold_out,
-            "photographs": [source.name for source in self._photographs],
-            "backgrounds": [source.name for source in self._backgrounds],
-            "foregrounds": [source.name for source in self._training_sources(self._found.foregrounds)],
-        }
-
-    def _digest(self, teacher: DepthModel) -> str:
-        pictures = (*self._photographs, *self._backgrounds, *self._found.foregrounds)
-        made_of = [self._made_of(teacher), [source.sha256 for source in pictures]]
-        return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:12]
 
     def _array(self, name: str, dtype: Any, shape: tuple[int, ...]) -> NDArray[Any]:
         path = self._folder / f"{name}.npy"

@@ -42,24 +42,10 @@ HATCH_DARK: Colour = (214, 218, 225)
 
 
 class Layout:
-    """Lengths that all pictures share, in pixels. A subclass adds columns, rows and the size of the canvas.
+    """Lengths that all pictures share, in pixels: cells are samples as drawn, columns and rows may be larger.
 
-    Args:
-        sample_size: Width and height of a sample in pixels.
-        rows: Number of samples, one a row.
-
-    Attributes:
-        cell_width: Width of a sample as it is drawn.
-        cell_height: Its height.
-        text: Size of the usual type, readable at half of it. All distances are multiples of it.
-        line: Distance of two base lines.
-        margin: Blank space around everything.
-        gap: Blank space between two cells.
-        label_width: Width of the label of a row.
-        column_width: Width of a column: at least a cell, and wide enough for a heading.
-        row_height: Height of a row: at least a cell, and high enough for a label of five lines.
-        width: Width of the canvas; a subclass sets it.
-        height: Its height; likewise.
+    Distances are multiples of ``text``, the size of the usual type, which is readable at half of it; ``line``
+    is the distance of two base lines. A subclass adds columns and rows, and sets ``width`` and ``height``.
     """
 
     width: int
@@ -83,17 +69,7 @@ AnyLayout = TypeVar("AnyLayout", bound=Layout)
 
 
 class Canvas(Generic[AnyLayout]):
-    """A blank RGB picture with the type sizes of a layout.
-
-    Attributes:
-        layout: The layout.
-        picture: The picture that everything is drawn on, RGB.
-        draw: Pillow's drawing interface to it.
-        title: The largest type.
-        heading: The type of names.
-        body: The usual type.
-        small: The type of notes.
-    """
+    """A blank RGB picture with the type sizes of a layout."""
 
     def __init__(self, layout: AnyLayout) -> None:
         self.layout = layout
@@ -177,8 +153,7 @@ class Canvas(Generic[AnyLayout]):
         layout = self.layout
         height, width = patch.shape[:2]
         scale = min(layout.cell_width / width, layout.cell_height / height)
-        if scale >= 1:
-            scale = int(scale)
+        scale = int(scale) if scale >= 1 else scale
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         picture = resized(patch, size)
         at = (left + (layout.cell_width - size[0]) // 2, top + (layout.cell_height - size[1]) // 2)
@@ -200,9 +175,6 @@ def resized(pixels: NDArray[np.uint8], size: tuple[int, int]) -> Image.Image:
     if picture.mode == "RGBA":
         return picture.convert("RGBa").resize(size, Image.Resampling.LANCZOS).convert("RGBA")
     return picture.resize(size, Image.Resampling.LANCZOS)
-
-
-# --- text ------------------------------------------------------------------------------------------
 
 
 def printable(text: str) -> str:
@@ -228,9 +200,6 @@ def shortened(text: str, fits: Callable[[str], bool]) -> str:
     return "…"
 
 
-# --- the file --------------------------------------------------------------------------------------
-
-
 def path_problems(path: Path) -> list[str]:
     """What is wrong with a path to write a picture to, as far as that shows before writing."""
     problems = []
@@ -248,15 +217,7 @@ def path_problems(path: Path) -> list[str]:
 
 
 def write_picture(picture: Image.Image, path: Path) -> None:
-    """Write a picture to a file in one step; an existing file stays until all is written.
-
-    Args:
-        picture: The picture.
-        path: The file. Its extension, one that :func:`path_problems` accepts, gives the format.
-
-    Raises:
-        SpecError: The file cannot be written.
-    """
+    """Write a picture in one step, in the format of the extension; a SpecError if that fails."""
     kind, options = _FORMATS[path.suffix.lower()]
     try:
         with replacing(path) as partial:

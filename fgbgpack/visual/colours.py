@@ -11,16 +11,13 @@ from numpy.typing import NDArray
 
 @cache
 def colour_map() -> NDArray[np.uint8]:
-    """The colours of depth, from far to near: indigo, purple, red, orange, pale yellow.
+    """The colours of depth, (256, 3) uint8 sRGB, from far to near: indigo, purple, red, orange, pale yellow.
 
     The map is a curve through Oklab, a colour space in which distance is perceived difference (B. Ottosson,
     "A perceptual color space for image processing", 2020, also the source of the matrices to linear RGB).
     Lightness rises evenly from 0.21 to 0.95 while the hue turns from 278 to 465 degrees; chroma is a parabola
     that stays inside sRGB. The entries lie at equal distances along the curve, so equal steps of depth look
-    equally large, and brightness alone gives the order.
-
-    Returns:
-        (256, 3) uint8, sRGB, read-only.
+    equally large, and brightness alone gives the order. The array is read-only.
     """
     t = np.linspace(0, 1, 4097)
     lightness = 0.21 + 0.74 * t
@@ -53,14 +50,9 @@ def colour_map() -> NDArray[np.uint8]:
 
 
 def depth_colours(depth: NDArray[np.floating[Any]], *, larger_is_nearer: bool) -> NDArray[np.uint8]:
-    """Colour a depth map over its own range; the nearest value gets the last entry of :func:`colour_map`.
+    """Colour an (h, w) map over its own range, (h, w, 3) uint8; the nearest value gets the last colour.
 
-    Args:
-        depth: (h, w), any float; NaN where it is not filled.
-        larger_is_nearer: Whether it is inverse depth.
-
-    Returns:
-        (h, w, 3) uint8. All of a constant map has the middle colour; unfilled pixels are black.
+    All of a constant map has the middle colour; pixels that are not finite are black.
     """
     filled = np.isfinite(depth)
     colours = np.zeros((*depth.shape, 3), np.uint8)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -52,15 +51,10 @@ class ModelFigures:
 
     Attributes:
         label: A unique name: the model's name and scale, with ``guided:`` before it, or ``"stored"``.
-        model: The model's name.
-        sha256: Digest of its ONNX file.
         mode: ``"per-sample"``, or ``"guided"`` where the model saw the backgrounds only.
         guide: The name of the guided network, which then saw the samples; else ``None``.
         scale: How many times larger than the sample the pictures were that the model saw.
-        precision: Arithmetic precision of the network: ``"fp32"`` or ``"fp16"``.
         provider: The execution provider that ran the network on the samples.
-        quantity: ``"depth"`` or ``"inverse_depth"``.
-        unit: ``"m"`` or ``None``.
         step: How much nearer the foreground is than the pixels beside its outline, in standard deviations of
             the map: near 0 where people melt into the scene, above 1 where they stand out. ``None`` where
             no sample has an outline.
@@ -90,13 +84,7 @@ class ModelFigures:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How similarly two models order the pixels of a sample.
-
-    Attributes:
-        first: Label of one model.
-        second: Label of the other.
-        rank: Spearman's rank correlation of their maps.
-    """
+    """Spearman's rank correlation of the maps of two models, which are given by their labels."""
 
     first: str
     second: str
@@ -108,8 +96,6 @@ class Comparison:
     """Models side by side on n samples of a dataset.
 
     Attributes:
-        dataset: Path of the dataset.
-        samples: The samples, sorted.
         band: Width of the bands on both sides of the outline that ``step`` is measured in, in pixels.
         true_depth: The folder of true depth; ``None`` where there is none.
         models: The figures of each of m models: stored depth first, then in the given order.
@@ -157,33 +143,16 @@ def compare(
 ) -> Comparison:
     """Run depth models on samples of a dataset and measure their depth; the dataset is not changed.
 
-    A model with a guide runs once on each background, and the guide on the samples, as for a dataset.
+    A model with a guide runs once on each background, and the guide on the samples, as for a dataset. Each
+    model comes with the scale at which pictures are rendered for it: 1 to 4, or to 16 with a guide.
 
     Before it is measured, depth is turned so that larger is nearer: inverse depth stays as it is, metres
     are inverted, relative depth is negated. Figures are measured on each sample, then spread over samples:
     a model needs to be right only up to scale and shift.
 
-    True depth is a folder of 16-bit grayscale PNG files in millimetres, 0 where it is unknown, each with the
-    stem of the background whose whole picture it shows. It is cut like the background; each pixel has the
-    value at its centre, since the mean across an edge is a depth at which there is nothing. It is compared
-    where the foreground's alpha is 0.
-
-    Args:
-        dataset: An open dataset whose images are complete.
-        models: Each with the scale at which pictures are rendered for it: 1 to 4, or to 16 with a guide.
-        stored: Whether the dataset's own depth is one of the models.
-        samples: How many samples to measure, drawn by :func:`~fgbgpack.visual.preview.choose_samples`.
-        seed: Seed of that choice, 0 or more.
-        precision: Arithmetic precision of the networks.
-        device: Where the models run.
-        true_depth: The folder of true depth; it must have a file for one of the backgrounds. ``None`` takes
-            the folder ``depth`` beside that of the backgrounds, if it exists and its files have this form.
-        backgrounds: The folder of the original backgrounds; ``None`` takes the one in the dataset's spec.
-        foregrounds: The same for the foregrounds; the originals are read for scales above 1, those of the
-            foregrounds for models without a guide.
-        masks: The same for the masks.
-        on_map: Called in this thread after each batch of maps, with the number of maps made so far and the
-            number of all maps.
+    True depth is read by :func:`~fgbgpack.visual.true_depth.read_true_depth`, and compared where the
+    foreground's alpha is 0. ``on_map`` is called in this thread after each batch of maps, with the number of
+    maps made so far and the number of all maps.
 
     Raises:
         SpecError: There is nothing to compare, or a number is out of range; all problems are reported
@@ -194,7 +163,7 @@ def compare(
     """
     _refuse_options(models, stored, samples, seed)
     _require_pixels(dataset)
-    figures = [_stored_figures(_stored_depth(dataset))] if stored else []
+    figures = [_stored_figures(dataset)] if stored else []
     given = {"backgrounds": backgrounds, "foregrounds": foregrounds, "masks": masks}
     folders: dict[str, Any] = {kind: str(folder) for kind, folder in given.items() if folder is not None}
     recipe = dataset.recipe.with_spec(replace(dataset.recipe.spec, **folders))
@@ -231,9 +200,6 @@ def compare(
     )
 
 
-# --- checks ----------------------------------------------------------------------------------------
-
-
 def _refuse_options(models: Sequence[tuple[Networks, int]], stored: bool, samples: int, seed: int) -> None:
     problems = []
     if not (models or stored):
@@ -260,7 +226,8 @@ def _require_pixels(dataset: Dataset) -> None:
         )
 
 
-def _stored_depth(dataset: Dataset) -> NetworkDepthInfo:
+def _stored_figures(dataset: Dataset) -> ModelFigures:
+    """The dataset's own depth, which must be complete."""
     depth = dataset.document.depth
     if not isinstance(depth, NetworkDepthInfo):
         raise DatasetError(
@@ -271,10 +238,18 @@ def _stored_depth(dataset: Dataset) -> NetworkDepthInfo:
             f"The depth of {dataset.path} is not complete: run fgbgpack depth again to finish it.",
             code="depth-incomplete",
         )
-    return depth
-
-
-# --- running the models ----------------------------------------------------------------------------
+    return ModelFigures(
+        label=STORED,
+        model=depth.model_name,
+        sha256=depth.sha256,
+        mode=depth.mode,
+        guide=depth.guide_name,
+        scale=depth.scale,
+        precision=depth.precision,
+        provider=depth.sample_provider,
+        quantity=depth.quantity,
+        unit=depth.unit,
+    )
 
 
 @contextmanager
@@ -295,17 +270,16 @@ def _open(
     execution: Execution,
 ) -> DepthSource:
     """The source of the samples' depth; where a guide needs it, depth of their backgrounds is made first."""
-    model, guide = networks.model, networks.guide
-    if guide is None:
+    if networks.guide is None:
         pictures = RenderedPictures(recipe, scale, backgrounds_kept=_THREADS)
-        return PerSample(pictures, model, execution)
-    scene = SceneDepth(recipe, model, scale, execution)
+        return PerSample(pictures, networks.model, execution)
+    scene = SceneDepth(recipe, networks.model, scale, execution)
     used = [int(background) for background in np.unique(backgrounds_seen)]
     depth = np.zeros(recipe.catalog.background.shape[:3], np.float32)
     with _threads() as pool:
         depth[used] = list(pool.map(scene, used))
     backgrounds = BackgroundDepth.of(depth, networks.output.meaning)
-    return Guided(recipe, guide, backgrounds, execution)
+    return Guided(recipe, networks.guide, backgrounds, execution)
 
 
 def _fill(
@@ -353,33 +327,11 @@ def _model_figures(networks: Networks, scale: int, source: DepthSource) -> Model
     )
 
 
-def _stored_figures(depth: NetworkDepthInfo) -> ModelFigures:
-    return ModelFigures(
-        label=STORED,
-        model=depth.model_name,
-        sha256=depth.sha256,
-        mode=depth.mode,
-        guide=depth.guide_name,
-        scale=depth.scale,
-        precision=depth.precision,
-        provider=depth.sample_provider,
-        quantity=depth.quantity,
-        unit=depth.unit,
-    )
-
-
 def _with_unique_labels(models: Sequence[ModelFigures]) -> list[ModelFigures]:
     """The same with labels that differ: two files may have one name in their cards."""
-    count: Counter[str] = Counter()
-    result = []
-    for model in models:
-        count[model.label] += 1
-        suffix = f" #{count[model.label]}" if count[model.label] > 1 else ""
-        result.append(replace(model, label=model.label + suffix))
-    return result
-
-
-# --- measuring -------------------------------------------------------------------------------------
+    labels = [model.label for model in models]
+    numbers = [labels[: i + 1].count(label) for i, label in enumerate(labels)]
+    return [replace(m, label=f"{m.label} #{n}") if n > 1 else m for m, n in zip(models, numbers, strict=True)]
 
 
 def measure(
@@ -389,17 +341,10 @@ def measure(
     truth: NDArray[np.float32] | None,
     band: int,
 ) -> tuple[tuple[ModelFigures, ...], tuple[Agreement, ...]]:
-    """Measure m models on n samples.
+    """Measure m models on n samples; also returns the agreement of each pair of them, in the same order.
 
-    Args:
-        models: The models, not measured yet.
-        maps: (m, n, h, w), the depth by each model, in its quantity and unit.
-        mask: (n, h, w) uint8, the foreground's alpha.
-        truth: (n, h, w), true depth in metres, NaN for pixels to leave out; ``None`` without it.
-        band: Width of the bands on both sides of the outline in pixels.
-
-    Returns:
-        The models with their figures, and the agreement of each pair of them, in the same order.
+    ``maps`` is (m, n, h, w), ``mask`` (n, h, w) uint8 alpha, ``truth`` (n, h, w) in metres with NaN for
+    pixels to leave out, and ``band`` the width in pixels of the bands on both sides of the outline.
     """
     steps: list[list[float | None]] = [[] for _ in models]
     true_ranks: list[list[float]] = [[] for _ in models]

@@ -39,17 +39,8 @@ def render_comparison(dataset: Dataset, comparison: Comparison, rows: int = 6) -
     """Draw samples of a comparison, one a row: composite, mask, true depth, and the depth by each model.
 
     Depth is drawn with larger nearer, as it was compared; colours span each map's own range, bright is near.
-
-    Args:
-        dataset: The dataset of the comparison.
-        comparison: The result of :func:`~fgbgpack.visual.comparison.compare`.
-        rows: How many samples to draw, evenly from those compared; all of them if there are fewer.
-
-    Returns:
-        An RGB picture.
-
-    Raises:
-        SpecError: There are fewer rows than 1 or more than 48.
+    ``rows`` samples are drawn, evenly from those compared; all of them if there are fewer. A SpecError says
+    that ``rows`` is not 1 to 48.
     """
     if not 1 <= rows <= MAX_ROWS:
         raise SpecError(f"rows: found {rows}, expected 1 to {MAX_ROWS}.", code="rows-invalid")

@@ -15,20 +15,16 @@ _NETWORK_OPTIONS = ("scale", "bits", "precision", "provider", "onnxruntime")
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
-    """Describe a dataset, complete or not, without reading a sample.
+    """Describe a dataset, complete or not, as JSON data, without reading a sample.
 
-    Args:
-        dataset: An open dataset.
-
-    Returns:
-        JSON data. ``arrays`` has ``dtype``, ``shape`` and ``chunk`` of ``image``, ``mask`` and ``depth``, the
-        number of samples that are ``filled``, their bytes ``stored`` and ``raw`` (in memory), and ``ratio``
-        (raw to stored) and ``bytes_per_sample``; both are ``None`` where nothing is filled, as in image and
-        mask of a ``virtual`` dataset. ``depth`` is ``None`` where there is none; ``mode`` is how it was
-        filled, and ``guide`` the guided network, if any; all about networks is ``None`` for imported depth.
-        ``bytes`` is the size of all stored arrays, placements and sources included. ``splits`` are the saved
-        splits. ``imported`` is the document's section on an imported dataset, for which ``recipe``,
-        ``sources``, ``backgrounds``, ``foregrounds`` and ``masks`` are ``None``.
+    ``arrays`` has ``dtype``, ``shape`` and ``chunk`` of ``image``, ``mask`` and ``depth``, the number of
+    samples that are ``filled``, their bytes ``stored`` and ``raw`` (in memory), and ``ratio`` (raw to stored)
+    and ``bytes_per_sample``; both are ``None`` where nothing is filled, as in image and mask of a ``virtual``
+    dataset. ``depth`` is ``None`` where there is none; ``mode`` is how it was filled, and ``guide`` the
+    guided network, if any; all about networks is ``None`` for imported depth. ``bytes`` is the size of all
+    stored arrays, placements and sources included. ``splits`` are the saved splits. ``imported`` is the
+    document's section on an imported dataset, for which ``recipe``, ``sources``, ``backgrounds``,
+    ``foregrounds`` and ``masks`` are ``None``.
     """
     document = dataset.document.to_dict()
     stored = dataset.stored_bytes()
@@ -63,10 +59,7 @@ def _describe_recipe(dataset: Dataset) -> dict[str, Any]:
         "backgrounds": len(sources.backgrounds),
         "foregrounds": len(sources.foregrounds),
         "masks": sum(source.mask_sha256 is not None for source in sources.foregrounds),
-        "recipe": {
-            "sha256": recipe.sha256,
-            **{name: getattr(spec, name) for name in _RECIPE_OPTIONS},
-        },
+        "recipe": {"sha256": recipe.sha256, **{name: getattr(spec, name) for name in _RECIPE_OPTIONS}},
     }
 
 

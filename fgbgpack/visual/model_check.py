@@ -5,14 +5,12 @@ A guided network gets the rooms' true depth, and has to place figures that stand
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import asdict, dataclass, field, fields
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -59,8 +57,7 @@ class FigureCheck:
     Attributes:
         distance: True depth of each figure in metres.
         found: The median of its depth over each figure's opaque pixels.
-        step: How much nearer figures are than the pixels beside them: the mean of
-            :func:`fgbgpack.visual.statistics.outline_step` of inverse depth.
+        step: How much nearer figures are than the pixels beside them: the mean ``outline_step``.
         true_step: The same of true depth.
         uses_mask: Whether another mask changes the depth of the figures; ``None`` if the network takes none.
     """
@@ -87,24 +84,15 @@ class ModelCheck:
     """Results of a model on n rendered rooms of h x w pixels.
 
     Attributes:
-        model: The model's name.
-        path: Its ONNX file.
-        sha256: The digest of the file.
-        provider: The execution provider that ran it.
-        precision: Its arithmetic precision.
         picture: ``(h, w)`` of the rooms.
         network: ``(h, w)`` of the network's input for them, by the card's size rule.
-        quantity: ``"depth"`` or ``"inverse_depth"``, as the card says; of a guided network ``"depth"``, since
-            it gets the rooms' depth in metres.
-        unit: ``"m"`` or ``None``.
-        minimum: The smallest value.
-        maximum: The largest value.
+        quantity: As the card says; of a guided network ``"depth"``, since it gets the rooms' depth in metres.
+        minimum: The smallest value; ``maximum`` is the largest.
         agreement: Spearman's rank correlation with true nearness, for each room: 1 if all pixels are in the
             true order from near to far, 0 for noise, negative where nearer comes out farther.
         gradient: The same for a picture that only gets brighter from top to bottom, mean over the rooms.
         metres: The median of depth over true depth, where the unit is metres.
         rate: Pictures per second.
-        figures: The check of figures in the rooms for a guided network; ``None`` for any other.
         problems: One line for each sign that the model or its card is wrong.
         images: ``(n, h, w, 3)``, uint8: the pictures.
         truth: ``(n, h, w)``, float32: true depth in metres.
@@ -139,9 +127,9 @@ class ModelCheck:
 
     def to_dict(self) -> dict[str, Any]:
         """All but the arrays, as JSON."""
-        document = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.repr}
+        document = {f.name: getattr(self, f.name) for f in fields(self) if f.repr}
         if self.figures is not None:
-            document["figures"] = dataclasses.asdict(self.figures) | {"off": self.figures.off}
+            document["figures"] = asdict(self.figures) | {"off": self.figures.off}
         return document | {"rank": self.rank, "ok": not self.problems}
 
 
@@ -149,15 +137,7 @@ def check_model(model: DepthModel, *, precision: Precision = "fp32", device: Dev
     """Run a model on rendered rooms and compare its answer with their true depth.
 
     Rendered rooms are no photographs, so the agreement says whether the card is right, not which of two
-    models is better.
-
-    Args:
-        model: The model.
-        precision: Its arithmetic precision.
-        device: Where it runs.
-
-    Raises:
-        DepthModelError: It cannot run, or gives values that are not finite.
+    models is better. A DepthModelError says that it cannot run, or gives values that are not finite.
     """
     guided = model.card.is_guided
     guides: dict[str, Any] = {}
@@ -212,7 +192,7 @@ def check_model(model: DepthModel, *, precision: Precision = "fp32", device: Dev
 @cache
 def _scenes() -> tuple[Scene, ...]:
     with ThreadPoolExecutor(max_workers=min(_ROOMS, os.cpu_count() or 1)) as pool:
-        return tuple(pool.map(functools.partial(render_scene, height=_HEIGHT, width=_WIDTH), range(_ROOMS)))
+        return tuple(pool.map(partial(render_scene, height=_HEIGHT, width=_WIDTH), range(_ROOMS)))
 
 
 @cache
@@ -313,11 +293,7 @@ def _problems(depth: NDArray[np.float16], rank: float, gradient: float, metres: 
 
 
 def render_check(check: ModelCheck) -> Image.Image:
-    """Draw each room in a row: the picture, its true depth, and the model's depth; near is bright in both.
-
-    Returns:
-        An RGB picture.
-    """
+    """Draw each room in a row: the picture, its true depth, and the model's depth; near is bright in both."""
     n, height, width = check.truth.shape
     canvas = Image.new("RGB", (3 * width + 4 * _GAP, n * (height + _GAP) + _CAPTION + _GAP), PAPER)
     draw = ImageDraw.Draw(canvas)

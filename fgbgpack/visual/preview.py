@@ -45,13 +45,7 @@ def write_preview(
 ) -> None:
     """Draw some samples as :func:`render_preview` does, and write the picture to a file in one step.
 
-    Args:
-        dataset: An open dataset.
-        path: The file; its extension gives the format (PNG, JPEG, WebP, TIFF or BMP). An existing file is
-            replaced.
-        samples: As in :func:`render_preview`, as are the next two.
-        rows: Number of samples.
-        seed: Seed of the random choice.
+    The extension gives the format: PNG, JPEG, WebP, TIFF or BMP.
 
     Raises:
         SpecError: The extension is unknown, the folder is missing, :func:`render_preview` refuses the
@@ -67,7 +61,8 @@ def render_preview(
 ) -> Image.Image:
     """Draw some samples, one a row: background, foreground and its mask; composite, mask and depth.
 
-    Imported samples have no sources: only composite, mask and depth are drawn.
+    Imported samples have no sources: only composite, mask and depth are drawn. An incomplete dataset gets a
+    banner that says so.
 
     Background, composite, mask and depth are enlarged by a whole factor, every pixel a square, or reduced
     with a Lanczos filter where the longer side has more than 256 pixels. The foreground is drawn as it was
@@ -75,7 +70,7 @@ def render_preview(
     bright, and the bar beside them shows the values.
 
     Args:
-        dataset: An open dataset; an incomplete one is drawn with a banner that says so.
+        dataset: An open dataset.
         samples: The samples, in the order of the rows; ``None`` for ``rows`` samples drawn at random, spread
             over backgrounds and foregrounds and sorted.
         rows: Number of samples where ``samples`` is ``None``; all of them if there are fewer.
@@ -85,25 +80,17 @@ def render_preview(
         An RGB picture. The same dataset, samples and version of Pillow give the same pixels.
 
     Raises:
-        SpecError: ``rows`` is below 1, ``seed`` below 0, ``samples`` is empty or out of range, or there are
-            more than 48 rows.
+        SpecError: A number is out of range, ``samples`` is empty, or there are more than 48 rows.
     """
     _refuse(_sample_problems(dataset, samples, rows, seed))
     return _render(dataset, samples, rows, seed)
 
 
 def choose_samples(placements: Placements, count: int, seed: int) -> list[int]:
-    """Draw samples at random, spread over backgrounds, foregrounds, and mirrored or not.
+    """Draw ``count`` different samples, or all if there are fewer, at random; sorted.
 
-    No background or foreground is drawn again before all others have been, and no pair of them either.
-
-    Args:
-        placements: The placements of all n samples.
-        count: How many to draw; all of them if there are fewer.
-        seed: 0 or more.
-
-    Returns:
-        Different sample numbers, sorted.
+    They are spread over backgrounds, foregrounds, and mirrored or not: no background or foreground is drawn
+    again before all others have been, and no pair of them either.
     """
     rng = np.random.default_rng(seed)
     backgrounds = rng.permutation(np.unique(placements.background))
@@ -126,17 +113,13 @@ def choose_samples(placements: Placements, count: int, seed: int) -> list[int]:
     return sorted(chosen)
 
 
-# --- checks ----------------------------------------------------------------------------------------
-
-
 def _refuse(problems: list[str]) -> None:
     if problems:
         raise SpecError("The preview cannot be drawn:", problems, code="preview-invalid")
 
 
 def _sample_problems(dataset: Dataset, samples: Sequence[int] | None, rows: int, seed: int) -> list[str]:
-    problems = []
-    count = len(dataset)
+    problems, count = [], len(dataset)
     if samples is None:
         if rows < 1:
             problems.append(f"rows: found {rows}, expected 1 or more")
@@ -155,9 +138,6 @@ def _sample_problems(dataset: Dataset, samples: Sequence[int] | None, rows: int,
     if len(samples) > MAX_ROWS:
         problems.append(f"samples: found {len(samples)}, expected at most {MAX_ROWS}")
     return problems
-
-
-# --- text ------------------------------------------------------------------------------------------
 
 
 def _number(value: float) -> str:
@@ -181,9 +161,6 @@ def _origin_of_depth(depth: DepthInfo | None) -> str:
         return "imported depth"
     by = f"depth by {depth.model_name} at scale {depth.scale}"
     return by if depth.guide is None else f"{by}, guiding {depth.guide_name}"
-
-
-# --- the picture -----------------------------------------------------------------------------------
 
 
 class _PreviewLayout(Layout):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 #: Alpha of 0.9 and more, and of 0.1 and less, in 255ths. In between a pixel shows both, so its true depth
@@ -23,14 +24,7 @@ _NARROWEST_BAND = 2
 
 @dataclass(frozen=True)
 class Spread:
-    """Spread of a measure over samples.
-
-    Attributes:
-        lower: First quartile, by linear interpolation.
-        median: Median.
-        upper: Third quartile.
-        count: Number of samples that it was measured on.
-    """
+    """Quartiles of a measure over the ``count`` samples that have it, by linear interpolation."""
 
     lower: float
     median: float
@@ -48,13 +42,9 @@ class Spread:
 
 
 def centred_ranks(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Twice the rank of each value, less the mean: whole numbers that add up to 0.
+    """Twice the rank of each value, less the mean: (n,) whole numbers that add up to 0.
 
-    Args:
-        values: Any shape, without NaN. Equal values share the mean of their ranks.
-
-    Returns:
-        (n,), in the order of the flattened values.
+    Equal values, which must not be NaN, share the mean of their ranks.
     """
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
@@ -74,15 +64,7 @@ def correlation(first: NDArray[np.float64], second: NDArray[np.float64]) -> floa
 
 
 def spearman(first: NDArray[Any], second: NDArray[Any]) -> float:
-    """Spearman's rank correlation: 1 where both order their pixels in the same way, -1 in the opposite way.
-
-    Args:
-        first: Any shape, without NaN.
-        second: Of the same shape.
-
-    Returns:
-        -1 to 1. A map that is constant orders nothing and agrees with none: 0.
-    """
+    """Spearman's rank correlation of two maps without NaN, -1 to 1; 0 if one of them is constant."""
     return correlation(centred_ranks(first), centred_ranks(second))
 
 
@@ -92,17 +74,11 @@ def band_width(foreground_height: int) -> int:
 
 
 def outline_bands(mask: NDArray[np.uint8], width: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """The pixels on the two sides of a foreground's outline.
+    """The pixels inside and outside a foreground's outline, (h, w) each, by its (h, w) uint8 alpha.
 
     Inside are the opaque pixels (alpha of 0.9 and more) with a clear one (0.1 and less) at most ``width``
-    rows and at most ``width`` columns away; outside are the clear ones with an opaque one as near.
-
-    Args:
-        mask: (h, w) uint8, alpha.
-        width: Width of each band in pixels, 1 or more.
-
-    Returns:
-        Inside and outside, (h, w) each. Both are empty where no outline is that sharp.
+    rows and at most ``width`` columns away; outside are the clear ones with an opaque one as near. Both are
+    empty where no outline is that sharp.
     """
     opaque, clear = mask >= OPAQUE, mask <= CLEAR
     return opaque & _reached(clear, width), clear & _reached(opaque, width)
@@ -110,14 +86,10 @@ def outline_bands(mask: NDArray[np.uint8], width: int) -> tuple[NDArray[np.bool_
 
 def _reached(marked: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:
     """Whether the square of ``2 * width + 1`` pixels around each pixel holds one that is marked."""
-    height, length = marked.shape
-    total = np.zeros((height + 1, length + 1), np.int64)
-    total[1:, 1:] = marked.cumsum(axis=0, dtype=np.int64).cumsum(axis=1)
-    y, x = np.arange(height), np.arange(length)
-    top, bottom = np.maximum(y - width, 0), np.minimum(y + width + 1, height)
-    left, right = np.maximum(x - width, 0), np.minimum(x + width + 1, length)
-    rows = total[bottom] - total[top]
-    return np.asarray(rows[:, right] > rows[:, left])
+    for axis in (0, 1):
+        padded = np.pad(marked, [(width, width) if a == axis else (0, 0) for a in (0, 1)])
+        marked = sliding_window_view(padded, 2 * width + 1, axis=axis).any(axis=-1)
+    return marked
 
 
 def outline_step(
@@ -126,16 +98,9 @@ def outline_step(
     """How much nearer a map is inside an outline than outside, in standard deviations of the whole map.
 
     The difference of two medians, so that a foot on the floor, or one object behind a shoulder, does not
-    count; dividing by the standard deviation makes it independent of the map's scale and shift.
-
-    Args:
-        nearness: (h, w), larger is nearer, finite.
-        inside: (h, w), from :func:`outline_bands`.
-        outside: Likewise.
-
-    Returns:
-        0 where the person does not stand out at all (also in a constant map), above 1 where plainly;
-        ``None`` where there is no outline.
+    count; dividing by the standard deviation makes it independent of the map's scale and shift. It is 0
+    where the person does not stand out at all (also in a constant map), above 1 where plainly, and ``None``
+    where there is no outline. ``nearness`` is (h, w) and finite.
     """
     if not (inside.any() and outside.any()):
         return None
@@ -146,18 +111,11 @@ def outline_step(
 
 
 def aligned_error(nearness: NDArray[np.floating[Any]], truth: NDArray[np.floating[Any]]) -> float:
-    """Mean relative error of depth, once scale and shift are fitted to the true inverse depth.
+    """Mean relative error of depth, once scale and shift of (n,) inverse depth are fitted to the true one.
 
     The fit is the least-squares fit of Ranftl et al., "Towards robust monocular depth estimation", 2020,
     section 5; the error is ``mean(|z - z*| / z*)`` with ``z`` the reciprocal of the fitted inverse depth.
     Fitted values beyond the farthest true pixel are set to it, since they may lie behind infinity.
-
-    Args:
-        nearness: (n,) inverse depth, up to scale and shift.
-        truth: (n,) true inverse depth, above 0.
-
-    Returns:
-        0 for a perfect map.
     """
     x, y = nearness.astype(np.float64), truth.astype(np.float64)
     from_mean = x - x.mean()

@@ -19,16 +19,12 @@ _MILLIMETRES = 1000
 def read_true_depth(
     recipe: Recipe, backgrounds: NDArray[np.int32], given: str | Path | None
 ) -> tuple[Path, NDArray[np.float32] | None]:
-    """True depth of the backgrounds of n samples: 16-bit grayscale PNG in millimetres, 0 where unknown.
+    """The folder, and true depth of the backgrounds of n samples: (n, h, w) float32 metres, or ``None``.
 
-    Args:
-        recipe: The recipe of the samples.
-        backgrounds: (n,), the background of each sample.
-        given: The folder; ``None`` takes the folder ``depth`` beside that of the backgrounds, if its files
-            have this form.
-
-    Returns:
-        The folder, and (n, h, w) float32 in metres, NaN where unknown; ``None`` where there is no true depth.
+    The files are 16-bit grayscale PNG in millimetres, 0 where unknown, each with the stem of the background
+    whose whole picture it shows. They are cut like the background; each pixel has the value at its centre,
+    since the mean across an edge is a depth at which there is nothing. Unknown depth is NaN. ``given`` is the
+    folder; ``None`` takes the folder ``depth`` beside that of the backgrounds, if its files have this form.
 
     Raises:
         SourceError: The given folder has none, or files in it cannot be used.

@@ -61,14 +61,7 @@ def _size(text: str) -> Any:
 
 @dataclass(frozen=True)
 class _Field:
-    """A field of a card on the command line. The schema checks its values.
-
-    Attributes:
-        declaration: Its option and what the value is called.
-        question: What is asked for it.
-        parse: From text to the value in the card.
-        values: Values for completion.
-    """
+    """A field of a card: its option, what is asked for it, how it is parsed; the schema checks its value."""
 
     declaration: str
     question: str

@@ -6,10 +6,10 @@ import shlex
 
 from fgbgpack.cli import completion
 from fgbgpack.cli.console import say
-from fgbgpack.cli.options import argument, option
+from fgbgpack.cli.options import argument, flag, option
 
 NAME = argument("NAME", "A name from 'fgbgpack models list'.", completion.models)
-FORCE = option("--force", "Replace existing files.", default=False)
+FORCE = flag("--force", "Replace existing files.")
 DRAWING = option("--output -o FILE.png", "Also draw pictures and depth side by side.")
 
 
