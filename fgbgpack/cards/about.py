@@ -67,16 +67,14 @@ class About:
 
     def to_dict(self) -> dict[str, Any]:
         """The stated facts, as JSON."""
-        stated = {key: value for key, value in dataclasses.asdict(self).items() if value}
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in stated.items()}
+        facts = dataclasses.asdict(self).items()
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in facts if value}
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> About:
         """The opposite of :meth:`to_dict`."""
-        fields: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in document.items()
-        }
-        return cls(**fields)
+        facts = document.items()
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in facts})
 
     def over(self, other: About) -> About:
         """The facts stated here, completed with those of another."""

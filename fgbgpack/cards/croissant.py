@@ -232,7 +232,6 @@ def _sources(summary: DatasetSummary) -> list[dict[str, Any]]:
 
 
 def _splits(summary: DatasetSummary) -> list[dict[str, Any]]:
-    """The parts of the saved splits."""
     if not summary.parts:
         return []
     fields = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from functools import partial
 from typing import TYPE_CHECKING
 
 import typer
@@ -59,9 +60,7 @@ def convert(
     from fgbgpack.storage.hdf5 import is_hdf5
 
     Output(as_json, quiet).run_and_show(
-        lambda on_event: pipeline.convert(
-            source, target, portable=portable, workers=threads, overwrite=overwrite, on_event=on_event
-        ),
+        partial(pipeline.convert, source, target, portable=portable, workers=threads, overwrite=overwrite),
         _show_transfer,
         if_stopped=NOTHING if is_hdf5(target) else KEPT,
     )
@@ -85,9 +84,7 @@ def materialize(
     from fgbgpack import pipeline
 
     Output(as_json, quiet).run_and_show(
-        lambda on_event: pipeline.materialize(
-            source, target, workers=threads, overwrite=overwrite, on_event=on_event
-        ),
+        partial(pipeline.materialize, source, target, workers=threads, overwrite=overwrite),
         _show_conversion,
         if_stopped=KEPT,
     )
@@ -111,9 +108,7 @@ def virtualize(
     from fgbgpack import pipeline
 
     Output(as_json, quiet).run_and_show(
-        lambda on_event: pipeline.virtualize(
-            source, target, workers=threads, overwrite=overwrite, on_event=on_event
-        ),
+        partial(pipeline.virtualize, source, target, workers=threads, overwrite=overwrite),
         _show_conversion,
         if_stopped=KEPT,
     )
@@ -136,9 +131,8 @@ def _show_conversion(done: Conversion) -> None:
 
 
 def _show_transfer(done: Transfer) -> None:
-    kind = "a Zarr dataset"
-    if done.kind == "hdf5":
-        kind = "a portable HDF5 file" if done.portable else "an HDF5 file"
+    is_hdf5 = done.kind == "hdf5"
+    kind = f"{'a portable' if done.portable else 'an'} HDF5 file" if is_hdf5 else "a Zarr dataset"
     say_title(f"{done.path}: {kind} of {done.samples:,} samples")
     rate = f", {amount(done.total_bytes / done.seconds)}/s" if done.seconds else ""
     say_rows(
@@ -148,5 +142,5 @@ def _show_transfer(done: Transfer) -> None:
         ]
     )
     plugin = "" if done.portable else ", hdf5plugin"
-    python = [f"import h5py{plugin}", f"h5py.File({done.path!r})['image'][0]"] if done.kind == "hdf5" else []
+    python = [f"import h5py{plugin}", f"h5py.File({done.path!r})['image'][0]"] if is_hdf5 else []
     say_next([f"fgbgpack info {shlex.quote(done.path)}"], python)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from fgbgpack.cli import card, completion, options
 from fgbgpack.cli.console import amount, duration, say, say_next_of_dataset, say_rows, say_title, work_done
 from fgbgpack.cli.options import Panel, command
 from fgbgpack.cli.output import KEPT, NOTHING, Output
-from fgbgpack.cli.parse import FITS, Parser
+from fgbgpack.cli.parse import DEVICES, FITS, Parser
 
 if TYPE_CHECKING:
     from fgbgpack.pipeline import Estimate, Report
@@ -94,7 +95,7 @@ def create(
     A run that was stopped (Ctrl-C, a crash, a full disk) is resumed by the same command.
     """
     parser = Parser()
-    where = parser.device(device)
+    where = parser.choice("--device", device, DEVICES)
     threads = parser.workers(workers)
     if cards and "://" in out:
         parser.problems.append("--cards: OUT is a URL; write its cards with fgbgpack card OUT -o FOLDER")
@@ -124,16 +125,14 @@ def create(
     shape, output = f"{spec.width}x{spec.height}", Output(as_json, quiet)
     if dry_run:
         output.run_and_show(
-            lambda on_event: pipeline.estimate(
-                spec, device=where, workers=threads, virtual=virtual, on_event=on_event
-            ),
+            partial(pipeline.estimate, spec, device=where, workers=threads, virtual=virtual),
             lambda estimate: _show_estimate(estimate, shape),
             if_stopped=NOTHING,
         )
         return
     report = output.run(
-        lambda on_event: pipeline.create(
-            out, spec, device=where, workers=threads, overwrite=overwrite, virtual=virtual, on_event=on_event
+        partial(
+            pipeline.create, out, spec, device=where, workers=threads, overwrite=overwrite, virtual=virtual
         ),
         if_stopped=KEPT,
     )
@@ -178,7 +177,7 @@ def depth(
     A run that was stopped is resumed by the same command.
     """
     parser = Parser()
-    where = parser.device(device)
+    where = parser.choice("--device", device, DEVICES)
     threads = parser.workers(workers)
     fields = parser.depth_fields(
         mode=depth_mode, guide=depth_guide, scale=depth_scale, bits=depth_bits, precision=precision
@@ -189,13 +188,13 @@ def depth(
 
     output = Output(as_json, quiet)
     output.run_and_show(
-        lambda on_event: fill_depth(
+        partial(
+            fill_depth,
             dataset,
             spec,
             device=where,
             workers=threads,
             overwrite=overwrite,
-            on_event=on_event,
             backgrounds=backgrounds,
             foregrounds=foregrounds,
             masks=masks,
@@ -216,11 +215,8 @@ def _show_report(report: Report, done: str, size: str = "") -> None:
     work = (report.created, report.samples, _stored(report, "image", "mask"), report.sample_seconds)
     rows = [("image, mask", "virtual: composed when they are read" if report.virtual else work_done(*work))]
     if has_depth:
-        networks = f"{report.depth_model} on {report.provider}"
-        if report.depth_guide is not None:
-            networks = (
-                f"{report.depth_model} on the backgrounds, then {report.depth_guide} on {report.provider}"
-            )
+        guide = "" if report.depth_guide is None else f" on the backgrounds, then {report.depth_guide}"
+        networks = f"{report.depth_model}{guide} on {report.provider}"
         work = (report.depth_filled, report.samples, _stored(report, "depth"), report.depth_seconds)
         rows += [("depth", work_done(*work)), ("depth model", networks)]
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING
 
 import typer
@@ -96,7 +97,8 @@ def export(
     from fgbgpack.export import export as run
 
     Output(as_json, quiet).run_and_show(
-        lambda on_event: run(
+        partial(
+            run,
             dataset,
             out,
             to=to,
@@ -111,7 +113,6 @@ def export(
             category=category,
             workers=threads,
             overwrite=overwrite,
-            on_event=on_event,
         ),
         _show,
         if_stopped=NOTHING,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -128,13 +129,13 @@ def import_(
     output = Output(as_json, quiet)
     if dry_run:
         output.run_and_show(
-            lambda on_event: scan(spec, workers=threads, on_event=on_event),
+            partial(scan, spec, workers=threads),
             lambda plan: _show_plan(plan, out),
             if_stopped=NOTHING,
         )
         return
     output.run_and_show(
-        lambda on_event: import_folder(out, spec, workers=threads, overwrite=overwrite, on_event=on_event),
+        partial(import_folder, out, spec, workers=threads, overwrite=overwrite),
         _show_imported,
         if_stopped=KEPT,
     )

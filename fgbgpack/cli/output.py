@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from fgbgpack.cli.console import print_json
-
-if TYPE_CHECKING:
-    from fgbgpack.pipeline import OnEvent
-
 
 #: What is left of a run that was stopped.
 KEPT = "What is written is kept: run the same command again to resume."
@@ -37,8 +33,8 @@ class Output:
         """Whether text for people is printed."""
         return not (self.as_json or self.quiet)
 
-    def run(self, work: Callable[[OnEvent], T], *, if_stopped: str = "") -> T:
-        """Run ``work`` with its progress on stderr.
+    def run(self, work: Callable[..., T], *, if_stopped: str = "") -> T:
+        """Run ``work``, which takes ``on_event``, with its progress on stderr.
 
         ``if_stopped`` is what a user is told who stops it; ``KEPT`` also when the system stops it.
         """
@@ -46,7 +42,7 @@ class Output:
 
         with ProgressDisplay(quiet=self.quiet) as display:
             try:
-                return work(display)
+                return work(on_event=display)
             except (KeyboardInterrupt, OSError) as exc:
                 # The work itself may know better what is left of it.
                 stopped = isinstance(exc, KeyboardInterrupt) and not getattr(exc, "__notes__", [])
@@ -62,7 +58,7 @@ class Output:
             summary()
 
     def run_and_show(
-        self, work: Callable[[OnEvent], R], summary: Callable[[R], None], *, if_stopped: str = ""
+        self, work: Callable[..., R], summary: Callable[[R], None], *, if_stopped: str = ""
     ) -> None:
         """Run ``work``, then print its result."""
         result = self.run(work, if_stopped=if_stopped)

@@ -115,10 +115,6 @@ class Parser:
             self.problems.append(f"{option}: {_shown(text)} is not one of {', '.join(choices)}")
         return choices[0]
 
-    def device(self, text: str | None) -> Device:
-        """The value of ``--device``."""
-        return self.choice("--device", text, DEVICES)
-
     def picture(self, path: Path | None) -> None:
         """Check that ``--output`` can be written, before the work for it is done."""
         if path is None:
@@ -152,7 +148,9 @@ class Parser:
             # A size that cannot be parsed is one problem; it must not cause others in fields that are right.
             changes["width"], changes["height"] = self.size(size) or (_LARGEST, _LARGEST)
         document = self._read(config)
-        from_file = set(_paths(document)) - changes.keys()
+        before = document.get("depth", {})
+        fields_before = before if isinstance(before, dict) else {}
+        from_file = {*document, *(f"depth.{name}" for name in fields_before)} - changes.keys()
         document |= changes
 
         finer = {name: value for name, value in depth.items() if value is not None}
@@ -161,12 +159,11 @@ class Parser:
             if finer:
                 self.problems.append(f"{_options_of(finer)}: not allowed with --depth-model none")
         elif depth_model is not None or finer:
-            before = document.get("depth", {})
-            if depth_model is None and _is_no_depth(before):
+            if depth_model is None and (before is None or fields_before.get("model") == NO_MODEL):
                 self.problems.append(f"{_options_of(finer)}: {config} sets no depth; add --depth-model")
             else:
                 model = {} if depth_model is None else {"model": depth_model}
-                document["depth"] = {**(before if isinstance(before, dict) else {}), **model, **finer}
+                document["depth"] = {**fields_before, **model, **finer}
                 from_file -= {"depth", *(f"depth.{name}" for name in {**model, **finer})}
         for name in ("backgrounds", "foregrounds"):
             if name not in document:
@@ -205,16 +202,6 @@ class Parser:
             self.problems += found or [exc.message]
         self.check()
         return spec
-
-
-def _paths(document: Mapping[str, Any]) -> list[str]:
-    depth = document.get("depth")
-    return [*document, *(f"depth.{name}" for name in (depth if isinstance(depth, dict) else ()))]
-
-
-def _is_no_depth(depth: object) -> bool:
-    """Whether a config file's depth section means no depth."""
-    return depth is None or (isinstance(depth, dict) and depth.get("model") == NO_MODEL)
 
 
 def _options_of(depth_fields: Mapping[str, Any]) -> str:

@@ -55,9 +55,8 @@ class _Failure:
             return cls("interrupted", _INTERRUPTED, " ".join(notes), label="interrupted")
         if isinstance(error, OSError) and (error.filename is not None or is_full(error)):
             where = "" if error.filename is None else f": {os.fsdecode(error.filename)}"
-            what, code = (
-                ("The disk is full", "disk-full") if is_full(error) else (error.strerror, "io-failed")
-            )
+            code = "disk-full" if is_full(error) else "io-failed"
+            what = "The disk is full" if is_full(error) else error.strerror
             return cls(code, DatasetError.exit_status, " ".join([f"{what}{where}.", *notes]))
         return None
 

@@ -51,7 +51,8 @@ class _Display:
         self._interval = interval
         self._bars: Bars | None = None
         if not quiet and on_terminal(self._console):
-            self._bars = _Bars(*columns, console=self._console, expand=True)
+            description, bar = TextColumn("{task.description}"), BarColumn(bar_width=None)
+            self._bars = _Bars(description, bar, *columns, console=self._console, expand=True)
 
     def __enter__(self) -> Self:
         if self._bars is not None:
@@ -93,8 +94,6 @@ class ProgressDisplay(_Display):
         self, *, quiet: bool = False, console: Console | None = None, interval: float = 10.0
     ) -> None:
         super().__init__(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
             TaskProgressColumn(),
             _CountColumn(),
             _RateColumn(),
@@ -125,11 +124,11 @@ class ProgressDisplay(_Display):
         stage.finished = event.done >= event.total
 
     def _start(self, event: Progress) -> _Stage:
-        title = _TITLES.get(event.stage, event.stage)
+        title, bar = _TITLES.get(event.stage, event.stage), None
         if self._bars is None:
             self._print(f"{title}: {event.done:,} of {event.total:,}")
-            return _Stage(title, event.done, None)
-        bar = self._bars.add_task(title, completed=event.done, total=event.total, initial=event.done)
+        else:
+            bar = self._bars.add_task(title, completed=event.done, total=event.total, initial=event.done)
         return _Stage(title, event.done, bar)
 
     def _report(self, stage: _Stage, done: int, total: int) -> None:
@@ -148,14 +147,8 @@ class TransferDisplay(_Display):
     """Shows a download: the ``on_progress`` and ``on_notice`` of the library's functions."""
 
     def __init__(self, title: str, *, quiet: bool = False) -> None:
-        super().__init__(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(compact=True),
-            quiet=quiet,
-        )
+        columns = DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(compact=True)
+        super().__init__(*columns, quiet=quiet)
         self._title = title
         self._last_line = time.monotonic()
         self._task = None if self._bars is None else self._bars.add_task(title, total=None)

@@ -24,11 +24,9 @@ class _ComparisonLayout(Layout):
         self.height = self.row(rows) + self.margin
 
     def column(self, index: int) -> int:
-        """The left edge of a column."""
         return self.margin + self.label_width + self.gap + index * (self.column_width + self.gap)
 
     def row(self, index: int) -> int:
-        """The top edge of a row."""
         return self.margin + 8 * self.line + index * (self.row_height + self.line + 2 * self.gap)
 
 
@@ -63,7 +61,6 @@ def render_comparison(dataset: Dataset, comparison: Comparison, rows: int = 6) -
 
 
 def _headings(comparison: Comparison) -> list[tuple[str, list[str]]]:
-    """The name of each column, and the lines below it."""
     columns: list[tuple[str, list[str]]] = [("Composite", []), ("Mask", ["alpha, 0 to 255"])]
     if comparison.truth is not None:
         columns.append(("True depth", ["of the background"]))

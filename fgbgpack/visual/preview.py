@@ -145,7 +145,6 @@ def _number(value: float) -> str:
 
 
 def _meaning(quantity: str | None, unit: str | None) -> str:
-    """What the values of depth are."""
     if quantity is None:
         return f"depth of an unknown kind, in {unit}" if unit else "depth of an unknown kind"
     name = quantity.replace("_", " ")
@@ -186,13 +185,11 @@ class _PreviewLayout(Layout):
         self.height = self.row(rows) + 2 * self.line * with_bar + self.margin - self.gap
 
     def column(self, index: int) -> int:
-        """The left edge of a column."""
         before = index - self.columns.start
         apart = 2 * self.gap if self.columns.start < _IMAGE <= index else 0
         return self.margin + self.label_width + self.gap + before * (self.column_width + self.gap) + apart
 
     def row(self, index: int) -> int:
-        """The top edge of a row."""
         top = self.groups_top + round(4.8 * self.line)
         return top + index * (self.row_height + self.gap + self.gap // 2)
 

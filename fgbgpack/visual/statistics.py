@@ -88,7 +88,7 @@ def _reached(marked: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:
     """Whether the square of ``2 * width + 1`` pixels around each pixel holds one that is marked."""
     for axis in (0, 1):
         padded = np.pad(marked, [(width, width) if a == axis else (0, 0) for a in (0, 1)])
-        marked = sliding_window_view(padded, 2 * width + 1, axis=axis).any(axis=-1)
+        marked = np.asarray(sliding_window_view(padded, 2 * width + 1, axis=axis).any(axis=-1))
     return marked
 
 

@@ -213,7 +213,6 @@ def _on_terminal() -> bool:
 
 
 def _parse(given: Mapping[str, str | None]) -> dict[str, Any]:
-    """The values of the fields that were given."""
     answers, problems = {}, []
     for name, text in given.items():
         if text is not None:

@@ -14,7 +14,7 @@ from fgbgpack.cli.console import say, say_rows, say_title, show_error
 from fgbgpack.cli.models.common import DRAWING, meaning
 from fgbgpack.cli.options import argument, command, option
 from fgbgpack.cli.output import Output
-from fgbgpack.cli.parse import PRECISIONS, Parser
+from fgbgpack.cli.parse import DEVICES, PRECISIONS, Parser
 from fgbgpack.errors import DepthModelError
 from fgbgpack.spec import DepthSpec
 
@@ -48,7 +48,7 @@ def check(
     The exit status is 5 if its output cannot be the depth that its card states.
     """
     parser = Parser()
-    where = parser.device(device)
+    where = parser.choice("--device", device, DEVICES)
     arithmetic = parser.choice("--precision", precision, PRECISIONS)
     parser.picture(output)
     parser.check()
@@ -109,7 +109,7 @@ def compare(
     count = parser.at_least("--samples", samples, 1, default=64)
     key = parser.at_least("--seed", seed, 0, default=0)
     arithmetic = parser.choice("--precision", precision, PRECISIONS)
-    where = parser.device(device)
+    where = parser.choice("--device", device, DEVICES)
     parser.picture(output)
     if guide is not None and not any(model.startswith(_GUIDED) for model in models):
         parser.problems.append(f"--guide: needs a model with {_GUIDED!r} before it")
@@ -224,6 +224,6 @@ def _show_comparison(comparison: Comparison) -> None:
 
 
 def _spread(spread: Spread | None, form: str = ".2f") -> str:
-    if spread is None:
-        return "-"
-    return f"{spread.median:{form}} ({spread.lower:{form}} to {spread.upper:{form}})"
+    return (
+        "-" if spread is None else f"{spread.median:{form}} ({spread.lower:{form}} to {spread.upper:{form}})"
+    )

@@ -63,17 +63,6 @@ def _grid(at: Texel, half_width: float) -> float:
 
 
 @kernel
-def _plaster(at: Texel) -> float:
-    """Shade of a painted wall."""
-    u, v = at.u, at.v
-    shade = 1.0 + at.contrast * (turbulence(u * 0.9, v * 0.9, at.seed) - 0.5)
-    shade += at.contrast * 0.5 * at.fine * (noise(u * 55.0, v * 55.0, at.seed + 5) - 0.5)
-    # Walls get dirty from below and are rubbed along the hip.
-    shade -= at.contrast * 0.35 * math.exp(-max(v, 0.0) * 4.0)
-    return shade
-
-
-@kernel
 def _slab(at: Texel) -> tuple[int, float, float]:
     """The slab at a point, 0 or 1 as on a chequerboard; a random number of it; the shade of its joints."""
     iu = math.floor(at.u / at.su)
@@ -274,14 +263,6 @@ def _ceiling_grid(at: Texel) -> tuple[float, float]:
 
 
 @kernel
-def _foliage(at: Texel) -> tuple[float, float]:
-    """Leaves, light and dark."""
-    leaf = noise(at.u * 13.0 / at.su, at.v * 13.0 / at.su, at.seed)
-    shade = 0.45 + 0.8 * noise(at.u * 31.0 / at.su, at.v * 19.0 / at.su, at.seed + 2)
-    return clamp01(leaf * 1.4 - 0.2), shade
-
-
-@kernel
 def _goods(colour: Vector, at: Texel) -> tuple[Vector, float, float]:
     """Shelves of boxes and bottles in colours of their own; ``colour`` is that of the boards."""
     row = math.floor(at.v / at.sv)
@@ -328,13 +309,6 @@ def _clothes(at: Texel) -> tuple[Vector, float]:
 
 
 @kernel
-def _diffuser(at: Texel) -> float:
-    """The bright face of a lamp, darker at its bars and edges."""
-    middle = 0.85 + 0.3 * math.sin(math.pi * clamp01(at.s)) * math.sin(math.pi * clamp01(at.t))
-    return (1.0 - at.contrast * _grid(at, 0.02)) * middle
-
-
-@kernel
 def _wallpaper(at: Texel) -> tuple[float, float]:
     """Stripes and flowers."""
     su, sv, contrast = at.su, at.sv, at.contrast
@@ -367,22 +341,6 @@ def _outdoors(colour: Vector, at: Texel) -> tuple[Vector, float, float]:
 
 
 @kernel
-def _metal(at: Texel) -> tuple[float, float]:
-    """Brushed metal."""
-    brushed = noise(at.u * 3.0, at.v * 160.0, at.seed) * at.fine + 0.5 * (1.0 - at.fine)
-    sheen = math.sin(at.t * 3.0 + 5.0 * noise(at.s * 2.0, at.t * 2.0, at.seed + 1))
-    return clamp01(0.5 + 0.5 * sheen), 1.0 + at.contrast * (brushed - 0.5)
-
-
-@kernel
-def _drapes(at: Texel) -> tuple[float, float]:
-    """Cloth that hangs in folds."""
-    fold = math.sin(6.2832 * (at.u / at.su + 0.35 * noise(at.u * 2.0, at.v * 0.4, at.seed)))
-    weave = 0.08 * (noise(at.u * 40.0, at.v * 40.0, at.seed) - 0.5) * at.fine
-    return clamp01(0.5 + 0.5 * fold), 1.0 - at.contrast * 0.5 * (1.0 - fold) * 0.5 + weave
-
-
-@kernel
 def texture(materials: Array, m: int, place: Place, footprint: float) -> Vector:
     """Colour of material ``m`` at a place of a face.
 
@@ -398,7 +356,10 @@ def texture(materials: Array, m: int, place: Place, footprint: float) -> Vector:
     mix = 0.0
     shade = 1.0
     if kind == PLASTER:
-        shade = _plaster(at)
+        shade += at.contrast * (turbulence(at.u * 0.9, at.v * 0.9, at.seed) - 0.5)
+        shade += at.contrast * 0.5 * fine * (noise(at.u * 55.0, at.v * 55.0, at.seed + 5) - 0.5)
+        # Walls get dirty from below and are rubbed along the hip.
+        shade -= at.contrast * 0.35 * math.exp(-max(at.v, 0.0) * 4.0)
     elif kind == TILES:
         mix, shade = _tiles(at)
     elif kind == MARBLE:
@@ -423,20 +384,28 @@ def texture(materials: Array, m: int, place: Place, footprint: float) -> Vector:
     elif kind == GRID:
         mix, shade = _ceiling_grid(at)
     elif kind == FOLIAGE:
-        mix, shade = _foliage(at)
+        mix = clamp01(noise(at.u * 13.0 / at.su, at.v * 13.0 / at.su, at.seed) * 1.4 - 0.2)
+        shade = 0.45 + 0.8 * noise(at.u * 31.0 / at.su, at.v * 19.0 / at.su, at.seed + 2)
     elif kind == GOODS:
         first, mix, shade = _goods(first, at)
     elif kind == CLOTHES:
         first, shade = _clothes(at)
     elif kind == DIFFUSER:
-        shade = _diffuser(at)
+        # Darker at its bars and edges.
+        middle = 0.85 + 0.3 * math.sin(math.pi * clamp01(at.s)) * math.sin(math.pi * clamp01(at.t))
+        shade = (1.0 - at.contrast * _grid(at, 0.02)) * middle
     elif kind == WALLPAPER:
         mix, shade = _wallpaper(at)
     elif kind == VIEW:
         first, mix, shade = _outdoors(first, at)
     elif kind == METAL:
-        mix, shade = _metal(at)
+        brushed = noise(at.u * 3.0, at.v * 160.0, at.seed) * fine + 0.5 * (1.0 - fine)
+        mix = clamp01(0.5 + 0.5 * math.sin(at.t * 3.0 + 5.0 * noise(at.s * 2.0, at.t * 2.0, at.seed + 1)))
+        shade += at.contrast * (brushed - 0.5)
     else:
-        mix, shade = _drapes(at)
+        fold = math.sin(6.2832 * (at.u / at.su + 0.35 * noise(at.u * 2.0, at.v * 0.4, at.seed)))
+        mix = clamp01(0.5 + 0.5 * fold)
+        weave = 0.08 * (noise(at.u * 40.0, at.v * 40.0, at.seed) - 0.5) * fine
+        shade = 1.0 - at.contrast * 0.5 * (1.0 - fold) * 0.5 + weave
     shade = max(shade, 0.04)
     return scaled(along(first, minus(second, first), mix), shade)
