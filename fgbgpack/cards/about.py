@@ -73,8 +73,9 @@ class About:
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> About:
         """The opposite of :meth:`to_dict`."""
-        facts = document.items()
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in facts})
+        items = document.items()
+        facts: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in items}
+        return cls(**facts)
 
     def over(self, other: About) -> About:
         """The facts stated here, completed with those of another."""

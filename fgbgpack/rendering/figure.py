@@ -51,7 +51,6 @@ class _Pose(NamedTuple):
 
     @classmethod
     def draw(cls, rng: Rng) -> _Pose:
-        """A figure that walks or stands."""
         if rng.bernoulli(0.45):
             swing = rng.uniform(0.24, 0.46) * rng.choice((-1.0, 1.0))
             bent = rng.uniform(0.35, 0.7)
@@ -115,8 +114,9 @@ class _Body:
         gloss: float = 0.0,
     ) -> int:
         """Add a material and return its number. The arguments are what ``kernels.figures`` reads."""
-        second = first if second is None else second
-        self._materials.append([pattern, *first, *second, cells, folds, gloss, self.rng.integer(100_000)])
+        self._materials.append(
+            [pattern, *first, *(second or first), cells, folds, gloss, self.rng.integer(100_000)]
+        )
         return len(self._materials) - 1
 
     def garment(self, palette: str, plain: float, patterns: tuple[int, ...], folds: float) -> int:
@@ -153,7 +153,6 @@ class _Body:
         return figures.Figure(parts, np.array(self._materials), head)
 
     def add_legs(self) -> None:
-        """Legs and feet."""
         rng, build, trousers, shoe = self.rng, self.build, self.trousers, self.shoe
         hip_wide = 0.05 if self.woman else 0.046
         extra = 0.0 if self.skirt else 0.006

@@ -132,7 +132,6 @@ def _add_windows(wall: Wall, far: float, top: float, frame: int) -> None:
 
 
 def _add_seats(room: FurnishedRoom, half: float, far: float, dark: int, steel: int) -> None:
-    """Groups of seats on rugs."""
     rng = room.rng
     cloth, wood, shade = room.cloth(), room.wood(), room.lamp_face((1.0, 0.8, 0.55), 1.4, (5.0, 5.0))
     for _ in range(14):

@@ -104,7 +104,6 @@ def _add_glass_roof(street: _Street) -> None:
 
 
 def _add_ceiling(street: _Street, trim: int) -> None:
-    """A ceiling of panels and lamps."""
     room, rng, wide, far, top = street.room, street.room.rng, street.wide, street.far, street.top
     ceiling = room.material(textures.GRID, rgb("e4e1da"), rgb("bcb8b0"), cell=(1.2, 1.2), contrast=0.15)
     room.box(around(0.0, wide + 9.0), (top + 0.3, top + 0.5), (-12.0, far + 8.0), ceiling)
@@ -133,7 +132,6 @@ def _add_far_end(street: _Street) -> None:
 
 
 def _add_columns(street: _Street) -> None:
-    """Two rows of columns."""
     room, rng = street.room, street.room.rng
     shaft, base = room.wall_finish(), room.paint("4a4640", 0.1, 0.15)
     step, x0, rounded = rng.uniform(5.5, 8.0), rng.uniform(0.45, 0.6) * street.wide, rng.bernoulli(0.6)
@@ -237,7 +235,6 @@ def _add_mannequin(room: FurnishedRoom, x: float, z: float, floor: float) -> Non
 
 
 def _add_kiosk(room: FurnishedRoom, x: float, z: float) -> None:
-    """A stall with a roof and a sign."""
     front, top = room.wood(), room.paint("2f2c2a", 0.1, 0.2)
     room.counter(around(x, 1.0), (z - 0.7, z - 0.25), front, top)
     room.box(around(x, 1.0), (0.0, 1.7), (z + 0.5, z + 0.85), room.goods((0.16, 0.32)))

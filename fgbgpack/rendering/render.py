@@ -42,8 +42,7 @@ def check_numbers(**values: int) -> None:
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not low <= value <= high:
             problems.append(f"{name}: found {value!r}, expected a whole number from {low} to {high}")
     if problems:
-        message = "These sample pictures cannot be made."
-        raise SpecError(message, problems, code="samples-out-of-range")
+        raise SpecError("These sample pictures cannot be made.", problems, code="samples-out-of-range")
 
 
 @dataclass(frozen=True)
@@ -83,12 +82,9 @@ def render_scene(index: int, *, seed: int = 0, height: int = 240, width: int = 3
     camera = _KINDS[kind](room)
     camera = replace(camera, focal=camera.focal * width)
     world = room.world(camera_row(camera, height, width))
-    depth = np.empty((height, width), np.float32)
-    seen = np.empty((height, width), np.int32)
-    normals = np.zeros((height, width, 3), np.float32)
-    light = np.empty((height, width, 6), np.float32)
-    smooth = np.empty((height, width, 6), np.float32)
-    colour = np.empty((height, width, 3), np.float32)
+    depth, seen = np.empty((height, width), np.float32), np.empty((height, width), np.int32)
+    normals, colour = (np.zeros((height, width, 3), np.float32) for _ in range(2))
+    light, smooth = (np.empty((height, width, 6), np.float32) for _ in range(2))
     passes.light_pass(world, depth, seen, normals, light)
     passes.smooth_light(seen, normals, light, smooth)
     passes.shade_pass(world, seen, normals, smooth, _SUPERSAMPLING, colour)

@@ -64,9 +64,10 @@ class Room:
         group: int = solids.OPAQUE,
     ) -> int:
         """Add a material and return its number. The arguments are what ``kernels.textures`` reads."""
-        second = first if second is None else second
         seed = float(self.rng.integer(1_000_000))
-        self._materials.append([texture, *first, *second, *cell, contrast, mirror, blur, glow, seed])
+        self._materials.append(
+            [texture, *first, *(second or first), *cell, contrast, mirror, blur, glow, seed]
+        )
         self._groups.append(group)
         return len(self._materials) - 1
 
@@ -102,10 +103,8 @@ class Room:
 
     def lamp_face(self, colour: Colour | None = None, glow: float = 3.0, cell: Pair = (0.3, 0.3)) -> int:
         """The face of a lamp."""
-        colour = self.lamp_colour if colour is None else colour
-        return self.material(
-            textures.DIFFUSER, colour, cell=cell, contrast=0.35, glow=glow, group=solids.GLOWING
-        )
+        kind, face = textures.DIFFUSER, colour or self.lamp_colour
+        return self.material(kind, face, cell=cell, contrast=0.35, glow=glow, group=solids.GLOWING)
 
     def sign(self, wide: float, high: float, glow: float = 0.9) -> int:
         """A lit sign of this size in metres."""
@@ -199,8 +198,8 @@ class Room:
         colour: Colour | None = None,
     ) -> None:
         """Add a lamp that sheds light but is not seen itself."""
-        colour = self.lamp_colour if colour is None else colour
-        self._lights.append([*at, *half, *(power * c for c in colour), float(down), reach])
+        power_rgb = (power * c for c in colour or self.lamp_colour)
+        self._lights.append([*at, *half, *power_rgb, float(down), reach])
 
     def reserve(self, x: float, z: float, radius: float) -> bool:
         """Reserve a circle of floor; False if something stands there already."""

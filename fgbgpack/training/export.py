@@ -91,7 +91,7 @@ def _strip(model: ModelProto, inputs: Mapping[str, int]) -> ModelProto:
     del graph.value_info[:], graph.metadata_props[:], model.metadata_props[:], model.functions[:]
     for value in (*graph.input, graph.output[0]):
         sides = ("h", "w") if value.name in inputs else ("depth_h", "depth_w")
-        shape = ["n", inputs.get(value.name, 1), *sides]
+        shape: list[str | int | None] = ["n", inputs.get(value.name, 1), *sides]
         value.CopyFrom(helper.make_tensor_value_info(value.name, TensorProto.FLOAT, shape))
     model.producer_name, model.producer_version = "fgbgpack", ""
     return model

@@ -262,8 +262,7 @@ class Views:
         else:
             y = int(rng.integers(0, max(1, VIEW - patch.shape[0])))
             x = int(rng.integers(0, max(1, VIEW - patch.shape[1])))
-        image, mask = _composite(self.image[view], patch, y, x)
-        small = mask.reshape(LABEL, 2, LABEL, 2).mean((1, 3))
+        image, small = _composite(self.image[view], patch, y, x)
         if (small > 229).sum() < 100:
             return False
         background, answer = self.label[view].astype(np.float32), self._teacher_label(image)
@@ -298,8 +297,7 @@ class Views:
         if not 0.12 * VIEW <= height <= 1.3 * VIEW:
             return False
         patch = _augment_cutout(cutout, height, rng)
-        image, mask = _composite(self.image[view], patch, foot_y - height, foot_x - patch.shape[1] // 2)
-        small = mask.reshape(LABEL, 2, LABEL, 2).mean((1, 3))
+        image, small = _composite(self.image[view], patch, foot_y - height, foot_x - patch.shape[1] // 2)
         opaque = small > 229
         # Nothing may stand before it, since it is pasted before everything.
         if opaque.sum() < 100 or (inverse[opaque] * depth > 1.1).mean() > 0.03:
@@ -355,17 +353,16 @@ def _augment_cutout(cutout: NDArray[np.uint8], height: int, rng: np.random.Gener
 
 def _composite(
     view: NDArray[np.uint8], patch: NDArray[np.uint8], y: int, x: int
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """The composite and its mask, as datasets have them; the part outside the view is cut off."""
+) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """The composite as datasets have it, and its mask at the size of a label; what is outside is cut off."""
     top, left = max(0, -y), max(0, -x)
     part = np.ascontiguousarray(patch[top : VIEW - y, left : VIEW - x])
     size, zero = np.array([part.shape[:2]], np.int32), np.zeros(1, np.int32)
     corner = np.array([max(y, 0)], np.int32), np.array([max(x, 0)], np.int32)
     placement = Placements(zero, zero, zero.astype(np.bool_), zero, *corner)
-    image = np.empty((1, VIEW, VIEW, 3), np.uint8)
-    mask = np.empty((1, VIEW, VIEW), np.uint8)
+    image, mask = np.empty((1, VIEW, VIEW, 3), np.uint8), np.empty((1, VIEW, VIEW), np.uint8)
     Compositor(view[None], part[None], size).compose(placement, image, mask)
-    return image[0], mask[0]
+    return image[0], mask.reshape(LABEL, 2, LABEL, 2).mean((1, 3))
 
 
 def _away_from(mask: NDArray[Any], pixels: int = 10) -> NDArray[np.bool_]:

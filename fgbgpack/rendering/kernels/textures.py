@@ -75,7 +75,6 @@ def _slab(at: Texel) -> tuple[int, float, float]:
 
 @kernel
 def _tiles(at: Texel) -> tuple[float, float]:
-    """Square slabs in two colours."""
     colour, cell, joint = _slab(at)
     cloud = turbulence(at.u * 3.0 + 13.0 * cell, at.v * 3.0, at.seed + 7)
     shade = 1.0 + at.contrast * (0.5 * (cell - 0.5) + 0.8 * (cloud - 0.5))
@@ -85,7 +84,6 @@ def _tiles(at: Texel) -> tuple[float, float]:
 
 @kernel
 def _marble(at: Texel) -> tuple[float, float]:
-    """Square slabs with veins."""
     u, v = at.u, at.v
     _, cell, joint = _slab(at)
     shift = 13.0 * cell
@@ -171,7 +169,6 @@ def _masonry(kind: int, at: Texel) -> tuple[float, float]:
 
 @kernel
 def _panels(at: Texel) -> tuple[float, float]:
-    """Boards with grain and grooves."""
     u, v, su, sv = at.u, at.v, at.su, at.sv
     cell = hash01(math.floor(u / su), math.floor(v / sv), at.seed)
     grain = turbulence(u * 22.0 + 40.0 * cell, v * 1.3 + 9.0 * cell, at.seed)
@@ -293,7 +290,6 @@ def _goods(colour: Vector, at: Texel) -> tuple[Vector, float, float]:
 
 @kernel
 def _clothes(at: Texel) -> tuple[Vector, float]:
-    """Clothes on a rail: colour and shade."""
     place = at.u / at.su
     item = math.floor(place)
     cell = hash01(item, 1, at.seed)
@@ -310,7 +306,6 @@ def _clothes(at: Texel) -> tuple[Vector, float]:
 
 @kernel
 def _wallpaper(at: Texel) -> tuple[float, float]:
-    """Stripes and flowers."""
     su, sv, contrast = at.su, at.sv, at.contrast
     du = fraction(at.u / su)
     mix = contrast if du < 0.5 else 0.0
