@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console, RenderableType
-from rich.constrain import Constrain
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -163,10 +162,19 @@ class TransferDisplay(_Display):
             self._print(f"{self._title}: {amount(done)}{whole}")
 
 
+@dataclass
+class _Narrow:
+    """Leaves space at the right edge: a "^C" that does not fit there would shift all lines."""
+
+    inner: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from console.render(self.inner, options.update_width(options.max_width - len("^C") - 1))
+
+
 class _Bars(Bars):
     def get_renderable(self) -> RenderableType:
-        """Leaves space at the right edge: a "^C" that does not fit there would shift all lines."""
-        return Constrain(super().get_renderable(), self.console.width - len("^C") - 1)
+        return _Narrow(super().get_renderable())
 
 
 class _CountColumn(ProgressColumn):

@@ -114,9 +114,8 @@ class _Body:
         gloss: float = 0.0,
     ) -> int:
         """Add a material and return its number. The arguments are what ``kernels.figures`` reads."""
-        self._materials.append(
-            [pattern, *first, *(second or first), cells, folds, gloss, self.rng.integer(100_000)]
-        )
+        colours, seed = (*first, *(second or first)), self.rng.integer(100_000)
+        self._materials.append([pattern, *colours, cells, folds, gloss, seed])
         return len(self._materials) - 1
 
     def garment(self, palette: str, plain: float, patterns: tuple[int, ...], folds: float) -> int:

@@ -64,10 +64,8 @@ class Room:
         group: int = solids.OPAQUE,
     ) -> int:
         """Add a material and return its number. The arguments are what ``kernels.textures`` reads."""
-        seed = float(self.rng.integer(1_000_000))
-        self._materials.append(
-            [texture, *first, *(second or first), *cell, contrast, mirror, blur, glow, seed]
-        )
+        colours, seed = (*first, *(second or first)), float(self.rng.integer(1_000_000))
+        self._materials.append([texture, *colours, *cell, contrast, mirror, blur, glow, seed])
         self._groups.append(group)
         return len(self._materials) - 1
 
