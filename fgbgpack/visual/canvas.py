@@ -100,10 +100,8 @@ class Canvas(Generic[AnyLayout]):
         lines = [""]
         for word in text.split():
             longer = f"{lines[-1]} {word}".strip()
-            if lines[-1] and self.small.getlength(longer) > width:
-                lines.append(word)
-            else:
-                lines[-1] = longer
+            fits = not lines[-1] or self.small.getlength(longer) <= width
+            lines[-1:] = [longer] if fits else [lines[-1], word]
         for i, line in enumerate(lines):
             y = at[1] + i * round(self.layout.line * 0.86)
             self.write((at[0], y), line, self.small, MUTED, width=width)

@@ -100,10 +100,8 @@ def _draw_sample(canvas: _Canvas, top: int, index: int, dataset: Dataset, compar
         left = layout.column(first + k)
         inverse = model.inverse_depth(comparison.maps[k, index])
         _draw_map(canvas, left, top, inverse)
-        step = outline_step(inverse, *bands)
-        if step is not None:
-            below = (left, top + layout.cell_height + layout.line)
-            canvas.write(below, f"step {step:.2f}", canvas.small)
+        if (step := outline_step(inverse, *bands)) is not None:
+            canvas.write((left, top + layout.cell_height + layout.line), f"step {step:.2f}", canvas.small)
 
 
 def _draw_map(canvas: _Canvas, left: int, top: int, inverse: NDArray[np.float64]) -> None:

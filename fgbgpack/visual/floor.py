@@ -59,13 +59,13 @@ class FloorFigures:
     @classmethod
     def of(cls, scenes: Sequence[Scene]) -> FloorFigures:
         """Place figures on the floor of scenes of one size: one near and one farther away, where they fit."""
-        indices, places = [], []
-        for index, scene in enumerate(scenes):
-            for relative_height in _RELATIVE_HEIGHTS:
-                place = _find_place(scene, relative_height)
-                if place is not None:
-                    indices.append(index)
-                    places.append(place)
+        found = [
+            (index, place)
+            for index, scene in enumerate(scenes)
+            for relative_height in _RELATIVE_HEIGHTS
+            if (place := _find_place(scene, relative_height)) is not None
+        ]
+        places = [place for _, place in found]
         n, (height, width) = len(places), scenes[0].depth.shape
         with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
             figures = list(pool.map(lambda i: render_figure(i, height=places[i].height), range(n)))
@@ -73,7 +73,7 @@ class FloorFigures:
         patches = np.zeros((n, *sizes.max(axis=0), 4), np.uint8)
         for patch, figure in zip(patches, figures, strict=True):
             patch[: figure.shape[0], : figure.shape[1]] = figure
-        index_of = np.array(indices, np.int32)
+        index_of = np.array([index for index, _ in found], np.int32)
         placements = Placements(
             background=index_of,
             foreground=np.arange(n, dtype=np.int32),

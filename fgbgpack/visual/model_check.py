@@ -139,9 +139,8 @@ def check_model(model: DepthModel, *, precision: Precision = "fp32", device: Dev
     Rendered rooms are no photographs, so the agreement says whether the card is right, not which of two
     models is better. A DepthModelError says that it cannot run, or gives values that are not finite.
     """
-    guided = model.card.is_guided
+    guided, backgrounds = model.card.is_guided, None
     guides: dict[str, Any] = {}
-    backgrounds = None
     images, truth = scene_pictures()
     if guided:
         backgrounds = BackgroundDepth.of(truth, Quantity("depth", "m"))
