@@ -96,11 +96,7 @@ def _show(info: Mapping[str, Any]) -> None:
     say_rows(
         [
             *(_import_rows(info["imported"]) if recipe is None else _recipe_rows(info)),
-            *(
-                [("pixels", "virtual: image and mask are composed when they are read")]
-                if info["virtual"]
-                else []
-            ),
+            *([("pixels", "virtual: image and mask are composed when they are read")] * info["virtual"]),
             *_depth_rows(info["depth"]),
             ("all files", f"{amount(info['bytes'])}, {per_sample(info['bytes'], info['samples'])}"),
             *([("splits", ", ".join(map(_split, splits.items())))] if splits else []),
@@ -138,23 +134,20 @@ def _split(split: tuple[str, Mapping[str, Any]]) -> str:
 
 def _recipe_rows(info: Mapping[str, Any]) -> list[tuple[str, str]]:
     recipe = info["recipe"]
+    per_pair = f"{recipe['placements']:,} per pair"
     mirrored = ", and as many mirrored" if recipe["flip"] else ""
     masks = f", {info['masks']:,} with mask files" if info["masks"] else ""
     return [
         ("pictures", f"{info['backgrounds']:,} backgrounds, {info['foregrounds']:,} foregrounds{masks}"),
-        (
-            "placements",
-            f"{recipe['placements']:,} per pair{mirrored}; {recipe['placement']}, seed {recipe['seed']}",
-        ),
+        ("placements", f"{per_pair}{mirrored}; {recipe['placement']}, seed {recipe['seed']}"),
         ("foregrounds", f"{recipe['foreground_height']} pixels high; backgrounds by {recipe['fit']}"),
     ]
 
 
 def _import_rows(imported: Mapping[str, Any]) -> list[tuple[str, str]]:
     fit = "" if imported["fit"] is None else f", resized ({imported['fit']})"
-    left_out = (
-        f"; {imported['left_out']:,} without counterparts were left out" if imported["left_out"] else ""
-    )
+    count = imported["left_out"]
+    left_out = f"; {count:,} without counterparts were left out" if count else ""
     places = ", ".join(place for place in imported["patterns"].values() if place is not None)
     return [("imported", f"{imported['files']:,} files of {places}{fit}{left_out}")]
 
@@ -178,7 +171,6 @@ def _depth_rows(depth: Mapping[str, Any] | None) -> list[tuple[str, str]]:
         ("depth", f"{meaning}; {depth['bits']} bits{largest}"),
         ("depth model", f"{depth['model']} on {where}, {depth['mode']}, scale {depth['scale']}"),
     ]
-    if depth["guide"] is not None:
-        guide = depth["guide"]
+    if (guide := depth["guide"]) is not None:
         rows.append(("depth guide", f"{guide['model']} on {guide['provider']} in {depth['precision']}"))
     return rows

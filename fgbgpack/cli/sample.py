@@ -44,7 +44,6 @@ def sample(
 
     Output().run(work)
     say_title(f"Made {scenes:,} backgrounds with their true depth and {people:,} foregrounds")
-    folders = [
-        f"--{kind} {shlex.quote(str(PurePath(folder) / kind))}" for kind in ("backgrounds", "foregrounds")
-    ]
-    say_next([f"fgbgpack create samples.zarr {' '.join(folders)}"])
+    kinds = ("backgrounds", "foregrounds")
+    folders = " ".join(f"--{kind} {shlex.quote(str(PurePath(folder) / kind))}" for kind in kinds)
+    say_next([f"fgbgpack create samples.zarr {folders}"])

@@ -43,9 +43,8 @@ def list_(as_json: bool = options.JSON) -> None:
     for problem in problems:
         show_warning(problem)
     folder, models = models_folder(), [_describe(entry) for entry in entries]
-    Output(as_json).show(
-        {"folder": str(folder), "models": models}, lambda: _show_list(entries, models, folder)
-    )
+    listed = {"folder": str(folder), "models": models}
+    Output(as_json).show(listed, lambda: _show_list(entries, models, folder))
 
 
 @command(app, "fgbgpack models show midas-v2.1-small")
@@ -116,10 +115,9 @@ def _describe(entry: Entry) -> dict[str, Any]:
 def _show_list(entries: Sequence[Entry], models: Sequence[Mapping[str, Any]], folder: Path) -> None:
     rows = [("name", "output", "licence", "size", "file")]
     for entry, model in zip(entries, models, strict=True):
+        where = "models get" if entry.card.download else "by hand"
         if entry.here:
             where = "comes with fgbgpack" if entry.is_embedded else "here"
-        else:
-            where = "models get" if entry.card.download else "by hand"
         size = amount(model["size"]) if model["size"] else "-"
         result = "foregrounds" if model["guided"] else meaning(model["quantity"], model["unit"])
         rows.append((entry.name, result, model["licence"] or "not stated", size, where))
@@ -191,8 +189,6 @@ def _show_fetched(name: str, fetched: Fetched, model_card: Card) -> None:
     done = "Downloaded" if fetched.received else "Already there:"
     say_title(f"{done} {fetched.path} ({amount(fetched.path.stat().st_size)})")
     say(f"SHA-256 {fetched.sha256}")
-    if fetched.verified:
-        say("It is the digest that the card states.")
-    else:
-        say("Not verified: the card states no digest. Compare it with one that you trust.")
+    unverified = "Not verified: the card states no digest. Compare it with one that you trust."
+    say("It is the digest that the card states." if fetched.verified else unverified)
     say_what_to_do(name, is_guided=model_card.is_guided)

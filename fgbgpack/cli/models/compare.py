@@ -167,10 +167,11 @@ def _depths(parser: Parser, models: Sequence[str], guide: str | None) -> list[De
 
 
 def _show_check(check: ModelCheck) -> None:
-    verdict = "something is wrong" if check.problems else "its depth can be used"
-    say_title(f"{check.model}: {verdict}")
+    say_title(f"{check.model}: {'something is wrong' if check.problems else 'its depth can be used'}")
     height, width = check.picture
     people = ", with one figure each" if check.figures is not None else ""
+    agreement = f"{min(check.agreement):.2f} to {max(check.agreement):.2f}"
+    gradient = f"a plain gradient reaches {check.gradient:.2f}"
     rows = [
         ("file", check.path),
         ("pictures", f"{len(check.agreement)} rendered rooms of {width}x{height}{people}"),
@@ -178,14 +179,9 @@ def _show_check(check: ModelCheck) -> None:
         ("output", meaning(check.quantity, check.unit)),
         ("range", f"{check.minimum:.4g} to {check.maximum:.4g}, no NaN"),
         ("nearer is nearer", "yes" if check.rank > 0 else "NO: nearer comes out farther"),
-        (
-            "rank agreement",
-            f"{check.rank:.2f} with true depth, {min(check.agreement):.2f} to {max(check.agreement):.2f}; a "
-            f"plain gradient reaches {check.gradient:.2f}",
-        ),
+        ("rank agreement", f"{check.rank:.2f} with true depth, {agreement}; {gradient}"),
     ]
-    if check.figures is not None:
-        figures = check.figures
+    if (figures := check.figures) is not None:
         errors = f"{min(figures.each_off):.0%} to {max(figures.each_off):.0%}"
         rows += [
             ("figures' distance", f"{figures.off:.0%} off (median), {errors}"),
