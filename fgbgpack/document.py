@@ -23,7 +23,8 @@ IMAGE, MASK, DEPTH, DEPTH_MIN, DEPTH_MAX = "image", "mask", "depth", "depth_min"
 #: The pictures of a sample.
 FIELDS = (IMAGE, MASK, DEPTH)
 #: Depth, and the least and the greatest depth of each sample.
-DEPTHS = (DEPTH, DEPTH_MIN, DEPTH_MAX)
+EXTREMES = (DEPTH_MIN, DEPTH_MAX)
+DEPTHS = (DEPTH, *EXTREMES)
 #: One number a sample.
 PLACEMENTS = ("background", "foreground", "flip", "replica", "y", "x")
 SOURCES = "sources"

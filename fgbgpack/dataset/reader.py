@@ -45,16 +45,6 @@ Fields: TypeAlias = str | Sequence[str] | None
 _WINDOW_CHUNKS = 16
 _WINDOW_BYTES = 256 << 20
 _BYTES_PER_PIXEL = 6  # of image, mask and depth together
-#: Attributes of a Dataset that are read from the store when they are first used.
-_READ_WHEN_NEEDED = (
-    "placements",
-    "names",
-    "background_depth",
-    "recipe",
-    "_composed",
-    "_outlines",
-    "_mask_measures",
-)
 
 
 class DatasetReader:
@@ -411,8 +401,7 @@ class DatasetReader:
         """
         for reader in self._readers.values():
             reader.close()
-        for name in _READ_WHEN_NEEDED:
-            self.__dict__.pop(name, None)
+        self.__dict__ = self.__getstate__()
 
     def __enter__(self) -> Self:
         return self
@@ -424,7 +413,11 @@ class DatasetReader:
 
     def __getstate__(self) -> dict[str, Any]:
         # Other processes read what is large for themselves.
-        return {name: value for name, value in self.__dict__.items() if name not in _READ_WHEN_NEEDED}
+        return {
+            name: value
+            for name, value in self.__dict__.items()
+            if not isinstance(getattr(type(self), name, None), cached_property)
+        }
 
     def written_samples(self) -> dict[str, int]:
         """How many samples of each array of pictures are in shards that are there and sound."""

@@ -40,10 +40,15 @@ def shuffled(
     whole windows, or one that keeps so many chunks, decodes each chunk once. ``samples`` are (n,) int64 in
     any order, ``seed`` has 64 bits, ``epoch`` 32. Raises SpecError with all numbers that are out of range.
     """
-    _refuse(
-        ("chunk", chunk, 1, 1 << 31), ("window", window, 1, 1 << 31), ("seed", seed, 0, _SEEDS),
-        ("epoch", epoch, 0, 1 << 32),
-    )  # fmt: skip
+    ranges = {"chunk": (1, 1 << 31), "window": (1, 1 << 31), "seed": (0, _SEEDS), "epoch": (0, 1 << 32)}
+    problems = [
+        f"{name}: found {number!r}, expected a whole number of {least} or more"
+        + (f", below {end:,}" if isinstance(number, int) and number >= end else "")
+        for (name, (least, end)), number in zip(ranges.items(), (chunk, window, seed, epoch), strict=True)
+        if not _is_whole(number, least, end)
+    ]
+    if problems:
+        raise SpecError("Numbers are out of range.", problems, code="option-invalid")
     if not len(samples):
         return []
     chunks, place = np.unique(samples // chunk, return_inverse=True)
@@ -191,15 +196,3 @@ def _numbers(seed: int, *words: int | NDArray[Any]) -> NDArray[np.uint64]:
 def _is_whole(number: Any, least: int, end: int) -> bool:
     is_integer = isinstance(number, (int, np.integer)) and not isinstance(number, bool)
     return is_integer and least <= int(number) < end
-
-
-def _refuse(*given: tuple[str, Any, int, int]) -> None:
-    """Raise SpecError for numbers that are out of range, each with its name, least and end."""
-    problems = [
-        f"{name}: found {number!r}, expected a whole number of {least} or more"
-        + (f", below {end:,}" if isinstance(number, int) and number >= end else "")
-        for name, number, least, end in given
-        if not _is_whole(number, least, end)
-    ]
-    if problems:
-        raise SpecError("Numbers are out of range.", problems, code="option-invalid")

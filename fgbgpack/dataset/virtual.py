@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -20,7 +21,7 @@ from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from fgbgpack.dataset.dataset import Dataset, open_dataset
 from fgbgpack.document import IMAGE, MASK
 from fgbgpack.storage.arrays import METADATA, ArraySpec
-from fgbgpack.storage.hdf5 import span_of
+from fgbgpack.storage.hdf5 import DerivedStore, span_of
 from fgbgpack.storage.layout import DEFAULT_POLICY, Layout, LayoutPolicy
 from fgbgpack.storage.reading import StoredArray
 from fgbgpack.storage.store import Target
@@ -57,7 +58,7 @@ def store(path: Target, *, layout: LayoutPolicy = DEFAULT_POLICY) -> Store:
     return _VirtualStore(zarr_store, dataset, layout) if dataset.document.is_virtual else zarr_store
 
 
-class _VirtualStore(Store):
+class _VirtualStore(DerivedStore):
     """All keys of the store of a virtual dataset, and those of the arrays that it lacks."""
 
     def __init__(self, below: Store, dataset: Dataset, layout: LayoutPolicy) -> None:
@@ -69,7 +70,7 @@ class _VirtualStore(Store):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Sources and placements are large, and another process reads them for itself.
-        return _reopened, (self._below, self._layout)
+        return partial(store, self._below, layout=self._layout), ()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _VirtualStore) and (
@@ -108,11 +109,6 @@ class _VirtualStore(Store):
         start, stop = span_of(byte_range, len(value))
         return prototype.buffer.from_bytes(value[start:stop])
 
-    async def get_partial_values(
-        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
-    ) -> list[Buffer | None]:
-        return list(await asyncio.gather(*(self.get(key, prototype, part) for key, part in key_ranges)))
-
     async def _root(self) -> bytes | None:
         """The root's metadata; the copy of that of all arrays in it has the two as well."""
         if (root := await self._below.get(METADATA, default_buffer_prototype())) is None:
@@ -137,10 +133,6 @@ class _VirtualStore(Store):
         return size
 
     # --- keys --------------------------------------------------------------------------------------
-
-    async def list(self) -> AsyncIterator[str]:
-        async for key in self.list_prefix(""):
-            yield key
 
     async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
         async for key in self._below.list_prefix(prefix):
@@ -167,14 +159,6 @@ class _VirtualStore(Store):
     # --- what it does not do -----------------------------------------------------------------------
 
     @property
-    def supports_writes(self) -> bool:
-        return False
-
-    @property
-    def supports_deletes(self) -> bool:
-        return False
-
-    @property
     def supports_listing(self) -> bool:
         return self._below.supports_listing
 
@@ -185,23 +169,16 @@ class _VirtualStore(Store):
         self._check_writable()
 
 
-def _reopened(below: Store, layout: LayoutPolicy) -> Store:
-    return store(below, layout=layout)
-
-
 class _Chunks:
     """The keys and values of an array whose chunks are their bare bytes, made when they are asked for."""
 
     def __init__(self, name: str, array: StoredArray) -> None:
         self.name, self._array = name, array
         self._shape, self._chunk = array.shape, array.chunks
+        # How many chunks there are along samples and rows; chunks span all other axes.
+        self._grid = -(-self._shape[0] // self._chunk[0]), -(-self._shape[1] // self._chunk[1])
         layout = Layout(self._shape, self._chunk, self._chunk)
         self.metadata = ArraySpec(name, layout, np.uint8, _DIMENSIONS[name], codec=None).metadata()
-
-    @property
-    def _grid(self) -> tuple[int, int]:
-        """How many chunks there are along samples and rows; chunks span all other axes."""
-        return -(-self._shape[0] // self._chunk[0]), -(-self._shape[1] // self._chunk[1])
 
     def _key(self, row: int, band: int) -> str:
         return "/".join([self.name, "c", str(row), str(band), *["0"] * (len(self._shape) - 2)])

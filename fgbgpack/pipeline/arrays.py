@@ -12,8 +12,7 @@ from fgbgpack.composition.recipe import Recipe
 from fgbgpack.document import (
     BACKGROUND_DEPTH,
     DEPTH,
-    DEPTH_MAX,
-    DEPTH_MIN,
+    EXTREMES,
     IMAGE,
     MASK,
     NAME,
@@ -74,7 +73,7 @@ def depth_arrays(
     dimensions = ("sample", "y", "x")
     specs = [ArraySpec(DEPTH, layout, np.float16, dimensions, codec, sharded=True, attributes=attributes)]
     extremes = Layout(layout.shape[:1], layout.shard[:1], layout.shard[:1])
-    specs += [ArraySpec(name, extremes, np.float16, ("sample",)) for name in (DEPTH_MIN, DEPTH_MAX)]
+    specs += [ArraySpec(name, extremes, np.float16, ("sample",)) for name in EXTREMES]
     if depth is not None and BACKGROUND_DEPTH in layouts:
         specs.append(
             ArraySpec(

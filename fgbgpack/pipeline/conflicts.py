@@ -131,12 +131,12 @@ def layout_differences(store: DatasetStore, layouts: Mapping[str, Layout]) -> li
     ]
 
 
-def clear(store: DatasetStore, existing: Document | None) -> None:
-    """Delete a dataset's arrays.
+def clear(store: DatasetStore) -> None:
+    """Delete a dataset's arrays, if there is one.
 
     Its document stays, saying that it is incomplete: a dataset half deleted is still recognised.
     """
-    if existing is None:
+    if (existing := store.document()) is None:
         return
     store.commit(dataclasses.replace(existing.begun(), depth=None))
     for name in (IMAGE, MASK, *DEPTHS, NAME, *PLACEMENTS, SOURCES):

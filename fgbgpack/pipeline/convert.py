@@ -256,7 +256,6 @@ def to_zarr(source: Source, run: Run, *, overwrite: bool) -> None:
         existing = run.existing(
             lambda existing: [] if existing in (source.document, begun) else ["the dataset is another one"],
             overwrite=overwrite,
-            refusal=f"{run.name} is another dataset: give another place, or --overwrite to replace it.",
         )
         if existing == source.document:
             run.notify(f"{run.name} is complete already.")
@@ -291,11 +290,9 @@ class _ChunkCopy:
 
     @property
     def total(self) -> int:
-        """Chunks of all arrays."""
         return self._source.chunk_count
 
     def size(self, shard: int) -> int:
-        """The chunks of a shard."""
         path, number = self._shards[shard]
         return len(self._source.forms[path].chunks_of(number))
 
@@ -315,7 +312,6 @@ class _ChunkCopy:
         return [number for number, shard in enumerate(self._shards) if shard not in there]
 
     def produce(self, shard: int, monitor: Monitor) -> Mapping[str, bytes]:
-        """The shard with that number."""
         monitor.check()
         path, number = self._shards[shard]
         form = self._source.forms[path]

@@ -17,7 +17,7 @@ from fgbgpack.pipeline.depth_modes import DepthJob
 from fgbgpack.pipeline.events import Notice, OnEvent, Progress, silent
 from fgbgpack.pipeline.executor import Threads
 from fgbgpack.pipeline.pixels import Pixels
-from fgbgpack.pipeline.run import Result, Run, depth_summary
+from fgbgpack.pipeline.run import Result, Run
 from fgbgpack.pipeline.staging import staged
 from fgbgpack.sources.catalog import load_catalog
 from fgbgpack.sources.listing import find_sources
@@ -65,6 +65,8 @@ class Report(Result):
     @classmethod
     def of(cls, run: Run, document: Document) -> Report:
         """The report of a run that ends with this document."""
+        depth = document.depth
+        network = depth if isinstance(depth, NetworkDepthInfo) else None
         return cls(
             path=run.name,
             samples=document.samples,
@@ -76,7 +78,10 @@ class Report(Result):
             stored_bytes=run.store.stored_bytes(),
             virtual=document.is_virtual,
             complete=document.complete,
-            **depth_summary(document.depth),
+            depth_mode=depth.mode if depth else None,
+            depth_model=network.model_name if network else None,
+            depth_guide=network.guide_name if network else None,
+            provider=network.sample_provider if network else None,
         )
 
 
@@ -124,7 +129,7 @@ def create(
         run.store.document()  # What must not be overwritten is found before any work is done.
         networks = Networks.load(spec.depth) if spec.depth else None
         recipe = load_recipe(spec, on_event)
-        creation = _Creation(run, recipe, networks, layout, device, virtual=virtual)
+        creation = _Creation(run, recipe, networks, layout, device, virtual, Pixels(recipe, layout))
         with run.exclusive():
             document = creation.run(overwrite=overwrite)
         return Report.of(run, document)
@@ -151,31 +156,25 @@ def load_recipe(spec: DatasetSpec, on_event: OnEvent) -> Recipe:
     return Recipe.of(spec, catalog)
 
 
+@dataclass(frozen=True)
 class _Creation:
     """A dataset that is to be made of a recipe, or finished."""
 
-    def __init__(
-        self,
-        run: Run,
-        recipe: Recipe,
-        networks: Networks | None,
-        layout: LayoutPolicy,
-        device: Device,
-        *,
-        virtual: bool,
-    ) -> None:
-        self._run, self._recipe, self._networks, self._policy = run, recipe, networks, layout
-        self._device, self._virtual = device, virtual
-        self._pixels = Pixels(recipe, layout)
+    _run: Run
+    _recipe: Recipe
+    _networks: Networks | None
+    _policy: LayoutPolicy
+    _device: Device
+    _virtual: bool
+    _pixels: Pixels
 
     def run(self, *, overwrite: bool) -> Document:
-        """Make it; return its document."""
         run, spec, name = self._run, self._recipe.spec, self._run.name
         new = self._new_document()
         existing = run.existing(
             lambda existing: self._differences(existing, new),
             overwrite=overwrite,
-            refusal=f"{name} was made with other options: give another place, or --overwrite to replace it.",
+            other="was made with other options",
         )
         document = new if existing is None else self._resumed(existing, new)
         filling = self._depth_filling(document)

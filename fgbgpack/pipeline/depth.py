@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -13,7 +13,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from fgbgpack.depth.strategies import DepthSource
-from fgbgpack.document import DEPTH, DEPTH_MAX, DEPTH_MIN, NetworkDepthInfo
+from fgbgpack.document import DEPTH, EXTREMES, NetworkDepthInfo
 from fgbgpack.errors import DepthModelError
 from fgbgpack.pipeline.depth_modes import DepthJob, GuidedMode, Mode, PerSampleMode
 from fgbgpack.pipeline.events import Notice, StageName
@@ -21,7 +21,6 @@ from fgbgpack.pipeline.executor import Monitor
 from fgbgpack.pipeline.stage import LayoutStage
 from fgbgpack.storage.arrays import DEPTH_CODEC, GUIDED_DEPTH_CODEC, PIXEL_CODEC
 from fgbgpack.storage.layout import Layout
-from fgbgpack.storage.sharding import join
 from fgbgpack.storage.store import DatasetStore
 
 #: Samples whose range the grid is chosen for: one in a hundred, at least and at most so many.
@@ -29,15 +28,6 @@ _MEASURED_SAMPLES = (16, 512)
 #: The range of a few samples is less than that of all, and a power of two is rarely just what is wanted.
 _MARGIN = 1.1
 _SMALLEST_EXPONENT = -24  # of a float16
-
-
-@dataclass(frozen=True)
-class EncodedDepth:
-    """The chunks of a shard, and the minimum and maximum of its samples (NaN beyond the last)."""
-
-    chunks: list[bytes]
-    minimum: NDArray[np.float16]
-    maximum: NDArray[np.float16]
 
 
 class DepthStage(LayoutStage):
@@ -91,26 +81,21 @@ class DepthStage(LayoutStage):
 
     def produce(self, shard: int, monitor: Monitor) -> Mapping[str, bytes]:
         """The shard with that number; the extremes that belong to it come first."""
-        encoded = self.encode(self.layout.samples_of(shard), monitor)
-        extremes = {DEPTH_MIN: encoded.minimum, DEPTH_MAX: encoded.maximum}
-        return {
-            **{f"{name}/c/{shard}": PIXEL_CODEC.encode(values) for name, values in extremes.items()},
-            f"{DEPTH}/{self.layout.key(shard)}": join(encoded.chunks, self.layout.grid),
-        }
+        chunks, extremes = self.encode(self.layout.samples_of(shard), monitor)
+        return encoded_extremes(shard, extremes) | self.joined(shard, {DEPTH: chunks})
 
-    def encode(self, run: range, monitor: Monitor) -> EncodedDepth:
-        """The encoded chunks of a run of samples, which starts with a chunk."""
+    def encode(self, run: range, monitor: Monitor) -> tuple[list[bytes], NDArray[np.float16]]:
+        """The encoded chunks of a run of samples, from the start of one; (2, n) least and greatest depth."""
         chunk, batch = self.layout.chunk[0], self.source.batch
         padded = -(-len(run) // chunk) * chunk
         depth = np.full((padded, *self.layout.shape[1:]), np.nan, np.float16)
-        minimum = np.full(self.layout.shard[0], np.nan, np.float16)
-        maximum = minimum.copy()
+        extremes = np.full((2, self.layout.shard[0]), np.nan, np.float16)
         for first in range(0, len(run), batch):
             monitor.check()
             last = min(first + batch, len(run))
             some = slice(first, last)
             try:
-                minimum[some], maximum[some] = self.source(run[some], depth[some], step=self.step)
+                extremes[:, some] = self.source(run[some], depth[some], step=self.step)
             except DepthModelError as exc:
                 exc.add_note(f"while running samples {run.start + first} to {run.start + last - 1}")
                 raise
@@ -120,11 +105,13 @@ class DepthStage(LayoutStage):
             for first in range(0, padded, chunk)
             for band in bands(depth[first : first + chunk], self.layout, np.float16(np.nan))
         ]
-        return EncodedDepth(chunks, minimum, maximum)
+        return chunks, extremes
 
-    def report_notices(self) -> None:
-        """Report what the session has to say since this was last asked."""
-        self._job.check(self.source.session, None)
+
+def encoded_extremes(shard: int, extremes: Iterable[NDArray[np.float16]]) -> dict[str, bytes]:
+    """The keys and values of the least and the greatest depth of a shard's samples."""
+    named = zip(EXTREMES, extremes, strict=True)
+    return {f"{name}/c/{shard}": PIXEL_CODEC.encode(values) for name, values in named}
 
 
 def bands(samples: NDArray[Any], layout: Layout, fill: Any) -> Iterator[NDArray[Any]]:

@@ -33,7 +33,6 @@ from fgbgpack.pipeline.stage import LayoutStage, execute
 from fgbgpack.spec import DepthSpec
 from fgbgpack.storage.arrays import BACKGROUND_DEPTH_CODEC
 from fgbgpack.storage.layout import Extent, Layout, LayoutPolicy
-from fgbgpack.storage.sharding import join
 from fgbgpack.storage.store import DatasetStore
 
 #: Backgrounds of which some are taken to measure how long all will take.
@@ -153,16 +152,14 @@ class PerSampleMode(Mode):
 
     @cached_property
     def _source(self) -> PerSample:
-        job = self._job
-        return PerSample(self._pictures(), job.networks.model, job.execution(self._provider))
-
-    def _pictures(self) -> Pictures:
-        samples, threads = self._job.samples, self._job.threads.count
+        job, samples, threads = self._job, self._job.samples, self._job.threads.count
         if isinstance(samples, Recipe):
             # A shard has few backgrounds: memory must hold only those of the shards in progress.
-            return RenderedPictures(samples, self._job.scale, backgrounds_kept=2 * threads + 2)
-        # Each thread is within one chunk, or at the end of it and at the beginning of the next.
-        return StoredPictures(samples.image, samples.mask, chunks_kept=2 * threads)
+            pictures: Pictures = RenderedPictures(samples, job.scale, backgrounds_kept=2 * threads + 2)
+        else:
+            # Each thread is within one chunk, or at the end of it and at the beginning of the next.
+            pictures = StoredPictures(samples.image, samples.mask, chunks_kept=2 * threads)
+        return PerSample(pictures, job.networks.model, job.execution(self._provider))
 
     def section(self, depth: NetworkDepthInfo) -> NetworkDepthInfo:
         """The depth section with the provider of the model."""
@@ -188,7 +185,9 @@ class GuidedMode(Mode):
     """
 
     def __init__(self, job: DepthJob, previous: NetworkDepthInfo | None, store: DatasetStore | None) -> None:
-        self._job = job
+        if job.networks.guide is None:
+            raise ValueError("guided depth needs a guided network")
+        self._job, self._guide = job, job.networks.guide
         self._stage = BackgroundDepthStage(job, None if previous is None else previous.provider)
         guided_by = None if previous is None or previous.guide is None else previous.guide.provider
         if previous is not None and store is not None and not self._stage.missing(store):
@@ -201,20 +200,15 @@ class GuidedMode(Mode):
         trial = self._guided(unknown, job.device_for(guided_by)).session
         job.check(trial, guided_by)
         self._guide_provider = trial.provider
-        guide = job.networks.guide
-        job.on_event(
-            Notice(
-                f"Depth by {guide.name if guide else ''} on {trial.provider} in {trial.precision}, guided by "
-                f"that of the backgrounds by {job.model_name} on {self._provider}."
-            )
+        message = (
+            f"Depth by {self._guide.name} on {trial.provider} in {trial.precision}, guided by "
+            f"that of the backgrounds by {job.model_name} on {self._provider}."
         )
+        job.on_event(Notice(message))
 
     def section(self, depth: NetworkDepthInfo) -> NetworkDepthInfo:
         """The depth section with the providers of both networks, and the guided network."""
-        guide = self._job.networks.guide
-        if guide is None:
-            return depth
-        info = GuideInfo(guide.card.document, guide.sha256, self._guide_provider)
+        info = GuideInfo(self._guide.card.document, self._guide.sha256, self._guide_provider)
         return dataclasses.replace(depth, provider=self._provider, guide=info)
 
     def prepare(self, store: DatasetStore) -> None:
@@ -255,11 +249,9 @@ class GuidedMode(Mode):
         return self._guided(np.stack([depths[i] for i in nearest]), device), count * seconds / done
 
     def _guided(self, depth: NDArray[np.float32], device: Device) -> Guided:
-        job, guide = self._job, self._job.networks.guide
-        if guide is None:
-            raise ValueError("guided depth needs a guided network")
+        job = self._job
         backgrounds = BackgroundDepth.of(depth, job.networks.output.meaning)
-        return Guided(job.recipe, guide, backgrounds, Execution(job.depth.precision, device))
+        return Guided(job.recipe, self._guide, backgrounds, Execution(job.depth.precision, device))
 
 
 class BackgroundDepthStage(LayoutStage):
@@ -297,4 +289,4 @@ class BackgroundDepthStage(LayoutStage):
             monitor.check()
             chunks.append(BACKGROUND_DEPTH_CODEC.encode(self.scene(background)))
             monitor.advance(1)
-        return {f"{BACKGROUND_DEPTH}/{self.layout.key(shard)}": join(chunks, self.layout.grid)}
+        return self.joined(shard, {BACKGROUND_DEPTH: chunks})

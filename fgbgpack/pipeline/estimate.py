@@ -106,7 +106,7 @@ def estimate(
         sizes: list[int] = []
 
         def encode_depth(run: range) -> None:
-            sizes.extend(map(len, stage.encode(run, Monitor()).chunks))
+            sizes.extend(map(len, stage.encode(run, Monitor())[0]))
 
         runs = [
             stage.layout.samples_of(shard)[: stage.source.batch] for shard in _spread(stage.layout.shards)

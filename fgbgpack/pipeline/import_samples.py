@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 
 from fgbgpack.document import (
     DEPTH,
-    DEPTH_MAX,
-    DEPTH_MIN,
     IMAGE,
     MASK,
     Document,
@@ -23,7 +21,7 @@ from fgbgpack.document import (
 )
 from fgbgpack.pipeline.arrays import depth_arrays, pixel_arrays, write_names
 from fgbgpack.pipeline.conflicts import layout_differences
-from fgbgpack.pipeline.depth import bands
+from fgbgpack.pipeline.depth import bands, encoded_extremes
 from fgbgpack.pipeline.events import OnEvent, StageName, silent
 from fgbgpack.pipeline.executor import Monitor, Threads
 from fgbgpack.pipeline.import_scan import Failures, ImportScan, ImportSpec
@@ -33,7 +31,6 @@ from fgbgpack.pipeline.staging import staged
 from fgbgpack.sources.pairing import KINDS, Kind
 from fgbgpack.storage.arrays import DEPTH_CODEC, PIXEL_CODEC
 from fgbgpack.storage.layout import DEFAULT_POLICY, Layout, LayoutPolicy
-from fgbgpack.storage.sharding import join
 from fgbgpack.storage.store import DatasetStore, Target
 from fgbgpack.version import software
 
@@ -201,11 +198,7 @@ def _import(run: Run, files: ImportScan, policy: LayoutPolicy, *, overwrite: boo
             lines = layout_differences(store, _layouts(files, existing, policy))
         return lines
 
-    existing = run.existing(
-        differs,
-        overwrite=overwrite,
-        refusal=f"{name} is another dataset: give another place, or --overwrite to replace it.",
-    )
+    existing = run.existing(differs, overwrite=overwrite)
     document = existing or new
     if existing is None:
         run.begin(document)
@@ -320,7 +313,7 @@ class _FileStage(LayoutStage):
     def produce(self, shard: int, monitor: Monitor) -> Mapping[str, bytes]:
         """The shards of all arrays with that number; none where a file of theirs cannot be decoded."""
         failures = Failures()
-        chunks: dict[Kind, list[bytes]] = {kind: [] for kind in self.kinds}
+        chunks: dict[str, list[bytes]] = {array: [] for array in self.kinds.values()}
         extremes = np.full((2, self._first.shard[0]), np.nan, np.float16)
         for run in self._first.chunk_runs(shard):
             monitor.check()
@@ -330,23 +323,16 @@ class _FileStage(LayoutStage):
                 layout = self._layouts[array]
                 samples = np.full((layout.chunk[0], *layout.shape[1:]), self.fill)
                 self._files.fill(kind, run, samples, failures)
-                chunks[kind] += [self.codec.encode(band) for band in bands(samples, layout, self.fill)]
-                if kind == "depths":
+                chunks[array] += [self.codec.encode(band) for band in bands(samples, layout, self.fill)]
+                if array == DEPTH:
                     first = run.start - layout.samples_of(shard).start
                     extremes[:, first : first + len(run)] = _extremes(samples[: len(run)])
             monitor.advance(len(run))
         if failures.problems or self._failures.is_enough:
             self._failures.take(failures, self.array, shard)
             return {}
-        shards = {
-            f"{array}/{layout.key(shard)}": join(chunks[kind], layout.grid)
-            for (kind, array), layout in zip(self.kinds.items(), self._layouts.values(), strict=True)
-        }
-        return {**self._beside(shard, extremes), **shards}
-
-    def _beside(self, shard: int, extremes: NDArray[np.float16]) -> Mapping[str, bytes]:
-        """What belongs to a shard and is published before it."""
-        return {}
+        beside = encoded_extremes(shard, extremes) if self.array == DEPTH else {}
+        return beside | self.joined(shard, chunks)
 
 
 class _PixelFiles(_FileStage):
@@ -363,12 +349,6 @@ class _DepthFiles(_FileStage):
     name: ClassVar[StageName] = "depth"
     array, codec, fill = DEPTH, DEPTH_CODEC, np.float16(np.nan)
     kinds: ClassVar[Mapping[Kind, str]] = {"depths": DEPTH}
-
-    def _beside(self, shard: int, extremes: NDArray[np.float16]) -> Mapping[str, bytes]:
-        return {
-            f"{name}/c/{shard}": PIXEL_CODEC.encode(values)
-            for name, values in zip((DEPTH_MIN, DEPTH_MAX), extremes, strict=True)
-        }
 
 
 def _extremes(maps: NDArray[np.float16]) -> NDArray[np.float16]:

@@ -16,9 +16,8 @@ from fgbgpack.dataset.dataset import Dataset
 from fgbgpack.document import (
     BACKGROUND_DEPTH,
     DEPTH,
-    DEPTH_MAX,
-    DEPTH_MIN,
     DEPTHS,
+    EXTREMES,
     IMAGE,
     MASK,
     PLACEMENTS,
@@ -262,11 +261,9 @@ class _PixelCheck(LayoutStage):
         self._found: dict[tuple[int, str], str] = {}
 
     def missing(self, store: DatasetStore) -> list[int]:
-        """The shards that were not compared yet."""
         return [shard for shard in range(self._layout.shards) if shard not in self._done]
 
     def produce(self, shard: int, monitor: Monitor) -> Mapping[str, bytes]:
-        """Compare a shard."""
         rows = self._layout.chunk[1]
         for run in self._layout.chunk_runs(shard):
             monitor.check()
@@ -296,11 +293,7 @@ class _Copy:
 
     def existing(self, *, overwrite: bool) -> Document | None:
         """The document of what is there, if that is the same copy, complete or begun."""
-        return self._run.existing(
-            self._differences,
-            overwrite=overwrite,
-            refusal=f"{self._run.name} is another dataset: give another place, or --overwrite to replace it.",
-        )
+        return self._run.existing(self._differences, overwrite=overwrite)
 
     def _differences(self, existing: Document) -> list[str]:
         document = self._document
@@ -375,7 +368,7 @@ class _ShardCopy(LayoutStage):
                 "depth again with fgbgpack depth --overwrite.",
                 code="shard-damaged",
             )
-        beside = (DEPTH_MIN, DEPTH_MAX) if self._array == DEPTH else ()
+        beside = EXTREMES if self._array == DEPTH else ()
         keys = (*(f"{name}/c/{shard}" for name in beside), key)
         values = dict(zip(keys, self._source.get_all(keys), strict=True))
         monitor.advance(self.size(shard))

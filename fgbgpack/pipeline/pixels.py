@@ -17,7 +17,6 @@ from fgbgpack.pipeline.executor import Monitor
 from fgbgpack.pipeline.stage import LayoutStage
 from fgbgpack.storage.arrays import PIXEL_CODEC
 from fgbgpack.storage.layout import Layout, LayoutPolicy
-from fgbgpack.storage.sharding import join
 
 
 class Pixels(LayoutStage):
@@ -28,8 +27,7 @@ class Pixels(LayoutStage):
     def __init__(self, recipe: Recipe, policy: LayoutPolicy) -> None:
         self.layouts: tuple[Layout, Layout] = policy.pixels(extent_of(recipe), recipe.spec.chunk)
         super().__init__(dict(zip((IMAGE, MASK), self.layouts, strict=True)))
-        self._recipe = recipe
-        self._buffers = threading.local()
+        self._recipe, self._buffers = recipe, threading.local()
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_buffers": None}
@@ -39,17 +37,13 @@ class Pixels(LayoutStage):
 
     def produce(self, shard: int, monitor: Monitor) -> Mapping[str, bytes]:
         """The shards of image and mask with that number."""
-        image, mask = self.layouts
         chunks: dict[str, list[bytes]] = {IMAGE: [], MASK: []}
-        for run in image.chunk_runs(shard):
+        for run in self.layouts[0].chunk_runs(shard):
             monitor.check()
             for array, encoded in self.encode(run):
                 chunks[array].append(encoded)
             monitor.advance(len(run))
-        return {
-            f"{IMAGE}/{image.key(shard)}": join(chunks[IMAGE], image.grid),
-            f"{MASK}/{mask.key(shard)}": join(chunks[MASK], mask.grid),
-        }
+        return self.joined(shard, chunks)
 
     def encode(self, run: range) -> Iterator[tuple[str, bytes]]:
         """The encoded chunks of image and mask for one run of samples, band by band from the top."""
@@ -65,9 +59,7 @@ class Pixels(LayoutStage):
 
     def _thread_buffers(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """A chunk of each array for each thread: reused, so that they stay in its processor's cache."""
-        buffers: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None
-        buffers = getattr(self._buffers, "chunks", None)
-        if buffers is None:
-            image, mask = (np.empty(layout.chunk, np.uint8) for layout in self.layouts)
-            buffers = self._buffers.chunks = (image, mask)
-        return buffers
+        if not hasattr(self._buffers, "chunks"):
+            self._buffers.chunks = [np.empty(layout.chunk, np.uint8) for layout in self.layouts]
+        image, mask = self._buffers.chunks
+        return image, mask

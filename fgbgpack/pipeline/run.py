@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fgbgpack.depth import rounding_bound
-from fgbgpack.document import DEPTH_MAX, DEPTH_MIN, DepthInfo, Document, ImportedDepthInfo, NetworkDepthInfo
+from fgbgpack.document import EXTREMES, DepthInfo, Document, ImportedDepthInfo
 from fgbgpack.errors import RecipeMismatchError
 from fgbgpack.pipeline.arrays import depth_arrays
 from fgbgpack.pipeline.conflicts import clear
@@ -79,7 +79,7 @@ class Run:
             self.store.sweep()
 
     def existing(
-        self, differs: Callable[[Document], list[str]], *, overwrite: bool, refusal: str
+        self, differs: Callable[[Document], list[str]], *, overwrite: bool, other: str = "is another dataset"
     ) -> Document | None:
         """The document of the dataset that is to be finished, or is complete; ``None`` to begin a new one.
 
@@ -90,12 +90,13 @@ class Run:
         existing = self.store.document()
         lines = [] if existing is None else differs(existing)
         if lines and not overwrite:
-            raise RecipeMismatchError(refusal, lines)
+            message = f"{self.name} {other}: give another place, or --overwrite to replace it."
+            raise RecipeMismatchError(message, lines)
         return None if lines else existing
 
     def begin(self, document: Document) -> None:
         """Replace the dataset that is there, if any, by one that is begun."""
-        clear(self.store, self.store.document())
+        clear(self.store)
         self.store.commit(document)
 
     def execute(self, stage: Stage) -> None:
@@ -121,14 +122,14 @@ class Run:
             self.store.commit(document)
             self.store.declare(*depth_arrays(layouts, section))
         self.execute(stage)
-        stage.report_notices()
+        job.check(stage.source.session, None)  # reports what the session has to say since it was opened
         document = self.finish_depth(document, section, layouts)
         self.stage_seconds["depth"] = time.perf_counter() - start
         return document
 
     def finish_depth(self, document: Document, depth: DepthInfo, layouts: dict[str, Layout]) -> Document:
         """Record the largest rounding error, and that all depth is there; return the document, committed."""
-        low, high = (values.astype(np.float64) for values in self.store.read(DEPTH_MIN, DEPTH_MAX))
+        low, high = (values.astype(np.float64) for values in self.store.read(*EXTREMES))
         known = ~np.isnan(low)
         # Imported depth has no grid: only the nearest float16 counts.
         step = 0.0 if isinstance(depth, ImportedDepthInfo) else depth.step or 0.0
@@ -137,16 +138,3 @@ class Run:
         document = document.with_depth(dataclasses.replace(depth, complete=True))
         self.store.commit(document)
         return document
-
-
-def depth_summary(depth: DepthInfo | None) -> dict[str, str | None]:
-    """How depth is filled, as the results of runs have it; ``None`` where it is not."""
-    if not isinstance(depth, NetworkDepthInfo):
-        mode = None if depth is None else depth.mode
-        return {"depth_mode": mode, "depth_model": None, "depth_guide": None, "provider": None}
-    return {
-        "depth_mode": depth.mode,
-        "depth_model": depth.model_name,
-        "depth_guide": depth.guide_name,
-        "provider": depth.sample_provider,
-    }

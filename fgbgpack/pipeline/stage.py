@@ -6,13 +6,14 @@ missing is work to do: resuming needs to know nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from fgbgpack.errors import DatasetError
 from fgbgpack.pipeline.events import OnEvent, Progress, StageName
 from fgbgpack.pipeline.executor import Monitor, Threads
 from fgbgpack.storage.layout import Layout
+from fgbgpack.storage.sharding import join
 from fgbgpack.storage.store import DatasetStore
 
 
@@ -59,6 +60,13 @@ class LayoutStage:
     def missing(self, store: DatasetStore) -> list[int]:
         """The shards that one of the arrays lacks."""
         return store.missing_shards(self._layouts)
+
+    def joined(self, shard: int, chunks: Mapping[str, Sequence[bytes]]) -> dict[str, bytes]:
+        """The keys and values of a shard of all arrays, whose encoded chunks are in C order."""
+        return {
+            f"{array}/{layout.key(shard)}": join(chunks[array], layout.grid)
+            for array, layout in self._layouts.items()
+        }
 
 
 def execute(stage: Stage, store: DatasetStore, threads: Threads, on_event: OnEvent) -> int:

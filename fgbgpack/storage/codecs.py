@@ -16,6 +16,7 @@ from numcodecs.blosc import Blosc
 from numcodecs.fletcher32 import Fletcher32
 from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
+from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from fgbgpack.errors import DatasetError
 
@@ -76,8 +77,6 @@ class ZstdChunk:
 
     def zarr_codecs(self, chunk_bytes: int = 0) -> dict[str, Any]:
         """The arguments of ``zarr.create_array`` that describe these chunks, of any size."""
-        from zarr.codecs import Crc32cCodec, ZstdCodec
-
         return {"compressors": [ZstdCodec(level=self.level, checksum=False), Crc32cCodec()]}
 
 
@@ -115,8 +114,6 @@ class BloscChunk:
 
     def zarr_codecs(self, chunk_bytes: int = 0) -> dict[str, Any]:
         """The arguments of ``zarr.create_array``; ``chunk_bytes`` matter only to chunks of one block."""
-        from zarr.codecs import BloscCodec, Crc32cCodec
-
         blosc = BloscCodec(
             typesize=self.itemsize,
             cname=self.compressor,

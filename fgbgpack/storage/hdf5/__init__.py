@@ -14,7 +14,7 @@ document.
 """
 
 from fgbgpack.storage.hdf5.form import UNFINISHED, is_hdf5
-from fgbgpack.storage.hdf5.store import Hdf5Store, root_of, span_of
+from fgbgpack.storage.hdf5.store import DerivedStore, Hdf5Store, root_of, span_of
 from fgbgpack.storage.hdf5.writer import Hdf5Writer
 
-__all__ = ["UNFINISHED", "Hdf5Store", "Hdf5Writer", "is_hdf5", "root_of", "span_of"]
+__all__ = ["UNFINISHED", "DerivedStore", "Hdf5Store", "Hdf5Writer", "is_hdf5", "root_of", "span_of"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 from collections.abc import Iterator
@@ -38,25 +39,22 @@ def is_hdf5(target: object) -> bool:
 
 def h5py_for(name: str) -> ModuleType:
     """The module h5py, which ``name`` needs; DatasetError if it is not installed."""
-    try:
-        import h5py
-    except ImportError as exc:
-        raise DatasetError(
-            f'{name} is an HDF5 file, which needs h5py: pip install "fgbgpack[hdf5]"', code="extra-missing"
-        ) from exc
-    module: ModuleType = h5py
-    return module
+    return _extra("h5py", f'{name} is an HDF5 file, which needs h5py: pip install "fgbgpack[hdf5]"')
 
 
 def register_filters(name: str) -> None:
     """Make the filters known to the HDF5 library, which writes their names into the file ``name``."""
+    _extra(
+        "hdf5plugin",
+        f'Writing {name} needs hdf5plugin: pip install "fgbgpack[hdf5]", or write it with --portable.',
+    )
+
+
+def _extra(module: str, refusal: str) -> ModuleType:
     try:
-        import hdf5plugin  # noqa: F401
+        return importlib.import_module(module)
     except ImportError as exc:
-        raise DatasetError(
-            f'Writing {name} needs hdf5plugin: pip install "fgbgpack[hdf5]", or write it with --portable.',
-            code="extra-missing",
-        ) from exc
+        raise DatasetError(refusal, code="extra-missing") from exc
 
 
 def as_text(value: object) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import shutil
 from collections.abc import AsyncIterator, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,32 @@ from fgbgpack.storage.hdf5.writer import hdf5_errors, open_partial
 from fgbgpack.storage.sharding import index_bytes, index_of
 
 
-class Hdf5Store(Store):
+class DerivedStore(Store):
+    """A Zarr store whose values are made when they are read, and from which nothing can be deleted."""
+
+    async def get_partial_values(
+        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
+    ) -> list[Buffer | None]:
+        """Parts of the values of some keys."""
+        return list(await asyncio.gather(*(self.get(key, prototype, part) for key, part in key_ranges)))
+
+    async def list(self) -> AsyncIterator[str]:
+        """All keys."""
+        async for key in self.list_prefix(""):
+            yield key
+
+    @property
+    def supports_writes(self) -> bool:
+        """Whether anything may be set."""
+        return not self.read_only
+
+    @property
+    def supports_deletes(self) -> bool:
+        """It does not."""
+        return False
+
+
+class Hdf5Store(DerivedStore):
     """An HDF5 file as the Zarr store that it is a copy of, byte for byte.
 
     It is read-only, but for its root's metadata, where the file is written anew as a whole. It can be pickled
@@ -39,7 +65,7 @@ class Hdf5Store(Store):
         self.file = Hdf5File(path)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _store, (self.path, self.read_only)
+        return partial(Hdf5Store, self.path, read_only=self.read_only), ()
 
     def with_read_only(self, read_only: bool = False) -> Hdf5Store:
         """The same store, to be read only or not."""
@@ -146,12 +172,6 @@ class Hdf5Store(Store):
         value = await asyncio.to_thread(self._value, key, byte_range)
         return None if value is None else prototype.buffer.from_bytes(value)
 
-    async def get_partial_values(
-        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
-    ) -> list[Buffer | None]:
-        """Parts of the values of some keys."""
-        return list(await asyncio.gather(*(self.get(key, prototype, part) for key, part in key_ranges)))
-
     async def exists(self, key: str) -> bool:
         """Whether there is such a key."""
         return self._metadata(key) is not None or self._shard(key) is not None
@@ -165,11 +185,6 @@ class Hdf5Store(Store):
         sizes, _ = await asyncio.to_thread(self._sizes, *found)
         form = self.file.arrays[found[0]].form
         return sum(size or 0 for size in sizes) + (index_bytes(form.chunks_per_shard) if form.sharded else 0)
-
-    async def list(self) -> AsyncIterator[str]:
-        """All keys."""
-        for key in self._keys():
-            yield key
 
     async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
         """The keys that start with ``prefix``."""
@@ -185,16 +200,6 @@ class Hdf5Store(Store):
             yield name
 
     @property
-    def supports_writes(self) -> bool:
-        """Whether the root's metadata may be set."""
-        return not self.read_only
-
-    @property
-    def supports_deletes(self) -> bool:
-        """It does not."""
-        return False
-
-    @property
     def supports_listing(self) -> bool:
         """It does."""
         return True
@@ -208,11 +213,11 @@ class Hdf5Store(Store):
 
     def _set_root(self, node: dict[str, Any]) -> None:
         """Write the file anew with another root: what is killed on the way leaves it as it was."""
-        with hdf5_errors(), replacing_file(self.path) as partial:
-            shutil.copyfile(self.path, partial.path)
-            shutil.copymode(self.path, partial.path)
+        with hdf5_errors(), replacing_file(self.path) as new:
+            shutil.copyfile(self.path, new.path)
+            shutil.copymode(self.path, new.path)
             h5py = h5py_for(str(self.path))
-            with open_partial(h5py, partial, "r+", portable=self.file.portable) as file:
+            with open_partial(h5py, new, "r+", portable=self.file.portable) as file:
                 file.attrs[ATTRIBUTE] = as_text(node["attributes"].pop(ATTRIBUTE))
                 file.attrs[ZARR] = as_text(root_of(node))
             if not self.file.is_at(self.path):
@@ -224,10 +229,6 @@ class Hdf5Store(Store):
     async def delete(self, key: str) -> None:
         """Nothing can be deleted."""
         raise NotImplementedError("nothing of an HDF5 file can be deleted")
-
-
-def _store(path: Path, read_only: bool) -> Hdf5Store:
-    return Hdf5Store(path, read_only=read_only)
 
 
 def root_of(node: Node) -> dict[str, Any]:

@@ -6,10 +6,9 @@ import asyncio
 import math
 import os
 import sys
-import threading
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Generic, Protocol, TypeAlias, TypeVar
+from functools import lru_cache
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +27,6 @@ Index: TypeAlias = NDArray[np.uint64]
 #: A shard, and the number of a chunk in it.
 Chunk: TypeAlias = tuple[int, int]
 
-K = TypeVar("K")
-V = TypeVar("V")
 
 _OPEN_FILES = 16  # of one array: a process may have about 1,000
 _KEPT_INDEXES = 2048  # of one array, about 1 KB each
@@ -106,30 +103,6 @@ def encoded_chunks(store: Store, description: ArrayDescription) -> EncodedChunks
     return _StoreChunks(store, description)
 
 
-class _Recent(Generic[K, V]):
-    """The ``most`` recently used entries, for many threads."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._entries: OrderedDict[K, V] = OrderedDict()
-        # Single steps of an ordered dictionary are not safe: dropping a file runs other code.
-        self._lock = threading.Lock()
-
-    def get(self, key: K) -> V | None:
-        with self._lock:
-            value = self._entries.get(key)
-            if value is not None:
-                self._entries.move_to_end(key)
-            return value
-
-    def put(self, key: K, value: V) -> None:
-        with self._lock:
-            self._entries[key] = value
-            self._entries.move_to_end(key)
-            while len(self._entries) > self._most:
-                self._entries.popitem(last=False)
-
-
 class _File:
     """A file that is closed when it is no longer referenced."""
 
@@ -158,22 +131,30 @@ class _FileChunks(_LocalChunks):
     """Chunks in files. They are read, not mapped: a map crashes the process if the file shrinks."""
 
     def __init__(self, folder: str, description: ArrayDescription) -> None:
-        self._folder, self._description = folder, description
-        self._files: _Recent[int, _File] = _Recent(_OPEN_FILES)
-        self._indexes: _Recent[int, Index] = _Recent(_KEPT_INDEXES)
+        self._description = description
+
+        # Neither refers to this object: files are closed with it, not when cycles are collected.
+        @lru_cache(_OPEN_FILES)
+        def opened(shard: int) -> _File:
+            return _File(f"{folder}/{description.layout.key(shard)}")
+
+        @lru_cache(_KEPT_INDEXES)
+        def index(shard: int) -> Index:
+            file = opened(shard)
+            size = os.fstat(file.number).st_size
+            if not description.sharded:
+                return np.array([[0, size]], np.uint64)
+            tail = np.empty(min(size, description.index_bytes), np.uint8)
+            os.preadv(file.number, [tail.data], size - len(tail))
+            return description.index(shard, tail, size)
+
+        self._opened, self._index = opened, index
 
     def read(self, chunk: Chunk, buffer: ByteBuffer) -> Bytes | None:
         shard, inner = chunk
         try:
-            file = self._files.get(shard)
-            if file is None:
-                file = _File(f"{self._folder}/{self._description.layout.key(shard)}")
-                self._files.put(shard, file)
-            index = self._indexes.get(shard)
-            if index is None:
-                index = self._read_index(shard, file)
-                self._indexes.put(shard, index)
-            offset, size = index[inner].tolist()
+            file = self._opened(shard)
+            offset, size = self._index(shard)[inner].tolist()
             if offset == ABSENT:
                 return None
             encoded = buffer.take(size)
@@ -182,14 +163,6 @@ class _FileChunks(_LocalChunks):
             return None
         except OSError as exc:
             raise self._unreadable(chunk, exc) from exc
-
-    def _read_index(self, shard: int, file: _File) -> Index:
-        size = os.fstat(file.number).st_size
-        if not self._description.sharded:
-            return np.array([[0, size]], np.uint64)
-        tail = np.empty(min(size, self._description.index_bytes), np.uint8)
-        os.preadv(file.number, [tail.data], size - len(tail))
-        return self._description.index(shard, tail, size)
 
 
 class _Hdf5Chunks(_LocalChunks):
@@ -217,7 +190,7 @@ class _StoreChunks:
 
     def __init__(self, store: Store, description: ArrayDescription) -> None:
         self._store, self._description = store, description
-        self._indexes: _Recent[int, Index] = _Recent(_KEPT_INDEXES)
+        self._indexes: dict[int, Index] = {}  # the one used last comes last; only Zarr's thread uses it
 
     def prefetch(self, chunks: Sequence[Chunk]) -> Mapping[Chunk, Bytes | None]:
         async def all_of_them() -> list[Bytes | None]:
@@ -243,13 +216,15 @@ class _StoreChunks:
         """The index of a shard; ``None`` where there is no shard, for which the next read asks again."""
         if not self._description.sharded:
             return np.array([[0, _ANY_SIZE]], np.uint64)
-        index = self._indexes.get(shard)
+        index = self._indexes.pop(shard, None)
         if index is None:
             tail = await self._get(shard, SuffixByteRequest(self._description.index_bytes))
             if tail is None:
                 return None
             index = self._description.index(shard, tail, _ANY_SIZE)
-            self._indexes.put(shard, index)
+        self._indexes[shard] = index
+        if len(self._indexes) > _KEPT_INDEXES:
+            del self._indexes[next(iter(self._indexes))]
         return index
 
     async def _chunk(self, chunk: Chunk, index: Index | None) -> Bytes | None:

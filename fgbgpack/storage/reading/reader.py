@@ -219,7 +219,6 @@ class _ChunkSamples:
                 out[b] = source[a]
 
     def fill(self, value: Any, out: Array) -> None:
-        """The same value everywhere."""
         out[self._to] = value
 
 
@@ -276,7 +275,6 @@ class _Task:
         self.prefetched = self.state.chunks.prefetch([chunk for chunk in chunks if chunk not in slots])
 
     def read(self, part: _ChunkPart) -> None:
-        """Fill in what one chunk gives."""
         state, samples, chunk, out = self.state, part.samples, part.chunk, part.out
         if samples.run and state.fits(places := samples.places(out), samples.run):
             if not state.decode_into(places, chunk, self.prefetched):
@@ -297,7 +295,6 @@ class _Task:
 
 
 def _run(tasks: Sequence[_Task], threads: int | None) -> None:
-    """Read all parts of some tasks."""
     todo = [(task, part) for task in tasks for part in task.parts]
     if threads is None:
         # One chunk of each array is what a single sample takes: others may have use for the processors.
