@@ -252,10 +252,8 @@ class Document:
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document, of schema ``dataset``."""
-        document: dict[str, Any] = {
-            "schema": f"dataset/{schema.CURRENT['dataset']}",
-            "complete": self.complete,
-        }
+        tag = f"dataset/{schema.CURRENT['dataset']}"
+        document: dict[str, Any] = {"schema": tag, "complete": self.complete}
         if self.imported is not None:
             document["imported"] = dataclasses.asdict(self.imported)
         if self.spec is not None and self.recipe is not None and self.sources is not None:
@@ -350,11 +348,9 @@ def _depth_from(section: Mapping[str, Any], where: str) -> DepthInfo:
         return ImportedDepthInfo(**fields)
     fields["model"] = schema.read("depth-model", fields["model"], where=f"the depth model's card in {where}")
     if fields["guide"] is not None:
-        guide = dict(fields["guide"])
-        guide["model"] = schema.read(
-            "depth-model", guide["model"], where=f"the guided network's card in {where}"
-        )
-        fields["guide"] = GuideInfo(**guide)
+        guide, where = fields["guide"], f"the guided network's card in {where}"
+        model = schema.read("depth-model", guide["model"], where=where)
+        fields["guide"] = GuideInfo(**{**guide, "model": model})
     return NetworkDepthInfo(**fields)
 
 

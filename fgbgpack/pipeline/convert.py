@@ -27,12 +27,9 @@ _AHEAD = 2  # such groups done before their turn to be written
 
 @dataclass(frozen=True)
 class Transfer(Result):
-    """What a conversion between Zarr and HDF5 did.
+    """What a conversion between Zarr and HDF5 did in ``seconds``; the ``samples`` are at ``path``.
 
     Attributes:
-        path: Where the result is.
-        samples: Samples in it.
-        seconds: What the run took.
         kind: ``"hdf5"`` or ``"zarr"``.
         portable: Whether it is HDF5 for readers without plugins.
         chunks: Chunks that this run copied.
@@ -180,7 +177,7 @@ def to_hdf5(source: Source, path: Path, run: Run, *, portable: bool, overwrite: 
     """Make an HDF5 file of a dataset, as :func:`convert` does; ``run`` counts the chunks."""
     _check_target(source, path, overwrite=overwrite)
     total, done = source.chunk_count, 0
-    with _disk_errors(path), Hdf5Writer(path, portable=portable) as file:
+    with _disk_errors(path), Hdf5Writer(path, portable=portable).open() as file:
         file.put_root(root_of(source.root), source.document, list(source.metadata))
         codecs = {}
         for node, metadata in source.metadata.items():

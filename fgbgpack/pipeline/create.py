@@ -31,12 +31,9 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class Report(Result):
-    """What making a dataset, or filling its depth, did.
+    """What making a dataset of ``samples`` at ``path``, or filling its depth, did in ``seconds``.
 
     Attributes:
-        path: Where the dataset is.
-        samples: Samples in the dataset.
-        seconds: What the whole run took.
         created: Samples that this run composited, or of a virtual dataset, placed.
         depth_filled: Samples whose depth this run filled.
         sample_seconds: What compositing and writing those samples took.

@@ -74,12 +74,9 @@ class ImportPlan:
 
 @dataclass(frozen=True)
 class Imported(Result):
-    """What an import did.
+    """What an import of ``samples`` to a dataset at ``path`` did in ``seconds``.
 
     Attributes:
-        path: Where the dataset is.
-        samples: Samples in it.
-        seconds: What the whole run took.
         height: Their height in pixels.
         width: Their width in pixels.
         written: Samples whose image and mask this run wrote.

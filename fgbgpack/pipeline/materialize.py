@@ -44,12 +44,9 @@ _PLACED_AT_ONCE = 1 << 16
 
 @dataclass(frozen=True)
 class Conversion(Result):
-    """What storing pixels, or leaving them out, did.
+    """What storing pixels, or leaving them out, did in ``seconds``; the ``samples`` are at ``path``.
 
     Attributes:
-        path: Where the result is.
-        samples: Samples in it.
-        seconds: What the run took.
         written: Samples whose pixels this run stored.
         checked: Samples whose stored pixels this run compared with those of the recipe.
         virtual: Whether the result is virtual.

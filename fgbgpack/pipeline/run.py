@@ -84,8 +84,7 @@ class Run:
         """The document of the dataset that is to be finished, or is complete; ``None`` to begin a new one.
 
         ``differs`` says how one that is there differs from the one asked for, one line each. Unless it may be
-        overwritten, such a one is a RecipeMismatchError with ``refusal``; anything else there is a
-        DatasetError.
+        overwritten, such a one is a RecipeMismatchError; anything else there is a DatasetError.
         """
         existing = self.store.document()
         lines = [] if existing is None else differs(existing)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgbgpack.errors import DatasetError
-from fgbgpack.storage.codecs import CRC_BYTES, REPAIR, Bytes, crc32c
+from fgbgpack.storage.codecs import CRC_BYTES, REPAIR, crc32c
 
 #: The offset and the size of a chunk that is not there.
 ABSENT = 2**64 - 1
@@ -50,12 +50,6 @@ def index_of(sizes: Sequence[int | None], grid: Sequence[int]) -> bytes:
     index[: len(sizes), 1][there] = lengths[there]
     table = index.tobytes()
     return table + crc32c(table)
-
-
-def split(shard: Bytes, grid: Sequence[int], where: str) -> list[Bytes | None]:
-    """The encoded inner chunks of a shard, unchecked, in C order; ``None`` for those that are absent."""
-    index = read_index(shard.data, len(shard), grid, where).reshape(-1, 2).tolist()
-    return [None if offset == ABSENT else shard[offset : offset + size] for offset, size in index]
 
 
 def read_index(tail: Buffer, shard_bytes: int, grid: Sequence[int], where: str) -> NDArray[np.uint64]:

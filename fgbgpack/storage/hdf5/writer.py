@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -29,9 +28,9 @@ _NO_VALUES = "This is a netCDF dimension but not a netCDF variable.%10d"
 
 
 class Hdf5Writer:
-    """Writes one file, ``portable`` ones deflated. Leaving its ``with`` block by an error leaves nothing.
+    """Writes one file, ``portable`` ones deflated; one that is there is replaced when the new one is whole.
 
-    A file that is there is replaced when the new one is whole. Raises DatasetError if h5py or hdf5plugin is
+    Raises DatasetError if h5py or hdf5plugin is
     not installed, and OSError if the file cannot be written.
     """
 
@@ -43,25 +42,18 @@ class Hdf5Writer:
         self._forms: dict[str, ArrayForm] = {}
         self._file: Any = None
 
-    def __enter__(self) -> Hdf5Writer:
-        with ExitStack() as stack:
-            stack.enter_context(hdf5_errors())
-            partial = stack.enter_context(replacing_file(self._path))
+    @contextmanager
+    def open(self) -> Iterator[Hdf5Writer]:
+        """Open the file; it is published when the block succeeds, and an error leaves nothing."""
+        with hdf5_errors(), replacing_file(self._path) as partial:
             self._file = open_partial(self._h5py, partial, "w", portable=self._portable)
-            stack.push(self._close)
-            self._left_by = stack.pop_all()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._left_by.__exit__(kind, error, trace)
-
-    def _close(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        # What is left to be written may not fit any more, too.
-        with suppress(*([OSError, RuntimeError] if error else [])):
+            try:
+                yield self
+            except BaseException:
+                # What is left to be written may not fit any more, too.
+                with suppress(OSError, RuntimeError):
+                    self._file.close()
+                raise
             self._file.close()
 
     def put_root(self, node: Node, document: Document, order: Sequence[str]) -> None:
