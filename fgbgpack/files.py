@@ -60,10 +60,9 @@ class PartialFile:
 
 @contextmanager
 def replacing_file(path: Path) -> Iterator[PartialFile]:
-    """Yields a new file beside ``path``, which it replaces when the block succeeds.
+    """Yields a new file beside ``path``, which it replaces when the block succeeds, or is deleted.
 
-    Where the block fails, the new file is deleted and ``path`` stays as it was. A link is followed. What
-    writers that were killed have left is deleted first.
+    A link is followed. What writers that were killed have left is deleted first.
     """
     target = path.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -20,13 +20,9 @@ _EVERY = slice(None)
 class Compositor:
     """Composites placements of a set of sources. Safe to use from several threads at once.
 
-    Args:
-        background: (B, h, w, 3) uint8, RGB.
-        foreground: (F, ph, pw, 4) uint8, straight-alpha RGBA, each patch in the top-left corner.
-        foreground_size: (F, 2) int32, ``(height, width)`` of each patch in pixels.
-
-    Raises:
-        SpecError: The arrays do not fit each other, or a patch is larger than the picture.
+    Backgrounds are (B, h, w, 3) uint8, RGB; foregrounds (F, ph, pw, 4) uint8, straight-alpha RGBA, each patch
+    in the top-left corner, of ``foreground_size`` (F, 2) int32, ``(height, width)`` in pixels. Raises
+    SpecError if the arrays do not fit each other, or a patch is larger than the picture.
     """
 
     def __init__(

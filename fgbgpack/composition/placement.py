@@ -19,13 +19,8 @@ from fgbgpack.errors import SpecError
 class Placements:
     """Where each of n samples has which foreground, as arrays of shape (n,).
 
-    Attributes:
-        background: int32, index of the background.
-        foreground: int32, index of the foreground.
-        flip: bool, whether the foreground is mirrored left to right.
-        replica: int32, which of the repeated placements of one pair this is.
-        y: int32, row of the patch's top edge, in pixels.
-        x: int32, column of the patch's left edge, in pixels.
+    These are the indices of background and foreground, whether the foreground is mirrored left to right,
+    which of the repeated placements of one pair it is, and the patch's top row and left column in pixels.
     """
 
     background: NDArray[np.int32]

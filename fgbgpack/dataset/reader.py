@@ -50,17 +50,10 @@ _BYTES_PER_PIXEL = 6  # of image, mask and depth together
 class DatasetReader:
     """The arrays of an open dataset, and the samples in them.
 
-    Args:
-        store: Where it is.
-        document: What it says of itself.
-        pixels: Where image and mask are to come from; ``"auto"`` takes stored ones where there are some.
-        layout: How image and mask are cut where they are not stored.
-
-    Attributes:
-        store: The same.
-        document: The same.
-        pixels: ``"stored"`` where image and mask are read, ``"recomposed"`` where they are composed of the
-            sources and the placements, which gives the same bytes.
+    ``pixels`` is ``"stored"`` where image and mask are read, ``"recomposed"`` where they are composed of the
+    sources and the placements, which gives the same bytes; asked for as ``"auto"``, stored where there are
+    some. ``document`` is what the dataset says of itself, ``layout`` how image and mask are cut where they
+    are not stored.
     """
 
     def __init__(

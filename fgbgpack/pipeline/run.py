@@ -27,12 +27,8 @@ from fgbgpack.storage.store import DatasetStore
 
 @dataclass(frozen=True)
 class Result:
-    """What a run did; every command adds its own numbers.
-
-    Attributes:
-        path: Where the result is.
-        samples: Samples in it.
-        seconds: What the whole run took.
+    """What a run did: where the result is, the samples in it, the seconds it took; commands add their own
+    numbers.
     """
 
     path: str

@@ -57,9 +57,8 @@ class Decoder(Protocol):
 class ZstdChunk:
     """Chunks as one zstd frame each, with a checksum: a flipped bit is an error, never a wrong pixel.
 
-    One frame, and not blosc's small blocks, because its window is what finds a background again. The
-    checksum is of the frame. Zstd's own is of what the frame holds: it takes a third of the time of
-    decoding, and says nothing before all is decoded.
+    One frame, not blosc's small blocks: its window finds a background again. The checksum is of the frame:
+    zstd's own takes a third of the time of decoding, and says nothing before all is decoded.
     """
 
     level: int = 3

@@ -118,10 +118,9 @@ class LayoutPolicy:
 
         Guided depth repeats that of its background wherever no foreground stands: as with pixels, a chunk
         holds samples of one background and is cut by rows, so that a compressor that looks back 64 KiB finds
-        the background in the sample before. Chunks have fewer samples than those of pixels, so that one map
-        can be read without decoding many.
-
-        Depth per sample shares nothing with its neighbours that a compressor finds: chunks are whole maps.
+        the background in the sample before. There are fewer samples than in chunks of pixels, so that one map
+        can be read without decoding many. Depth per sample shares nothing with its neighbours: chunks are
+        whole maps.
         """
         sample_bytes, rows = extent.height * extent.width * 2, extent.height
         if guided:

@@ -130,8 +130,7 @@ class Hdf5Writer:
 def open_partial(h5py: Any, partial: PartialFile, mode: str, *, portable: bool) -> Any:
     """A file that is not whole yet as an ``h5py.File``, to be closed before it is published.
 
-    The format of HDF5 1.10 has checksums of all metadata, the lists of chunks included; the oldest one, which
-    a portable file has, has none.
+    The format of HDF5 1.10 has checksums of all metadata; the oldest one, of a portable file, has none.
     """
     versions = ("earliest" if portable else "v110", "v110")
     try:
