@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fgbgpack.depth.strategies import DepthSource
 from fgbgpack.document import DEPTH, EXTREMES, NetworkDepthInfo
 from fgbgpack.errors import DepthModelError
-from fgbgpack.pipeline.depth_modes import DepthJob, GuidedMode, Mode, PerSampleMode
+from fgbgpack.pipeline.depth_modes import MODES, DepthJob, Mode
 from fgbgpack.pipeline.events import Notice, StageName
 from fgbgpack.pipeline.executor import Monitor
 from fgbgpack.pipeline.stage import LayoutStage
@@ -142,7 +142,7 @@ class DepthFilling:
         Raises SourceError, DepthModelError, or RecipeMismatchError if the provider that began it is not
         available.
         """
-        mode: Mode = (PerSampleMode if job.networks.guide is None else GuidedMode)(job, previous, store)
+        mode: Mode = MODES[job.networks.mode](job, previous, store)
         model = job.networks.model
         section = NetworkDepthInfo(
             complete=False,

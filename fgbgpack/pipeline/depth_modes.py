@@ -30,7 +30,7 @@ from fgbgpack.pipeline.arrays import depth_layouts, extent_of
 from fgbgpack.pipeline.events import Notice, OnEvent, StageName, silent
 from fgbgpack.pipeline.executor import Monitor, Threads
 from fgbgpack.pipeline.stage import LayoutStage, execute
-from fgbgpack.spec import DepthSpec
+from fgbgpack.spec import DepthMode, DepthSpec
 from fgbgpack.storage.arrays import BACKGROUND_DEPTH_CODEC
 from fgbgpack.storage.layout import Extent, Layout, LayoutPolicy
 from fgbgpack.storage.store import DatasetStore
@@ -290,3 +290,10 @@ class BackgroundDepthStage(LayoutStage):
             chunks.append(BACKGROUND_DEPTH_CODEC.encode(self.scene(background)))
             monitor.advance(1)
         return self.joined(shard, {BACKGROUND_DEPTH: chunks})
+
+
+#: What fills depth, by the mode.
+MODES: Mapping[DepthMode, type[PerSampleMode | GuidedMode]] = {
+    "per-sample": PerSampleMode,
+    "guided": GuidedMode,
+}
