@@ -25,6 +25,11 @@ collect_ignore = ["data", "support"]
 collect_ignore_glob = ["conftest.py", "*/conftest.py"]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests begin first, so that no process works alone at the end. The order is otherwise kept."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory) -> Pictures:
     """3 backgrounds and 2 foregrounds, not to be changed."""

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "fgbgpack"
 
 
+@pytest.mark.slow
 def test_nothing_below_the_command_line_prints_or_exits():
     for path in PACKAGE.rglob("*.py"):
         if path.relative_to(PACKAGE).parts[0] == "cli":
@@ -76,6 +77,7 @@ def test_a_wheel_from_a_clone_records_its_commit_and_one_from_an_archive_none(tm
     assert not (source / "fgbgpack" / "COMMIT").exists()
 
 
+@pytest.mark.slow
 def test_the_wheel_carries_code_and_schemas_and_nothing_else(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
@@ -131,6 +133,7 @@ def python(run, code):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_installed_command_helps(installed):
     target, run = installed
     done = run(sys.executable, target / "bin" / "fgbgpack", "--help")
@@ -157,6 +160,7 @@ def test_the_installed_package_validates_specs_with_its_own_schemas(installed):
     assert "True" in out
 
 
+@pytest.mark.slow
 def test_the_installed_command_refuses_a_bad_spec_with_exit_code_2(installed):
     target, run = installed
     done = run(

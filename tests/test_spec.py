@@ -60,6 +60,7 @@ def toml(document):
     return "\n".join([*lines, *tables])
 
 
+@pytest.mark.slow
 @given(specs())
 def test_a_spec_survives_json(spec):
     document = json.loads(json.dumps(spec.to_dict()))
@@ -69,6 +70,7 @@ def test_a_spec_survives_json(spec):
     assert DatasetSpec.from_dict(document) == spec
 
 
+@pytest.mark.slow
 @given(specs())
 def test_a_spec_survives_toml(spec):
     assert DatasetSpec.from_dict(tomllib.loads(toml(spec.to_dict()))) == spec

@@ -21,6 +21,7 @@ def cli(*words):
 
 
 class TestWriting:
+    @pytest.mark.slow
     def test_the_same_statements_give_the_same_files(self, published, tmp_path):
         path = copy(published, tmp_path)
         write_cards(path)
@@ -34,6 +35,7 @@ class TestWriting:
         assert described["name"] == ABOUT.name
         assert [creator["name"] for creator in described["creator"]] == ["Grace", "Alan", "Example"]
 
+    @pytest.mark.slow
     def test_edited_cards_are_replaced_only_with_overwrite(self, published, tmp_path):
         path = copy(published, tmp_path)
         files = [path / name for name in ("croissant.json", "DATACARD.md", "preview.png")]
@@ -82,6 +84,7 @@ class TestWriting:
             write_cards(lobby)
         assert not (lobby / "croissant.json").exists()
 
+    @pytest.mark.slow
     def test_beside_an_hdf5_file(self, kinds, tmp_path):
         path = copy(kinds["hdf5"], tmp_path)
         written = write_cards(path, preview=True)
@@ -119,6 +122,7 @@ class TestAbout:
 
 
 class TestCommand:
+    @pytest.mark.slow
     def test_it_writes_and_reports(self, lobby):
         result = cli("card", lobby, "--license", "MIT", "--creator", "Ada", "--creator", "Grace", "--preview")
         assert result.exit_code == 0, result.output
@@ -147,6 +151,7 @@ class TestCommand:
         assert result.exit_code == code
         assert message in result.stderr
 
+    @pytest.mark.slow
     def test_create_writes_them_and_reminds_of_them(self, own_pictures, tmp_path):
         words = ["create", tmp_path / "d.zarr", "--backgrounds", own_pictures.backgrounds]
         words += [

@@ -24,6 +24,7 @@ from fgbgpack.cards import write_cards
 
 
 class TestCroissant:
+    @pytest.mark.slow
     @pytest.mark.parametrize("kind", KINDS)
     def test_it_is_valid(self, cards, kind):
         issues = load(cards[kind].croissant).metadata.issues
@@ -38,6 +39,7 @@ class TestCroissant:
         assert set(written.unsaid) == {"license", "creator", "url", "version", "published", "citation"}
         assert write_cards(lobby, ABOUT).unsaid == ()
 
+    @pytest.mark.slow
     def test_its_own_command_finds_it_valid(self, published, tmp_path):
         command = [Path(sys.executable).with_name("mlcroissant"), "validate", "--jsonld"]
         good = subprocess.run([*command, published / "croissant.json"], capture_output=True, text=True)

@@ -41,6 +41,7 @@ def ask(line: str, shell: str = "bash", **environment: str) -> list[str]:
     return done.stdout.split()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
@@ -70,12 +71,14 @@ def test_words_are_completed(line: str, expected: list[str]) -> None:
     assert ask(line) == expected
 
 
+@pytest.mark.slow
 def test_zsh_and_fish_get_answers(tmp_path: Path) -> None:
     assert ask("fgbgpack export x y --to m", "zsh") == ["_arguments", "'*:", ':(("mds"))\'']
     assert ask("fgbgpack info ", "zsh") == ["_files"]
     assert ask("fgbgpack models show fgbgpack-", "fish") == ["fgbgpack-guided", "fgbgpack-scene"]
 
 
+@pytest.mark.slow
 def test_models_of_the_users_folder_are_completed(tmp_path: Path) -> None:
     gray(tmp_path / "mine.onnx")
     assert ask("fgbgpack create x --depth-model mi", FGBGPACK_MODELS=str(tmp_path)) == [
@@ -97,6 +100,7 @@ def test_splits_and_their_parts_are_completed(workspace: Path) -> None:
     assert ask("fgbgpack export deep.zarr out --split ") == []
 
 
+@pytest.mark.slow
 def test_completing_names_imports_nothing_slow() -> None:
     code = (
         "import atexit, sys\n"

@@ -32,6 +32,7 @@ def spec(path: str = "x.zarr") -> DatasetSpec:
 
 
 class TestOptions:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("option", "value", "problems"),
         [
@@ -91,6 +92,7 @@ class TestConfig:
         assert depth is not None
         assert (depth.model, depth.mode, depth.scale, depth.bits) == ("gray.onnx", "per-sample", 2, 7)
 
+    @pytest.mark.slow
     def test_no_depth_overrides_the_file_and_is_overridden(self, workspace: Path) -> None:
         command = ("create", "x.zarr", "--config", "tiny.toml")
         assert rejected(*command, "--depth-scale", "2") == ["--depth-scale"]
@@ -115,6 +117,7 @@ class TestCreate:
         assert created(*CREATE, "--dry-run", "--virtual")["bytes"].keys() == {"recipe"}
         assert not Path("x.zarr").exists()
 
+    @pytest.mark.slow
     def test_another_recipe_is_refused_unless_it_overwrites(self, workspace: Path) -> None:
         created(*CREATE)
         assert failure(*CREATE, "--no-flip") == (4, "dataset-differs")
@@ -129,6 +132,7 @@ class TestCreate:
 
 
 class TestDepth:
+    @pytest.mark.slow
     def test_it_fills_and_replaces(self, workspace: Path) -> None:
         fill = ("depth", "tiny.zarr", "--depth-model", "gray.onnx", "--depth-scale", "1", "--device", "cpu")
         assert created(*fill)["depth_filled"] == SAMPLES
@@ -139,6 +143,7 @@ class TestDepth:
         assert failure(*fill, "--depth-bits", "6") == (4, "dataset-differs")
         assert created(*fill, "--depth-bits", "6", "--overwrite")["depth_filled"] == SAMPLES
 
+    @pytest.mark.slow
     def test_it_is_guided_unless_another_mode_is_given(self, workspace: Path) -> None:
         command = ("create", "x.zarr", *PICTURES, *TINY[2:], "--depth-scale", "4", "--device", "cpu")
         report = created(*command)

@@ -41,6 +41,7 @@ class TestInfo:
         assert (depth["filled"], depth["ratio"], info["depth"]) == (0, None, None)
         assert [source["name"] for source in info["sources"]["backgrounds"]] == ["0.png", "1.png", "2.png"]
 
+    @pytest.mark.slow
     def test_an_incomplete_dataset(self, workspace: Path) -> None:
         root = Path("tiny.zarr/zarr.json")
         node = json.loads(root.read_text())
@@ -75,6 +76,7 @@ def test_schemas_are_printed_whole() -> None:
 
 
 class TestVirtual:
+    @pytest.mark.slow
     def test_there_and_back(self, workspace: Path) -> None:
         assert result_of("materialize", "virtual.zarr", "stored.zarr")["written"] == SAMPLES
         assert tree(Path("stored.zarr")) == tree(Path("tiny.zarr"))

@@ -12,6 +12,7 @@ from command_line import failure, rejected, run
 from exports import names_in
 
 
+@pytest.mark.slow
 def test_the_lines_of_python_open_what_was_written(split_dataset, tmp_path):
     samples = ("--samples", "0:3, 7,30:", "--fields", "image, mask")
     result = run("export", split_dataset.path, tmp_path / "out", "--to", "npz", *samples)
@@ -43,6 +44,7 @@ def test_options_that_cannot_be_parsed(split_dataset, tmp_path):
     assert names_in(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_exit_statuses(dataset, tmp_path):
     out = ("export", dataset, tmp_path / "out", "--to", "npz")
     assert failure("export", tmp_path / "none.zarr", *out[2:])[0] == 4

@@ -72,6 +72,7 @@ def transcript(command: str, folder: Path) -> list[str]:
     return [f"$ {command}", *lines, f"[exit {result.exit_code}]", ""]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [names for names, _ in all_commands()], ids=lambda names: " ".join(names))
 def test_the_command_line_prints_what_its_golden_files_hold(
     names: tuple[str, ...],

@@ -30,6 +30,7 @@ class TestHelp:
         assert [parameter.name for parameter in command.params if not parameter.help] == []
         assert re.search(rf"  (\w+=\S+ )?{' '.join(('fgbgpack', *names))} ", command.epilog + " ")
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("words", [["--help"], ["create", "--help"], ["models", "card", "--help"]])
     def test_it_imports_none_of_the_library(self, words: list[str]) -> None:
         code = (
@@ -73,6 +74,7 @@ class TestErrors:
         assert "\x1b" not in result.stderr
         assert r"a\x1b[2Jb" in result.stderr
 
+    @pytest.mark.slow
     def test_a_bug_is_reported_with_its_traceback(self) -> None:
         code = (
             "import fgbgpack.schema\n"
@@ -86,6 +88,7 @@ class TestErrors:
         assert "Traceback" in done.stderr
         assert "unexpected error: RuntimeError: no [idea]" in done.stderr
 
+    @pytest.mark.slow
     @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
     @pytest.mark.parametrize("words", [("schema", "spec"), ("models", "list", "--json")])
     def test_a_full_disk_under_stdout(self, words: tuple[str, ...]) -> None:
@@ -101,6 +104,7 @@ class TestErrors:
 
 
 class TestPipesAndSignals:
+    @pytest.mark.slow
     def test_a_reader_that_leaves_after_a_line(self) -> None:
         with start("schema", "dataset") as process:
             assert process.stdout is not None

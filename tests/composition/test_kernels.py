@@ -63,6 +63,7 @@ def scenes(draw):
     return background, foreground, np.array(sizes, np.int32), placements
 
 
+@pytest.mark.slow
 @settings(max_examples=EXAMPLES)
 @given(scenes(), st.data())
 def test_composites_equal_the_naive_ones_in_every_band(scene, data):
@@ -89,6 +90,7 @@ def test_composites_equal_the_naive_ones_in_every_band(scene, data):
         assert not mask[i, inside:].any()
 
 
+@pytest.mark.slow
 @settings(max_examples=EXAMPLES)
 @given(scenes())
 def test_the_two_naive_composites_agree(scene):
@@ -159,12 +161,14 @@ def test_philox_gives_the_known_answers(counter, key, expected):
     assert naive.philox4x32(counter, key) == list(expected)
 
 
+@pytest.mark.slow
 @settings(max_examples=EXAMPLES)
 @given(st.lists(st.tuples(WORDS, WORDS, WORDS, WORDS), max_size=5), st.tuples(WORDS, WORDS))
 def test_philox_equals_the_naive_one(counters, key):
     assert philox(counters, key) == [naive.philox4x32(counter, key) for counter in counters]
 
 
+@pytest.mark.slow
 @settings(max_examples=EXAMPLES)
 @given(st.lists(st.tuples(WORDS, st.integers(1, 2**31 - 1)), max_size=8))
 def test_multiply_high_equals_the_naive_one_and_stays_in_range(pairs):

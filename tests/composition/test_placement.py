@@ -105,6 +105,7 @@ def test_known_placements():
     ]
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(st.data())
 def test_a_pair_keeps_its_placements_whatever_else_is_in_the_dataset(data):

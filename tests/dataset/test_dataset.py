@@ -148,6 +148,7 @@ def test_a_batch_says_what_it_holds(depth_dataset):
     assert isinstance(again, Batch)
 
 
+@pytest.mark.slow
 def test_all_of_it_in_memory(depth_dataset, everything):
     ds = open_dataset(depth_dataset)
     assert_same_batch(Batch(ds.to_numpy()), everything, slice(None))
@@ -233,6 +234,7 @@ DESCRIPTORS = Path("/proc/self/fd")
 needs_proc = pytest.mark.skipif(not DESCRIPTORS.exists(), reason="needs /proc")
 
 
+@pytest.mark.slow
 @needs_proc
 @pytest.mark.parametrize("how", ["close", "with", "forget"])
 def test_datasets_leave_no_file_open(depth_dataset, how):
@@ -278,6 +280,7 @@ def check_in_process(ds, failed):
         raise
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork here")
 @pytest.mark.parametrize("pixels", ["stored", "recomposed"])
 def test_ten_forked_workers_read_right_after_their_parent(depth_dataset, pixels):
@@ -312,6 +315,7 @@ def test_it_can_be_pickled(depth_dataset, everything, pixels, used):
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(ds.mask))[5], everything["mask"][5])
 
 
+@pytest.mark.slow
 def test_a_process_that_begins_with_nothing_reads_what_it_is_sent(depth_dataset, everything, tmp_path):
     script = "import pickle, sys\nds = pickle.load(open(sys.argv[1], 'rb'))\nprint(ds[7].image.sum())"
     ds = open_dataset(depth_dataset)

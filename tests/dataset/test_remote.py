@@ -88,6 +88,7 @@ def served(depth_dataset):
     server.server_close()
 
 
+@pytest.mark.slow
 def test_a_dataset_on_a_server_is_read_in_ranges(served, depth_dataset, everything):
     pytest.importorskip("aiohttp", reason="fsspec needs it for http")
     url, log = served
@@ -110,12 +111,14 @@ def test_a_dataset_on_a_server_is_read_in_ranges(served, depth_dataset, everythi
     assert_same_batch(open_dataset(url, pixels="recomposed").read([9, 1]), everything, [9, 1])
 
 
+@pytest.mark.slow
 def test_a_server_that_cannot_be_written_refuses_a_split(served):
     pytest.importorskip("aiohttp", reason="fsspec needs it for http")
     with refused(DatasetError, "io-failed", re.escape(served[0])):
         open_dataset(served[0]).save_split("it", {"all": 1.0})
 
 
+@pytest.mark.slow
 def test_a_server_that_fails_is_an_error_that_says_why(served):
     pytest.importorskip("aiohttp", reason="fsspec needs it for http")
     ds = open_dataset(served[0])
@@ -126,6 +129,7 @@ def test_a_server_that_fails_is_an_error_that_says_why(served):
             action()
 
 
+@pytest.mark.slow
 def test_a_server_without_a_dataset_is_an_error(served):
     pytest.importorskip("aiohttp", reason="fsspec needs it for http")
     with refused(DatasetError, "dataset-missing", "nothing"):

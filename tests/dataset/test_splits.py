@@ -139,6 +139,7 @@ def test_the_parts_of_these_sources_never_change():
     assert parts["few"].tolist() == KNOWN["few"]
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.floats(0.001, 1), min_size=1, max_size=6),
     st.integers(1, 60),

@@ -39,6 +39,7 @@ ARRAYS = ("image", "mask")
 # --- what is stored --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MADE)
 def test_a_virtual_dataset_has_all_but_the_pixels(kinds, kind):
     _, stored, virtual = kinds.twins(kind)
@@ -94,6 +95,7 @@ def test_stored_and_virtual_are_other_options(tmp_path, kinds):
         assert tree(path) == before
 
 
+@pytest.mark.slow
 def test_overwrite_makes_the_one_of_the_other(tmp_path, kinds):
     spec, stored, virtual = kinds.twins("plain")
     create(tmp_path / "it.zarr", spec, layout=SMALL_SHARDS)
@@ -103,6 +105,7 @@ def test_overwrite_makes_the_one_of_the_other(tmp_path, kinds):
     assert_same_files(tmp_path / "it.zarr", stored)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["depth", "guided"])
 def test_depth_is_the_same_with_pixels_or_without(tmp_path, kinds, kind):
     spec, stored, virtual = kinds.twins(kind)
@@ -259,6 +262,7 @@ def test_a_process_that_is_forked_after_a_read_on_threads_reads(kinds):
 # --- as a store ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MADE)
 def test_zarr_and_xarray_read_all_arrays_of_the_store(kinds, kind):
     _, stored, virtual = kinds.twins(kind)
@@ -279,6 +283,7 @@ def test_zarr_and_xarray_read_all_arrays_of_the_store(kinds, kind):
     np.testing.assert_array_equal(frame.image[3, 4:9, ::2].values, expected["image"][3, 4:9, ::2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["plain", "banded"])
 def test_the_store_lists_what_it_has_with_its_sizes(kinds, kind):
     virtual = kinds.twins(kind)[2]
@@ -394,6 +399,7 @@ def test_a_virtual_dataset_can_be_opened_from_its_store(kinds):
 # --- reports ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_virtual_dataset_is_described_and_drawn(tmp_path, kinds):
     _, stored, virtual = kinds.twins("guided")
     described, other = describe(open_dataset(virtual)), describe(open_dataset(stored))

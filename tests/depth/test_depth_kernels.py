@@ -21,6 +21,7 @@ def extent(kernel, bits):
     return low.view(np.float16), high.view(np.float16), wrong
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.one_of(PATTERNS, FINITE))
 def test_half_extent_equals_its_naive_twin(bits):

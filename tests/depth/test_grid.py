@@ -53,6 +53,7 @@ values_of_depth = st.tuples(
 steps = st.one_of(st.just(0.0), st.integers(-24, 4).map(lambda exponent: 2.0**exponent))
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(values_of_depth, steps)
 def test_grid(values, step):

@@ -293,6 +293,7 @@ def test_what_is_not_finite_in_float16_may_be_so_in_float32(tmp_path):
 # --- the dataset -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_dataset_says_what_precision_its_depth_is_of(tmp_path, pictures, depth_model):
     notices = []
     path = tmp_path / "it.zarr"

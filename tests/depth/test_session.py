@@ -241,6 +241,7 @@ def test_a_gpu_that_is_not_there(tmp_path, device):
     assert noise == ""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(has_gpu_driver(), reason="this machine has an NVIDIA driver")
 def test_auto_takes_the_cpu_where_there_is_no_gpu_and_says_why(tmp_path):
     answer, noise = in_a_new_process(gray(tmp_path / "m.onnx"), "auto")
@@ -399,6 +400,7 @@ def test_fp16_on_a_cpu_works_and_is_commented(tmp_path):
     np.testing.assert_allclose(depth_of(session, images), depth_of(plain, images), rtol=2**-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scale", "step"), [(2, 0.0), (2, 2.0**-10), (4, 2.0**-8)])
 def test_a_real_network_equals_the_plain_way(scale, step):
     model = load_model("fgbgpack-scene")

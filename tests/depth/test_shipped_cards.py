@@ -166,6 +166,7 @@ class TestCard:
         assert "download" not in card or card["download"].startswith("https://")
         assert "download" not in card or card["size"] > 1_000_000
 
+    @pytest.mark.slow
     def test_colours_arrive_as_the_network_wants_them(self, folder, name):
         for channel, expected in enumerate(CARDS[name][1]):
             install(folder, name, str(channel))
@@ -178,6 +179,7 @@ class TestCard:
             untransformed(folder, name)
             np.testing.assert_array_equal(stored(name), expected)
 
+    @pytest.mark.slow
     def test_answers_are_stored_as_the_quantity_that_they_mean(self, folder, name):
         _, _, _, resized, axes, quantity, unit, answers, _ = CARDS[name]
         for raw, expected in answers.items():

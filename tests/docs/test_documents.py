@@ -141,6 +141,7 @@ class TestTables:
         }
         assert told == raised | {0, 130, 143}
 
+    @pytest.mark.slow
     def test_arrays_are_those_of_a_dataset(self, guided_dataset: Path) -> None:
         members = zarr.open_group(guided_dataset, mode="r").members(max_depth=None)
         there = {f"/{path}": str(node.dtype) for path, node in members if isinstance(node, zarr.Array)}

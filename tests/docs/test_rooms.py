@@ -22,12 +22,14 @@ def test_the_table_names_every_module() -> None:
     assert all((PACKAGE / row).is_dir() for row in LAYERS if "/" in row)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", LAYERS)
 def test_imports_point_to_lower_layers(room: str) -> None:
     for path, imported in imports_of(room):
         assert imported == room or LAYERS[imported] < LAYERS[room], f"{path}: {imported}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("room", "users"), [("rendering", {"visual", "training", "cli"}), ("training", set())]
 )

@@ -28,6 +28,7 @@ def small_runs(monkeypatch):
 
 @pytest.mark.parametrize("to", TARGETS)
 class TestEveryFormat:
+    @pytest.mark.slow
     def test_bytes_are_the_same_with_any_number_of_workers(self, split_dataset, tmp_path, monkeypatch, to):
         small_runs(monkeypatch)
         for workers in (1, 2, 5):
@@ -96,6 +97,7 @@ def test_the_lines_that_open_an_export(split_dataset, tmp_path, to, found):
 
 
 class TestParts:
+    @pytest.mark.slow
     def test_parts_are_written_separately(self, split_dataset, tmp_path):
         split = split_dataset.split("by-background")
         assert {name: len(samples) for name, samples in split.items()} == {"train": 24, "val": 12}

@@ -15,6 +15,7 @@ N = 36
 
 
 class TestWebdataset:
+    @pytest.mark.slow
     def test_the_library_reads_the_same(self, split_dataset, tmp_path):
         export(split_dataset, tmp_path / "out", to="webdataset")
         found = webdataset_samples(str(tmp_path / "out" / "samples-000000.tar"))
@@ -31,6 +32,7 @@ class TestWebdataset:
                 assert placed.pop(kind) == listed[getattr(expected, kind)]
             assert placed == {name: getattr(expected, name).item() for name in ("flip", "replica", "y", "x")}
 
+    @pytest.mark.slow
     def test_shards_are_cut_by_samples_and_read_in_any_order(self, split_dataset, tmp_path):
         export(split_dataset, tmp_path / "out", to="webdataset", shard_samples=7)
         sizes = json.loads((tmp_path / "out" / "sizes.json").read_text())
@@ -43,6 +45,7 @@ class TestWebdataset:
         for number, sample in zip(numbers, found, strict=True):
             np.testing.assert_array_equal(sample["image.png"], split_dataset.image[number])
 
+    @pytest.mark.slow
     def test_shards_are_cut_by_bytes(self, split_dataset, tmp_path):
         export(split_dataset, tmp_path / "out", to="webdataset", shard_bytes=60_000)
         shards = sorted((tmp_path / "out").glob("*.tar"))

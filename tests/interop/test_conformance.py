@@ -196,6 +196,7 @@ def need_zarrita() -> None:
 READERS = [by_zarr_python, by_zarrs, by_tensorstore, by_xarray, by_xarray_tree, by_zarrita]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("read", READERS)
 def test_who_reads_zarr_reads_every_array(made, tmp_path, read, kind):
@@ -264,6 +265,7 @@ def other_values(was: Found) -> dict[str, np.ndarray]:
 WRITERS = [write_by_zarr_python, write_by_zarrs, write_by_tensorstore]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("write", WRITERS)
 def test_what_others_write_as_zarr_is_read(made, tmp_path, write, kind):
@@ -354,6 +356,7 @@ np.savez(out, **arrays)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_gdal_reads_arrays_of_numbers_as_pictures(made, kinds, tmp_path, kind):
     """By rasterio, which brings a GDAL with it: of up to three axes, as bands, rows and columns."""

@@ -81,6 +81,7 @@ def made(tmp_path, pictures, depth_model):
 # --- the same bytes --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2, 7])
 def test_any_number_of_workers_gives_the_same_bytes(tmp_path, made, workers):
     spec, expected = made
@@ -90,6 +91,7 @@ def test_any_number_of_workers_gives_the_same_bytes(tmp_path, made, workers):
     assert sum(path.startswith("depth/c/") for path in expected) > 3
 
 
+@pytest.mark.slow
 def test_depth_filled_later_gives_the_same_bytes(tmp_path, made):
     spec, expected = made
     path = tmp_path / "again.zarr"
@@ -149,6 +151,7 @@ def test_a_pair_keeps_its_samples_when_pictures_are_added(tmp_path, pictures, da
         np.testing.assert_array_equal(after[key], image)
 
 
+@pytest.mark.slow
 def test_the_digest_is_of_the_recipe_and_of_nothing_else(tmp_path, pictures, depth_model):
     def digest(name, **fields):
         create(tmp_path / name, pictures.spec(**fields), workers=len(name))
@@ -220,6 +223,7 @@ def test_an_estimate_writes_nothing_and_is_near_the_truth(tmp_path, made):
 # --- again on what is there ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_same_options_on_a_complete_dataset_do_nothing(tmp_path, made):
     spec, expected = made
     path = tmp_path / "made.zarr"
@@ -235,6 +239,7 @@ def test_the_same_options_on_a_complete_dataset_do_nothing(tmp_path, made):
     assert_same_tree(path, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
@@ -282,6 +287,7 @@ def test_other_pictures_are_refused_by_name(tmp_path, own_pictures):
     assert_same_tree(path, before)
 
 
+@pytest.mark.slow
 def test_another_depth_is_refused_by_name(tmp_path, made, make_depth_model):
     spec, expected = made
     path = tmp_path / "made.zarr"
@@ -396,6 +402,7 @@ class Interrupt:
             self.left -= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["sources", "samples", "depth"])
 @pytest.mark.parametrize("n", [0, 1])
 def test_an_interrupted_run_is_resumed_to_the_same_bytes(tmp_path, made, stage, n):
@@ -416,6 +423,7 @@ def test_an_interrupted_run_is_resumed_to_the_same_bytes(tmp_path, made, stage, 
     assert_same_tree(path, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [0, 1])
 def test_interrupted_depth_is_resumed_to_the_same_bytes(tmp_path, made, n):
     spec, expected = made
@@ -432,6 +440,7 @@ def test_interrupted_depth_is_resumed_to_the_same_bytes(tmp_path, made, n):
     assert_same_tree(path, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [BrokenPipeError, RuntimeError])
 def test_an_error_of_the_callback_is_the_callers_own_and_the_run_resumes(tmp_path, made, error):
     spec, expected = made
@@ -451,6 +460,7 @@ def shards(path, name):
     return sorted(p for p in (path / name / "c").rglob("*") if p.is_file())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "name"),
     [
@@ -491,6 +501,7 @@ def test_missing_and_damaged_shards_of_an_unfinished_dataset_are_made_again(tmp_
     assert_same_tree(path, expected)
 
 
+@pytest.mark.slow
 def test_missing_metadata_placements_and_sources_of_an_unfinished_dataset_are_made_again(tmp_path, made):
     spec, expected = made
     path = tmp_path / "made.zarr"
@@ -509,6 +520,7 @@ def test_missing_metadata_placements_and_sources_of_an_unfinished_dataset_are_ma
     assert_same_tree(path, expected)
 
 
+@pytest.mark.slow
 def test_an_overwrite_that_is_cut_off_anywhere_leaves_something_that_resumes(tmp_path, made):
     spec, expected = made
 
@@ -553,6 +565,7 @@ def test_an_overwrite_that_is_cut_off_anywhere_leaves_something_that_resumes(tmp
 # --- two at once, and no room ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_second_writer_is_refused(tmp_path, made):
     spec, expected = made
     path = tmp_path / "again.zarr"
@@ -573,6 +586,7 @@ def test_a_second_writer_is_refused(tmp_path, made):
     assert_same_tree(path, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="the lock is a POSIX one")
 def test_a_writer_in_another_process_is_noticed_until_it_ends(tmp_path, pictures):
     path = tmp_path / "it.zarr"
@@ -607,6 +621,7 @@ class Full(WrapperStore):
         await super().set(key, value)
 
 
+@pytest.mark.slow
 def test_a_full_store_is_said_so_and_the_run_resumes(made):
     spec, expected = made
     total = sum(map(len, expected.values()))
@@ -622,6 +637,7 @@ def test_a_full_store_is_said_so_and_the_run_resumes(made):
     assert [key for key in found if found[key] != expected[key]] == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="only root may mount a small disk")
 def test_a_full_disk_is_said_so_and_the_run_resumes(tmp_path, made):
     spec, expected = made
@@ -642,6 +658,7 @@ def test_a_full_disk_is_said_so_and_the_run_resumes(tmp_path, made):
         subprocess.run(["umount", "-l", disk], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="the limit is a POSIX one")
 def test_files_that_may_not_grow_are_a_dataset_error(tmp_path, made):
     spec, expected = made
@@ -742,6 +759,7 @@ def test_depth_is_rendered_from_the_originals_at_its_scale(tmp_path, pictures, s
         assert np.abs(depth - small).max() > 10 * tolerance, "it is not the stored picture made larger"
 
 
+@pytest.mark.slow
 def test_depth_of_another_scale_later_wants_the_same_originals(tmp_path, own_pictures, depth_model):
     path = tmp_path / "it.zarr"
     create(path, own_pictures.spec())
@@ -772,6 +790,7 @@ def test_depth_of_another_scale_later_wants_the_same_originals(tmp_path, own_pic
     np.testing.assert_allclose(once, unrounded(depth_model, open_dataset(path).image[:]), atol=0.05)
 
 
+@pytest.mark.slow
 def test_the_depth_of_another_model_is_replaced_only_with_overwrite(tmp_path, made, make_depth_model):
     spec, expected = made
     path = tmp_path / "made.zarr"
@@ -787,6 +806,7 @@ def test_the_depth_of_another_model_is_replaced_only_with_overwrite(tmp_path, ma
     assert (ds.depth.attrs["quantity"], ds.depth.attrs["unit"]) == ("depth", "m")
 
 
+@pytest.mark.slow
 def test_replacing_depth_when_cut_off_never_mixes_two_models(tmp_path, made, make_depth_model):
     spec, expected = made
     path = tmp_path / "made.zarr"
@@ -800,6 +820,7 @@ def test_replacing_depth_when_cut_off_never_mixes_two_models(tmp_path, made, mak
     assert_same_tree(path, expected)
 
 
+@pytest.mark.slow
 def test_a_model_that_gives_no_numbers_leaves_the_old_depth_alone(tmp_path, made):
     _, expected = made
     path = tmp_path / "made.zarr"
@@ -812,6 +833,7 @@ def test_a_model_that_gives_no_numbers_leaves_the_old_depth_alone(tmp_path, made
     assert_same_tree(path, expected)
 
 
+@pytest.mark.slow
 def test_a_model_that_fails_midway_is_an_error_and_another_one_can_follow(tmp_path, depth_model):
     pictures = Pictures(tmp_path / "pictures", backgrounds=80, foregrounds=1)
     for i in range(80):
@@ -847,6 +869,7 @@ def test_a_local_store_is_the_same_as_its_path(tmp_path, pictures, dataset):
     assert_same_tree(tmp_path / "it.zarr", tree(dataset))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["samples", "depth"])
 def test_shards_of_another_layout_are_refused_and_replaced(tmp_path, pictures, depth_model, stage):
     spec = pictures.spec(depth=depth_of(depth_model))

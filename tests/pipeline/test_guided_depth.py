@@ -110,6 +110,7 @@ def expected_background(model, source, spec, scale, metres):
     return np.mean(answers, axis=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fields", "scale", "metres"),
     [
@@ -224,6 +225,7 @@ def test_by_default_the_networks_that_come_with_it_fill_depth(tmp_path, pictures
 # --- the same bytes --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 3])
 def test_any_number_of_workers_gives_the_same_bytes(tmp_path, made, workers):
     spec, expected = made
@@ -232,6 +234,7 @@ def test_any_number_of_workers_gives_the_same_bytes(tmp_path, made, workers):
     assert sum(path.startswith("sources/background_depth/c/") for path in expected) == 3
 
 
+@pytest.mark.slow
 def test_filled_later_and_again_it_is_the_same(tmp_path, made):
     spec, expected = made
     path = tmp_path / "again.zarr"
@@ -245,6 +248,7 @@ def test_filled_later_and_again_it_is_the_same(tmp_path, made):
     assert_same_tree(path, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [0, 1])
 @pytest.mark.parametrize(
     ("stage", "later"),
@@ -269,6 +273,7 @@ def test_an_interrupted_run_is_resumed_to_the_same_bytes(tmp_path, made, stage, 
         assert events.progress("backgrounds") == []
 
 
+@pytest.mark.slow
 def test_what_is_through_of_the_backgrounds_is_not_done_again(tmp_path, made):
     spec, expected = made
     path = tmp_path / "made.zarr"
@@ -285,6 +290,7 @@ def test_what_is_through_of_the_backgrounds_is_not_done_again(tmp_path, made):
     assert_same_tree(path, expected)
 
 
+@pytest.mark.slow
 def test_once_the_backgrounds_are_through_their_originals_may_go(tmp_path, own_pictures, guided):
     path = tmp_path / "it.zarr"
     create(path, own_pictures.spec())
@@ -297,6 +303,7 @@ def test_once_the_backgrounds_are_through_their_originals_may_go(tmp_path, own_p
     assert_same_tree(path, tree(tmp_path / "whole.zarr"))
 
 
+@pytest.mark.slow
 def test_only_the_original_backgrounds_are_wanted(tmp_path, own_pictures, guided):
     path = tmp_path / "it.zarr"
     create(path, own_pictures.spec())
@@ -319,6 +326,7 @@ def test_only_the_original_backgrounds_are_wanted(tmp_path, own_pictures, guided
     assert fill_depth(path, guided, backgrounds=moved).complete
 
 
+@pytest.mark.slow
 def test_depth_of_backgrounds_that_is_damaged_is_said_so(tmp_path, made):
     spec, expected = made
     path = tmp_path / "again.zarr"
@@ -338,6 +346,7 @@ def test_depth_of_backgrounds_that_is_damaged_is_said_so(tmp_path, made):
 # --- other depth -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_another_mode_or_guide_is_refused_by_name(tmp_path, made, guided, depth_model):
     spec, expected = made
     path = tmp_path / "made.zarr"
@@ -374,6 +383,7 @@ def test_a_card_that_tells_the_guide_otherwise_is_refused(tmp_path, pictures, de
     assert create(tmp_path / "it.zarr", spec).depth_filled == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("back", [False, True])
 def test_replacing_one_mode_by_the_other_leaves_nothing_of_it(tmp_path, pictures, guided, depth_model, back):
     first, second = guided, depth_of(depth_model)
@@ -389,6 +399,7 @@ def test_replacing_one_mode_by_the_other_leaves_nothing_of_it(tmp_path, pictures
     assert_same_tree(path, tree(tmp_path / "other.zarr"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["backgrounds", "depth"])
 def test_an_overwrite_that_is_cut_off_never_mixes_the_backgrounds_of_two_models(
     tmp_path, made, guided, make_depth_model, stage
@@ -461,6 +472,7 @@ def test_progress_and_notices(tmp_path, pictures, guided):
     assert report.to_dict() == json.loads(json.dumps(report.to_dict()))
 
 
+@pytest.mark.slow
 def test_an_estimate_counts_the_backgrounds_and_writes_nothing(tmp_path, made):
     spec, expected = made
     before = sorted(tmp_path.rglob("*"))
@@ -498,6 +510,7 @@ def test_compare_wants_the_original_backgrounds_alone(tmp_path, own_pictures, de
         compare(ds, [(networks, 2)], samples=3, device="cpu")
 
 
+@pytest.mark.slow
 def test_sizes_cut_the_backgrounds_depth_into_few_files(tmp_path, depth_model, guide_model):
     pictures = Pictures(tmp_path / "many", backgrounds=130, foregrounds=1, size=(20, 20), patch=(8, 6))
     depth = depth_of(depth_model, guide=str(guide_model))

@@ -61,6 +61,7 @@ def notices(call, *arguments, **options):
 # --- where a file may be made ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_progress_counts_all_chunks(guided_dataset, files, tmp_path):
     for source, target in ((guided_dataset, "it.h5"), (files["guided"], "it.zarr")):
         told = []
@@ -79,6 +80,7 @@ def test_folders_on_the_way_are_made(dataset, files, tmp_path):
     assert (tmp_path / "a/b/it.HDF5").read_bytes() == files["plain"].read_bytes()
 
 
+@pytest.mark.slow
 def test_the_same_dataset_is_written_again(dataset, files, tmp_path):
     path = tmp_path / "it.h5"
     for portable in (True, False):
@@ -92,6 +94,7 @@ def test_the_same_dataset_is_written_again(dataset, files, tmp_path):
     assert tree(tmp_path / "it.zarr") == before
 
 
+@pytest.mark.slow
 def test_another_dataset_is_replaced_only_if_told_so(dataset, guided_dataset, files, tmp_path):
     path, folder = tmp_path / "it.h5", tmp_path / "it.zarr"
     shutil.copy(files["guided"], path)
@@ -180,6 +183,7 @@ def test_ctrl_c_leaves_no_file(guided_dataset, files, tmp_path, portable):
     assert (tmp_path / "it.h5").read_bytes() == files["guided"].read_bytes()
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_zarr_that_is_resumed(guided_dataset, files, tmp_path):
     path = tmp_path / "it.zarr"
     total = convert(files["guided"], tmp_path / "whole.zarr").chunks
@@ -335,6 +339,7 @@ def spec(pictures):
     return pictures.spec(chunk=5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("virtual", [False, True])
 def test_create_makes_the_file_that_convert_makes_of_the_zarr(tmp_path, pictures, depth_model, virtual):
     spec = pictures.spec(chunk=5, depth=depth_of(depth_model))
@@ -352,6 +357,7 @@ def test_create_makes_the_file_that_convert_makes_of_the_zarr(tmp_path, pictures
     assert (tmp_path / "it.h5").read_bytes() == expected
 
 
+@pytest.mark.slow
 def test_create_is_resumed_in_a_folder_beside(tmp_path, spec):
     path = tmp_path / "it.h5"
     create_small(tmp_path / "whole.h5", spec)
@@ -371,6 +377,7 @@ def test_create_is_resumed_in_a_folder_beside(tmp_path, spec):
     assert path.read_bytes() == (tmp_path / "whole.h5").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_refused_command_leaves_the_file_alone_and_no_folder(tmp_path, spec, files, own_pictures):
     path = tmp_path / "it.h5"
     create_small(path, spec)
@@ -413,6 +420,7 @@ def test_missing_packages_are_told_of_before_any_work(tmp_path, spec, files, mon
     assert names_in(tmp_path) == ["there.h5"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["normal", "portable"])
 def test_depth_is_filled_in_a_file(tmp_path, spec, depth_model, form):
     path, depth = tmp_path / "it.h5", depth_of(depth_model)
@@ -435,6 +443,7 @@ def test_depth_is_filled_in_a_file(tmp_path, spec, depth_model, form):
     assert not np.isnan(open_dataset(path).depth[:]).any()
 
 
+@pytest.mark.slow
 def test_pixels_are_stored_and_left_out_in_files(tmp_path, spec):
     create_small(tmp_path / "stored.zarr", spec)
     create_small(tmp_path / "virtual.zarr", spec, virtual=True)
@@ -471,6 +480,7 @@ def test_a_file_is_not_made_of_itself(tmp_path, files):
     assert names_in(tmp_path) == ["it.h5"]
 
 
+@pytest.mark.slow
 def test_a_folder_left_behind_never_replaces_another_file(tmp_path, spec, files, depth_model):
     path, folder = tmp_path / "it.h5", tmp_path / "it.h5.unfinished"
     with pytest.raises(KeyboardInterrupt):
@@ -494,6 +504,7 @@ def test_a_folder_left_behind_never_replaces_another_file(tmp_path, spec, files,
     assert path.read_bytes() == files["guided"].read_bytes()
 
 
+@pytest.mark.slow
 def test_a_split_that_is_saved_while_depth_is_unfinished_is_not_lost(tmp_path, spec, depth_model):
     path, depth = tmp_path / "it.h5", depth_of(depth_model)
     create_small(path, spec)
@@ -537,6 +548,7 @@ def test_a_file_that_is_killed_on_the_way_is_finished(processes, tmp_path, spec,
     assert names_in(tmp_path) == ["depth.h5", "it.h5", "it.zarr", "plain.h5"]
 
 
+@pytest.mark.slow
 def test_a_kill_between_the_file_and_the_end_of_the_folder_is_nothing(
     tmp_path, spec, monkeypatch, depth_model
 ):
@@ -579,6 +591,7 @@ def run(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
+@pytest.mark.slow
 def test_the_command_says_what_it_made(dataset, files, tmp_path):
     path, back = tmp_path / "it.h5", tmp_path / "it.zarr"
     done = run("convert", dataset, path)
@@ -605,6 +618,7 @@ def test_the_command_has_help():
         assert word in done.stdout
 
 
+@pytest.mark.slow
 def test_the_command_exits_with_the_code_of_what_is_wrong(dataset, guided_dataset, tmp_path):
     def told(*arguments):
         done = run("convert", *arguments)

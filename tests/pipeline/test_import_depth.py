@@ -85,6 +85,7 @@ def by_hand(ds, model: Path, *, masked: bool = False) -> np.ndarray:
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_network_sees_the_stored_pictures(plain, kept, depth_model, workers):
     before = tree(plain)
@@ -111,6 +112,7 @@ def test_a_network_sees_the_stored_pictures(plain, kept, depth_model, workers):
     assert (fill(plain, depth_model).depth_filled, tree(plain)) == (0, after)
 
 
+@pytest.mark.slow
 def test_it_is_that_of_the_same_samples_composed_anew(tmp_path, depth_dataset, depth_model):
     export(depth_dataset, tmp_path / "exported", to="folder", fields=["image", "mask"])
     import_folder(tmp_path / "again.zarr", ImportSpec(str(tmp_path / "exported")))
@@ -145,6 +147,7 @@ def test_by_default_the_scene_network_sees_each_sample(plain, tmp_path, monkeypa
     assert events.notices == f"The depth of {plain} is complete already."
 
 
+@pytest.mark.slow
 def test_imported_depth_is_replaced_when_that_is_asked_for(deep, plain, depth_model):
     before = tree(deep)
     with pytest.raises(RecipeMismatchError, match="per-sample depth by tiny"):
@@ -190,6 +193,7 @@ fill_depth({str(deep)!r}, spec, device="cpu", workers=1, overwrite=True, layout=
     assert tree(deep) == tree(whole)
 
 
+@pytest.mark.slow
 def test_an_import_goes_on_after_a_network_or_says_why_not(plain, deep, files, depth_model):
     with pytest.raises(KeyboardInterrupt):
         fill(plain, depth_model, on_event=Stop("depth", 0))
@@ -248,6 +252,7 @@ def run(*arguments):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_an_hdf5_file(tmp_path, kept, files, depth_model):
     pytest.importorskip("h5py")
     import_folder(tmp_path / "b.h5", ImportSpec(str(files), chunk=3))
@@ -258,6 +263,7 @@ def test_an_hdf5_file(tmp_path, kept, files, depth_model):
     np.testing.assert_array_equal(ds.image[:], open_dataset(kept["deep"]).image[:])
 
 
+@pytest.mark.slow
 def test_everything_tells_of_it(tmp_path, plain, depth_model):
     output = run("depth", plain, "--depth-model", depth_model, "--device", "cpu")
     assert f"{plain}: {SAMPLES} samples" in output

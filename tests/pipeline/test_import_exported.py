@@ -42,6 +42,7 @@ def assert_as_near_as_pixels_are(found, original, folder: Path):
     assert (np.abs(found - original) <= 0.5001 * step + 0.5 * spacing).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize("source", ["created", "imported"])
 def test_what_was_exported_comes_back(tmp_path, files, depth_dataset, source, bits):
@@ -85,6 +86,7 @@ def test_what_was_exported_comes_back(tmp_path, files, depth_dataset, source, bi
         import_folder(again_path, ImportSpec(str(folder), depth_factor=1e-4))
 
 
+@pytest.mark.slow
 def test_options_come_before_what_an_export_says(tmp_path, exported, depth_dataset):
     named_path, raw_path = tmp_path / "named.zarr", tmp_path / "raw.zarr"
     import_folder(named_path, ImportSpec(str(exported), depth_unit="shoes", depth_quantity="depth"))
@@ -103,6 +105,7 @@ def test_options_come_before_what_an_export_says(tmp_path, exported, depth_datas
     np.testing.assert_array_equal(open_dataset(named_path).depth[:], raw.depth[:] + 3)
 
 
+@pytest.mark.slow
 def test_an_export_tells_nothing_of_other_depth(tmp_path, exported):
     folder = Path(shutil.copytree(exported, tmp_path / "in"))
     for path in sorted((folder / "depth").rglob("*.png")):
@@ -119,6 +122,7 @@ def test_an_export_tells_nothing_of_other_depth(tmp_path, exported):
     assert "fgbgpack.json" not in events.notices
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [0, 4321])
 def test_depth_of_one_value_or_none_comes_back(tmp_path, files, value):
     root = Path(shutil.copytree(files, tmp_path / "in"))
@@ -132,6 +136,7 @@ def test_depth_of_one_value_or_none_comes_back(tmp_path, files, value):
     np.testing.assert_array_equal(open_dataset(tmp_path / "again.zarr").depth[:], first.depth[:])
 
 
+@pytest.mark.slow
 def test_parts_of_an_export_come_back_alone_or_together(tmp_path, depth_dataset):
     first, folder = open_dataset(depth_dataset), tmp_path / "exported"
     parts = {"train": np.arange(24), "test": np.arange(24, 36)}

@@ -224,6 +224,7 @@ def test_options_that_are_not_valid_are_named_together(given, options):
 # --- resuming, replacing ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_stopped_import_is_resumed(tmp_path, numbered, workers):
     spec = ImportSpec(str(numbered), chunk=2)
@@ -246,6 +247,7 @@ def test_a_stopped_import_is_resumed(tmp_path, numbered, workers):
     assert (again.written, again.depth_written, again.complete) == (0, 0, True)
 
 
+@pytest.mark.slow
 def test_a_killed_import_is_resumed(tmp_path, numbered):
     out, spec = tmp_path / "out.zarr", ImportSpec(str(numbered), chunk=2)
     statements = f"""
@@ -261,6 +263,7 @@ import_folder({str(out)!r}, {spec!r}, workers=1, layout=layout)
     assert tree(out) == tree(tmp_path / "whole.zarr")
 
 
+@pytest.mark.slow
 def test_files_that_are_damaged_inside_are_named_at_the_end(tmp_path):
     root = write_samples(tmp_path / "in", range(64), depth=False)
     spec = ImportSpec(str(root), chunk=4)
@@ -281,6 +284,7 @@ def test_files_that_are_damaged_inside_are_named_at_the_end(tmp_path):
     np.testing.assert_array_equal(open_dataset(tmp_path / "out.zarr").image[50], image_of(50))
 
 
+@pytest.mark.slow
 def test_another_import_at_the_same_place_is_refused(tmp_path, numbered, pictures, dataset):
     out, spec = tmp_path / "out.zarr", ImportSpec(str(numbered))
     import_folder(out, spec)
@@ -312,6 +316,7 @@ def test_another_import_at_the_same_place_is_refused(tmp_path, numbered, picture
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_an_hdf5_file_is_as_good_a_place(tmp_path, numbered):
     pytest.importorskip("h5py")
     import_folder(tmp_path / "out.h5", ImportSpec(str(numbered)))
@@ -336,6 +341,7 @@ def run(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
+@pytest.mark.slow
 def test_the_command_imports_and_says_what_it_did(tmp_path, numbered):
     dry = run("import", numbered, tmp_path / "out.zarr", "--dry-run")
     assert dry.exit_code == 0, dry.output

@@ -48,6 +48,7 @@ def code_of(error, action):
     return caught.value.code
 
 
+@pytest.mark.slow
 def test_samples_are_read_in_every_way(imported):
     ds = open_dataset(imported)
     assert not ds.has_recipe

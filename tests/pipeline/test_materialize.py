@@ -25,6 +25,7 @@ N = 36
 ARRAYS = ("image", "mask")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MADE)
 def test_materialized_it_is_as_if_it_had_never_been_virtual(tmp_path, kinds, kind):
     _, stored, virtual = kinds.twins(kind)
@@ -51,6 +52,7 @@ def test_virtualized_it_is_as_if_it_had_never_been_stored(tmp_path, kinds, kind)
     assert tree(stored) == before
 
 
+@pytest.mark.slow
 def test_what_is_done_already_is_not_done_again(tmp_path, kinds):
     _, stored, virtual = kinds.twins("depth")
     for run, source, kind, options in (
@@ -83,6 +85,7 @@ def test_a_dataset_stays_virtual_and_whole_until_all_its_pixels_are_there(tmp_pa
     assert_same_files(path, stored)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "stage", "n"),
     [("depth", "samples", 1), ("depth", "checks", 0), ("depth", "depth", 1), ("guided", "backgrounds", 0)],
@@ -103,6 +106,7 @@ def test_a_copy_that_was_interrupted_is_not_taken_for_whole_and_resumed(tmp_path
     assert_same_files(path, stored)
 
 
+@pytest.mark.slow
 def test_what_a_copy_began_create_can_finish(tmp_path, kinds):
     spec, stored, virtual = kinds.twins("depth")
     with pytest.raises(KeyboardInterrupt):
@@ -128,6 +132,7 @@ def test_stale_shards_of_pixels_are_found_before_they_are_taken(tmp_path, kinds,
 
 
 class TestRefused:
+    @pytest.mark.slow
     def test_another_dataset_is_replaced_only_when_told_to(self, tmp_path, kinds, pictures, depth_model):
         _, stored, virtual = kinds.twins("plain")
         path = tmp_path / "there.zarr"

@@ -76,12 +76,14 @@ def test_depth_is_the_same_from_another_process(
             check(stage, path, other_process)
 
 
+@pytest.mark.slow
 def test_copies_are_the_same_from_another_process(guided_dataset, other_process):
     source = Source.open(guided_dataset)
     check(_ChunkCopy(source), guided_dataset, other_process)
     check(_ShardCopy(source.store, DEPTH, source.forms[DEPTH].layout), guided_dataset, other_process)
 
 
+@pytest.mark.slow
 def test_imports_are_the_same_from_another_process(tmp_path, depth_dataset, other_process):
     export(depth_dataset, tmp_path / "files", to="folder")
     spec = ImportSpec(str(tmp_path / "files"), chunk=5)

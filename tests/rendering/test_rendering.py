@@ -54,6 +54,7 @@ def test_floor_of_a_scene_has_the_depth_of_the_floor(index: int):
     assert (np.abs(low) < 0.03).mean() > 0.3
 
 
+@pytest.mark.slow
 def test_scene_is_a_function_of_seed_and_index():
     one, again = (render_scene(7, seed=11, height=48, width=64) for _ in range(2))
     assert one.image.tobytes() == again.image.tobytes()
@@ -160,6 +161,7 @@ def contents(directory: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
 def test_written_pictures_have_the_size_that_is_promised(tmp_path: Path):
     root = tmp_path / "a b" / "Übung"
     write_samples(root, backgrounds=1, foregrounds=1, seed=9)
@@ -170,6 +172,7 @@ def test_written_pictures_have_the_size_that_is_promised(tmp_path: Path):
         assert (picture.mode, picture.height) == ("RGBA", 320)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_pictures")
 def test_files_hold_what_is_rendered_whatever_their_number_and_that_of_threads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -82,6 +82,7 @@ def values_of(spec, seed):
     return np.random.default_rng(seed).integers(0, 2, spec.layout.shape).astype(spec.dtype)
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(specs(), st.integers(0, 5))
 def test_metadata_and_chunks_are_those_that_zarr_writes(spec, seed):
@@ -106,6 +107,7 @@ def test_metadata_and_chunks_are_those_that_zarr_writes(spec, seed):
     np.testing.assert_array_equal(zarr.open_array(ours, path=spec.path, mode="r")[...], values)
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(specs(sharded=True), st.integers(0, 5))
 def test_shards_of_a_declared_array_are_read_by_zarr_and_by_us(spec, seed):
@@ -125,6 +127,7 @@ def test_shards_of_a_declared_array_are_read_by_zarr_and_by_us(spec, seed):
     np.testing.assert_array_equal(store.read(spec.path)[0], values)
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(st.booleans().flatmap(lambda sharded: specs(sharded=sharded)))
 def test_the_form_is_that_of_what_is_written(spec):

@@ -52,6 +52,7 @@ def every_kind(function):
 # --- there and back --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @every_kind
 def test_zarr_made_of_hdf5_is_the_zarr_that_it_was_made_of(kinds, tmp_path, kind, form):
     done = convert(kinds.hdf5(kind, form), tmp_path / "back.zarr")
@@ -70,6 +71,7 @@ def test_hdf5_becomes_portable_and_itself_again(kinds, tmp_path, kind):
     assert (tmp_path / "normal.h5").read_bytes() == normal != portable
 
 
+@pytest.mark.slow
 def test_a_file_depends_on_neither_the_time_nor_the_number_of_workers(kinds, tmp_path):
     time.sleep(1.1)  # Times in HDF5 files are those of whole seconds.
     for workers in (1, 5):
@@ -92,6 +94,7 @@ def test_any_zarr_store_is_converted_and_made(kinds, tmp_path, kind):
     assert (tmp_path / "it.h5").read_bytes() == kinds.hdf5(kind, "normal").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_document_of_any_size_goes_along(own, tmp_path):
     path = own("plain")
     held = open_dataset(path)
@@ -181,6 +184,7 @@ def test_its_recipe_is_the_same(kinds, kind, form):
     np.testing.assert_array_equal(made_anew.mask[:], expected.mask[:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_it_is_described_and_drawn_the_same(kinds, tmp_path, form):
     zarr_path, path = kinds["guided"], kinds.hdf5("guided", form)
@@ -243,6 +247,7 @@ def test_a_dataset_survives_pickling_and_being_closed(kinds):
     assert copy.read_only
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_loaders_of_torch_read_it_with_workers(kinds, form):

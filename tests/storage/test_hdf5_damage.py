@@ -69,6 +69,7 @@ def test_a_flipped_bit_in_a_chunk_is_an_error_that_names_it(own, tmp_path, kind,
             assert names_in(tmp_path) == ["own.h5"]
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_in_the_lists_of_chunks_is_an_error(own):
     path = own()
     whole, rng = path.read_bytes(), np.random.default_rng(0)
@@ -83,6 +84,7 @@ def test_a_flipped_bit_in_the_lists_of_chunks_is_an_error(own):
             read_all(path)
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_in_the_lists_of_chunks_of_a_portable_file_never_gives_a_wrong_value(own):
     """HDF5's oldest format has no checksums there."""
     path = own(form="portable")
@@ -258,6 +260,7 @@ def test_without_the_packages_one_is_told_what_to_install(kinds, tmp_path, monke
     assert names_in(tmp_path) == ["it.zarr", "portable.h5"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["depth", "guided"])
 def test_a_damaged_zarr_is_refused_and_leaves_no_file(kinds, tmp_path, kind):
     source = tmp_path / "it.zarr"

@@ -54,6 +54,7 @@ def by_numpy(index, axis):
     return np.atleast_1d(axis[index])
 
 
+@pytest.mark.slow
 @settings(max_examples=400)
 @given(st.integers(1, COUNT).flatmap(lambda count: st.tuples(st.just(count), indices(count))))
 def test_samples_are_those_that_numpy_finds(drawn):

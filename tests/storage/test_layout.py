@@ -69,6 +69,7 @@ def check(layout, count):
 # --- by default ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(extents(), st.one_of(st.none(), st.integers(1, 65536)))
 def test_layouts_of_pixels(extent, chunk):
@@ -201,6 +202,7 @@ def test_keys_are_those_of_zarr():
 # --- by any policy ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(extents(), policies(), st.one_of(st.none(), st.integers(1, 65536)))
 def test_any_policy_covers_every_sample_once_and_keeps_to_its_sizes(extent, policy, chunk):

@@ -80,6 +80,7 @@ def example(number):
     return stored_of(array), data
 
 
+@pytest.mark.slow
 @settings(max_examples=250)
 @given(st.integers(0, 79).map(example), st.data())
 def test_every_index_gives_what_numpy_gives(arrays, drawn):
@@ -96,6 +97,7 @@ def test_every_index_gives_what_numpy_gives(arrays, drawn):
         same(found, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "key",
     [
@@ -204,6 +206,7 @@ def pictures_with_a_hole():
     return reader_of(array), values
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(st.lists(st.integers(-23, 22), max_size=60), st.slices(7), st.slices(5), st.data())
 def test_samples_are_read_in_the_order_given(samples, rows, columns, data):

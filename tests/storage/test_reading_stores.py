@@ -205,6 +205,7 @@ def open_files():
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts files as Linux does")
 def test_few_files_stay_open_and_none_when_the_reader_is_gone(tmp_path):
     array, data = write(LocalStore(tmp_path), (100, 3, 2), (2, 3, 2), (2, 3, 2))
@@ -230,6 +231,7 @@ def test_indexes_beyond_those_kept_are_read_again(tmp_path, monkeypatch):
 # --- threads and processes -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_one_reader_serves_many_threads(tmp_path, monkeypatch):
     monkeypatch.setattr(chunks_module, "_OPEN_FILES", 2)
     array, data = write(LocalStore(tmp_path), (120, 9, 7), (4, 9, 7), (12, 9, 7))

@@ -78,6 +78,7 @@ def write_one(store, codec, dtype=np.uint8, shape=(6, 5, 3), chunk=(2, 5, 3)):
 # --- against zarr-python ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(st.integers(1, 4), st.integers(1, 3), st.integers(1, 3), st.data())
 def test_zarr_reads_what_we_write_and_we_read_the_index_of_what_zarr_writes(samples, across, bands, data):
@@ -343,6 +344,7 @@ def test_an_index_with_a_right_checksum_that_points_outside_is_refused(entry):
         read_index(shard, len(shard), (1,), "here")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("codec", "dtype"), [(CODECS[0], np.uint8), *((codec, np.float16) for codec in CODECS[1:])]
 )
@@ -420,6 +422,7 @@ def test_decoding_is_the_opposite_of_encoding(codec, size, data):
     np.testing.assert_array_equal(out, as_bytes(picture.tobytes()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("codec", [codec for codec in (*CODECS, *IN_HDF5) if codec.checksum])
 def test_every_flipped_bit_of_a_chunk_is_found_before_anything_is_decoded(codec):
     data = values(np.uint8, (200,))

@@ -69,6 +69,7 @@ def test_every_sample_is_the_naive_composite(dataset):
     assert (ds.height, ds.width) == (21, 33)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fields", "shapes"),
     [

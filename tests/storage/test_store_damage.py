@@ -120,6 +120,7 @@ def test_damaged_metadata_of_an_array_is_refused(copy, array, content, code):
         open_dataset(copy)
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_is_an_error_never_a_wrong_pixel(depth_dataset, tmp_path):
     path = shutil.copytree(depth_dataset, tmp_path / "copy.zarr")
     ds = open_dataset(path)

@@ -27,6 +27,7 @@ pytestmark = [
 
 
 class TestSamples:
+    @pytest.mark.slow
     def test_a_sample_has_the_bytes_and_the_documented_shapes(self, path: Path, truth: Any) -> None:
         sample = FgBgDataset(path)[7]
         assert {name: (t.dtype, tuple(t.shape)) for name, t in sample.items()} == {
@@ -37,6 +38,7 @@ class TestSamples:
         }
         check({name: tensor[None] for name, tensor in sample.items()}, truth)
 
+    @pytest.mark.slow
     def test_a_floating_type_is_zero_to_one(self, path: Path, truth: Any) -> None:
         for dtype in (torch.float32, torch.float16, torch.bfloat16, torch.float64):
             sample = FgBgDataset(path, dtype=dtype)[7]

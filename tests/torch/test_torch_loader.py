@@ -29,6 +29,7 @@ pytestmark = [
 
 
 class TestWorkers:
+    @pytest.mark.slow
     @pytest.mark.parametrize("lanes", [1, 2, 4])
     def test_the_order_is_the_same_with_any_number(self, path: Path, truth: Any, lanes: int) -> None:
         orders = []
@@ -66,6 +67,7 @@ class TestWorkers:
             seen += batch["index"].tolist()
         assert sorted(seen) == list(range(SAMPLES))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("options", [{}, {"dtype": torch.float32}, {"shuffle": False}])
     def test_batches_in_use_do_not_change(self, path: Path, truth: Any, options: Any) -> None:
         """More than there is shared memory for, through several epochs that use it again."""

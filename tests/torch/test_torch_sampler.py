@@ -152,6 +152,7 @@ class TestOrder:
 
 
 class TestState:
+    @pytest.mark.slow
     @pytest.mark.parametrize("workers", [0, 2])
     @pytest.mark.parametrize("given_out", [1, 5, 14, 15])
     def test_a_loader_resumes_where_another_was(self, path: Path, workers: int, given_out: int) -> None:

@@ -73,6 +73,7 @@ def views(tmp_path_factory, folders, teacher) -> Views:
     return make_views(tmp_path_factory.mktemp("views"), folders, teacher)
 
 
+@pytest.mark.slow
 def test_views_have_the_teachers_or_true_depth_as_labels(views):
     label = views.label.astype(np.float32)
     np.testing.assert_allclose(np.median(label, axis=(1, 2)), 0, atol=2e-3)

@@ -114,6 +114,7 @@ def ranks_of(comparison):
 
 
 class TestCompare:
+    @pytest.mark.slow
     def test_known_networks(self, plain, models):
         comparison = run(
             plain, *(models[name] for name in ("gray", "inverted", "constant", "farther", "metres"))
@@ -149,6 +150,7 @@ class TestCompare:
         assert ranks["inverted x1", "farther x1"] == Spread(1.0, 1.0, 1.0, 12)
         assert ranks["gray x1", "constant x1"] == Spread(0.0, 0.0, 0.0, 12)
 
+    @pytest.mark.slow
     def test_agreement_is_spearman_of_each_map(self, plain, models):
         comparison = run(plain, models["gray"], models["rows"], samples=5)
         expected = [naive.spearman(*comparison.maps[:, i]) for i in range(5)]
@@ -167,6 +169,7 @@ class TestCompare:
         averaged = luminance(image).reshape(12, 21, 2, 33, 2).mean(axis=(2, 4))
         np.testing.assert_allclose(comparison.maps[0].astype(float), averaged, atol=0.07)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("scale", [1, 2])
     def test_answers_what_the_dataset_stores(self, own_pictures, depth_model, tmp_path, scale):
         create(tmp_path / "d.zarr", own_pictures.spec(depth=depth_of(depth_model, scale=scale)), device="cpu")
@@ -309,6 +312,7 @@ class TestTrueDepth:
         # The background itself is seen through a wider filter, so it is the order that is the same.
         assert comparison.models[0].truth.lower > 0.999
 
+    @pytest.mark.slow
     def test_rendered_rooms(self, models, tmp_path):
         pictures = Pictures(tmp_path / "rooms", backgrounds=0, patch=(12, 8))
         scenes = [render_scene(i, height=24, width=32) for i in range(2)]
@@ -413,6 +417,7 @@ class TestRefuses:
         with pytest.raises(DepthModelError):
             run(plain, load_model(not_a_number(tmp_path / "nan.onnx")))
 
+    @pytest.mark.slow
     def test_missing_originals_unless_their_folders_are_given(self, own_pictures, models, tmp_path):
         create(tmp_path / "d.zarr", own_pictures.spec())
         ds = open_dataset(tmp_path / "d.zarr")

@@ -60,6 +60,7 @@ class TestPlain:
         path.with_suffix(".json").write_text(json.dumps(knowing_card(**output)))
         return check(path)
 
+    @pytest.mark.slow
     def test_a_model_that_is_right(self, knowing):
         checked = check(knowing)
         assert checked.problems == ()
@@ -185,6 +186,7 @@ class TestGuided:
         assert len(checked.agreement) == 10
         assert (checked.minimum, checked.maximum) == (-1, 1)
 
+    @pytest.mark.slow
     def test_where_the_figures_stand(self):
         figures, (images, rooms) = model_check.floor_figures(), model_check.scene_pictures()
         assert figures.scene.tolist() == sorted([*range(5)] * 2)

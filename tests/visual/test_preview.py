@@ -319,6 +319,7 @@ class TestRefuses:
 
 
 class TestText:
+    @pytest.mark.slow
     def test_any_name_is_drawn(self, tmp_path):
         pictures = Pictures(tmp_path / "人物 和 背景", backgrounds=0, foregrounds=0)
         long = "a very long name of a waiting hall, seen from the north, in winter " * 2

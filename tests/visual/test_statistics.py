@@ -30,10 +30,12 @@ def pairs(draw, elements=small_numbers):
 
 
 class TestSpearman:
+    @pytest.mark.slow
     @given(pairs())
     def test_is_the_definition_ties_and_all(self, maps):
         assert spearman(*maps) == pytest.approx(naive.spearman(*maps), abs=1e-12)
 
+    @pytest.mark.slow
     @given(pairs(st.integers(-(2**40), 2**40)))
     def test_depends_on_the_order_alone(self, maps):
         first, second = maps
