@@ -7,6 +7,7 @@ import math
 
 import naive
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from refusals import refused

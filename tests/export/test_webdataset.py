@@ -7,6 +7,7 @@ import subprocess
 import tarfile
 
 import numpy as np
+import pytest
 from exports import source_names, webdataset_samples
 
 from fgbgpack.export import export
