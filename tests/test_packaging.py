@@ -143,6 +143,7 @@ def test_the_installed_command_helps(installed):
     assert python(run, "import fgbgpack; print(fgbgpack.__file__)").startswith(str(target))
 
 
+@pytest.mark.slow
 def test_the_installed_package_validates_specs_with_its_own_schemas(installed):
     target, run = installed
     code = (

@@ -27,6 +27,7 @@ class TestWriting:
         write_cards(path)
         assert tree(path) == tree(published)
 
+    @pytest.mark.slow
     def test_statements_stay_until_they_are_replaced(self, lobby):
         write_cards(lobby, ABOUT)
         write_cards(lobby, About(version="2.0.0", creators=("Grace", "Alan")))
@@ -93,6 +94,7 @@ class TestWriting:
         assert document(written.croissant)["distribution"][0]["contentUrl"] == "lobby.h5"
         assert "](lobby.preview.png)" in written.datacard.read_text(encoding="utf-8")
 
+    @pytest.mark.slow
     def test_cards_of_a_changed_dataset_are_stale(self, lobby, tmp_path, kinds):
         assert not cards_are_stale(lobby)
         write_cards(lobby)
@@ -132,6 +134,7 @@ class TestCommand:
         assert "--url, --version, --published, --citation" in result.stdout
         assert len(document(lobby / "croissant.json")["creator"]) == 2
 
+    @pytest.mark.slow
     def test_as_json(self, lobby):
         result = cli("card", lobby, "--json")
         assert json.loads(result.stdout)["datacard"] == str(lobby / "DATACARD.md")

@@ -51,6 +51,7 @@ class TestCroissant:
         with pytest.raises(mlcroissant.ValidationError):
             load(tmp_path / "broken.json")
 
+    @pytest.mark.slow
     def test_it_has_the_stated_facts(self, published):
         metadata = load(published / "croissant.json").metadata
         assert metadata.name == ABOUT.name

@@ -59,6 +59,7 @@ class TestOptions:
     ) -> None:
         assert rejected(*CREATE, option, value, "--dry-run") == problems
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(("option", "value"), [("--size", "32"), ("--seed", str(2**64 - 1))])
     def test_good_values(self, workspace: Path, option: str, value: str) -> None:
         created(*CREATE, option, value)
@@ -70,6 +71,7 @@ class TestOptions:
 
 
 class TestConfig:
+    @pytest.mark.slow
     def test_options_override_the_file(self, workspace: Path) -> None:
         path = Path("small.json")
         path.write_text(json.dumps({"backgrounds": "bg", "foregrounds": "fg", "height": 24, "depth": None}))

@@ -27,6 +27,7 @@ def test_the_lines_of_python_open_what_was_written(split_dataset, tmp_path):
     arrays.close()
 
 
+@pytest.mark.slow
 def test_a_part_of_a_split_in_shards(split_dataset, tmp_path):
     part = ("--split", "by-background", "--part", "val", "--shard-size", 1, "--shard-samples", 5)
     out = tmp_path / "out"

@@ -258,6 +258,7 @@ class TestImport:
         assert model.path == folder / "densedepth-nyu.onnx"
         assert model.card.output.unit == "m"
 
+    @pytest.mark.slow
     def test_what_is_imported_fills_depth_in_metres(self, folder, tmp_path, pictures):
         assert run(*self.IMPORT, KERAS, "--weights", "nyu").exit_code == 0
         spec = pictures.spec(placements=1, depth=DepthSpec("densedepth-nyu", scale=3))
@@ -288,6 +289,7 @@ class TestImport:
 
 
 class TestCompare:
+    @pytest.mark.slow
     def test_two_models(self, folder, dataset, tmp_path):
         for seed, name in enumerate(("first", "second")):
             write_depth_model(folder, name=name, seed=seed)

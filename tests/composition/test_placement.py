@@ -64,6 +64,7 @@ def test_placements_have_the_types_that_are_stored():
     assert p.flip.dtype == np.bool_
 
 
+@pytest.mark.slow
 @given(st.integers(0, 36), st.integers(0, 36))
 def test_any_part_equals_that_part_of_the_whole(a, b):
     start, stop = sorted((a, b))

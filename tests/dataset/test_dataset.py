@@ -327,6 +327,7 @@ def test_a_process_that_begins_with_nothing_reads_what_it_is_sent(depth_dataset,
     assert int(run.stdout) == everything["image"][7].sum()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pixels", ["stored", "recomposed"])
 def test_threads_share_it(depth_dataset, everything, pixels):
     ds = open_dataset(depth_dataset, pixels=pixels)

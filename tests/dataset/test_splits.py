@@ -188,6 +188,7 @@ def test_what_is_no_split_is_refused_with_all_its_problems(fields, problems):
 # --- order -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.integers(0, 500), max_size=200, unique=True),
     st.integers(1, 50),
@@ -221,6 +222,7 @@ def test_seed_and_epoch_change_the_order_of_chunks_and_of_samples():
     assert len(set((first[:10] // 10).tolist())) > 2, "chunks of a window are mixed"
 
 
+@pytest.mark.slow
 def test_every_place_of_a_window_is_as_likely_for_every_chunk():
     """Over many epochs a chunk is in the first window as often as any other: 2 of 8 chunks fill it."""
     counts = np.zeros(8)

@@ -54,6 +54,7 @@ def test_a_virtual_dataset_has_all_but_the_pixels(kinds, kind):
     assert document == was
 
 
+@pytest.mark.slow
 def test_who_opens_only_the_folder_finds_no_pixels_and_is_told(kinds):
     _, _, virtual = kinds.twins("depth")
     for consolidated in (None, False):
@@ -158,6 +159,7 @@ KEYS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("array", ARRAYS)
 @pytest.mark.parametrize("kind", ["plain", "banded"])
 def test_every_index_gives_the_bytes_of_the_stored_array(kinds, kind, array):
@@ -174,6 +176,7 @@ def test_every_index_gives_the_bytes_of_the_stored_array(kinds, kind, array):
             found[key]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MADE)
 def test_batches_are_those_of_the_stored_dataset(kinds, kind):
     _, stored, virtual = kinds.twins(kind)

@@ -192,6 +192,7 @@ class TestDownload:
         fetch(job(site, target, attempts=2))
         assert target.read_bytes() == CONTENT
 
+    @pytest.mark.slow
     def test_a_slow_start(self, site, target):
         site.waits = [0.3]
         fetch(job(site, target))
@@ -226,6 +227,7 @@ class TestDownload:
         (tmp_path / "file").write_text("")
         fetch_refused(job(site, tmp_path / "file" / "model.onnx"))
 
+    @pytest.mark.slow
     def test_many_at_once_fetch_it_once(self, site, target):
         site.waits, notices, results = [0.2], [], []
 

@@ -55,6 +55,7 @@ def assert_outlined(mask: np.ndarray) -> None:
     assert json.loads(json.dumps(outlines)) == outlines
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(masks())
 def test_outlines_of_masks(mask):

@@ -43,6 +43,7 @@ class TestEveryFormat:
         export(dataset, tmp_path / "b", to=to)
         assert tree(tmp_path / "a") == tree(tmp_path / "b")
 
+    @pytest.mark.slow
     def test_document_and_report(self, split_dataset, tmp_path, to):
         report = export(split_dataset, tmp_path / "out", to=to, split="by-background", parts=["val"])
         said = export_document(tmp_path / "out")

@@ -27,6 +27,7 @@ def pictures_of_bytes(draw):
 
 
 class TestPng:
+    @pytest.mark.slow
     @given(pictures_of_bytes())
     def test_the_filter_is_its_naive_twin(self, picture):
         rows, step = picture.reshape(len(picture), -1), picture.shape[2]
@@ -36,6 +37,7 @@ class TestPng:
         paeth_filter(rows, step, out)
         np.testing.assert_array_equal(out, naive.paeth(rows, step))
 
+    @pytest.mark.slow
     @given(pictures_of_bytes())
     def test_pillow_reads_what_was_written(self, picture):
         for pixels, mode in (

@@ -75,6 +75,7 @@ class TestWebdataset:
         ]
         assert listed.stderr == ""
 
+    @pytest.mark.slow
     def test_without_a_recipe(self, imported, tmp_path):
         export(imported, tmp_path / "out", to="webdataset", fields="image")
         found = webdataset_samples(str(tmp_path / "out" / "samples-000000.tar"))

@@ -179,6 +179,7 @@ def test_the_digest_is_of_the_recipe_and_of_nothing_else(tmp_path, pictures, dep
 # --- events and reports ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_progress_goes_from_where_it_is_to_the_end(tmp_path, pictures, depth_model):
     events = Events()
     report = create_small(tmp_path / "it.zarr", pictures.spec(depth=depth_of(depth_model)), on_event=events)
@@ -205,6 +206,7 @@ def test_without_a_model_it_says_how_to_fill_depth(tmp_path, pictures):
     assert report.depth_model is report.provider is None
 
 
+@pytest.mark.slow
 def test_an_estimate_writes_nothing_and_is_near_the_truth(tmp_path, made):
     spec, expected = made
     before = sorted(tmp_path.rglob("*"))
@@ -731,6 +733,7 @@ def test_stored_depth_is_what_the_network_says_up_to_the_declared_error(
     assert (depth / step % 1 == 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1, 2, 3])
 def test_depth_is_rendered_from_the_originals_at_its_scale(tmp_path, pictures, scale):
     # A network that answers with the red channel shows what it was given.

@@ -140,6 +140,7 @@ def test_the_depth_of_backgrounds_is_the_mean_over_two_sizes_and_mirroring(
         np.testing.assert_allclose(stored[i], expected, atol=2e-3 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_a_background_keeps_its_depth_where_it_is_not_covered(guided_dataset):
     ds = open_dataset(guided_dataset)
     own = ds.background_depth[:][ds.placements.background].astype(np.float64)
@@ -370,6 +371,7 @@ def test_another_mode_or_guide_is_refused_by_name(tmp_path, made, guided, depth_
     assert_same_tree(path, expected)
 
 
+@pytest.mark.slow
 def test_a_card_that_tells_the_guide_otherwise_is_refused(tmp_path, pictures, depth_model):
     path = onnx_models.guided(tmp_path / "models/guide.onnx")
     spec = pictures.spec(depth=depth_of(depth_model, guide=str(path)))
@@ -460,6 +462,7 @@ def test_a_scene_network_that_fails_on_a_background_says_on_which(tmp_path, guid
 # --- events, estimates, comparisons ----------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_progress_and_notices(tmp_path, pictures, guided):
     events = Events()
     report = create(tmp_path / "it.zarr", pictures.spec(depth=guided), on_event=events)
@@ -499,6 +502,7 @@ def test_compare_gives_what_the_dataset_stores(guided_dataset, depth_model, guid
     assert comparison.agreement[0].rank.lower > 0.99
 
 
+@pytest.mark.slow
 def test_compare_wants_the_original_backgrounds_alone(tmp_path, own_pictures, depth_model, guide_model):
     create(tmp_path / "it.zarr", own_pictures.spec())
     ds = open_dataset(tmp_path / "it.zarr")

@@ -75,6 +75,7 @@ def test_progress_counts_all_chunks(guided_dataset, files, tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_folders_on_the_way_are_made(dataset, files, tmp_path):
     convert(dataset, tmp_path / "a" / "b" / "it.HDF5")
     assert (tmp_path / "a/b/it.HDF5").read_bytes() == files["plain"].read_bytes()

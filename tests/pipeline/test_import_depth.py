@@ -122,6 +122,7 @@ def test_it_is_that_of_the_same_samples_composed_anew(tmp_path, depth_dataset, d
     assert stored.document.depth == composed.document.depth
 
 
+@pytest.mark.slow
 def test_a_network_that_needs_the_mask_gets_the_stored_one(plain, mask_model):
     fill(plain, mask_model, bits=10)
     ds = open_dataset(plain)

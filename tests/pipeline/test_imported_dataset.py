@@ -72,6 +72,7 @@ def test_samples_are_read_in_every_way(imported):
         np.testing.assert_array_equal(copy.image[7], image_of(7))
 
 
+@pytest.mark.slow
 def test_samples_have_names(imported, dataset):
     ds = open_dataset(imported)
     assert ds.names == NAMES

@@ -115,6 +115,7 @@ def test_what_a_copy_began_create_can_finish(tmp_path, kinds):
     assert_same_files(tmp_path / "it.zarr", stored)
 
 
+@pytest.mark.slow
 def test_stale_shards_of_pixels_are_found_before_they_are_taken(tmp_path, kinds, pictures):
     _, stored, virtual = kinds.twins("plain")
     path = tmp_path / "it.zarr"

@@ -22,6 +22,7 @@ scene_of = functools.cache(functools.partial(render_scene, seed=3, height=90, wi
 figure_of = functools.cache(functools.partial(render_figure, seed=2, height=120))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", range(10))
 def test_scene_is_plausible(index: int):
     scene = scene_of(index)

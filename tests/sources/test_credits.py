@@ -157,6 +157,7 @@ class TestSources:
 
 
 class TestInTheDataset:
+    @pytest.mark.slow
     def test_they_are_in_its_document_and_nothing_else_depends_on_them(self, own_pictures, tmp_path):
         create(tmp_path / "before.zarr", own_pictures.spec())
         write_table(own_pictures.backgrounds, "file,licence,author,url\nb0.png,CC0-1.0,Ada,https://x.org\n")

@@ -109,6 +109,7 @@ def test_errors_of_a_store_name_it():
 # --- the document ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_document_is_committed_beside_other_attributes_and_with_all_metadata_once_it_is_complete(written):
     def root():
         return json.loads(written.get("zarr.json"))

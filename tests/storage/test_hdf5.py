@@ -62,6 +62,7 @@ def test_zarr_made_of_hdf5_is_the_zarr_that_it_was_made_of(kinds, tmp_path, kind
     assert done.source_bytes == kinds.hdf5(kind, form).stat().st_size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_hdf5_becomes_portable_and_itself_again(kinds, tmp_path, kind):
     normal, portable = kinds.hdf5(kind, "normal").read_bytes(), kinds.hdf5(kind, "portable").read_bytes()
@@ -107,6 +108,7 @@ def test_a_document_of_any_size_goes_along(own, tmp_path):
     assert len(open_dataset(tmp_path / "again.h5").splits) == 4
 
 
+@pytest.mark.slow
 def test_what_else_the_group_says_goes_along(kinds, tmp_path):
     shutil.copytree(kinds["plain"], tmp_path / "it.zarr")
     zarr.open_group(tmp_path / "it.zarr").attrs["mine"] = {"of": "mine"}
@@ -205,6 +207,7 @@ def test_it_is_described_and_drawn_the_same(kinds, tmp_path, form):
     assert (tmp_path / "hdf5.png").read_bytes() == (tmp_path / "zarr.png").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_many_threads_read_one_dataset_at_once(kinds, form):
     expected, found = open_dataset(kinds["guided"]).to_numpy(), open_dataset(kinds.hdf5("guided", form))
@@ -269,6 +272,7 @@ def test_loaders_of_torch_read_it_with_workers(kinds, form):
 # --- as a Zarr store -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @every_kind
 def test_the_store_has_the_keys_and_values_of_the_zarr(kinds, kind, form):
     if kind.endswith("virtual"):
@@ -414,6 +418,7 @@ def test_any_file_of_ours_is_opened_whatever_it_is_called(kinds, tmp_path):
 # --- saving a split --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_a_split_is_saved_in_the_file(own, kinds, form):
     path = own("depth", form)

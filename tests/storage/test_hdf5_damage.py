@@ -193,6 +193,7 @@ def test_an_array_that_is_stored_otherwise_is_refused(own, options, named):
         open_dataset(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -240,6 +241,7 @@ def test_a_missing_chunk_is_refused_and_never_read_as_nothing(own, kinds):
     assert np.isnan(open_dataset(kinds.hdf5("plain", "normal")).depth[:]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_without_the_packages_one_is_told_what_to_install(kinds, tmp_path, monkeypatch, form):
     monkeypatch.setitem(sys.modules, "hdf5plugin", None)

@@ -134,6 +134,7 @@ def test_layout_of_depth_per_sample(extent):
     assert math.prod(layout.shard) * 2 <= max(8 << 20, one)
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(extents())
 def test_layout_of_guided_depth(extent):

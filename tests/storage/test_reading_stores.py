@@ -27,6 +27,7 @@ from fgbgpack.storage.sharding import index_bytes, read_index
 # --- damage ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_damaged_byte_is_an_error_that_says_where(tmp_path):
     array, data = write(LocalStore(tmp_path), (12, 7, 5), (4, 7, 5), (8, 7, 5))
     path = tmp_path / "image/c/0/0/0"
@@ -93,6 +94,7 @@ def test_a_store_that_fails_is_an_error_that_says_why():
     same(reader.read([0]), data[[0]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 4])
 def test_an_error_on_any_thread_ends_the_read_and_not_the_reader(tmp_path, threads):
     array, data = write(LocalStore(tmp_path), (40, 7, 5), (1, 7, 5), (4, 7, 5))

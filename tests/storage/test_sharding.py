@@ -164,6 +164,7 @@ def join_as_specified(encoded, chunks):
     return data + index + google_crc32c.value(index).to_bytes(4, "little")
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.none() | st.binary(max_size=9), min_size=1, max_size=12),
     st.integers(0, 4),
@@ -410,6 +411,7 @@ def test_one_sample_of_many_is_decoded_without_the_rest():
     assert (out[-400_000:] == 255).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("codec", [*CODECS, *IN_HDF5])
 @given(st.integers(1, 300).map(lambda size: 2 * size), st.data())
 def test_decoding_is_the_opposite_of_encoding(codec, size, data):

@@ -322,6 +322,7 @@ def test_guided_depth_is_in_chunks_of_one_background_cut_by_rows(guided_dataset,
     assert open_dataset(depth_dataset).depth.chunks == (4, 21, 33)
 
 
+@pytest.mark.slow
 def test_guided_depth_in_bands_is_that_in_whole_maps(
     guided_dataset, tmp_path, pictures, depth_model, guide_model
 ):

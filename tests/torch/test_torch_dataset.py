@@ -52,6 +52,7 @@ class TestSamples:
                 sample["depth"][0].double(), torch.from_numpy(truth["depth"][7]).to(dtype).double()
             )
 
+    @pytest.mark.slow
     def test_batches_are_channels_last_and_not_copied(self, path: Path) -> None:
         batch = collate(FgBgDataset(path).__getitems__([1, 2, 3]))
         assert batch["image"].is_contiguous(memory_format=torch.channels_last)

@@ -80,6 +80,7 @@ class TestWorkers:
                     batch = batch | {name: (batch[name] * 255).round() for name in ("image", "mask")}
                 check(batch, truth)
 
+    @pytest.mark.slow
     def test_shared_memory_is_recycled(self, path: Path) -> None:
         loader = make_loader(path, 4, workers=2, window=1, prefetch=1)
         buffers = set()

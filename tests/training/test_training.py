@@ -90,6 +90,7 @@ def test_views_have_the_teachers_or_true_depth_as_labels(views):
         assert inverse[-20:].mean() > inverse[LABEL // 2 - 10 : LABEL // 2 + 10].mean()
 
 
+@pytest.mark.slow
 def test_composites_are_pasted_on_their_view(views):
     for item in range(COUNTS.composites):
         view = views.image[views.view[item]].reshape(LABEL, 2, LABEL, 2, 3).mean((1, 3))

@@ -73,6 +73,7 @@ class TestPlain:
         # True depth and a perfect answer have the same colours.
         np.testing.assert_allclose(picture[30:270, 336:656], picture[30:270, 664:984], atol=3)
 
+    @pytest.mark.slow
     def test_a_card_that_has_near_and_far_the_wrong_way_round(self, knowing, tmp_path):
         checked = self.with_card(knowing, tmp_path, quantity="inverse_depth", unit=None)
         assert checked.rank < 0
