@@ -282,7 +282,7 @@ class Bench:
         pictures = self._part_of("quick-pictures", backgrounds=12) if self.quick else self.pictures
         small, _ = self.create("small.zarr", 1, pictures)
         catalog = open_dataset(small).catalog()
-        plan = Recipe.of(self.spec(self.placements), catalog).plan
+        plan = Recipe.of(DatasetSpec.from_dict(self.spec(self.placements)), catalog).plan
         chosen = np.arange(count) * plan.samples // count
         folder = self.temporary("png")
         folder.mkdir()
