@@ -46,7 +46,7 @@ $(DEMO)/pictures/.made: | $(VENV)/.run
 	@touch $@
 
 test: $(VENV)/.dev $(MDS)/.made $(JS)/.made ## Set up and run all tests, in one process per core
-	$(BIN)/python -m pytest -n auto $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 lint: $(VENV)/.dev ## Check style, formatting and types
 	$(BIN)/ruff check .
