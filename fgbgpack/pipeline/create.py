@@ -173,16 +173,18 @@ class _Creation:
             overwrite=overwrite,
             other="was made with other options",
         )
-        document = new if existing is None else self._resumed(existing, new)
+        resumed = None if existing is None else self._resumed(existing, new)
+        document = resumed or new
         filling = self._depth_filling(document)
         if filling is not None:
             document = dataclasses.replace(document, depth=filling.section, complete=False)
-        if existing is None:
+        if resumed is None:
             run.begin(document)
+        elif document != resumed:
+            run.store.commit(document)
         if not document.pixels.complete:
             document = self._fill_pixels(document)
         if filling is not None:
-            run.store.commit(document)
             return run.fill_depth(filling, document)
         if document.depth is None and spec.depth is None:
             run.notify(
@@ -241,7 +243,6 @@ class _Creation:
 
     def _fill_pixels(self, document: Document) -> Document:
         run, store, pixels = self._run, self._run.store, self._pixels
-        store.commit(document)
         if not self._virtual:
             store.declare(*pixel_arrays(pixels.layouts))
         write_recipe(store, self._recipe, self._policy)

@@ -214,7 +214,6 @@ def _fill(run: Run, files: ImportScan, document: Document, policy: LayoutPolicy)
     Raises SourceError with all files that cannot be decoded, once the others are written.
     """
     store, layouts, failures = run.store, _layouts(files, document, policy), Failures()
-    store.commit(document)
     store.declare(*pixel_arrays((layouts[IMAGE], layouts[MASK])))
     write_names(store, files.pairs.names, policy)
     depth_layouts = {DEPTH: layouts[DEPTH]}
