@@ -123,12 +123,45 @@ class PixelsInfo:
 
 
 @dataclass(frozen=True)
+class DeviceInfo:
+    """What ran a network, and on which samples (or backgrounds).
+
+    ``provider`` is ONNX Runtime's execution provider, ``hardware`` the name of the processor, empty if
+    unknown, and ``onnxruntime`` the version. ``ranges`` are pairs of the first number and the one after the
+    last; ``None`` for all that no other device of the network has.
+    """
+
+    provider: str
+    hardware: str
+    onnxruntime: str
+    ranges: tuple[tuple[int, int], ...] | None = None
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> DeviceInfo:
+        """The same from JSON."""
+        ranges = fields["ranges"]
+        return cls(**{**fields, "ranges": ranges and tuple((start, stop) for start, stop in ranges)})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as JSON."""
+        ranges = None if self.ranges is None else [list(pair) for pair in self.ranges]
+        return dataclasses.asdict(self) | {"ranges": ranges}
+
+
+@dataclass(frozen=True)
 class GuideInfo:
-    """The guided network: its card (a document of schema ``depth-model``), digest and execution provider."""
+    """The guided network: its card (a document of schema ``depth-model``), digest, and what ran it on the
+    samples, the last device at last.
+    """
 
     model: Mapping[str, Any]
     sha256: str
-    provider: str
+    devices: tuple[DeviceInfo, ...]
+
+    @property
+    def provider(self) -> str:
+        """The execution provider that ran it last."""
+        return self.devices[-1].provider
 
 
 @dataclass(frozen=True)
@@ -136,8 +169,8 @@ class NetworkDepthInfo:
     """Depth that networks filled: ``model`` is a card of schema ``depth-model``, ``sha256`` its file's.
 
     ``scale`` is how many times as large as a sample the picture is that the model saw; depth is stored as
-    multiples of ``step``, chosen for ``bits`` of precision and ``None`` until it is measured; ``provider`` is
-    the ONNX Runtime execution provider that ran the model.
+    multiples of ``step``, chosen for ``bits`` of precision and ``None`` until it is measured; ``devices`` ran
+    the model, on the samples or, where there is a guide, on the backgrounds, the last device at last.
     """
 
     complete: bool
@@ -149,8 +182,12 @@ class NetworkDepthInfo:
     bits: int
     step: float | None
     precision: Literal["fp32", "fp16"]
-    provider: str
-    onnxruntime: str
+    devices: tuple[DeviceInfo, ...]
+
+    @property
+    def provider(self) -> str:
+        """The execution provider that ran the model last."""
+        return self.devices[-1].provider
 
     @property
     def is_guided(self) -> bool:
@@ -179,7 +216,7 @@ class NetworkDepthInfo:
 
     @property
     def sample_provider(self) -> str:
-        """The execution provider that ran the network on the samples."""
+        """The execution provider that ran the network on the samples last."""
         return self.provider if self.guide is None else self.guide.provider
 
 
@@ -267,6 +304,10 @@ class Document:
         document["depth"] = None
         if self.depth is not None:
             section = dataclasses.asdict(self.depth)
+            if isinstance(self.depth, NetworkDepthInfo):
+                section["devices"] = [device.to_dict() for device in self.depth.devices]
+                if self.depth.guide is not None:
+                    section["guide"]["devices"] = [device.to_dict() for device in self.depth.guide.devices]
             document["depth"] = {"complete": section.pop("complete"), "mode": self.depth.mode, **section}
         if self.splits:
             document["splits"] = {name: dict(split) for name, split in self.splits.items()}
@@ -350,7 +391,8 @@ def _depth_from(section: Mapping[str, Any], where: str) -> DepthInfo:
     if fields["guide"] is not None:
         guide, where = fields["guide"], f"the guided network's card in {where}"
         model = schema.read("depth-model", guide["model"], where=where)
-        fields["guide"] = GuideInfo(**{**guide, "model": model})
+        fields["guide"] = GuideInfo(model, guide["sha256"], tuple(map(DeviceInfo.of, guide["devices"])))
+    fields["devices"] = tuple(map(DeviceInfo.of, fields["devices"]))
     return NetworkDepthInfo(**fields)
 
 

@@ -164,7 +164,8 @@ def test_sections_of_depth_say_what_it_means(kinds):
         assert depth.sample_provider == "CPUExecutionProvider"
     assert per_sample.guide_name is None
     assert guided.guide_name == guided.guide.model["name"]
-    other = replace(guided, provider="CUDAExecutionProvider")
+    other = replace(guided, devices=(replace(guided.devices[0], provider="CUDAExecutionProvider"),))
+    assert other.provider == "CUDAExecutionProvider"
     assert other.sample_provider == "CPUExecutionProvider", "that of the network that saw the samples"
 
 

@@ -15,6 +15,7 @@ from fgbgpack.errors import DatasetError, DepthModelError, SpecError
 
 SPEC = {"schema": "spec/1.0", "backgrounds": "bg", "foregrounds": "fg"}
 DIGEST = "0" * 64
+DEVICE = {"provider": "CPUExecutionProvider", "hardware": "A", "onnxruntime": "1.20", "ranges": None}
 DATASET = {
     "schema": "dataset/1.0",
     "complete": True,
@@ -35,8 +36,7 @@ DATASET = {
         "bits": 9,
         "precision": "fp32",
         "step": 0.0625,
-        "provider": "CPUExecutionProvider",
-        "onnxruntime": "1.20",
+        "devices": [DEVICE],
     },
     "software": {"fgbgpack": "0.1"},
 }
@@ -141,10 +141,19 @@ def test_an_unknown_name_or_version_is_refused_with_a_list(words, listed):
 
 
 def test_guided_depth_names_both_networks_and_may_wait_for_its_grid():
-    guide = {"model": onnx_models.CARD, "sha256": DIGEST, "provider": "CPUExecutionProvider"}
+    devices = [DEVICE | {"ranges": [[0, 10], [20, 25]]}, DEVICE]
+    guide = {"model": onnx_models.CARD, "sha256": DIGEST, "devices": devices}
     guided = DATASET["depth"] | {"mode": "guided", "guide": guide, "scale": 16, "step": None}
     assert schema.problems("dataset", DATASET | {"depth": guided}) == []
-    for wrong in ({"guide": {"model": onnx_models.CARD}}, {"mode": "both"}, {"step": 0}, {"scale": 17}):
+    for wrong in (
+        {"guide": {"model": onnx_models.CARD}},
+        {"mode": "both"},
+        {"step": 0},
+        {"scale": 17},
+        {"devices": []},
+        {"devices": [DEVICE | {"ranges": []}]},
+        {"devices": [DEVICE | {"ranges": [[1]]}]},
+    ):
         assert schema.problems("dataset", DATASET | {"depth": guided | wrong}), wrong
 
 

@@ -6,7 +6,7 @@ import shlex
 from pathlib import PurePath
 
 from fgbgpack.cards.summary import DatasetSummary
-from fgbgpack.document import ImportedDepthInfo
+from fgbgpack.document import ImportedDepthInfo, NetworkDepthInfo
 
 
 def description(summary: DatasetSummary) -> str:
@@ -134,15 +134,24 @@ def how_depth_was_made(summary: DatasetSummary) -> list[str]:
             f"{depth.guide_name} then saw every sample with its mask and the depth of its background."
         ]
     subject = "It" if depth.guide is None else "They"
-    steps.append(
-        f"{subject} ran on ONNX Runtime {depth.onnxruntime} ({depth.provider}) in {depth.precision}."
-    )
+    steps.append(f"{subject} ran in {depth.precision} on {_devices(depth)}.")
     rounding = attributes.get("rounding")
     if rounding:
         error = rounding.get("largest_error")
         at_most = f", at most {error:.2%} of its range off" if error is not None else ""
         steps.append(f"Depth is rounded to multiples of {rounding['step']:g}{at_most}.")
     return steps
+
+
+def _devices(depth: NetworkDepthInfo) -> str:
+    """What ran the networks, in one phrase."""
+    used = (*depth.devices, *(() if depth.guide is None else depth.guide.devices))
+    names = (
+        f"{device.hardware or 'a processor of unknown name'} ({device.provider} of ONNX Runtime "
+        f"{device.onnxruntime})"
+        for device in used
+    )
+    return " and ".join(dict.fromkeys(names))
 
 
 def command(summary: DatasetSummary) -> str | None:

@@ -173,4 +173,9 @@ def _depth_rows(depth: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     ]
     if (guide := depth["guide"]) is not None:
         rows.append(("depth guide", f"{guide['model']} on {guide['provider']} in {depth['precision']}"))
+    used = [*depth["devices"], *(guide["devices"] if guide else ())]
+    names = dict.fromkeys(
+        f"{one['hardware'] or 'name unknown'}, ONNX Runtime {one['onnxruntime']}" for one in used
+    )
+    rows.append(("depth device", "; ".join(names)))
     return rows

@@ -51,19 +51,18 @@ class Renderer:
 
         self._background = background
 
-    def __call__(self, samples: Samples) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Of n samples, (n, h * scale, w * scale, 3) uint8, RGB, and (n, h * scale, w * scale) alpha."""
-        image = np.empty((len(samples), *self._size, 3), np.uint8)
-        mask = np.empty(image.shape[:3], np.uint8)
+    def __call__(self, samples: Samples, image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> None:
+        """Fill ``image``, (n, h * scale, w * scale, 3), RGB, and ``mask``, (n, h * scale, w * scale), alpha,
+        with n samples.
+        """
         if self._scale == 1:
             self._recipe.compose(samples, image, mask)
-            return image, mask
+            return
         placements = self._recipe.placements(samples).scaled(self._scale)
         used, local = np.unique(placements.background, return_inverse=True)
         pictures = np.stack([self._background(int(index)) for index in used])
         compositor = Compositor(pictures, self._large.foreground, self._large.foreground_size)
         compositor.compose(dataclasses.replace(placements, background=local.astype(np.int32)), image, mask)
-        return image, mask
 
 
 class Backgrounds:

@@ -105,8 +105,9 @@ def compile_graph(
     answer = _transform(nodes, answer, card.output.transform)
     answer = _average_down(nodes, answer, answer_size, sample, scale)
     answer = guidance.settle(answer)
-    answer = nodes.add("Cast", _to_grid(nodes, answer), to=TensorProto.FLOAT16)
-    nodes.add("Reshape", answer, np.array([-1, *sample]), output=DEPTH)
+    answer = nodes.add("Reshape", _to_grid(nodes, answer), np.array([-1, *sample]))
+    # Last, as a reshape at the end would copy what another node has just written.
+    nodes.add("Cast", answer, to=TensorProto.FLOAT16, output=DEPTH)
 
     n: int | str = "n" if batch is None else batch
     graph = helper.make_graph(

@@ -2,7 +2,8 @@
 
     mask, uint8 (n, h, w)
       -> the network's size, range, layout                       [card: guides.mask]
-    background, float32 (n, h, w), in the scene network's quantity
+    background, float32 (b, h, w), in the scene network's quantity; which, int32 (n,): that of each picture
+      -> those of the pictures
       -> inverse depth -> less centre, over spread -> the network's size, layout
                                                                  [card: guides.background_depth]
     the network's answer at the sample's size, (n, 1, h, w)
@@ -13,8 +14,9 @@
       -> the scene network's quantity
       -> where the mask is 0, the background's depth itself
 
-``centre`` and ``spread`` are float32 ``(n,)``: the median of the background's inverse depth and its mean
-absolute deviation from that, from :class:`fgbgpack.depth.background.BackgroundDepth`.
+``centre`` and ``spread`` are float32 ``(b,)``: the median of each background's inverse depth and its mean
+absolute deviation from that, from :class:`fgbgpack.depth.background.BackgroundDepth`. Backgrounds are a table
+with an index so that a device can keep them: a picture then brings 4 bytes instead of a depth map.
 
 Blending is done at the sample's size, so outlines are exact at whatever size the network ran.
 """
@@ -32,7 +34,7 @@ from fgbgpack.depth.card import Card, Quantity, Size
 from fgbgpack.depth.nodes import Nodes, resize_to
 
 #: The compiled graph's inputs beside the pictures.
-MASK, BACKGROUND, CENTRE, SPREAD = "mask", "background", "centre", "spread"
+MASK, BACKGROUND, CENTRE, SPREAD, WHICH = "mask", "background", "centre", "spread", "which"
 
 #: Alpha above which a foreground hides what is behind it.
 HIDING = 127
@@ -51,9 +53,10 @@ class Guidance:
         if self._card.takes_mask:
             yield helper.make_tensor_value_info(MASK, TensorProto.UINT8, picture)
         if self._card.is_guided:
-            yield helper.make_tensor_value_info(BACKGROUND, TensorProto.FLOAT, picture)
+            yield helper.make_tensor_value_info(BACKGROUND, TensorProto.FLOAT, ["b", *self._sample])
             for name in (CENTRE, SPREAD):
-                yield helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch])
+                yield helper.make_tensor_value_info(name, TensorProto.FLOAT, ["b"])
+            yield helper.make_tensor_value_info(WHICH, TensorProto.INT32, [batch])
 
     def feed(self, size: Size) -> Mapping[str, str]:
         """Writes the nodes before the network, which sees ``size``: a tensor for each guide input."""
@@ -110,10 +113,12 @@ class Guidance:
         return self._laid_out(value, size)
 
     def _feed_background(self, size: Size) -> str:
-        nodes, each = self._nodes, np.array([-1, 1, 1, 1])
-        self._centre, self._spread = nodes.add("Reshape", CENTRE, each), nodes.add("Reshape", SPREAD, each)
-        self._background = nodes.add("Reshape", BACKGROUND, np.array([-1, 1, *self._sample]))
-        depth = self._background
+        nodes, sides = self._nodes, {BACKGROUND: self._sample, CENTRE: (1, 1), SPREAD: (1, 1)}
+        depth, self._centre, self._spread = (
+            nodes.add("Reshape", nodes.add("Gather", table, WHICH, axis=0), np.array([-1, 1, *size]))
+            for table, size in sides.items()
+        )
+        self._background = depth
         if self._quantity == ("depth", "m"):
             depth = nodes.at_least(depth, np.array(NEAREST, np.float32))
         self._inverse = self._inverted(depth)

@@ -1,9 +1,8 @@
 """ONNX Runtime's execution providers, and NVIDIA's driver.
 
-CUDA graphs are not used: they would save microseconds of kernel launches where a batch takes tens of
-milliseconds, and they replay old numbers silently unless every input keeps its address, one thread runs them
-and no node runs elsewhere. Memory is not pinned: a batch is some megabytes, copied while other threads render
-the next, and only the newest versions of ONNX Runtime's Python interface have pinned memory.
+CUDA graphs are not used: they save some microseconds for each kernel that is launched, which batches in
+flight hide, since one is launched while another computes. And they replay old numbers silently unless every
+input keeps its address, one thread runs them and no node runs elsewhere. docs/gpu.md has the numbers.
 """
 
 from __future__ import annotations
@@ -13,17 +12,21 @@ import hashlib
 import json
 import math
 import os
+import platform
 import re
 import sys
+import weakref
 from collections import Counter
-from collections.abc import Mapping
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
+import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
 
 from fgbgpack.depth.model import DepthModel
@@ -67,23 +70,38 @@ _SHAPE_ARITHMETIC = {
 _SHARE_OF_FREE = 0.5
 #: Convolutions need about as much memory for their workspace as for their tensors.
 _WORKSPACE = 2
+#: Of pinned memory: all contexts know it as such.
+_PORTABLE = 1
 
 
 class UnavailableError(Exception):
     """A device that cannot be used here, with the reason."""
 
 
+#: The smallest and the largest shape of each input.
+ShapeRanges: TypeAlias = Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
+
+
+def input_shapes(compiled: ModelProto, most: Mapping[str, int]) -> ShapeRanges:
+    """The shapes of the inputs of a compiled graph, whose free axes go from 1 to ``most``, by their names."""
+    shapes = {}
+    for value in compiled.graph.input:
+        sides = value.type.tensor_type.shape.dim
+        least, largest = (
+            tuple(axes[side.dim_param] if side.dim_param else side.dim_value for side in sides)
+            for axes in (dict.fromkeys(most, 1), most)
+        )
+        shapes[value.name] = least, largest
+    return shapes
+
+
 def provider_options(
-    device: str,
-    precision: Precision,
-    batch: tuple[int, int],
-    inputs: Mapping[str, tuple[int, ...]],
-    engines: Path | None,
+    device: str, precision: Precision, shapes: ShapeRanges, engines: Path | None
 ) -> list[tuple[str, dict[str, str]]]:
     """The providers of a session with their options, that of the device first.
 
-    ``batch`` is the smallest and the largest batch, ``inputs`` the shape of one picture's part of each input,
-    and ``engines`` where TensorRT caches its engines; ``None`` to build them each time.
+    ``shapes`` are those of the inputs, and ``engines`` is where TensorRT caches its engines; ``None`` to
+    build them each time.
     """
     if device == "cpu":
         return [(PROVIDERS["cpu"], {})]
@@ -96,28 +114,28 @@ def provider_options(
     }
     if device == "cuda":
         return [(PROVIDERS["cuda"], cuda)]
-    fewest, most = (
-        ",".join(f"{name}:{'x'.join(map(str, (n, *shape)))}" for name, shape in inputs.items()) for n in batch
+    free = {name: both for name, both in shapes.items() if both[0] != both[1]}
+    least, most = (
+        ",".join(f"{name}:{'x'.join(map(str, both[end]))}" for name, both in free.items()) for end in (0, 1)
     )
     # For TensorRT, ONNX Runtime accepts "True" and "False" only, not "1" as for CUDA.
     tensorrt = {"trt_fp16_enable": str(precision == "fp16")}
     if engines is not None:
         for cache in ("engine", "timing"):
             tensorrt |= {f"trt_{cache}_cache_enable": "True", f"trt_{cache}_cache_path": str(engines)}
-    if fewest != most:
+    if free:
         tensorrt |= {
-            "trt_profile_min_shapes": fewest,
+            "trt_profile_min_shapes": least,
             "trt_profile_opt_shapes": most,
             "trt_profile_max_shapes": most,
         }
     return [(PROVIDERS["tensorrt"], tensorrt), (PROVIDERS["cuda"], cuda)]
 
 
-def engine_folder(
-    model: DepthModel, precision: Precision, batch: tuple[int, int], sizes: Mapping[str, Any], gpu: str
-) -> Path:
+def engine_folder(model: DepthModel, precision: Precision, sizes: Mapping[str, Any], gpu: str) -> Path:
     """Where TensorRT caches its engine: a folder for everything that the engine depends on, such as the sizes
-    that the graph was compiled for. TensorRT itself checks little of that before it loads a cached engine.
+    that the graph was compiled for and those of batches. TensorRT itself checks little of that before it
+    loads a cached engine.
     """
     import onnxruntime
 
@@ -125,7 +143,6 @@ def engine_folder(
         "model": model.sha256,
         "card": model.card.document,
         "precision": precision,
-        "batch": batch,
         "sizes": dict(sizes),
         "gpu": gpu,
         "onnxruntime": onnxruntime.__version__,
@@ -232,21 +249,54 @@ class Gpu:
     @property
     def free_bytes(self) -> int | None:
         """Its free memory; ``None`` if unknown."""
-        driver, device, context = self._driver, ctypes.c_int(0), ctypes.c_void_p()
-        if driver.cuDeviceGet(ctypes.byref(device), 0) != 0:
-            return None
-        # The primary context, which ONNX Runtime's CUDA runtime shares.
-        if driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), device) != 0:
-            return None
         free, total = ctypes.c_size_t(0), ctypes.c_size_t(0)
+        with self._context() as is_there:
+            asked = is_there and self._driver.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)) == 0
+        return free.value if asked else None
+
+    def pinned(self, size: int) -> NDArray[np.uint8]:
+        """Bytes of host memory that the GPU copies from by itself, at the full rate of the bus and while it
+        computes; ordinary memory where none can be had, from which the driver copies more slowly.
+        """
+        address = ctypes.c_void_p()
+        with self._context() as is_there:
+            if not is_there or self._driver.cuMemHostAlloc(ctypes.byref(address), size, _PORTABLE) != 0:
+                return np.empty(size, np.uint8)
+        memory = (ctypes.c_uint8 * size).from_address(address.value or 0)
+        # At exit the driver may be gone before it.
+        weakref.finalize(memory, self._free_pinned, address).atexit = False
+        return np.ctypeslib.as_array(memory)
+
+    def _free_pinned(self, address: ctypes.c_void_p) -> None:
+        with self._context() as is_there:
+            if is_there:
+                self._driver.cuMemFreeHost(address)
+
+    @contextmanager
+    def _context(self) -> Iterator[bool]:
+        """The primary context, which ONNX Runtime's CUDA runtime shares; ``False`` where it cannot be had."""
+        driver, device, context = self._driver, ctypes.c_int(0), ctypes.c_void_p()
+        is_there = driver.cuDeviceGet(ctypes.byref(device), 0) == 0
+        if not is_there or driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), device) != 0:
+            yield False
+            return
+        is_current = driver.cuCtxPushCurrent_v2(context) == 0
         try:
-            if driver.cuCtxPushCurrent_v2(context) != 0:
-                return None
-            known = driver.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)) == 0
-            driver.cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
+            yield is_current
         finally:
+            if is_current:
+                driver.cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
             driver.cuDevicePrimaryCtxRelease_v2(device)
-        return free.value if known else None
+
+
+def processor_name() -> str:
+    """The name of this machine's processor; empty if unknown."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return platform.processor()
+    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return found[1].strip() if found else platform.processor()
 
 
 def _bytes(value: onnx.ValueInfoProto) -> int:

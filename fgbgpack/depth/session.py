@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from fgbgpack.depth.background import BackgroundDepth
+from fgbgpack.depth.binding import Buffers, run_into, value_of
 from fgbgpack.depth.card import Size
 from fgbgpack.depth.graph import DEPTH, IMAGES, STEP, compile_graph, session_options
-from fgbgpack.depth.guided import BACKGROUND, CENTRE, MASK, SPREAD
+from fgbgpack.depth.guided import BACKGROUND, CENTRE, MASK, SPREAD, WHICH
 from fgbgpack.depth.kernels import half_extent
 from fgbgpack.depth.model import DepthModel
 from fgbgpack.depth.providers import (
@@ -26,8 +28,10 @@ from fgbgpack.depth.providers import (
     affordable_batch,
     cpu_fallbacks,
     engine_folder,
+    input_shapes,
     is_out_of_memory,
     picture_bytes,
+    processor_name,
     provider_options,
 )
 from fgbgpack.errors import DepthModelError
@@ -42,18 +46,26 @@ _GPU_PIXELS = 32 * 256 * 256
 #: The most pictures in a batch.
 _LARGEST_BATCH = {"cpu": 32, "cuda": 128, "tensorrt": 128}
 
+#: Batches in flight on a GPU: while it computes one, the next is copied to it and its kernels are queued.
+IN_FLIGHT = 2
+
+#: The part of a GPU's free memory that the depth of all backgrounds may take; else each batch brings its own.
+_SHARE_OF_TABLE = 0.25
+
 
 class DepthSession:
     """A depth model, ready to run on batches of rendered pictures.
 
     On a CPU every run stays in the thread that calls it, and many threads may call one session at a time:
     that is faster than threads within the session, and no result depends on their number, or on the batches.
-    On a GPU the threads take turns, so that its memory holds one batch; the last bits of a result may depend
-    on the size of the batch, and so on the memory that was free.
+    On a GPU ``IN_FLIGHT`` threads run at a time, and all batches have one size, filled up where pictures are
+    few: so the network sees one shape, and a result does not depend on how many pictures came with it. Its
+    last bits may depend on that size, and so on the memory that was free.
 
     Attributes:
         provider: The execution provider that runs it, e.g. ``"CPUExecutionProvider"``. Single operators that
             it lacks run on the CPU; the whole graph never does unless requested.
+        hardware: The name of the processor that runs it, e.g. ``"NVIDIA H100 80GB HBM3"``; empty if unknown.
         batch_size: The largest batch of the network; ``run`` takes any number of pictures. It is halved where
             memory runs out.
         passed_over: With the device ``"auto"``, one line for each better device that was not available.
@@ -68,10 +80,12 @@ class DepthSession:
         scale: int = 1,
         execution: Execution | None = None,
         backgrounds: BackgroundDepth | None = None,
+        per_call: int | None = None,
     ) -> None:
         """Compiles the model for samples of ``(height, width)``, rendered ``scale`` times larger, chooses the
         device (default: fp32 on the best), and tries the model on it. A guided network needs the depth of the
-        empty backgrounds at the size of a sample.
+        empty backgrounds at the size of a sample. ``per_call`` is how many pictures ``run`` mostly gets, or a
+        multiple of that: batches on a GPU divide it evenly.
 
         Raises:
             DepthModelError: The model cannot run at this size or in this precision or gives values that are
@@ -83,7 +97,9 @@ class DepthSession:
         self.precision, device = execution.precision, execution.device
         self._sample = sample
         self._rendered = (sample[0] * scale, sample[1] * scale)
-        self._turn = threading.Lock()
+        self._per_call = per_call
+        self._turns = threading.Semaphore(IN_FLIGHT)
+        self._halving = threading.Lock()
         self._backgrounds = backgrounds
         if backgrounds is not None and backgrounds.depth.shape[1:] != sample:
             raise ValueError(
@@ -94,12 +110,7 @@ class DepthSession:
         compiled = compile_graph(
             model, sample, scale=scale, precision=self.precision, background=self._meaning
         )
-        #: The shape of one picture's part of each input of the graph.
-        self._inputs: Mapping[str, tuple[int, ...]] = {
-            value.name: tuple(side.dim_value for side in value.type.tensor_type.shape.dim[1:])
-            for value in compiled.graph.input
-            if value.name != STEP
-        }
+        self._takes_mask = any(value.name == MASK for value in compiled.graph.input)
         #: The batch size that the network's own graph is bound to, 0 where it is free.
         self._bound_batch: int = compiled.graph.input[0].type.tensor_type.shape.dim[0].dim_value
         refusals: list[str] = []
@@ -129,12 +140,15 @@ class DepthSession:
 
         self.notices: list[str] = []
         self._on_host = device == "cpu"
-        self._buffers = threading.local()
         size = "x".join(map(str, self._rendered))
         gpu = None if self._on_host else Gpu.require(onnxruntime, device)
+        self._buffers = Buffers(None if gpu is None else gpu.pinned)
+        self.hardware = processor_name() if gpu is None else gpu.name
         self.batch_size = self._bound_batch or self._first_batch(compiled, device, gpu)
+        self._table_rows = self._resident_rows(gpu)
         try:
-            self._session = self._new_session(compiled.SerializeToString(), device, gpu)
+            self._session = self._new_session(compiled, device, gpu)
+            self._tables = self._new_tables()
         except UnavailableError:
             raise
         except Exception as exc:  # ONNX Runtime has an exception of its own for each kind of failure
@@ -149,7 +163,7 @@ class DepthSession:
         # On a GPU, a whole batch shows whether it fits into the memory.
         numbers = np.arange(2 if self._on_host else max(2, self.batch_size), dtype=np.int32)
         shape, backgrounds = (len(numbers), *self._sample), self._backgrounds
-        mask = np.full(shape, 255, np.uint8) if MASK in self._inputs else None
+        mask = np.full(shape, 255, np.uint8) if self._takes_mask else None
         seen = None if backgrounds is None else numbers % len(backgrounds)
         try:
             self.run(pictures[numbers % 2], np.empty(shape, np.float16), mask=mask, background=seen)
@@ -164,10 +178,30 @@ class DepthSession:
         pixels = max(np.prod(self._rendered), np.prod(seen))
         batch = int((_CPU_PIXELS if self._on_host else _GPU_PIXELS) // pixels)
         batch = max(1, min(_LARGEST_BATCH[device], batch))
-        free = None if gpu is None else gpu.free_bytes
-        return batch if free is None else min(batch, affordable_batch(free, picture_bytes(compiled)))
+        if gpu is None:
+            return batch
+        if (free := gpu.free_bytes) is not None:
+            batch = min(batch, affordable_batch(free // IN_FLIGHT, picture_bytes(compiled)))
+        if self._per_call is not None:
+            batch = _even_part(self._per_call, batch)
+        return batch
 
-    def _new_session(self, graph: bytes, device: str, gpu: Gpu | None) -> Any:
+    def _resident_rows(self, gpu: Gpu | None) -> int:
+        """How many backgrounds the device keeps the depth of: all or none."""
+        if self._backgrounds is None:
+            return 0
+        free = None if gpu is None else gpu.free_bytes
+        fits = free is None or self._backgrounds.depth.nbytes <= free * _SHARE_OF_TABLE
+        return len(self._backgrounds) if fits else 0
+
+    def _new_tables(self) -> dict[str, Any]:
+        """The inputs that stay the same, on the device: depth of all backgrounds and what is known of it."""
+        if self._backgrounds is None or not self._table_rows:
+            return {}
+        device = "cpu" if self._on_host else "cuda"
+        return {name: value_of(table, device) for name, table in _tables_of(self._backgrounds).items()}
+
+    def _new_session(self, compiled: ModelProto, device: str, gpu: Gpu | None) -> Any:
         """An ONNX Runtime session on that device, and no other; raises UnavailableError."""
         import onnxruntime
 
@@ -176,9 +210,13 @@ class DepthSession:
         options.inter_op_num_threads = 1
         options.use_deterministic_compute = True
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-        batch = (self._bound_batch or 1, self.batch_size)
-        engines = self._engines(batch, gpu) if gpu is not None and device == "tensorrt" else None
-        providers = provider_options(device, self.precision, batch, self._inputs, engines)
+        graph, engines = compiled.SerializeToString(), None
+        # Smaller batches come where memory runs out.
+        most = {"n": self.batch_size, "b": self._table_rows or self.batch_size}
+        shapes = input_shapes(compiled, most)
+        if gpu is not None and device == "tensorrt":
+            engines = self._engines(most, gpu)
+        providers = provider_options(device, self.precision, shapes, engines)
         if gpu is None:
             return onnxruntime.InferenceSession(graph, options, providers=providers)
         # ONNX Runtime only logs a provider that it cannot load, and takes the next one: so its log is
@@ -196,10 +234,10 @@ class DepthSession:
             raise _missing_libraries(onnxruntime, device)
         return session
 
-    def _engines(self, batch: tuple[int, int], gpu: Gpu) -> Path | None:
+    def _engines(self, most: Mapping[str, int], gpu: Gpu) -> Path | None:
         """Where TensorRT caches its engines; ``None`` where that is not possible."""
-        sizes = {"sample": self._sample, "rendered": self._rendered, "background": self._meaning}
-        folder = engine_folder(self.model, self.precision, batch, sizes, gpu.name)
+        sizes = {"sample": self._sample, "rendered": self._rendered, "background": self._meaning, **most}
+        folder = engine_folder(self.model, self.precision, sizes, gpu.name)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as exc:
@@ -220,6 +258,15 @@ class DepthSession:
                 "TensorRT may compute products in TF32, which has 10 bits of precision and not 23: for "
                 "float32 give --device cuda, or set NVIDIA_TF32_OVERRIDE=0."
             )
+
+    def buffers(self, n: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Arrays for ``n`` pictures and their masks, as ``run`` takes them, to be filled and given to it.
+
+        They are the calling thread's, until it asks again. A GPU copies out of them by itself, as they lie in
+        pinned memory; any other array is first copied into such memory.
+        """
+        images = self._buffers.get(IMAGES, (n, *self._rendered, 3), np.uint8)
+        return images, self._buffers.get(MASK, (n, *self._sample), np.uint8)
 
     def run(
         self,
@@ -256,16 +303,13 @@ class DepthSession:
         arrays = {IMAGES: np.ascontiguousarray(images)}
         if mask is not None:
             arrays[MASK] = np.ascontiguousarray(mask)
+        if background is not None:
+            arrays[WHICH] = np.ascontiguousarray(background)
         grid = np.array([step], np.float32)
         done = 0
         while done < n:
             part = slice(done, done + self._next_batch(n - done))
-            fed: dict[str, NDArray[Any]] = {name: array[part] for name, array in arrays.items()}
-            if background is not None and self._backgrounds is not None:
-                which = background[part]
-                fed[BACKGROUND] = self._backgrounds.depth[which]
-                fed[CENTRE] = self._backgrounds.centre[which]
-                fed[SPREAD] = self._backgrounds.spread[which]
+            fed = {name: array[part] for name, array in arrays.items()}
             try:
                 self._run_part(fed, out[part], grid)
             except Exception as exc:  # ONNX Runtime has an exception of its own for each kind of failure
@@ -289,10 +333,20 @@ class DepthSession:
             )
         return minimum, maximum
 
+    @property
+    def waiting_threads(self) -> int:
+        """How many of the threads that call it wait for a GPU rather than compute."""
+        return 0 if self._on_host else IN_FLIGHT
+
+    @property
+    def has_one_batch_size(self) -> bool:
+        """Whether the network gets whole batches only, filled up where pictures are few."""
+        return bool(self._bound_batch) or not self._on_host
+
     def _next_batch(self, left: int) -> int:
-        """The size of the next batch: equal batches, so that no small one remains."""
-        if self._bound_batch:
-            return min(self._bound_batch, left)
+        """The pictures in the next batch: on a CPU equal batches, so that no small one remains."""
+        if self.has_one_batch_size:
+            return min(self.batch_size, left)
         batches = -(-left // self.batch_size)
         return -(-left // batches)
 
@@ -300,8 +354,7 @@ class DepthSession:
         """Halves the batches after one did not fit into memory; ``False`` if that is not possible."""
         if self._bound_batch or failed == 1:
             return False
-        self._buffers.__dict__.clear()
-        with self._turn:
+        with self._halving:
             # Another thread may have failed with a batch of the same size.
             if self.batch_size > failed // 2:
                 self.batch_size = failed // 2
@@ -315,7 +368,7 @@ class DepthSession:
         self, n: int, mask: NDArray[np.uint8] | None, background: NDArray[np.int32] | None
     ) -> None:
         for name, array, is_taken in (
-            ("mask", mask, MASK in self._inputs),
+            ("mask", mask, self._takes_mask),
             ("background", background, self._backgrounds is not None),
         ):
             if is_taken != (array is not None):
@@ -332,48 +385,45 @@ class DepthSession:
                 )
 
     def _run_part(
-        self, fed: Mapping[str, NDArray[Any]], out: NDArray[np.float16], step: NDArray[np.float32]
+        self, fed: dict[str, NDArray[Any]], out: NDArray[np.float16], step: NDArray[np.float32]
     ) -> None:
+        """Runs one batch, filled up to the size that the network gets."""
         n = len(out)
-        if n < self._bound_batch:
-            # Filled up with the last picture.
-            whole = np.minimum(np.arange(self._bound_batch), n - 1)
-            answer = np.empty((self._bound_batch, *self._sample), np.float16)
-            self._run_part({name: array[whole] for name, array in fed.items()}, answer, step)
+        rows = max(n, self.batch_size) if self.has_one_batch_size else n
+        tables = self._tables
+        if self._backgrounds is not None and not tables:
+            seen, fed[WHICH] = _distinct(fed[WHICH])
+            tables = {name: value_of(table[seen]) for name, table in _tables_of(self._backgrounds).items()}
+        feeds = {
+            name: value_of(self._buffers.staged(name, array, rows, is_copied=not self._on_host))
+            for name, array in fed.items()
+        }
+        feeds |= {STEP: value_of(step), **tables}
+        answer = out if rows == n else np.empty((rows, *self._sample), np.float16)
+        with nullcontext() if self._on_host else self._turns:
+            run_into(self._session, feeds, DEPTH, answer)
+        if answer is not out:
             out[...] = answer[:n]
-            return
-        if self._on_host:
-            binding = self._session.io_binding()
-            for name, array in (*fed.items(), (STEP, step)):
-                binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
-            binding.bind_output(DEPTH, "cpu", 0, np.float16, out.shape, out.ctypes.data)
-            self._session.run_with_iobinding(binding)
-            return
-        binding, inputs, depth = self._device_buffers(n)
-        for name, array in fed.items():
-            inputs[name].update_inplace(array)
-        binding.bind_cpu_input(STEP, step)
-        with self._turn:
-            self._session.run_with_iobinding(binding)
-        out[...] = depth.numpy()
 
-    def _device_buffers(self, n: int) -> tuple[Any, dict[str, Any], Any]:
-        """The calling thread's buffers on the GPU for ``n`` pictures: binding, inputs and depth."""
-        import onnxruntime
 
-        by_count: dict[int, tuple[Any, dict[str, Any], Any]]
-        by_count = self._buffers.__dict__.setdefault("by_count", {})
-        if n not in by_count:
-            make = onnxruntime.OrtValue.ortvalue_from_shape_and_type
-            binding, inputs = self._session.io_binding(), {}
-            for name, shape in self._inputs.items():
-                dtype = np.uint8 if name in (IMAGES, MASK) else np.float32
-                inputs[name] = make((n, *shape), dtype, "cuda", 0)
-                binding.bind_ortvalue_input(name, inputs[name])
-            depth = make((n, *self._sample), np.float16, "cuda", 0)
-            binding.bind_ortvalue_output(DEPTH, depth)
-            by_count[n] = binding, inputs, depth
-        return by_count[n]
+def _tables_of(backgrounds: BackgroundDepth) -> dict[str, NDArray[np.float32]]:
+    return {
+        BACKGROUND: backgrounds.depth,
+        CENTRE: backgrounds.centre,
+        SPREAD: backgrounds.spread,
+    }
+
+
+def _distinct(which: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """The distinct numbers, and where each is among them."""
+    distinct, where = np.unique(which, return_inverse=True)
+    return distinct, where.astype(np.int32)
+
+
+def _even_part(count: int, most: int) -> int:
+    """The size, ``most`` at most, of the fewest equal parts of ``count``."""
+    parts = -(-count // most)
+    return max(1, -(-count // parts)) if parts else most
 
 
 def _check_array(name: str, array: NDArray[Any], dtype: type[np.generic], shape: tuple[int, ...]) -> None:

@@ -28,8 +28,6 @@ from fgbgpack.storage.reading import StoredArray
 _BATCH = 32
 _BATCH_BYTES = 32 << 20
 
-#: Pictures of n samples, (n, h * scale, w * scale, 3) uint8, RGB; and their masks, (n, h, w) uint8, or None.
-PicturesAndMasks: TypeAlias = tuple[NDArray[np.uint8], NDArray[np.uint8] | None]
 #: The minimum and the maximum of each of n depth maps, (n,) each.
 Extremes: TypeAlias = tuple[NDArray[np.float16], NDArray[np.float16]]
 
@@ -76,22 +74,23 @@ class Networks:
 
 
 class RenderedPictures:
-    """Samples rendered at a scale, from the recipe of their dataset; masks have the sample's size. Raises
-    SourceError where original pictures, which scales above 1 need, are not those that the dataset was made
-    of.
+    """Samples rendered at a scale, from the recipe of their dataset. Raises SourceError where original
+    pictures, which scales above 1 need, are not those that the dataset was made of.
     """
 
     def __init__(self, recipe: Recipe, scale: int, *, backgrounds_kept: int) -> None:
         self.size, self.scale = (recipe.height, recipe.width), scale
+        self._recipe = recipe
         self._render = Renderer(recipe, scale, backgrounds_kept=backgrounds_kept)
-        self._as_sample = self._render if scale == 1 else Renderer(recipe, 1, backgrounds_kept=0)
 
-    def __call__(self, samples: Samples, *, with_mask: bool) -> PicturesAndMasks:
-        """The pictures of n samples, and their masks."""
-        image, mask = self._render(samples)
-        if with_mask and self.scale > 1:
-            _, mask = self._as_sample(samples)
-        return image, mask if with_mask else None
+    def __call__(self, samples: Samples, image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> None:
+        """Fill ``image``, (n, h * scale, w * scale, 3), RGB, and ``mask``, (n, h, w), with n samples."""
+        if self.scale == 1:
+            self._render(samples, image, mask)
+            return
+        self._render(samples, image, np.empty(image.shape[:3], np.uint8))
+        placed = self._recipe.compositor.place(self._recipe.placements(samples))
+        placed.compose_mask(slice(None), mask)
 
 
 class StoredPictures:
@@ -104,11 +103,11 @@ class StoredPictures:
         self._image, self._mask = image.reader, mask.reader
         self._image.keep = self._mask.keep = chunks_kept
 
-    def __call__(self, samples: Samples, *, with_mask: bool) -> PicturesAndMasks:
+    def __call__(self, samples: Samples, image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> None:
         """The same; raises DatasetError where the dataset is damaged or cannot be read."""
         # The caller has its own threads.
-        image = self._image.read(samples, threads=1)
-        return image, self._mask.read(samples, threads=1) if with_mask else None
+        self._image.read(samples, image, threads=1)
+        self._mask.read(samples, mask, threads=1)
 
 
 #: Gives the pictures of samples that a network sees, ``scale`` times as large as the sample's ``(height,
@@ -117,10 +116,16 @@ Pictures: TypeAlias = RenderedPictures | StoredPictures
 
 
 class PerSample:
-    """Depth by a network that sees every sample; raises DepthModelError where it cannot be used."""
+    """Depth by a network that sees every sample, mostly ``per_call`` at a time or a multiple of that; raises
+    DepthModelError where it cannot be used.
+    """
 
-    def __init__(self, pictures: Pictures, model: DepthModel, execution: Execution) -> None:
-        self.session = DepthSession(model, pictures.size, scale=pictures.scale, execution=execution)
+    def __init__(
+        self, pictures: Pictures, model: DepthModel, execution: Execution, *, per_call: int | None = None
+    ) -> None:
+        self.session = DepthSession(
+            model, pictures.size, scale=pictures.scale, execution=execution, per_call=per_call
+        )
         self.batch = _batch(self.session, pictures.size, pictures.scale)
         self._pictures, self._takes_mask = pictures, model.card.takes_mask
 
@@ -129,27 +134,36 @@ class PerSample:
         ``step``, a power of two, or for 0 to float16 only. Raises DepthModelError where the network fails, or
         gives values that are not finite.
         """
-        image, mask = self._pictures(samples, with_mask=self._takes_mask)
-        return self.session.run(image, out, step=step, mask=mask)
+        image, mask = self.session.buffers(len(out))
+        self._pictures(samples, image, mask)
+        return self.session.run(image, out, step=step, mask=mask if self._takes_mask else None)
 
 
 class Guided:
-    """Depth by a network that sees every sample, its mask, and the depth of its empty background; raises
-    DepthModelError where it cannot be used.
+    """Depth by a network that sees every sample, its mask, and the depth of its empty background; mostly
+    ``per_call`` at a time or a multiple of that. Raises DepthModelError where it cannot be used.
     """
 
     def __init__(
-        self, recipe: Recipe, guide: DepthModel, backgrounds: BackgroundDepth, execution: Execution
+        self,
+        recipe: Recipe,
+        guide: DepthModel,
+        backgrounds: BackgroundDepth,
+        execution: Execution,
+        *,
+        per_call: int | None = None,
     ) -> None:
         size = (recipe.height, recipe.width)
-        self.session = DepthSession(guide, size, execution=execution, backgrounds=backgrounds)
+        self.session = DepthSession(
+            guide, size, execution=execution, backgrounds=backgrounds, per_call=per_call
+        )
         self.batch = _batch(self.session, size, 1)
         self._recipe, self._takes_mask = recipe, guide.card.takes_mask
 
     def __call__(self, samples: Samples, out: NDArray[np.float16], *, step: float = 0.0) -> Extremes:
         """As :meth:`PerSample.__call__`."""
         placements = self._recipe.placements(samples)
-        image, mask = np.empty((*out.shape, 3), np.uint8), np.empty(out.shape, np.uint8)
+        image, mask = self.session.buffers(len(out))
         self._recipe.compositor.compose(placements, image, mask)
         guide_mask = mask if self._takes_mask else None
         return self.session.run(image, out, step=step, mask=guide_mask, background=placements.background)
@@ -179,7 +193,10 @@ class SceneDepth:
         size_for = model.card.input.size.size_for
         first, second = (size_for(height * s, width * s) for s in (scale, scale + 1))
         self._views = [
-            (Backgrounds(recipe, s), DepthSession(model, self._size, scale=s, execution=execution))
+            (
+                Backgrounds(recipe, s),
+                DepthSession(model, self._size, scale=s, execution=execution, per_call=2),
+            )
             for s in ((scale,) if scale == 1 or first == second else (scale, scale + 1))
         ]
         self.session = self._views[0][1]
@@ -211,5 +228,8 @@ class SceneDepth:
 
 
 def _batch(session: DepthSession, size: Size, scale: int) -> int:
+    """How many samples to render at a time."""
+    if session.has_one_batch_size:
+        return session.batch_size
     rendered_bytes = size[0] * size[1] * scale**2 * 3
     return max(1, min(max(_BATCH, session.batch_size), _BATCH_BYTES // rendered_bytes))

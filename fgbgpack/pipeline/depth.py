@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from fgbgpack.depth.strategies import DepthSource
@@ -17,7 +16,7 @@ from fgbgpack.document import DEPTH, EXTREMES, NetworkDepthInfo
 from fgbgpack.errors import DepthModelError
 from fgbgpack.pipeline.depth_modes import MODES, DepthJob, Mode
 from fgbgpack.pipeline.events import Notice, StageName
-from fgbgpack.pipeline.executor import Monitor
+from fgbgpack.pipeline.executor import Monitor, Threads
 from fgbgpack.pipeline.stage import LayoutStage
 from fgbgpack.storage.arrays import DEPTH_CODEC, GUIDED_DEPTH_CODEC, PIXEL_CODEC
 from fgbgpack.storage.layout import Layout
@@ -42,7 +41,7 @@ class DepthStage(LayoutStage):
     def __init__(self, job: DepthJob, mode: Mode, store: DatasetStore | None, step: float | None) -> None:
         self._job, self._mode, self._store = job, mode, store
         is_guided = job.networks.guide is not None
-        self.layout: Layout = job.policy.depth(job.extent, guided=is_guided)
+        self.layout = job.depth_layout
         super().__init__({DEPTH: self.layout})
         self._codec = GUIDED_DEPTH_CODEC if is_guided else DEPTH_CODEC
         self.preparation_seconds = 0.0
@@ -58,6 +57,11 @@ class DepthStage(LayoutStage):
             return self._mode.source(self._store)
         source, self.preparation_seconds = self._mode.rehearsal()
         return source
+
+    @property
+    def threads(self) -> Threads:
+        """The threads that it runs on: besides those that compute, some that wait for a GPU."""
+        return self._job.threads.and_more(self.source.session.waiting_threads)
 
     def _measured_step(self) -> float:
         """A power of two, for the range of samples from all over."""
@@ -154,7 +158,6 @@ class DepthFilling:
             bits=job.depth.bits,
             step=None if previous is None else previous.step,
             precision=job.depth.precision,
-            provider="",
-            onnxruntime=onnxruntime.__version__,
+            devices=(),
         )
         return cls(job, mode, mode.section(section))

@@ -9,11 +9,13 @@ from functools import cached_property
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
+import onnxruntime
 from numpy.typing import NDArray
 
 from fgbgpack.composition.recipe import Recipe
 from fgbgpack.dataset.dataset import Dataset
 from fgbgpack.depth import BackgroundDepth, DepthSession, Device, Execution
+from fgbgpack.depth.session import IN_FLIGHT
 from fgbgpack.depth.strategies import (
     DepthSource,
     Guided,
@@ -24,9 +26,10 @@ from fgbgpack.depth.strategies import (
     SceneDepth,
     StoredPictures,
 )
-from fgbgpack.document import BACKGROUND_DEPTH, GuideInfo, NetworkDepthInfo
+from fgbgpack.document import BACKGROUND_DEPTH, DEPTH, DeviceInfo, GuideInfo, NetworkDepthInfo
 from fgbgpack.errors import DatasetError, RecipeMismatchError
 from fgbgpack.pipeline.arrays import depth_layouts, extent_of
+from fgbgpack.pipeline.devices import with_device
 from fgbgpack.pipeline.events import Notice, OnEvent, StageName, silent
 from fgbgpack.pipeline.executor import Monitor, Threads
 from fgbgpack.pipeline.stage import LayoutStage, execute
@@ -92,6 +95,11 @@ class DepthJob:
         backgrounds = len(self.recipe.catalog.backgrounds) if depth.is_guided else 0
         return depth_layouts(self.extent, depth, backgrounds, self.policy)
 
+    @property
+    def depth_layout(self) -> Layout:
+        """How ``/depth`` is cut."""
+        return self.policy.depth(self.extent, guided=self.networks.guide is not None)
+
     def device_for(self, provider: str | None) -> Device:
         """The device to open: that of the provider which began, unless another one is asked for."""
         return self.device if self.device != "auto" or provider is None else _DEVICE_OF.get(provider, "auto")
@@ -146,24 +154,28 @@ class PerSampleMode(Mode):
         job.on_event(Notice(f"Depth by {job.model_name} on {session.provider} in {session.precision}."))
         job.check(session, self._provider)
         self._provider = session.provider
+        before = () if previous is None else previous.devices
+        self._devices = with_device(before, _device_of(session), _there(store, DEPTH, job.depth_layout))
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_source"}
 
     @cached_property
     def _source(self) -> PerSample:
-        job, samples, threads = self._job, self._job.samples, self._job.threads.count
+        job, samples = self._job, self._job.samples
+        threads = job.threads.count + IN_FLIGHT
         if isinstance(samples, Recipe):
             # A shard has few backgrounds: memory must hold only those of the shards in progress.
             pictures: Pictures = RenderedPictures(samples, job.scale, backgrounds_kept=2 * threads + 2)
         else:
             # Each thread is within one chunk, or at the end of it and at the beginning of the next.
             pictures = StoredPictures(samples.image, samples.mask, chunks_kept=2 * threads)
-        return PerSample(pictures, job.networks.model, job.execution(self._provider))
+        execution, per_call = job.execution(self._provider), job.depth_layout.shard[0]
+        return PerSample(pictures, job.networks.model, execution, per_call=per_call)
 
     def section(self, depth: NetworkDepthInfo) -> NetworkDepthInfo:
-        """The depth section with the provider of the model."""
-        return dataclasses.replace(depth, provider=self._source.session.provider)
+        """The depth section with the devices of the model."""
+        return dataclasses.replace(depth, devices=self._devices)
 
     def prepare(self, store: DatasetStore) -> None:
         """Nothing has to be written before."""
@@ -189,16 +201,22 @@ class GuidedMode(Mode):
             raise ValueError("guided depth needs a guided network")
         self._job, self._guide = job, job.networks.guide
         self._stage = BackgroundDepthStage(job, None if previous is None else previous.provider)
-        guided_by = None if previous is None or previous.guide is None else previous.guide.provider
+        guided = None if previous is None else previous.guide
+        guided_by = None if guided is None else guided.provider
         if previous is not None and store is not None and not self._stage.missing(store):
             # All backgrounds are done: neither the model nor the original pictures are needed any more.
-            self._provider = previous.provider
+            self._devices = previous.devices
         else:
-            self._provider = self._stage.scene.session.provider
+            before = () if previous is None else previous.devices
+            there = _there(store, BACKGROUND_DEPTH, self._stage.layout)
+            self._devices = with_device(before, _device_of(self._stage.scene.session), there)
+        self._provider = self._devices[-1].provider
         # What cannot work fails now, not when all backgrounds are done.
         unknown = np.zeros((1, job.extent.height, job.extent.width), np.float32)
         trial = self._guided(unknown, job.device_for(guided_by)).session
         job.check(trial, guided_by)
+        there = _there(store, DEPTH, job.depth_layout)
+        self._guide_devices = with_device(() if guided is None else guided.devices, _device_of(trial), there)
         self._guide_provider = trial.provider
         message = (
             f"Depth by {self._guide.name} on {trial.provider} in {trial.precision}, guided by "
@@ -207,9 +225,9 @@ class GuidedMode(Mode):
         job.on_event(Notice(message))
 
     def section(self, depth: NetworkDepthInfo) -> NetworkDepthInfo:
-        """The depth section with the providers of both networks, and the guided network."""
-        info = GuideInfo(self._guide.card.document, self._guide.sha256, self._guide_provider)
-        return dataclasses.replace(depth, provider=self._provider, guide=info)
+        """The depth section with the devices of both networks, and the guided network."""
+        info = GuideInfo(self._guide.card.document, self._guide.sha256, self._guide_devices)
+        return dataclasses.replace(depth, devices=self._devices, guide=info)
 
     def prepare(self, store: DatasetStore) -> None:
         """Write the depth of the backgrounds."""
@@ -251,7 +269,8 @@ class GuidedMode(Mode):
     def _guided(self, depth: NDArray[np.float32], device: Device) -> Guided:
         job = self._job
         backgrounds = BackgroundDepth.of(depth, job.networks.output.meaning)
-        return Guided(job.recipe, self._guide, backgrounds, Execution(job.depth.precision, device))
+        execution, per_call = Execution(job.depth.precision, device), job.depth_layout.shard[0]
+        return Guided(job.recipe, self._guide, backgrounds, execution, per_call=per_call)
 
 
 class BackgroundDepthStage(LayoutStage):
@@ -290,6 +309,17 @@ class BackgroundDepthStage(LayoutStage):
             chunks.append(BACKGROUND_DEPTH_CODEC.encode(self.scene(background)))
             monitor.advance(1)
         return self.joined(shard, {BACKGROUND_DEPTH: chunks})
+
+
+def _device_of(session: DepthSession) -> DeviceInfo:
+    return DeviceInfo(session.provider, session.hardware, onnxruntime.__version__)
+
+
+def _there(store: DatasetStore | None, array: str, layout: Layout) -> list[range]:
+    """The samples, or backgrounds, of the shards that a dataset has of an array, in order."""
+    if store is None or store.layout(array) != layout:
+        return []
+    return [layout.samples_of(shard) for shard in sorted(store.sound_shards(array, layout))]
 
 
 #: What fills depth, by the mode.

@@ -66,6 +66,10 @@ class Threads:
             raise SpecError(f"--workers is {workers}, expected 1 or more threads.", code="workers-invalid")
         self.count: int = usable_cores() if workers is None else workers
 
+    def and_more(self, count: int) -> Threads:
+        """These and some more."""
+        return Threads(self.count + count)
+
     def run(
         self,
         work: Callable[[T, Monitor], None],

@@ -94,10 +94,10 @@ class Run:
         clear(self.store)
         self.store.commit(document)
 
-    def execute(self, stage: Stage) -> None:
-        """Write the shards of a stage that are missing."""
+    def execute(self, stage: Stage, threads: Threads | None = None) -> None:
+        """Write the shards of a stage that are missing, on the run's threads or on others."""
         start = time.perf_counter()
-        self.written[stage.name] += execute(stage, self.store, self.threads, self.on_event)
+        self.written[stage.name] += execute(stage, self.store, threads or self.threads, self.on_event)
         self.stage_seconds[stage.name] += time.perf_counter() - start
 
     # --- depth -------------------------------------------------------------------------------------
@@ -116,7 +116,7 @@ class Run:
             document = document.with_depth(section)
             self.store.commit(document)
             self.store.declare(*depth_arrays(layouts, section))
-        self.execute(stage)
+        self.execute(stage, stage.threads)
         job.check(stage.source.session, None)  # reports what the session has to say since it was opened
         document = self.finish_depth(document, section, layouts)
         self.stage_seconds["depth"] = time.perf_counter() - start

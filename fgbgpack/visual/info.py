@@ -7,11 +7,11 @@ from dataclasses import asdict
 from typing import Any
 
 from fgbgpack.dataset.dataset import Dataset
-from fgbgpack.document import DEPTH, IMAGE, MASK, NetworkDepthInfo
+from fgbgpack.document import DEPTH, IMAGE, MASK, GuideInfo, NetworkDepthInfo
 from fgbgpack.storage.reading import StoredArray
 
 _RECIPE_OPTIONS = ("fit", "foreground_height", "placements", "flip", "placement", "seed")
-_NETWORK_OPTIONS = ("scale", "bits", "precision", "provider", "onnxruntime")
+_NETWORK_OPTIONS = ("scale", "bits", "precision", "provider")
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
@@ -77,6 +77,15 @@ def _describe_array(array: StoredArray, filled: int, stored: int) -> dict[str, A
     }
 
 
+def _describe_guide(guide: GuideInfo) -> dict[str, Any]:
+    return {
+        "model": str(guide.model["name"]),
+        "sha256": guide.sha256,
+        "provider": guide.provider,
+        "devices": [device.to_dict() for device in guide.devices],
+    }
+
+
 def _describe_depth(dataset: Dataset) -> dict[str, Any] | None:
     depth = dataset.document.depth
     if depth is None:
@@ -89,12 +98,13 @@ def _describe_depth(dataset: Dataset) -> dict[str, Any] | None:
             "model": depth.model_name,
             "sha256": depth.sha256,
             "mode": depth.mode,
-            "guide": None if guide is None else {**asdict(guide), "model": depth.guide_name},
+            "guide": None if guide is None else _describe_guide(guide),
+            "devices": [device.to_dict() for device in depth.devices],
             **{name: getattr(depth, name) for name in _NETWORK_OPTIONS},
         }
     else:
         described = {
-            **dict.fromkeys(("model", "sha256", "guide", *_NETWORK_OPTIONS)),
+            **dict.fromkeys(("model", "sha256", "guide", "devices", *_NETWORK_OPTIONS)),
             "complete": depth.complete,
             "mode": depth.mode,
             **asdict(depth),

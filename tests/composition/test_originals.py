@@ -61,12 +61,19 @@ def large(recipe, scale) -> Catalog:
     )
 
 
+def rendered(recipe, scale, *, kept=1):
+    """Image and mask of the samples, in arrays that held something else."""
+    size = len(SAMPLES), recipe.height * scale, recipe.width * scale
+    image, mask = np.full((*size, 3), 77, np.uint8), np.full(size, 77, np.uint8)
+    Renderer(recipe, scale, backgrounds_kept=kept)(SAMPLES, image, mask)
+    return image, mask
+
+
 @pytest.mark.parametrize("scale", [1, 2, 3])
 @pytest.mark.parametrize("kind", ["found", "stored"])
 def test_composites_are_those_of_large_pictures_at_multiples_of_the_places(request, found, kind, scale):
     recipe = request.getfixturevalue(kind)
-    image, mask = Renderer(recipe, scale, backgrounds_kept=1)(SAMPLES)
-    assert image.shape == (5, 21 * scale, 33 * scale, 3)
+    image, mask = rendered(recipe, scale)
     catalog = large(found, scale)
     np.testing.assert_array_equal(catalog.foreground_size, found.catalog.foreground_size * scale)
     for i, ref_image, ref_mask in naive.samples(
@@ -91,7 +98,7 @@ def test_backgrounds_are_those_of_large_pictures(request, found, kind, scale):
 
 def test_at_scale_1_no_originals_are_needed(own):
     shutil.rmtree(Path(own.spec.backgrounds).parent)
-    image, mask = Renderer(own, 1, backgrounds_kept=1)(SAMPLES)
+    image, mask = rendered(own, 1)
     expected = np.empty_like(image), np.empty_like(mask)
     own.compose(SAMPLES, *expected)
     np.testing.assert_array_equal(image, expected[0])
@@ -130,10 +137,10 @@ def test_originals_that_are_others_are_named_together(own, found):
 
 
 def test_originals_may_have_moved_and_others_may_lie_beside_them(own, tmp_path):
-    expected = Renderer(own, 2, backgrounds_kept=1)(SAMPLES)
+    expected = rendered(own, 2)
     folder = Path(own.spec.backgrounds).parent.rename(tmp_path / "moved")
     shutil.copy(folder / "bg/b0.png", folder / "bg/a.png")
     moved = own.with_spec(replace(own.spec, backgrounds=str(folder / "bg"), foregrounds=str(folder / "fg")))
-    found = Renderer(moved, 2, backgrounds_kept=2)(SAMPLES)
+    found = rendered(moved, 2, kept=2)
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_array_equal(one, other)

@@ -22,7 +22,13 @@ from refusals import refused
 from fgbgpack.depth import BackgroundDepth, DepthSession, Execution, load_model
 from fgbgpack.depth.card import Quantity
 from fgbgpack.depth.graph import compile_graph
-from fgbgpack.depth.providers import PROVIDERS, engine_folder, picture_bytes, provider_options
+from fgbgpack.depth.providers import (
+    PROVIDERS,
+    engine_folder,
+    input_shapes,
+    picture_bytes,
+    provider_options,
+)
 from fgbgpack.errors import DepthModelError
 
 RNG = np.random.default_rng(19)
@@ -435,36 +441,46 @@ class TestSession:
         found = depth_of(open_session(path, backgrounds), images, mask, which)
         np.testing.assert_allclose(found, backgrounds.depth[which], rtol=2**-10)
 
-    def test_device_buffers_give_what_bound_arrays_give(self, session, monkeypatch):
-        # The way that a GPU is fed, with buffers in the CPU's memory.
-        make = onnxruntime.OrtValue.ortvalue_from_shape_and_type
-        monkeypatch.setattr(
-            onnxruntime.OrtValue,
-            "ortvalue_from_shape_and_type",
-            staticmethod(lambda shape, kind, device, index: make(shape, kind, "cpu", 0)),
-        )
+    @pytest.mark.parametrize("is_resident", [True, False])
+    def test_a_device_gives_what_the_host_gives(self, session, is_resident):
+        # The way that a GPU is fed, in the CPU's memory: with the depth of all backgrounds, or of those seen.
         batches = [self.given(n) for n in (5, 40, 5)]
         expected = [depth_of(session, *batch) for batch in batches]
         session._on_host = False
+        session.batch_size = 16
+        if not is_resident:
+            session._tables = {}
         for batch, reference in zip(batches, expected, strict=True):
             np.testing.assert_array_equal(depth_of(session, *batch), reference)
 
-    def test_tensorrt_is_told_the_shape_of_every_input(self, session, tmp_path):
-        options = provider_options("tensorrt", "fp32", (1, 16), session._inputs, None)[0]
+    def test_backgrounds_that_would_fill_a_device_stay_on_the_host(self, session, backgrounds):
+        class Small:
+            free_bytes = backgrounds.depth.nbytes * 4 - 1
+
+        class Large:
+            free_bytes = backgrounds.depth.nbytes * 4
+
+        assert session._resident_rows(Small()) == 0
+        assert session._resident_rows(Large()) == session._resident_rows(None) == 4
+
+    def test_tensorrt_is_told_the_shape_of_every_free_input(self, tmp_path):
+        compiled = compile_graph(
+            load_model(guided(tmp_path / "m.onnx")), (14, 18), background=Quantity(*QUANTITIES[0])
+        )
+        shapes = input_shapes(compiled, {"n": 16, "b": 4})
+        options = provider_options("tensorrt", "fp32", shapes, None)[0]
         assert options[0] == PROVIDERS["tensorrt"]
         assert options[1]["trt_profile_min_shapes"] == (
-            "images:1x14x18x3,mask:1x14x18,background:1x14x18,centre:1,spread:1"
+            "images:1x14x18x3,mask:1x14x18,background:1x14x18,centre:1,spread:1,which:1"
         )
         assert options[1]["trt_profile_max_shapes"] == (
-            "images:16x14x18x3,mask:16x14x18,background:16x14x18,centre:16,spread:16"
+            "images:16x14x18x3,mask:16x14x18,background:4x14x18,centre:4,spread:4,which:16"
         )
 
     def test_engines_are_kept_apart_by_the_quantity_of_backgrounds(self, tmp_path, monkeypatch):
         monkeypatch.setenv("FGBGPACK_MODELS", str(tmp_path / "models"))
         model = load_model(guided(tmp_path / "m.onnx"))
-        folders = {
-            engine_folder(model, "fp32", (1, 8), {"background": Quantity(*q)}, "A") for q in QUANTITIES
-        }
+        folders = {engine_folder(model, "fp32", {"background": Quantity(*q)}, "A") for q in QUANTITIES}
         assert len(folders) == 3
 
     def test_bytes_that_a_picture_takes(self, session):

@@ -23,9 +23,9 @@ from fgbgpack.depth.providers import (
 
 
 def test_options_of_the_providers(tmp_path):
+    shapes = {"images": ((1, 256, 192, 3), (16, 256, 192, 3)), "step": ((1,), (1,))}
     cpu, cuda, tensorrt = (
-        provider_options(device, "fp32", (1, 16), {"images": (256, 192, 3)}, tmp_path)
-        for device in ("cpu", "cuda", "tensorrt")
+        provider_options(device, "fp32", shapes, tmp_path) for device in ("cpu", "cuda", "tensorrt")
     )
     assert cpu == [("CPUExecutionProvider", {})]
     assert [name for name, _ in cuda] == ["CUDAExecutionProvider"]
@@ -43,21 +43,21 @@ def test_options_of_the_providers(tmp_path):
         "trt_profile_max_shapes": "images:16x256x192x3",
     }
     # A network that is bound to a batch size has no range of sizes; and no folder, no cache.
-    bound = provider_options("tensorrt", "fp16", (4, 4), {"images": (8, 8, 3)}, None)[0][1]
+    bound = provider_options("tensorrt", "fp16", {"images": ((4, 8, 8, 3),) * 2}, None)[0][1]
     assert bound == {"trt_fp16_enable": "True"}
 
 
 def test_engines_are_kept_apart_by_all_that_they_depend_on(tmp_path, monkeypatch):
     monkeypatch.setenv("FGBGPACK_MODELS", str(tmp_path / "models"))
     sizes = {"sample": (6, 8), "rendered": (12, 16)}
-    given = {"precision": "fp32", "batch": (1, 8), "sizes": sizes, "gpu": "A"}
+    given = {"precision": "fp32", "sizes": sizes, "gpu": "A"}
     model, other = load_model(gray(tmp_path / "m.onnx")), load_model(halving(tmp_path / "n.onnx"))
     folder = engine_folder(model, **given)
     assert folder == engine_folder(model, **given)
     assert folder.parent == tmp_path / "models" / "tensorrt"
     changes = [
         {"precision": "fp16"},
-        {"batch": (1, 16)},
+        {"sizes": {**sizes, "n": 16}},
         {"sizes": {"sample": (6, 8), "rendered": (6, 8)}},
         {"gpu": "B"},
     ]

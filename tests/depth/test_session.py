@@ -27,9 +27,9 @@ from refusals import refused
 
 from fgbgpack.depth import DepthSession, Execution, load_model, rounding_bound
 from fgbgpack.depth import providers as depth_providers
-from fgbgpack.depth.providers import (
-    Gpu,
-)
+from fgbgpack.depth.binding import Buffers
+from fgbgpack.depth.providers import Gpu
+from fgbgpack.depth.session import IN_FLIGHT, _even_part
 from fgbgpack.errors import DepthModelError
 
 RNG = np.random.default_rng(11)
@@ -274,6 +274,11 @@ class PretendedGpu(Gpu):
 
     name = "Pretended GPU"
     free_bytes = 1 << 34
+    pinned_bytes = 0
+
+    def pinned(self, size):
+        PretendedGpu.pinned_bytes += size
+        return np.empty(size, np.uint8)
 
 
 @pytest.mark.skipif(has_gpu_driver(), reason="this machine has an NVIDIA driver")
@@ -299,23 +304,12 @@ class ShortOfMemory:
         self._session, self._most, self._words = session, most, words
         self.tried = []
 
-    def io_binding(self):
-        self._bound = self._session.io_binding()
-        return self
-
-    def bind_input(self, name, device, index, dtype, shape, pointer):
-        if name == "images":
-            self.count = shape[0]
-        self._bound.bind_input(name, device, index, dtype, shape, pointer)
-
-    def bind_output(self, *arguments):
-        self._bound.bind_output(*arguments)
-
-    def run_with_iobinding(self, binding):
-        self.tried.append(self.count)
-        if self.count > self._most:
+    def run_with_ortvaluevector(self, options, names, feeds, *rest):
+        count = feeds[names.index("images")].shape()[0]
+        self.tried.append(count)
+        if count > self._most:
             raise RuntimeError(f"[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : {self._words}")
-        self._session.run_with_iobinding(self._bound)
+        self._session.run_with_ortvaluevector(options, names, feeds, *rest)
 
 
 def test_batches_are_halved_where_memory_runs_out(tmp_path):
@@ -339,23 +333,80 @@ def test_threads_that_run_out_of_memory_together(tmp_path):
     session = open_session(gray(tmp_path / "m.onnx"))
     images = pictures(64)
     expected = depth_of(session, images)
-    real = session._session
-    local = threading.local()
-
-    class PerThread:
-        def io_binding(self):
-            local.short = ShortOfMemory(real, 8)
-            return local.short.io_binding()
-
-        def run_with_iobinding(self, binding):
-            binding.run_with_iobinding(binding)
-
-    session._session = PerThread()
+    session._session = ShortOfMemory(session._session, 8)
     with ThreadPoolExecutor(4) as pool:
         for found in pool.map(lambda _: depth_of(session, images), range(8)):
             np.testing.assert_array_equal(found, expected)
     assert session.batch_size == 8
     assert len(session.notices) == 2
+
+
+class Recorder:
+    """Stands before a real session and notes the shapes of what it is fed, and what is in flight."""
+
+    def __init__(self, session):
+        self._session, self._lock = session, threading.Lock()
+        self.shapes, self.in_flight, self.most_in_flight = set(), 0, 0
+
+    def run_with_ortvaluevector(self, options, names, feeds, *rest):
+        with self._lock:
+            self.shapes.add(tuple(tuple(feed.shape()) for feed in feeds))
+            self.in_flight += 1
+            self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        self._session.run_with_ortvaluevector(options, names, feeds, *rest)
+        with self._lock:
+            self.in_flight -= 1
+
+
+class TestOnADevice:
+    """How a GPU is fed: whole batches in buffers of its own, some in flight. The device here is the CPU."""
+
+    @pytest.fixture
+    def session(self, tmp_path):
+        session = open_session(gray(tmp_path / "m.onnx"))
+        session._on_host, session._buffers = False, Buffers(PretendedGpu().pinned)
+        session.batch_size = 8
+        session._session = Recorder(session._session)
+        return session
+
+    @pytest.mark.parametrize("n", [0, 1, 7, 8, 9, 20])
+    def test_gives_what_the_host_gives_in_batches_of_one_size(self, session, tmp_path, n):
+        images = pictures(n)
+        expected = depth_of(open_session(tmp_path / "m.onnx"), images)
+        np.testing.assert_array_equal(depth_of(session, images), expected)
+        given, _ = session.buffers(n)
+        given[...] = images
+        np.testing.assert_array_equal(depth_of(session, given), expected)
+        assert session._session.shapes <= {((8, 6, 8, 3), (1,))}
+
+    def test_pictures_are_written_to_pinned_memory(self, session):
+        images, mask = session.buffers(16)
+        assert (images.shape, mask.shape) == ((16, 6, 8, 3), (16, 6, 8))
+        assert PretendedGpu.pinned_bytes >= images.nbytes
+
+    def test_some_batches_are_in_flight_and_no_more(self, session):
+        images = pictures(40)
+        expected = depth_of(session, images)
+        with ThreadPoolExecutor(6) as pool:
+            for found in pool.map(lambda _: depth_of(session, images), range(30)):
+                np.testing.assert_array_equal(found, expected)
+        assert session._session.most_in_flight <= IN_FLIGHT
+
+    def test_memory_that_runs_out_halves_the_batches(self, session):
+        images = pictures(20)
+        expected = depth_of(session, images)
+        session._session = short = ShortOfMemory(session._session, 5)
+        np.testing.assert_array_equal(depth_of(session, images), expected)
+        assert short.tried == [8, 4, 4, 4, 4, 4]
+        assert session.batch_size == 4
+
+
+@pytest.mark.parametrize(
+    ("per_call", "most", "expected"),
+    [(250, 128, 125), (256, 128, 128), (2, 128, 2), (1, 8, 1), (300, 128, 100)],
+)
+def test_batches_divide_what_mostly_comes_evenly(per_call, most, expected):
+    assert _even_part(per_call, most) == expected
 
 
 def test_one_picture_that_does_not_fit(tmp_path):

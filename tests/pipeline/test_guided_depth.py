@@ -275,6 +275,35 @@ def test_an_interrupted_run_is_resumed_to_the_same_bytes(tmp_path, made, stage, 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("stage", ["backgrounds", "depth"])
+def test_which_device_made_what_is_recorded(tmp_path, made, stage, monkeypatch):
+    spec, _ = made
+    path = tmp_path / "again.zarr"
+    with pytest.raises(KeyboardInterrupt):
+        create(path, spec, workers=1, on_event=Events(stage, 2))
+    begun = open_dataset(path, allow_incomplete=True)
+    first = begun.document.depth.devices[0].hardware
+    array = "sources/background_depth" if stage == "backgrounds" else "depth"
+    layout = begun.store.layout(array)
+    there = [layout.samples_of(i) for i in sorted(begun.store.sound_shards(array, layout))]
+    assert 0 < len(there) < layout.shards
+    monkeypatch.setattr("fgbgpack.depth.session.processor_name", lambda: "Another")
+    create(path, spec)
+    depth = open_dataset(path).document.depth
+    by_model, by_guide = (
+        [(d.hardware, d.ranges) for d in devices] for devices in (depth.devices, depth.guide.devices)
+    )
+    shared = [(first, ((there[0].start, there[-1].stop),)), ("Another", None)]
+    if stage == "backgrounds":
+        assert (by_model, by_guide) == (shared, [("Another", None)])
+    else:
+        assert (by_model, by_guide) == ([(first, None)], shared)
+    assert [one["hardware"] for one in describe(open_dataset(path))["depth"]["guide"]["devices"]][
+        -1
+    ] == "Another"
+
+
+@pytest.mark.slow
 def test_what_is_through_of_the_backgrounds_is_not_done_again(tmp_path, made):
     spec, expected = made
     path = tmp_path / "made.zarr"
