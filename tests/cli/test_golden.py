@@ -34,6 +34,7 @@ _MASKS = (
     (rf"{_NUMBER}%? \({_NUMBER}%? to {_NUMBER}%?\)", "<median and quartiles>"),
     (rf"{_NUMBER} with true depth.*", "<rank agreement>"),
     (rf"{_NUMBER} to {_NUMBER}, no NaN", "<range>"),
+    (r"(depth device +).*", r"\1<processor>"),
     (rf"(rounding error|rank agreement is|gradient .*reaches) {_NUMBER}%?", r"\1 <number>"),
 )
 #: Which of these lines there are depends on the speed of the machine.
