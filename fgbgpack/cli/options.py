@@ -19,6 +19,8 @@ from fgbgpack.cli.parse import DEPTH_MODES, DEVICES, PRECISIONS
 
 #: Where a command notes in its context that its result is printed as JSON.
 AS_JSON = "fgbgpack.as_json"
+#: Where a command that fails notes what it found out before: what its JSON object holds beside ``error``.
+PARTIAL = "fgbgpack.partial"
 
 
 F = TypeVar("F", bound=Callable[..., Any])

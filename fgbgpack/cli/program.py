@@ -19,9 +19,9 @@ from typing import Annotated, Any, NoReturn
 import typer
 import typer.core
 
-from fgbgpack.cli import card, convert, create, export, importing, info, models, sample, split
+from fgbgpack.cli import card, convert, create, doctor, export, importing, info, models, sample, split
 from fgbgpack.cli.console import print_json, say, show_bug, show_error, show_warning
-from fgbgpack.cli.options import AS_JSON, show_examples
+from fgbgpack.cli.options import AS_JSON, PARTIAL, show_examples
 from fgbgpack.errors import DatasetError, FgbgError
 from fgbgpack.files import is_full
 
@@ -64,7 +64,7 @@ class _Failure:
 #: The order of the commands in the help.
 _ORDER = (
     *("create", "import", "depth", "info", "preview", "split", "export", "convert", "materialize"),
-    *("virtualize", "card", "sample", "schema", "models"),
+    *("virtualize", "card", "sample", "schema", "models", "doctor"),
 )
 
 
@@ -84,7 +84,7 @@ class _Commands(typer.core.TyperGroup):
             if ctx.meta.get(AS_JSON):
                 error = {"code": failure.code, "message": failure.message, "problems": failure.problems}
                 with suppress(OSError):  # stdout itself may have failed
-                    print_json({"error": error})
+                    print_json({**ctx.meta.get(PARTIAL, {}), "error": error})
             show_error(failure.message, failure.problems, label=failure.label)
             raise typer.Exit(failure.status) from exc
 
@@ -98,7 +98,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=show_examples("fgbgpack sample pictures", "fgbgpack create --help"),
 )
-for _module in (card, convert, create, export, importing, info, sample, split, models):
+for _module in (card, convert, create, doctor, export, importing, info, sample, split, models):
     app.add_typer(_module.app)
 
 

@@ -18,9 +18,8 @@ import sys
 import weakref
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -29,6 +28,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
 
+from fgbgpack.depth.libraries import build_refusal, driver_refusal, preload
 from fgbgpack.depth.model import DepthModel
 from fgbgpack.depth.onnx_file import bind_batch, declared_shape
 from fgbgpack.depth.precision import Precision
@@ -41,6 +41,10 @@ PROVIDERS = {
     "cuda": "CUDAExecutionProvider",
     "cpu": "CPUExecutionProvider",
 }
+
+
+#: The library of NVIDIA's driver.
+DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 
 
 @dataclass(frozen=True)
@@ -211,31 +215,29 @@ def cpu_fallbacks(session: Any, provider: str) -> str | None:
 
 
 class Gpu:
-    """The first GPU that this process may use, through NVIDIA's driver."""
+    """A GPU that this process may use, by default the first, through NVIDIA's driver."""
 
-    def __init__(self, driver: Any) -> None:
+    def __init__(self, driver: Any, index: int = 0) -> None:
         self._driver = driver
+        self._index = index
 
     @classmethod
     def require(cls, onnxruntime: Any, device: str) -> Gpu:
         """Checks for provider, driver and GPU before ONNX Runtime, which writes to stderr, tries."""
         if PROVIDERS[device] not in onnxruntime.get_available_providers():
-            raise UnavailableError(
-                f"this build of ONNX Runtime ({onnxruntime.__version__}) has no {PROVIDERS[device]}; "
-                "pip install onnxruntime-gpu in place of onnxruntime"
-            )
-        library = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+            raise UnavailableError(str(build_refusal(PROVIDERS[device])))
         try:
-            driver = ctypes.CDLL(library)
+            driver = ctypes.CDLL(DRIVER)
         except OSError:
-            raise UnavailableError(f"there is no NVIDIA driver ({library} was not found)") from None
+            raise UnavailableError(f"there is no NVIDIA driver ({DRIVER} was not found)") from None
         count = ctypes.c_int(0)
         if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0 or count.value == 0:
-            raise UnavailableError(f"the NVIDIA driver ({library}) is there, but it finds no GPU")
-        if hasattr(onnxruntime, "preload_dlls"):
-            # Loads the libraries that pip installed, and prints those that it does not find.
-            with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-                onnxruntime.preload_dlls()
+            raise UnavailableError(f"the NVIDIA driver ({DRIVER}) is there, but it finds no GPU")
+        supported = ctypes.c_int(0)
+        driver.cuDriverGetVersion(ctypes.byref(supported))
+        if (refusal := driver_refusal(supported.value, device)) is not None:
+            raise UnavailableError(str(refusal))
+        preload(device)
         return cls(driver)
 
     @property
@@ -243,8 +245,28 @@ class Gpu:
         """Its name; empty if unknown."""
         text = ctypes.create_string_buffer(256)
         device = ctypes.c_int(0)
-        failed = self._driver.cuDeviceGet(ctypes.byref(device), 0) != 0
+        failed = self._driver.cuDeviceGet(ctypes.byref(device), self._index) != 0
         return "" if failed or self._driver.cuDeviceGetName(text, 256, device) != 0 else text.value.decode()
+
+    @property
+    def total_bytes(self) -> int | None:
+        """Its memory; ``None`` if unknown."""
+        total, device = ctypes.c_size_t(0), ctypes.c_int(0)
+        if self._driver.cuDeviceGet(ctypes.byref(device), self._index) != 0:
+            return None
+        return None if self._driver.cuDeviceTotalMem_v2(ctypes.byref(total), device) != 0 else total.value
+
+    @property
+    def capability(self) -> tuple[int, int] | None:
+        """Its compute capability, e.g. ``(7, 5)``; ``None`` if unknown."""
+        device, major, minor = ctypes.c_int(0), ctypes.c_int(0), ctypes.c_int(0)
+        if self._driver.cuDeviceGet(ctypes.byref(device), self._index) != 0:
+            return None
+        # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
+        for attribute, value in ((75, major), (76, minor)):
+            if self._driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, device) != 0:
+                return None
+        return major.value, minor.value
 
     @property
     def free_bytes(self) -> int | None:
@@ -276,7 +298,7 @@ class Gpu:
     def _context(self) -> Iterator[bool]:
         """The primary context, which ONNX Runtime's CUDA runtime shares; ``False`` where it cannot be had."""
         driver, device, context = self._driver, ctypes.c_int(0), ctypes.c_void_p()
-        is_there = driver.cuDeviceGet(ctypes.byref(device), 0) == 0
+        is_there = driver.cuDeviceGet(ctypes.byref(device), self._index) == 0
         if not is_there or driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), device) != 0:
             yield False
             return

@@ -19,6 +19,7 @@ from fgbgpack.depth.card import Size
 from fgbgpack.depth.graph import DEPTH, IMAGES, STEP, compile_graph, session_options
 from fgbgpack.depth.guided import BACKGROUND, CENTRE, MASK, SPREAD, WHICH
 from fgbgpack.depth.kernels import half_extent
+from fgbgpack.depth.libraries import is_missing_library, libraries_refusal, missing_libraries
 from fgbgpack.depth.model import DepthModel
 from fgbgpack.depth.providers import (
     PROVIDERS,
@@ -168,6 +169,9 @@ class DepthSession:
         try:
             self.run(pictures[numbers % 2], np.empty(shape, np.float16), mask=mask, background=seen)
         except DepthModelError as exc:
+            # cuDNN is loaded as the first convolution runs.
+            if gpu is not None and is_missing_library(exc) and missing_libraries(device):
+                raise UnavailableError(str(libraries_refusal(device, PROVIDERS[device]))) from exc
             raise DepthModelError(
                 f"A trial with a black and a noisy picture of {size} failed: {exc.message}", code=exc.code
             ) from exc
@@ -225,13 +229,13 @@ class DepthSession:
         try:
             session = onnxruntime.InferenceSession(graph, options, providers=providers, enable_fallback=0)
         except Exception as exc:
-            if "TensorRT libraries" in str(exc):
-                raise _missing_libraries(onnxruntime, device) from exc
+            if is_missing_library(exc):
+                raise UnavailableError(str(libraries_refusal(device, PROVIDERS[device]))) from exc
             raise
         finally:
             onnxruntime.set_default_logger_severity(2)
         if session.get_providers()[0] != PROVIDERS[device]:
-            raise _missing_libraries(onnxruntime, device)
+            raise UnavailableError(str(libraries_refusal(device, PROVIDERS[device])))
         return session
 
     def _engines(self, most: Mapping[str, int], gpu: Gpu) -> Path | None:
@@ -431,13 +435,3 @@ def _check_array(name: str, array: NDArray[Any], dtype: type[np.generic], shape:
         raise ValueError(
             f"{name}: found {array.dtype} {array.shape}, expected {np.dtype(dtype)} {('n', *shape[1:])}"
         )
-
-
-def _missing_libraries(onnxruntime: Any, device: str) -> UnavailableError:
-    libraries, packages = "CUDA and cuDNN", '"onnxruntime-gpu[cuda,cudnn]"'
-    if device == "tensorrt":
-        libraries, packages = f"TensorRT, {libraries}", f"{packages} tensorrt"
-    return UnavailableError(
-        f"libraries that {PROVIDERS[device]} needs cannot be loaded ({libraries}; ONNX Runtime "
-        f"{onnxruntime.__version__} is built for CUDA {onnxruntime.cuda_version}): pip install {packages}"
-    )

@@ -175,6 +175,8 @@ class Driver:
             "cuCtxPushCurrent_v2": lambda context: self._count("pushed", 1),
             "cuCtxPopCurrent_v2": lambda context: self._count("pushed", -1),
             "cuMemGetInfo_v2": self._memory,
+            "cuDeviceTotalMem_v2": self._total,
+            "cuDeviceGetAttribute": self._attribute,
         }[name]
 
     def _count(self, what, change):
@@ -187,6 +189,14 @@ class Driver:
 
     def _name(self, text, size, device):
         text.value = b"NVIDIA Example"
+        return 0
+
+    def _total(self, total, device):
+        total._obj.value = 16 << 30
+        return 0
+
+    def _attribute(self, value, attribute, device):
+        value._obj.value = {75: 8, 76: 6}[attribute] + device.value
         return 0
 
     def _memory(self, free, total):
@@ -205,3 +215,11 @@ def test_free_memory_is_asked_of_the_driver():
         assert Gpu(driver).free_bytes is None
         assert (driver.retained, driver.pushed) == (0, 0)
     assert Gpu(Driver("cuDeviceGetName")).name == ""
+
+
+def test_memory_and_compute_capability_of_each_gpu():
+    assert Gpu(Driver()).total_bytes == 16 << 30
+    assert (Gpu(Driver()).capability, Gpu(Driver(), 1).capability) == ((8, 6), (9, 7))
+    for name, what in (("cuDeviceTotalMem_v2", "total_bytes"), ("cuDeviceGetAttribute", "capability")):
+        assert getattr(Gpu(Driver(name)), what) is None
+        assert getattr(Gpu(Driver("cuDeviceGet")), what) is None
