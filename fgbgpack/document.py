@@ -16,6 +16,8 @@ from fgbgpack.spec import DatasetSpec
 
 #: The attribute of the root group that holds the document.
 ATTRIBUTE = "fgbgpack"
+#: The one beside it: the SHA-256 of the document.
+DIGEST = "fgbgpack_sha256"
 
 # --- the arrays of a dataset ---
 
@@ -33,6 +35,16 @@ SOURCE_ARRAYS = tuple(f"{SOURCES}/{name}" for name in ("background", "foreground
 BACKGROUND_DEPTH = f"{SOURCES}/background_depth"
 #: The names of imported samples, (n, bytes) of UTF-8 padded with zeros: every reader of Zarr has such arrays.
 NAME = "name"
+#: The group of the manifest: the array in it holds the checksums of all chunks.
+MANIFEST = "manifest"
+
+_OWN = {IMAGE, MASK, *DEPTHS, *PLACEMENTS, SOURCES, NAME, MANIFEST}
+
+
+def is_own(path: str) -> bool:
+    """Whether an array or a group is of those that fgbgpack writes, and not one that a user has added."""
+    return path.partition("/")[0] in _OWN
+
 
 Quantity: TypeAlias = Literal["depth", "inverse_depth"]
 
@@ -120,6 +132,39 @@ class PixelsInfo:
 
     complete: bool
     stored: bool = True
+
+
+@dataclass(frozen=True)
+class ManifestArray:
+    """What an array must hold: the SHA-256 of its metadata, and where the checksums of its ``chunks`` begin
+    in the manifest, in the order of their shards.
+    """
+
+    sha256: str
+    first: int
+    chunks: int
+
+
+@dataclass(frozen=True)
+class ManifestInfo:
+    """The manifest: the path of the array that holds it, what it covers, which is the arrays that are there
+    as a whole, by their paths, and the CRC-32C of each of its parts.
+    """
+
+    path: str
+    arrays: Mapping[str, ManifestArray]
+    parts: tuple[str, ...]
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> ManifestInfo:
+        """The same from JSON."""
+        arrays = {path: ManifestArray(**entry) for path, entry in fields["arrays"].items()}
+        return cls(fields["path"], arrays, tuple(fields["parts"]))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as JSON."""
+        arrays = {path: dataclasses.asdict(entry) for path, entry in self.arrays.items()}
+        return {"path": self.path, "arrays": arrays, "parts": list(self.parts)}
 
 
 @dataclass(frozen=True)
@@ -248,6 +293,9 @@ class Document:
 
     A dataset that was imported has ``imported`` and neither ``spec``, ``recipe`` nor ``sources``; ``depth``
     is ``None`` where it is not filled. Saved splits have ``by``, ``seed`` and ``parts``.
+
+    What commits a document sets its ``manifest``, and its ``generation``, 32 hexadecimal digits: of what the
+    arrays hold once it is complete, at random before.
     """
 
     complete: bool
@@ -259,6 +307,8 @@ class Document:
     sources: SourcesInfo | None = None
     imported: ImportInfo | None = None
     splits: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    generation: str = ""
+    manifest: ManifestInfo | None = None
 
     def __eq__(self, other: object) -> bool:
         # Pictures with other credits are the same pictures, but not the same document.
@@ -285,12 +335,14 @@ class Document:
             fields["sources"] = SourcesInfo(*(tuple(SourceInfo(**s) for s in kind) for kind in pictures))
         if fields["depth"] is not None:
             fields["depth"] = _depth_from(fields["depth"], where)
+        if fields["manifest"] is not None:
+            fields["manifest"] = ManifestInfo.of(fields["manifest"])
         return cls(**fields)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document, of schema ``dataset``."""
         tag = f"dataset/{schema.CURRENT['dataset']}"
-        document: dict[str, Any] = {"schema": tag, "complete": self.complete}
+        document: dict[str, Any] = {"schema": tag, "generation": self.generation, "complete": self.complete}
         if self.imported is not None:
             document["imported"] = dataclasses.asdict(self.imported)
         if self.spec is not None and self.recipe is not None and self.sources is not None:
@@ -312,6 +364,7 @@ class Document:
         if self.splits:
             document["splits"] = {name: dict(split) for name, split in self.splits.items()}
         document["software"] = dict(self.software)
+        document["manifest"] = None if self.manifest is None else self.manifest.to_dict()
         return document
 
     # --- what it says ---
@@ -362,7 +415,20 @@ class Document:
         """The paths of the arrays and groups that the dataset has once it is complete."""
         pixels = () if self.is_virtual else (IMAGE, MASK)
         rest = (*PLACEMENTS, SOURCES, *SOURCE_ARRAYS) if self.has_recipe else (NAME,)
-        return (*pixels, *DEPTHS, *rest, *((BACKGROUND_DEPTH,) if self.is_guided else ()))
+        guided = (BACKGROUND_DEPTH,) if self.is_guided else ()
+        manifest = () if self.manifest is None else (MANIFEST, self.manifest.path)
+        return (*pixels, *DEPTHS, *rest, *guided, *manifest)
+
+    @property
+    def whole_arrays(self) -> tuple[str, ...]:
+        """The paths of the arrays that are there as a whole by now."""
+        found: list[str] = []
+        if self.pixels.complete:
+            found += () if self.is_virtual else (IMAGE, MASK)
+            found += (*PLACEMENTS, *SOURCE_ARRAYS) if self.has_recipe else (NAME,)
+        if self.depth is not None and self.depth.complete:
+            found += (*DEPTHS, *((BACKGROUND_DEPTH,) if self.is_guided else ()))
+        return tuple(found)
 
     # --- its next states ---
 

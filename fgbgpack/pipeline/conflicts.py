@@ -11,6 +11,7 @@ from fgbgpack.document import (
     BACKGROUND_DEPTH,
     DEPTHS,
     IMAGE,
+    MANIFEST,
     MASK,
     NAME,
     PLACEMENTS,
@@ -139,7 +140,7 @@ def clear(store: DatasetStore) -> None:
     if (existing := store.document()) is None:
         return
     store.commit(dataclasses.replace(existing.begun(), depth=None))
-    for name in (IMAGE, MASK, *DEPTHS, NAME, *PLACEMENTS, SOURCES):
+    for name in (IMAGE, MASK, *DEPTHS, NAME, *PLACEMENTS, SOURCES, MANIFEST):
         store.delete_below(name)
 
 

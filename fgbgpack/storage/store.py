@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import math
 import os
+import uuid
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -22,13 +24,26 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore
 
-from fgbgpack.document import ATTRIBUTE, SOURCES, Document
+from fgbgpack.document import ATTRIBUTE, DIGEST, MANIFEST, SOURCES, Document, ManifestInfo, is_own
 from fgbgpack.errors import DatasetError, IncompleteDatasetError
 from fgbgpack.files import PARTIAL, disk_errors, locked
-from fgbgpack.storage.arrays import METADATA, ArrayForm, ArraySpec, parse_array
+from fgbgpack.storage.arrays import METADATA, ArrayForm, ArraySpec, Node, group_metadata, parse_array
 from fgbgpack.storage.hdf5 import Hdf5Store, is_hdf5
 from fgbgpack.storage.layout import Layout
+from fgbgpack.storage.manifest import (
+    Checksums,
+    WrittenChunks,
+    checksums_of,
+    chunk_count,
+    differing,
+    digest_of,
+    joined_paths,
+    manifest_array,
+    manifest_of,
+    metadata_digest,
+)
 from fgbgpack.storage.reading import ArrayReader
+from fgbgpack.storage.reading.checks import ChunkChecks
 from fgbgpack.storage.sharding import index_bytes, read_index
 
 #: Where a dataset is: a local folder, an HDF5 file, a URL that fsspec opens, or a Zarr store.
@@ -36,6 +51,8 @@ Target: TypeAlias = str | os.PathLike[str] | Store
 
 _CONCURRENT_REQUESTS = 32
 _SHOWN = 3
+#: Objects that are read back together.
+_READ_BACK = 8
 
 T = TypeVar("T")
 
@@ -88,6 +105,10 @@ class DatasetStore:
     def __init__(self, store: Store, name: str) -> None:
         self.store = store
         self.name = name
+        #: What the document says of the manifest, once it was read: what the readers of arrays are held to.
+        self.manifest: ManifestInfo | None = None
+        self._generation: str | None = None
+        self._written = WrittenChunks()
 
     @classmethod
     def open(cls, target: Target, *, read_only: bool) -> DatasetStore:
@@ -114,6 +135,8 @@ class DatasetStore:
     def put(self, key: str, value: bytes) -> None:
         """Publish a value under a key, in one step."""
         self._run(self.store.set(key, default_buffer_prototype().buffer.from_bytes(value)))
+        if "/" in key:
+            self._written.note(key, value)
 
     def put_changed(self, key: str, value: bytes) -> None:
         """Publish a value under a key, unless it is there already."""
@@ -137,6 +160,7 @@ class DatasetStore:
     def delete_below(self, prefix: str) -> None:
         """Delete every key below ``prefix``."""
         self._run(self.store.delete_dir(prefix))
+        self._written.forget(prefix)
 
     def own_keys(self) -> list[str]:
         """The keys of the dataset. Files beside the document, such as cards, are not part of it."""
@@ -173,14 +197,36 @@ class DatasetStore:
                 )
             return None
         try:
-            document = json.loads(root)["attributes"][ATTRIBUTE]
+            node = json.loads(root)
+            document = node["attributes"][ATTRIBUTE]
         except (ValueError, KeyError, TypeError) as exc:
             kind = "a Zarr store" if b"zarr_format" in root else "a folder"
             raise DatasetError(
                 f"{self.name} is {kind} that fgbgpack did not make: give another place.",
                 code="dataset-foreign",
             ) from exc
-        return Document.from_dict(document, where=self.name)
+        found = Document.from_dict(document, where=self.name)
+        if node["attributes"].get(DIGEST) != metadata_digest(document):
+            raise DatasetError(
+                f"The document of {self.name} is damaged, or something else than fgbgpack has changed it: "
+                f"its digest is not that in the attribute {DIGEST}. Restore it from a copy.",
+                code="document-damaged",
+            )
+        self._check_copies(node, found.manifest)
+        self.manifest = found.manifest
+        self._generation = self._generation or found.generation
+        return found
+
+    def _check_copies(self, node: Node, manifest: ManifestInfo | None) -> None:
+        """Compare the copies of the arrays' metadata in the root with the manifest (DatasetError)."""
+        copies = (node.get("consolidated_metadata") or {}).get("metadata", {})
+        if manifest is not None and (wrong := differing(copies, manifest.arrays)):
+            raise DatasetError(
+                f"The copies of the metadata of {joined_paths(wrong, _SHOWN)} in the root of {self.name} are "
+                "not what the manifest says: something else than fgbgpack has changed them. Restore the "
+                "dataset from a copy.",
+                code="metadata-foreign",
+            )
 
     def existing_document(self, *, complete: bool = False) -> Document:
         """The document of a dataset that must be there, and ``complete`` if asked for
@@ -195,41 +241,144 @@ class DatasetStore:
             )
         return document
 
-    def commit(self, document: Document) -> None:
+    def commit(self, document: Document) -> Document:
         """Publish the document, if it follows its schema, in the root group; its other attributes stay.
 
-        Once the dataset is complete its arrays' metadata no longer change, and the group gets a copy of it
-        (Zarr's inline consolidated metadata): a remote reader then makes one request instead of one an array.
+        It gets a manifest of the arrays that are there as a whole, and a generation. Once the dataset is
+        complete its arrays' metadata no longer change, and the group gets a copy of it (Zarr's inline
+        consolidated metadata): a remote reader then makes one request instead of one an array. Copies of
+        arrays that users have added stay there.
+
+        Returns the document as it is now; raises DatasetError where another writer has committed one since
+        this store has read or committed it.
         """
+        node = self._root_to_change()
+        manifest = self._new_manifest(document)
+        is_whole = document.complete and manifest is not None
+        generation = digest_of(manifest) if is_whole and manifest else uuid.uuid4().hex
+        document = dataclasses.replace(document, manifest=manifest, generation=generation)
         fields = Document.from_dict(document.to_dict(), where="the document to be written").to_dict()
-        root = self.get(METADATA) or b'{"zarr_format": 3, "node_type": "group", "attributes": {}}'
-        node: dict[str, Any] = json.loads(root)
-        node["attributes"][ATTRIBUTE] = fields
-        node.pop("consolidated_metadata", None)
+        node["attributes"] |= {ATTRIBUTE: fields, DIGEST: metadata_digest(fields)}
+        others = (node.pop("consolidated_metadata", None) or {}).get("metadata", {})
         if document.complete:
-            found = self.get_all(f"{path}/{METADATA}" for path in document.nodes)
-            below = {
-                path: json.loads(value or b"{}") for path, value in zip(document.nodes, found, strict=True)
-            }
+            nodes = document.nodes
+            found = zip(nodes, self.get_all(f"{path}/{METADATA}" for path in nodes), strict=True)
+            below = {path: json.loads(value or b"{}") for path, value in found}
+            below |= {path: copy for path, copy in others.items() if not is_own(path)}
             node["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": below}
         self.put(METADATA, json.dumps(node, indent=2, ensure_ascii=False).encode())
+        if manifest != self.manifest or document.complete:
+            self._sweep_manifests(manifest)
+        self.manifest, self._generation = manifest, generation
+        self._written.changed.clear()
+        return document
+
+    def _sweep_manifests(self, manifest: ManifestInfo | None) -> None:
+        """Delete the manifests that the document does not name."""
+        found = {"/".join(key.split("/")[:2]) for key in self.find(f"{MANIFEST}/") if key.count("/") > 1}
+        for path in found - {manifest and manifest.path}:
+            self.delete_below(path)
+
+    def _root_to_change(self) -> dict[str, Any]:
+        """The metadata of the root, if it is still the one that was read or committed (DatasetError)."""
+        root = self.get(METADATA) or b'{"zarr_format": 3, "node_type": "group", "attributes": {}}'
+        node: dict[str, Any] = json.loads(root)
+        before = node["attributes"].get(ATTRIBUTE)
+        if self._generation is not None and (before or {}).get("generation") != self._generation:
+            raise DatasetError(
+                f"Another process has changed {self.name} meanwhile: wait until it has ended, and run the "
+                "same command again.",
+                code="dataset-replaced",
+            )
+        return node
+
+    # --- the manifest ------------------------------------------------------------------------------
+
+    def checks(self, path: str) -> ChunkChecks | None:
+        """What the chunks of an array must be; ``None`` where the manifest, as it was read, has no such
+        array.
+        """
+        if self.manifest is None or path not in self.manifest.arrays:
+            return None
+        return ChunkChecks(self.store, self.name, self.manifest, path)
+
+    def _new_manifest(self, document: Document) -> ManifestInfo | None:
+        """The manifest of the arrays that are whole, published; the one before where nothing has changed."""
+        paths, before = document.whole_arrays, self.manifest
+        if not paths:
+            return None
+        known = {} if before is None else before.arrays
+        if before is not None and set(known) == set(paths) and not self._written.changed & set(paths):
+            return before
+        forms = self.forms(paths, checked=False)
+        found = zip(paths, self.get_all(f"{path}/{METADATA}" for path in paths), strict=True)
+        nodes = {path: json.loads(value or b"{}") for path, value in found}
+        manifest, checksums = manifest_of(nodes, {path: self._checksums(path, forms[path]) for path in paths})
+        spec = manifest_array(manifest)
+        for number, rows in enumerate(spec.layout.rows()):
+            self.write_rows(spec, number, checksums[rows])
+        self.declare(spec)
+        self.put_changed(f"{MANIFEST}/{METADATA}", group_metadata())
+        return manifest
+
+    def _checksums(self, path: str, form: ArrayForm) -> Checksums:
+        """The checksums of all chunks of an array: as they were written, as the manifest before has them, or
+        else read back.
+        """
+        layout, checks = form.layout, self.checks(path)
+        per_shard, count = math.prod(layout.grid), chunk_count(layout)
+        written = self._written.of(path, layout)
+        is_known = checks is not None and checks.chunks == count
+        found = checks.all().copy() if checks is not None and is_known else np.zeros(count, np.uint32)
+        missing = [] if is_known else [shard for shard in range(layout.shards) if shard not in written]
+        for start in range(0, len(missing), _READ_BACK):
+            some = missing[start : start + _READ_BACK]
+            keys = [f"{path}/{layout.key(shard)}" for shard in some]
+            for shard, key, value in zip(some, keys, self.get_all(keys), strict=True):
+                if value is None:
+                    raise DatasetError(
+                        f"{self.name}/{key} is missing, though it was there: something else writes to the "
+                        "dataset.",
+                        code="shards-lost",
+                    )
+                index = (
+                    read_index(value, len(value), layout.grid, key).reshape(-1, 2) if form.sharded else None
+                )
+                written = {**written, shard: checksums_of(value, index)}
+        for shard, of_shard in written.items():
+            found[shard * per_shard : (shard + 1) * per_shard] = of_shard
+        return found
 
     # --- arrays ------------------------------------------------------------------------------------
 
     def declare(self, *specs: ArraySpec) -> None:
         """Publish the metadata of some arrays."""
         for spec in specs:
+            self._written.declare(spec.path, spec.layout, sharded=spec.sharded)
             self.put_changed(f"{spec.path}/{METADATA}", spec.metadata())
 
     def write_rows(self, spec: ArraySpec, number: int, rows: NDArray[Any]) -> None:
         """Publish a chunk of whole rows of an array whose chunks lie in no shards."""
+        self._written.declare(spec.path, spec.layout, sharded=False)
         self.put_changed(*spec.chunk(number, rows))
 
-    def forms(self, paths: Iterable[str]) -> dict[str, ArrayForm]:
-        """How some arrays are cut and encoded, as their own metadata describe it."""
+    def forms(self, paths: Iterable[str], *, checked: bool = True) -> dict[str, ArrayForm]:
+        """How some arrays are cut and encoded, as their own metadata describe it, which must be what the
+        manifest says, if it was read.
+        """
         paths = list(paths)
-        found = zip(paths, self.get_all(f"{path}/{METADATA}" for path in paths), strict=True)
-        return {path: parse_array(metadata, path, self.name) for path, metadata in found}
+        found = dict(zip(paths, self.get_all(f"{path}/{METADATA}" for path in paths), strict=True))
+        forms = {path: parse_array(metadata, path, self.name) for path, metadata in found.items()}
+        if checked and self.manifest is not None:
+            nodes = {path: json.loads(metadata or b"{}") for path, metadata in found.items()}
+            if wrong := differing(nodes, self.manifest.arrays):
+                raise DatasetError(
+                    f"The metadata of {joined_paths(wrong, _SHOWN)} in {self.name} are not what the manifest "
+                    "says: the dataset was replaced while it was open, or something else than fgbgpack has "
+                    "changed them. Open it again, or restore it from a copy.",
+                    code="metadata-foreign",
+                )
+        return forms
 
     def layout(self, array: str) -> Layout | None:
         """How an array that is there is cut; ``None`` if there is none."""
@@ -238,7 +387,8 @@ class DatasetStore:
 
     def reader(self, path: str, form: ArrayForm | None = None) -> ArrayReader:
         """The reader of an array, whose form is read unless it is known."""
-        return ArrayReader(self.store, path, self.name, form or self.forms([path])[path])
+        form = form or self.forms([path])[path]
+        return ArrayReader(self.store, path, self.name, form, checks=self.checks(path))
 
     def read(self, *paths: str) -> list[NDArray[Any]]:
         """The whole of some arrays; meant for small ones."""
@@ -261,7 +411,7 @@ class DatasetStore:
                 read_index(tail or b"", size, layout.grid, key)
             except DatasetError:
                 return False
-            return True
+            return not self._written.is_other(key, size, tail or b"")
 
         return {known[key] for key in compress(present, self._each(present, check))}
 

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from zarr.abc.store import Store
 
 from fgbgpack.storage.codecs import ChunkCodec
+from fgbgpack.storage.manifest import is_within
+from fgbgpack.storage.reading.checks import ChunkChecks
 from fgbgpack.storage.reading.chunks import (
     ArrayDescription,
     ByteBuffer,
@@ -110,9 +112,17 @@ class DecodeState:
     """The open files, indexes and slots of a reader in one process, and how it decodes with them."""
 
     def __init__(
-        self, store: Store, description: ArrayDescription, codec: ChunkCodec, dtype: np.dtype[Any], keep: int
+        self,
+        store: Store,
+        description: ArrayDescription,
+        codec: ChunkCodec,
+        dtype: np.dtype[Any],
+        keep: int,
+        checks: ChunkChecks | None,
     ) -> None:
         self.process = os.getpid()
+        self._checks = checks
+        self._layout, self._in_shard = description.layout, description.chunks_down * description.bands
         self.slots = SlotCache(codec, keep)
         self.chunks: EncodedChunks = encoded_chunks(store, description)
         self.shape = description.layout.chunk
@@ -150,8 +160,18 @@ class DecodeState:
             slot.decoder.decode_to((last + 1) * (self.bytes // self.shape[0]))
             return slot.decoded
 
+    def check(self, chunk: Chunk, encoded: Bytes | None) -> None:
+        """Raises DatasetError where a chunk is not the one that the manifest names, if there is one."""
+        if self._checks is None:
+            return
+        number = chunk[0] * self._in_shard + chunk[1]
+        # Beyond the last sample nothing is ever written.
+        if encoded is not None or is_within(self._layout, number):
+            self._checks.check(number, encoded, self._name_of(chunk))
+
     def _begin(self, slot: DecodeSlot, target: Array, chunk: Chunk, prefetched: Prefetched) -> bool:
         encoded = prefetched[chunk] if chunk in prefetched else self.chunks.read(chunk, slot.buffer)
+        self.check(chunk, encoded)
         if encoded is None:
             return False
         slot.decoder.begin(encoded, target.reshape(-1).view(np.uint8), partial(self._name_of, chunk))

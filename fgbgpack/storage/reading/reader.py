@@ -17,6 +17,7 @@ from fgbgpack.errors import SpecError
 from fgbgpack.storage.arrays import ArrayForm
 from fgbgpack.storage.hdf5 import Hdf5Store
 from fgbgpack.storage.indices import extremes, sample_indices
+from fgbgpack.storage.reading.checks import ChunkChecks
 from fgbgpack.storage.reading.chunks import ArrayDescription, ByteBuffer, Bytes, Chunk
 from fgbgpack.storage.reading.decoding import DecodeState
 from fgbgpack.storage.reading.threads import helpers, usable_cores
@@ -40,7 +41,16 @@ class ArrayReader:
     not write.
     """
 
-    def __init__(self, store: Store, path: str, name: str, form: ArrayForm, *, keep: int = 1) -> None:
+    def __init__(
+        self,
+        store: Store,
+        path: str,
+        name: str,
+        form: ArrayForm,
+        *,
+        keep: int = 1,
+        checks: ChunkChecks | None = None,
+    ) -> None:
         self.layout, self.dtype, self.attributes = form.layout, form.dtype, form.attributes
         # In an HDF5 file chunks have other checksums, or are deflated.
         self.codec = store.file.arrays[path].codec if isinstance(store, Hdf5Store) else form.codec
@@ -48,6 +58,8 @@ class ArrayReader:
         self._description = ArrayDescription(path, name, form.layout, sharded=form.sharded)
         self._store = store
         self._fill = form.fill
+        # Other checksums of an HDF5 file are not those of the manifest.
+        self._checks = checks if self.codec.checksum == "crc32c" else None
         self._state: DecodeState | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -67,7 +79,9 @@ class ArrayReader:
             some = chunks[start : start + state.prefetch_limit]
             prefetched = state.prefetch(some)
             for chunk in some:
-                yield prefetched[chunk] if chunk in prefetched else state.read(chunk, buffer)
+                encoded = prefetched[chunk] if chunk in prefetched else state.read(chunk, buffer)
+                self._process_state().check(chunk, encoded)
+                yield encoded
 
     @property
     def keep(self) -> int:
@@ -157,7 +171,7 @@ class ArrayReader:
         state = self._state
         if state is None or state.process != os.getpid():
             state = self._state = DecodeState(
-                self._store, self._description, self.codec, self.dtype, self._keep
+                self._store, self._description, self.codec, self.dtype, self._keep, self._checks
             )
         return state
 

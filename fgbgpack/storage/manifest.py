@@ -1,0 +1,170 @@
+"""The manifest of a dataset: what its arrays must hold, chunk by chunk.
+
+Every chunk ends with its checksum, so one that is damaged is noticed. One that is missing, or belongs
+elsewhere, is noticed by the manifest: the checksums of all chunks, in one small array, and the digests of the
+arrays' metadata, in the document. A reader holds the manifest of the dataset that it has opened, so it also
+notices one that is replaced meanwhile. The array is named by what it holds, so that a new one never takes the
+place of the one that the document still names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fgbgpack.document import MANIFEST, ManifestArray, ManifestInfo
+from fgbgpack.storage.arrays import ArraySpec, Node
+from fgbgpack.storage.codecs import CRC_BYTES, crc32c
+from fgbgpack.storage.layout import Layout
+from fgbgpack.storage.sharding import ABSENT, read_index
+
+#: The checksums in a chunk of the manifest: what is read, and checked, at a time.
+PART = 1 << 16
+
+#: The checksum of each chunk of an array, or of a part of it, as the 4 bytes after the chunk say it.
+Checksums = NDArray[np.uint32]
+
+
+class WrittenChunks:
+    """What one writer has written of a dataset: the checksums of its chunks, and which arrays it has changed.
+
+    It may be used from any thread.
+    """
+
+    def __init__(self) -> None:
+        self.changed: set[str] = set()
+        self._forms: dict[str, tuple[Layout, bool]] = {}
+        self._checksums: dict[str, dict[int, Checksums]] = {}
+        self._ends: dict[str, tuple[int, bytes]] = {}
+
+    def declare(self, path: str, layout: Layout, *, sharded: bool) -> None:
+        """Tell how an array is cut whose objects are going to be written."""
+        if self._forms.get(path) != (layout, sharded):
+            self._forms[path] = layout, sharded
+            self._checksums.pop(path, None)
+
+    def note(self, key: str, value: bytes) -> None:
+        """A value was written under a key."""
+        path, _, rest = key.partition("/c/")
+        if not rest:
+            self.changed.add(key.rpartition("/")[0])
+            return
+        self.changed.add(path)
+        self._ends[key] = len(value), value[-CRC_BYTES:]
+        if path in self._forms:
+            layout, sharded = self._forms[path]
+            grid = layout.grid
+            index = read_index(value, len(value), grid, key).reshape(-1, 2) if sharded else None
+            shard = int(rest.partition("/")[0])
+            self._checksums.setdefault(path, {})[shard] = checksums_of(value, index)
+
+    def forget(self, prefix: str) -> None:
+        """All keys below a prefix were deleted."""
+        path = prefix.removesuffix("/c").strip("/")
+        for known in {*self._forms, *self._checksums, path}:
+            if known == path or known.startswith(f"{path}/"):
+                self.changed.add(known)
+                self._checksums.pop(known, None)
+        for key in [key for key in self._ends if key.startswith(prefix)]:
+            self._ends.pop(key, None)
+
+    def of(self, path: str, layout: Layout) -> Mapping[int, Checksums]:
+        """The checksums of the objects of an array that were written, by the numbers of their shards."""
+        return self._checksums.get(path, {}) if self._forms.get(path, (layout,))[0] == layout else {}
+
+    def is_other(self, key: str, size: int, tail: bytes) -> bool:
+        """Whether the value of a key is another one than was written, by its size and its end."""
+        written = self._ends.get(key)
+        return written is not None and written != (size, tail[-CRC_BYTES:])
+
+
+def metadata_digest(node: Node) -> str:
+    """The SHA-256 of an array's metadata, whatever the order and the spaces that they are written with."""
+    text = json.dumps(node, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def manifest_array(manifest: ManifestInfo) -> ArraySpec:
+    """The array of a manifest."""
+    count = sum(entry.chunks for entry in manifest.arrays.values())
+    part = min(max(1, count), PART)
+    return ArraySpec(manifest.path, Layout((count,), (part,), (part,)), np.uint32, ("chunk",))
+
+
+def manifest_of(
+    nodes: Mapping[str, Node], checksums: Mapping[str, Checksums]
+) -> tuple[ManifestInfo, Checksums]:
+    """What the document says of a manifest, and the checksums in it, for arrays by their paths in order."""
+    arrays, first = {}, 0
+    for path, of_array in checksums.items():
+        arrays[path] = ManifestArray(metadata_digest(nodes[path]), first, len(of_array))
+        first += len(of_array)
+    everything = np.concatenate([np.zeros(0, np.uint32), *checksums.values()]).astype("<u4")
+    parts = tuple(part_checksum(everything[start : start + PART]) for start in range(0, first, PART))
+    name = hashlib.sha256(everything.tobytes()).hexdigest()[:16]
+    return ManifestInfo(f"{MANIFEST}/{name}", arrays, parts), everything
+
+
+def digest_of(manifest: ManifestInfo) -> str:
+    """32 hexadecimal digits that stand for all that the manifest covers."""
+    return metadata_digest(manifest.to_dict())[:32]
+
+
+def part_checksum(part: Checksums) -> str:
+    """The CRC-32C of a part of the manifest, 8 hexadecimal digits."""
+    return crc32c(part.astype("<u4").tobytes())[::-1].hex()
+
+
+def chunk_count(layout: Layout) -> int:
+    """How many chunks the shards of an array have, those beyond its last sample included."""
+    return layout.shards * math.prod(layout.grid)
+
+
+def is_within(layout: Layout, chunk: int) -> bool:
+    """Whether a chunk holds samples of the array; those beyond the last one are never written."""
+    shard, inner = divmod(chunk, math.prod(layout.grid))
+    row = inner // math.prod(layout.grid[1:])
+    return shard * layout.shard[0] + row * layout.chunk[0] < layout.shape[0]
+
+
+def checksums_of(value: bytes | memoryview, index: NDArray[np.uint64] | None) -> Checksums:
+    """The checksums of the chunks in a shard, from its bytes and its index ``(chunks, 2)``, 0 for one that is
+    absent; of an object that is one chunk, where there is no index.
+    """
+    data = np.frombuffer(value, np.uint8)
+    if index is None:
+        return _last_four(data, np.array([len(data)]))
+    there = index[:, 0] != ABSENT
+    found = np.zeros(len(index), np.uint32)
+    found[there] = _last_four(data, (index[there, 0] + index[there, 1]).astype(np.int64))
+    return found
+
+
+def _last_four(data: NDArray[np.uint8], ends: NDArray[np.int64]) -> Checksums:
+    places = ends[:, None] + np.arange(-CRC_BYTES, 0)
+    # An object shorter than a checksum has none.
+    return np.ascontiguousarray(data[np.maximum(places, 0)]).view("<u4").ravel() if len(data) else _NONE
+
+
+_NONE: Checksums = np.zeros(1, np.uint32)
+
+
+def differing(found: Mapping[str, Any], expected: Mapping[str, ManifestArray]) -> list[str]:
+    """The paths of arrays whose metadata are not those of the manifest."""
+    return [
+        path
+        for path, entry in expected.items()
+        if path in found and metadata_digest(found[path]) != entry.sha256
+    ]
+
+
+def joined_paths(paths: Iterable[str], shown: int) -> str:
+    """Some of many paths, for a message."""
+    names: Sequence[str] = [f"/{path}" for path in paths]
+    return ", ".join(names[:shown]) + (", ..." if len(names) > shown else "")

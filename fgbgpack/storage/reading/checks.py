@@ -1,0 +1,83 @@
+"""What the chunks of an array must be, by the manifest of the dataset that a reader has opened."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from zarr.abc.store import Store
+
+from fgbgpack.document import ManifestInfo
+from fgbgpack.errors import DatasetError
+from fgbgpack.storage.codecs import CRC_BYTES
+from fgbgpack.storage.manifest import PART, manifest_array, part_checksum
+
+#: What can have happened to a chunk that is missing or another one.
+_CAUSES = (
+    "The dataset was damaged or copied in part, or it was replaced while it was open: open it again, restore "
+    "it from a copy, or run the command again that made it, which writes what is missing."
+)
+
+
+class ChunkChecks:
+    """The checksums that the chunks of one array must have. Its parts are read when they are first needed.
+
+    It may be used on threads, forked and pickled.
+    """
+
+    def __init__(self, store: Store, name: str, manifest: ManifestInfo, path: str) -> None:
+        entry = manifest.arrays[path]
+        self._store, self._name, self._parts = store, name, manifest.parts
+        self._first, self.chunks = entry.first, entry.chunks
+        self._array = manifest_array(manifest)
+        self._read: dict[int, NDArray[np.uint32]] = {}
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"} | {"_read": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ = state
+        self._lock = threading.Lock()
+
+    def check(self, chunk: int, encoded: NDArray[np.uint8] | None, where: str) -> None:
+        """Raises DatasetError where a chunk, by its number, is not there or is another one."""
+        if encoded is None:
+            raise DatasetError(f"{where} is missing. {_CAUSES}", code="chunk-missing")
+        if int.from_bytes(encoded[-CRC_BYTES:].tobytes(), "little") != self.expected(chunk):
+            raise DatasetError(
+                f"{where} is another one than the manifest says. {_CAUSES}", code="chunk-foreign"
+            )
+
+    def expected(self, chunk: int) -> int:
+        """The checksum of a chunk, by its number in the array."""
+        part, place = divmod(self._first + chunk, PART)
+        values = self._read.get(part)
+        return int((self._load(part) if values is None else values)[place])
+
+    def all(self) -> NDArray[np.uint32]:
+        """The checksums of all chunks."""
+        first, last = self._first // PART, -(-(self._first + self.chunks) // PART)
+        parts = [self._load(part) for part in range(first, last)]
+        start = self._first - first * PART
+        return np.concatenate([np.zeros(0, np.uint32), *parts])[start : start + self.chunks]
+
+    def _load(self, part: int) -> NDArray[np.uint32]:
+        from fgbgpack.storage.reading.reader import ArrayReader
+
+        with self._lock:
+            if part not in self._read:
+                spec = self._array
+                reader = ArrayReader(self._store, spec.path, self._name, spec.form)
+                values = reader.read(
+                    np.arange(part * PART, min((part + 1) * PART, spec.layout.shape[0])), threads=1
+                )
+                if part_checksum(values) != self._parts[part]:
+                    raise DatasetError(
+                        f"{self._name}/{spec.path} is not the manifest that the document names. {_CAUSES}",
+                        code="manifest-foreign",
+                    )
+                self._read[part] = values
+            return self._read[part]
