@@ -39,6 +39,8 @@ _MISSING = re.compile(
     re.IGNORECASE,
 )
 _RTLD_DI_LINKMAP = 2
+#: What newer versions of ONNX Runtime load when the first node needs it.
+_LATE = ("libcudnn.so.9",)
 
 
 @dataclass(frozen=True)
@@ -84,12 +86,30 @@ def preload(device: str) -> None:
         # It prints those that it does not find.
         with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
             onnxruntime.preload_dlls()
-    spec = importlib.util.find_spec("tensorrt_libs") if device == "tensorrt" else None
-    for folder in (spec and spec.submodule_search_locations) or ():
+    for name in (*_names("cuda"), *_LATE):
+        # It looks beside ONNX Runtime only. PyTorch's libraries may be in another folder of packages.
+        _load_first(name, (path for folder in _folders_of("nvidia") for path in folder.glob(f"*/lib/{name}")))
+    if device == "tensorrt":
         for name in _names("tensorrt"):
-            if (path := Path(folder) / name).is_file():
-                with suppress(OSError):
-                    ctypes.CDLL(str(path))
+            _load_first(name, (folder / name for folder in _folders_of("tensorrt_libs")))
+
+
+def _folders_of(package: str) -> list[Path]:
+    """The folders of an importable package, which may be several."""
+    spec = importlib.util.find_spec(package)
+    return [Path(folder) for folder in (spec and spec.submodule_search_locations) or ()]
+
+
+def _load_first(name: str, paths: Iterable[Path]) -> None:
+    """Load a library from the first of some places where it is, unless it is found without."""
+    with suppress(OSError):
+        ctypes.CDLL(name)
+        return
+    for path in paths:
+        with suppress(OSError):
+            if path.is_file():
+                ctypes.CDLL(str(path))
+                return
 
 
 def libraries(device: str) -> tuple[Library, ...]:

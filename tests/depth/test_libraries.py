@@ -114,6 +114,18 @@ def test_tensorrt_of_pip_is_found_in_its_own_folder(tmp_path):
     assert not set(own) & set(there["missing"])
 
 
+@needs_gpu_build
+@pytest.mark.slow
+def test_libraries_of_pip_are_found_in_another_folder_of_packages(tmp_path):
+    # ONNX Runtime itself looks beside its own folder only, and PyTorch's may be elsewhere.
+    own = [library.name for library in libraries.libraries("cuda") if library.required and not library.found]
+    if not own:
+        pytest.skip("all libraries are here")
+    for name in own:
+        write_shared_object(tmp_path / "nvidia/somewhere/lib" / name)
+    assert in_a_new_process("cuda", python_path=tmp_path)["missing"] == []
+
+
 def test_a_build_without_the_provider_needs_no_libraries(monkeypatch):
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
     assert libraries.libraries("cuda") == libraries.libraries("tensorrt") == ()
