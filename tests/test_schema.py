@@ -18,6 +18,7 @@ DIGEST = "0" * 64
 DEVICE = {"provider": "CPUExecutionProvider", "hardware": "A", "onnxruntime": "1.20", "ranges": None}
 DATASET = {
     "schema": "dataset/1.0",
+    "generation": "0123456789abcdef" * 2,
     "complete": True,
     "spec": SPEC,
     "recipe": {"sha256": DIGEST, "samples": 3},
@@ -39,6 +40,11 @@ DATASET = {
         "devices": [DEVICE],
     },
     "software": {"fgbgpack": "0.1"},
+    "manifest": {
+        "path": "manifest/0123456789abcdef",
+        "arrays": {"image": {"sha256": DIGEST, "first": 0, "chunks": 3}},
+        "parts": ["0123abcd"],
+    },
 }
 EXPORT = {
     "schema": "export/1.0",

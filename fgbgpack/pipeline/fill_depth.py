@@ -89,7 +89,12 @@ def fill_depth(
 def _fill(run: Run, job: DepthJob, *, overwrite: bool) -> Document:
     """Fill the depth of a dataset that nobody else writes; return its document."""
     store, name = run.store, run.name
-    document = store.existing_document()
+    document = run.reopened(store.existing_document())
+    if not document.pixels.complete:
+        raise DatasetError(
+            f"The images of {name} are damaged: run fgbgpack create again to mend them.",
+            code="dataset-incomplete",
+        )
     if (previous := document.depth) is not None:
         size = (job.extent.height, job.extent.width)
         lines = depth_differences(previous, job.depth, job.networks, size)

@@ -13,7 +13,14 @@ from typing import Any
 import numpy as np
 
 from fgbgpack.depth import rounding_bound
-from fgbgpack.document import EXTREMES, DepthInfo, Document, ImportedDepthInfo
+from fgbgpack.document import (
+    BACKGROUND_DEPTH,
+    DEPTH,
+    EXTREMES,
+    DepthInfo,
+    Document,
+    ImportedDepthInfo,
+)
 from fgbgpack.errors import RecipeMismatchError
 from fgbgpack.pipeline.arrays import depth_arrays
 from fgbgpack.pipeline.conflicts import clear
@@ -21,8 +28,12 @@ from fgbgpack.pipeline.depth import DepthFilling, DepthStage
 from fgbgpack.pipeline.events import Notice, OnEvent
 from fgbgpack.pipeline.executor import Threads
 from fgbgpack.pipeline.stage import Stage, execute
+from fgbgpack.storage import sealing
 from fgbgpack.storage.layout import Layout
+from fgbgpack.storage.manifest import joined_paths
 from fgbgpack.storage.store import DatasetStore
+
+_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -87,7 +98,28 @@ class Run:
         if lines and not overwrite:
             message = f"{self.name} {other}: give another place, or --overwrite to replace it."
             raise RecipeMismatchError(message, lines)
-        return None if lines else existing
+        return None if existing is None or lines else self.reopened(existing)
+
+    def reopened(self, document: Document) -> Document:
+        """The document of a dataset that is there, which says that what is missing of it, or is not as its
+        manifest says, is yet to be written.
+        """
+        faulty = sealing.faulty_objects(self.store)
+        if not faulty:
+            return document
+        count = sum(max(1, len(shards)) for shards in faulty.values())
+        self.notify(
+            f"{count} objects of {self.name} are missing or damaged, and are written again: "
+            f"{joined_paths(faulty, _SHOWN)}."
+        )
+        sealing.discard(self.store, faulty)
+        of_depth = {DEPTH, *EXTREMES, BACKGROUND_DEPTH}
+        if set(faulty) - of_depth:
+            pixels = dataclasses.replace(document.pixels, complete=False)
+            document = dataclasses.replace(document, complete=False, pixels=pixels)
+        if set(faulty) & of_depth and document.depth is not None:
+            document = document.with_depth(dataclasses.replace(document.depth, complete=False))
+        return self.store.commit(document)
 
     def begin(self, document: Document) -> None:
         """Replace the dataset that is there, if any, by one that is begun."""

@@ -13,19 +13,25 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fgbgpack.document import MANIFEST, ManifestArray, ManifestInfo
+from fgbgpack.errors import DatasetError
 from fgbgpack.storage.arrays import ArraySpec, Node
-from fgbgpack.storage.codecs import CRC_BYTES, crc32c
+from fgbgpack.storage.codecs import CRC_BYTES, REPAIR, crc32c
 from fgbgpack.storage.layout import Layout
 from fgbgpack.storage.sharding import ABSENT, read_index
 
 #: The checksums in a chunk of the manifest: what is read, and checked, at a time.
 PART = 1 << 16
+
+#: What stands for the checksum of a chunk that holds nothing but the fill value and was left out, which
+#: fgbgpack never does, and for those beyond the last sample.
+NEVER_WRITTEN = 0
 
 #: The checksum of each chunk of an array, or of a part of it, as the 4 bytes after the chunk say it.
 Checksums = NDArray[np.uint32]
@@ -66,6 +72,12 @@ class WrittenChunks:
 
     def forget(self, prefix: str) -> None:
         """All keys below a prefix were deleted."""
+        path, separator, rest = prefix.partition("/c/")
+        if separator:
+            self.changed.add(path)
+            self._checksums.get(path, {}).pop(int(rest.partition("/")[0]), None)
+            self._ends.pop(prefix, None)
+            return
         path = prefix.removesuffix("/c").strip("/")
         for known in {*self._forms, *self._checksums, path}:
             if known == path or known.startswith(f"{path}/"):
@@ -143,6 +155,27 @@ def checksums_of(value: bytes | memoryview, index: NDArray[np.uint64] | None) ->
     there = index[:, 0] != ABSENT
     found = np.zeros(len(index), np.uint32)
     found[there] = _last_four(data, (index[there, 0] + index[there, 1]).astype(np.int64))
+    return found
+
+
+def check_chunks(value: bytes, index: NDArray[np.uint64] | None, where: str) -> None:
+    """Raises DatasetError where a chunk in the bytes of a shard does not end with its checksum."""
+    view = memoryview(value)
+    spans = [(0, len(value))] if index is None else index[index[:, 0] != ABSENT].tolist()
+    for offset, size in spans:
+        chunk = view[offset : offset + size]
+        if crc32c(bytes(chunk[:-CRC_BYTES])) != chunk[-CRC_BYTES:]:
+            raise DatasetError(f"{where} is damaged: a checksum is wrong. {REPAIR}", code="checksum-wrong")
+
+
+def ends_of_file(path: Path, ends: NDArray[np.int64]) -> Checksums:
+    """The checksums of the chunks that end at some places of a file; 0 for an end of 0."""
+    found = np.zeros(len(ends), "<u4")
+    with path.open("rb", buffering=0) as file:
+        for number, end in enumerate(ends.tolist()):
+            if end >= CRC_BYTES:
+                file.seek(end - CRC_BYTES)
+                found[number] = int.from_bytes(file.read(CRC_BYTES), "little")
     return found
 
 

@@ -24,35 +24,31 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore
 
-from fgbgpack.document import ATTRIBUTE, DIGEST, MANIFEST, SOURCES, Document, ManifestInfo, is_own
+from fgbgpack.document import ATTRIBUTE, DIGEST, SOURCES, Document, ManifestInfo, is_own
 from fgbgpack.errors import DatasetError, IncompleteDatasetError
 from fgbgpack.files import PARTIAL, disk_errors, locked
-from fgbgpack.storage.arrays import METADATA, ArrayForm, ArraySpec, Node, group_metadata, parse_array
+from fgbgpack.storage import sealing
+from fgbgpack.storage.arrays import METADATA, ArrayForm, ArraySpec, Node, parse_array
+from fgbgpack.storage.codecs import CRC_BYTES
 from fgbgpack.storage.hdf5 import Hdf5Store, is_hdf5
 from fgbgpack.storage.layout import Layout
 from fgbgpack.storage.manifest import (
-    Checksums,
     WrittenChunks,
-    checksums_of,
-    chunk_count,
     differing,
     digest_of,
+    ends_of_file,
     joined_paths,
-    manifest_array,
-    manifest_of,
     metadata_digest,
 )
 from fgbgpack.storage.reading import ArrayReader
 from fgbgpack.storage.reading.checks import ChunkChecks
-from fgbgpack.storage.sharding import index_bytes, read_index
+from fgbgpack.storage.sharding import ABSENT, index_bytes, read_index
 
 #: Where a dataset is: a local folder, an HDF5 file, a URL that fsspec opens, or a Zarr store.
 Target: TypeAlias = str | os.PathLike[str] | Store
 
 _CONCURRENT_REQUESTS = 32
 _SHOWN = 3
-#: Objects that are read back together.
-_READ_BACK = 8
 
 T = TypeVar("T")
 
@@ -69,17 +65,18 @@ def zarr_store(target: Target, *, read_only: bool) -> Store:
         target = url2pathname(urlsplit(str(target)).path)
     elif "://" in str(target):
         return _remote_store(str(target), read_only)
-    path = Path(target)
+    # The process may change its folder, and other processes may have another one.
+    path = Path(target).absolute()
     if path.is_file() or (is_hdf5(path) and not path.is_dir()):
         if not read_only:
             raise DatasetError(
-                f"{path} is {'an HDF5' if is_hdf5(path) else 'a'} file, which is not written here: make a "
+                f"{target} is {'an HDF5' if is_hdf5(path) else 'a'} file, which is not written here: make a "
                 "folder (Zarr); fgbgpack convert makes HDF5 of that, and that of HDF5.",
                 code="target-is-file",
             )
         return Hdf5Store(path)
     if read_only and not path.is_dir():
-        raise DatasetError(f"There is no dataset at {path}: no such folder.", code="dataset-missing")
+        raise DatasetError(f"There is no dataset at {target}: no such folder.", code="dataset-missing")
     return LocalStore(path, read_only=read_only)
 
 
@@ -105,10 +102,11 @@ class DatasetStore:
     def __init__(self, store: Store, name: str) -> None:
         self.store = store
         self.name = name
-        #: What the document says of the manifest, once it was read: what the readers of arrays are held to.
+        #: The manifest, once the document was read: what the readers of arrays are held to.
         self.manifest: ManifestInfo | None = None
         self._generation: str | None = None
-        self._written = WrittenChunks()
+        #: What was written through this object.
+        self.written = WrittenChunks()
 
     @classmethod
     def open(cls, target: Target, *, read_only: bool) -> DatasetStore:
@@ -136,7 +134,7 @@ class DatasetStore:
         """Publish a value under a key, in one step."""
         self._run(self.store.set(key, default_buffer_prototype().buffer.from_bytes(value)))
         if "/" in key:
-            self._written.note(key, value)
+            self.written.note(key, value)
 
     def put_changed(self, key: str, value: bytes) -> None:
         """Publish a value under a key, unless it is there already."""
@@ -160,7 +158,14 @@ class DatasetStore:
     def delete_below(self, prefix: str) -> None:
         """Delete every key below ``prefix``."""
         self._run(self.store.delete_dir(prefix))
-        self._written.forget(prefix)
+        self.written.forget(prefix)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete some keys."""
+        keys = list(keys)
+        self._each(keys, self.store.delete)
+        for key in keys:
+            self.written.forget(key)
 
     def own_keys(self) -> list[str]:
         """The keys of the dataset. Files beside the document, such as cards, are not part of it."""
@@ -206,14 +211,21 @@ class DatasetStore:
                 code="dataset-foreign",
             ) from exc
         found = Document.from_dict(document, where=self.name)
-        if node["attributes"].get(DIGEST) != metadata_digest(document):
+        # One that is not complete is compared with what is asked for before anything is built on it.
+        if found.complete and node["attributes"].get(DIGEST) != metadata_digest(document):
             raise DatasetError(
                 f"The document of {self.name} is damaged, or something else than fgbgpack has changed it: "
                 f"its digest is not that in the attribute {DIGEST}. Restore it from a copy.",
                 code="document-damaged",
             )
         self._check_copies(node, found.manifest)
-        self.manifest = found.manifest
+        covers_all = found.manifest is not None and set(found.manifest.arrays) == set(found.whole_arrays)
+        if found.complete and not covers_all:
+            raise DatasetError(
+                f"The manifest of {self.name} does not cover what the document says is complete.",
+                code="document-damaged",
+            )
+        self.manifest = found.manifest if covers_all else None
         self._generation = self._generation or found.generation
         return found
 
@@ -241,7 +253,7 @@ class DatasetStore:
             )
         return document
 
-    def commit(self, document: Document) -> Document:
+    def commit(self, document: Document, *, may_lack: bool = False) -> Document:
         """Publish the document, if it follows its schema, in the root group; its other attributes stay.
 
         It gets a manifest of the arrays that are there as a whole, and a generation. Once the dataset is
@@ -249,11 +261,12 @@ class DatasetStore:
         consolidated metadata): a remote reader then makes one request instead of one an array. Copies of
         arrays that users have added stay there.
 
-        Returns the document as it is now; raises DatasetError where another writer has committed one since
+        Arrays ``may_lack`` chunks of nothing but the fill value, as other tools leave them out. Returns the
+        document as it is now; raises DatasetError where another writer has committed one since
         this store has read or committed it.
         """
         node = self._root_to_change()
-        manifest = self._new_manifest(document)
+        manifest = sealing.manifest_for(self, document, may_lack=may_lack)
         is_whole = document.complete and manifest is not None
         generation = digest_of(manifest) if is_whole and manifest else uuid.uuid4().hex
         document = dataclasses.replace(document, manifest=manifest, generation=generation)
@@ -267,17 +280,12 @@ class DatasetStore:
             below |= {path: copy for path, copy in others.items() if not is_own(path)}
             node["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": below}
         self.put(METADATA, json.dumps(node, indent=2, ensure_ascii=False).encode())
-        if manifest != self.manifest or document.complete:
-            self._sweep_manifests(manifest)
+        if document.complete:
+            # Before that, who has opened the dataset may still read what is whole.
+            sealing.sweep_manifests(self, manifest)
         self.manifest, self._generation = manifest, generation
-        self._written.changed.clear()
+        self.written.changed.clear()
         return document
-
-    def _sweep_manifests(self, manifest: ManifestInfo | None) -> None:
-        """Delete the manifests that the document does not name."""
-        found = {"/".join(key.split("/")[:2]) for key in self.find(f"{MANIFEST}/") if key.count("/") > 1}
-        for path in found - {manifest and manifest.path}:
-            self.delete_below(path)
 
     def _root_to_change(self) -> dict[str, Any]:
         """The metadata of the root, if it is still the one that was read or committed (DatasetError)."""
@@ -294,6 +302,16 @@ class DatasetStore:
 
     # --- the manifest ------------------------------------------------------------------------------
 
+    def accept(self) -> Document:
+        """Take what is stored as what it should be: the document gets a new manifest, and is returned.
+
+        Raises DatasetError where the document does not follow its schema, or a chunk is missing or damaged.
+        """
+        node = json.loads(self.get(METADATA) or b"{}")
+        document = Document.from_dict(node.get("attributes", {}).get(ATTRIBUTE), where=self.name)
+        self.manifest, self._generation = None, None
+        return self.commit(document, may_lack=True)
+
     def checks(self, path: str) -> ChunkChecks | None:
         """What the chunks of an array must be; ``None`` where the manifest, as it was read, has no such
         array.
@@ -302,64 +320,17 @@ class DatasetStore:
             return None
         return ChunkChecks(self.store, self.name, self.manifest, path)
 
-    def _new_manifest(self, document: Document) -> ManifestInfo | None:
-        """The manifest of the arrays that are whole, published; the one before where nothing has changed."""
-        paths, before = document.whole_arrays, self.manifest
-        if not paths:
-            return None
-        known = {} if before is None else before.arrays
-        if before is not None and set(known) == set(paths) and not self._written.changed & set(paths):
-            return before
-        forms = self.forms(paths, checked=False)
-        found = zip(paths, self.get_all(f"{path}/{METADATA}" for path in paths), strict=True)
-        nodes = {path: json.loads(value or b"{}") for path, value in found}
-        manifest, checksums = manifest_of(nodes, {path: self._checksums(path, forms[path]) for path in paths})
-        spec = manifest_array(manifest)
-        for number, rows in enumerate(spec.layout.rows()):
-            self.write_rows(spec, number, checksums[rows])
-        self.declare(spec)
-        self.put_changed(f"{MANIFEST}/{METADATA}", group_metadata())
-        return manifest
-
-    def _checksums(self, path: str, form: ArrayForm) -> Checksums:
-        """The checksums of all chunks of an array: as they were written, as the manifest before has them, or
-        else read back.
-        """
-        layout, checks = form.layout, self.checks(path)
-        per_shard, count = math.prod(layout.grid), chunk_count(layout)
-        written = self._written.of(path, layout)
-        is_known = checks is not None and checks.chunks == count
-        found = checks.all().copy() if checks is not None and is_known else np.zeros(count, np.uint32)
-        missing = [] if is_known else [shard for shard in range(layout.shards) if shard not in written]
-        for start in range(0, len(missing), _READ_BACK):
-            some = missing[start : start + _READ_BACK]
-            keys = [f"{path}/{layout.key(shard)}" for shard in some]
-            for shard, key, value in zip(some, keys, self.get_all(keys), strict=True):
-                if value is None:
-                    raise DatasetError(
-                        f"{self.name}/{key} is missing, though it was there: something else writes to the "
-                        "dataset.",
-                        code="shards-lost",
-                    )
-                index = (
-                    read_index(value, len(value), layout.grid, key).reshape(-1, 2) if form.sharded else None
-                )
-                written = {**written, shard: checksums_of(value, index)}
-        for shard, of_shard in written.items():
-            found[shard * per_shard : (shard + 1) * per_shard] = of_shard
-        return found
-
     # --- arrays ------------------------------------------------------------------------------------
 
     def declare(self, *specs: ArraySpec) -> None:
         """Publish the metadata of some arrays."""
         for spec in specs:
-            self._written.declare(spec.path, spec.layout, sharded=spec.sharded)
+            self.written.declare(spec.path, spec.layout, sharded=spec.sharded)
             self.put_changed(f"{spec.path}/{METADATA}", spec.metadata())
 
     def write_rows(self, spec: ArraySpec, number: int, rows: NDArray[Any]) -> None:
         """Publish a chunk of whole rows of an array whose chunks lie in no shards."""
-        self._written.declare(spec.path, spec.layout, sharded=False)
+        self.written.declare(spec.path, spec.layout, sharded=False)
         self.put_changed(*spec.chunk(number, rows))
 
     def forms(self, paths: Iterable[str], *, checked: bool = True) -> dict[str, ArrayForm]:
@@ -397,21 +368,35 @@ class DatasetStore:
 
     # --- shards ------------------------------------------------------------------------------------
 
-    def sound_shards(self, array: str, layout: Layout) -> set[int]:
-        """Which shards of an array are there, with an index that is whole and points inside them."""
+    def sound_shards(
+        self, array: str, layout: Layout, *, checks: ChunkChecks | None = None, sharded: bool = True
+    ) -> set[int]:
+        """Which shards of an array are there, with an index that is whole and points inside them; and with
+        the chunks that the manifest names, where that can be seen from the ends of local files.
+        """
         if isinstance(self.store, Hdf5Store):
             return self.store.file.shards_there(array)
+        expected = None if checks is None else checks.all().reshape(layout.shards, -1)
         known = {f"{array}/{layout.key(i)}": i for i in range(layout.shards)}
         present = [key for key in self.find(f"{array}/c/") if key in known]
 
         async def check(key: str) -> bool:
             size = await self.store.getsize(key)
-            tail = await self._get(key, SuffixByteRequest(index_bytes(math.prod(layout.grid))))
-            try:
-                read_index(tail or b"", size, layout.grid, key)
-            except DatasetError:
+            length = index_bytes(math.prod(layout.grid)) if sharded else CRC_BYTES
+            tail = await self._get(key, SuffixByteRequest(length)) or b""
+            ends = np.array([size])
+            if sharded:
+                try:
+                    index = read_index(tail, size, layout.grid, key).reshape(-1, 2)
+                except DatasetError:
+                    return False
+                ends = np.where(index[:, 0] == ABSENT, 0, index[:, 0] + index[:, 1]).astype(np.int64)
+            if self.written.is_other(key, size, tail):
                 return False
-            return not self._written.is_other(key, size, tail or b"")
+            if expected is None or not isinstance(self.store, LocalStore):
+                return size > 0
+            found = await asyncio.to_thread(ends_of_file, self.store.root / key, ends)
+            return bool((found == expected[known[key]]).all())
 
         return {known[key] for key in compress(present, self._each(present, check))}
 

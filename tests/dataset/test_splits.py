@@ -17,6 +17,7 @@ from zarr.storage import LocalStore, MemoryStore
 from fgbgpack import create, open_dataset, schema
 from fgbgpack.composition.placement import Plan
 from fgbgpack.dataset.splits import Split, shuffled
+from fgbgpack.document import DIGEST
 from fgbgpack.errors import DatasetError, SpecError
 
 #: What was found when this was written.
@@ -287,6 +288,7 @@ def test_a_split_is_saved_in_the_dataset_and_read_back(copy, pictures):
     after = json.loads((copy / "zarr.json").read_text())
     assert after["consolidated_metadata"] == root["consolidated_metadata"]
     assert after["attributes"]["fgbgpack"].pop("splits")
+    assert after["attributes"].pop(DIGEST) != root["attributes"].pop(DIGEST)
     assert after["attributes"] == root["attributes"]
     assert create(copy, pictures.spec()).created == 0
     assert list(open_dataset(copy).splits) == ["fair", "halves"]

@@ -148,7 +148,7 @@ def test_zarr_and_xarray_open_them_without_a_warning(imported):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         group = zarr.open_group(imported, mode="r")
-        assert sorted(group) == ["depth", "depth_max", "depth_min", "image", "mask", "name"]
+        assert sorted(group) == ["depth", "depth_max", "depth_min", "image", "manifest", "mask", "name"]
         np.testing.assert_array_equal(group["image"][12], image_of(12))
         arrays = xarray.open_zarr(imported)
         assert dict(arrays.sizes) == {"sample": 60, "y": HEIGHT, "x": WIDTH, "channel": 3, "byte": 6}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 
 import numpy as np
 import pytest
 import zarr
 from refusals import refused
+from sealing import edit_document as edit
 
 from fgbgpack.dataset.dataset import open_dataset
 from fgbgpack.errors import DatasetError, IncompleteDatasetError
@@ -21,15 +21,8 @@ def copy(dataset, tmp_path):
     return shutil.copytree(dataset, tmp_path / "copy.zarr")
 
 
-def edit(path, change):
-    """Change the document of a dataset on disk."""
-    root = json.loads((path / "zarr.json").read_text(encoding="utf-8"))
-    change(root["attributes"]["fgbgpack"])
-    (path / "zarr.json").write_text(json.dumps(root), encoding="utf-8")
-
-
 def test_an_incomplete_dataset_is_refused_unless_allowed(copy):
-    edit(copy, lambda document: document.update(complete=False))
+    edit(copy, lambda document: document.update(complete=False, manifest=None))
     with refused(IncompleteDatasetError, "dataset-incomplete", r"copy\.zarr"):
         open_dataset(copy)
     ds = open_dataset(copy, allow_incomplete=True)

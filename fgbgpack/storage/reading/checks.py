@@ -12,7 +12,7 @@ from zarr.abc.store import Store
 from fgbgpack.document import ManifestInfo
 from fgbgpack.errors import DatasetError
 from fgbgpack.storage.codecs import CRC_BYTES
-from fgbgpack.storage.manifest import PART, manifest_array, part_checksum
+from fgbgpack.storage.manifest import NEVER_WRITTEN, PART, manifest_array, part_checksum
 
 #: What can have happened to a chunk that is missing or another one.
 _CAUSES = (
@@ -44,9 +44,12 @@ class ChunkChecks:
 
     def check(self, chunk: int, encoded: NDArray[np.uint8] | None, where: str) -> None:
         """Raises DatasetError where a chunk, by its number, is not there or is another one."""
+        expected = self.expected(chunk)
         if encoded is None:
+            if expected == NEVER_WRITTEN:
+                return
             raise DatasetError(f"{where} is missing. {_CAUSES}", code="chunk-missing")
-        if int.from_bytes(encoded[-CRC_BYTES:].tobytes(), "little") != self.expected(chunk):
+        if int.from_bytes(encoded[-CRC_BYTES:].tobytes(), "little") != expected:
             raise DatasetError(
                 f"{where} is another one than the manifest says. {_CAUSES}", code="chunk-foreign"
             )

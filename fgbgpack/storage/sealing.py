@@ -1,0 +1,135 @@
+"""How a dataset gets its manifest, and what is not as the manifest says."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fgbgpack.document import DEPTH, EXTREMES, MANIFEST, Document, ManifestInfo
+from fgbgpack.errors import DatasetError
+from fgbgpack.storage.arrays import METADATA, ArrayForm, group_metadata
+from fgbgpack.storage.manifest import (
+    Checksums,
+    check_chunks,
+    checksums_of,
+    chunk_count,
+    manifest_array,
+    manifest_of,
+)
+from fgbgpack.storage.sharding import read_index
+
+if TYPE_CHECKING:
+    from fgbgpack.storage.store import DatasetStore
+
+#: Objects that are read back together.
+_READ_BACK = 8
+
+
+def manifest_for(store: DatasetStore, document: Document, *, may_lack: bool = False) -> ManifestInfo | None:
+    """The manifest of the arrays that are whole, published; the one before where nothing has changed. They
+    ``may_lack`` chunks of nothing but the fill value, which other tools than this leave out.
+    """
+    paths, before = document.whole_arrays, store.manifest
+    if not paths:
+        return None
+    known = {} if before is None else before.arrays
+    if before is not None and set(known) == set(paths) and not store.written.changed & set(paths):
+        return before
+    forms = store.forms(paths, checked=False)
+    found = zip(paths, store.get_all(f"{path}/{METADATA}" for path in paths), strict=True)
+    nodes = {path: json.loads(value or b"{}") for path, value in found}
+    checksums = {path: _checksums(store, path, forms[path], may_lack) for path in paths}
+    manifest, everything = manifest_of(nodes, checksums)
+    spec = manifest_array(manifest)
+    for number, rows in enumerate(spec.layout.rows()):
+        store.write_rows(spec, number, everything[rows])
+    store.declare(spec)
+    store.put_changed(f"{MANIFEST}/{METADATA}", group_metadata())
+    return manifest
+
+
+def sweep_manifests(store: DatasetStore, manifest: ManifestInfo | None) -> None:
+    """Delete the manifests that are not that one, which the document names."""
+    found = {"/".join(key.split("/")[:2]) for key in store.find(f"{MANIFEST}/") if key.count("/") > 1}
+    for path in found - {manifest and manifest.path}:
+        store.delete_below(path)
+
+
+def faulty_objects(store: DatasetStore) -> dict[str, list[int]]:
+    """The objects that are missing, or not what the manifest says, by the numbers of their shards, of each
+    array that has some; all of an array whose metadata are others.
+
+    Of shards the index and, in local files, the end of each chunk is looked at; nothing is decoded.
+    """
+    found: dict[str, list[int]] = {}
+    for path in store.manifest.arrays if store.manifest is not None else ():
+        checks = store.checks(path)
+        try:
+            form = store.forms([path])[path]
+        except DatasetError:
+            found[path] = []
+            continue
+        sound = store.sound_shards(path, form.layout, checks=checks, sharded=form.sharded)
+        if faulty := sorted(set(range(form.layout.shards)) - sound):
+            found[path] = faulty
+    return found
+
+
+def discard(store: DatasetStore, faulty: Mapping[str, list[int]]) -> None:
+    """Delete faulty objects, so that they are made again: the extremes of depth with the shard that they
+    belong to.
+    """
+    for path, shards in faulty.items():
+        if not shards:
+            store.delete_below(path)
+            continue
+        layouts = {one: store.layout(one) for one in ((DEPTH, *EXTREMES) if path in EXTREMES else (path,))}
+        store.delete(
+            f"{one}/{layout.key(shard)}"
+            for one, layout in layouts.items()
+            if layout is not None
+            for shard in shards
+        )
+
+
+def _checksums(store: DatasetStore, path: str, form: ArrayForm, may_lack: bool) -> Checksums:
+    """The checksums of all chunks of an array: as they were written, as the manifest before has them, or else
+    read back.
+    """
+    layout, checks = form.layout, store.checks(path)
+    per_shard, count = math.prod(layout.grid), chunk_count(layout)
+    parts = dict(store.written.of(path, layout))
+    if checks is not None and checks.chunks == count:
+        found = checks.all().copy()
+    else:
+        found = np.zeros(count, np.uint32)
+        missing = [shard for shard in range(layout.shards) if shard not in parts]
+        for start in range(0, len(missing), _READ_BACK):
+            parts |= _read_back(store, path, form, missing[start : start + _READ_BACK], may_lack)
+    for shard, part in parts.items():
+        found[shard * per_shard : (shard + 1) * per_shard] = part
+    return found
+
+
+def _read_back(
+    store: DatasetStore, path: str, form: ArrayForm, shards: list[int], may_lack: bool
+) -> dict[int, Checksums]:
+    """The checksums of the chunks of some shards, which are found right."""
+    keys, found = [f"{path}/{form.layout.key(shard)}" for shard in shards], {}
+    for shard, key, value in zip(shards, keys, store.get_all(keys), strict=True):
+        if value is None and may_lack:
+            continue
+        if value is None:
+            raise DatasetError(
+                f"{store.name}/{key} is missing: something else writes to the dataset, or it is damaged.",
+                code="shards-lost",
+            )
+        grid, name = form.layout.grid, f"{store.name}/{key}"
+        index = read_index(value, len(value), grid, name).reshape(-1, 2) if form.sharded else None
+        check_chunks(value, index, name)
+        found[shard] = checksums_of(value, index)
+    return found
