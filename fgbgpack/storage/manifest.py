@@ -63,12 +63,14 @@ class WrittenChunks:
             return
         self.changed.add(path)
         self._ends[key] = len(value), value[-CRC_BYTES:]
-        if path in self._forms:
+        if path in self._forms and (number := rest.partition("/")[0]).isdecimal():
             layout, sharded = self._forms[path]
-            grid = layout.grid
-            index = read_index(value, len(value), grid, key).reshape(-1, 2) if sharded else None
-            shard = int(rest.partition("/")[0])
-            self._checksums.setdefault(path, {})[shard] = checksums_of(value, index)
+            of_array = self._checksums.setdefault(path, {})
+            try:
+                index = read_index(value, len(value), layout.grid, key).reshape(-1, 2) if sharded else None
+                of_array[int(number)] = checksums_of(value, index)
+            except DatasetError:
+                of_array.pop(int(number), None)
 
     def forget(self, prefix: str) -> None:
         """All keys below a prefix were deleted."""

@@ -312,7 +312,7 @@ def test_another_import_at_the_same_place_is_refused(tmp_path, numbered, picture
     assert tree(out) == tree(dataset)
     import_folder(out, spec, overwrite=True)
     assert sorted({key.partition("/")[0] for key in tree(out)}) == [
-        "depth", "depth_max", "depth_min", "image", "mask", "name", "zarr.json",
+        "depth", "depth_max", "depth_min", "image", "manifest", "mask", "name", "zarr.json",
     ]  # fmt: skip
 
 
