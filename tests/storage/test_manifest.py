@@ -67,7 +67,7 @@ def test_objects_that_are_exchanged_are_told(copy):
     for key in objects(copy):
         of_arrays.setdefault(key.split("/c/")[0], []).append(copy / key)
     several = {name: files for name, files in of_arrays.items() if len(files) > 1}
-    assert {"image", "mask", "depth", "depth_min"} <= set(several)
+    assert {"depth", "depth_min", "sources/background_depth"} <= set(several)
     for name, (one, other, *_) in several.items():
         first, second = one.read_bytes(), other.read_bytes()
         assert first != second, name
