@@ -24,7 +24,7 @@ from zarr.storage import FsspecStore, LocalStore
 
 from fgbgpack.document import ATTRIBUTE, SOURCES, Document
 from fgbgpack.errors import DatasetError, IncompleteDatasetError
-from fgbgpack.files import PARTIAL, disk_errors, locked
+from fgbgpack.files import PARTIAL, FolderSync, disk_errors, locked, write_atomically
 from fgbgpack.storage.arrays import METADATA, ArrayForm, ArraySpec, parse_array
 from fgbgpack.storage.hdf5 import Hdf5Store, is_hdf5
 from fgbgpack.storage.layout import Layout
@@ -88,6 +88,11 @@ class DatasetStore:
     def __init__(self, store: Store, name: str) -> None:
         self.store = store
         self.name = name
+        self._folder: FolderSync | None = None
+        self._unsynced = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_folder": None}
 
     @classmethod
     def open(cls, target: Target, *, read_only: bool) -> DatasetStore:
@@ -112,7 +117,8 @@ class DatasetStore:
         return self._each(list(keys), self._get)
 
     def put(self, key: str, value: bytes) -> None:
-        """Publish a value under a key, in one step."""
+        """Publish a value under a key, in one step; a commit makes it durable."""
+        self._note_change()
         self._run(self.store.set(key, default_buffer_prototype().buffer.from_bytes(value)))
 
     def put_changed(self, key: str, value: bytes) -> None:
@@ -136,6 +142,7 @@ class DatasetStore:
 
     def delete_below(self, prefix: str) -> None:
         """Delete every key below ``prefix``."""
+        self._note_change()
         self._run(self.store.delete_dir(prefix))
 
     def own_keys(self) -> list[str]:
@@ -164,6 +171,13 @@ class DatasetStore:
         if isinstance(self.store, LocalStore) and not self.store.root.is_dir():
             return None
         root = self.get(METADATA)
+        if root is not None and not root.strip(b"\0"):
+            raise DatasetError(
+                f"{METADATA} of {self.name} is empty, as after a power loss or on a full disk: nothing says "
+                f"what its arrays are. Restore that file from a copy, or delete {self.name} and run the "
+                "command that makes it again.",
+                code="document-empty",
+            )
         if root is None:
             if others := self.find(at_most=_SHOWN):
                 raise DatasetError(
@@ -200,10 +214,14 @@ class DatasetStore:
 
         Once the dataset is complete its arrays' metadata no longer change, and the group gets a copy of it
         (Zarr's inline consolidated metadata): a remote reader then makes one request instead of one an array.
+
+        In a local folder all that the document tells of is on disk before it is, and it is on disk when this
+        returns: a power loss leaves no document without its data.
         """
         fields = Document.from_dict(document.to_dict(), where="the document to be written").to_dict()
         root = self.get(METADATA) or b'{"zarr_format": 3, "node_type": "group", "attributes": {}}'
         node: dict[str, Any] = json.loads(root)
+        was_complete = node["attributes"].get(ATTRIBUTE, {"complete": True}).get("complete")
         node["attributes"][ATTRIBUTE] = fields
         node.pop("consolidated_metadata", None)
         if document.complete:
@@ -212,7 +230,32 @@ class DatasetStore:
                 path: json.loads(value or b"{}") for path, value in zip(document.nodes, found, strict=True)
             }
             node["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": below}
-        self.put(METADATA, json.dumps(node, indent=2, ensure_ascii=False).encode())
+        self._publish(json.dumps(node, indent=2, ensure_ascii=False).encode(), was_complete=was_complete)
+
+    def _note_change(self) -> None:
+        """Something in a local folder is going to change; errors of the disk are noticed from now on."""
+        if isinstance(self.store, LocalStore) and not self.store.read_only:
+            if self._folder is None:
+                with self._disk_errors():
+                    self.store.root.mkdir(parents=True, exist_ok=True)
+                    self._folder = FolderSync(self.store.root)
+            self._unsynced = True
+
+    def _publish(self, root: bytes, *, was_complete: bool) -> None:
+        """Publish the root's metadata; in a local folder, after all that is not on disk yet.
+
+        A stopped process may have left files of an incomplete dataset that were never synced.
+        """
+        if not isinstance(self.store, LocalStore) or self.store.read_only:
+            self.put(METADATA, root)
+            return
+        if not was_complete:
+            self._note_change()
+        with self._disk_errors():
+            if self._unsynced and self._folder is not None:
+                self._folder.sync()
+                self._unsynced = False
+            write_atomically(self.store.root / METADATA, root)
 
     # --- arrays ------------------------------------------------------------------------------------
 
@@ -232,9 +275,13 @@ class DatasetStore:
         return {path: parse_array(metadata, path, self.name) for path, metadata in found}
 
     def layout(self, array: str) -> Layout | None:
-        """How an array that is there is cut; ``None`` if there is none."""
+        """How an array that is there is cut; ``None`` if there is none, or its metadata were cut off."""
         metadata = self.get(f"{array}/{METADATA}")
-        return None if metadata is None else parse_array(metadata, array, self.name).layout
+        try:
+            json.loads(metadata or b"")
+        except ValueError:
+            return None
+        return parse_array(metadata, array, self.name).layout
 
     def reader(self, path: str, form: ArrayForm | None = None) -> ArrayReader:
         """The reader of an array, whose form is read unless it is known."""
@@ -279,6 +326,7 @@ class DatasetStore:
         data.
 
         The lock is the system's, on the folder itself: it leaves no file, and a process that dies frees it.
+        Where the file system has no locks it is a file beside the folder.
         """
         if not isinstance(self.store, LocalStore) or os.name != "posix":
             yield
