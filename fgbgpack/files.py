@@ -245,25 +245,26 @@ def write_atomically(path: Path, content: bytes) -> None:
         partial.write_bytes(content)
 
 
-def swap(new: Path, old: Path, refusal: str) -> None:
+def swap(new: Path, old: Path) -> None:
     """Exchanges the names of two folders of one file system, durably; the one at ``new`` is then at ``old``.
 
     It is one step where the system can do that. Elsewhere it is three: after a kill between them, the next
-    call of :func:`finish_swap` puts all where it was, or finishes. DatasetError, with ``refusal``, if another
-    process has locked ``old``.
+    call of :func:`finish_swap` puts all where it was, or finishes. The caller holds the locks of both.
     """
-    with locked(old, refusal):
-        if not system.exchange(new, old):
-            aside = _aside(new)
-            old.rename(aside)
-            new.rename(old)
-            aside.rename(new)
-        for folder in {new.parent, old.parent}:
-            sync_folder(folder)
+    if not system.exchange(new, old):
+        aside = _aside(new)
+        old.rename(aside)
+        new.rename(old)
+        aside.rename(new)
+    for folder in {new.parent, old.parent}:
+        sync_folder(folder)
 
 
 def finish_swap(new: Path, old: Path, refusal: str) -> None:
-    """Puts right what a kill in :func:`swap` has left, with the same arguments; else it does nothing."""
+    """Puts right what a kill in :func:`swap` of the same folders has left; else it does nothing.
+
+    DatasetError, with ``refusal``, if another process is in the middle of it.
+    """
     aside = _aside(new)
     if aside.is_dir():
         with locked(aside, refusal):

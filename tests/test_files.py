@@ -236,7 +236,7 @@ def test_folders_exchange_their_names(tmp_path, monkeypatch, in_one_step):
     new, old = two_folders(tmp_path)
     if not in_one_step:
         monkeypatch.setattr(system, "exchange", lambda new, old: False)
-    swap(new, old, "busy")
+    swap(new, old)
     assert (names_in(new), names_in(old), names_in(tmp_path)) == (["old"], ["new"], ["new", "old"])
     finish_swap(new, old, "busy")
     assert names_in(tmp_path) == ["new", "old"]
@@ -246,7 +246,7 @@ def test_folders_exchange_their_names(tmp_path, monkeypatch, in_one_step):
 def test_the_exchange_is_one_step_on_linux(tmp_path, monkeypatch):
     new, old = two_folders(tmp_path)
     calls = recorded(monkeypatch, tmp_path)
-    swap(new, old, "busy")
+    swap(new, old)
     assert calls == [("rename", "old"), ("sync", ".")]
 
 
@@ -264,7 +264,7 @@ def test_an_exchange_that_was_killed_is_put_right(tmp_path, monkeypatch, renames
 
     monkeypatch.setattr(os, "rename", rename)
     with pytest.raises(KeyboardInterrupt):
-        swap(new, old, "busy")
+        swap(new, old)
     monkeypatch.setattr(os, "rename", real)
     finish_swap(new, old, "busy")
     found = (names_in(new), names_in(old))
@@ -272,11 +272,13 @@ def test_an_exchange_that_was_killed_is_put_right(tmp_path, monkeypatch, renames
     assert names_in(tmp_path) == ["new", "old"]
 
 
-def test_folders_that_another_process_has_locked_are_not_exchanged(tmp_path):
+def test_an_exchange_that_is_under_way_is_left_alone(tmp_path):
     new, old = two_folders(tmp_path)
-    with locked(old, "busy"), refused(DatasetError, "dataset-locked", "^busy$"):
-        swap(new, old, "busy")
-    assert (names_in(new), names_in(old)) == (["new"], ["old"])
+    with locked(old, "busy"):
+        old.rename(tmp_path / "new.aside")
+        with refused(DatasetError, "dataset-locked", "^busy$"):
+            finish_swap(new, old, "busy")
+    assert names_in(tmp_path) == ["new", "new.aside"]
 
 
 def test_a_file_is_written_where_the_file_system_has_no_locks(tmp_path, monkeypatch):
