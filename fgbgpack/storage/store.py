@@ -174,8 +174,8 @@ class DatasetStore:
         if root is not None and not root.strip(b"\0"):
             raise DatasetError(
                 f"{METADATA} of {self.name} is empty, as after a power loss or on a full disk: nothing says "
-                f"what its arrays are. Restore that file from a copy, or delete {self.name} and run the "
-                "command that makes it again.",
+                "what its arrays are. Restore that file from a copy; or delete the folder, if nothing else "
+                "of yours is in it, and run the command that makes the dataset again.",
                 code="document-empty",
             )
         if root is None:

@@ -184,7 +184,6 @@ def test_an_empty_document_is_told_plainly(tmp_path, dataset, pictures, content)
     (path / "zarr.json").write_bytes(content)
     before = tree(path)
     for action in (lambda: open_dataset(path), lambda: create(path, pictures.spec(), overwrite=True)):
-        with refused(DatasetError, "document-empty", "zarr.json of .* is empty") as caught:
+        with refused(DatasetError, "document-empty", "zarr.json of .* is empty"):
             action()
-        assert f"delete {path}" in caught.value.message
     assert tree(path) == before
