@@ -36,7 +36,8 @@ from fgbgpack.pipeline.staging import staged
 from fgbgpack.storage.arrays import METADATA
 from fgbgpack.storage.layout import DEFAULT_POLICY, Layout, LayoutPolicy
 from fgbgpack.storage.reading import StoredArray
-from fgbgpack.storage.store import DatasetStore, Target
+from fgbgpack.storage.store import DatasetStore
+from fgbgpack.storage.targets import Target
 
 _SHOWN = 5
 _PLACED_AT_ONCE = 1 << 16
