@@ -30,7 +30,7 @@ from fgbgpack.export.webdataset import WebdatasetTarget
 from fgbgpack.pipeline.events import Notice, OnEvent, silent
 from fgbgpack.pipeline.executor import Threads
 from fgbgpack.storage.indices import Index, sample_indices
-from fgbgpack.storage.store import Target as DatasetLocation
+from fgbgpack.storage.targets import Target as DatasetLocation
 from fgbgpack.version import __version__
 
 #: The formats to export to.
