@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 from fgbgpack.dataset.dataset import Dataset
 from fgbgpack.errors import DatasetError, RecipeMismatchError
 from fgbgpack.files import disk_errors, locked
+from fgbgpack.inputs import read_json
 from fgbgpack.pipeline.events import Notice, OnEvent
 
 #: The file that describes an export; it is written last.
@@ -112,7 +112,7 @@ class OutputFolder:
 
 def _is_export(folder: Path) -> bool:
     try:
-        document = json.loads((folder / DOCUMENT).read_text(encoding="utf-8"))
+        document = read_json(folder / DOCUMENT)
     except (OSError, ValueError):
         return False
     return isinstance(document, dict) and str(document.get("schema")).startswith("export/")
