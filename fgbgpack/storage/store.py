@@ -25,6 +25,7 @@ from zarr.storage import FsspecStore, LocalStore
 from fgbgpack.document import ATTRIBUTE, SOURCES, Document
 from fgbgpack.errors import DatasetError, IncompleteDatasetError
 from fgbgpack.files import PARTIAL, disk_errors, locked
+from fgbgpack.inputs import LARGEST_JSON, check_regular, parse_json
 from fgbgpack.storage.arrays import METADATA, ArrayForm, ArraySpec, parse_array
 from fgbgpack.storage.hdf5 import Hdf5Store, is_hdf5
 from fgbgpack.storage.layout import Layout
@@ -173,7 +174,7 @@ class DatasetStore:
                 )
             return None
         try:
-            document = json.loads(root)["attributes"][ATTRIBUTE]
+            document = parse_json(root)["attributes"][ATTRIBUTE]
         except (ValueError, KeyError, TypeError) as exc:
             kind = "a Zarr store" if b"zarr_format" in root else "a folder"
             raise DatasetError(
@@ -203,13 +204,13 @@ class DatasetStore:
         """
         fields = Document.from_dict(document.to_dict(), where="the document to be written").to_dict()
         root = self.get(METADATA) or b'{"zarr_format": 3, "node_type": "group", "attributes": {}}'
-        node: dict[str, Any] = json.loads(root)
+        node: dict[str, Any] = parse_json(root)
         node["attributes"][ATTRIBUTE] = fields
         node.pop("consolidated_metadata", None)
         if document.complete:
             found = self.get_all(f"{path}/{METADATA}" for path in document.nodes)
             below = {
-                path: json.loads(value or b"{}") for path, value in zip(document.nodes, found, strict=True)
+                path: parse_json(value or b"{}") for path, value in zip(document.nodes, found, strict=True)
             }
             node["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": below}
         self.put(METADATA, json.dumps(node, indent=2, ensure_ascii=False).encode())
@@ -308,6 +309,9 @@ class DatasetStore:
     # --- requests ----------------------------------------------------------------------------------
 
     async def _get(self, key: str, part: ByteRequest | None = None) -> bytes | None:
+        if isinstance(self.store, LocalStore):
+            # It would wait for what a pipe in the place of a file gives.
+            check_regular(self.store.root / key, LARGEST_JSON if key.endswith(METADATA) else None)
         value = await self.store.get(key, default_buffer_prototype(), part)
         return None if value is None else value.to_bytes()
 
