@@ -68,6 +68,12 @@ def load_schema(name: str, version: str | None = None) -> dict[str, Any]:
 
 
 @cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """A pattern of a schema: to Python alone, ``$`` is also before a line's end."""
+    return re.compile(f"{pattern[:-1]}\\Z" if pattern.endswith("$") else pattern)
+
+
+@cache
 def _validator(name: str) -> Any:
     # Imported where it is used: importing it takes longer than most commands.
     from jsonschema import Draft202012Validator, ValidationError
@@ -85,8 +91,7 @@ def _validator(name: str) -> Any:
             yield ValidationError("it has the same item more than once")
 
     def matches(_: Any, pattern: str, instance: object, __: object) -> Iterator[Any]:
-        # To Python, "$" is also before a line's end.
-        if isinstance(instance, str) and not re.search(re.sub(r"\$$", r"\\Z", pattern), instance):
+        if isinstance(instance, str) and not _compiled(pattern).search(instance):
             yield ValidationError(f"{instance[:_SHOWN]!r} does not match {pattern!r}")
 
     # JSON Schema counts 3.0 as an integer; Python, which uses these numbers, does not. NaN, which Python

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ from refusals import refused
 from fgbgpack import create, open_dataset
 from fgbgpack.depth import load_model
 from fgbgpack.errors import DatasetError, DepthModelError, SourceError, SpecError
+from fgbgpack.jit import kernel
 from fgbgpack.sources.exported_depth import exported_depth
 from fgbgpack.sources.sample_files import read_file_header
 from fgbgpack.spec import read_config
@@ -185,3 +187,47 @@ def test_an_archive_that_is_called_an_array(tmp_path):
     (tmp_path / "a.npz").rename(tmp_path / "a.npy")
     with refused(SourceError, "array-not-readable", r"\.npz"):
         read_file_header(tmp_path / "a.npy")
+
+
+# --- names and caches ------------------------------------------------------------------------------
+
+
+def test_pictures_whose_names_have_control_characters(own_pictures, tmp_path):
+    (own_pictures.backgrounds / "b1.png").rename(own_pictures.backgrounds / "b\n1.png")
+    with refused(SourceError, "name-not-printable", r"b\\n1\.png"):
+        create(tmp_path / "it.zarr", own_pictures.spec())
+
+
+@pytest.mark.parametrize("name", ["", "a\nb", "x" * 256, "\ud800", 3])
+def test_splits_of_absurd_names(dataset, name):
+    ds = open_dataset(dataset)
+    with refused(SpecError, "split-invalid"):
+        ds.split({name: 0.5})
+    with refused(SpecError, "split-invalid"):
+        ds.save_split(name, {"a": 0.5})
+
+
+def test_kernels_work_without_a_folder_to_keep_them_in(monkeypatch):
+    locate = "numba.core.caching.{}.from_function"
+    for locator in (
+        "UserProvidedCacheLocator",
+        "InTreeCacheLocator",
+        "UserWideCacheLocator",
+        "ZipCacheLocator",
+    ):
+        monkeypatch.setattr(locate.format(locator), lambda *_: None)
+    assert kernel(_doubled)(2) == 4
+
+
+@pytest.mark.skipif(bool(os.environ.get("NUMBA_DISABLE_JIT")), reason="nothing is compiled")
+def test_kernels_work_where_the_disk_is_full(monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for name in ("_load_overload", "_save_overload"):
+        monkeypatch.setattr(f"numba.core.caching.Cache.{name}", full)
+    assert kernel(_doubled)(2) == 4
+
+
+def _doubled(number):
+    return 2 * number
