@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from fgbgpack.document import ATTRIBUTE, DEPTHS
 from fgbgpack.errors import DatasetError, RecipeMismatchError, SpecError
+from fgbgpack.inputs import parse_json
 from fgbgpack.pipeline.events import OnEvent, Progress, StageName, silent
 from fgbgpack.pipeline.executor import Monitor, Threads
 from fgbgpack.pipeline.run import Result, Run
@@ -125,7 +126,7 @@ class Source:
     def __init__(self, store: DatasetStore) -> None:
         self.store = store
         self.document = store.existing_document(complete=True)
-        self.root: dict[str, Any] = json.loads(store.get(METADATA) or b"{}")
+        self.root: dict[str, Any] = parse_json(store.get(METADATA) or b"{}")
         nodes = self.root["consolidated_metadata"]["metadata"]
         self.metadata: dict[str, bytes] = {}
         for path, metadata in zip(nodes, store.get_all(f"{path}/{METADATA}" for path in nodes), strict=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ import numpy as np
 
 from fgbgpack.document import DEPTH, EXTREMES, MANIFEST, Document, ManifestInfo
 from fgbgpack.errors import DatasetError
+from fgbgpack.inputs import parse_json
 from fgbgpack.storage.arrays import METADATA, ArrayForm, group_metadata
 from fgbgpack.storage.manifest import (
     Checksums,
@@ -41,7 +41,7 @@ def manifest_for(store: DatasetStore, document: Document, *, may_lack: bool = Fa
         return before
     forms = store.forms(paths, checked=False)
     found = zip(paths, store.get_all(f"{path}/{METADATA}" for path in paths), strict=True)
-    nodes = {path: json.loads(value or b"{}") for path, value in found}
+    nodes = {path: parse_json(value or b"{}") for path, value in found}
     checksums = {path: _checksums(store, path, forms[path], may_lack) for path in paths}
     manifest, everything = manifest_of(nodes, checksums)
     spec = manifest_array(manifest)

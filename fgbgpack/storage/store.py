@@ -24,6 +24,7 @@ from zarr.storage import LocalStore
 from fgbgpack.document import ATTRIBUTE, DIGEST, SOURCES, Document, ManifestInfo, is_own
 from fgbgpack.errors import DatasetError, IncompleteDatasetError
 from fgbgpack.files import PARTIAL, FolderSync, disk_errors, locked, write_atomically
+from fgbgpack.inputs import LARGEST_JSON, check_regular, parse_json
 from fgbgpack.storage import sealing
 from fgbgpack.storage.arrays import METADATA, ArrayForm, ArraySpec, Node, parse_array
 from fgbgpack.storage.codecs import CRC_BYTES
@@ -172,7 +173,7 @@ class DatasetStore:
                 )
             return None
         try:
-            node = json.loads(root)
+            node = parse_json(root)
             document = node["attributes"][ATTRIBUTE]
         except (ValueError, KeyError, TypeError) as exc:
             kind = "a Zarr store" if b"zarr_format" in root else "a folder"
@@ -250,7 +251,7 @@ class DatasetStore:
         if document.complete:
             nodes = document.nodes
             found = zip(nodes, self.get_all(f"{path}/{METADATA}" for path in nodes), strict=True)
-            below = {path: json.loads(value or b"{}") for path, value in found}
+            below = {path: parse_json(value or b"{}") for path, value in found}
             below |= {path: copy for path, copy in others.items() if not is_own(path)}
             node["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": below}
         self._publish(json.dumps(node, indent=2, ensure_ascii=False).encode(), was_complete=was_complete)
@@ -264,7 +265,7 @@ class DatasetStore:
     def _root_to_change(self) -> dict[str, Any]:
         """The metadata of the root, if it is still the one that was read or committed (DatasetError)."""
         root = self.get(METADATA) or b'{"zarr_format": 3, "node_type": "group", "attributes": {}}'
-        node: dict[str, Any] = json.loads(root)
+        node: dict[str, Any] = parse_json(root)
         before = node["attributes"].get(ATTRIBUTE)
         if self._generation is not None and (before or {}).get("generation") != self._generation:
             raise DatasetError(
@@ -281,7 +282,7 @@ class DatasetStore:
 
         Raises DatasetError where the document does not follow its schema, or a chunk is missing or damaged.
         """
-        node = json.loads(self.get(METADATA) or b"{}")
+        node = parse_json(self.get(METADATA) or b"{}")
         document = Document.from_dict(node.get("attributes", {}).get(ATTRIBUTE), where=self.name)
         self.manifest, self._generation = None, None
         return self.commit(document, may_lack=True)
@@ -340,7 +341,7 @@ class DatasetStore:
         found = dict(zip(paths, self.get_all(f"{path}/{METADATA}" for path in paths), strict=True))
         forms = {path: parse_array(metadata, path, self.name) for path, metadata in found.items()}
         if checked and self.manifest is not None:
-            nodes = {path: json.loads(metadata or b"{}") for path, metadata in found.items()}
+            nodes = {path: parse_json(metadata or b"{}") for path, metadata in found.items()}
             if wrong := differing(nodes, self.manifest.arrays):
                 raise DatasetError(
                     f"The metadata of {joined_paths(wrong, _SHOWN)} in {self.name} are not what the manifest "
@@ -354,7 +355,7 @@ class DatasetStore:
         """How an array that is there is cut; ``None`` if there is none, or its metadata were cut off."""
         metadata = self.get(f"{array}/{METADATA}")
         try:
-            json.loads(metadata or b"")
+            parse_json(metadata or b"")
         except ValueError:
             return None
         return parse_array(metadata, array, self.name).layout
@@ -447,6 +448,9 @@ class DatasetStore:
     # --- requests ----------------------------------------------------------------------------------
 
     async def _get(self, key: str, part: ByteRequest | None = None) -> bytes | None:
+        if isinstance(self.store, LocalStore):
+            # It would wait for what a pipe in the place of a file gives.
+            check_regular(self.store.root / key, LARGEST_JSON if key.endswith(METADATA) else None)
         value = await self.store.get(key, default_buffer_prototype(), part)
         return None if value is None else value.to_bytes()
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fgbgpack.document import ATTRIBUTE, DEPTHS, Document
 from fgbgpack.errors import DatasetError, IncompleteDatasetError
+from fgbgpack.inputs import open_descriptor, parse_json
 from fgbgpack.storage.arrays import ArrayForm
 from fgbgpack.storage.codecs import Bytes, ChunkCodec, DeflateChunk
 from fgbgpack.storage.hdf5.form import ORDER, UNFINISHED, ZARR, codec_in, h5py_for
@@ -68,7 +69,7 @@ class Hdf5File:
             raise DatasetError(f"There is no dataset at {path}: no such file.", code="dataset-missing")
         h5py = h5py_for(str(path))
         try:
-            self._number = os.open(path, os.O_RDONLY)
+            self._number = open_descriptor(path)
         except OSError as exc:
             raise DatasetError(f"{path} cannot be read: {exc.strerror}.", code="io-failed") from exc
         try:
@@ -96,7 +97,7 @@ class Hdf5File:
 
     def _array(self, array: Any, name: str) -> StoredChunks:
         where = f"{self.path}/{name}"
-        form = ArrayForm.of(json.loads(self.nodes[name]), where)
+        form = ArrayForm.of(parse_json(self.nodes[name]), where)
         return StoredChunks(form, codec_in(array, form, where), _chunk_table(array, form, self._bytes, where))
 
     def _require_all(self, document: Document) -> None:
@@ -168,14 +169,14 @@ def _nodes(file: Any, path: Path) -> tuple[bytes, dict[str, bytes], Document]:
 
     def visit(name: str, thing: Any) -> None:
         if ZARR in thing.attrs:
-            found[name] = json.dumps(json.loads(thing.attrs[ZARR]), indent=2).encode()
+            found[name] = json.dumps(parse_json(thing.attrs[ZARR]), indent=2).encode()
 
     file.visititems(visit)
-    listed = [name for name in json.loads(file.attrs.get(ORDER, "[]")) if name in found]
+    listed = [name for name in parse_json(file.attrs.get(ORDER, "[]")) if name in found]
     nodes = {name: found[name] for name in (*listed, *found)}
     try:
-        root = json.loads(file.attrs.get(ZARR, _BARE_ROOT))
-        root["attributes"][ATTRIBUTE] = json.loads(file.attrs[ATTRIBUTE])
+        root = parse_json(file.attrs.get(ZARR, _BARE_ROOT))
+        root["attributes"][ATTRIBUTE] = parse_json(file.attrs[ATTRIBUTE])
         document = Document.from_dict(root["attributes"][ATTRIBUTE], where=str(path))
         if document.complete:
             below = {name: json.loads(node) for name, node in nodes.items()}
