@@ -50,6 +50,8 @@ EXPORT = {
     "schema": "export/1.0",
     "format": "coco",
     "samples": 3,
+    "selection": DIGEST,
+    "options": {"depth_bits": 16},
     "height": 16,
     "width": 24,
     "fields": ["image", "mask", "depth"],
@@ -60,7 +62,7 @@ EXPORT = {
         "mapping": {"low": -1.5, "high": 4.0, "bits": 16, "to_depth": "a formula", "unknown": None},
     },
     "details": {"mask_above": 127},
-    "dataset": {"schema": "dataset/1.0", "recipe": {"sha256": DIGEST, "samples": 3}},
+    "dataset": {"schema": "dataset/1.0", "sha256": DIGEST, "recipe": {"sha256": DIGEST, "samples": 3}},
     "software": {"fgbgpack": "0.1"},
 }
 GOOD = {
