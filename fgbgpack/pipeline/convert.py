@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from fgbgpack.errors import DatasetError, SpecError
 from fgbgpack.files import disk_errors
 from fgbgpack.pipeline.events import OnEvent, Progress, StageName, silent
 from fgbgpack.pipeline.executor import Monitor, Threads
-from fgbgpack.pipeline.own_nodes import OwnNodes, own_nodes, own_paths, put_own_node
+from fgbgpack.pipeline.own_nodes import OwnNodes, cannot_convert, own_nodes, own_paths, put_own_node
 from fgbgpack.pipeline.run import Result, Run
 from fgbgpack.storage.arrays import METADATA, ArrayForm
 from fgbgpack.storage.codecs import REPAIR, ChunkCodec, recode
@@ -24,6 +25,7 @@ from fgbgpack.storage.store import DatasetStore, Target
 
 _GROUP_BYTES = 16 << 20  # of decoded chunks that are copied together
 _AHEAD = 2  # such groups done before their turn to be written
+_ATTRIBUTE_BYTES = 50_000  # HDF5 keeps no larger ones in the head of an object
 _ANOTHER = "the dataset is another one"
 
 
@@ -167,13 +169,16 @@ class Source:
     def own_nodes(self, run: Run) -> OwnNodes:
         """What users put beside the dataset, less what cannot be converted: ``run`` tells of that."""
         for node, parts in own_nodes(self.store, self.own):
+            if why := cannot_convert(node):
+                run.notify(f"/{node.path} is left out: {why}.")
+                continue
             if node.left_out:
                 names = ", ".join(node.left_out)
                 run.notify(f"/{node.path}: attributes that JSON does not know are left out: {names}.")
-            if node.shape is not None and node.dtype is None:
-                run.notify(f"/{node.path} is left out: only arrays of numbers are both in Zarr and in HDF5.")
-            else:
-                yield node, parts
+            if node.node is not None and len(json.dumps(node.node)) > _ATTRIBUTE_BYTES:
+                run.notify(f"/{node.path}: its attributes, too many for HDF5, are left out.")
+                node = dataclasses.replace(node, node=None, attributes={})
+            yield node, parts
 
     def may_lack(self, path: str) -> bool:
         """Whether an array has no chunks: that of depth where none was asked for."""
@@ -216,6 +221,13 @@ def to_hdf5(source: Source, path: Path, run: Run, *, portable: bool, overwrite: 
                 codecs[node] = file.put_array(node, json.loads(metadata))
             else:
                 file.put_group(node)
+        for own, parts in source.own_nodes(run):
+            file.put_own(own)
+            row = 0
+            for rows in parts:
+                file.put_own_rows(own.path, row, rows)
+                row += len(rows) if rows.shape else 1
+        # Those of users may be scales.
         file.put_scales()
         run.on_event(Progress("chunks", 0, total))
 
@@ -228,12 +240,6 @@ def to_hdf5(source: Source, path: Path, run: Run, *, portable: bool, overwrite: 
             file.put_chunks(array, numbers.start, chunks)
             done += len(numbers)
             run.on_event(Progress("chunks", done, total))
-        for own, parts in source.own_nodes(run):
-            file.put_own(own)
-            row = 0
-            for rows in parts:
-                file.put_own_rows(own.path, row, rows)
-                row += len(rows) if rows.shape else 1
     run.written["chunks"] += done
 
 

@@ -16,7 +16,7 @@ from fgbgpack.document import Document
 from fgbgpack.errors import DatasetError
 from fgbgpack.files import disk_errors
 from fgbgpack.storage.arrays import METADATA
-from fgbgpack.storage.hdf5 import Hdf5Store, OwnNode
+from fgbgpack.storage.hdf5 import GROUP, Hdf5Store, OwnNode
 from fgbgpack.storage.store import DatasetStore
 
 #: A node, and the elements of an array in parts of some rows, to be taken before the next node.
@@ -43,6 +43,15 @@ def own_paths(store: DatasetStore, document: Document) -> list[str]:
         keys = (key for key in store.find() if key.endswith(f"/{METADATA}"))
         found |= {key.removesuffix(f"/{METADATA}") for key in keys}
     return sorted(found - set(document.nodes))
+
+
+def cannot_convert(node: OwnNode) -> str | None:
+    """Why a node cannot be both in Zarr and in HDF5; ``None`` if it can."""
+    if node.path == GROUP or node.path.startswith(f"{GROUP}/"):
+        return f"in HDF5 /{GROUP} holds the dataset's document"
+    if node.shape is not None and node.dtype is None:
+        return "only arrays of numbers are both in Zarr and in HDF5"
+    return None
 
 
 def own_nodes(store: DatasetStore, paths: Iterable[str]) -> OwnNodes:

@@ -673,3 +673,35 @@ def test_the_command_is_stopped_by_ctrl_c(guided_dataset, tmp_path):
     assert "interrupted: Nothing was written." in said
     assert "Traceback" not in said
     assert names_in(tmp_path) == []
+
+
+@pytest.mark.slow
+def test_a_command_that_changes_a_file_keeps_what_others_added(tmp_path, files, depth_model):
+    path = Path(shutil.copy(files["plain"], tmp_path / "it.h5"))
+    with h5py.File(path, "r+") as file:
+        file["labels"] = np.arange(36)
+        file["names"] = ["a", "b"]
+    before = path.read_bytes()
+    with refused(DatasetError, "own-array-unknown", "/names"):
+        fill_depth_small(path, depth_of(depth_model))
+    assert path.read_bytes() == before
+    with h5py.File(path, "r+") as file:
+        del file["names"]
+    fill_depth_small(path, depth_of(depth_model))
+    assert names_in(tmp_path) == ["it.h5"]
+    assert open_dataset(path).document.depth is not None
+    with h5py.File(path) as file:
+        np.testing.assert_array_equal(file["labels"], np.arange(36))
+
+
+@pytest.mark.parametrize("change", ["lacks an array", "is not there"])
+def test_what_is_copied_follows_from_the_document(dataset, files, tmp_path, change):
+    shutil.copytree(dataset, tmp_path / "it.zarr")
+    root = json.loads((dataset / "zarr.json").read_text())
+    if change == "is not there":
+        del root["consolidated_metadata"]
+    else:
+        del root["consolidated_metadata"]["metadata"]["mask"]
+    (tmp_path / "it.zarr/zarr.json").write_text(json.dumps(root))
+    convert(tmp_path / "it.zarr", tmp_path / "it.h5")
+    assert (tmp_path / "it.h5").read_bytes() == files["plain"].read_bytes()

@@ -38,7 +38,7 @@ from zarr.storage import LocalStore, MemoryStore
 import fgbgpack
 from fgbgpack import open_dataset
 from fgbgpack.errors import DatasetError, RecipeMismatchError
-from fgbgpack.pipeline import convert
+from fgbgpack.pipeline import Notice, convert
 from fgbgpack.storage.hdf5 import Hdf5Store, is_hdf5, parts, store
 from fgbgpack.torch import FgBgDataset
 from fgbgpack.visual.info import describe
@@ -602,6 +602,9 @@ def add_own(path):
     more.create_array("scores", data=np.linspace(0, 1, 72).reshape(36, 2), chunks=(4, 2), shards=(8, 2))
     more.create_array("valid", data=np.arange(36) % 3 == 0)
     group.create_array("sources/extra", data=np.ones((), np.float16))
+    group.create_array("sample", data=np.arange(36) * 2, dimension_names=["sample"])
+    group.create_array("height", data=np.arange(3))
+    group.create_array("names", data=np.array(["é", "b"], dtype=object).astype("T"))
     group.create_array("empty", shape=(0, 3), dtype=np.uint8)
     with warnings.catch_warnings(action="ignore"):
         zarr.consolidate_metadata(path)
@@ -612,9 +615,16 @@ def test_arrays_of_users_go_along_and_come_back(kinds, tmp_path, form):
     source, target = tmp_path / "it.zarr", tmp_path / "it.h5"
     shutil.copytree(kinds["depth"], source)
     add_own(source)
-    convert(source, target, portable=form == "portable")
+    notices = []
+    convert(source, target, portable=form == "portable", on_event=notices.append)
+    (left_out,) = (event.message for event in notices if isinstance(event, Notice))
+    assert left_out.startswith("/names is left out: ")
+    shutil.rmtree(source / "names")
     expected = zarr.open_group(source, mode="r", use_consolidated=False)
-    names = ("labels", "mine/more/scores", "mine/more/valid", "sources/extra", "empty")
+    names = ("labels", "mine/more/scores", "mine/more/valid", "sources/extra", "empty", "sample", "height")
+    with xarray.open_dataset(target, engine="h5netcdf", phony_dims="sort") as frame:
+        assert frame["sample"].dims == frame["labels"].dims == frame["mask"].dims[:1] == ("sample",)
+        np.testing.assert_array_equal(frame["mask"]["sample"], np.arange(36) * 2)
     with h5py.File(target) as file:
         for name in names:
             found = file[name][()]

@@ -105,6 +105,7 @@ def read_own(file: Any, path: str) -> Iterator[Any]:
     is_array = hasattr(thing, "shape")
     labels = [axis.label or None for axis in thing.dims] if is_array else []
     yield {"attributes": attributes, "left_out": left_out, "dimension_names": labels}
+    is_array = is_array and _array(thing)["dtype"] is not None
     if is_array and thing.shape and thing.size:
         row_bytes = thing.dtype.itemsize * (thing.size // thing.shape[0])
         step = (thing.chunks or (1,))[0]

@@ -52,16 +52,22 @@ def repack(file: Hdf5File, text: bytes) -> None:
                 codecs[path] = new.put_array(path, json.loads(metadata))
             else:
                 new.put_group(path)
+        for node, parts in file.own_nodes():
+            if node.left_out or (node.shape is not None and node.dtype is None):
+                raise DatasetError(
+                    f"{file.path} has no room for its document, and cannot be written anew with "
+                    f"/{node.path}, which is not only numbers: keep that in another file.",
+                    code="own-array-unknown",
+                )
+            new.put_own(node)
+            row = 0
+            for rows in parts:
+                new.put_own_rows(node.path, row, rows)
+                row += len(rows) if rows.shape else 1
         new.put_scales()
         for path, array in file.arrays.items():
             for number in range(len(array.chunks)):
                 new.put_chunks(path, number, [_chunk(file, path, array, number, codecs[path])])
-        for node, parts in file.own_nodes():
-            new.put_own(node)
-            start = 0
-            for rows in parts:
-                new.put_own_rows(node.path, start, rows)
-                start += len(rows) if rows.shape else 1
 
 
 def _chunk(file: Hdf5File, path: str, array: StoredChunks, number: int, codec: ChunkCodec) -> bytes | None:

@@ -49,8 +49,6 @@ HINT = (
     f"which are bytes, take the greater one, leave out the first {HEADER_BYTES} and the zeros at its end, "
     f"and look in its attributes for {ATTRIBUTE}."
 )
-# HDF5 keeps no larger attribute in an object's header.
-_ATTRIBUTE_BYTES = 60_000
 _GZIP_LEVEL = 4
 
 
@@ -170,8 +168,8 @@ class Hdf5Writer:
             thing = made(node.path, node.shape, node.dtype, track_times=False, **options)
         attributes = {name: value for name, value in node.attributes.items() if not name.isupper()}
         self._describe(thing, node.dimension_names, attributes)
-        if node.node is not None and len(text := as_text(node.node)) < _ATTRIBUTE_BYTES:
-            self._put_attribute(thing, ZARR, text)
+        if node.node is not None:
+            self._put_attribute(thing, ZARR, as_text(node.node))
         self._own.append(node.path)
 
     def put_own_rows(self, path: str, start: int, rows: NDArray[Any]) -> None:
@@ -225,12 +223,14 @@ class Hdf5Writer:
 
     def put_scales(self) -> None:
         """Give each axis of all arrays that are there a scale, which carries its name."""
-        for path, form in self._forms.items():
-            array = self._file[path]
-            for axis, length in enumerate(form.layout.shape):
-                dimension = array.dims[axis]
-                if dimension.label:
-                    dimension.attach_scale(self._scale(path, dimension.label, length))
+        for path in (*self._forms, *self._own):
+            thing = self._file[path]
+            for axis, length in enumerate(getattr(thing, "shape", ())):
+                # Others' arrays that bear the name of their own axis are scales themselves.
+                if (label := thing.dims[axis].label) and not thing.is_scale:
+                    scale = self._scale(path, label, length)
+                    if scale != thing:
+                        thing.dims[axis].attach_scale(scale)
 
     def _scale(self, path: str, name: str, length: int) -> Any:
         """The scale of an axis: the root's if that has one like it, else one beside the array."""
@@ -238,12 +238,22 @@ class Hdf5Writer:
         group = path.rpartition("/")[0]
         for place in ("", group):
             scale = self._file.get(f"{place}/{called}")
-            if scale is not None and scale.is_scale and scale.shape == (length,):
+            if getattr(scale, "shape", None) == (length,) and self._may_scale(scale):
                 return scale
+        place = f"{group}/{called}"
+        while place in self._file:
+            place += "_"
         # It is never written: its length is all that there is to it.
-        scale = self._file.create_dataset(f"{group}/{called}", (length,), ">f4", track_times=False)
+        scale = self._file.create_dataset(place, (length,), ">f4", track_times=False)
         scale.make_scale(_NO_VALUES % length)
         return scale
+
+    def _may_scale(self, array: Any) -> bool:
+        """Whether an array is a scale, or one of others' that becomes one by the name of its axis."""
+        path = array.name.lstrip("/")
+        if not array.is_scale and path in self._own and array.dims[0].label == path.rpartition("/")[2]:
+            array.make_scale(array.dims[0].label)
+        return bool(array.is_scale)
 
 
 def _seal(path: Path, text: bytes, at: int, index_at: int, index: Index) -> None:
