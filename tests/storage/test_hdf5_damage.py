@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import itertools
 import json
 import math
@@ -24,7 +26,7 @@ import fgbgpack
 from fgbgpack import open_dataset
 from fgbgpack.errors import DatasetError, SpecError
 from fgbgpack.pipeline import convert
-from fgbgpack.storage.hdf5 import Hdf5Store, probe
+from fgbgpack.storage.hdf5 import Hdf5Store, parts, probe
 
 FORMS = ("normal", "portable")
 
@@ -424,3 +426,76 @@ def test_exchanged_chunks_are_found(own):
     path.write_bytes(whole)
     with refused(DatasetError, "checksum-wrong", name):
         open_dataset(path).whole(name)
+
+
+def rewritten(path, **changes):
+    """Change what the slots of a file say, with digests that are right, as who means harm would."""
+    file = Hdf5Store(path).file
+    with path.open("r+b") as opened:
+        parts.write_front(opened.fileno(), dataclasses.replace(file.front, sequence=9, **changes))
+
+
+def with_index(path, change):
+    """Change the index of a file likewise."""
+    file = Hdf5Store(path).file
+    content = change(file.index.encode())
+    digest = hashlib.sha256(content).hexdigest()
+    with path.open("r+b") as opened:
+        opened.seek(file.front.index[0])
+        opened.write(content)
+    rewritten(path, index_sha256=digest, index=(file.front.index[0], len(content)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: b"",
+        lambda text: b"[]",
+        lambda text: b"[" * 40_000,
+        lambda text: b"\xff" * 99,
+        lambda text: text.replace(b'"consolidated_metadata"', b'"other"'),
+        lambda text: text.replace(b'"node_type": "array"', b'"node_type": ["array"]'),
+        lambda text: text.replace(b'"chunk_shape"', b'"chunk"'),
+        lambda text: text.replace(b'"mask": {', b'"mask": 5, "x": {'),
+        lambda text: text.replace(b"36,", b"36000000000,"),
+        lambda text: text.replace(b"36,", b"0,"),
+        lambda text: text.replace(b"5,", b"0,"),
+        lambda text: text.replace(b"5,", b"-5,"),
+    ],
+)
+def test_a_document_that_means_harm_is_refused(own, change):
+    path = own()
+    rewritten(path, text=change(Hdf5Store(path).file.root))
+    with pytest.raises(DatasetError):
+        read_all(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda index: b"",
+        lambda index: b"{}",
+        lambda index: b"[" * 40_000,
+        lambda index: index.replace(b'"image"', b'"imagf"'),
+        lambda index: index.replace(b"[32015, 3]", b"[32001, 3]"),
+        lambda index: index.replace(b"[32015, 3]", b'["3201", 3]'),
+        lambda index: index.replace(b", 8]", b", -1]"),
+        lambda index: index.replace(b", 8]", b", 9]"),
+        lambda index: index[: index.index(b"\n") + 1] + bytes(len(index) - index.index(b"\n") - 1),
+        lambda index: index[: index.index(b"\n") + 1] + b"\xfe" * (len(index) - index.index(b"\n") - 1),
+        lambda index: index[:-5],
+    ],
+)
+def test_an_index_that_means_harm_is_refused(own, change):
+    path = own()
+    with_index(path, change)
+    with pytest.raises(DatasetError):
+        read_all(path)
+
+
+@pytest.mark.parametrize("index", [(0, 0), (10**15, 10**15), (0, 10**15)])
+def test_an_index_that_is_not_there_is_made_anew(own, kinds, index):
+    path = own()
+    rewritten(path, index=index)
+    assert_same_arrays(open_dataset(path).to_numpy(), open_dataset(kinds["depth"]).to_numpy())
+    assert not Hdf5Store(path).file.sealed

@@ -119,7 +119,7 @@ class Hdf5File:
                 raise DatasetError(f"{path} is being replaced: open it again.", code="dataset-replaced")
         except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as exc:
             raise _damaged(path, repr(exc)) from exc
-        except (OverflowError, MemoryError, struct.error) as exc:
+        except (ArithmeticError, MemoryError, struct.error) as exc:
             raise _damaged(path, repr(exc)) from exc
 
     def __del__(self) -> None:
@@ -215,7 +215,7 @@ class Hdf5File:
         """The chunk at an offset, put in ``out``, which is as long; DatasetError if its CRC is wrong."""
         content = out[: os.preadv(self._number, [out.data], offset)]
         offsets, paths, numbers, sums = self._sums
-        place = int(np.searchsorted(offsets, offset))
+        place = int(np.searchsorted(offsets, np.uint64(offset)))  # as another type all would be cast
         if place < len(offsets) and offsets[place] == offset and chunk_sum(content) != sums[place]:
             path, number = list(self.arrays)[paths[place]], int(numbers[place])
             form = self.arrays[path].form
