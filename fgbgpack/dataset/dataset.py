@@ -116,7 +116,7 @@ class Dataset(DatasetReader):
         """Split the samples as :meth:`split` does, and save how in the dataset under a name.
 
         What is saved is what the parts are computed from, in the dataset's document. A split of the same name
-        is replaced. An HDF5 file is written anew as a whole.
+        is replaced. An HDF5 file is written anew as a whole once its document has no room left.
 
         Returns:
             What :meth:`split` returns, now and whenever it is called with the name.
