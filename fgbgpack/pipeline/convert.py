@@ -123,7 +123,7 @@ def convert(
 
 def _is_group(metadata: bytes) -> bool:
     try:
-        return bool(json.loads(metadata)["node_type"] == "group")
+        return bool(parse_json(metadata)["node_type"] == "group")
     except (ValueError, KeyError, TypeError):
         return False
 
@@ -162,7 +162,7 @@ class Source:
     def root_text(self) -> bytes:
         """The root's metadata, with the document and a copy of the metadata of all nodes of the dataset."""
         attributes = {**self.root["attributes"], ATTRIBUTE: self.document.to_dict()}
-        nodes = {path: json.loads(metadata) for path, metadata in self.metadata.items()}
+        nodes = {path: parse_json(metadata) for path, metadata in self.metadata.items()}
         return root_text({**self.root, "attributes": attributes}, nodes)
 
     @property
@@ -222,7 +222,7 @@ def to_hdf5(source: Source, path: Path, run: Run, *, portable: bool, overwrite: 
         codecs = {}
         for node, metadata in source.metadata.items():
             if node in source.forms:
-                codecs[node] = file.put_array(node, json.loads(metadata))
+                codecs[node] = file.put_array(node, parse_json(metadata))
             else:
                 file.put_group(node)
         for own, parts in source.own_nodes(run):

@@ -15,6 +15,7 @@ from zarr.errors import BaseZarrError
 from fgbgpack.document import Document
 from fgbgpack.errors import DatasetError
 from fgbgpack.files import disk_errors
+from fgbgpack.inputs import parse_json
 from fgbgpack.storage.arrays import METADATA
 from fgbgpack.storage.hdf5 import GROUP, Hdf5Store, OwnNode
 from fgbgpack.storage.store import DatasetStore
@@ -35,7 +36,7 @@ def own_paths(store: DatasetStore, document: Document) -> list[str]:
     if isinstance(store.store, Hdf5Store):
         return list(store.store.file.own)
     try:
-        copied = json.loads(store.get(METADATA) or b"{}")["consolidated_metadata"]["metadata"]
+        copied = parse_json(store.get(METADATA) or b"{}")["consolidated_metadata"]["metadata"]
         found = set(copied) if isinstance(copied, dict) else set[str]()
     except (ValueError, KeyError, TypeError):
         found = set()
@@ -61,7 +62,7 @@ def own_nodes(store: DatasetStore, paths: Iterable[str]) -> OwnNodes:
         return
     for path in paths:
         with _readable(store, path):
-            metadata = json.loads(store.get(f"{path}/{METADATA}") or b"{}")
+            metadata = parse_json(store.get(f"{path}/{METADATA}") or b"{}")
             is_array = metadata["node_type"] == "array"
             attributes = dict(metadata.get("attributes") or {})
             array = zarr.open_array(store.store, path=path, mode="r") if is_array else None
