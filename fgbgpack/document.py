@@ -473,7 +473,8 @@ class Document:
     def begun(self) -> Document:
         """The document while all that the dataset holds is still being written."""
         depth = None if self.depth is None else replace(self.depth, complete=False)
-        return replace(self, complete=False, pixels=replace(self.pixels, complete=False), depth=depth)
+        pixels = replace(self.pixels, complete=False)
+        return replace(self, complete=False, pixels=pixels, depth=depth, generation="", manifest=None)
 
 
 def _depth_from(section: Mapping[str, Any], where: str) -> DepthInfo:

@@ -10,7 +10,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from fgbgpack.document import ATTRIBUTE, DEPTHS, MANIFEST, SOURCES
+from fgbgpack.document import ATTRIBUTE, DEPTHS, DIGEST, MANIFEST, SOURCES
 from fgbgpack.errors import DatasetError, SpecError
 from fgbgpack.files import disk_errors
 from fgbgpack.inputs import parse_json
@@ -287,10 +287,10 @@ def _check_target(source: Source, path: Path, run: Run, *, overwrite: bool) -> N
 
 def to_zarr(source: Source, run: Run, *, overwrite: bool) -> None:
     """Make a Zarr dataset of another, or finish it, as :func:`convert` does."""
-    store, begun = run.store, source.document.begun()
+    begun = source.document.begun()
     with run.exclusive():
         existing = run.existing(
-            lambda existing: [] if existing in (source.document, begun) else [_ANOTHER],
+            lambda existing: [] if existing == source.document or existing.begun() == begun else [_ANOTHER],
             overwrite=overwrite,
         )
         if existing == source.document:
@@ -300,11 +300,16 @@ def to_zarr(source: Source, run: Run, *, overwrite: bool) -> None:
             run.begin(begun)
         else:
             run.notify(f"Resuming {run.name}.")
-        root = root_of(source.root)
-        root["attributes"][ATTRIBUTE] = begun.to_dict()
+        store = run.store
+        root = parse_json(store.get(METADATA) or b"{}")
+        root["attributes"] = root_of(source.root)["attributes"] | {
+            name: root["attributes"][name] for name in (ATTRIBUTE, DIGEST)
+        }
         store.put(METADATA, json.dumps(root).encode())
         for path, metadata in source.metadata.items():
             store.put(f"{path}/{METADATA}", metadata)
+        for path, form in source.forms.items():
+            store.written.declare(path, form.layout, sharded=form.sharded)
         run.execute(_ChunkCopy(source))
         for own, parts in source.own_nodes(run):
             put_own_node(store, own, parts)
