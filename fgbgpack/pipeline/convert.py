@@ -22,7 +22,7 @@ from fgbgpack.storage.arrays import METADATA, ArrayForm
 from fgbgpack.storage.codecs import REPAIR, ChunkCodec, recode
 from fgbgpack.storage.hdf5 import Hdf5Store, Hdf5Writer, is_hdf5, root_of, root_text
 from fgbgpack.storage.sharding import join
-from fgbgpack.storage.store import DatasetStore
+from fgbgpack.storage.store import DatasetStore, with_document
 from fgbgpack.storage.targets import Target
 
 _GROUP_BYTES = 16 << 20  # of decoded chunks that are copied together
@@ -139,6 +139,8 @@ class Source:
         self.store = store
         self.document = store.existing_document(complete=True)
         self.root: dict[str, Any] = parse_json(store.get(METADATA) or b"{}")
+        attributes = self.root["attributes"]
+        self.root["attributes"] = with_document(attributes, attributes[ATTRIBUTE])
         # What belongs to it follows from the document: the root's copy of the metadata may lack some.
         nodes = self.document.nodes
         self.forms: dict[str, ArrayForm] = store.forms(
@@ -301,10 +303,8 @@ def to_zarr(source: Source, run: Run, *, overwrite: bool) -> None:
         else:
             run.notify(f"Resuming {run.name}.")
         store = run.store
-        root = parse_json(store.get(METADATA) or b"{}")
-        root["attributes"] = root_of(source.root)["attributes"] | {
-            name: root["attributes"][name] for name in (ATTRIBUTE, DIGEST)
-        }
+        root, begun_root = root_of(source.root), parse_json(store.get(METADATA) or b"{}")
+        root["attributes"] |= {name: begun_root["attributes"][name] for name in (ATTRIBUTE, DIGEST)}
         store.put(METADATA, json.dumps(root).encode())
         for path, metadata in source.metadata.items():
             store.put(f"{path}/{METADATA}", metadata)

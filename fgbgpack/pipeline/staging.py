@@ -117,7 +117,10 @@ def _unpack(path: Path, before: Document, run: Run) -> bool:
     digest = hashlib.sha256(text.encode()).hexdigest().encode()
     document = staging.document()
     # A copy of the file that was interrupted is continued.
-    if document not in (None, before, before.begun()):
+    is_copy = document is None or document == before
+    if document is not None and not is_copy:
+        is_copy = not document.pixels.complete and document.begun() == before.begun()
+    if not is_copy:
         if staging.get(_COPY_OF) != digest:
             raise DatasetError(
                 f"{path} has changed since {path}{UNFINISHED} was begun, which would take its place: delete "

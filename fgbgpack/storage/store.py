@@ -251,7 +251,7 @@ class DatasetStore:
         document = dataclasses.replace(document, manifest=manifest, generation=generation)
         fields = Document.from_dict(document.to_dict(), where="the document to be written").to_dict()
         was_complete = node["attributes"].get(ATTRIBUTE, {"complete": True}).get("complete")
-        node["attributes"] = _with_document(node["attributes"], fields)
+        node["attributes"] = with_document(node["attributes"], fields)
         others = (node.pop("consolidated_metadata", None) or {}).get("metadata", {})
         if document.complete:
             nodes = document.nodes
@@ -271,7 +271,7 @@ class DatasetStore:
         """Publish a document whose arrays have not changed in an HDF5 file."""
         fields = Document.from_dict(document.to_dict(), where="the document to be written").to_dict()
         node: dict[str, Any] = parse_json(self.get(METADATA) or b"{}")
-        node["attributes"] = _with_document(node["attributes"], fields)
+        node["attributes"] = with_document(node["attributes"], fields)
         self.put(METADATA, json.dumps(node, indent=2, ensure_ascii=False).encode())
         return document
 
@@ -494,7 +494,7 @@ class DatasetStore:
         return disk_errors(self.name, kept="What is written already stays.")
 
 
-def _with_document(attributes: Mapping[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
+def with_document(attributes: Mapping[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
     """The attributes of the root with a document and its digest, which come last."""
     others = {name: value for name, value in attributes.items() if name not in (ATTRIBUTE, DIGEST)}
     return {**others, ATTRIBUTE: fields, DIGEST: metadata_digest(fields)}

@@ -288,9 +288,11 @@ def test_what_is_being_written_stays_whatever_hdf5_is_told_of_locks(dataset, fil
 
 FULL = """
 import resource, signal, sys
-from fgbgpack import open_dataset
+from dataclasses import replace
 from fgbgpack.pipeline import convert
 from fgbgpack.errors import DatasetError
+from fgbgpack.storage.hdf5 import Hdf5Store
+from fgbgpack.storage.store import DatasetStore
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 source, path, split = sys.argv[1:4]
 for limit in map(int, sys.argv[4:]):
@@ -303,9 +305,12 @@ for limit in map(int, sys.argv[4:]):
         else:
             sys.exit(f"{limit} bytes are enough")
     if limit > 20_000:
-        # Names for which the document has no room: only then is the file written anew.
+        # Splits for which the document has no room: only then is the file written anew.
         try:
-            open_dataset(split).save_split("x" * 60_000, {"a": 0.5, "b": 0.5})
+            store = DatasetStore(Hdf5Store(split, read_only=False), split)
+            parts = {"by": "sample", "seed": 0, "parts": {"a": 0.5}}
+            names = [f"{i:03}" + "x" * 200 for i in range(300)]
+            store.commit(replace(store.existing_document(), splits=dict.fromkeys(names, parts)))
         except DatasetError as error:
             print(error)
         else:

@@ -17,6 +17,7 @@ import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -40,6 +41,7 @@ from fgbgpack import open_dataset
 from fgbgpack.errors import DatasetError, RecipeMismatchError
 from fgbgpack.pipeline import Notice, convert
 from fgbgpack.storage.hdf5 import Hdf5Store, is_hdf5, parts, store
+from fgbgpack.storage.store import DatasetStore
 from fgbgpack.torch import FgBgDataset
 from fgbgpack.visual.info import describe
 from fgbgpack.visual.preview import write_preview
@@ -500,9 +502,11 @@ def test_a_document_without_room_makes_the_file_anew(own, kinds, tmp_path, form)
     path.chmod(mode)
     with h5py.File(path, "r+") as file:
         file["labels"] = np.arange(36)
-    name = "x" * 60_000
-    open_dataset(path).save_split(name, PARTS)
-    assert list(open_dataset(path).splits) == [name]
+    names = [f"{i:03}{'x' * 200}" for i in range(300)]
+    store = DatasetStore(Hdf5Store(path, read_only=False), str(path))
+    split = {"by": "background", "seed": 0, "parts": PARTS}
+    store.commit(replace(store.existing_document(), splits=dict.fromkeys(names, split)))
+    assert list(open_dataset(path).splits) == names
     assert_same_arrays(open_dataset(path).to_numpy(), expected)
     assert Hdf5Store(path).file.sealed
     assert Hdf5Store(path).file.portable == (form == "portable")

@@ -282,18 +282,19 @@ def test_a_damaged_zarr_is_refused_and_leaves_no_file(kinds, tmp_path, kind):
         content = expected[name]
         damaged = bytearray(content)
         damaged[int(rng.integers(20, len(content) // 2))] ^= 4
-        for change, code in (
-            (bytes(damaged), "checksum-wrong"),
-            (content[: len(content) // 2], "checksum-wrong"),
-            (None, "chunk-missing"),
+        for change, codes in (
+            (bytes(damaged), {"checksum-wrong"}),
+            (content[: len(content) // 2], {"checksum-wrong", "chunk-foreign"}),
+            (None, {"chunk-missing"}),
         ):
             if change is None:
                 (source / name).unlink()
             else:
                 (source / name).write_bytes(change)
             for portable in (False, True):
-                with refused(DatasetError, code, rf"it\.zarr/{name} "):
+                with pytest.raises(DatasetError, match=rf"it\.zarr/{name} ") as caught:
                     convert(source, tmp_path / "it.h5", portable=portable)
+                assert caught.value.code in codes
             assert names_in(tmp_path) == ["it.zarr"]
         (source / name).write_bytes(content)
     for name in ("image/zarr.json", "x/zarr.json"):
