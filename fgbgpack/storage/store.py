@@ -184,11 +184,13 @@ class DatasetStore:
 
     # --- the document ------------------------------------------------------------------------------
 
-    def document(self) -> Document | None:
+    def document(self, on_damage: Callable[[DatasetError], None] | None = None) -> Document | None:
         """The document, checked; ``None`` where there is nothing at all.
 
-        Raises DatasetError if something else is there, or a document that is damaged or of a newer schema.
+        Raises DatasetError if something else is there, or a document that is damaged or of a newer schema;
+        ``on_damage`` gets the damages that leave a document to be read, in place of the first being raised.
         """
+        report = _raise if on_damage is None else on_damage
         # Reading would make a local folder that is not there.
         if isinstance(self.store, LocalStore) and not self.store.root.is_dir():
             return None
@@ -213,32 +215,55 @@ class DatasetStore:
         found = Document.from_dict(document, where=self.name)
         # One that is not complete is compared with what is asked for before anything is built on it.
         if found.complete and node["attributes"].get(DIGEST) != metadata_digest(document):
-            raise DatasetError(
+            message = (
                 f"The document of {self.name} is damaged, or something else than fgbgpack has changed it: "
-                f"its digest is not that in the attribute {DIGEST}. Restore it from a copy.",
-                code="document-damaged",
+                f"its digest is not that in the attribute {DIGEST}. Restore it from a copy."
             )
-        self._check_copies(node, found.manifest)
+            report(DatasetError(message, code="document-damaged"))
+        self._check_copies(node, found.manifest, report)
         covers_all = found.manifest is not None and set(found.manifest.arrays) == set(found.whole_arrays)
         if found.complete and not covers_all:
-            raise DatasetError(
-                f"The manifest of {self.name} does not cover what the document says is complete.",
-                code="document-damaged",
-            )
+            message = f"The manifest of {self.name} does not cover what the document says is complete."
+            report(DatasetError(message, code="document-damaged"))
         self.manifest = found.manifest if covers_all else None
         self._generation = self._generation or found.generation
         return found
 
-    def _check_copies(self, node: Node, manifest: ManifestInfo | None) -> None:
-        """Compare the copies of the arrays' metadata in the root with the manifest (DatasetError)."""
-        copies = (node.get("consolidated_metadata") or {}).get("metadata", {})
-        if manifest is not None and (wrong := differing(copies, manifest.arrays)):
-            raise DatasetError(
+    def _check_copies(
+        self, node: Node, manifest: ManifestInfo | None, report: Callable[[DatasetError], None]
+    ) -> None:
+        """Compare the copies of the arrays' metadata in the root with the manifest."""
+        if manifest is not None and (wrong := differing(_copies_in(node), manifest.arrays)):
+            message = (
                 f"The copies of the metadata of {joined_paths(wrong, _SHOWN)} in the root of {self.name} are "
-                "not what the manifest says: something else than fgbgpack has changed them. Restore the "
-                "dataset from a copy.",
-                code="metadata-foreign",
+                "not what the manifest says: something else than fgbgpack has changed them. Write them anew "
+                "with fgbgpack repair, or restore the dataset from a copy."
             )
+            report(DatasetError(message, code="metadata-foreign"))
+
+    def copies(self) -> Mapping[str, Node]:
+        """The copies of the metadata of arrays and groups in the root, by their paths; unchecked."""
+        return _copies_in(json.loads(self.get(METADATA) or b"{}"))
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """The attributes of the root group, those of other tools included."""
+        attributes: Mapping[str, Any] = json.loads(self.get(METADATA) or b"{}").get("attributes", {})
+        return attributes
+
+    def set_attribute(self, name: str, value: object) -> None:
+        """Set an attribute of the root group beside the document, which stays as it is (DatasetError)."""
+        node = self._root_to_change()
+        node["attributes"][name] = value
+        self.put(METADATA, json.dumps(node, indent=2, ensure_ascii=False).encode())
+
+    def writable(self) -> DatasetStore:
+        """The same store to be written, where it was opened for reading (DatasetError if it cannot be)."""
+        try:
+            store = self.store.with_read_only(False) if self.store.read_only else self.store
+        except NotImplementedError as exc:
+            raise DatasetError(f"{self.name} cannot be written: {exc}.", code="store-read-only") from exc
+        return DatasetStore(store, self.name)
 
     def existing_document(self, *, complete: bool = False) -> Document:
         """The document of a dataset that must be there, and ``complete`` if asked for
@@ -356,10 +381,10 @@ class DatasetStore:
         metadata = self.get(f"{array}/{METADATA}")
         return None if metadata is None else parse_array(metadata, array, self.name).layout
 
-    def reader(self, path: str, form: ArrayForm | None = None) -> ArrayReader:
-        """The reader of an array, whose form is read unless it is known."""
+    def reader(self, path: str, form: ArrayForm | None = None, *, checked: bool = True) -> ArrayReader:
+        """The reader of an array, whose form is read unless it is known; ``checked`` by the manifest."""
         form = form or self.forms([path])[path]
-        return ArrayReader(self.store, path, self.name, form, checks=self.checks(path))
+        return ArrayReader(self.store, path, self.name, form, checks=self.checks(path) if checked else None)
 
     def read(self, *paths: str) -> list[NDArray[Any]]:
         """The whole of some arrays; meant for small ones."""
@@ -471,3 +496,12 @@ class DatasetStore:
 
     def _disk_errors(self) -> AbstractContextManager[None]:
         return disk_errors(self.name, kept="What is written already stays.")
+
+
+def _raise(error: DatasetError) -> None:
+    raise error
+
+
+def _copies_in(node: Node) -> Mapping[str, Node]:
+    copies: Mapping[str, Node] = (node.get("consolidated_metadata") or {}).get("metadata", {})
+    return copies
