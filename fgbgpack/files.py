@@ -1,4 +1,9 @@
-"""Files of this machine: hashed, replaced in one step, locked; and what a full disk is told as."""
+"""Files of this machine: hashed, replaced in one step, made durable, locked; and what full disks are told as.
+
+Renaming makes a file appear whole, but after a power loss it may be there without its content, or not at all:
+the system writes data, names and folders when it likes. What must survive is synced, in this order: the data,
+then the name that makes it count, then the folder with that name.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +11,16 @@ import errno
 import hashlib
 import os
 import re
+import stat
 import sys
 import uuid
+import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
+from fgbgpack import lock_file, system
 from fgbgpack.errors import DatasetError
 
 #: How the name of a file ends while it is being written: here, and in Zarr's local store.
@@ -24,37 +33,161 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+# --- durable ---------------------------------------------------------------------------------------
+
+#: What a file system says that cannot sync folders, or not this one.
+_NOT_SYNCED = frozenset((errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.EACCES))
+
+
+class FolderSync:
+    """Makes everything below a folder durable, and the names of the folder and of those above it.
+
+    Where the system can sync a whole file system it does that, with one call for any number of files; else
+    each file and folder is synced. Make it before the first file is written: it notices what the system fails
+    to write from then on. All raises OSError.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder.resolve()
+        self._descriptor: int | None = None
+        if os.name == "posix":
+            self._descriptor = os.open(self._folder, os.O_RDONLY)
+            weakref.finalize(self, os.close, self._descriptor)
+
+    def sync(self) -> None:
+        """Returns when all that is there by now survives a power loss."""
+        if self._descriptor is not None and system.syncfs(self._descriptor):
+            return
+        for path, folders, names in os.walk(self._folder, topdown=False):
+            for name in names:
+                sync_file(Path(path, name))
+            for name in folders:
+                sync_folder(Path(path, name))
+        for folder in (self._folder, *self._folder.parents):
+            sync_folder(folder)
+
+
+def sync_file(path: Path) -> None:
+    """Makes the content of a file durable; what is no regular file, or is gone, is left out."""
+    writable = os.O_RDWR if sys.platform == "win32" else os.O_RDONLY
+    with suppress(FileNotFoundError, PermissionError):
+        if stat.S_ISREG(path.lstat().st_mode):
+            descriptor = os.open(path, writable)
+            try:
+                _fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the names in a folder durable, where the file system can do that."""
+    if os.name != "posix":
+        return
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            _fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as exc:
+        if exc.errno not in _NOT_SYNCED:
+            raise
+
+
+def _fsync(descriptor: int) -> None:
+    if sys.platform == "darwin":
+        import fcntl
+
+        # There fsync(2) leaves it to the device when to write. Not all file systems have the other one.
+        with suppress(OSError):
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+            return
+    os.fsync(descriptor)
+
+
+def make_folders(folder: Path) -> None:
+    """Makes a folder, and those above it that are missing, with durable names."""
+    missing = []
+    for one in (folder, *folder.parents):
+        if one.exists():
+            break
+        missing.append(one)
+    folder.mkdir(parents=True, exist_ok=True)
+    for one in missing:
+        sync_folder(one.parent)
+
+
+# --- replaced in one step --------------------------------------------------------------------------
+
+
 class PartialFile:
-    """A new file beside the one that it will replace, locked while it is open so that nobody sweeps it."""
+    """A new file beside the one that it will replace, locked while it is open so that nobody sweeps it.
+
+    Its name has a number, 0 unless another writer of the same file has that. So what killed writers left is
+    found by its name, without a look at all files of the folder.
+    """
 
     def __init__(self, target: Path) -> None:
         self._target = target
+        numbers = count()
+        for number in numbers:
+            self.path = self._named(f"{number:032x}")
+            if self._create():
+                break
+        for number in numbers:
+            left_over = self._named(f"{number:032x}")
+            if not os.path.lexists(left_over):
+                break
+            _sweep_one(left_over)
+
+    def _named(self, name: str) -> Path:
+        return self._target.with_name(f"{self._target.name}.{name}.partial")
+
+    def _create(self) -> bool:
+        """Creates and locks the file; False if another writer has one of that name."""
         while True:
-            self.path = target.with_name(f"{target.name}.{uuid.uuid4().hex}.partial")
-            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-            with suppress(OSError):
-                try_lock(self._descriptor)
-            # A sweeper may have taken it before it was locked.
-            if self.path.exists():
-                return
-            os.close(self._descriptor)
+            with suppress(FileExistsError):
+                self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+                with suppress(OSError):
+                    try_lock(self._descriptor)
+                # A sweeper may have taken it before it was locked.
+                if self._is_there():
+                    return True
+                os.close(self._descriptor)
+                continue
+            if not _sweep_one(self.path):
+                return False
+
+    def _is_there(self) -> bool:
+        with suppress(FileNotFoundError):
+            return os.path.samestat(os.fstat(self._descriptor), self.path.stat())
+        return False
 
     def unlock(self) -> None:
-        """Give up the lock, for a library that locks the file itself."""
+        """Give up the lock, for a library that locks the file itself; its name is no longer a number that
+        another writer may try.
+        """
         if os.name == "posix":
             import fcntl
 
-            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            _sweep(self._target)
+            named = self._named(uuid.uuid4().hex)
+            self.path.rename(named)
+            self.path = named
+            with suppress(OSError):
+                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def publish(self) -> None:
-        """Replace the target."""
-        os.fsync(self._descriptor)
+        """Replace the target, durably."""
+        _fsync(self._descriptor)
         self.path.replace(self._target)
+        sync_folder(self._target.parent)
 
     def close(self) -> None:
         """Close it, and delete it unless it was published."""
         with suppress(OSError):
-            self.path.unlink(missing_ok=True)
+            if self._is_there():
+                self.path.unlink()
         os.close(self._descriptor)
 
 
@@ -62,11 +195,11 @@ class PartialFile:
 def replacing_file(path: Path) -> Iterator[PartialFile]:
     """Yields a new file beside ``path``, which it replaces when the block succeeds, or is deleted.
 
-    A link is followed. What writers that were killed have left is deleted first.
+    A link is followed. What writers that were killed have left is deleted first. The new file survives a
+    power loss once the block is left.
     """
     target = path.resolve()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(target)
+    make_folders(target.parent)
     partial = PartialFile(target)
     try:
         yield partial
@@ -83,21 +216,66 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _sweep(target: Path) -> None:
-    """Delete what killed writers of a file have left; what others are writing is locked, and stays."""
-    if os.name != "posix":
-        return
+    """Delete all that killed writers of a file have left; what others are writing is locked, and stays."""
     for left_over in target.parent.iterdir():
         name = left_over.name
         if name.startswith(target.name) and PARTIAL.fullmatch(name[len(target.name) :]):
-            with suppress(OSError), left_over.open("rb") as file:
-                if try_lock(file.fileno()):
-                    left_over.unlink()
+            _sweep_one(left_over)
+
+
+def _sweep_one(left_over: Path) -> bool:
+    """Delete a file that a killed writer left; False if another one is writing it, or that is not known."""
+    if os.name != "posix":
+        return False
+    try:
+        with left_over.open("rb") as file:
+            if not try_lock(file.fileno()):
+                return False
+            left_over.unlink()
+    except FileNotFoundError:
+        pass
+    except OSError:
+        return False
+    return True
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file in one step: readers see the old content or the new."""
+    """Writes a file in one step, durably: readers see the old content or the new."""
     with replacing(path) as partial:
         partial.write_bytes(content)
+
+
+def swap(new: Path, old: Path) -> None:
+    """Exchanges the names of two folders of one file system, durably; the one at ``new`` is then at ``old``.
+
+    It is one step where the system can do that. Elsewhere it is three: after a kill between them, the next
+    call of :func:`finish_swap` puts all where it was, or finishes. The caller holds the locks of both.
+    """
+    if not system.exchange(new, old):
+        aside = _aside(new)
+        old.rename(aside)
+        new.rename(old)
+        aside.rename(new)
+    for folder in {new.parent, old.parent}:
+        sync_folder(folder)
+
+
+def finish_swap(new: Path, old: Path, refusal: str) -> None:
+    """Puts right what a kill in :func:`swap` of the same folders has left; else it does nothing.
+
+    DatasetError, with ``refusal``, if another process is in the middle of it.
+    """
+    aside = _aside(new)
+    if aside.is_dir():
+        with locked(aside, refusal):
+            aside.rename(new if os.path.lexists(old) else old)
+
+
+def _aside(new: Path) -> Path:
+    return new.with_name(f"{new.name}.aside")
+
+
+# --- errors and locks ------------------------------------------------------------------------------
 
 
 def is_full(error: OSError) -> bool:
@@ -140,21 +318,36 @@ def try_lock(descriptor: int) -> bool:
     return True
 
 
+#: What a file system says that has no locks.
+_NO_LOCKS = frozenset((errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS))
+
+
 @contextmanager
 def locked(folder: Path, refusal: str) -> Iterator[None]:
-    """Holds the system's lock on a folder, or raises ``refusal``; it leaves no file, and dies with its
-    process.
+    """Holds the lock of a folder, or raises a DatasetError that starts with ``refusal``.
+
+    It is the system's: it leaves no file, and dies with its process. Where the file system has none, it is a
+    file beside the folder that names its process, which is deleted at the end.
     """
     if os.name != "posix":
         yield
         return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        # A folder that another process has just removed can still be locked.
-        if not (
-            try_lock(descriptor) and folder.is_dir() and os.path.samestat(os.fstat(descriptor), folder.stat())
-        ):
-            raise DatasetError(refusal, code="dataset-locked")
+    with ExitStack() as held:
+        descriptor = os.open(folder, os.O_RDONLY)
+        held.callback(os.close, descriptor)
+        holder: str | None = ""
+        try:
+            # A folder that another process has just removed can still be locked.
+            if try_lock(descriptor) and folder.is_dir():
+                holder = None if os.path.samestat(os.fstat(descriptor), folder.stat()) else ""
+        except OSError as exc:
+            if exc.errno not in _NO_LOCKS:
+                raise
+            path = folder.resolve()
+            path = path.with_name(f".{path.name}.fgbgpack-lock")
+            holder = lock_file.acquire(path)
+            if holder is None:
+                held.callback(lock_file.release, path)
+        if holder is not None:
+            raise DatasetError(f"{refusal} {holder}".rstrip(), code="dataset-locked")
         yield
-    finally:
-        os.close(descriptor)

@@ -79,13 +79,16 @@ def export(
         "--category NAME", "What the foregrounds are, for coco (default foreground)."
     ),
     workers: str | None = options.WORKERS,
-    overwrite: bool = Panel.EXECUTION.flag("--overwrite", "Replace another export at OUT."),
+    overwrite: bool = Panel.EXECUTION.flag(
+        "--overwrite", "Replace another export at OUT; files that are not of it stay."
+    ),
     as_json: bool = options.JSON,
     quiet: bool = options.QUIET,
 ) -> None:
     """Write all samples of a dataset, or some, in a format that other tools read.
 
-    OUT appears once it is complete. Its fgbgpack.json says what it was made from.
+    OUT appears once it is complete. Its fgbgpack.json says what it was made from, its fgbgpack-files.csv
+    which files are those of the export.
     """
     parser = Parser()
     threads = parser.workers(workers)
@@ -138,14 +141,15 @@ def _ranges(parser: Parser, text: str | None) -> list[slice] | None:
 
 
 def _show(report: ExportReport) -> None:
-    say_title(f"Exported {report.samples:,} samples to {report.path} in {duration(report.seconds)}")
+    took = f"Exported {report.samples:,} samples to {report.path} in {duration(report.seconds)}"
+    say_title(took if report.written else f"{report.path} has these {report.samples:,} samples already")
     parts = ", ".join(f"{name} {count:,}" for name, count in (report.parts or {}).items())
     size = f"{amount(report.bytes)}, {per_sample(report.bytes, report.samples)}"
     say_rows(
         [
             ("format", f"{report.to}: {', '.join(report.fields)}"),
             *([] if report.parts is None else [("parts", parts)]),
-            ("rate", f"{report.samples / report.seconds:,.0f} samples/s"),
+            *([("rate", f"{report.written / report.seconds:,.0f} samples/s")] if report.written else []),
             ("all files", f"{report.files:,}, {size}"),
         ]
     )

@@ -16,7 +16,8 @@ from fgbgpack.dataset.splits import By, Split
 from fgbgpack.document import SOURCE_ARRAYS
 from fgbgpack.errors import IncompleteDatasetError, SpecError
 from fgbgpack.storage.layout import DEFAULT_POLICY, LayoutPolicy
-from fgbgpack.storage.store import DatasetStore, Target
+from fgbgpack.storage.store import DatasetStore
+from fgbgpack.storage.targets import Target
 
 
 class Dataset(DatasetReader):

@@ -24,7 +24,7 @@ from fgbgpack.storage.arrays import METADATA, ArraySpec
 from fgbgpack.storage.hdf5 import DerivedStore, span_of
 from fgbgpack.storage.layout import DEFAULT_POLICY, Layout, LayoutPolicy
 from fgbgpack.storage.reading import StoredArray
-from fgbgpack.storage.store import Target
+from fgbgpack.storage.targets import Target
 
 _DIMENSIONS = {IMAGE: ("sample", "y", "x", "channel"), MASK: ("sample", "y", "x")}
 

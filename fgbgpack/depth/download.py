@@ -18,7 +18,7 @@ from typing import IO, Any
 from fgbgpack.depth import registry
 from fgbgpack.depth.onnx_file import read_graph
 from fgbgpack.errors import DepthModelError
-from fgbgpack.files import sha256_of, try_lock
+from fgbgpack.files import sha256_of, sync_file, sync_folder, try_lock
 
 _BLOCK = 1 << 18
 
@@ -134,7 +134,9 @@ def _downloaded(job: Fetch) -> Fetched:
             # What an earlier call left may be the culprit.
             job.on_notice("What an earlier call left does not fit the rest: starting over.")
         else:
+            sync_file(part.path)
             part.path.replace(job.path)
+            sync_folder(job.path.parent)
             part.remove()
             return Fetched(job.path, sha256, job.sha256 is not None, part.received)
 

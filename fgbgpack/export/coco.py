@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Mapping
 from functools import partial
 from itertools import chain, product, repeat
 from pathlib import Path
@@ -102,7 +103,7 @@ class CocoTarget(Target):
                 annotations.append(_dumps(annotation | mask))
         return images, annotations
 
-    def how_to_open(self, out: str) -> list[str]:
+    def how_to_open(self, out: str, details: Mapping[str, Any]) -> list[str]:
         """With pycocotools."""
         path = Path(out) / _ANNOTATIONS / _json_name(self._job.parts[0])
         return [

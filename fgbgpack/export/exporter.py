@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,19 +18,19 @@ from fgbgpack import schema
 from fgbgpack.dataset.dataset import Dataset, open_dataset
 from fgbgpack.dataset.reader import Fields
 from fgbgpack.document import DEPTH
-from fgbgpack.errors import IncompleteDatasetError, SpecError
+from fgbgpack.errors import IncompleteDatasetError, RecipeMismatchError, SpecError
 from fgbgpack.export.coco import CocoTarget
 from fgbgpack.export.folder import FolderTarget
 from fgbgpack.export.mds import MdsTarget
 from fgbgpack.export.naming import distinct_names, safe_name
 from fgbgpack.export.npz import NpzTarget
-from fgbgpack.export.output_folder import DOCUMENT, OutputFolder
+from fgbgpack.export.output_folder import DOCUMENT, FILES, OutputFolder
 from fgbgpack.export.target import ExportJob, Options, Part, Target
 from fgbgpack.export.webdataset import WebdatasetTarget
-from fgbgpack.pipeline.events import OnEvent, silent
+from fgbgpack.pipeline.events import Notice, OnEvent, silent
 from fgbgpack.pipeline.executor import Threads
 from fgbgpack.storage.indices import Index, sample_indices
-from fgbgpack.storage.store import Target as DatasetLocation
+from fgbgpack.storage.targets import Target as DatasetLocation
 from fgbgpack.version import __version__
 
 #: The formats to export to.
@@ -48,7 +48,7 @@ _FLAGS = {"shard_bytes": "--shard-size"}
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What an export wrote.
+    """What is in an export.
 
     Attributes:
         path: The folder, as it was given.
@@ -56,6 +56,7 @@ class ExportReport:
         samples: Number of samples.
         parts: Number of samples in each part of the split; ``None`` without a split.
         fields: The exported fields.
+        written: Samples that this run wrote: none where the same export is there already.
         files: Number of files.
         bytes: Size of all files.
         seconds: Duration.
@@ -67,6 +68,7 @@ class ExportReport:
     samples: int
     parts: Mapping[str, int] | None
     fields: tuple[str, ...]
+    written: int
     files: int
     bytes: int
     seconds: float
@@ -98,7 +100,8 @@ def export(
     """Writes samples in a format of another tool, to a folder that appears when it is complete.
 
     The same samples and options give the same bytes, with any number of workers. ``fgbgpack.json`` in the
-    folder says what they were made of.
+    folder says what they were made of, ``fgbgpack-files.csv`` which files they are. Nothing is written where
+    the same export is there already.
 
     Args:
         dataset: A complete dataset: open, or a local path, a URL that fsspec opens, or a Zarr store.
@@ -120,15 +123,15 @@ def export(
         compression: ``"none"``, ``"zstd"`` or ``"zstd:<level>"``, for ``"mds"``.
         category: What the foregrounds show, for ``"coco"``.
         workers: Threads; ``None`` for one per processor.
-        overwrite: Replace an export at ``out``.
+        overwrite: Replace an export at ``out``. Files that others have put into its folder stay.
         on_event: Called in this thread with progress and notices.
 
     Raises:
         SpecError: There are no such samples, parts, fields or options; all problems are reported together.
         IncompleteDatasetError: The dataset is not complete.
-        RecipeMismatchError: ``out`` is an export, and not to be replaced.
-        DatasetError: The dataset cannot be read, something else is at ``out``, another process is writing it,
-            or the disk is full.
+        RecipeMismatchError: ``out`` is another export, and not to be replaced.
+        DatasetError: The dataset cannot be read, something else is at ``out``, an export that lost files, or
+            files that are in the way, another process is writing it, or the disk is full.
 
     Example:
         >>> from fgbgpack.export import export
@@ -154,34 +157,43 @@ def export(
         raise SpecError(f"{opened.path} cannot be exported so.", problems, code="export-options-invalid")
 
     job = ExportJob(opened, chosen_fields, chosen_parts, options, threads, notify)
-    target = TARGETS[to](job)
-    with OutputFolder(Path(out), notify).writing(opened, overwrite=overwrite) as folder:
-        job.advance(0)
-        document = _document(job, to, target.write(folder))
-        text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-        (folder / DOCUMENT).write_text(text, encoding="utf-8", newline="\n")
-        sizes = [
-            os.stat(os.path.join(root, name)).st_size  # noqa: PTH116, PTH118  (a million files)
-            for root, _, names in os.walk(folder)
-            for name in names
-        ]
+    target, request = TARGETS[to](job), _request(job, to)
+    place = OutputFolder(Path(out), notify)
+    with place.opened() as folder:
+        document = place.check(opened, overwrite=overwrite)
+        written = 0
+        if document is None:
+            job.advance(0)
+            document = _document(job, request, target.write(folder))
+            sizes = place.publish(document)
+            written = job.samples
+        elif lines := _differences(document, request):
+            raise RecipeMismatchError(
+                f"{out} is another export: name another folder, or replace it with --overwrite.",
+                lines,
+                code="output-exists",
+            )
+        else:
+            sizes = place.sizes()
+            notify(Notice(f"{out} is complete already."))
     return ExportReport(
         path=str(out),
         to=to,
         samples=job.samples,
         parts=None if split is None else {part.name: len(part.samples) for part in chosen_parts},
         fields=chosen_fields,
+        written=written,
         files=len(sizes),
-        bytes=sum(sizes),
+        bytes=sum(sizes.values()),
         seconds=time.perf_counter() - start,
-        opened_by=tuple(target.how_to_open(str(out))),
+        opened_by=tuple(target.how_to_open(str(out), document["details"])),
     )
 
 
 def _option_problems(to: str, options: Options) -> list[str]:
     problems = []
     for field, value in dataclasses.asdict(options).items():
-        flag = _FLAGS.get(field, f"--{field.replace('_', '-')}")
+        flag = _flag(field)
         if value is None:
             continue
         if field not in TARGETS[to].OPTIONS:
@@ -192,6 +204,10 @@ def _option_problems(to: str, options: Options) -> list[str]:
         elif field.startswith("shard_") and value < 1:
             problems.append(f"{flag}: found {value}, expected 1 or more")
     return problems
+
+
+def _flag(option: str) -> str:
+    return _FLAGS.get(option, f"--{option.replace('_', '-')}")
 
 
 def _select_fields(dataset: Dataset, fields: Fields, problems: list[str]) -> tuple[str, ...]:
@@ -239,7 +255,7 @@ def _select_parts(
         if name not in split
     ]
     names = [name for name in split if name in chosen]
-    slugs = distinct_names([safe_name(name) for name in names], taken=[DOCUMENT])
+    slugs = distinct_names([safe_name(name) for name in names], taken=[DOCUMENT, FILES])
     return [
         Part(name, slug, _sample_numbers(len(dataset), split[name], f"part {name!r}", problems))
         for name, slug in zip(names, slugs, strict=True)
@@ -268,24 +284,82 @@ def _sample_numbers(
     return numbers
 
 
-def _document(job: ExportJob, to: str, details: dict[str, Any]) -> dict[str, Any]:
+def _request(job: ExportJob, to: str) -> dict[str, Any]:
+    """What makes two exports the same: the fields of the document that are known before it is written."""
+    origin = job.dataset.document.to_dict()
+    selection = hashlib.sha256()
+    for part in job.parts:
+        selection.update(f"{part.name!r} {len(part.samples)}\n".encode())
+        selection.update(part.samples.astype("<i8").tobytes())
+    options = dataclasses.asdict(job.options)
+    return {
+        "format": to,
+        "samples": job.samples,
+        "selection": selection.hexdigest(),
+        "fields": list(job.fields),
+        "parts": {part.name: len(part.samples) for part in job.parts if part.name} or None,
+        "options": {name: value for name, value in options.items() if value is not None},
+        "dataset": {
+            **{key: origin[key] for key in ("schema", "recipe", "imported") if key in origin},
+            "sha256": _dataset_digest(origin),
+        },
+    }
+
+
+def _dataset_digest(origin: Mapping[str, Any]) -> str:
+    """The digest of all that samples depend on, the same for a virtual dataset and one that is not."""
+    # Imported pictures have no recipe: what they hold is known by the generation.
+    keys = ["recipe", "sources", "depth"] if "recipe" in origin else ["imported", "depth", "generation"]
+    text = json.dumps({key: origin.get(key) for key in keys}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _differences(document: Mapping[str, Any], request: Mapping[str, Any]) -> list[str]:
+    """How the export that is there differs from the one asked for, one line each."""
+
+    def line(flag: str, was: Any, now: Any) -> str:
+        return f"{flag}: the export has {_text(was)}, asked for {_text(now)}"
+
+    lines = [
+        line(flag, document.get(key), request[key])
+        for flag, key in (("--to", "format"), ("--fields", "fields"), ("--split", "parts"))
+        if document.get(key) != request[key]
+    ]
+    if document.get("samples") != request["samples"]:
+        lines.append(line("--samples", document.get("samples"), request["samples"]))
+    elif document.get("selection") != request["selection"]:
+        lines.append("--samples, --split: the export has others")
+    before: Mapping[str, Any] = document.get("options") or {}
+    lines += [
+        line(_flag(name), before.get(name, "the default"), request["options"].get(name, "the default"))
+        for name in sorted(before.keys() | request["options"].keys())
+        if before.get(name) != request["options"].get(name)
+    ]
+    digests = (one.get("dataset", {}).get("sha256") for one in (document, request))
+    if len(set(digests)) > 1:
+        lines.append("the dataset: the export is of another one, or it has changed since")
+    return lines
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {count}" for name, count in value.items())
+    return ", ".join(value) if isinstance(value, list) else str(value or "none")
+
+
+def _document(job: ExportJob, request: Mapping[str, Any], details: dict[str, Any]) -> dict[str, Any]:
     dataset, depth = job.dataset, None
     info = dataset.document.depth
     if DEPTH in job.fields and info is not None:
-        scale = job.depth_scale if "depth_bits" in TARGETS[to].OPTIONS else None
+        scale = job.depth_scale if "depth_bits" in TARGETS[request["format"]].OPTIONS else None
         depth = {"quantity": info.quantity, "unit": info.unit, "mapping": scale and scale.to_dict()}
-    origin = dataset.document.to_dict()
     document = {
         "schema": "export/1.0",
-        "format": to,
-        "samples": job.samples,
+        **request,
         "height": dataset.height,
         "width": dataset.width,
-        "fields": list(job.fields),
-        "parts": {part.name: len(part.samples) for part in job.parts if part.name} or None,
         "depth": depth,
         "details": details,
-        "dataset": {key: origin[key] for key in ("schema", "recipe", "imported") if key in origin},
         "software": {"fgbgpack": __version__},
     }
     return schema.read("export", document, where="the document to be written")

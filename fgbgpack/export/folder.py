@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -47,7 +48,7 @@ class FolderTarget(Target):
             for of_sample, (sample, *rest) in zip(paths, records, strict=True)
         )
 
-    def how_to_open(self, out: str) -> list[str]:
+    def how_to_open(self, out: str, details: Mapping[str, Any]) -> list[str]:
         """With pandas and Pillow."""
         folder = Path(out) / self._job.parts[0].slug
         return [

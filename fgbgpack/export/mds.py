@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
@@ -103,7 +104,7 @@ class MdsTarget(Target):
                 columns.append(np.ascontiguousarray(values, values.dtype.newbyteorder("<")))
         return [b"".join(sample) for sample in zip(sizes, *columns, strict=True)]
 
-    def how_to_open(self, out: str) -> list[str]:
+    def how_to_open(self, out: str, details: Mapping[str, Any]) -> list[str]:
         """With mosaicml-streaming: it unpacks shards in a folder other than the one that it reads from."""
         slug = self._job.parts[0].slug
         split = f", split={slug!r}" if slug else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -62,7 +63,7 @@ class NpzTarget(Target):
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                     np.lib.format.write_array(member, values, allow_pickle=False)
 
-    def how_to_open(self, out: str) -> list[str]:
+    def how_to_open(self, out: str, details: Mapping[str, Any]) -> list[str]:
         """With NumPy."""
         path = str(Path(out) / self._job.parts[0].slug / "part-00000.npz")
         return ["import numpy", f"arrays = numpy.load({path!r})", f'arrays["{self._job.fields[0]}"]']

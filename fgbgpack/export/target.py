@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -156,5 +156,5 @@ class Target(ABC):
         """
 
     @abstractmethod
-    def how_to_open(self, out: str) -> list[str]:
-        """Lines of Python that open the export at ``out``, once it is written."""
+    def how_to_open(self, out: str, details: Mapping[str, Any]) -> list[str]:
+        """Lines of Python that open the export at ``out``; ``details`` are what :meth:`write` returned."""

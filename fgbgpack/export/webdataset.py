@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import tarfile
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
@@ -33,14 +35,13 @@ class WebdatasetTarget(Target):
     def write(self, folder: Path) -> dict[str, Any]:
         """Writes the shards, and their sizes: they cannot be known without reading the shards."""
         job = self._job
-        self._sizes: dict[str, dict[str, int]] = {}
+        sizes: dict[str, int] = {}
         for part in job.parts:
             with closing(_Shards(folder / _prefix(part), job)) as shards:
                 for samples in job.encoded(part, self._encode):
                     for sample in samples:
                         shards.add(sample)
-            self._sizes[part.slug] = shards.sizes
-        sizes = {name: count for of_part in self._sizes.values() for name, count in of_part.items()}
+            sizes |= shards.sizes
         (folder / _SIZES).write_text(json.dumps(sizes, indent=2) + "\n", encoding="utf-8")
         return {"shards": sizes}
 
@@ -60,10 +61,11 @@ class WebdatasetTarget(Target):
             samples.append(b"".join(members))
         return samples
 
-    def how_to_open(self, out: str) -> list[str]:
+    def how_to_open(self, out: str, details: Mapping[str, Any]) -> list[str]:
         """With webdataset."""
         part = self._job.parts[0]
-        count = len(self._sizes[part.slug])
+        shard = re.compile(rf"{re.escape(_prefix(part))}-[0-9]{{6}}\.tar")
+        count = sum(shard.fullmatch(name) is not None for name in details["shards"])
         shards = f"{{000000..{count - 1:06d}}}" if count > 1 else "000000"
         url = f"{Path(out) / _prefix(part)}-{shards}.tar"
         return [

@@ -19,7 +19,8 @@ from fgbgpack.storage.arrays import METADATA, ArrayForm
 from fgbgpack.storage.codecs import REPAIR, ChunkCodec, recode
 from fgbgpack.storage.hdf5 import Hdf5Store, Hdf5Writer, is_hdf5, root_of
 from fgbgpack.storage.sharding import join
-from fgbgpack.storage.store import DatasetStore, Target
+from fgbgpack.storage.store import DatasetStore
+from fgbgpack.storage.targets import Target
 
 _GROUP_BYTES = 16 << 20  # of decoded chunks that are copied together
 _AHEAD = 2  # such groups done before their turn to be written

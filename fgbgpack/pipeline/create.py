@@ -23,7 +23,8 @@ from fgbgpack.sources.catalog import load_catalog
 from fgbgpack.sources.listing import find_sources
 from fgbgpack.spec import DatasetSpec
 from fgbgpack.storage.layout import DEFAULT_POLICY, Layout, LayoutPolicy
-from fgbgpack.storage.store import DatasetStore, Target
+from fgbgpack.storage.store import DatasetStore
+from fgbgpack.storage.targets import Target
 from fgbgpack.version import software
 
 _SHOWN = 5

@@ -23,7 +23,8 @@ from fgbgpack.pipeline.run import Run
 from fgbgpack.pipeline.staging import staged
 from fgbgpack.spec import DatasetSpec, DepthSpec
 from fgbgpack.storage.layout import DEFAULT_POLICY, LayoutPolicy
-from fgbgpack.storage.store import DatasetStore, Target
+from fgbgpack.storage.store import DatasetStore
+from fgbgpack.storage.targets import Target
 
 
 def fill_depth(

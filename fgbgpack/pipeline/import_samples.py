@@ -30,7 +30,8 @@ from fgbgpack.pipeline.staging import staged
 from fgbgpack.sources.pairing import KINDS, Kind
 from fgbgpack.storage.arrays import DEPTH_CODEC, PIXEL_CODEC
 from fgbgpack.storage.layout import DEFAULT_POLICY, Layout, LayoutPolicy
-from fgbgpack.storage.store import DatasetStore, Target
+from fgbgpack.storage.store import DatasetStore
+from fgbgpack.storage.targets import Target
 from fgbgpack.version import software
 
 #: Files compress less than what fgbgpack makes: so shards are smaller, which threads hold whole.

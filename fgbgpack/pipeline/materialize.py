@@ -38,7 +38,8 @@ from fgbgpack.storage.arrays import METADATA
 from fgbgpack.storage.codecs import REPAIR
 from fgbgpack.storage.layout import DEFAULT_POLICY, Layout, LayoutPolicy
 from fgbgpack.storage.reading import ArrayReader
-from fgbgpack.storage.store import DatasetStore, Target
+from fgbgpack.storage.store import DatasetStore
+from fgbgpack.storage.targets import Target
 
 _SHOWN = 5
 _PLACED_AT_ONCE = 1 << 16

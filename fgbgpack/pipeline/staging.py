@@ -24,7 +24,8 @@ from fgbgpack.pipeline.events import OnEvent
 from fgbgpack.pipeline.executor import Threads
 from fgbgpack.pipeline.run import Run
 from fgbgpack.storage.hdf5 import UNFINISHED, Hdf5Store, Hdf5Writer, is_hdf5
-from fgbgpack.storage.store import DatasetStore, Target
+from fgbgpack.storage.store import DatasetStore
+from fgbgpack.storage.targets import Target
 
 #: In the folder, the digest of the document of the file that it was copied from.
 _COPY_OF = "copy-of.sha256"

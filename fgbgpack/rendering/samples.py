@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from fgbgpack.errors import SpecError
-from fgbgpack.files import replacing
+from fgbgpack.files import FolderSync, locked, make_folders, write_atomically
 from fgbgpack.rendering.render import check_numbers, render_figure, render_scene
 
 DEPTH_UNITS_PER_METRE = 1000.0
+
+_FOLDERS = ("backgrounds", "foregrounds", "depth")
+_STAGING = ".fgbgpack-sample"
+#: In the folder of unfinished samples: they are all there, and these numbers were asked for.
+_FINISHED = "finished.json"
 
 
 def write_samples(
@@ -29,7 +37,7 @@ def write_samples(
 
     Backgrounds are 320x240; figures are 320 high. Depth has the name of its background and is a grayscale
     PNG of 16 bits in millimetres, the usual form of depth data sets. The files do not depend on the number of
-    processors.
+    processors. They appear when all are rendered; the next call removes what a stopped one left.
 
     Args:
         directory: Made if missing. Its three folders must be missing or empty.
@@ -41,38 +49,55 @@ def write_samples(
     Raises:
         SpecError: A number is out of range (``samples-out-of-range``), a folder is not empty
             (``samples-folder-in-use``), or the files cannot be written (``samples-not-writable``).
+        DatasetError: Another process is writing samples there (``dataset-locked``).
     """
     check_numbers(backgrounds=backgrounds, foregrounds=foregrounds, seed=seed)
-    folders = {name: directory / name for name in ("backgrounds", "foregrounds", "depth")}
+    staging = directory / _STAGING
 
     def write_background(index: int) -> None:
         scene = render_scene(index, seed=seed)
         name = f"{scene.kind}-{index:03d}.png"
         millimetres = np.rint(scene.depth.astype(np.float64) * DEPTH_UNITS_PER_METRE).astype(np.uint16)
-        _save(Image.fromarray(millimetres), folders["depth"] / name)
-        _save(Image.fromarray(scene.image), folders["backgrounds"] / name)
+        Image.fromarray(millimetres).save(staging / "depth" / name)
+        Image.fromarray(scene.image).save(staging / "backgrounds" / name)
 
     def write_figure(index: int) -> None:
         figure = render_figure(index, seed=seed)
-        _save(Image.fromarray(figure), folders["foregrounds"] / f"figure-{index:03d}.png")
+        Image.fromarray(figure).save(staging / "foregrounds" / f"figure-{index:03d}.png")
 
+    asked_for = json.dumps({"backgrounds": backgrounds, "foregrounds": foregrounds, "seed": seed}).encode()
+    refusal = f"Another process is writing sample pictures to {directory}: wait for it, or end it."
     try:
-        for folder in folders.values():
-            folder.mkdir(parents=True, exist_ok=True)
-        full = [f"{path}: found files, expected none" for path in folders.values() if any(path.iterdir())]
-        if full:
-            message = f"Sample pictures are not mixed with other files in {directory}. Give an empty folder."
-            raise SpecError(message, full, code="samples-folder-in-use")
-        with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-            jobs = [pool.submit(write_background, index) for index in range(backgrounds)]
-            jobs += [pool.submit(write_figure, index) for index in range(foregrounds)]
-            try:
-                for done, job in enumerate(jobs, start=1):
-                    job.result()
-                    if on_picture is not None:
-                        on_picture(done, len(jobs))
-            finally:
-                pool.shutdown(cancel_futures=True)
+        make_folders(directory)
+        with _staged(staging, refusal):
+            if _finish(directory, staging) == asked_for:
+                return
+            full = [
+                f"{directory / name}: found files, expected none"
+                for name in _FOLDERS
+                if (directory / name).exists() and any((directory / name).iterdir())
+            ]
+            if full:
+                message = (
+                    f"Sample pictures are not mixed with other files in {directory}. Give an empty folder."
+                )
+                raise SpecError(message, full, code="samples-folder-in-use")
+            folder = FolderSync(staging)
+            for name in _FOLDERS:
+                (staging / name).mkdir()
+            with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+                jobs = [pool.submit(write_background, index) for index in range(backgrounds)]
+                jobs += [pool.submit(write_figure, index) for index in range(foregrounds)]
+                try:
+                    for done, job in enumerate(jobs, start=1):
+                        job.result()
+                        if on_picture is not None:
+                            on_picture(done, len(jobs))
+                finally:
+                    pool.shutdown(cancel_futures=True)
+            folder.sync()
+            write_atomically(staging / _FINISHED, asked_for)
+            _finish(directory, staging)
     except OSError as exc:
         reason = exc.strerror or str(exc)
         raise SpecError(
@@ -82,6 +107,33 @@ def write_samples(
         ) from exc
 
 
-def _save(picture: Image.Image, path: Path) -> None:
-    with replacing(path) as partial:
-        picture.save(partial, format="PNG")
+@contextmanager
+def _staged(staging: Path, refusal: str) -> Iterator[None]:
+    """Makes and locks the folder in which pictures wait until all are there; it is removed at the end, unless
+    they are and could not be moved.
+    """
+    staging.mkdir(exist_ok=True)
+    with locked(staging, refusal):
+        try:
+            yield
+        finally:
+            if not (staging / _FINISHED).exists():
+                shutil.rmtree(staging, ignore_errors=True)
+
+
+def _finish(directory: Path, staging: Path) -> bytes | None:
+    """Moves pictures that are all there to their folders, durably, and removes what is unfinished; what was
+    asked for, if they were all there.
+    """
+    finished = staging / _FINISHED
+    asked_for = finished.read_bytes() if finished.exists() else None
+    for name in _FOLDERS:
+        if asked_for is not None and (staging / name).exists():
+            (directory / name).mkdir(exist_ok=True)
+            for path in (staging / name).iterdir():
+                # The folder may be a link to another disk.
+                shutil.move(path, directory / name / path.name)
+            FolderSync(directory / name).sync()
+        shutil.rmtree(staging / name, ignore_errors=True)
+    finished.unlink(missing_ok=True)
+    return asked_for

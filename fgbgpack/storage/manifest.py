@@ -190,6 +190,12 @@ def _last_four(data: NDArray[np.uint8], ends: NDArray[np.int64]) -> Checksums:
 _NONE: Checksums = np.zeros(1, np.uint32)
 
 
+def copies_in(root: Node) -> Mapping[str, Node]:
+    """The copies of the metadata of arrays and groups in the root, by their paths."""
+    copies: Mapping[str, Node] = (root.get("consolidated_metadata") or {}).get("metadata", {})
+    return copies
+
+
 def differing(found: Mapping[str, Any], expected: Mapping[str, ManifestArray]) -> list[str]:
     """The paths of arrays whose metadata are not those of the manifest."""
     return [

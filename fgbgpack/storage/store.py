@@ -12,28 +12,26 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from itertools import compress
-from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from zarr.abc.store import ByteRequest, Store, SuffixByteRequest
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
-from zarr.storage import FsspecStore, LocalStore
+from zarr.storage import LocalStore
 
 from fgbgpack.document import ATTRIBUTE, DIGEST, SOURCES, Document, ManifestInfo, is_own
 from fgbgpack.errors import DatasetError, IncompleteDatasetError
-from fgbgpack.files import PARTIAL, disk_errors, locked
+from fgbgpack.files import PARTIAL, FolderSync, disk_errors, locked, write_atomically
 from fgbgpack.storage import sealing
 from fgbgpack.storage.arrays import METADATA, ArrayForm, ArraySpec, Node, parse_array
 from fgbgpack.storage.codecs import CRC_BYTES
-from fgbgpack.storage.hdf5 import Hdf5Store, is_hdf5
+from fgbgpack.storage.hdf5 import Hdf5Store
 from fgbgpack.storage.layout import Layout
 from fgbgpack.storage.manifest import (
     WrittenChunks,
+    copies_in,
     differing,
     digest_of,
     ends_of_file,
@@ -43,53 +41,12 @@ from fgbgpack.storage.manifest import (
 from fgbgpack.storage.reading import ArrayReader
 from fgbgpack.storage.reading.checks import ChunkChecks
 from fgbgpack.storage.sharding import ABSENT, index_bytes, read_index
-
-#: Where a dataset is: a local folder, an HDF5 file, a URL that fsspec opens, or a Zarr store.
-Target: TypeAlias = str | os.PathLike[str] | Store
+from fgbgpack.storage.targets import Target, zarr_store
 
 _CONCURRENT_REQUESTS = 32
 _SHOWN = 3
 
 T = TypeVar("T")
-
-
-def zarr_store(target: Target, *, read_only: bool) -> Store:
-    """The Zarr store of a target.
-
-    Raises DatasetError if a local path to be read is missing or no dataset, an HDF5 file is to be written, or
-    a URL cannot be opened.
-    """
-    if isinstance(target, Store):
-        return target
-    if str(target).startswith("file://"):
-        target = url2pathname(urlsplit(str(target)).path)
-    elif "://" in str(target):
-        return _remote_store(str(target), read_only)
-    # The process may change its folder, and other processes may have another one.
-    path = Path(target).absolute()
-    if path.is_file() or (is_hdf5(path) and not path.is_dir()):
-        if not read_only:
-            raise DatasetError(
-                f"{target} is {'an HDF5' if is_hdf5(path) else 'a'} file, which is not written here: make a "
-                "folder (Zarr); fgbgpack convert makes HDF5 of that, and that of HDF5.",
-                code="target-is-file",
-            )
-        return Hdf5Store(path)
-    if read_only and not path.is_dir():
-        raise DatasetError(f"There is no dataset at {target}: no such folder.", code="dataset-missing")
-    return LocalStore(path, read_only=read_only)
-
-
-def _remote_store(url: str, read_only: bool) -> Store:
-    try:
-        return FsspecStore.from_url(url, read_only=read_only)
-    except ImportError as exc:
-        raise DatasetError(
-            f"{url} is a URL, which needs fsspec and the package of its protocol: pip install fsspec ({exc})",
-            code="extra-missing",
-        ) from exc
-    except ValueError as exc:
-        raise DatasetError(f"{url} is a URL that fsspec does not open: {exc}.", code="url-unknown") from exc
 
 
 class DatasetStore:
@@ -107,6 +64,11 @@ class DatasetStore:
         self._generation: str | None = None
         #: What was written through this object.
         self.written = WrittenChunks()
+        self._folder: FolderSync | None = None
+        self._unsynced = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_folder": None}
 
     @classmethod
     def open(cls, target: Target, *, read_only: bool) -> DatasetStore:
@@ -131,7 +93,8 @@ class DatasetStore:
         return self._each(list(keys), self._get)
 
     def put(self, key: str, value: bytes) -> None:
-        """Publish a value under a key, in one step."""
+        """Publish a value under a key, in one step; a commit makes it durable."""
+        self._note_change()
         self._run(self.store.set(key, default_buffer_prototype().buffer.from_bytes(value)))
         if "/" in key:
             self.written.note(key, value)
@@ -157,6 +120,7 @@ class DatasetStore:
 
     def delete_below(self, prefix: str) -> None:
         """Delete every key below ``prefix``."""
+        self._note_change()
         self._run(self.store.delete_dir(prefix))
         self.written.forget(prefix)
 
@@ -195,6 +159,13 @@ class DatasetStore:
         if isinstance(self.store, LocalStore) and not self.store.root.is_dir():
             return None
         root = self.get(METADATA)
+        if root is not None and not root.strip(b"\0"):
+            raise DatasetError(
+                f"{METADATA} of {self.name} is empty, as after a power loss or on a full disk: nothing says "
+                "what its arrays are. Restore that file from a copy; or delete the folder, if nothing else "
+                "of yours is in it, and run the command that makes the dataset again.",
+                code="document-empty",
+            )
         if root is None:
             if others := self.find(at_most=_SHOWN):
                 raise DatasetError(
@@ -233,7 +204,7 @@ class DatasetStore:
         self, node: Node, manifest: ManifestInfo | None, report: Callable[[DatasetError], None]
     ) -> None:
         """Compare the copies of the arrays' metadata in the root with the manifest."""
-        if manifest is not None and (wrong := differing(_copies_in(node), manifest.arrays)):
+        if manifest is not None and (wrong := differing(copies_in(node), manifest.arrays)):
             message = (
                 f"The copies of the metadata of {joined_paths(wrong, _SHOWN)} in the root of {self.name} are "
                 "not what the manifest says: something else than fgbgpack has changed them. Write them anew "
@@ -241,15 +212,9 @@ class DatasetStore:
             )
             report(DatasetError(message, code="metadata-foreign"))
 
-    def copies(self) -> Mapping[str, Node]:
-        """The copies of the metadata of arrays and groups in the root, by their paths; unchecked."""
-        return _copies_in(json.loads(self.get(METADATA) or b"{}"))
-
-    @property
-    def attributes(self) -> Mapping[str, Any]:
-        """The attributes of the root group, those of other tools included."""
-        attributes: Mapping[str, Any] = json.loads(self.get(METADATA) or b"{}").get("attributes", {})
-        return attributes
+    def root(self) -> dict[str, Any]:
+        """The metadata of the root group, unchecked."""
+        return dict(json.loads(self.get(METADATA) or b"{}"))
 
     def set_attribute(self, name: str, value: object) -> None:
         """Set an attribute of the root group beside the document, which stays as it is (DatasetError)."""
@@ -289,6 +254,9 @@ class DatasetStore:
         Arrays ``may_lack`` chunks of nothing but the fill value, as other tools leave them out. Returns the
         document as it is now; raises DatasetError where another writer has committed one since
         this store has read or committed it.
+
+        In a local folder all that the document tells of is on disk before it is, and it is on disk when this
+        returns: a power loss leaves no document without its data.
         """
         node = self._root_to_change()
         manifest = sealing.manifest_for(self, document, may_lack=may_lack)
@@ -296,6 +264,7 @@ class DatasetStore:
         generation = digest_of(manifest) if is_whole and manifest else uuid.uuid4().hex
         document = dataclasses.replace(document, manifest=manifest, generation=generation)
         fields = Document.from_dict(document.to_dict(), where="the document to be written").to_dict()
+        was_complete = node["attributes"].get(ATTRIBUTE, {"complete": True}).get("complete")
         node["attributes"] |= {ATTRIBUTE: fields, DIGEST: metadata_digest(fields)}
         others = (node.pop("consolidated_metadata", None) or {}).get("metadata", {})
         if document.complete:
@@ -304,7 +273,7 @@ class DatasetStore:
             below = {path: json.loads(value or b"{}") for path, value in found}
             below |= {path: copy for path, copy in others.items() if not is_own(path)}
             node["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": below}
-        self.put(METADATA, json.dumps(node, indent=2, ensure_ascii=False).encode())
+        self._publish(json.dumps(node, indent=2, ensure_ascii=False).encode(), was_complete=was_complete)
         if document.complete:
             # Before that, who has opened the dataset may still read what is whole.
             sealing.sweep_manifests(self, manifest)
@@ -345,6 +314,31 @@ class DatasetStore:
             return None
         return ChunkChecks(self.store, self.name, self.manifest, path)
 
+    def _note_change(self) -> None:
+        """Something in a local folder is going to change; errors of the disk are noticed from now on."""
+        if isinstance(self.store, LocalStore) and not self.store.read_only:
+            if self._folder is None:
+                with self._disk_errors():
+                    self.store.root.mkdir(parents=True, exist_ok=True)
+                    self._folder = FolderSync(self.store.root)
+            self._unsynced = True
+
+    def _publish(self, root: bytes, *, was_complete: bool) -> None:
+        """Publish the root's metadata; in a local folder, after all that is not on disk yet.
+
+        A stopped process may have left files of an incomplete dataset that were never synced.
+        """
+        if not isinstance(self.store, LocalStore) or self.store.read_only:
+            self.put(METADATA, root)
+            return
+        if not was_complete:
+            self._note_change()
+        with self._disk_errors():
+            if self._unsynced and self._folder is not None:
+                self._folder.sync()
+                self._unsynced = False
+            write_atomically(self.store.root / METADATA, root)
+
     # --- arrays ------------------------------------------------------------------------------------
 
     def declare(self, *specs: ArraySpec) -> None:
@@ -377,14 +371,18 @@ class DatasetStore:
         return forms
 
     def layout(self, array: str) -> Layout | None:
-        """How an array that is there is cut; ``None`` if there is none."""
+        """How an array that is there is cut; ``None`` if there is none, or its metadata were cut off."""
         metadata = self.get(f"{array}/{METADATA}")
-        return None if metadata is None else parse_array(metadata, array, self.name).layout
+        try:
+            json.loads(metadata or b"")
+        except ValueError:
+            return None
+        return parse_array(metadata, array, self.name).layout
 
     def reader(self, path: str, form: ArrayForm | None = None, *, checked: bool = True) -> ArrayReader:
         """The reader of an array, whose form is read unless it is known; ``checked`` by the manifest."""
-        form = form or self.forms([path])[path]
-        return ArrayReader(self.store, path, self.name, form, checks=self.checks(path) if checked else None)
+        checks = self.checks(path) if checked else None
+        return ArrayReader(self.store, path, self.name, form or self.forms([path])[path], checks=checks)
 
     def read(self, *paths: str) -> list[NDArray[Any]]:
         """The whole of some arrays; meant for small ones."""
@@ -439,6 +437,7 @@ class DatasetStore:
         data.
 
         The lock is the system's, on the folder itself: it leaves no file, and a process that dies frees it.
+        Where the file system has no locks it is a file beside the folder.
         """
         if not isinstance(self.store, LocalStore) or os.name != "posix":
             yield
@@ -500,8 +499,3 @@ class DatasetStore:
 
 def _raise(error: DatasetError) -> None:
     raise error
-
-
-def _copies_in(node: Node) -> Mapping[str, Node]:
-    copies: Mapping[str, Node] = (node.get("consolidated_metadata") or {}).get("metadata", {})
-    return copies

@@ -18,7 +18,7 @@ from fgbgpack.dataset.reader import PixelSource
 from fgbgpack.document import DEPTH, FIELDS, IMAGE, PLACEMENTS
 from fgbgpack.errors import FgbgError, SpecError
 from fgbgpack.storage.indices import Index, sample_indices, whole_number
-from fgbgpack.storage.store import Target
+from fgbgpack.storage.targets import Target
 from fgbgpack.torch.batches import GroupBatch, LazySamples, Positions
 from fgbgpack.torch.memory import Allocator, Buffer, BufferLayout, MemoryPool, Tensors, TensorSpec
 

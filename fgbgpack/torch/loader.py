@@ -16,7 +16,7 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 from fgbgpack.dataset.dataset import Dataset
 from fgbgpack.errors import SpecError
 from fgbgpack.storage.reading.threads import usable_cores
-from fgbgpack.storage.store import Target
+from fgbgpack.storage.targets import Target
 from fgbgpack.torch.batches import collate
 from fgbgpack.torch.dataset import FgBgDataset
 from fgbgpack.torch.memory import SharedBuffers

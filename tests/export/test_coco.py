@@ -171,7 +171,9 @@ def test_each_part_has_its_annotations_and_they_share_the_pictures(tmp_path, own
     create(tmp_path / "d.zarr", own_pictures.spec())
     parts = open_dataset(tmp_path / "d.zarr").save_split("two", {"train": 2 / 3, "test": 1 / 3})
     export(tmp_path / "d.zarr", tmp_path / "out", to="coco", split="two")
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"annotations", "images", "fgbgpack.json"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        *("annotations", "images", "fgbgpack.json", "fgbgpack-files.csv")
+    }
     assert len(list((tmp_path / "out" / "images").iterdir())) == 36
     assert {path.name for path in (tmp_path / "out" / "annotations").iterdir()} == {
         "instances_train.json", "instances_test.json"

@@ -47,7 +47,7 @@ class TestFolder:
             assert row["foreground"] == names["foreground"][sample.foreground]
             for name in PLACEMENTS[2:]:
                 assert int(row[name]) == getattr(sample, name)
-        assert report.files == 3 * N + 2 == len(tree(tmp_path / "out"))
+        assert report.files == 3 * N + 3 == len(tree(tmp_path / "out"))
         assert report.bytes == sum(map(len, tree(tmp_path / "out").values()))
 
     def test_source_names_that_are_unsafe_or_repeat(self, tmp_path):

@@ -206,7 +206,9 @@ def test_shards_are_cut_by_bytes_and_the_index_tells_them(exported):
     assert sum(shard["samples"] for shard in index["shards"]) == 36
     names = [shard["zip_data"]["basename"] for shard in index["shards"]]
     assert names == [f"shard.{i:05d}.mds.zstd" for i in range(len(names))]
-    assert {path.name for path in exported.iterdir()} == {*names, INDEX, "fgbgpack.json"}
+    assert {path.name for path in exported.iterdir()} == {
+        *(*names, INDEX, "fgbgpack.json", "fgbgpack-files.csv")
+    }
     one_more = (index["shards"][0]["raw_data"]["bytes"] // index["shards"][0]["samples"]) * 1.1
     for shard in index["shards"]:
         data = (exported / shard["zip_data"]["basename"]).read_bytes()

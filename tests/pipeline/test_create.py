@@ -18,7 +18,7 @@ import onnx_models
 import onnxruntime
 import pytest
 import zarr
-from builders import SMALL_SHARDS, Pictures, depth_of, tree
+from builders import SMALL_SHARDS, Pictures, depth_of, names_in, tree
 from PIL import Image
 from refusals import refused
 from zarr.storage import LocalStore, MemoryStore, WrapperStore
@@ -609,6 +609,23 @@ def test_a_writer_in_another_process_is_noticed_until_it_ends(tmp_path, pictures
         assert len(open_dataset(path)) == 36
         other.kill()
     assert create(path, pictures.spec(seed=1), overwrite=True).complete
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the lock is a POSIX one")
+def test_where_the_file_system_has_no_locks_a_file_beside_the_dataset_is_one(tmp_path, pictures, monkeypatch):
+    import fcntl
+
+    def flock(descriptor, operation):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    def other(event):
+        if isinstance(event, Progress) and event.stage == "samples":
+            with refused(DatasetError, "dataset-locked", f"It is process {os.getpid()} on"):
+                create(tmp_path / "it.zarr", pictures.spec())
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    create(tmp_path / "it.zarr", pictures.spec(), on_event=other)
+    assert names_in(tmp_path) == ["it.zarr"]
 
 
 class Full(WrapperStore):

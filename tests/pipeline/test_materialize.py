@@ -214,6 +214,7 @@ class TestRefused:
         assert lines[2].endswith(f"found [1, 2, 3], expected {was}")
         assert not (tmp_path / "v.zarr").exists()
         images[10:20] = 0
+        accept(path)
         with refused(DatasetError, "pixels-differ") as caught:
             virtualize(path, tmp_path / "v.zarr")
         assert len(caught.value.problems) == 6

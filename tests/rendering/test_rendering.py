@@ -5,14 +5,19 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import shutil
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from durability import recorded
 from naive_camera import naive_rays
 from PIL import Image
 
-from fgbgpack.errors import SpecError
+from fgbgpack.errors import DatasetError, SpecError
+from fgbgpack.files import locked
 from fgbgpack.rendering import render_figure, render_scene, samples, write_samples
 
 KINDS = ["mall", "lobby", "hall", "gallery", "office"]
@@ -257,4 +262,66 @@ def test_a_disk_that_fills_up_leaves_no_half_picture(tmp_path: Path, monkeypatch
     with pytest.raises(SpecError) as caught:
         write_samples(tmp_path, backgrounds=1, foregrounds=1)
     assert caught.value.code == "samples-not-writable"
-    assert list(contents(tmp_path)) == ["backgrounds/mall-000.png", "depth/mall-000.png"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def killed(directory: Path, kill_when: Callable[[str], bool]) -> None:
+    """Writes samples in a process that is killed when a picture is done, or a file is going to be moved."""
+    pid = os.fork()
+    if pid == 0:
+        move = shutil.move
+
+        def look(what: str) -> None:
+            if kill_when(what):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        def moving(source, target):
+            look(Path(target).relative_to(directory).as_posix())
+            return move(source, target)
+
+        shutil.move = moving
+        try:
+            write_samples(directory, backgrounds=2, foregrounds=1, on_picture=lambda *_: look("picture"))
+        finally:
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="processes are forked and killed")
+@pytest.mark.usefixtures("small_pictures")
+def test_what_a_killed_run_left_is_replaced_or_finished(tmp_path: Path):
+    write_samples(tmp_path / "whole", backgrounds=2, foregrounds=1)
+    whole = contents(tmp_path / "whole")
+    for what in ("picture", "backgrounds/mall-000.png", "foregrounds/figure-000.png", "depth/mall-000.png"):
+        place = tmp_path / what.replace("/", " ")
+        killed(place, lambda found, what=what: found == what)
+        assert contents(place) != whole
+        write_samples(place, backgrounds=2, foregrounds=1)
+        assert contents(place) == whole
+        assert len(list(place.iterdir())) == 3
+    # What was finished for other numbers is somebody's: it stays.
+    place = tmp_path / "others"
+    killed(place, lambda found: found == "backgrounds/mall-000.png")
+    with pytest.raises(SpecError) as caught:
+        write_samples(place, backgrounds=1, foregrounds=1)
+    assert caught.value.code == "samples-folder-in-use"
+    assert contents(place) == whole
+
+
+@pytest.mark.usefixtures("small_pictures")
+def test_pictures_are_on_disk_before_they_are_in_their_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    calls = recorded(monkeypatch, tmp_path)
+    write_samples(tmp_path, backgrounds=1, foregrounds=1)
+    first = next(i for i, (kind, _) in enumerate(calls) if kind == "rename")
+    assert ("syncfs", ".fgbgpack-sample") in calls[:first]
+    assert {"syncfs"} <= {kind for kind, _ in calls[first:]}
+
+
+def test_two_processes_do_not_write_samples_to_one_folder(tmp_path: Path):
+    (tmp_path / ".fgbgpack-sample").mkdir()
+    with locked(tmp_path / ".fgbgpack-sample", "busy"), pytest.raises(DatasetError) as caught:
+        write_samples(tmp_path, backgrounds=1, foregrounds=1)
+    assert caught.value.code == "dataset-locked"

@@ -76,7 +76,6 @@ def test_a_damaged_document_is_refused(copy, change, code):
 @pytest.mark.parametrize(
     "content",
     [
-        b"",
         b"{",
         b"[]",
         b"3",

@@ -172,6 +172,7 @@ def card(
     from fgbgpack.depth.draft import draft
     from fgbgpack.depth.onnx_file import read_graph
     from fgbgpack.depth.registry import find
+    from fgbgpack.files import write_atomically
 
     graph = read_graph(file).graph
     path = file.with_suffix(".json")
@@ -195,12 +196,13 @@ def card(
     if problems:
         raise SpecError("These values make no valid card:", problems, code="schema-violated")
     before = path.read_bytes() if path.exists() else None
-    path.write_text(json.dumps(drafted.card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(drafted.card, indent=2, ensure_ascii=False) + "\n"
+    write_atomically(path, text.encode())
     try:
         load_model(file)
     except DepthModelError:
         # The card does not fit the network: restore what was there.
-        path.unlink() if before is None else path.write_bytes(before)
+        path.unlink() if before is None else write_atomically(path, before)
         raise
     say_title(f"Wrote {path}")
     say("Compare every value with the model's documentation, then check its depth:")

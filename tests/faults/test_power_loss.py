@@ -1,0 +1,189 @@
+"""What a power loss may leave: nothing that counts before it is on disk, and files cut short are made anew.
+
+Nothing here cuts the power. The order of syncing and renaming is recorded, and files are cut short as a file
+system does with what was renamed but not written.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import sys
+
+import pytest
+from builders import depth_of, tree
+from durability import recorded
+from refusals import refused
+
+from fgbgpack import create, fill_depth, open_dataset, system
+from fgbgpack.cards import write_cards
+from fgbgpack.errors import DatasetError, IncompleteDatasetError
+from fgbgpack.pipeline import Progress, convert, materialize, virtualize
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+
+
+class StoppedError(Exception):
+    """A run that is stopped."""
+
+
+def stop_after(stage):
+    """Stops a run when all of a stage is written, before the document says so."""
+
+    def on_event(event):
+        if isinstance(event, Progress) and event.stage == stage and event.done == event.total:
+            raise StoppedError
+
+    return on_event
+
+
+# --- the order -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("virtual", [False, True])
+def test_a_dataset_is_on_disk_before_its_document_is(tmp_path, pictures, monkeypatch, virtual):
+    calls = recorded(monkeypatch, tmp_path)
+    create(tmp_path / "it.zarr", pictures.spec(), virtual=virtual)
+    calls.check_published_last("zarr.json", "it.zarr")
+
+
+@pytest.mark.slow
+def test_each_step_that_changes_a_dataset_is_on_disk_before_its_document_is(
+    tmp_path, pictures, depth_model, monkeypatch
+):
+    path, other = tmp_path / "it.zarr", tmp_path / "other.zarr"
+    create(path, pictures.spec(), virtual=True)
+    steps = {
+        "it.zarr": [
+            lambda: materialize(path),
+            lambda: fill_depth(path, depth_of(depth_model)),
+            lambda: create(path, pictures.spec(seed=1), overwrite=True),
+        ],
+        "other.zarr": [lambda: virtualize(path, other)],
+    }
+    for folder, actions in steps.items():
+        for action in actions:
+            with monkeypatch.context() as patch:
+                calls = recorded(patch, tmp_path)
+                action()
+                calls.check_published_last("zarr.json", folder)
+
+
+def test_a_file_is_on_disk_before_it_has_its_name(tmp_path, dataset, monkeypatch):
+    calls = recorded(monkeypatch, tmp_path)
+    convert(dataset, tmp_path / "it.h5")
+    calls.check_published_last("it.h5")
+    calls.clear()
+    convert(tmp_path / "it.h5", tmp_path / "back.zarr")
+    calls.check_published_last("zarr.json", "back.zarr")
+
+
+def test_without_one_call_for_all_each_file_is_synced_before_the_document(tmp_path, pictures, monkeypatch):
+    calls = recorded(monkeypatch, tmp_path, syncfs=False)
+    create(tmp_path / "it.zarr", pictures.spec())
+    published = max(i for i, call in enumerate(calls) if call == ("rename", "it.zarr/zarr.json"))
+    synced = {path for kind, path in calls[:published] if kind == "sync"}
+    files = {f"it.zarr/{name}" for name in tree(tmp_path / "it.zarr")} - {"it.zarr/zarr.json"}
+    folders = {"/".join(name.split("/")[:-1]) for name in files}
+    assert files | folders | {"."} <= synced
+    assert calls[published + 1 :][:1] == [("sync", "it.zarr")]
+
+
+def test_a_split_costs_no_more_than_its_document(tmp_path, dataset, monkeypatch):
+    path = tmp_path / "it.zarr"
+    shutil.copytree(dataset, path)
+    opened = open_dataset(path)
+    calls = recorded(monkeypatch, tmp_path)
+    opened.save_split("fair", {"train": 0.5, "test": 0.5})
+    partial = f"it.zarr/zarr.json.{'0' * 32}.partial"
+    assert calls == [("sync", partial), ("rename", "it.zarr/zarr.json"), ("sync", "it.zarr")]
+
+
+def test_what_a_stopped_run_wrote_is_synced_by_the_one_that_finds_nothing_left_to_write(
+    tmp_path, pictures, monkeypatch
+):
+    path = tmp_path / "it.zarr"
+    with pytest.raises(StoppedError):
+        create(path, pictures.spec(), on_event=stop_after("samples"))
+    calls = recorded(monkeypatch, tmp_path)
+    create(path, pictures.spec())
+    assert [call for call in calls if call[0] == "rename"] == [("rename", "it.zarr/zarr.json")]
+    calls.check_published_last("zarr.json", "it.zarr")
+    assert ("syncfs", "it.zarr") in calls
+
+
+def test_cards_are_durable(tmp_path, dataset, monkeypatch):
+    path = tmp_path / "it.zarr"
+    shutil.copytree(dataset, path)
+    calls = recorded(monkeypatch, tmp_path)
+    write_cards(path, preview=True)
+    for name in ("croissant.json", "DATACARD.md", "preview.png"):
+        at = calls.index(("rename", f"it.zarr/{name}"))
+        assert calls[at - 1] == ("sync", f"it.zarr/{name}.{'0' * 32}.partial")
+        assert calls[at + 1] == ("sync", "it.zarr")
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.EIO, "io-failed"), (errno.ENOSPC, "disk-full")])
+def test_what_the_disk_did_not_take_is_not_called_complete(tmp_path, pictures, monkeypatch, number, code):
+    def syncfs(descriptor):
+        raise OSError(number, os.strerror(number))
+
+    path = tmp_path / "it.zarr"
+    with monkeypatch.context() as patch:
+        patch.setattr(system, "syncfs", syncfs)
+        with refused(DatasetError, code, "it.zarr"):
+            create(path, pictures.spec())
+    with pytest.raises(IncompleteDatasetError):
+        open_dataset(path)
+    assert create(path, pictures.spec()).complete
+
+
+# --- what is cut short -----------------------------------------------------------------------------
+
+
+def cut_short(path, names, keep):
+    """Leaves a part of each file: 0.5 for half of it."""
+    for name in names:
+        content = (path / name).read_bytes()
+        (path / name).write_bytes(content[: int(len(content) * keep)])
+
+
+@pytest.mark.parametrize("keep", [0, 0.5])
+def test_files_that_were_cut_short_are_made_anew(tmp_path, pictures, keep):
+    path = tmp_path / "it.zarr"
+    create(tmp_path / "whole.zarr", pictures.spec())
+    with pytest.raises(StoppedError):
+        create(path, pictures.spec(), on_event=stop_after("samples"))
+    cut_short(path, tree(path).keys() - {"zarr.json"}, keep)
+    create(path, pictures.spec())
+    assert tree(path) == tree(tmp_path / "whole.zarr")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("keep", [0, 0.5])
+@pytest.mark.parametrize("guided", [False, True])
+def test_depth_that_was_cut_short_is_made_anew(tmp_path, pictures, depth_model, guide_model, keep, guided):
+    path = tmp_path / "it.zarr"
+    depth = depth_of(depth_model, guide=str(guide_model) if guided else None)
+    spec = pictures.spec(depth=depth)
+    create(tmp_path / "whole.zarr", spec)
+    with pytest.raises(StoppedError):
+        create(path, spec, on_event=stop_after("depth"))
+    names = [name for name in tree(path) if name.startswith(("depth", "sources/background_depth"))]
+    assert len(names) >= 6
+    cut_short(path, names, keep)
+    create(path, spec)
+    assert tree(path) == tree(tmp_path / "whole.zarr")
+
+
+@pytest.mark.parametrize("content", [b"", bytes(1000)])
+def test_an_empty_document_is_told_plainly(tmp_path, dataset, pictures, content):
+    path = tmp_path / "it.zarr"
+    shutil.copytree(dataset, path)
+    (path / "zarr.json").write_bytes(content)
+    before = tree(path)
+    for action in (lambda: open_dataset(path), lambda: create(path, pictures.spec(), overwrite=True)):
+        with refused(DatasetError, "document-empty", "zarr.json of .* is empty"):
+            action()
+    assert tree(path) == before
