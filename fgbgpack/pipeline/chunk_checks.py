@@ -11,12 +11,16 @@ from numpy.typing import NDArray
 
 from fgbgpack.composition.recipe import Recipe
 from fgbgpack.depth.kernels import half_extent
-from fgbgpack.document import IMAGE, MASK
+from fgbgpack.document import EXTREMES, IMAGE, MASK
 from fgbgpack.errors import DatasetError
 from fgbgpack.pipeline.depth import known_extremes
 from fgbgpack.pipeline.executor import Monitor
 from fgbgpack.storage.layout import Layout
 from fgbgpack.storage.reading import ArrayReader
+
+_EVERY = slice(None)
+#: Chunks of depth that are reported together.
+_REPORTED = 16
 
 #: The shard of a chunk, and its number in that.
 Chunk: TypeAlias = tuple[int, int]
@@ -30,15 +34,14 @@ class ChunkDecoder:
     """Decodes the chunks of some arrays whole, and reports those that are damaged.
 
     A chunk that is sound but not the one that the manifest names is reported and decoded all the same.
-    ``on_absent`` gets the path and the number of a shard one of whose chunks is not there, where there is no
-    manifest that says that it must be.
+    ``on_absent`` gets the path, the chunk and its samples where one is not there that no manifest asks for.
     """
 
     def __init__(
         self,
         readers: Mapping[str, ArrayReader],
         on_damage: OnDamage,
-        on_absent: Callable[[str, int], None] | None = None,
+        on_absent: Callable[[str, Chunk, range], None],
     ) -> None:
         self.readers, self._on_damage, self._on_absent = readers, on_damage, on_absent
 
@@ -70,8 +73,8 @@ class ChunkDecoder:
                     error = damage
             self._on_damage(array, chunk, samples, error)
             return error.code == "chunk-foreign"
-        if not there and self._on_absent is not None:
-            self._on_absent(array, chunk[0])
+        if not there:
+            self._on_absent(array, chunk, samples)
         return there
 
 
@@ -184,19 +187,25 @@ class PixelChecks:
         shape: tuple[int, ...],
         found: Mapping[str, NDArray[np.uint8] | None],
     ) -> None:
+        n, rows = len(run), min(shape[1], recipe.height - top)
+        placed = recipe.compositor.place(recipe.placements(run))
+        image, mask = found.get(IMAGE), found.get(MASK)
+        if image is not None and mask is not None:
+            some = np.flatnonzero(placed.differ(_EVERY, image[:n], mask[:n], top=top))
+        else:
+            some = np.arange(n)
+        if not len(some):
+            return
         expected = {
-            IMAGE: self._buffers.of("image", (*shape, 3), np.uint8),
-            MASK: self._buffers.of("mask", shape, np.uint8),
+            IMAGE: np.empty((len(some), *shape[1:], 3), np.uint8),
+            MASK: np.empty((len(some), *shape[1:]), np.uint8),
         }
-        n = len(run)
-        for array in expected.values():
-            array[n:] = 0
-        recipe.compose(run, expected[IMAGE][:n], expected[MASK][:n], top=top)
-        rows = min(shape[1], recipe.height - top)
-        for name, stored in found.items():
-            # What lies beyond the samples and below the pictures is compared only because that is faster.
-            if stored is not None and not _same(stored, expected[name]):
-                for sample, line in _differing(name, run, top, stored[:n, :rows], expected[name][:n, :rows]):
+        placed.compose(some, expected[IMAGE], expected[MASK], top=top)
+        for name, whole in found.items():
+            if whole is not None:
+                # Below the picture there may be anything.
+                parts = whole[some, :rows], expected[name][:, :rows]
+                for sample, line in _differing(name, some + run.start, top, *parts):
                     self._on_difference(name, shard, sample, line)
 
 
@@ -221,7 +230,9 @@ class DepthChecks:
         """Decode and compare a shard."""
         found = self.measure(shard, monitor)
         first = self._decoder.readers[self._array].layout.samples_of(shard).start
-        for values, (name, stored) in zip(found, self._extremes.items(), strict=False):
+        for values, name in zip(found, EXTREMES, strict=True):
+            if (stored := self._extremes.get(name)) is None:
+                continue
             known = ~np.isinf(values)  # of samples that could be decoded
             expected = stored[first : first + len(values)].astype(np.float32)
             differs = (values != expected) & ~(np.isnan(values) & np.isnan(expected)) & known
@@ -252,7 +263,10 @@ class DepthChecks:
                 least[band, some], greatest[band, some] = _extremes(out[: len(run), :rows])
             else:
                 lacking[some] = True
-            monitor.advance(1)
+            # Chunks of depth are small: a report of each would wake another thread all the time.
+            if number % _REPORTED == _REPORTED - 1:
+                monitor.advance(_REPORTED)
+        monitor.advance(len(chunks) % _REPORTED)
         found = np.stack([np.fmin.reduce(least), np.fmax.reduce(greatest)])
         found[:, lacking] = np.inf
         return found
@@ -266,26 +280,15 @@ def _extremes(maps: NDArray[np.float16]) -> NDArray[np.float16]:
     return known_extremes(maps) if wrong else found.view(np.float16)
 
 
-def _same(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
-    """Whether two contiguous arrays hold the same bytes."""
-    a, b = one.reshape(-1), other.reshape(-1)
-    words = len(a) // 8 * 8
-    # Eight bytes at a time take an eighth of the comparisons.
-    return bool(
-        np.array_equal(a[:words].view(np.uint64), b[:words].view(np.uint64))
-        and np.array_equal(a[words:], b[words:])
-    )
-
-
 def _differing(
-    array: str, samples: range, top: int, found: NDArray[np.uint8], expected: NDArray[np.uint8]
+    array: str, samples: NDArray[np.int64], top: int, found: NDArray[np.uint8], expected: NDArray[np.uint8]
 ) -> Iterator[tuple[int, str]]:
     """Each sample that differs, and a line on its first pixel that does."""
     differs = (found != expected).reshape(*found.shape[:3], -1).any(axis=3)
     for i in np.flatnonzero(differs.any(axis=(1, 2))).tolist():
         y, x = np.argwhere(differs[i])[0].tolist()
         line = (
-            f"/{array}[{samples[i]}, {top + y}, {x}]: found {found[i, y, x].tolist()}, "
+            f"/{array}[{int(samples[i])}, {top + y}, {x}]: found {found[i, y, x].tolist()}, "
             f"expected {expected[i, y, x].tolist()}"
         )
-        yield samples[i], line
+        yield int(samples[i]), line

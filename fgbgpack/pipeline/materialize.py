@@ -276,8 +276,8 @@ class _PixelCheck(LayoutStage):
     def _damaged(self, array: str, chunk: Chunk, samples: range, error: DatasetError) -> None:
         raise error
 
-    def _absent(self, array: str, shard: int) -> None:
-        key = f"{array}/{self._layout.key(shard)}"
+    def _absent(self, array: str, chunk: Chunk, samples: range) -> None:
+        key = f"{array}/{self._layout.key(chunk[0])}"
         raise DatasetError(f"A chunk of {key} is missing. {REPAIR}", code="chunk-missing")
 
     def _differs(self, array: str, shard: int, sample: int, line: str) -> None:

@@ -62,6 +62,8 @@ class DatasetStore:
         #: The manifest, once the document was read: what the readers of arrays are held to.
         self.manifest: ManifestInfo | None = None
         self._generation: str | None = None
+        #: Arrays that are written anew: what is read of them need not be what the manifest says.
+        self.unchecked: frozenset[str] = frozenset()
         #: What was written through this object.
         self.written = WrittenChunks()
         self._folder: FolderSync | None = None
@@ -212,7 +214,7 @@ class DatasetStore:
             )
             report(DatasetError(message, code="metadata-foreign"))
 
-    def root(self) -> dict[str, Any]:
+    def root(self) -> Node:
         """The metadata of the root group, unchecked."""
         return dict(json.loads(self.get(METADATA) or b"{}"))
 
@@ -220,7 +222,7 @@ class DatasetStore:
         """Set an attribute of the root group beside the document, which stays as it is (DatasetError)."""
         node = self._root_to_change()
         node["attributes"][name] = value
-        self.put(METADATA, json.dumps(node, indent=2, ensure_ascii=False).encode())
+        self._publish(json.dumps(node, indent=2, ensure_ascii=False).encode(), was_complete=True)
 
     def writable(self) -> DatasetStore:
         """The same store to be written, where it was opened for reading (DatasetError if it cannot be)."""
@@ -301,15 +303,12 @@ class DatasetStore:
 
         Raises DatasetError where the document does not follow its schema, or a chunk is missing or damaged.
         """
-        node = json.loads(self.get(METADATA) or b"{}")
-        document = Document.from_dict(node.get("attributes", {}).get(ATTRIBUTE), where=self.name)
+        document = Document.from_dict(self.root().get("attributes", {}).get(ATTRIBUTE), where=self.name)
         self.manifest, self._generation = None, None
         return self.commit(document, may_lack=True)
 
     def checks(self, path: str) -> ChunkChecks | None:
-        """What the chunks of an array must be; ``None`` where the manifest, as it was read, has no such
-        array.
-        """
+        """What the chunks of an array must be; ``None`` where no manifest that was read tells."""
         if self.manifest is None or path not in self.manifest.arrays:
             return None
         return ChunkChecks(self.store, self.name, self.manifest, path)
@@ -381,7 +380,7 @@ class DatasetStore:
 
     def reader(self, path: str, form: ArrayForm | None = None, *, checked: bool = True) -> ArrayReader:
         """The reader of an array, whose form is read unless it is known; ``checked`` by the manifest."""
-        checks = self.checks(path) if checked else None
+        checks = self.checks(path) if checked and path not in self.unchecked else None
         return ArrayReader(self.store, path, self.name, form or self.forms([path])[path], checks=checks)
 
     def read(self, *paths: str) -> list[NDArray[Any]]:
