@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fgbgpack.errors import DatasetError
+from fgbgpack.storage.codecs import REPAIR
 from fgbgpack.storage.layout import Layout
+from fgbgpack.storage.reading.checks import CAUSES
 
 #: Codes of what another tool may have meant: what is stored is whole, but not what the manifest says.
 CHANGES = frozenset(
@@ -21,6 +23,20 @@ CHANGES = frozenset(
         "manifest-foreign",
         "metadata-foreign",
         "pixels-differ",
+        "placements-differ",
+        "recipe-damaged",
+    }
+)
+
+
+#: Codes of values that are whole, and where nothing else is wrong, those that the manifest names.
+VALUES = frozenset(
+    {
+        "depth-differs",
+        "extremes-differ",
+        "name-damaged",
+        "pixels-differ",
+        "placement-outside",
         "placements-differ",
     }
 )
@@ -49,6 +65,15 @@ class Fault:
     chunks: int = 0
     samples: tuple[int, int] | None = None
 
+    @property
+    def shown_samples(self) -> str:
+        """What is concerned, in words: ``"samples 3 to 7"``; empty where it is no array of samples."""
+        if self.samples is None:
+            return ""
+        first, last = self.samples[0], self.samples[1] - 1
+        what = "picture" if self.array.startswith("sources/") else "sample"
+        return f"{what} {first:,}" if first == last else f"{what}s {first:,} to {last:,}"
+
 
 class Findings:
     """The faults that are found; it may be used from any thread."""
@@ -56,8 +81,8 @@ class Findings:
     def __init__(self) -> None:
         self._faults: dict[tuple[str, str], Fault] = {}
         self._lock = threading.Lock()
-        #: Objects that are not written yet, by the paths of their arrays.
-        self.unwritten: Counter[str] = Counter()
+        #: The numbers of objects that are not written yet, by the paths of their arrays.
+        self.unwritten: defaultdict[str, set[int]] = defaultdict(set)
 
     def add(self, fault: Fault) -> None:
         """Note a fault; chunks and samples of the same kind in the same object are joined."""
@@ -76,18 +101,18 @@ class Findings:
         """Note what is wrong with a chunk."""
         shard, _ = chunk
         key = f"{array}/{layout.key(shard)}"
-        message = " ".join(error.message.split())
-        self.add(Fault(error.code, array, key, message, shard, 1, (samples.start, samples.stop)))
+        what = _what(error)
+        self.add(Fault(error.code, array, key, what, shard, 1, (samples.start, samples.stop)))
 
     def of_object(self, key: str, error: DatasetError) -> None:
         """Note what is wrong with the metadata of an array or a group, or with the root."""
         array = key.rpartition("/")[0]
-        self.add(Fault(error.code, array, key, " ".join(error.message.split())))
+        self.add(Fault(error.code, array, key, _what(error)))
 
-    def unwritten_object(self, array: str) -> None:
+    def unwritten_object(self, array: str, shard: int) -> None:
         """Note that an object is not there yet, of a dataset that is not complete."""
         with self._lock:
-            self.unwritten[array] += 1
+            self.unwritten[array].add(shard)
 
     def all(self, order: Iterable[str] = ()) -> list[Fault]:
         """All faults, by the order of their arrays and their shards; those of the root come first."""
@@ -110,3 +135,11 @@ class Findings:
         """Whether anything is wrong with an array."""
         with self._lock:
             return any(fault.array == array for fault in self._faults.values())
+
+
+def _what(error: DatasetError) -> str:
+    """What is wrong, on one line, without what to do, which is the same for all faults."""
+    message = " ".join(error.message.split())
+    for advice in (REPAIR, CAUSES):
+        message = message.removesuffix(advice).rstrip()
+    return message
