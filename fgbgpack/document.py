@@ -7,11 +7,13 @@ in the package knows its keys.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, TypeAlias, cast
 
 from fgbgpack import schema
+from fgbgpack.errors import DatasetError
 from fgbgpack.spec import DatasetSpec
 
 #: The attribute of the root group that holds the document.
@@ -339,7 +341,33 @@ class Document:
             fields["depth"] = _depth_from(fields["depth"], where)
         if fields["manifest"] is not None:
             fields["manifest"] = ManifestInfo.of(fields["manifest"])
-        return cls(**fields)
+        read = cls(**fields)
+        if found := list(read._contradictions()):
+            raise DatasetError(
+                f"The document of {where} contradicts itself: restore it from a copy, or make the dataset "
+                "again.",
+                found,
+                code="document-damaged",
+            )
+        return read
+
+    def _contradictions(self) -> Iterator[str]:
+        """What no schema can say: a line for each relation between values that does not hold."""
+        if self.spec is not None and self.recipe is not None and self.sources is not None:
+            spec, sources = self.spec, self.sources
+            sides = len(sources.backgrounds), len(sources.foregrounds), spec.placements
+            expected = math.prod(sides) * (2 if spec.flip else 1)
+            if self.recipe.samples != expected:
+                made_of = "{} backgrounds x {} foregrounds x {} placements".format(*sides)
+                yield (
+                    f"recipe.samples: found {self.recipe.samples}, expected {expected}: {made_of}"
+                    + (", and as many flipped" if spec.flip else "")
+                )
+        if isinstance(self.depth, NetworkDepthInfo) and self.depth.is_guided != (
+            self.depth.guide is not None
+        ):
+            found = "none" if self.depth.guide is None else "one"
+            yield f"depth.guide: found {found}, which mode {self.depth.mode!r} does not have"
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document, of schema ``dataset``."""
@@ -447,7 +475,8 @@ class Document:
     def begun(self) -> Document:
         """The document while all that the dataset holds is still being written."""
         depth = None if self.depth is None else replace(self.depth, complete=False)
-        return replace(self, complete=False, pixels=replace(self.pixels, complete=False), depth=depth)
+        pixels = replace(self.pixels, complete=False)
+        return replace(self, complete=False, pixels=pixels, depth=depth, generation="", manifest=None)
 
 
 def _depth_from(section: Mapping[str, Any], where: str) -> DepthInfo:

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from fgbgpack import lock_file, system
 from fgbgpack.errors import DatasetError
+from fgbgpack.inputs import open_file
 
 #: How the name of a file ends while it is being written: here, and in Zarr's local store.
 PARTIAL = re.compile(r"\.[0-9a-f]{32}\.partial$")
@@ -29,7 +30,7 @@ PARTIAL = re.compile(r"\.[0-9a-f]{32}\.partial$")
 
 def sha256_of(path: Path) -> str:
     """The SHA-256 of a file, 64 hexadecimal digits."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from fgbgpack.errors import DatasetError, FgbgError, SpecError
+from fgbgpack.inputs import parse_json
 
 #: The newest version of each schema, the one that this version of fgbgpack writes.
 CURRENT: Mapping[str, str] = {"dataset": "1.0", "depth-model": "1.0", "export": "1.0", "spec": "1.0"}
@@ -26,7 +29,10 @@ CURRENT: Mapping[str, str] = {"dataset": "1.0", "depth-model": "1.0", "export": 
 _UPGRADES: Mapping[tuple[str, str], Callable[[dict[str, Any]], dict[str, Any]]] = {}
 
 _ENDING = ".schema.json"
-_TAG = re.compile(r"(?P<name>[a-z-]+)/(?P<major>\d+)\.(?P<minor>\d+)")
+_TAG = re.compile(r"(?P<name>[a-z-]+)/(?P<major>[0-9]{1,6})\.(?P<minor>[0-9]{1,6})")
+# Violations that are looked for: a document of a million wrong values has more than anybody reads.
+_MOST_PROBLEMS = 100
+_SHOWN = 80
 
 
 class NewerSchemaWarning(UserWarning):
@@ -52,7 +58,7 @@ def load_schema(name: str, version: str | None = None) -> dict[str, Any]:
             f"There is no schema {name!r}. The schemas are {', '.join(CURRENT)}.", code="schema-unknown"
         )
     try:
-        schema: dict[str, Any] = json.loads(_text(name, version or CURRENT[name]))
+        schema: dict[str, Any] = parse_json(_text(name, version or CURRENT[name]))
     except FileNotFoundError as exc:
         versions = ", ".join(sorted(p.name.removesuffix(_ENDING) for p in (folder() / name).iterdir()))
         raise SpecError(
@@ -62,22 +68,46 @@ def load_schema(name: str, version: str | None = None) -> dict[str, Any]:
 
 
 @cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """A pattern of a schema: to Python alone, ``$`` is also before a line's end."""
+    return re.compile(f"{pattern[:-1]}\\Z" if pattern.endswith("$") else pattern)
+
+
+@cache
 def _validator(name: str) -> Any:
     # Imported where it is used: importing it takes longer than most commands.
-    from jsonschema import Draft202012Validator
+    from jsonschema import Draft202012Validator, ValidationError
     from jsonschema.validators import extend
 
-    # JSON Schema counts 3.0 as an integer; Python, which uses these numbers, does not.
-    strict = Draft202012Validator.TYPE_CHECKER.redefine(
-        "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
-    )
-    return extend(Draft202012Validator, type_checker=strict)(load_schema(name))
+    def is_integer(_: Any, value: object) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool)
+
+    def is_number(_: Any, value: object) -> bool:
+        return is_integer(_, value) or (isinstance(value, float) and math.isfinite(value))
+
+    def unique(_: Any, wanted: bool, instance: object, __: object) -> Iterator[Any]:
+        # jsonschema's own compares each with each, where they cannot be sorted.
+        if wanted and isinstance(instance, list) and len(set(map(json.dumps, instance))) < len(instance):
+            yield ValidationError("it has the same item more than once")
+
+    def matches(_: Any, pattern: str, instance: object, __: object) -> Iterator[Any]:
+        if isinstance(instance, str) and not _compiled(pattern).search(instance):
+            yield ValidationError(f"{instance[:_SHOWN]!r} does not match {pattern!r}")
+
+    # JSON Schema counts 3.0 as an integer; Python, which uses these numbers, does not. NaN, which Python
+    # counts as a number, cannot be written as JSON.
+    checker = Draft202012Validator.TYPE_CHECKER.redefine_many({"integer": is_integer, "number": is_number})
+    keywords = {"uniqueItems": unique, "pattern": matches}
+    return extend(Draft202012Validator, keywords, type_checker=checker)(load_schema(name))
 
 
 def problems(name: str, document: object) -> list[str]:
-    """Every violation of the newest schema called ``name``: ``field: what was found (expected: ...)``."""
-    errors = sorted(_validator(name).iter_errors(document), key=lambda error: [str(p) for p in error.path])
-    return [_explain(error) for error in errors]
+    """Violations of the newest schema called ``name``: ``field: what was found (expected: ...)``.
+
+    They are all that there are, or the first 100 that are found.
+    """
+    found = list(islice(_validator(name).iter_errors(document), _MOST_PROBLEMS))
+    return [_explain(error) for error in sorted(found, key=lambda error: [str(p) for p in error.path])]
 
 
 def _explain(error: Any) -> str:

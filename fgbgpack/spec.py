@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any, Literal
 
 from fgbgpack import schema
 from fgbgpack.errors import SpecError
+from fgbgpack.inputs import parse_json, read_file
 
 DepthMode = Literal["guided", "per-sample"]
 
@@ -29,6 +29,7 @@ _SHORT_SIDE: dict[DepthMode, int] = {"per-sample": 256, "guided": 384}
 #: By mode: the largest scale.
 LARGEST_SCALE: dict[DepthMode, int] = {"per-sample": 4, "guided": 16}
 
+_LARGEST_CONFIG = 1 << 20  # bytes
 _FOLDERS = ("backgrounds", "foregrounds", "masks")
 
 
@@ -179,14 +180,14 @@ def read_config(path: str | Path) -> dict[str, Any]:
     Raises SpecError (``config-unreadable``).
     """
     path = Path(path)
-    kind, loads = ("JSON", json.loads) if path.suffix.lower() == ".json" else ("TOML", tomllib.loads)
+    kind, loads = ("JSON", parse_json) if path.suffix.lower() == ".json" else ("TOML", tomllib.loads)
     code = "config-unreadable"
     try:
-        fields = loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, tomllib.TOMLDecodeError) as exc:
-        raise SpecError(f"The config file {path} is not valid {kind}: {exc}.", code=code) from exc
+        fields = loads(read_file(path, _LARGEST_CONFIG).decode("utf-8-sig"))
     except (OSError, UnicodeDecodeError) as exc:
         raise SpecError(f"The config file {path} cannot be read: {exc}.", code=code) from exc
+    except (ValueError, RecursionError) as exc:  # TOML may be nested without end
+        raise SpecError(f"The config file {path} is not valid {kind}: {exc}.", code=code) from exc
     if not isinstance(fields, dict):
         found = type(fields).__name__
         raise SpecError(f"The config file {path} holds a {found}, expected named fields.", code=code)

@@ -257,3 +257,21 @@ def test_a_picture_is_known_by_its_names_and_digests():
 def test_a_picture_has_a_credit_when_anything_is_stated(field):
     assert not PICTURE.has_credit
     assert replace(PICTURE, **{field: "x"}).has_credit
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "named"),
+    [
+        ("plain", lambda document: document["recipe"].update(samples=10), "recipe.samples"),
+        ("plain", lambda document: document["spec"].update(flip=False), "recipe.samples"),
+        ("plain", lambda document: document["sources"]["backgrounds"].pop(), "recipe.samples"),
+        ("guided", lambda document: document["depth"].update(guide=None), "depth.guide"),
+        ("guided", lambda document: document["depth"].update(mode="per-sample"), "depth.guide"),
+    ],
+)
+def test_a_document_that_contradicts_itself_is_refused(kinds, kind, change, named):
+    stored = written(kinds[kind])
+    change(stored)
+    with refused(DatasetError, "document-damaged", "it") as caught:
+        Document.from_dict(stored, where="it")
+    assert [line.partition(":")[0] for line in caught.value.problems] == [named]

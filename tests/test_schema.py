@@ -50,6 +50,8 @@ EXPORT = {
     "schema": "export/1.0",
     "format": "coco",
     "samples": 3,
+    "selection": DIGEST,
+    "options": {"depth_bits": 16},
     "height": 16,
     "width": 24,
     "fields": ["image", "mask", "depth"],
@@ -60,7 +62,7 @@ EXPORT = {
         "mapping": {"low": -1.5, "high": 4.0, "bits": 16, "to_depth": "a formula", "unknown": None},
     },
     "details": {"mask_above": 127},
-    "dataset": {"schema": "dataset/1.0", "recipe": {"sha256": DIGEST, "samples": 3}},
+    "dataset": {"schema": "dataset/1.0", "sha256": DIGEST, "recipe": {"sha256": DIGEST, "samples": 3}},
     "software": {"fgbgpack": "0.1"},
 }
 GOOD = {
@@ -276,3 +278,48 @@ def test_older_versions_go_up_step_by_step(monkeypatch):
     old = {**SPEC, "schema": "spec/0.8"}
     assert schema.read("spec", old, where="it")["foregrounds"] == "fg910"
     assert old["schema"] == "spec/0.8"
+
+
+def dataset_with(**fields):
+    return copy.deepcopy(DATASET) | fields
+
+
+def named(name):
+    document = copy.deepcopy(DATASET)
+    document["sources"]["backgrounds"][0]["name"] = name
+    return document
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a\x00", "a\n", "\x7f", "x" * 256])
+def test_names_of_files_are_names_of_files(name):
+    (line,) = schema.problems("dataset", named(name))
+    assert line.startswith("sources.backgrounds.0.name: ")
+    assert schema.problems("dataset", named("größe \\ 背景.png")) == []
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_numbers_are_those_that_json_has(number):
+    document = copy.deepcopy(DATASET)
+    document["depth"]["step"] = number
+    assert [line.partition(":")[0] for line in schema.problems("dataset", document)] == ["depth.step"]
+
+
+def test_a_million_wrong_values_are_not_all_told():
+    document = dataset_with(software={str(i): i for i in range(1_000_000)})
+    assert len(schema.problems("dataset", document)) == 100
+
+
+def test_many_items_are_compared_in_little_time():
+    # Each with each, these would take hours.
+    fields = [[i] if i % 2 else i for i in range(200_000)]
+    found = schema.problems("export", copy.deepcopy(EXPORT) | {"fields": fields})
+    assert len(found) == 100
+    twice = schema.problems("export", copy.deepcopy(EXPORT) | {"fields": ["image", "mask", "image"]})
+    assert len(twice) == 1
+
+
+@pytest.mark.parametrize("tag", ["dataset/" + "9" * 5000 + ".0", "dataset/1.²", "dataset/٣.0"])
+def test_absurd_versions_are_no_versions(tag):
+    with pytest.raises(DatasetError) as caught:
+        schema.read("dataset", dataset_with(schema=tag), where="it")
+    assert caught.value.code == "schema-mismatch"

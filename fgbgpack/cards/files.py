@@ -19,6 +19,7 @@ from fgbgpack.cards.summary import summarize
 from fgbgpack.dataset.dataset import open_dataset
 from fgbgpack.errors import DatasetError, SpecError
 from fgbgpack.files import sha256_of, write_atomically
+from fgbgpack.inputs import LARGEST_JSON, parse_json, read_file, read_json
 from fgbgpack.storage.arrays import METADATA
 from fgbgpack.storage.hdf5 import is_hdf5
 from fgbgpack.storage.store import DatasetStore
@@ -138,7 +139,7 @@ def cards_are_stale(dataset: str | Path) -> bool:
     paths = _Paths.of(dataset, None)
     path = Path(dataset) if is_hdf5(dataset) else Path(dataset) / METADATA
     try:
-        described = json.loads(paths.croissant.read_bytes())
+        described = read_json(paths.croissant)
         (file,) = (f for f in described["distribution"] if f["name"] == path.name and "sha256" in f)
         # The digest of a large file is computed only if its size is the same.
         same_size: bool = file["contentSize"] == f"{path.stat().st_size} B"
@@ -187,7 +188,7 @@ class _ExistingCards:
         contents = {}
         for path in (paths.croissant, paths.datacard, paths.preview):
             try:
-                contents[path] = path.read_bytes()
+                contents[path] = read_file(path, LARGEST_JSON)
             except FileNotFoundError:
                 continue
             except OSError as exc:
@@ -201,7 +202,7 @@ class _ExistingCards:
         match = matches[-1]
         contents[paths.datacard] = (text[: match.start()] + text[match.end() :]).encode()
         try:
-            state = json.loads(match[1])
+            state = parse_json(match[1])
             return cls(contents, About.from_dict(state["about"]), dict(state["files"]))
         except (ValueError, KeyError, TypeError):
             return cls(contents)

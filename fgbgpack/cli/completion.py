@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -52,11 +51,12 @@ def parts(ctx: typer.Context, incomplete: str) -> list[str]:
 def _saved_splits(ctx: typer.Context) -> Mapping[Any, Mapping[str, Any]]:
     """The splits in the metadata of a Zarr folder; none for other datasets, which are slower to open."""
     from fgbgpack.document import ATTRIBUTE, Document
+    from fgbgpack.inputs import read_json
 
     # Arguments are not assigned yet where the option to complete is the last word.
     dataset = ctx.params.get("dataset") or next(iter(ctx.args), "")
     try:
-        node = json.loads((Path(dataset) / "zarr.json").read_text(encoding="utf-8"))
+        node = read_json(Path(dataset) / "zarr.json")
         with warnings.catch_warnings(action="ignore"):
             return Document.from_dict(node["attributes"][ATTRIBUTE], where="").splits
     except (KeyError, TypeError, ValueError, OSError, FgbgError):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fgbgpack.dataset import selection
 from fgbgpack.dataset.geometry import Outlines, measure_masks
 from fgbgpack.dataset.reader import DatasetReader, PixelSource
-from fgbgpack.dataset.splits import By, Split
+from fgbgpack.dataset.splits import LABEL, By, Split, is_label
 from fgbgpack.document import SOURCE_ARRAYS
 from fgbgpack.errors import IncompleteDatasetError, SpecError
 from fgbgpack.storage.layout import DEFAULT_POLICY, LayoutPolicy
@@ -116,7 +116,7 @@ class Dataset(DatasetReader):
         """Split the samples as :meth:`split` does, and save how in the dataset under a name.
 
         What is saved is what the parts are computed from, in the dataset's document. A split of the same name
-        is replaced. An HDF5 file is written anew as a whole.
+        is replaced. An HDF5 file is written anew as a whole once its document has no room left.
 
         Returns:
             What :meth:`split` returns, now and whenever it is called with the name.
@@ -130,8 +130,8 @@ class Dataset(DatasetReader):
             >>> fgbgpack.open_dataset("lobby.zarr").split("by-background")["test"]  # doctest: +SKIP
             array([   40,    41,    42, ..., 399997, 399998, 399999])
         """
-        if not name:
-            raise SpecError("A split needs a name.", code="split-invalid")
+        if not is_label(name):
+            raise SpecError(f"A split needs {LABEL}.", code="split-invalid")
         split = Split(parts, by or self._split_by, seed)
         samples = selection.split(self, split)
         self.document = selection.save_split(self.store, self.document, name, split)

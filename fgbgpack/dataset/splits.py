@@ -7,6 +7,7 @@ order, which is then sorted by them, so an order is the same on every machine an
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, cast, get_args
@@ -22,6 +23,10 @@ from fgbgpack.errors import SpecError
 By: TypeAlias = Literal["background", "foreground", "both", "sample"]
 
 _SEEDS = 1 << 64
+#: What the names of splits and of their parts are, as in the schema of the document.
+LABEL = "a name of 1 to 255 characters, none of them a control character"
+_LABEL = re.compile("[^\x00-\x1f\x7f\ud800-\udfff]{1,255}")
+_SHOWN = 80
 #: Fractions that add up to so much more than 1 were meant to add up to 1.
 _ROUNDING = 1e-9
 #: The third word of counters, apart from one another and from that of placements, which is 0 or 1.
@@ -83,8 +88,8 @@ class Split:
         if not self.parts:
             problems.append("parts: found none, expected at least one, such as {'train': 0.8, 'test': 0.2}")
         for name, fraction in self.parts.items():
-            if not (isinstance(name, str) and name):
-                problems.append(f"parts: found {name!r}, expected a name")
+            if not is_label(name):
+                problems.append(f"parts: found {str(name)[:_SHOWN]!r}, expected {LABEL}")
             if isinstance(fraction, bool) or not isinstance(fraction, (int, float)) or not 0 < fraction <= 1:
                 problems.append(f"parts: {name} is {fraction!r}, expected a fraction above 0 and at most 1")
         if not problems and sum(self.parts.values()) > 1 + _ROUNDING:
@@ -191,6 +196,11 @@ def _numbers(seed: int, *words: int | NDArray[Any]) -> NDArray[np.uint64]:
     out = np.empty_like(counter)
     philox4x32(counter, np.array([int(seed) & 0xFFFFFFFF, int(seed) >> 32], np.uint32), out)
     return (out[:, 1].astype(np.uint64) << np.uint64(32)) | out[:, 0]
+
+
+def is_label(name: object) -> bool:
+    """Whether a split, or a part of one, can have that name."""
+    return isinstance(name, str) and _LABEL.fullmatch(name) is not None
 
 
 def _is_whole(number: Any, least: int, end: int) -> bool:

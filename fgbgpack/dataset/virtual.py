@@ -20,6 +20,7 @@ from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 
 from fgbgpack.dataset.dataset import Dataset, open_dataset
 from fgbgpack.document import IMAGE, MASK
+from fgbgpack.inputs import parse_json
 from fgbgpack.storage.arrays import METADATA, ArraySpec
 from fgbgpack.storage.hdf5 import DerivedStore, span_of
 from fgbgpack.storage.layout import DEFAULT_POLICY, Layout, LayoutPolicy
@@ -113,9 +114,9 @@ class _VirtualStore(DerivedStore):
         """The root's metadata; the copy of that of all arrays in it has the two as well."""
         if (root := await self._below.get(METADATA, default_buffer_prototype())) is None:
             return None
-        node = json.loads(root.to_bytes())
+        node = parse_json(root.to_bytes())
         if "consolidated_metadata" in node:
-            added = {name: json.loads(array.metadata) for name, array in self._arrays.items()}
+            added = {name: parse_json(array.metadata) for name, array in self._arrays.items()}
             node["consolidated_metadata"]["metadata"] = added | node["consolidated_metadata"]["metadata"]
         return json.dumps(node, indent=2, ensure_ascii=False).encode()
 

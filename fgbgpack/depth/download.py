@@ -19,6 +19,7 @@ from fgbgpack.depth import registry
 from fgbgpack.depth.onnx_file import read_graph
 from fgbgpack.errors import DepthModelError
 from fgbgpack.files import sha256_of, sync_file, sync_folder, try_lock
+from fgbgpack.inputs import read_json
 
 _BLOCK = 1 << 18
 
@@ -177,7 +178,7 @@ class _Part:
         self._notes = job.path.with_name(f"{job.path.name}.part.json")
         self._validator: str | None = None
         with suppress(OSError, ValueError, AttributeError):
-            notes = json.loads(self._notes.read_text(encoding="utf-8"))
+            notes = read_json(self._notes)
             validator = notes.get("validator")
             if notes.get("url") == job.url and isinstance(validator, str) and self.path.is_file():
                 self._validator = validator

@@ -11,6 +11,9 @@ from onnx import TensorProto
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from fgbgpack.errors import DepthModelError
+from fgbgpack.inputs import read_file
+
+_LARGEST_PROTOBUF = (2 << 30) - 1  # bytes
 
 
 def file_error(message: str) -> DepthModelError:
@@ -21,7 +24,7 @@ def file_error(message: str) -> DepthModelError:
 def read_graph(path: Path) -> onnx.ModelProto:
     """Reads an ONNX file; tensors in files beside it stay there. Raises DepthModelError where it is none."""
     try:
-        model = onnx.load(str(path), format="protobuf", load_external_data=False)
+        model = onnx.load_model_from_string(read_file(path, _LARGEST_PROTOBUF))
     except OSError as exc:
         raise file_error(f"{path} cannot be read: {exc.strerror}.") from exc
     except DecodeError as exc:

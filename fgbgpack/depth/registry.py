@@ -8,7 +8,6 @@ with fgbgpack. A file in the folder takes the place of a network that comes with
 from __future__ import annotations
 
 import difflib
-import json
 import os
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +16,7 @@ from typing import Any
 
 from platformdirs import user_cache_path
 
+from fgbgpack import inputs
 from fgbgpack.depth.card import Card, card_error
 from fgbgpack.errors import DepthModelError
 
@@ -145,13 +145,9 @@ def is_name(reference: str | Path) -> bool:
 
 
 def read_json(path: Path) -> Any:
-    """The document in a JSON file, NaN and infinities refused; raises DepthModelError."""
-
-    def refuse(constant: str) -> object:
-        raise ValueError(f"{constant} is not a JSON number")
-
+    """The document in a JSON file; raises DepthModelError."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+        return inputs.read_json(path)
     except OSError as exc:
         raise card_error(f"The card {path} cannot be read: {exc.strerror}.") from exc
     except ValueError as exc:  # wrong JSON, or not UTF-8

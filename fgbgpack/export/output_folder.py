@@ -24,6 +24,7 @@ from fgbgpack.files import (
     sync_folder,
     write_atomically,
 )
+from fgbgpack.inputs import read_json
 from fgbgpack.pipeline.events import Notice, OnEvent
 
 #: The file that describes an export; it is written last.
@@ -248,7 +249,7 @@ class OutputFolder:
 def _document_of(folder: Path) -> Mapping[str, Any] | None:
     """The document of an export; ``None`` where there is none."""
     try:
-        document = json.loads((folder / DOCUMENT).read_text(encoding="utf-8"))
+        document = read_json(folder / DOCUMENT)
     except (OSError, ValueError):
         return None
     is_export = isinstance(document, dict) and str(document.get("schema")).startswith("export/")

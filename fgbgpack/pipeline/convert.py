@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from fgbgpack.document import ATTRIBUTE, DEPTHS
-from fgbgpack.errors import DatasetError, RecipeMismatchError, SpecError
+from fgbgpack.document import ATTRIBUTE, DEPTHS, DIGEST, MANIFEST, SOURCES
+from fgbgpack.errors import DatasetError, SpecError
+from fgbgpack.files import disk_errors
+from fgbgpack.inputs import parse_json
 from fgbgpack.pipeline.events import OnEvent, Progress, StageName, silent
 from fgbgpack.pipeline.executor import Monitor, Threads
+from fgbgpack.pipeline.own_nodes import OwnNodes, cannot_convert, own_nodes, own_paths, put_own_node
 from fgbgpack.pipeline.run import Result, Run
 from fgbgpack.storage.arrays import METADATA, ArrayForm
 from fgbgpack.storage.codecs import REPAIR, ChunkCodec, recode
-from fgbgpack.storage.hdf5 import Hdf5Store, Hdf5Writer, is_hdf5, root_of
+from fgbgpack.storage.hdf5 import Hdf5Store, Hdf5Writer, is_hdf5, root_of, root_text
 from fgbgpack.storage.sharding import join
 from fgbgpack.storage.store import DatasetStore
 from fgbgpack.storage.targets import Target
 
 _GROUP_BYTES = 16 << 20  # of decoded chunks that are copied together
 _AHEAD = 2  # such groups done before their turn to be written
+_ATTRIBUTE_BYTES = 50_000  # HDF5 keeps no larger ones in the head of an object
+_ANOTHER = "the dataset is another one"
 
 
 @dataclass(frozen=True)
@@ -56,9 +61,10 @@ def convert(
 ) -> Transfer:
     """Copy a dataset from Zarr to HDF5 or from HDF5 to Zarr, or from HDF5 to portable HDF5 and back.
 
-    All arrays, the document and the attributes are the same in both. Chunks are not decoded, but for those of
-    a portable file, and Zarr made of HDF5 has the bytes of the Zarr that the HDF5 was made of. The checksum
-    of each chunk is looked at. An HDF5 file appears whole or not at all; a Zarr dataset is incomplete until
+    All arrays, the document and the attributes are the same in both. Arrays and groups that users added go
+    along; a notice names those that cannot. Chunks are not decoded, but for those of a portable file, and
+    Zarr made of HDF5 has the bytes of the Zarr that the HDF5 was made of. The checksum of each chunk is
+    looked at. An HDF5 file appears whole or not at all; a Zarr dataset is incomplete until
     all is there, and the same call resumes it.
 
     Args:
@@ -115,6 +121,13 @@ def convert(
     )
 
 
+def _is_group(metadata: bytes) -> bool:
+    try:
+        return bool(parse_json(metadata)["node_type"] == "group")
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
 class Source:
     """The dataset that is copied: its metadata, and its chunks as they are. It can be pickled.
 
@@ -125,17 +138,20 @@ class Source:
     def __init__(self, store: DatasetStore) -> None:
         self.store = store
         self.document = store.existing_document(complete=True)
-        self.root: dict[str, Any] = json.loads(store.get(METADATA) or b"{}")
-        nodes = self.root["consolidated_metadata"]["metadata"]
-        self.metadata: dict[str, bytes] = {}
-        for path, metadata in zip(nodes, store.get_all(f"{path}/{METADATA}" for path in nodes), strict=True):
-            if metadata is None and nodes[path]["node_type"] != "array":
+        self.root: dict[str, Any] = parse_json(store.get(METADATA) or b"{}")
+        # What belongs to it follows from the document: the root's copy of the metadata may lack some.
+        nodes = self.document.nodes
+        self.forms: dict[str, ArrayForm] = store.forms(
+            path for path in nodes if path not in (SOURCES, MANIFEST)
+        )
+        found = store.get_all(f"{path}/{METADATA}" for path in nodes)
+        self.metadata = {path: metadata or b"" for path, metadata in zip(nodes, found, strict=True)}
+        for path in self.metadata.keys() - self.forms.keys():
+            if not _is_group(self.metadata[path]):
                 raise DatasetError(
                     f"{store.name} has no group /{path}: it is damaged.", code="metadata-damaged"
                 )
-            self.metadata[path] = metadata or b""
-        arrays = [path for path in nodes if nodes[path]["node_type"] == "array"]
-        self.forms: dict[str, ArrayForm] = store.forms(arrays)
+        self.own = own_paths(store, self.document)
         self._readers = {path: store.reader(path, form) for path, form in self.forms.items()}
 
     @classmethod
@@ -143,10 +159,30 @@ class Source:
         """The dataset at a target."""
         return cls(DatasetStore.open(dataset, read_only=True))
 
+    def root_text(self) -> bytes:
+        """The root's metadata, with the document and a copy of the metadata of all nodes of the dataset."""
+        attributes = {**self.root["attributes"], ATTRIBUTE: self.document.to_dict()}
+        nodes = {path: parse_json(metadata) for path, metadata in self.metadata.items()}
+        return root_text({**self.root, "attributes": attributes}, nodes)
+
     @property
     def chunk_count(self) -> int:
         """Chunks of all arrays."""
         return sum(form.chunk_count for form in self.forms.values())
+
+    def own_nodes(self, run: Run) -> OwnNodes:
+        """What users put beside the dataset, less what cannot be converted: ``run`` tells of that."""
+        for node, parts in own_nodes(self.store, self.own):
+            if why := cannot_convert(node):
+                run.notify(f"/{node.path} is left out: {why}.")
+                continue
+            if node.left_out:
+                names = ", ".join(node.left_out)
+                run.notify(f"/{node.path}: attributes that JSON does not know are left out: {names}.")
+            if node.node is not None and len(json.dumps(node.node)) > _ATTRIBUTE_BYTES:
+                run.notify(f"/{node.path}: its attributes, too many for HDF5, are left out.")
+                node = dataclasses.replace(node, node=None, attributes={})
+            yield node, parts
 
     def may_lack(self, path: str) -> bool:
         """Whether an array has no chunks: that of depth where none was asked for."""
@@ -176,16 +212,26 @@ class Source:
 
 def to_hdf5(source: Source, path: Path, run: Run, *, portable: bool, overwrite: bool) -> None:
     """Make an HDF5 file of a dataset, as :func:`convert` does; ``run`` counts the chunks."""
-    _check_target(source, path, overwrite=overwrite)
+    _check_target(source, path, run, overwrite=overwrite)
     total, done = source.chunk_count, 0
-    with _disk_errors(path), Hdf5Writer(path, portable=portable).open() as file:
-        file.put_root(root_of(source.root), source.document, list(source.metadata))
+    with (
+        disk_errors(str(path), "written", "Nothing of it was kept."),
+        Hdf5Writer(path, portable=portable).open() as file,
+    ):
+        file.put_root(source.root_text())
         codecs = {}
         for node, metadata in source.metadata.items():
             if node in source.forms:
-                codecs[node] = file.put_array(node, json.loads(metadata))
+                codecs[node] = file.put_array(node, parse_json(metadata))
             else:
-                file.put_group(node, json.loads(metadata))
+                file.put_group(node)
+        for own, parts in source.own_nodes(run):
+            file.put_own(own)
+            row = 0
+            for rows in parts:
+                file.put_own_rows(own.path, row, rows)
+                row += len(rows) if rows.shape else 1
+        # Those of users may be scales.
         file.put_scales()
         run.on_event(Progress("chunks", 0, total))
 
@@ -208,7 +254,7 @@ def _groups(form: ArrayForm) -> Iterator[range]:
         yield range(start, min(start + step, form.chunk_count))
 
 
-def _check_target(source: Source, path: Path, *, overwrite: bool) -> None:
+def _check_target(source: Source, path: Path, run: Run, *, overwrite: bool) -> None:
     if path.is_dir():
         raise DatasetError(
             f"{path} is a folder: give another place for an HDF5 file.", code="target-is-folder"
@@ -220,28 +266,20 @@ def _check_target(source: Source, path: Path, *, overwrite: bool) -> None:
             f"{path} is the dataset itself: give another place for the result.", code="target-is-source"
         )
     try:
-        existing = DatasetStore(Hdf5Store(path), str(path)).document()
+        target = DatasetStore(Hdf5Store(path), str(path))
+        target.existing_document()
+        lost = set(own_paths(target, source.document)) - set(source.own)
     except DatasetError as exc:
         raise DatasetError(
             f"{path} is there, and only a sound dataset of fgbgpack's is ever replaced: give another place, "
             f"or delete it. {exc.message}",
             code="dataset-foreign",
         ) from exc
-    if existing != source.document and not overwrite:
-        raise RecipeMismatchError(
-            f"{path} is another dataset: give another place, or --overwrite to replace it."
-        )
-
-
-@contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
-    """Turn an OSError into a DatasetError: nothing of the file is kept."""
-    try:
-        yield
-    except OSError as exc:
-        raise DatasetError(
-            f"{path} cannot be written: {exc.strerror or exc}. Nothing of it was kept.", code="io-failed"
-        ) from exc
+    differences = [f"/{own}: only the one that is there has it" for own in sorted(lost)]
+    Run(target, run.threads, run.on_event).existing(
+        lambda existing: differences if existing == source.document else [_ANOTHER, *differences],
+        overwrite=overwrite,
+    )
 
 
 # --- to Zarr ---------------------------------------------------------------------------------------
@@ -249,10 +287,10 @@ def _disk_errors(path: Path) -> Iterator[None]:
 
 def to_zarr(source: Source, run: Run, *, overwrite: bool) -> None:
     """Make a Zarr dataset of another, or finish it, as :func:`convert` does."""
-    store, begun = run.store, source.document.begun()
+    begun = source.document.begun()
     with run.exclusive():
         existing = run.existing(
-            lambda existing: [] if existing in (source.document, begun) else ["the dataset is another one"],
+            lambda existing: [] if existing == source.document or existing.begun() == begun else [_ANOTHER],
             overwrite=overwrite,
         )
         if existing == source.document:
@@ -262,12 +300,19 @@ def to_zarr(source: Source, run: Run, *, overwrite: bool) -> None:
             run.begin(begun)
         else:
             run.notify(f"Resuming {run.name}.")
-        root = root_of(source.root)
-        root["attributes"][ATTRIBUTE] = begun.to_dict()
+        store = run.store
+        root = parse_json(store.get(METADATA) or b"{}")
+        root["attributes"] = root_of(source.root)["attributes"] | {
+            name: root["attributes"][name] for name in (ATTRIBUTE, DIGEST)
+        }
         store.put(METADATA, json.dumps(root).encode())
         for path, metadata in source.metadata.items():
             store.put(f"{path}/{METADATA}", metadata)
+        for path, form in source.forms.items():
+            store.written.declare(path, form.layout, sharded=form.sharded)
         run.execute(_ChunkCopy(source))
+        for own, parts in source.own_nodes(run):
+            put_own_node(store, own, parts)
         store.commit(source.document)
 
 

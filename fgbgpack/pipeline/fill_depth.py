@@ -10,7 +10,7 @@ from fgbgpack.composition.recipe import Recipe
 from fgbgpack.dataset.dataset import Dataset, open_dataset
 from fgbgpack.depth import Device
 from fgbgpack.depth.strategies import Networks
-from fgbgpack.document import Document, NetworkDepthInfo
+from fgbgpack.document import BACKGROUND_DEPTH, DEPTHS, Document, NetworkDepthInfo
 from fgbgpack.errors import DatasetError, RecipeMismatchError, SpecError
 from fgbgpack.pipeline.arrays import depth_arrays
 from fgbgpack.pipeline.conflicts import clear_depth, depth_differences, layout_differences
@@ -104,7 +104,11 @@ def _fill(run: Run, job: DepthJob, *, overwrite: bool) -> Document:
         if lines and not overwrite:
             raise RecipeMismatchError(f"{name} has other depth; --overwrite replaces it:", lines)
         if lines:
-            previous = None
+            if previous.complete and run.replace(without={*DEPTHS, BACKGROUND_DEPTH}):
+                store = run.store
+                document, previous = _begun(store.existing_document(), job, size)
+            else:
+                previous = None
         elif previous.complete:
             run.notify(f"The depth of {name} is complete already.")
             return document
@@ -120,6 +124,16 @@ def _fill(run: Run, job: DepthJob, *, overwrite: bool) -> Document:
     store.declare(*depth_arrays(job.layouts(filling.section), filling.section))
     store.commit(document)
     return run.fill_depth(filling, document)
+
+
+def _begun(
+    document: Document, job: DepthJob, size: tuple[int, int]
+) -> tuple[Document, NetworkDepthInfo | None]:
+    """The document of a dataset that is made beside another one, and its depth if a stopped run began it."""
+    begun = document.depth
+    if not isinstance(begun, NetworkDepthInfo) or begun.complete:
+        return document, None
+    return document, None if depth_differences(begun, job.depth, job.networks, size) else begun
 
 
 def _recipe(dataset: Dataset, depth: DepthSpec, folders: Mapping[str, str | Path | None]) -> Recipe:

@@ -185,14 +185,14 @@ def import_folder(
 
 def _import(run: Run, files: ImportScan, policy: LayoutPolicy, *, overwrite: bool) -> Document:
     """Import files into a dataset that nobody else writes; return its document."""
-    store, name = run.store, run.name
+    name = run.name
     policy = dataclasses.replace(policy, pixel_shard_bytes=min(policy.pixel_shard_bytes, _SHARD_BYTES))
     new = _new_document(files)
 
     def differs(existing: Document) -> list[str]:
         lines = _differences(existing, new, files.spec)
         if not lines and not existing.pixels.complete:
-            lines = layout_differences(store, _layouts(files, existing, policy))
+            lines = layout_differences(run.store, _layouts(files, existing, policy))
         return lines
 
     existing = run.existing(differs, overwrite=overwrite)

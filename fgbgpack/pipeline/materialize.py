@@ -309,9 +309,10 @@ class _Copy:
         """Make the copy, or finish it; ``pixels`` stores its pixels, unless it is virtual. Return its
         document.
         """
-        run, store = self._run, self._run.store
+        run = self._run
         with run.exclusive():
             existing = self.existing(overwrite=overwrite)
+            store = run.store
             if existing is None:
                 run.begin(self._document.begun())
             elif existing.complete:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +27,7 @@ from fgbgpack.pipeline.conflicts import clear
 from fgbgpack.pipeline.depth import DepthFilling, DepthStage
 from fgbgpack.pipeline.events import Notice, OnEvent
 from fgbgpack.pipeline.executor import Threads
+from fgbgpack.pipeline.replacing import Replacement
 from fgbgpack.pipeline.stage import Stage, execute
 from fgbgpack.storage import sealing
 from fgbgpack.storage.layout import Layout
@@ -62,6 +63,8 @@ class Run:
         self.store, self.threads, self.on_event = store, threads, on_event
         self.written: Counter[str] = Counter()
         self.stage_seconds: defaultdict[str, float] = defaultdict(float)
+        self._replacement: Replacement | None = None
+        self._is_exclusive = False
         self._start = time.perf_counter()
 
     @property
@@ -80,10 +83,35 @@ class Run:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Keep other processes of this machine from writing the dataset, and leave nothing half-written."""
-        with self.store.exclusive():
-            yield
+        """Keep other processes of this machine from writing the dataset, and leave nothing half-written.
+
+        One that replaces it is put in its place at the end.
+        """
+        target, self._replacement = self.store, Replacement.of(self.store)
+        with target.exclusive():
+            if self._replacement is not None:
+                self._replacement.recover()
+            self._is_exclusive = True
+            try:
+                yield
+            finally:
+                self._is_exclusive = False
+            if self._replacement is not None:
+                if self.store is target:
+                    self._replacement.remove()
+                else:
+                    self._replacement.publish()
+                    self.store = DatasetStore(target.store, target.name)
             self.store.sweep()
+
+    def replace(self, without: Container[str] | None = None) -> bool:
+        """Go on with another store, which is put in the place of this one at the end: of nothing, or of all
+        arrays but those. Returns whether it does; where it cannot, the dataset is changed where it is.
+        """
+        if self._replacement is None:
+            return False
+        self.store = self._replacement.open(without)
+        return True
 
     def existing(
         self, differs: Callable[[Document], list[str]], *, overwrite: bool, other: str = "is another dataset"
@@ -98,7 +126,13 @@ class Run:
         if lines and not overwrite:
             message = f"{self.name} {other}: give another place, or --overwrite to replace it."
             raise RecipeMismatchError(message, lines)
-        return None if existing is None or lines else self.reopened(existing)
+        if existing is not None and lines and existing.complete and self.replace():
+            # A stopped run may have begun it.
+            existing = self.store.document()
+            lines = [] if existing is None else differs(existing)
+        if existing is None or lines:
+            return None
+        return self.reopened(existing) if self._is_exclusive else existing
 
     def reopened(self, document: Document) -> Document:
         """The document of a dataset that is there, which says that what is missing of it, or is not as its

@@ -22,6 +22,7 @@ from fgbgpack.errors import DatasetError, SpecError
 from fgbgpack.pipeline.convert import Source, to_hdf5, to_zarr
 from fgbgpack.pipeline.events import OnEvent
 from fgbgpack.pipeline.executor import Threads
+from fgbgpack.pipeline.own_nodes import cannot_convert, own_nodes
 from fgbgpack.pipeline.run import Run
 from fgbgpack.storage.hdf5 import UNFINISHED, Hdf5Store, Hdf5Writer, is_hdf5
 from fgbgpack.storage.store import DatasetStore
@@ -76,6 +77,7 @@ def staged(
             )
         file = Hdf5Store(path)
         before, portable = DatasetStore(file, str(path)).document(), file.file.portable
+        _require_convertible(DatasetStore(file, str(path)))
     # A package that is not installed is reported now, not when all is done.
     Hdf5Writer(path, portable=portable)
     unpacked = before is not None and _unpack(path, before, run)
@@ -94,6 +96,18 @@ def staged(
             if document != before:
                 to_hdf5(Source(staging), path, run, portable=portable, overwrite=True)
             shutil.rmtree(folder)
+
+
+def _require_convertible(dataset: DatasetStore) -> None:
+    """See that a file holds nothing of others' that is lost when it is written anew (DatasetError)."""
+    nodes = own_nodes(dataset, ())
+    lost = [f"/{node.path}: {why}" for node, _ in nodes if (why := cannot_convert(node))]
+    if lost:
+        raise DatasetError(
+            f"{dataset.name} is written anew, and would lose what others added: keep that in another file.",
+            lost,
+            code="own-array-unknown",
+        )
 
 
 def _unpack(path: Path, before: Document, run: Run) -> bool:

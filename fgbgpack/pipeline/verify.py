@@ -19,7 +19,7 @@ from fgbgpack.pipeline.recorded_depth import choose, infer_again, network_depth,
 from fgbgpack.pipeline.run import Result, Run
 from fgbgpack.sources.pictures import hash_file
 from fgbgpack.storage.store import DatasetStore
-from fgbgpack.storage.targets import Target
+from fgbgpack.storage.targets import Target, writable
 from fgbgpack.version import __version__
 
 #: The faults that a report names; the rest is counted.
@@ -172,9 +172,10 @@ def verify(
 
 
 def _record(store: DatasetStore, document: Document, result: Verification) -> None:
-    writable = store.writable()
-    with writable.exclusive():
-        writable.set_attribute(
+    opened = DatasetStore(writable(store.store, store.name), store.name)
+    opened.existing_document()
+    with opened.exclusive():
+        opened.set_attribute(
             VERIFIED,
             {
                 # What is written later makes another generation, of which this says nothing.

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fgbgpack.errors import SourceError
+from fgbgpack.inputs import read_file
 from fgbgpack.sources.names import listed, normal
 from fgbgpack.sources.problems import combined, problem
 
@@ -25,6 +26,7 @@ _SPELLINGS = {"licence": "license"}
 #: What may separate cells: whichever the header uses first.
 _DELIMITERS = ",;\t"
 _SHOWN = 5
+_LARGEST_TABLE = 64 << 20  # bytes
 
 
 @dataclass(frozen=True)
@@ -52,9 +54,12 @@ def read_credits(folder: Path, names: Iterable[str]) -> Credits:
     path = folder / CREDITS_FILE
     credits = Credits()
     try:
-        table = _table(path, path.read_bytes())
+        table = _table(path, read_file(path, _LARGEST_TABLE))
         columns = _columns(path, table[0][1], credits)
     except FileNotFoundError:
+        if path.is_symlink():
+            found = "a link to a file that is not there"
+            credits.problems.append(problem(path, found, "a readable file", "credits-unreadable"))
         return credits
     except OSError as error:
         unreadable = f"it cannot be read ({error.strerror})"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from fgbgpack import schema
 from fgbgpack.document import DEPTH
 from fgbgpack.errors import SourceError
+from fgbgpack.inputs import read_json
 from fgbgpack.sources.sample_files import DepthValues
 
 _DOCUMENT = "fgbgpack.json"
@@ -46,7 +46,7 @@ def _read(path: Path, *, is_export: bool) -> dict[str, Any] | None:
         )
 
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json(path)
     except (OSError, ValueError) as exc:
         message = f"{path} says what exported depth is, and cannot be read: {exc}. Restore it"
         raise error(message, []) from exc

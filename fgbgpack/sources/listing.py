@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass, field
@@ -19,6 +20,8 @@ from fgbgpack.spec import is_unicode
 
 _BACKGROUNDS, _FOREGROUNDS, _MASKS = "--backgrounds", "--foregrounds", "--masks"
 _SHOWN = 3
+# As in the schema of the document, which holds these names.
+_CONTROL = re.compile("[\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +123,13 @@ class _Listing:
             if not is_unicode(entry.name):
                 self._add(
                     f"{str(entry)!a}", "its name is not valid Unicode", "a name that is", "name-not-unicode"
+                )
+            elif _CONTROL.search(entry.name):
+                self._add(
+                    repr(str(entry)),
+                    "its name has control characters",
+                    "a name without",
+                    "name-not-printable",
                 )
             elif entry.is_dir():
                 folders.append(f"{entry}/")
@@ -228,6 +238,12 @@ def find_files(folder: Path, more_suffixes: Iterable[str] = ()) -> tuple[dict[st
             "Names of samples are stored as UTF-8, and these files have others: rename them.",
             [f"{path!a}: its name is not valid Unicode" for path in not_unicode[:5]],
             code="name-not-unicode",
+        )
+    if controls := sorted(path for path in sizes if _CONTROL.search(path)):
+        raise SourceError(
+            "Names of samples are texts of one line, and these files have others: rename them.",
+            [f"{path!r}: its name has control characters" for path in controls[:5]],
+            code="name-not-printable",
         )
     if not sizes:
         raise SourceError(

@@ -18,6 +18,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from fgbgpack.errors import SourceError
 from fgbgpack.files import sha256_of
+from fgbgpack.inputs import check_regular, open_file, read_file
 from fgbgpack.sources.problems import problem
 
 # Pillow only recognises these (HDF5, GRIB, BUFR, WMF and MPEG) or runs a program on them (EPS: Ghostscript).
@@ -41,6 +42,9 @@ _UPRIGHT = {
 _GRAY_NOISE = 2
 
 _TIFF_WHITE_IS_ZERO = 0
+
+# In bytes: the most pixels that Pillow decodes, with four channels of 16 bits, have 0.7 GB.
+_LARGEST_FILE = 2 << 30
 
 _quiet_lock = threading.Lock()
 _quiet_users = 0
@@ -66,7 +70,8 @@ def picture_suffixes() -> frozenset[str]:
 
 def hash_file(path: Path) -> str:
     """The SHA-256 of a file, 64 hexadecimal digits; raises SourceError where it cannot be read."""
-    with _readable(path):
+    with readable(path):
+        check_regular(path, _LARGEST_FILE)
         return sha256_of(path)
 
 
@@ -109,7 +114,7 @@ def read_header(path: Path) -> Header:
     """The size and kind of a picture. It is not decoded: the rest of the file may still be damaged. Raises
     SourceError where the file cannot be read or is no picture.
     """
-    with _readable(path), path.open("rb") as file, _decodable(path):
+    with readable(path), open_file(path) as file, _decodable(path):
         image = Image.open(file, formats=_formats())
         # The size of a TIFF is upright already. An EXIF block at the end of a PNG is not looked for: Pillow
         # would decode all of it.
@@ -146,7 +151,7 @@ def _gray_of_colours(path: Path, image: Image.Image) -> Image.Image:
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def readable(path: Path) -> Iterator[None]:
     """Turns an OSError into a SourceError."""
     try:
         yield
@@ -175,8 +180,8 @@ def _decodable(path: Path) -> Iterator[None]:
 
 
 def _open_and_load(path: Path, sha256: str | None = None) -> tuple[Image.Image, bytes]:
-    with _readable(path):
-        data = path.read_bytes()
+    with readable(path):
+        data = read_file(path, _LARGEST_FILE)
     if sha256 is not None and (now := hashlib.sha256(data).hexdigest()) != sha256:
         expected = f"{sha256[:12]}..., as when it was listed: leave it unchanged and run again"
         raise problem(path, f"the file has changed: SHA-256 {now[:12]}...", expected, "picture-changed")

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.lib.format import read_array_header_1_0, read_array_header_2_0, read_magic
 from numpy.typing import NDArray
 from PIL import Image
 
 from fgbgpack.document import Quantity
 from fgbgpack.errors import SourceError
-from fgbgpack.sources.pictures import Header, read_header, read_picture, read_values
+from fgbgpack.inputs import open_file
+from fgbgpack.sources.pictures import Header, read_header, read_picture, read_values, readable
 from fgbgpack.sources.problems import problem
 from fgbgpack.sources.resizing import Frame
 
@@ -24,6 +28,11 @@ ARRAY_SUFFIX = ".npy"
 #: whose colours stand for numbers, they differ by far more.
 _GRAY_NOISE = 24
 _LARGEST_FLOAT16 = 65504
+
+_NPY_MAGIC, _ZIP_MAGIC = b"\x93NUMPY", b"PK"
+_NPY_HEADERS = {(1, 0): read_array_header_1_0, (2, 0): read_array_header_2_0}
+_EXPECTED_ARRAY = "one whole array, as numpy.save writes it"
+_LARGEST_ARRAY = 2 << 30  # bytes
 
 
 @dataclass(frozen=True)
@@ -50,8 +59,9 @@ def read_file_header(path: Path) -> Header:
     """The header of a picture or of a NumPy file, which has the format ``"NPY"``."""
     if path.suffix.lower() != ARRAY_SUFFIX:
         return read_header(path)
-    array = _read_array(path, "r")
-    return Header((array.shape[1], array.shape[0]), "NPY", str(array.dtype))
+    with readable(path), open_file(path) as file:
+        array = _ArrayFile.read(path, file)
+    return Header(array.size[::-1], "NPY", str(array.dtype))
 
 
 def read_image(path: Path, frame: Frame) -> NDArray[np.uint8]:
@@ -95,7 +105,7 @@ def read_depth(path: Path, frame: Frame, values: DepthValues) -> NDArray[np.floa
     file. Raises SourceError as :func:`read_image`, and for colours, or values that float16 cannot hold.
     """
     is_array = path.suffix.lower() == ARRAY_SUFFIX
-    stored: NDArray[Any] = _read_array(path, None) if is_array else read_values(path)
+    stored: NDArray[Any] = _read_array(path) if is_array else read_values(path)
     _check_size(path, (stored.shape[1], stored.shape[0]), frame)
     depth = stored.astype(np.float64)
     if values.invalid is not None:
@@ -131,16 +141,55 @@ def _mean_of_known(values: NDArray[np.float64], frame: Frame) -> NDArray[np.floa
     return np.where(weight > 0, total / np.where(weight > 0, weight, 1), np.nan)
 
 
-def _read_array(path: Path, mmap_mode: Literal["r"] | None) -> NDArray[Any]:
+@dataclass(frozen=True)
+class _ArrayFile:
+    """The header of a NumPy file, checked: an ``(h, w)`` array of numbers, all of which are in the file."""
+
+    shape: tuple[int, ...]
+    is_fortran: bool
+    dtype: np.dtype[Any]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns: axes of length 1 do not count."""
+        height, width = (side for side in self.shape if side > 1)
+        return height, width
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    @classmethod
+    def read(cls, path: Path, file: BinaryIO) -> _ArrayFile:
+        """The header of a file, which is then at the array's first byte."""
+        start = file.read(len(_NPY_MAGIC))
+        if start != _NPY_MAGIC:
+            is_archive = start.startswith(_ZIP_MAGIC)
+            found = "an archive of arrays (.npz)" if is_archive else "no NumPy file"
+            raise problem(path, found, _EXPECTED_ARRAY, "array-not-readable")
+        file.seek(0)
+        try:
+            # Version 3 is for names of fields.
+            header = cls(*_NPY_HEADERS[read_magic(file)](file))
+        except Exception as exc:  # On damaged headers, NumPy raises almost anything.
+            told = f"its header cannot be read ({exc})"
+            raise problem(path, told, _EXPECTED_ARRAY, "array-not-readable") from exc
+        if header.dtype.hasobject:
+            raise problem(path, "a pickle", _EXPECTED_ARRAY, "array-not-readable")
+        sides = [side for side in header.shape if side != 1]
+        if len(sides) != 2 or min(sides) < 1 or header.dtype.kind not in "uif":
+            told = f"an array of {header.dtype} of shape {header.shape}"
+            raise problem(path, told, "one of numbers, of shape (h, w)", "array-shape-wrong")
+        there = os.fstat(file.fileno()).st_size - file.tell()
+        if not header.nbytes <= min(there, _LARGEST_ARRAY):
+            told = f"an array of {header.nbytes:,} bytes, of which {there:,} are there"
+            raise problem(path, told, _EXPECTED_ARRAY, "array-not-readable")
+        return header
+
+
+def _read_array(path: Path) -> NDArray[Any]:
     """The ``(h, w)`` array in a NumPy file."""
-    try:
-        array: NDArray[Any] = np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
-    except Exception as exc:  # On damaged files, NumPy raises almost anything.
-        expected = "one array, as numpy.save writes it"
-        raise problem(path, f"it cannot be read ({exc})", expected, "array-not-readable") from exc
-    shape = array.shape
-    array = array.reshape([side for side in shape if side > 1])
-    if array.ndim != 2 or array.dtype.kind not in "uif":
-        found = f"an array of {array.dtype} of shape {shape}"
-        raise problem(path, found, "one of numbers, of shape (h, w)", "array-shape-wrong")
-    return array
+    with readable(path), open_file(path) as file:
+        header = _ArrayFile.read(path, file)
+        values = np.frombuffer(file.read(header.nbytes), header.dtype)
+    return values.reshape(header.size, order="F" if header.is_fortran else "C")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +15,9 @@ from zarr.core.sync import sync
 from zarr.storage import MemoryStore
 
 from fgbgpack.errors import DatasetError
-from fgbgpack.storage.codecs import BloscChunk, ChunkCodec, ZstdChunk, codec_of
+from fgbgpack.inputs import parse_json
+from fgbgpack.storage.array_metadata import parse_metadata
+from fgbgpack.storage.codecs import BloscChunk, ChunkCodec, ZstdChunk
 from fgbgpack.storage.layout import Layout
 
 #: The key, below a group or an array, of its metadata.
@@ -27,6 +28,9 @@ PIXEL_CODEC = ZstdChunk()
 DEPTH_CODEC = BloscChunk(itemsize=2)
 GUIDED_DEPTH_CODEC = BloscChunk(itemsize=2, compressor="lz4hc", level=7, whole=True)
 BACKGROUND_DEPTH_CODEC = BloscChunk(itemsize=4)
+
+#: The attributes of an array that say what its numbers mean.
+_MEANING = ("quantity", "unit")
 
 #: The metadata of a Zarr array or group, as its ``zarr.json`` has them.
 Node: TypeAlias = Mapping[str, Any]
@@ -83,9 +87,9 @@ class ArraySpec:
         """The form that it has once it is written; ValueError where it has no codec."""
         if self.codec is None:
             raise ValueError(f"{self.path} is not encoded")
-        fill = math.nan if issubclass(self.dtype, np.floating) else 0.0
+        dtype, attributes = np.dtype(self.dtype), dict(self.attributes)
         return ArrayForm(
-            self.layout, self.sharded, self.codec, np.dtype(self.dtype), fill, dict(self.attributes)
+            self.layout, self.sharded, self.codec, dtype, _fill_of(self), attributes, self.dimensions
         )
 
 
@@ -105,7 +109,10 @@ def _value(memory: MemoryStore, key: str) -> bytes:
 
 @dataclass(frozen=True)
 class ArrayForm:
-    """How an array that is there is cut and encoded, little-endian; ``fill`` are elements never written."""
+    """How an array that is there is cut and encoded, little-endian; ``fill`` are elements never written.
+
+    ``dimensions`` are the names of its axes, ``None`` where they have none.
+    """
 
     layout: Layout
     sharded: bool
@@ -113,32 +120,21 @@ class ArrayForm:
     dtype: np.dtype[Any]
     fill: float
     attributes: Mapping[str, Any]
+    dimensions: tuple[str | None, ...] | None = None
 
     @classmethod
-    def of(cls, node: Node, where: str) -> ArrayForm:
+    def of(cls, node: object, where: str) -> ArrayForm:
         """The form that metadata describe; DatasetError if they are not as fgbgpack writes them."""
-        try:
-            dtype = np.dtype(node["data_type"]).newbyteorder("<")
-            shape, shard = tuple(node["shape"]), tuple(node["chunk_grid"]["configuration"]["chunk_shape"])
-            chunk, codecs = shard, node["codecs"]
-            sharded = codecs[0]["name"] == "sharding_indexed"
-            if sharded:
-                chunk = tuple(codecs[0]["configuration"]["chunk_shape"])
-                codecs = codecs[0]["configuration"]["codecs"]
-            codec = codec_of(codecs, dtype.itemsize)
-            fill = float(node["fill_value"])
-            attributes = dict(node.get("attributes") or {})
-        except (KeyError, TypeError, ValueError, IndexError) as exc:
-            raise DatasetError(
-                f"The Zarr metadata of {where} are damaged: {exc!r}.", code="metadata-damaged"
-            ) from exc
-        if codec is None:
-            names = ", ".join(codec["name"] for codec in codecs)
-            raise DatasetError(
-                f"{where} is encoded with {names}, as fgbgpack does not write it: use zarr.",
-                code="array-foreign",
-            )
-        return cls(Layout(shape, chunk, shard), sharded, codec, dtype, fill, attributes)
+        found = parse_metadata(node, where)
+        return cls(
+            found.layout,
+            found.sharded,
+            found.codec,
+            found.dtype,
+            found.fill,
+            found.attributes,
+            found.dimensions,
+        )
 
     @property
     def chunk_bytes(self) -> int:
@@ -167,21 +163,49 @@ class ArrayForm:
 
 
 def parse_array(metadata: bytes | None, path: str, name: str) -> ArrayForm:
-    """The form of an array, from its ``zarr.json`` (``None`` if there is none), which Zarr too finds valid.
+    """The form of an array, from its ``zarr.json`` (``None`` if there is none).
 
     Raises DatasetError if there is no such array, or its metadata are damaged or not as fgbgpack writes them.
     """
     try:
-        described = json.loads(metadata or b"{}")
-        is_array = described.get("node_type") == "array"
-        if is_array:
-            described = zarr.core.metadata.ArrayV3Metadata.from_dict(described).to_dict()
-    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        described = parse_json(metadata or b"{}")
+    except ValueError as exc:
         raise DatasetError(
             f"The metadata of array /{path} in {name} is damaged: {exc}.", code="metadata-damaged"
         ) from exc
-    if not is_array:
+    if isinstance(described, dict) and described.get("node_type") != "array":
         raise DatasetError(
             f"{name} has no array /{path}: it is damaged, or its creation was cut off.", code="array-missing"
         )
     return ArrayForm.of(described, f"{name}/{path}")
+
+
+def differences(found: ArrayForm, spec: ArraySpec) -> list[str]:
+    """How an array that is there differs from the one that was to be written: a line for each such thing.
+
+    Shape, chunks, shards, type, codec, fill value and names of axes are compared, and of the attributes those
+    that say what numbers mean, ``quantity`` and ``unit``, each by its value.
+
+    Example:
+        >>> spec = ArraySpec("flip", Layout((9,), (4,), (4,)), np.bool_, ("sample",))
+        >>> longer = ArraySpec("flip", Layout((12,), (4,), (4,)), np.bool_, ("sample",))
+        >>> differences(spec.form, longer)
+        ['shape: found (9,), expected (12,)']
+    """
+    dtype, layout = np.dtype(spec.dtype), found.layout
+    pairs: list[tuple[str, object, object]] = [
+        ("shape", layout.shape, spec.layout.shape),
+        ("chunks", layout.chunk, spec.layout.chunk),
+        ("shards", layout.shard if found.sharded else None, spec.layout.shard if spec.sharded else None),
+        ("type", found.dtype.name, dtype.name),
+        ("codec", found.codec, spec.codec),
+        # As text, in which NaN is like NaN.
+        ("fill value", str(found.fill), str(_fill_of(spec))),
+        ("axes", found.dimensions, spec.dimensions),
+        *((name, found.attributes.get(name), spec.attributes.get(name)) for name in _MEANING),
+    ]
+    return [f"{what}: found {one}, expected {other}" for what, one, other in pairs if one != other]
+
+
+def _fill_of(spec: ArraySpec) -> float:
+    return math.nan if issubclass(spec.dtype, np.floating) else 0.0

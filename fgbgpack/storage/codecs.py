@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, Protocol, TypeAlias
@@ -21,6 +22,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 from fgbgpack.errors import DatasetError
 
 CRC_BYTES = 4
+_BLOSC_COMPRESSORS: tuple[Literal["zstd", "lz4hc"], ...] = ("zstd", "lz4hc")
 # Of the header of a blosc buffer, which says how many bytes it holds.
 _BLOSC_HEADER_BYTES = 16
 _BLOSC_SIZE = slice(4, 8)
@@ -160,15 +162,41 @@ class DeflateChunk:
 ChunkCodec: TypeAlias = ZstdChunk | BloscChunk | DeflateChunk
 
 
-def codec_of(described: Sequence[Mapping[str, Any]], itemsize: int) -> ChunkCodec | None:
-    """The codec that Zarr metadata describes, chunk after chunk; ``None`` if it is not one of these."""
-    match [codec["name"] for codec in described]:
-        case ["bytes", "zstd", "crc32c"]:
-            return ZstdChunk()
-        case ["bytes", "blosc", "crc32c"]:
-            given = described[1]["configuration"]
-            return BloscChunk(itemsize, given["cname"], given["clevel"], whole=given["blocksize"] > 0)
+def codec_of(described: object, itemsize: int) -> ChunkCodec | None:
+    """The codec that Zarr metadata describes, chunk after chunk; ``None`` if it is not one of these.
+
+    Every value counts: an order of bytes or axes that is overlooked gives wrong numbers.
+    """
+    if not isinstance(described, Sequence) or len(described) != 3:
+        return None
+    order, compressor, checksum = described
+    little = {"name": "bytes", "configuration": {"endian": "little"}}
+    orders = [little, {"name": "bytes"}, {"name": "bytes", "configuration": {}}]
+    if not same_json(order, *(orders if itemsize == 1 else [little])):
+        return None
+    if not same_json(checksum, {"name": "crc32c"}, {"name": "crc32c", "configuration": {}}):
+        return None
+    match compressor:
+        case {"name": "zstd", "configuration": {"level": int(level)} as found} if 1 <= level <= 22:
+            zstd = {"level": int(level)}
+            if same_json(found, zstd, {**zstd, "checksum": False}):
+                return ZstdChunk(level)
+        case {"name": "blosc", "configuration": {"clevel": int(level), "blocksize": int(block)} as found}:
+            blosc = {
+                "typesize": itemsize,
+                "clevel": int(level),
+                "shuffle": "shuffle",
+                "blocksize": int(block),
+            }
+            for name in _BLOSC_COMPRESSORS:
+                if 1 <= level <= 9 and block >= 0 and same_json(found, {**blosc, "cname": name}):
+                    return BloscChunk(itemsize, name, level, whole=block > 0)
     return None
+
+
+def same_json(found: object, *known: object) -> bool:
+    """Whether a value is one of some as JSON, where ``true`` is not 1 and 1.0 is not 1."""
+    return json.dumps(found, sort_keys=True) in {json.dumps(one, sort_keys=True) for one in known}
 
 
 def _share_stream(one: ChunkCodec, other: ChunkCodec) -> bool:

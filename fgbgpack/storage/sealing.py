@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -11,12 +10,16 @@ import numpy as np
 
 from fgbgpack.document import DEPTH, EXTREMES, MANIFEST, Document, ManifestInfo
 from fgbgpack.errors import DatasetError
-from fgbgpack.storage.arrays import METADATA, ArrayForm, group_metadata
+from fgbgpack.inputs import parse_json
+from fgbgpack.storage.arrays import METADATA, ArrayForm, Node, group_metadata
 from fgbgpack.storage.manifest import (
     Checksums,
     check_chunks,
     checksums_of,
     chunk_count,
+    copies_in,
+    differing,
+    joined_paths,
     manifest_array,
     manifest_of,
 )
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 
 #: Objects that are read back together.
 _READ_BACK = 8
+_SHOWN = 3
 
 
 def manifest_for(store: DatasetStore, document: Document, *, may_lack: bool = False) -> ManifestInfo | None:
@@ -41,7 +45,7 @@ def manifest_for(store: DatasetStore, document: Document, *, may_lack: bool = Fa
         return before
     forms = store.forms(paths, checked=False)
     found = zip(paths, store.get_all(f"{path}/{METADATA}" for path in paths), strict=True)
-    nodes = {path: json.loads(value or b"{}") for path, value in found}
+    nodes = {path: parse_json(value or b"{}") for path, value in found}
     checksums = {path: _checksums(store, path, forms[path], may_lack) for path in paths}
     manifest, everything = manifest_of(nodes, checksums)
     spec = manifest_array(manifest)
@@ -77,6 +81,18 @@ def faulty_objects(store: DatasetStore) -> dict[str, list[int]]:
         if faulty := sorted(set(range(form.layout.shards)) - sound):
             found[path] = faulty
     return found
+
+
+def wrong_copies(name: str, root: Node, manifest: ManifestInfo | None) -> DatasetError | None:
+    """What is wrong with the copies of the arrays' metadata in the root, if the manifest says others."""
+    if manifest is None or not (wrong := differing(copies_in(root), manifest.arrays)):
+        return None
+    return DatasetError(
+        f"The copies of the metadata of {joined_paths(wrong, _SHOWN)} in the root of {name} are not what the "
+        "manifest says: something else than fgbgpack has changed them. Write them anew with fgbgpack repair, "
+        "or restore the dataset from a copy.",
+        code="metadata-foreign",
+    )
 
 
 def discard(store: DatasetStore, faulty: Mapping[str, list[int]]) -> None:

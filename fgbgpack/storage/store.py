@@ -24,6 +24,7 @@ from zarr.storage import LocalStore
 from fgbgpack.document import ATTRIBUTE, DIGEST, SOURCES, Document, ManifestInfo, is_own
 from fgbgpack.errors import DatasetError, IncompleteDatasetError
 from fgbgpack.files import PARTIAL, FolderSync, disk_errors, locked, write_atomically
+from fgbgpack.inputs import LARGEST_JSON, check_regular, parse_json
 from fgbgpack.storage import sealing
 from fgbgpack.storage.arrays import METADATA, ArrayForm, ArraySpec, Node, parse_array
 from fgbgpack.storage.codecs import CRC_BYTES
@@ -31,7 +32,6 @@ from fgbgpack.storage.hdf5 import Hdf5Store
 from fgbgpack.storage.layout import Layout
 from fgbgpack.storage.manifest import (
     WrittenChunks,
-    copies_in,
     differing,
     digest_of,
     ends_of_file,
@@ -177,7 +177,7 @@ class DatasetStore:
                 )
             return None
         try:
-            node = json.loads(root)
+            node = parse_json(root)
             document = node["attributes"][ATTRIBUTE]
         except (ValueError, KeyError, TypeError) as exc:
             kind = "a Zarr store" if b"zarr_format" in root else "a folder"
@@ -186,6 +186,9 @@ class DatasetStore:
                 code="dataset-foreign",
             ) from exc
         found = Document.from_dict(document, where=self.name)
+        if isinstance(self.store, Hdf5Store):
+            # The file has checksums of its own: of the document, and of where each chunk is and what it is.
+            return found
         # One that is not complete is compared with what is asked for before anything is built on it.
         if found.complete and node["attributes"].get(DIGEST) != metadata_digest(document):
             message = (
@@ -193,7 +196,8 @@ class DatasetStore:
                 f"its digest is not that in the attribute {DIGEST}. Restore it from a copy."
             )
             report(DatasetError(message, code="document-damaged"))
-        self._check_copies(node, found.manifest, report)
+        if (wrong := sealing.wrong_copies(self.name, node, found.manifest)) is not None:
+            report(wrong)
         covers_all = found.manifest is not None and set(found.manifest.arrays) == set(found.whole_arrays)
         if found.complete and not covers_all:
             message = f"The manifest of {self.name} does not cover what the document says is complete."
@@ -202,35 +206,15 @@ class DatasetStore:
         self._generation = self._generation or found.generation
         return found
 
-    def _check_copies(
-        self, node: Node, manifest: ManifestInfo | None, report: Callable[[DatasetError], None]
-    ) -> None:
-        """Compare the copies of the arrays' metadata in the root with the manifest."""
-        if manifest is not None and (wrong := differing(copies_in(node), manifest.arrays)):
-            message = (
-                f"The copies of the metadata of {joined_paths(wrong, _SHOWN)} in the root of {self.name} are "
-                "not what the manifest says: something else than fgbgpack has changed them. Write them anew "
-                "with fgbgpack repair, or restore the dataset from a copy."
-            )
-            report(DatasetError(message, code="metadata-foreign"))
-
     def root(self) -> Node:
         """The metadata of the root group, unchecked."""
-        return dict(json.loads(self.get(METADATA) or b"{}"))
+        return dict(parse_json(self.get(METADATA) or b"{}"))
 
     def set_attribute(self, name: str, value: object) -> None:
         """Set an attribute of the root group beside the document, which stays as it is (DatasetError)."""
         node = self._root_to_change()
         node["attributes"][name] = value
         self._publish(json.dumps(node, indent=2, ensure_ascii=False).encode(), was_complete=True)
-
-    def writable(self) -> DatasetStore:
-        """The same store to be written, where it was opened for reading (DatasetError if it cannot be)."""
-        try:
-            store = self.store.with_read_only(False) if self.store.read_only else self.store
-        except NotImplementedError as exc:
-            raise DatasetError(f"{self.name} cannot be written: {exc}.", code="store-read-only") from exc
-        return DatasetStore(store, self.name)
 
     def existing_document(self, *, complete: bool = False) -> Document:
         """The document of a dataset that must be there, and ``complete`` if asked for
@@ -260,6 +244,8 @@ class DatasetStore:
         In a local folder all that the document tells of is on disk before it is, and it is on disk when this
         returns: a power loss leaves no document without its data.
         """
+        if isinstance(self.store, Hdf5Store):
+            return self._commit_to_file(document)
         node = self._root_to_change()
         manifest = sealing.manifest_for(self, document, may_lack=may_lack)
         is_whole = document.complete and manifest is not None
@@ -272,7 +258,7 @@ class DatasetStore:
         if document.complete:
             nodes = document.nodes
             found = zip(nodes, self.get_all(f"{path}/{METADATA}" for path in nodes), strict=True)
-            below = {path: json.loads(value or b"{}") for path, value in found}
+            below = {path: parse_json(value or b"{}") for path, value in found}
             below |= {path: copy for path, copy in others.items() if not is_own(path)}
             node["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": below}
         self._publish(json.dumps(node, indent=2, ensure_ascii=False).encode(), was_complete=was_complete)
@@ -283,10 +269,18 @@ class DatasetStore:
         self.written.changed.clear()
         return document
 
+    def _commit_to_file(self, document: Document) -> Document:
+        """Publish a document whose arrays have not changed in an HDF5 file."""
+        fields = Document.from_dict(document.to_dict(), where="the document to be written").to_dict()
+        node: dict[str, Any] = parse_json(self.get(METADATA) or b"{}")
+        node["attributes"] |= {ATTRIBUTE: fields, DIGEST: metadata_digest(fields)}
+        self.put(METADATA, json.dumps(node, indent=2, ensure_ascii=False).encode())
+        return document
+
     def _root_to_change(self) -> dict[str, Any]:
         """The metadata of the root, if it is still the one that was read or committed (DatasetError)."""
         root = self.get(METADATA) or b'{"zarr_format": 3, "node_type": "group", "attributes": {}}'
-        node: dict[str, Any] = json.loads(root)
+        node: dict[str, Any] = parse_json(root)
         before = node["attributes"].get(ATTRIBUTE)
         if self._generation is not None and (before or {}).get("generation") != self._generation:
             raise DatasetError(
@@ -359,7 +353,7 @@ class DatasetStore:
         found = dict(zip(paths, self.get_all(f"{path}/{METADATA}" for path in paths), strict=True))
         forms = {path: parse_array(metadata, path, self.name) for path, metadata in found.items()}
         if checked and self.manifest is not None:
-            nodes = {path: json.loads(metadata or b"{}") for path, metadata in found.items()}
+            nodes = {path: parse_json(metadata or b"{}") for path, metadata in found.items()}
             if wrong := differing(nodes, self.manifest.arrays):
                 raise DatasetError(
                     f"The metadata of {joined_paths(wrong, _SHOWN)} in {self.name} are not what the manifest "
@@ -373,7 +367,7 @@ class DatasetStore:
         """How an array that is there is cut; ``None`` if there is none, or its metadata were cut off."""
         metadata = self.get(f"{array}/{METADATA}")
         try:
-            json.loads(metadata or b"")
+            parse_json(metadata or b"")
         except ValueError:
             return None
         return parse_array(metadata, array, self.name).layout
@@ -466,6 +460,9 @@ class DatasetStore:
     # --- requests ----------------------------------------------------------------------------------
 
     async def _get(self, key: str, part: ByteRequest | None = None) -> bytes | None:
+        if isinstance(self.store, LocalStore):
+            # It would wait for what a pipe in the place of a file gives.
+            check_regular(self.store.root / key, LARGEST_JSON if key.endswith(METADATA) else None)
         value = await self.store.get(key, default_buffer_prototype(), part)
         return None if value is None else value.to_bytes()
 

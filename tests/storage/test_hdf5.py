@@ -9,13 +9,17 @@ from __future__ import annotations
 import asyncio
 import json
 import multiprocessing
+import os
 import pickle
 import shutil
 import sys
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -33,9 +37,9 @@ from zarr.storage import LocalStore, MemoryStore
 
 import fgbgpack
 from fgbgpack import open_dataset
-from fgbgpack.errors import DatasetError
-from fgbgpack.pipeline import convert
-from fgbgpack.storage.hdf5 import Hdf5Store, is_hdf5
+from fgbgpack.errors import DatasetError, RecipeMismatchError
+from fgbgpack.pipeline import Notice, convert
+from fgbgpack.storage.hdf5 import Hdf5Store, is_hdf5, parts, store
 from fgbgpack.torch import FgBgDataset
 from fgbgpack.visual.info import describe
 from fgbgpack.visual.preview import write_preview
@@ -99,8 +103,9 @@ def test_any_zarr_store_is_converted_and_made(kinds, tmp_path, kind):
 def test_a_document_of_any_size_goes_along(own, tmp_path):
     path = own("plain")
     held = open_dataset(path)
+    parts = {f"{i:02}" + "\N{GRINNING FACE}" * 250: 1 / 36 for i in range(36)}
     for i in range(4):
-        held.save_split("x" * 40_000 + str(i), PARTS, seed=i)
+        held.save_split(str(i), parts, by="sample", seed=i)
     assert len(json.dumps(open_dataset(path).document.to_dict())) > 1 << 17
     convert(path, tmp_path / "back.zarr")
     convert(tmp_path / "back.zarr", tmp_path / "again.h5")
@@ -454,17 +459,17 @@ def test_a_split_that_is_saved_through_a_link_is_in_the_file(own, tmp_path):
 def test_two_that_save_a_split_at_once_lose_none(own, monkeypatch):
     path = own()
     first = open_dataset(path)
-    copy, calls = shutil.copyfile, []
+    lock, calls = store.locked_file, []
 
-    def copy_and_be_overtaken(source, target, **options):
-        calls.append(target)
+    @contextmanager
+    def lock_when_overtaken(locked):
+        calls.append(locked)
         if len(calls) == 1:
             open_dataset(path).save_split("second", PARTS)
-            # That one has left alone what this one is writing.
-            assert Path(target).exists()
-        return copy(source, target, **options)
+        with lock(locked):
+            yield
 
-    monkeypatch.setattr(shutil, "copyfile", copy_and_be_overtaken)
+    monkeypatch.setattr(store, "locked_file", lock_when_overtaken)
     with refused(DatasetError, "dataset-replaced", r"own\.h5"):
         first.save_split("first", PARTS)
     assert list(open_dataset(path).splits) == ["second"]
@@ -473,22 +478,205 @@ def test_two_that_save_a_split_at_once_lose_none(own, monkeypatch):
     assert names_in(path.parent) == ["own.h5"]
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_splits_take_no_room_while_the_document_has_some(own, form):
+    path = own(form=form)
+    size = path.stat().st_size
+    open_dataset(path).save_split("mine", PARTS)
+    one = path.read_bytes()
+    for _ in range(3):
+        open_dataset(path).save_split("mine", PARTS)
+    assert path.read_bytes() == one
+    for i in range(20):
+        open_dataset(path).save_split(f"s{i}", PARTS)
+    assert path.stat().st_size == size == len(one)
+    assert Hdf5Store(path).file.sealed
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_document_without_room_makes_the_file_anew(own, kinds, tmp_path, form):
+    path = own(form=form)
+    expected, mode = open_dataset(path).to_numpy(), 0o640
+    path.chmod(mode)
+    with h5py.File(path, "r+") as file:
+        file["labels"] = np.arange(36)
+    name = "x" * 60_000
+    open_dataset(path).save_split(name, PARTS)
+    assert list(open_dataset(path).splits) == [name]
+    assert_same_arrays(open_dataset(path).to_numpy(), expected)
+    assert Hdf5Store(path).file.sealed
+    assert Hdf5Store(path).file.portable == (form == "portable")
+    assert path.stat().st_mode & 0o777 == mode
+    with h5py.File(path) as file:
+        np.testing.assert_array_equal(file["labels"], np.arange(36))
+        del file
+    convert(path, tmp_path / "it.zarr")
+    assert open_dataset(tmp_path / "it.zarr").splits == open_dataset(path).splits
+
+
+def written(path, monkeypatch, change):
+    """What a change writes into a file, in its order: offset and bytes."""
+    writes = []
+    write = os.pwrite
+
+    def record(file, content, offset):
+        writes.append((offset, bytes(content)))
+        return write(file, content, offset)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", record)
+        change(path)
+    return writes
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_loss_of_power_while_a_split_is_saved_leaves_the_old_document_or_the_new(own, monkeypatch, form):
+    """Of the write that was under way any blocks of 512 bytes may have come to the disk."""
+    path, rng = own(form=form), np.random.default_rng(0)
+    open_dataset(path).save_split("old", PARTS)
+    before = bytearray(path.read_bytes())
+    writes = written(path, monkeypatch, lambda path: open_dataset(path).save_split("new", PARTS))
+    after, states = path.read_bytes(), []
+    assert len(writes) == 6
+    for offset, content in writes:
+        for _ in range(3):
+            torn = bytearray(before)
+            for start in range(0, len(content), 512):
+                if rng.random() < 0.5:
+                    part = content[start : start + 512]
+                    torn[offset + start : offset + start + len(part)] = part
+            states.append(bytes(torn))
+        before[offset : offset + len(content)] = content
+        states.append(bytes(before))
+    assert states[-1] == after
+    found = []
+    for state in states:
+        path.write_bytes(state)
+        file = Hdf5Store(path).file
+        assert file.sealed
+        found.append(list(json.loads(file.root)["attributes"]["fgbgpack"]["splits"]))
+    # Four states for each write; the third one completes the first slot.
+    assert all(names == ["old"] for names in found[:8])
+    assert all(names in (["old"], ["old", "new"]) for names in found[8:11])
+    assert all(names == ["old", "new"] for names in found[11:])
+    # Whatever was left, the next one is saved, and then both slots are whole again.
+    for state in states[::4]:
+        path.write_bytes(state)
+        open_dataset(path).save_split("next", PARTS)
+        with path.open("rb") as opened:
+            one, two = parts.slots_at(opened.fileno(), file.front.at, file.front.capacity)
+        assert one == two
+        assert "next" in open_dataset(path).splits
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL on Windows")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_split_that_is_killed_leaves_the_file_as_it_was(own):
+@pytest.mark.parametrize("number", [1, 2, 3, 5])
+def test_a_split_that_is_killed_leaves_the_old_document_or_the_new(own, number):
     path = own()
-    before = path.read_bytes()
     processes = multiprocessing.get_context("spawn")
     receiver, sender = processes.Pipe(duplex=False)
-    process = processes.Process(target=stop_while_saving, args=(sender, path))
+    process = processes.Process(target=stop_while_saving, args=(sender, path, number))
     process.start()
     assert receiver.recv() == "half"
     process.kill()
     process.join()
-    assert path.read_bytes() == before
-    left_over = [name for name in names_in(path.parent) if name != "own.h5"]
-    assert len(left_over) == 1
-    assert not is_hdf5(left_over[0])
-    open_dataset(path).save_split("mine", PARTS)
+    assert list(open_dataset(path).splits) == ([] if number < 4 else ["mine"])
     assert names_in(path.parent) == ["own.h5"]
+    open_dataset(path).save_split("more", PARTS)
+    assert "more" in open_dataset(path).splits
+
+
+# --- what others add -------------------------------------------------------------------------------
+
+
+def add_own(path):
+    """Add arrays and groups of all kinds to a Zarr dataset, which zarr then finds."""
+    group = zarr.open_group(path, mode="r+")
+    labels = group.create_array(
+        "labels", data=np.arange(36, dtype=np.int32), chunks=(5,), dimension_names=["sample"]
+    )
+    labels.attrs["classes"] = ["a", "é"]
+    more = group.create_group("mine/more")
+    more.attrs["of"] = "mine"
+    more.create_array("scores", data=np.linspace(0, 1, 72).reshape(36, 2), chunks=(4, 2), shards=(8, 2))
+    more.create_array("valid", data=np.arange(36) % 3 == 0)
+    group.create_array("sources/extra", data=np.ones((), np.float16))
+    group.create_array("sample", data=np.arange(36) * 2, dimension_names=["sample"])
+    group.create_array("height", data=np.arange(3))
+    group.create_array("names", data=np.array(["é", "b"], dtype=object).astype("T"))
+    group.create_array("empty", shape=(0, 3), dtype=np.uint8)
+    with warnings.catch_warnings(action="ignore"):
+        zarr.consolidate_metadata(path)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_arrays_of_users_go_along_and_come_back(kinds, tmp_path, form):
+    source, target = tmp_path / "it.zarr", tmp_path / "it.h5"
+    shutil.copytree(kinds["depth"], source)
+    add_own(source)
+    notices = []
+    convert(source, target, portable=form == "portable", on_event=notices.append)
+    (left_out,) = (event.message for event in notices if isinstance(event, Notice))
+    assert left_out.startswith("/names is left out: ")
+    shutil.rmtree(source / "names")
+    expected = zarr.open_group(source, mode="r", use_consolidated=False)
+    names = ("labels", "mine/more/scores", "mine/more/valid", "sources/extra", "empty", "sample", "height")
+    with xarray.open_dataset(target, engine="h5netcdf", phony_dims="sort") as frame:
+        assert frame["sample"].dims == frame["labels"].dims == frame["mask"].dims[:1] == ("sample",)
+        np.testing.assert_array_equal(frame["mask"]["sample"], np.arange(36) * 2)
+    with h5py.File(target) as file:
+        for name in names:
+            found = file[name][()]
+            np.testing.assert_array_equal(found, expected[name][...])
+            assert found.dtype == expected[name].dtype
+        assert file["labels"].dims[0].label == "sample"
+        assert json.loads(file["labels"].attrs["classes"]) == ["a", "é"]
+        assert file["mine/more"].attrs["of"] == b"mine"
+    assert Hdf5Store(target).file.sealed
+    convert(target, tmp_path / "back.zarr")
+    found, first = tree(tmp_path / "back.zarr"), tree(source)
+    assert found.keys() == first.keys()
+    assert [key for key in first if found[key] != first[key] and not key.endswith("zarr.json")] == []
+    for key in first.keys() - {"zarr.json"}:
+        if key.endswith("zarr.json"):
+            assert json.loads(found[key]) == json.loads(first[key]), key
+    convert(tmp_path / "back.zarr", tmp_path / "again.h5", portable=form == "portable")
+    assert (tmp_path / "again.h5").read_bytes() == target.read_bytes()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_others_add_with_h5py_is_no_damage_and_becomes_zarr(own, kinds, tmp_path, form):
+    path, notices = own(form=form), []
+    expected = open_dataset(path).to_numpy()
+    with h5py.File(path, "r+") as file:
+        file["labels"] = np.arange(36)
+        file["labels"].attrs["of"] = "mine"
+        file["labels"].dims[0].label = "sample"
+        file.create_dataset("mine/scores", data=np.arange(72.0).reshape(36, 2), chunks=(5, 2))
+        file["names"] = ["é", "b"]
+    assert not Hdf5Store(path).file.sealed
+    assert_same_arrays(open_dataset(path).to_numpy(), expected)
+    open_dataset(path).save_split("mine", PARTS)
+    convert(path, tmp_path / "it.zarr", on_event=notices.append)
+    assert [event.message for event in notices if "names" in getattr(event, "message", "")] == [
+        "/names is left out: only arrays of numbers are both in Zarr and in HDF5."
+    ]
+    group = zarr.open_group(tmp_path / "it.zarr", mode="r", use_consolidated=False)
+    np.testing.assert_array_equal(group["labels"][:], np.arange(36))
+    assert group["labels"].attrs.asdict() == {"of": "mine"}
+    assert group["labels"].metadata.dimension_names == ("sample",)
+    np.testing.assert_array_equal(group["mine/scores"][:], np.arange(72.0).reshape(36, 2))
+    assert_same_arrays(open_dataset(tmp_path / "it.zarr").to_numpy(), expected)
+    assert list(open_dataset(tmp_path / "it.zarr").splits) == ["mine"]
+
+
+def test_what_others_have_added_is_not_replaced_unless_told_so(own, kinds):
+    path = own("plain")
+    with h5py.File(path, "r+") as file:
+        file["labels"] = np.arange(36)
+    with refused(RecipeMismatchError, "dataset-differs", "/labels"):
+        convert(kinds["plain"], path)
+    convert(kinds["plain"], path, overwrite=True)
+    assert path.read_bytes() == kinds.hdf5("plain").read_bytes()

@@ -379,13 +379,13 @@ def test_pictures_in_bands_of_which_the_last_is_padding(tmp_path):
 def test_arrays_that_others_cut_or_encoded_are_refused():
     for chunk, codec, why in (
         ((4, 7, 1), ZstdChunk().zarr_codecs(), r"cut into chunks of \(4, 7, 1\)"),
-        ((4, 7, 5), {"compressors": zarr.codecs.GzipCodec()}, "encoded with bytes, gzip"),
-        ((4, 7, 5), {"compressors": None}, "encoded with bytes"),
+        ((4, 7, 5), {"compressors": zarr.codecs.GzipCodec()}, "codecs: .*bytes.*gzip"),
+        ((4, 7, 5), {"compressors": None}, "codecs: .*bytes"),
     ):
         array = zarr.create_array(
             MemoryStore(), name="image", shape=(8, 7, 5), chunks=chunk, shards=(8, 7, 5), dtype="u1", **codec
         )
-        with refused(DatasetError, "array-foreign", rf"^lobby\.zarr/image .*{why}"):
+        with refused(DatasetError, "array-foreign", rf"lobby\.zarr/image (.|\n)*{why}"):
             reader_of(array, "lobby.zarr")
     array = zarr.create_array(
         MemoryStore(), name="image", shape=(8, 7), chunks=(4, 7), shards=(8, 7), dtype="u1",

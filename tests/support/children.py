@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import time
-from pathlib import Path
 
 import numpy as np
 from builders import stages_to
@@ -32,18 +31,18 @@ def send_composites(sender, recipe, samples, image, mask):
     sender.send((recipe.info, image, mask))
 
 
-def stop_while_saving(sender, path):
-    """Save a split in an HDF5 file, and stop when half of the new file is written."""
-    copy = shutil.copyfile
+def stop_while_saving(sender, path, number):
+    """Save a split in an HDF5 file, and stop in the middle of one of the six writes that this takes."""
+    write, left = os.pwrite, iter(range(1, number))
 
-    def copy_half(source, target):
-        copy(source, target)
-        with Path(target).open("r+b") as file:
-            file.truncate(Path(source).stat().st_size // 2)
-        sender.send("half")
-        time.sleep(600)
+    def write_half(file, content, offset):
+        if next(left, None) is None:
+            write(file, content[: len(content) // 2], offset)
+            sender.send("half")
+            time.sleep(600)
+        return write(file, content, offset)
 
-    shutil.copyfile = copy_half
+    os.pwrite = write_half
     open_dataset(path).save_split("mine", {"train": 0.5, "test": 0.5})
 
 

@@ -18,6 +18,7 @@ from fgbgpack.cli.console import say, say_title
 from fgbgpack.cli.models.common import FORCE
 from fgbgpack.cli.options import argument, command, option
 from fgbgpack.errors import DepthModelError, SpecError
+from fgbgpack.inputs import parse_json
 
 app = typer.Typer()
 
@@ -34,7 +35,7 @@ def _numbers(count: int) -> Callable[[str], Any]:
         parts = text.split(",")
         if len(parts) != count:
             raise ValueError(f"expected {count} numbers with commas between them")
-        return [json.loads(part) for part in parts]
+        return [parse_json(part) for part in parts]
 
     return parse
 
@@ -121,7 +122,7 @@ _FIELDS: Mapping[str, _Field] = {
         ("m", "none"),
     ),
     "output.transform": _Field(
-        "--transform JSON", "Steps from the raw output to that quantity, as JSON", json.loads
+        "--transform JSON", "Steps from the raw output to that quantity, as JSON", parse_json
     ),
 }
 

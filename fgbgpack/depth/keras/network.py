@@ -8,7 +8,6 @@ both are read.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from fgbgpack.depth.onnx_file import file_error, listed
 from fgbgpack.errors import DepthModelError
+from fgbgpack.inputs import parse_json
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _ZIP_SIGNATURE = b"PK\x03\x04"
@@ -148,7 +148,7 @@ def _model_config(path: Path, file: Any) -> dict[str, Any]:
     if "model_weights" not in file:
         raise file_error(f"{path} holds the graph of a network, but not its weights (model_weights).")
     try:
-        config = json.loads(file.attrs["model_config"])
+        config = parse_json(file.attrs["model_config"])
     except ValueError as exc:
         raise file_error(f"{path}: its attribute model_config is not JSON: {exc}.") from exc
     if not isinstance(config, dict):

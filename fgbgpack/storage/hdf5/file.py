@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import struct
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -13,13 +16,35 @@ from numpy.typing import NDArray
 
 from fgbgpack.document import ATTRIBUTE, DEPTHS, Document
 from fgbgpack.errors import DatasetError, IncompleteDatasetError
-from fgbgpack.storage.arrays import ArrayForm
-from fgbgpack.storage.codecs import Bytes, ChunkCodec, DeflateChunk
-from fgbgpack.storage.hdf5.form import ORDER, UNFINISHED, ZARR, codec_in, h5py_for
+from fgbgpack.inputs import open_descriptor, parse_json
+from fgbgpack.storage.arrays import ArrayForm, Node
+from fgbgpack.storage.codecs import Bytes, ChunkCodec, DeflateChunk, crc32c
+from fgbgpack.storage.hdf5.form import ORDER, UNFINISHED, ZARR, codec_of
+from fgbgpack.storage.hdf5.parts import (
+    Front,
+    Index,
+    find_front,
+    front_at,
+    read_index,
+    require_inside,
+    seal_of,
+    write_front,
+)
+from fgbgpack.storage.hdf5.probe import Found, FoundArray, OwnNode, own_node, probe
 from fgbgpack.storage.sharding import ABSENT
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
+# Where the superblock says how long the file is, by its version.
+_END_AT = {0: 40, 1: 44, 2: 28, 3: 28}
 _BARE_ROOT = '{"zarr_format": 3, "node_type": "group", "attributes": {}}'
+# Of a file that others wrote: their tables take 16 bytes of memory for each chunk.
+_MOST_CHUNKS = 1 << 25
+_ADVICE = "Copy the file again, or convert it again."
+
+
+def chunk_sum(encoded: bytes | Bytes) -> int:
+    """What :class:`StoredChunks` says of a chunk: the CRC-32C of its bytes as they are stored."""
+    return int.from_bytes(crc32c(encoded), "little")
 
 
 @dataclass(frozen=True)
@@ -27,11 +52,14 @@ class StoredChunks:
     """The chunks of an array in a file, and how they are encoded there; ``form`` is how it is cut as Zarr.
 
     ``chunks`` are (chunks, 2) uint64: offset and bytes of each, in C order, ``ABSENT`` where there is none.
+    ``sums`` are (chunks,) uint32: what :func:`chunk_sum` says of each, 0 where there is none; ``None`` where
+    others wrote the file, which then does not say.
     """
 
     form: ArrayForm
     codec: ChunkCodec
     chunks: NDArray[np.uint64]
+    sums: NDArray[np.uint32] | None
 
     def span(self, number: int) -> tuple[int, int] | None:
         """Offset and bytes of a chunk, by its number in C order; ``None`` where it was never written."""
@@ -49,13 +77,19 @@ class StoredChunks:
 class Hdf5File:
     """A file that is open. It may be used on threads and after a fork.
 
-    All that the HDF5 library has to say is asked for when it is opened: a file that is then replaced can be
-    read on. ``root`` and ``nodes`` are the Zarr metadata of the root, with the document, and of all below it,
-    as text.
+    All but the content of chunks is read when it is opened: a file that is then replaced can be read on. A
+    file that is as fgbgpack wrote it is read without the HDF5 library. Of one that has changed since, or that
+    others wrote, that library says in a process of its own which chunks there are.
+
+    ``root`` and ``nodes`` are the Zarr metadata of the root, with the document, and of all below it, as text.
+    ``sealed`` is whether it is as fgbgpack wrote it, but for pixels, which are checked when they are read.
 
     Raises IncompleteDatasetError if it is still being made, and DatasetError if it is missing, none of
-    fgbgpack's, cut short or damaged, or h5py is not installed.
+    fgbgpack's, cut short or damaged, or others changed it and h5py is not installed.
     """
+
+    front: Front | None
+    index: Index | None
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -66,50 +100,101 @@ class Hdf5File:
                     f"{path}{UNFINISHED}."
                 )
             raise DatasetError(f"There is no dataset at {path}: no such file.", code="dataset-missing")
-        h5py = h5py_for(str(path))
         try:
-            self._number = os.open(path, os.O_RDONLY)
+            self._number = open_descriptor(path)
         except OSError as exc:
             raise DatasetError(f"{path} cannot be read: {exc.strerror}.", code="io-failed") from exc
         try:
-            if os.pread(self._number, len(_SIGNATURE), 0) != _SIGNATURE:
-                raise DatasetError(
-                    f"{path} is a file, but not HDF5: a dataset is a folder or HDF5.", code="file-not-hdf5"
-                )
-            # Files are only ever replaced: there is nothing to lock.
-            with h5py.File(path, "r", locking=False) as file:
-                self.root, self.nodes, document = _nodes(file, path)
-                self.arrays = {
-                    name: self._array(file[name], name)
-                    for name, node in self.nodes.items()
-                    if json.loads(node)["node_type"] == "array"
-                }
+            _require_whole(self._number, path)
+            self.front, self.index, found = self._parts()
+            self.sealed = found is None
+            self.root, nodes, document = _nodes(self.front, found, path)
+            self.nodes = {name: json.dumps(node, indent=2).encode() for name, node in nodes.items()}
+            self.arrays = {
+                name: self._array(node, name, found)
+                for name, node in nodes.items()
+                if node["node_type"] == "array"
+            }
             self._require_all(document)
             if not self.is_at(path):
                 raise DatasetError(f"{path} is being replaced: open it again.", code="dataset-replaced")
         except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as exc:
-            raise _refusal(path, exc) from exc
+            raise _damaged(path, repr(exc)) from exc
+        except (ArithmeticError, MemoryError, struct.error) as exc:
+            raise _damaged(path, repr(exc)) from exc
 
     def __del__(self) -> None:
         if hasattr(self, "_number"):
             os.close(self._number)
 
-    def _array(self, array: Any, name: str) -> StoredChunks:
+    def _parts(self) -> tuple[Front | None, Index | None, Found | None]:
+        """What the file says of itself and, where that is not all or not right, what the library says."""
+        try:
+            front = find_front(self._number)
+            if (index := self._sealed_index(front)) is not None:
+                return front, index, None
+            index = None if front is None else read_index(self._number, front)
+            found = probe(self.path, None if index is None else list(index.arrays))
+            if front is None and found.document is not None and len(found.document) == 3:
+                # The start of the first slot is damaged, or was being written.
+                front = front_at(self._number, found.document[0], found.document[2])
+                if (index := self._sealed_index(front)) is not None:
+                    return front, index, None
+                index = None if front is None else read_index(self._number, front)
+        except DatasetError as exc:
+            if str(self.path) in exc.message or exc.code == "extra-missing":
+                raise
+            raise _damaged(self.path, exc.message) from exc
+        if front is not None and (found.document or (None,))[0] != front.at:
+            raise _damaged(self.path, "its document is not where it was")
+        return front, index, found
+
+    def _sealed_index(self, front: Front | None) -> Index | None:
+        """The index of a file that is as it was written."""
+        index = None if front is None else read_index(self._number, front)
+        if front is None or index is None or seal_of(self._number, front, index) != front.seal:
+            return None
+        return index
+
+    def _array(self, node: Node, name: str, found: Found | None) -> StoredChunks:
         where = f"{self.path}/{name}"
-        form = ArrayForm.of(json.loads(self.nodes[name]), where)
-        return StoredChunks(form, codec_in(array, form, where), _chunk_table(array, form, self._bytes, where))
+        form = ArrayForm.of(node, where)
+        if found is not None:
+            if name not in found.arrays:
+                raise DatasetError(f"{where} is not there. {_ADVICE}", code="array-missing")
+            _require_form(found.arrays[name], form, where)
+        if self.index is None:
+            array = found.arrays[name] if found is not None else None
+            if array is None or array.table is None:
+                raise DatasetError(f"{where} has no list of chunks. {_ADVICE}", code="file-damaged")
+            table = _chunk_table(array.table, form, self._bytes, where)
+            return StoredChunks(form, codec_of(array.filters, form, where), table, None)
+        indexed = self.index.arrays[name]
+        if len(indexed.spans) != form.chunk_count:
+            raise DatasetError(
+                f"{where} has other chunks than its metadata say. {_ADVICE}", code="file-damaged"
+            )
+        if found is not None:
+            listed = found.arrays[name]
+            if (
+                listed.table is None
+                or listed.filters != indexed.filters
+                or not np.array_equal(_chunk_table(listed.table, form, self._bytes, where), indexed.spans)
+            ):
+                raise DatasetError(
+                    f"{where} was changed by others, or its list of chunks is damaged. {_ADVICE}",
+                    code="file-changed",
+                )
+        return StoredChunks(form, codec_of(indexed.filters, form, where), indexed.spans, indexed.sums)
 
     def _require_all(self, document: Document) -> None:
-        """See that no chunk of a complete dataset is missing, which would be read as 0.
-
-        Nothing guards the lists of chunks in the file: where one is damaged, the HDF5 library finds fewer.
-        """
+        """See that no chunk of a complete dataset is missing, which would be read as 0."""
         for name, array in self.arrays.items():
             missing = int((array.chunks[:, 0] == ABSENT).sum())
             if missing and document.complete and not (document.depth is None and name in DEPTHS):
                 raise DatasetError(
                     f"{self.path}/{name} is damaged: {missing} of its {len(array.chunks)} chunks are not "
-                    "there. Copy the file again, or convert it again.",
+                    f"there. {_ADVICE}",
                     code="chunk-missing",
                 )
 
@@ -128,8 +213,78 @@ class Hdf5File:
         return os.path.samestat(now, opened) and now.st_size == opened.st_size
 
     def read(self, offset: int, out: Bytes) -> Bytes:
-        """The bytes of the file from an offset on, as many as fit in ``out``."""
-        return out[: os.preadv(self._number, [out.data], offset)]
+        """The chunk at an offset, put in ``out``, which is as long; DatasetError if its CRC is wrong."""
+        content = out[: os.preadv(self._number, [out.data], offset)]
+        offsets, paths, numbers, sums = self._sums
+        place = int(np.searchsorted(offsets, np.uint64(offset)))  # as another type all would be cast
+        if place < len(offsets) and offsets[place] == offset and chunk_sum(content) != sums[place]:
+            path, number = list(self.arrays)[paths[place]], int(numbers[place])
+            form = self.arrays[path].form
+            shard, inner = divmod(number, form.chunks_per_shard)
+            raise DatasetError(
+                f"Chunk {inner} of shard {self.path}/{path}/{form.layout.key(shard)} is damaged: its "
+                f"checksum is wrong. {_ADVICE}",
+                code="checksum-wrong",
+            )
+        return content
+
+    @cached_property
+    def _sums(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
+        """All chunks whose sums are known, by their offsets: these, arrays, numbers in them, and sums."""
+        rows = [np.empty((0, 4), np.uint64)]
+        for place, array in enumerate(self.arrays.values()):
+            if array.sums is not None:
+                numbers = np.flatnonzero(array.chunks[:, 0] != ABSENT)
+                columns = (
+                    array.chunks[numbers, 0],
+                    np.full(len(numbers), place),
+                    numbers,
+                    array.sums[numbers],
+                )
+                rows.append(np.stack([column.astype(np.uint64) for column in columns], axis=1))
+        every = np.vstack(rows)
+        offsets, paths, numbers, sums = every[np.argsort(every[:, 0], kind="stable")].T
+        return np.ascontiguousarray(offsets), paths, numbers, sums
+
+    def chunk_sums(self, path: str) -> NDArray[np.uint32]:
+        """(chunks,) uint32: :func:`chunk_sum` of every chunk of an array in C order, 0 where there is none.
+
+        They are read from the index or, of a file that others wrote, made of the chunks.
+        """
+        array = self.arrays[path]
+        if array.sums is not None:
+            return array.sums
+        spans = map(array.span, range(len(array.chunks)))
+        found = (span and chunk_sum(self.read(span[0], np.empty(span[1], np.uint8))) for span in spans)
+        return np.array([number or 0 for number in found], np.uint32)
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """The paths of what others added to the file, in alphabetical order."""
+        if self.sealed and self.index is not None:
+            return self.index.own
+        return own_paths(probe(self.path, []), self.nodes)
+
+    def own_nodes(self) -> Iterator[tuple[OwnNode, Iterator[NDArray[Any]]]]:
+        """What others added to the file, each with its elements in parts of some rows, to be taken in turn.
+
+        Elements are left out that are no numbers, whose ``dtype`` is ``None``. The HDF5 library reads them in
+        a process of its own; raises DatasetError as :class:`Hdf5File`.
+        """
+        if not self.own:
+            return
+        found = probe(self.path, [])
+        for name in own_paths(found, self.nodes):
+            with own_node(self.path, name, found) as node:
+                yield node
+
+    def set_front(self, front: Front) -> None:
+        """Write another document in the place of this one."""
+        file = os.open(self.path, os.O_RDWR)
+        try:
+            write_front(file, front)
+        finally:
+            os.close(file)
 
     def shards_there(self, path: str) -> set[int]:
         """Which shards of an array there are; none where there is no such array."""
@@ -143,74 +298,110 @@ class Hdf5File:
         return {"zarr.json": self._bytes - sum(total.values()), **total}
 
 
-def _refusal(path: Path, error: Exception) -> DatasetError:
-    """Why a file cannot be read."""
-    text = str(error)
-    if "truncated" in text or "eof" in text.lower():
-        size = path.stat().st_size
-        return DatasetError(
+def _require_whole(file: int, path: Path) -> None:
+    """See that a file is HDF5, and as long as it says."""
+    start = os.pread(file, 64, 0)
+    if start[: len(_SIGNATURE)] != _SIGNATURE:
+        raise DatasetError(
+            f"{path} is a file, but not HDF5: a dataset is a folder or HDF5.", code="file-not-hdf5"
+        )
+    size = os.fstat(file).st_size
+    end_at = _END_AT.get(start[8]) if len(start) == 64 else None
+    if len(start) < 64 or (end_at and struct.unpack_from("<Q", start, end_at)[0] > size):
+        raise DatasetError(
             f"{path} is cut short: only {size:,} bytes of it are there. Copy it again.", code="file-cut-short"
         )
+
+
+def own_paths(found: Found, nodes: Mapping[str, Any]) -> tuple[str, ...]:
+    """The paths of all nodes of a file that are neither the dataset's, its scales nor on the way to them."""
+    ways = {parent.as_posix() for path in nodes for parent in PurePosixPath(path).parents}
+    scales = {name for name, array in found.arrays.items() if array.is_scale}
+    return tuple(sorted(set(found.texts) - set(nodes) - scales - ways - {""}))
+
+
+def _damaged(path: Path, why: str) -> DatasetError:
     return DatasetError(
-        f"{path} is damaged, or no HDF5 file: {text.rstrip('.')}. Copy it again, or convert it again.",
-        code="file-damaged",
+        f"{path} is damaged, or no HDF5 file: {why.rstrip('.')}. {_ADVICE}", code="file-damaged"
     )
 
 
-def _nodes(file: Any, path: Path) -> tuple[bytes, dict[str, bytes], Document]:
+def root_text(root: Mapping[str, Any], nodes: Mapping[str, Node]) -> bytes:
+    """The root's metadata as text, with the copy in it of the metadata of some nodes."""
+    kept = {key: value for key, value in root.items() if key != "consolidated_metadata"}
+    consolidated = {"kind": "inline", "must_understand": False, "metadata": dict(nodes)}
+    kept["consolidated_metadata"] = consolidated
+    return json.dumps(kept, indent=2, ensure_ascii=False).encode()
+
+
+def _nodes(front: Front | None, found: Found | None, path: Path) -> tuple[bytes, dict[str, Any], Document]:
     """The metadata of the root, document included, and of all nodes below it; and the document."""
-    if ATTRIBUTE not in file.attrs:
+    try:
+        if front is not None:
+            root = parse_json(front.text)
+            document = Document.from_dict(root["attributes"][ATTRIBUTE], where=str(path))
+            return front.text, dict(root["consolidated_metadata"]["metadata"]), document
+    except (ValueError, KeyError, TypeError) as exc:
+        raise DatasetError(f"The document in {path} is damaged: {exc!r}.", code="document-damaged") from exc
+    return _nodes_of_others(found, path)
+
+
+def _nodes_of_others(found: Found | None, path: Path) -> tuple[bytes, dict[str, Any], Document]:
+    """The same from attributes, as others may write them: ``fgbgpack`` of the root, ``zarr`` of all nodes."""
+    if found is None or ATTRIBUTE not in found.texts[""]:
         raise DatasetError(
             f"{path} is an HDF5 file that fgbgpack did not make: it has no attribute {ATTRIBUTE!r}.",
             code="dataset-foreign",
         )
-    found: dict[str, bytes] = {}
-
-    def visit(name: str, thing: Any) -> None:
-        if ZARR in thing.attrs:
-            found[name] = json.dumps(json.loads(thing.attrs[ZARR]), indent=2).encode()
-
-    file.visititems(visit)
-    listed = [name for name in json.loads(file.attrs.get(ORDER, "[]")) if name in found]
-    nodes = {name: found[name] for name in (*listed, *found)}
+    if found.document is not None:
+        raise DatasetError(f"The document in {path} is damaged. {_ADVICE}", code="document-damaged")
+    texts = found.texts[""]
+    known = {name: parse_json(of_node[ZARR]) for name, of_node in found.texts.items() if ZARR in of_node}
+    root = known.pop("", None) or parse_json(_BARE_ROOT)
+    listed = [name for name in parse_json(texts.get(ORDER, "[]")) if name in known]
+    nodes = {name: known[name] for name in (*listed, *known)}
     try:
-        root = json.loads(file.attrs.get(ZARR, _BARE_ROOT))
-        root["attributes"][ATTRIBUTE] = json.loads(file.attrs[ATTRIBUTE])
+        root["attributes"][ATTRIBUTE] = parse_json(texts[ATTRIBUTE])
         document = Document.from_dict(root["attributes"][ATTRIBUTE], where=str(path))
-        if document.complete:
-            below = {name: json.loads(node) for name, node in nodes.items()}
-            root["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": below}
     except (ValueError, KeyError, TypeError) as exc:
         raise DatasetError(f"The document in {path} is damaged: {exc!r}.", code="document-damaged") from exc
+    if document.complete:
+        return root_text(root, nodes), nodes, document
     return json.dumps(root, indent=2, ensure_ascii=False).encode(), nodes, document
 
 
-def _chunk_table(dataset: Any, form: ArrayForm, file_bytes: int, where: str) -> NDArray[np.uint64]:
+def _require_form(array: FoundArray, form: ArrayForm, where: str) -> None:
+    """See that an array is cut as its Zarr metadata say (DatasetError)."""
+    if array.chunks != form.layout.chunk or array.shape != form.layout.shape or array.dtype != form.dtype:
+        raise DatasetError(
+            f"{where} is {array.dtype} of shape {array.shape} in chunks of {array.chunks}, but its metadata "
+            f"say {form.dtype} of shape {form.layout.shape} in chunks of {form.layout.chunk}.",
+            code="array-foreign",
+        )
+
+
+def _chunk_table(listed: NDArray[np.uint64], form: ArrayForm, size: int, where: str) -> NDArray[np.uint64]:
     """(chunks, 2) uint64: offset and size of each chunk; none is outside the file or overlaps another."""
-    found: list[tuple[int, ...]] = []
-    dataset.id.chunk_iter(
-        lambda chunk: found.append((*chunk.chunk_offset, chunk.byte_offset, chunk.size, chunk.filter_mask))
-    )
+    if form.chunk_count > _MOST_CHUNKS:
+        raise DatasetError(
+            f"{where} has {form.chunk_count:,} chunks: that is too many.", code="array-foreign"
+        )
     table = np.full((form.chunk_count, 2), ABSENT, np.uint64)
-    if found:
-        listed = np.array(found, np.uint64)
-        corners, odd = np.divmod(listed[:, :-3].astype(np.int64), np.array(form.layout.chunk))
-        numbers = np.ravel_multi_index(tuple(corners.T), form.grid)
-        if odd.any() or len(np.unique(numbers)) < len(numbers):
-            raise DatasetError(
-                f"{where} is damaged: chunks overlap. Copy the file again.", code="file-damaged"
-            )
-        table[numbers] = listed[:, -3:-1]
-        if listed[:, -1].any():
-            raise DatasetError(
-                f"{where} has chunks that skip a filter, as HDF5 leaves those that do not get smaller: write "
-                "them with all filters.",
-                code="array-foreign",
-            )
-        offsets, sizes = listed[:, -3], listed[:, -2]
-        # Compared by subtraction: a sum of damaged numbers could wrap round.
-        if (sizes > file_bytes).any() or (offsets > file_bytes - np.minimum(sizes, file_bytes)).any():
-            raise DatasetError(
-                f"{where} is damaged: chunks lie outside the file. Copy the file again.", code="file-damaged"
-            )
+    if not len(listed):
+        return table
+    corners, odd = np.divmod(listed[:, :-3].astype(np.int64), np.array(form.layout.chunk))
+    numbers = np.ravel_multi_index(tuple(corners.T), form.grid)
+    if odd.any() or len(np.unique(numbers)) < len(numbers):
+        raise DatasetError(f"{where} is damaged: chunks overlap. {_ADVICE}", code="file-damaged")
+    table[numbers] = listed[:, -3:-1]
+    if listed[:, -1].any():
+        raise DatasetError(
+            f"{where} has chunks that skip a filter, as HDF5 leaves those that do not get smaller: write "
+            "them with all filters.",
+            code="array-foreign",
+        )
+    try:
+        require_inside(table[numbers], size)
+    except DatasetError as exc:
+        raise DatasetError(f"{where} is damaged: {exc.message}. {_ADVICE}", code="file-damaged") from exc
     return table

@@ -5,15 +5,14 @@ from __future__ import annotations
 import importlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import ModuleType
-from typing import Any
 
 from fgbgpack.errors import DatasetError
 from fgbgpack.storage.arrays import ArrayForm
 from fgbgpack.storage.codecs import BloscChunk, Checksum, ChunkCodec, DeflateChunk, ZstdChunk
 
-#: The attribute of all groups and arrays that holds their Zarr metadata.
+#: The attribute of groups and arrays that holds their Zarr metadata, where others wrote the file.
 ZARR = "zarr"
 #: The attribute of the root with the paths of all of them, in the order in which the Zarr lists them.
 ORDER = "zarr_order"
@@ -77,16 +76,9 @@ def filters_of(codec: ChunkCodec, form: ArrayForm) -> Iterator[tuple[int, tuple[
             yield _DEFLATE, (codec.level,)
 
 
-def codec_in(array: Any, form: ArrayForm, where: str) -> ChunkCodec:
-    """How the chunks of an HDF5 array are encoded; DatasetError if unknown, or if they are cut otherwise."""
-    if array.chunks != form.layout.chunk or array.shape != form.layout.shape or array.dtype != form.dtype:
-        raise DatasetError(
-            f"{where} is {array.dtype} of shape {array.shape} in chunks of {array.chunks}, but its attribute "
-            f"{ZARR!r} says {form.dtype} of shape {form.layout.shape} in chunks of {form.layout.chunk}.",
-            code="array-foreign",
-        )
-    creation = array.id.get_create_plist()
-    numbers = [creation.get_filter(i)[0] for i in range(creation.get_nfilters())]
+def codec_of(filters: Sequence[int], form: ArrayForm, where: str) -> ChunkCodec:
+    """How chunks are encoded, by the numbers of their filters; DatasetError if these are unknown."""
+    numbers = list(filters)
     checksum: Checksum = None
     if numbers and numbers[-1] == _FLETCHER32:
         checksum = "fletcher32"
@@ -102,3 +94,8 @@ def codec_in(array: Any, form: ArrayForm, where: str) -> ChunkCodec:
         f"({_BLOSC}), or gzip ({_DEFLATE}), with or without shuffle ({_SHUFFLE}) before it.",
         code="array-foreign",
     )
+
+
+def numbers_of(codec: ChunkCodec, form: ArrayForm) -> tuple[int, ...]:
+    """The numbers of all filters that encode chunks, with that of the checksum."""
+    return (*(number for number, _ in filters_of(codec, form)), _FLETCHER32)

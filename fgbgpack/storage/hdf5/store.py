@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,11 @@ from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 
 from fgbgpack.document import ATTRIBUTE, VERIFIED
 from fgbgpack.errors import DatasetError
-from fgbgpack.files import replacing_file
 from fgbgpack.storage.arrays import METADATA, Node
 from fgbgpack.storage.codecs import encoded_size, recode
-from fgbgpack.storage.hdf5.file import Hdf5File
-from fgbgpack.storage.hdf5.form import ZARR, as_text, h5py_for
-from fgbgpack.storage.hdf5.writer import hdf5_errors, open_partial
+from fgbgpack.storage.hdf5.file import Hdf5File, root_text
+from fgbgpack.storage.hdf5.repack import locked_file, repack
+from fgbgpack.storage.hdf5.writer import hdf5_errors
 from fgbgpack.storage.sharding import index_bytes, index_of
 
 
@@ -53,7 +52,7 @@ class DerivedStore(Store):
 class Hdf5Store(DerivedStore):
     """An HDF5 file as the Zarr store that it is a copy of, byte for byte.
 
-    It is read-only, but for its root's metadata, where the file is written anew as a whole. It can be pickled
+    It is read-only, but for its root's metadata, for which there is room in the file. It can be pickled
     and forked. What was deflated is encoded anew where it is read as Zarr. It raises what :class:`Hdf5File`
     does.
     """
@@ -212,18 +211,22 @@ class Hdf5Store(DerivedStore):
         await asyncio.to_thread(self._set_root, json.loads(value.to_bytes()))
 
     def _set_root(self, node: dict[str, Any]) -> None:
-        """Write the file anew with another root: what is killed on the way leaves it as it was."""
-        with hdf5_errors(), replacing_file(self.path) as new:
-            shutil.copyfile(self.path, new.path)
-            shutil.copymode(self.path, new.path)
-            h5py = h5py_for(str(self.path))
-            with open_partial(h5py, new, "r+", portable=self.file.portable) as file:
-                file.attrs[ATTRIBUTE] = as_text(node["attributes"].pop(ATTRIBUTE))
-                file.attrs[ZARR] = as_text(root_of(node))
-            if not self.file.is_at(self.path):
+        """Write another root: what is killed on the way leaves the old one or the new."""
+        nodes = {path: json.loads(text) for path, text in self.file.nodes.items()}
+        text = root_text(node, nodes)
+        if text == self.file.root:
+            return
+        with hdf5_errors(), locked_file(self.path):
+            changed = Hdf5File(self.path)
+            if changed.root != self.file.root or not self.file.is_at(self.path):
                 raise DatasetError(
                     f"Another process has written {self.path} meanwhile: try again.", code="dataset-replaced"
                 )
+            front = changed.front and replace(changed.front, sequence=changed.front.sequence + 1, text=text)
+            if front is not None and front.has_room:
+                changed.set_front(front)
+            else:
+                repack(changed, text)
         self.file = Hdf5File(self.path)
 
     async def delete(self, key: str) -> None:

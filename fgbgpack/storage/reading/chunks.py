@@ -18,6 +18,9 @@ from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
 from fgbgpack.errors import DatasetError
+from fgbgpack.inputs import open_descriptor
+from fgbgpack.storage.array_metadata import LARGEST_CHUNK
+from fgbgpack.storage.codecs import REPAIR
 from fgbgpack.storage.hdf5 import Hdf5Store
 from fgbgpack.storage.layout import Layout
 from fgbgpack.storage.sharding import ABSENT, index_bytes, read_index
@@ -31,6 +34,7 @@ Chunk: TypeAlias = tuple[int, int]
 _OPEN_FILES = 16  # of one array: a process may have about 1,000
 _KEPT_INDEXES = 2048  # of one array, about 1 KB each
 _CONCURRENT_REQUESTS = 32
+_LEAST_LIMIT = 1 << 16  # bytes of the smallest chunks
 # For an index whose shard's size is not known: a chunk that is not there shows when it is read.
 _ANY_SIZE = 2**63
 
@@ -42,13 +46,19 @@ class ArrayDescription:
     the array is cut in a way that fgbgpack does not write.
     """
 
-    def __init__(self, path: str, name: str, layout: Layout, *, sharded: bool) -> None:
+    def __init__(
+        self, path: str, name: str, layout: Layout, *, sharded: bool, chunk_bytes: int = LARGEST_CHUNK
+    ) -> None:
         self.path, self.name, self.layout, self.sharded = path, name, layout, sharded
         chunks = math.prod(layout.grid)
         self.index_bytes = index_bytes(chunks)
         self.chunks_down = layout.grid[0]
         self.bands = chunks // self.chunks_down
-        if layout.shard[1:2] < layout.shape[1:2] or layout.chunk[2:] != layout.shape[2:]:
+        # No codec needs so much more than what it encodes.
+        self._most_bytes = 2 * chunk_bytes + _LEAST_LIMIT
+        rows = zip(layout.shape[1:2], layout.chunk[1:2], layout.shard[1:2], strict=True)
+        in_bands = all(band <= height and down == -(-height // band) * band for height, band, down in rows)
+        if not in_bands or layout.chunk[2:] != layout.shape[2:]:
             raise DatasetError(
                 f"{name}/{path} of shape {layout.shape} is cut into chunks of {layout.chunk} and shards of "
                 f"{layout.shard}, as fgbgpack does not write it: use zarr.",
@@ -62,6 +72,14 @@ class ArrayDescription:
     def name_of(self, chunk: Chunk) -> str:
         """What messages call a chunk."""
         return f"Chunk {chunk[1]} of shard {self.name}/{self.key(chunk[0])}"
+
+    def check_size(self, chunk: Chunk, size: int) -> None:
+        """Raises DatasetError where a chunk has far more bytes than it could have, before they are read."""
+        if size > self._most_bytes:
+            raise DatasetError(
+                f"{self.name_of(chunk)} is damaged: it has {size:,} bytes, more than can be. {REPAIR}",
+                code="chunk-damaged",
+            )
 
     def index(self, shard: int, tail: Bytes, size: int) -> Index:
         """(chunks, 2) uint64: offset and size of each chunk of a shard, from the end of the shard."""
@@ -107,7 +125,7 @@ class _File:
     """A file that is closed when it is no longer referenced."""
 
     def __init__(self, path: str) -> None:
-        self.number = os.open(path, os.O_RDONLY)
+        self.number = open_descriptor(path)
 
     def __del__(self) -> None:
         if hasattr(self, "number"):
@@ -157,6 +175,7 @@ class _FileChunks(_LocalChunks):
             offset, size = self._index(shard)[inner].tolist()
             if offset == ABSENT:
                 return None
+            self._description.check_size(chunk, size)
             encoded = buffer.take(size)
             return encoded[: os.preadv(file.number, [encoded.data], offset)]
         except FileNotFoundError:
@@ -231,6 +250,8 @@ class _StoreChunks:
         offset, size = (ABSENT, 0) if index is None else index[chunk[1]].tolist()
         if offset == ABSENT:
             return None
+        if self._description.sharded:
+            self._description.check_size(chunk, size)
         part = RangeByteRequest(offset, offset + size) if self._description.sharded else None
         return await self._get(chunk[0], part)
 

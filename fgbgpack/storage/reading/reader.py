@@ -56,7 +56,9 @@ class ArrayReader:
         # In an HDF5 file chunks have other checksums, or are deflated.
         self.codec = store.file.arrays[path].codec if isinstance(store, Hdf5Store) else form.codec
         self._keep = keep
-        self._description = ArrayDescription(path, name, form.layout, sharded=form.sharded)
+        self._description = ArrayDescription(
+            path, name, form.layout, sharded=form.sharded, chunk_bytes=form.chunk_bytes
+        )
         self._store = store
         self._fill = form.fill
         # Other checksums of an HDF5 file are not those of the manifest.

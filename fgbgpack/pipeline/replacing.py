@@ -1,0 +1,91 @@
+"""A dataset in a local folder that replaces another one: made beside it, and put in its place once whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Container
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
+
+from zarr.storage import LocalStore
+
+from fgbgpack.document import is_own
+from fgbgpack.files import disk_errors, finish_swap, locked, swap
+from fgbgpack.storage.arrays import METADATA
+from fgbgpack.storage.store import DatasetStore
+
+
+class Replacement:
+    """What may replace the dataset in a folder, whose lock the caller holds: in a hidden folder beside it.
+
+    What a stopped run leaves there is gone on with by one that replaces the dataset, and deleted by others.
+    """
+
+    def __init__(self, target: DatasetStore, root: Path) -> None:
+        self._target, self._root = target, root
+        self._beside = root.with_name(f".{root.name}.new")
+        self._refusal = f"Another process is replacing {target.name}: wait for it, or end it."
+
+    @classmethod
+    def of(cls, target: DatasetStore) -> Replacement | None:
+        """That of a dataset; ``None`` where it is in no folder of its own."""
+        return cls(target, target.store.root) if type(target.store) is LocalStore else None
+
+    def recover(self) -> None:
+        """Put right what a kill in the middle of an exchange has left."""
+        with self._disk_errors():
+            finish_swap(self._beside, self._root, self._refusal)
+
+    def open(self, without: Container[str] | None = None) -> DatasetStore:
+        """The store of the new dataset. Where nothing is there yet it has the arrays and the document of the
+        old one, but not those arrays; with ``None`` it has nothing.
+        """
+        with self._disk_errors():
+            if without is not None and not (self._beside / METADATA).exists():
+                self.remove()
+                self._link(without)
+            self._beside.mkdir(exist_ok=True)
+        return DatasetStore(LocalStore(self._beside), self._target.name)
+
+    def _link(self, without: Container[str]) -> None:
+        """Make the new dataset of the files of the old one, which are never changed in place."""
+        for folder, _, files in os.walk(self._root):
+            parts = Path(folder).relative_to(self._root).parts
+            if any("/".join(parts[: i + 1]) in without for i in range(len(parts))):
+                continue
+            if parts and not is_own(parts[0]):
+                continue
+            target = self._beside.joinpath(*parts)
+            target.mkdir()
+            for name in files:
+                if parts or name == METADATA:
+                    _link_or_copy(Path(folder, name), target / f"{name}{'' if parts else '.last'}")
+        # Who is killed before that begins anew.
+        (self._beside / f"{METADATA}.last").rename(self._beside / METADATA)
+
+    def publish(self) -> None:
+        """Put the new dataset in the place of the old one, which is deleted. What others put there stays."""
+        with self._disk_errors(), locked(self._beside, self._refusal):
+            swap(self._beside, self._root)
+            for entry in self._beside.iterdir():
+                if entry.name != METADATA and not is_own(entry.name):
+                    with suppress(OSError):
+                        entry.rename(self._root / entry.name)
+            shutil.rmtree(self._beside)
+
+    def remove(self) -> None:
+        """Delete what a stopped run has left."""
+        with self._disk_errors():
+            if self._beside.exists():
+                shutil.rmtree(self._beside)
+
+    def _disk_errors(self) -> AbstractContextManager[None]:
+        return disk_errors(self._target.name, kept="The dataset that is to be replaced is whole.")
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        shutil.copy2(source, target)
