@@ -21,6 +21,7 @@ from fgbgpack import create, open_dataset
 from fgbgpack.document import VERIFIED
 from fgbgpack.errors import DatasetError, IncompleteDatasetError, SpecError
 from fgbgpack.pipeline import Progress, Verification, verify
+from fgbgpack.visual.info import describe
 
 KINDS = (*MADE, "depth-virtual", "guided-virtual", "split", "imported", "imported-plain")
 
@@ -279,6 +280,36 @@ class TestRecord:
         before = tree(copy)
         assert not verify(copy, record=True).recorded
         assert tree(copy) == before
+
+
+class TestInfo:
+    def test_it_says_what_a_complete_dataset_lacks(self, copy):
+        assert describe(open_dataset(copy))["faulty"] == {}
+        damage.delete(damage.objects(copy, "image")[0])
+        damage.exchange(copy, "mask")
+        damage.delete(damage.objects(copy, "x")[0])
+        found = describe(open_dataset(copy))
+        counts = {name: len(damage.objects(copy, name)) for name in ("image", "mask")}
+        assert found["faulty"] == {
+            "image": {"objects": 1, "of": counts["image"] + 1},
+            "mask": {"objects": 2, "of": counts["mask"]},
+            "x": {"objects": 1, "of": 1},
+        }
+        assert found["arrays"]["image"]["filled"] < 36
+        assert found["arrays"]["mask"]["filled"] < 36
+
+    def test_it_says_when_a_dataset_was_verified_unless_it_has_changed_since(self, copy):
+        assert describe(open_dataset(copy))["verified"] is None
+        verify(copy, record=True)
+        assert describe(open_dataset(copy))["verified"]["recomposed"] == 36
+        zarr.open_array(copy / "mask", mode="r+")[3] = 7
+        assert verify(copy, accept=True).accepted
+        assert describe(open_dataset(copy))["verified"] is None
+
+    def test_a_manifest_that_is_lost_does_not_keep_it_from_telling(self, copy):
+        shutil.rmtree(damage.manifest_folder(copy))
+        (path,) = describe(open_dataset(copy))["faulty"]
+        assert path.startswith("manifest/")
 
 
 @pytest.mark.parametrize("name", ["nothing.zarr", "pictures"])
