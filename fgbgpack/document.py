@@ -20,6 +20,8 @@ from fgbgpack.spec import DatasetSpec
 ATTRIBUTE = "fgbgpack"
 #: The one beside it: the SHA-256 of the document.
 DIGEST = "fgbgpack_sha256"
+#: The one beside it in which ``fgbgpack verify --record`` says what it found right, and when.
+VERIFIED = "fgbgpack_verified"
 
 # --- the arrays of a dataset ---
 

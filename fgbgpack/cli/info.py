@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,8 @@ def schema(
 
 def _show(info: Mapping[str, Any]) -> None:
     state = "complete" if info["complete"] else "NOT COMPLETE: the command that made it finishes it"
+    if info["complete"] and info["faulty"]:
+        state = "complete, but NOT SOUND"
     say_title(f"{info['path']}: {info['samples']:,} samples of {info['width']}x{info['height']}, {state}")
     recipe, splits = info["recipe"], info["splits"]
     say_rows(
@@ -101,6 +104,7 @@ def _show(info: Mapping[str, Any]) -> None:
             ("all files", f"{amount(info['bytes'])}, {per_sample(info['bytes'], info['samples'])}"),
             *([("splits", ", ".join(map(_split, splits.items())))] if splits else []),
             *([] if recipe is None else [("recipe", recipe["sha256"])]),
+            *_state_rows(info),
             ("schema", info["schema"]),
             ("written by", describe_software(info["software"])),
         ]
@@ -124,6 +128,20 @@ def _show(info: Mapping[str, Any]) -> None:
         table.add_row(name, array["dtype"], *cells)
     say("")
     stdout().print(table)
+
+
+def _state_rows(info: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What is missing or damaged, as far as that is seen at a glance, and when the dataset was verified."""
+    rows = [
+        ("faulty", f"{count['objects']:,} of {count['of']:,} objects of /{path} are missing or damaged")
+        for path, count in info["faulty"].items()
+    ]
+    if rows:
+        rows.append(("to mend it", f"fgbgpack repair {shlex.quote(info['path'])}"))
+    elif (verified := info["verified"]) is not None:
+        done = "decoded and recomposed" if verified["recomposed"] else "decoded"
+        rows.append(("verified", f"{verified['date']}, all {verified['samples']:,} samples {done}"))
+    return rows
 
 
 def _split(split: tuple[str, Mapping[str, Any]]) -> str:

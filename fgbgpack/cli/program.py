@@ -19,7 +19,20 @@ from typing import Annotated, Any, NoReturn
 import typer
 import typer.core
 
-from fgbgpack.cli import card, convert, create, doctor, export, importing, info, models, sample, split
+from fgbgpack.cli import (
+    card,
+    convert,
+    create,
+    doctor,
+    export,
+    importing,
+    info,
+    models,
+    repair,
+    sample,
+    split,
+    verify,
+)
 from fgbgpack.cli.console import print_json, say, show_bug, show_error, show_warning
 from fgbgpack.cli.options import AS_JSON, PARTIAL, show_examples
 from fgbgpack.errors import DatasetError, FgbgError
@@ -63,8 +76,8 @@ class _Failure:
 
 #: The order of the commands in the help.
 _ORDER = (
-    *("create", "import", "depth", "info", "preview", "split", "export", "convert", "materialize"),
-    *("virtualize", "card", "sample", "schema", "models", "doctor"),
+    *("create", "import", "depth", "info", "preview", "split", "verify", "repair", "export", "convert"),
+    *("materialize", "virtualize", "card", "sample", "schema", "models", "doctor"),
 )
 
 
@@ -98,7 +111,20 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=show_examples("fgbgpack sample pictures", "fgbgpack create --help"),
 )
-for _module in (card, convert, create, doctor, export, importing, info, sample, split, models):
+for _module in (
+    card,
+    convert,
+    create,
+    doctor,
+    export,
+    importing,
+    info,
+    sample,
+    split,
+    models,
+    verify,
+    repair,
+):
     app.add_typer(_module.app)
 
 

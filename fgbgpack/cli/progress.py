@@ -33,6 +33,7 @@ _TITLES = {
     "checks": "Checking",
     "chunks": "Chunks",
     "export": "Samples",
+    "verify": "Verifying",
 }
 
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fgbgpack.composition.kernels import composite, paste_alpha
+from fgbgpack.composition.kernels import composite, composite_differs, paste_alpha
 from fgbgpack.composition.placement import Placements
 from fgbgpack.errors import SpecError
 
@@ -112,6 +112,28 @@ class Composites:
         self._check_top(top)
         placed = which, p.foreground[samples], p.flip[samples], p.y[samples], p.x[samples]
         composite(self._background, self._foreground, self._size, *placed, top, image, mask)
+
+    def differ(
+        self,
+        samples: slice | NDArray[np.int64],
+        image: NDArray[np.uint8],
+        mask: NDArray[np.uint8],
+        *,
+        top: int = 0,
+    ) -> NDArray[np.bool_]:
+        """Which of some composites are not what ``image`` and ``mask`` hold, (n,).
+
+        Arguments and errors are those of :meth:`compose`, which would fill the two; nothing is filled.
+        """
+        p, width = self._placements, self._background.shape[2]
+        which = p.background[samples]
+        _array(image, np.uint8, "image", (len(which), None, width, 3), copy=False)
+        _array(mask, np.uint8, "mask", image.shape[:3], copy=False)
+        self._check_top(top)
+        placed = which, p.foreground[samples], p.flip[samples], p.y[samples], p.x[samples]
+        differs = np.zeros(len(which), np.bool_)
+        composite_differs(self._background, self._foreground, self._size, *placed, top, image, mask, differs)
+        return differs
 
     def compose_mask(
         self, samples: slice | NDArray[np.int64], mask: NDArray[np.uint8], *, top: int = 0

@@ -24,12 +24,14 @@ from fgbgpack.document import (
     NAME,
     PLACEMENTS,
     SOURCE_ARRAYS,
+    VERIFIED,
     Document,
     SourcesInfo,
 )
 from fgbgpack.errors import DatasetError, SpecError
 from fgbgpack.sources.catalog import Catalog
 from fgbgpack.spec import DatasetSpec
+from fgbgpack.storage import sealing
 from fgbgpack.storage.indices import Index, sample_indices, whole_number
 from fgbgpack.storage.layout import DEFAULT_POLICY, Extent, LayoutPolicy
 from fgbgpack.storage.reading import StoredArray, read_together
@@ -414,11 +416,36 @@ class DatasetReader:
 
     def written_samples(self) -> dict[str, int]:
         """How many samples of each array of pictures are in shards that are there and sound."""
-        written = dict.fromkeys(FIELDS, 0)
+        written, faulty = dict.fromkeys(FIELDS, 0), self.faulty_objects()
         for name, reader in self._readers.items():
-            shards = self.store.sound_shards(name, reader.layout)
+            shards = self.store.sound_shards(name, reader.layout) - set(faulty.get(name, ()))
             written[name] = sum(len(reader.layout.samples_of(shard)) for shard in shards)
         return written
+
+    def faulty_objects(self) -> dict[str, list[int]]:
+        """The numbers of the objects that are missing, or not what the manifest says, of each array that has
+        some, by its path; of metadata and of the manifest itself there are no numbers.
+
+        Nothing is decoded: :func:`fgbgpack.pipeline.verify` finds what this does not.
+        """
+        manifest = self.store.manifest
+        try:
+            return sealing.faulty_objects(self.store)
+        except DatasetError:
+            if manifest is None:
+                raise
+            return {manifest.path: []}
+
+    @property
+    def verified(self) -> Mapping[str, Any] | None:
+        """What ``fgbgpack verify --record`` has said of the dataset as it is now: ``date``, ``samples``, how
+        many of them were ``recomposed``; ``None`` where that is nothing.
+        """
+        recorded = self.store.root().get("attributes", {}).get(VERIFIED)
+        is_of_this = isinstance(recorded, Mapping) and (
+            recorded.get("generation") == self.document.generation
+        )
+        return recorded if is_of_this else None
 
     def stored_bytes(self) -> dict[str, int]:
         """Bytes that each array takes in the store, by its path, metadata included."""

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from fgbgpack.dataset.splits import Split
 from fgbgpack.document import Document
-from fgbgpack.errors import DatasetError, SpecError
+from fgbgpack.errors import SpecError
 from fgbgpack.storage.indices import whole_number
 from fgbgpack.storage.store import DatasetStore
+from fgbgpack.storage.targets import writable
 
 if TYPE_CHECKING:
     from fgbgpack.dataset.dataset import Dataset
@@ -104,13 +105,9 @@ def save_split(store: DatasetStore, document: Document, name: str, recipe: Split
     """Save a split in the document of a dataset, perhaps open for reading only; return ``document`` with all
     splits.
     """
-    try:
-        zarr_store = store.store.with_read_only(False) if store.store.read_only else store.store
-    except NotImplementedError as exc:
-        raise DatasetError(f"{store.name} cannot be written: {exc}.", code="store-read-only") from exc
-    writable = DatasetStore(zarr_store, store.name)
-    with writable.exclusive():
-        now = writable.existing_document()
+    opened = DatasetStore(writable(store.store, store.name), store.name)
+    with opened.exclusive():
+        now = opened.existing_document()
         now = dataclasses.replace(now, splits={**now.splits, name: recipe.to_dict()})
-        writable.commit(now)
+        opened.commit(now)
     return dataclasses.replace(document, splits=now.splits)

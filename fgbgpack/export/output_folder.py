@@ -104,7 +104,7 @@ class OutputFolder:
                 "folder.",
                 code="output-not-export",
             )
-        if _files_of(self._path) is None:
+        if files_of(self._path) is None:
             raise DatasetError(
                 f"{self._given} has no {FILES}, so it is not known which files are those of the export: name "
                 "another folder, or delete this one.",
@@ -123,10 +123,10 @@ class OutputFolder:
         """The bytes of each file of the export that is there, by its path (DatasetError if one is missing or
         has another size).
         """
-        listed = _files_of(self._path) or {}
+        listed = files_of(self._path) or {}
         with disk_errors(str(self._given)):
-            wrong = [name for name, size in listed.items() if _size_of(self._path / name) != size]
-            own = {name: _size_of(self._path / name) or 0 for name in (FILES, DOCUMENT)}
+            wrong = [name for name, size in listed.items() if size_of(self._path / name) != size]
+            own = {name: size_of(self._path / name) or 0 for name in (FILES, DOCUMENT)}
         if wrong:
             raise DatasetError(
                 f"{self._given} is not what was exported: {len(wrong)} files are missing or have another "
@@ -262,7 +262,7 @@ def _csv(sizes: Mapping[str, int]) -> bytes:
     return text.getvalue().encode()
 
 
-def _files_of(folder: Path) -> dict[str, int] | None:
+def files_of(folder: Path) -> dict[str, int] | None:
     """The files that an export lists, with their bytes; ``None`` where the list is missing or damaged."""
     try:
         text = (folder / FILES).read_text(encoding="utf-8")
@@ -280,7 +280,7 @@ def _is_outside(name: str) -> bool:
 
 
 def _own_files(folder: Path) -> set[str]:
-    return {*(_files_of(folder) or ()), FILES, DOCUMENT}
+    return {*(files_of(folder) or ()), FILES, DOCUMENT}
 
 
 def _walk(folder: Path) -> Iterator[str]:
@@ -327,7 +327,8 @@ def _parents(name: str) -> Iterator[str]:
         yield name
 
 
-def _size_of(path: Path) -> int | None:
+def size_of(path: Path) -> int | None:
+    """The bytes of a file; ``None`` where there is none."""
     with suppress(FileNotFoundError, NotADirectoryError):
         return path.stat().st_size
     return None

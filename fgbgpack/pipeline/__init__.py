@@ -1,4 +1,5 @@
-"""What makes and changes a dataset: create, fill depth, import, convert, materialize, estimate.
+"""What makes and changes a dataset: create, fill depth, import, convert, materialize, estimate, verify,
+repair.
 
 Each command is a :class:`~fgbgpack.pipeline.run.Run`: it locks the dataset, compares what is there with what
 is asked for, begins or resumes, runs stages, and commits the document. A
@@ -9,29 +10,40 @@ from fgbgpack.pipeline.convert import Transfer, convert
 from fgbgpack.pipeline.create import Report, create
 from fgbgpack.pipeline.estimate import Estimate, estimate
 from fgbgpack.pipeline.events import Event, Notice, OnEvent, Progress
+from fgbgpack.pipeline.faults import Fault
 from fgbgpack.pipeline.fill_depth import fill_depth
 from fgbgpack.pipeline.import_samples import Imported, ImportPlan, import_folder, scan
 from fgbgpack.pipeline.import_scan import ImportSpec
+from fgbgpack.pipeline.inspection import ArrayCounts
 from fgbgpack.pipeline.materialize import Conversion, materialize, virtualize
+from fgbgpack.pipeline.repair import Repair, Unrepaired, repair
+from fgbgpack.pipeline.verify import Verification, verify
 
 __all__ = [
+    "ArrayCounts",
     "Conversion",
     "Estimate",
     "Event",
+    "Fault",
     "ImportPlan",
     "ImportSpec",
     "Imported",
     "Notice",
     "OnEvent",
     "Progress",
+    "Repair",
     "Report",
     "Transfer",
+    "Unrepaired",
+    "Verification",
     "convert",
     "create",
     "estimate",
     "fill_depth",
     "import_folder",
     "materialize",
+    "repair",
     "scan",
+    "verify",
     "virtualize",
 ]

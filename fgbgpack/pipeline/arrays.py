@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,34 @@ from fgbgpack.storage.arrays import (
 )
 from fgbgpack.storage.layout import DEFAULT_POLICY, Extent, Layout, LayoutPolicy
 from fgbgpack.storage.store import DatasetStore
+
+
+@dataclass(frozen=True)
+class StoredLayouts(LayoutPolicy):
+    """The policy that cuts arrays as they are cut in a dataset that is there, by their paths."""
+
+    layouts: Mapping[str, Layout] = field(default_factory=dict)
+
+    def pixels(self, extent: Extent, chunk: int | None = None) -> tuple[Layout, Layout]:
+        """The layouts of image and mask."""
+        return self.layouts[IMAGE], self.layouts[MASK]
+
+    def depth(self, extent: Extent, *, guided: bool) -> Layout:
+        """The layout of depth."""
+        return self.layouts[DEPTH]
+
+    def background_depth(self, backgrounds: int, height: int, width: int) -> Layout:
+        """The layout of the depth of backgrounds."""
+        return self.layouts[BACKGROUND_DEPTH]
+
+    def rows(self, shape: tuple[int, ...], row_bytes: int) -> Layout:
+        """The layout of the sources of that shape."""
+        found = (self.layouts[path] for path in SOURCE_ARRAYS if path in self.layouts)
+        return next((one for one in found if one.shape == shape), super().rows(shape, row_bytes))
+
+    def vector(self, samples: int) -> Layout:
+        """The layout of placements."""
+        return self.layouts.get(PLACEMENTS[0]) or super().vector(samples)
 
 
 def extent_of(recipe: Recipe) -> Extent:

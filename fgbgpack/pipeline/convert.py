@@ -21,8 +21,9 @@ from fgbgpack.pipeline.run import Result, Run
 from fgbgpack.storage.arrays import METADATA, ArrayForm
 from fgbgpack.storage.codecs import REPAIR, ChunkCodec, recode
 from fgbgpack.storage.hdf5 import Hdf5Store, Hdf5Writer, is_hdf5, root_of, root_text
+from fgbgpack.storage.manifest import with_document
 from fgbgpack.storage.sharding import join
-from fgbgpack.storage.store import DatasetStore, with_document
+from fgbgpack.storage.store import DatasetStore
 from fgbgpack.storage.targets import Target
 
 _GROUP_BYTES = 16 << 20  # of decoded chunks that are copied together

@@ -118,6 +118,14 @@ def encoded_extremes(shard: int, extremes: Iterable[NDArray[np.float16]]) -> dic
     return {f"{name}/c/{shard}": PIXEL_CODEC.encode(values) for name, values in named}
 
 
+def known_extremes(maps: NDArray[np.float16]) -> NDArray[np.float16]:
+    """The least and the greatest known depth of each map, (2, n); NaN where none is known."""
+    known = ~np.isnan(maps)
+    low = np.min(maps, axis=(1, 2), where=known, initial=np.float16(np.inf))
+    high = np.max(maps, axis=(1, 2), where=known, initial=np.float16(-np.inf))
+    return np.where(known.any(axis=(1, 2)), np.stack([low, high]), np.float16(np.nan))
+
+
 def bands(samples: NDArray[Any], layout: Layout, fill: Any) -> Iterator[NDArray[Any]]:
     """The samples of a chunk, cut by rows as chunks are, from the top; rows below the last are ``fill``."""
     shape = layout.chunk

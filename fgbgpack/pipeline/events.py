@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-StageName: TypeAlias = Literal["sources", "samples", "backgrounds", "depth", "checks", "chunks", "export"]
+StageName: TypeAlias = Literal[
+    "sources", "samples", "backgrounds", "depth", "checks", "chunks", "export", "verify"
+]
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,7 @@ class Progress:
         stage: ``"sources"`` counts pictures, ``"samples"`` and ``"depth"`` count samples, ``"backgrounds"``
             the backgrounds whose depth guides that of the samples, ``"checks"`` the samples whose pixels were
             read back and compared with those of the recipe, ``"chunks"`` the chunks copied, ``"export"`` the
-            samples written in another format.
+            samples written in another format, ``"verify"`` the chunks decoded and checked.
         done: How many are done, those of earlier runs included.
         total: How many there are.
     """

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fgbgpack.document import (
     DEPTH,
@@ -21,7 +20,7 @@ from fgbgpack.document import (
 )
 from fgbgpack.pipeline.arrays import depth_arrays, pixel_arrays, write_names
 from fgbgpack.pipeline.conflicts import layout_differences
-from fgbgpack.pipeline.depth import bands, encoded_extremes
+from fgbgpack.pipeline.depth import bands, encoded_extremes, known_extremes
 from fgbgpack.pipeline.events import OnEvent, StageName, silent
 from fgbgpack.pipeline.executor import Monitor, Threads
 from fgbgpack.pipeline.import_scan import Failures, ImportScan, ImportSpec
@@ -323,7 +322,7 @@ class _FileStage(LayoutStage):
                 chunks[array] += [self.codec.encode(band) for band in bands(samples, layout, self.fill)]
                 if array == DEPTH:
                     first = run.start - layout.samples_of(shard).start
-                    extremes[:, first : first + len(run)] = _extremes(samples[: len(run)])
+                    extremes[:, first : first + len(run)] = known_extremes(samples[: len(run)])
             monitor.advance(len(run))
         if failures.problems or self._failures.is_enough:
             self._failures.take(failures, self.array, shard)
@@ -346,11 +345,3 @@ class _DepthFiles(_FileStage):
     name: ClassVar[StageName] = "depth"
     array, codec, fill = DEPTH, DEPTH_CODEC, np.float16(np.nan)
     kinds: ClassVar[Mapping[Kind, str]] = {"depths": DEPTH}
-
-
-def _extremes(maps: NDArray[np.float16]) -> NDArray[np.float16]:
-    """The least and the greatest known depth of each map, (2, n); NaN where none is known."""
-    known = ~np.isnan(maps)
-    low = np.min(maps, axis=(1, 2), where=known, initial=np.float16(np.inf))
-    high = np.max(maps, axis=(1, 2), where=known, initial=np.float16(-np.inf))
-    return np.where(known.any(axis=(1, 2)), np.stack([low, high]), np.float16(np.nan))

@@ -5,13 +5,13 @@ recipe.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fgbgpack.composition.recipe import Recipe
 from fgbgpack.dataset.dataset import Dataset
 from fgbgpack.document import (
     BACKGROUND_DEPTH,
@@ -26,6 +26,7 @@ from fgbgpack.document import (
 )
 from fgbgpack.errors import DatasetError, SpecError
 from fgbgpack.pipeline.arrays import pixel_arrays, write_recipe
+from fgbgpack.pipeline.chunk_checks import Chunk, ChunkDecoder, PixelChecks
 from fgbgpack.pipeline.conflicts import differences, layout_differences
 from fgbgpack.pipeline.events import OnEvent, StageName, silent
 from fgbgpack.pipeline.executor import Monitor, Threads
@@ -34,8 +35,9 @@ from fgbgpack.pipeline.run import Result, Run
 from fgbgpack.pipeline.stage import LayoutStage
 from fgbgpack.pipeline.staging import staged
 from fgbgpack.storage.arrays import METADATA
+from fgbgpack.storage.codecs import REPAIR
 from fgbgpack.storage.layout import DEFAULT_POLICY, Layout, LayoutPolicy
-from fgbgpack.storage.reading import StoredArray
+from fgbgpack.storage.reading import ArrayReader
 from fgbgpack.storage.store import DatasetStore
 from fgbgpack.storage.targets import Target
 
@@ -168,7 +170,8 @@ def virtualize(
                 f"{original.path} holds pixels that are not those of its recipe, and a virtual dataset would "
                 "not have them. Nothing was written."
             )
-            _check_pixels(run, original, (original.image, original.mask), message)
+            stored = {path: original.store.reader(path) for path in (IMAGE, MASK)}
+            _check_pixels(run, original, stored, message)
         document = copy.make(None, overwrite=overwrite)
         return Conversion.of(run, document, original.store)
 
@@ -225,20 +228,17 @@ def _store_in_place(run: Run, original: Dataset, pixels: Pixels) -> Document:
 def _store_pixels(run: Run, original: Dataset, pixels: Pixels) -> None:
     """Write the shards of pixels that are missing, and read all back."""
     run.execute(pixels)
-    image, mask = (
-        StoredArray(run.store.reader(spec.path, spec.form)) for spec in pixel_arrays(pixels.layouts)
-    )
+    stored = {spec.path: run.store.reader(spec.path, spec.form) for spec in pixel_arrays(pixels.layouts)}
     message = (
         f"The pixels that are stored in {run.name} are not those of its recipe. Delete its folders "
         f"{IMAGE}/c and {MASK}/c, and run the same command again."
     )
-    _check_pixels(run, original, (image, mask), message)
+    _check_pixels(run, original, stored, message)
 
 
-def _check_pixels(run: Run, original: Dataset, stored: tuple[StoredArray, StoredArray], message: str) -> None:
+def _check_pixels(run: Run, original: Dataset, stored: Mapping[str, ArrayReader], message: str) -> None:
     """Compare all stored pixels with those of the recipe; DatasetError names those that differ."""
-    composed = Dataset(original.store, original.document, "recomposed")
-    stage = _PixelCheck(stored, (composed.image, composed.mask))
+    stage = _PixelCheck(stored, original.recipe)
     run.execute(stage)
     if lines := stage.lines():
         raise DatasetError(message, lines, code="pixels-differ")
@@ -249,11 +249,9 @@ class _PixelCheck(LayoutStage):
 
     name: ClassVar[StageName] = "checks"
 
-    def __init__(
-        self, stored: tuple[StoredArray, StoredArray], expected: tuple[StoredArray, StoredArray]
-    ) -> None:
-        self._pairs = tuple(zip((IMAGE, MASK), stored, expected, strict=True))
-        self._layout = stored[0].reader.layout
+    def __init__(self, stored: Mapping[str, ArrayReader], recipe: Recipe) -> None:
+        self._checks = PixelChecks(ChunkDecoder(stored, self._damaged, self._absent), recipe, self._differs)
+        self._layout = stored[IMAGE].layout
         super().__init__({IMAGE: self._layout})
         self._done: set[int] = set()
         self._found: dict[tuple[int, str], str] = {}
@@ -262,15 +260,8 @@ class _PixelCheck(LayoutStage):
         return [shard for shard in range(self._layout.shards) if shard not in self._done]
 
     def produce(self, shard: int, monitor: Monitor) -> Mapping[str, bytes]:
-        rows = self._layout.chunk[1]
-        for run in self._layout.chunk_runs(shard):
-            monitor.check()
-            for top in range(0, self._layout.shape[1], rows):
-                part = slice(run.start, run.stop), slice(top, top + rows)
-                for name, stored, expected in self._pairs:
-                    for key, line in _differences(name, run, top, stored[part], expected[part]):
-                        self._found.setdefault(key, line)
-            monitor.advance(len(run))
+        for group in self._checks.groups:
+            self._checks.check(group, shard, monitor, by_sample=True)
         self._done.add(shard)
         return {}
 
@@ -281,6 +272,16 @@ class _PixelCheck(LayoutStage):
             samples = len({sample for sample, _ in self._found})
             lines[_SHOWN:] = [f"... {samples:,} of {self.total:,} samples in all"]
         return lines
+
+    def _damaged(self, array: str, chunk: Chunk, samples: range, error: DatasetError) -> None:
+        raise error
+
+    def _absent(self, array: str, chunk: Chunk, samples: range) -> None:
+        key = f"{array}/{self._layout.key(chunk[0])}"
+        raise DatasetError(f"A chunk of {key} is missing. {REPAIR}", code="chunk-missing")
+
+    def _differs(self, array: str, shard: int, sample: int, line: str) -> None:
+        self._found.setdefault((sample, array), line)
 
 
 class _Copy:
@@ -372,19 +373,3 @@ class _ShardCopy(LayoutStage):
         values = dict(zip(keys, self._source.get_all(keys), strict=True))
         monitor.advance(self.size(shard))
         return {key: value for key, value in values.items() if value is not None}
-
-
-def _differences(
-    array: str, samples: range, top: int, found: NDArray[np.uint8], expected: NDArray[np.uint8]
-) -> Iterator[tuple[tuple[int, str], str]]:
-    """For each sample that differs the sample and the array, and a line on its first pixel that does."""
-    if np.array_equal(found, expected):
-        return
-    differs = (found != expected).reshape(*found.shape[:3], -1).any(axis=3)
-    for i in np.flatnonzero(differs.any(axis=(1, 2))).tolist():
-        y, x = np.argwhere(differs[i])[0].tolist()
-        line = (
-            f"/{array}[{samples[i]}, {top + y}, {x}]: found {found[i, y, x].tolist()}, "
-            f"expected {expected[i, y, x].tolist()}"
-        )
-        yield (samples[i], array), line

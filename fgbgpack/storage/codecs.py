@@ -29,10 +29,7 @@ _BLOSC_SIZE = slice(4, 8)
 # Decoding depends on nothing but the buffer.
 _BLOSC = Blosc()
 #: What to do about a damaged shard.
-REPAIR = (
-    "Restore it from a copy, or delete it and run the command that made the dataset again: it writes what "
-    "is missing."
-)
+REPAIR = "Mend it with fgbgpack repair, or restore it from a copy."
 
 Bytes: TypeAlias = NDArray[np.uint8]
 #: Gives the name of a thing, for messages.

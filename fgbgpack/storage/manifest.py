@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fgbgpack.document import MANIFEST, ManifestArray, ManifestInfo
+from fgbgpack.document import ATTRIBUTE, DIGEST, MANIFEST, ManifestArray, ManifestInfo
 from fgbgpack.errors import DatasetError
 from fgbgpack.storage.arrays import ArraySpec, Node
 from fgbgpack.storage.codecs import CRC_BYTES, REPAIR, crc32c
@@ -102,6 +102,12 @@ def metadata_digest(node: Node) -> str:
     """The SHA-256 of an array's metadata, whatever the order and the spaces that they are written with."""
     text = json.dumps(node, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def with_document(attributes: Mapping[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
+    """The attributes of the root with a document and its digest, which come last."""
+    others = {name: value for name, value in attributes.items() if name not in (ATTRIBUTE, DIGEST)}
+    return {**others, ATTRIBUTE: fields, DIGEST: metadata_digest(fields)}
 
 
 def manifest_array(manifest: ManifestInfo) -> ArraySpec:
@@ -188,6 +194,12 @@ def _last_four(data: NDArray[np.uint8], ends: NDArray[np.int64]) -> Checksums:
 
 
 _NONE: Checksums = np.zeros(1, np.uint32)
+
+
+def copies_in(root: Node) -> Mapping[str, Node]:
+    """The copies of the metadata of arrays and groups in the root, by their paths."""
+    copies: Mapping[str, Node] = (root.get("consolidated_metadata") or {}).get("metadata", {})
+    return copies
 
 
 def differing(found: Mapping[str, Any], expected: Mapping[str, ManifestArray]) -> list[str]:

@@ -11,12 +11,15 @@ import numpy as np
 from fgbgpack.document import DEPTH, EXTREMES, MANIFEST, Document, ManifestInfo
 from fgbgpack.errors import DatasetError
 from fgbgpack.inputs import parse_json
-from fgbgpack.storage.arrays import METADATA, ArrayForm, group_metadata
+from fgbgpack.storage.arrays import METADATA, ArrayForm, Node, group_metadata
 from fgbgpack.storage.manifest import (
     Checksums,
     check_chunks,
     checksums_of,
     chunk_count,
+    copies_in,
+    differing,
+    joined_paths,
     manifest_array,
     manifest_of,
 )
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 
 #: Objects that are read back together.
 _READ_BACK = 8
+_SHOWN = 3
 
 
 def manifest_for(store: DatasetStore, document: Document, *, may_lack: bool = False) -> ManifestInfo | None:
@@ -77,6 +81,18 @@ def faulty_objects(store: DatasetStore) -> dict[str, list[int]]:
         if faulty := sorted(set(range(form.layout.shards)) - sound):
             found[path] = faulty
     return found
+
+
+def wrong_copies(name: str, root: Node, manifest: ManifestInfo | None) -> DatasetError | None:
+    """What is wrong with the copies of the arrays' metadata in the root, if the manifest says others."""
+    if manifest is None or not (wrong := differing(copies_in(root), manifest.arrays)):
+        return None
+    return DatasetError(
+        f"The copies of the metadata of {joined_paths(wrong, _SHOWN)} in the root of {name} are not what the "
+        "manifest says: something else than fgbgpack has changed them. Write them anew with fgbgpack repair, "
+        "or restore the dataset from a copy.",
+        code="metadata-foreign",
+    )
 
 
 def discard(store: DatasetStore, faulty: Mapping[str, list[int]]) -> None:

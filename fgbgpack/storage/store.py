@@ -37,6 +37,7 @@ from fgbgpack.storage.manifest import (
     ends_of_file,
     joined_paths,
     metadata_digest,
+    with_document,
 )
 from fgbgpack.storage.reading import ArrayReader
 from fgbgpack.storage.reading.checks import ChunkChecks
@@ -62,6 +63,8 @@ class DatasetStore:
         #: The manifest, once the document was read: what the readers of arrays are held to.
         self.manifest: ManifestInfo | None = None
         self._generation: str | None = None
+        #: Arrays that are written anew: what is read of them need not be what the manifest says.
+        self.unchecked: frozenset[str] = frozenset()
         #: What was written through this object.
         self.written = WrittenChunks()
         self._folder: FolderSync | None = None
@@ -148,11 +151,13 @@ class DatasetStore:
 
     # --- the document ------------------------------------------------------------------------------
 
-    def document(self) -> Document | None:
+    def document(self, on_damage: Callable[[DatasetError], None] | None = None) -> Document | None:
         """The document, checked; ``None`` where there is nothing at all.
 
-        Raises DatasetError if something else is there, or a document that is damaged or of a newer schema.
+        Raises DatasetError if something else is there, or a document that is damaged or of a newer schema;
+        ``on_damage`` gets the damages that leave a document to be read, in place of the first being raised.
         """
+        report = _raise if on_damage is None else on_damage
         # Reading would make a local folder that is not there.
         if isinstance(self.store, LocalStore) and not self.store.root.is_dir():
             return None
@@ -187,32 +192,30 @@ class DatasetStore:
             return found
         # One that is not complete is compared with what is asked for before anything is built on it.
         if found.complete and node["attributes"].get(DIGEST) != metadata_digest(document):
-            raise DatasetError(
+            message = (
                 f"The document of {self.name} is damaged, or something else than fgbgpack has changed it: "
-                f"its digest is not that in the attribute {DIGEST}. Restore it from a copy.",
-                code="document-damaged",
+                f"its digest is not that in the attribute {DIGEST}. Restore it from a copy."
             )
-        self._check_copies(node, found.manifest)
+            report(DatasetError(message, code="document-damaged"))
+        if (wrong := sealing.wrong_copies(self.name, node, found.manifest)) is not None:
+            report(wrong)
         covers_all = found.manifest is not None and set(found.manifest.arrays) == set(found.whole_arrays)
         if found.complete and not covers_all:
-            raise DatasetError(
-                f"The manifest of {self.name} does not cover what the document says is complete.",
-                code="document-damaged",
-            )
+            message = f"The manifest of {self.name} does not cover what the document says is complete."
+            report(DatasetError(message, code="document-damaged"))
         self.manifest = found.manifest if covers_all else None
         self._generation = self._generation or found.generation
         return found
 
-    def _check_copies(self, node: Node, manifest: ManifestInfo | None) -> None:
-        """Compare the copies of the arrays' metadata in the root with the manifest (DatasetError)."""
-        copies = (node.get("consolidated_metadata") or {}).get("metadata", {})
-        if manifest is not None and (wrong := differing(copies, manifest.arrays)):
-            raise DatasetError(
-                f"The copies of the metadata of {joined_paths(wrong, _SHOWN)} in the root of {self.name} are "
-                "not what the manifest says: something else than fgbgpack has changed them. Restore the "
-                "dataset from a copy.",
-                code="metadata-foreign",
-            )
+    def root(self) -> Node:
+        """The metadata of the root group, unchecked."""
+        return dict(parse_json(self.get(METADATA) or b"{}"))
+
+    def set_attribute(self, name: str, value: object) -> None:
+        """Set an attribute of the root group beside the document, which stays as it is (DatasetError)."""
+        node = self._root_to_change()
+        node["attributes"][name] = value
+        self._publish(json.dumps(node, indent=2, ensure_ascii=False).encode(), was_complete=True)
 
     def existing_document(self, *, complete: bool = False) -> Document:
         """The document of a dataset that must be there, and ``complete`` if asked for
@@ -295,15 +298,12 @@ class DatasetStore:
 
         Raises DatasetError where the document does not follow its schema, or a chunk is missing or damaged.
         """
-        node = parse_json(self.get(METADATA) or b"{}")
-        document = Document.from_dict(node.get("attributes", {}).get(ATTRIBUTE), where=self.name)
+        document = Document.from_dict(self.root().get("attributes", {}).get(ATTRIBUTE), where=self.name)
         self.manifest, self._generation = None, None
         return self.commit(document, may_lack=True)
 
     def checks(self, path: str) -> ChunkChecks | None:
-        """What the chunks of an array must be; ``None`` where the manifest, as it was read, has no such
-        array.
-        """
+        """What the chunks of an array must be; ``None`` where no manifest that was read tells."""
         if self.manifest is None or path not in self.manifest.arrays:
             return None
         return ChunkChecks(self.store, self.name, self.manifest, path)
@@ -373,10 +373,10 @@ class DatasetStore:
             return None
         return parse_array(metadata, array, self.name).layout
 
-    def reader(self, path: str, form: ArrayForm | None = None) -> ArrayReader:
-        """The reader of an array, whose form is read unless it is known."""
-        form = form or self.forms([path])[path]
-        return ArrayReader(self.store, path, self.name, form, checks=self.checks(path))
+    def reader(self, path: str, form: ArrayForm | None = None, *, checked: bool = True) -> ArrayReader:
+        """The reader of an array, whose form is read unless it is known; ``checked`` by the manifest."""
+        checks = self.checks(path) if checked and path not in self.unchecked else None
+        return ArrayReader(self.store, path, self.name, form or self.forms([path])[path], checks=checks)
 
     def read(self, *paths: str) -> list[NDArray[Any]]:
         """The whole of some arrays; meant for small ones."""
@@ -494,7 +494,5 @@ class DatasetStore:
         return disk_errors(self.name, kept="What is written already stays.")
 
 
-def with_document(attributes: Mapping[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
-    """The attributes of the root with a document and its digest, which come last."""
-    others = {name: value for name, value in attributes.items() if name not in (ATTRIBUTE, DIGEST)}
-    return {**others, ATTRIBUTE: fields, DIGEST: metadata_digest(fields)}
+def _raise(error: DatasetError) -> None:
+    raise error

@@ -55,3 +55,11 @@ def _remote_store(url: str, read_only: bool) -> Store:
         ) from exc
     except ValueError as exc:
         raise DatasetError(f"{url} is a URL that fsspec does not open: {exc}.", code="url-unknown") from exc
+
+
+def writable(store: Store, name: str) -> Store:
+    """The same store to be written, where it was opened for reading; DatasetError if it cannot be."""
+    try:
+        return store.with_read_only(False) if store.read_only else store
+    except NotImplementedError as exc:
+        raise DatasetError(f"{name} cannot be written: {exc}.", code="store-read-only") from exc

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from fgbgpack.dataset.dataset import Dataset
-from fgbgpack.document import DEPTH, IMAGE, MASK, GuideInfo, NetworkDepthInfo
+from fgbgpack.document import DEPTH, IMAGE, MANIFEST, MASK, GuideInfo, NetworkDepthInfo
 from fgbgpack.storage.reading import StoredArray
 
 _RECIPE_OPTIONS = ("fit", "foreground_height", "placements", "flip", "placement", "seed")
@@ -24,7 +24,9 @@ def describe(dataset: Dataset) -> dict[str, Any]:
     guided network, if any; all about networks is ``None`` for imported depth. ``bytes`` is the size of all
     stored arrays, placements and sources included. ``splits`` are the saved splits. ``imported`` is the
     document's section on an imported dataset, for which ``recipe``, ``sources``, ``backgrounds``,
-    ``foregrounds`` and ``masks`` are ``None``.
+    ``foregrounds`` and ``masks`` are ``None``. ``faulty`` has, for each array that lacks objects or has some
+    that are not what the manifest says, their number and that of all; that needs no decoding. ``verified`` is
+    what ``fgbgpack verify --record`` has said of the dataset as it is now; ``None`` where that is nothing.
     """
     document = dataset.document.to_dict()
     stored = dataset.stored_bytes()
@@ -33,6 +35,8 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "path": dataset.path,
         "schema": document["schema"],
         "complete": dataset.complete,
+        "faulty": _describe_faulty(dataset),
+        "verified": dataset.verified,
         "virtual": dataset.document.is_virtual,
         "samples": len(dataset),
         "width": dataset.width,
@@ -61,6 +65,16 @@ def _describe_recipe(dataset: Dataset) -> dict[str, Any]:
         "masks": sum(source.mask_sha256 is not None for source in sources.foregrounds),
         "recipe": {"sha256": recipe.sha256, **{name: getattr(spec, name) for name in _RECIPE_OPTIONS}},
     }
+
+
+def _describe_faulty(dataset: Dataset) -> dict[str, dict[str, int]]:
+    found = {}
+    for path, shards in dataset.faulty_objects().items():
+        layout = None if path.startswith(MANIFEST) else dataset.store.layout(path)
+        total = 1 if layout is None else layout.shards
+        # Without numbers it is the array as a whole.
+        found[path] = {"objects": len(shards) or total, "of": total}
+    return found
 
 
 def _describe_array(array: StoredArray, filled: int, stored: int) -> dict[str, Any]:

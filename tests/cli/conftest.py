@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import damage
 import numpy as np
 import onnx_models
 import pytest
@@ -52,6 +53,11 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         depth = ("--depth-model", "gray.onnx", "--depth-scale", 1, "--device", "cpu", "--quiet")
         assert run("depth", "deep.zarr", *depth).exit_code == 0
         assert run("split", "deep.zarr", "fair", "train=0.7", "test=0.3").exit_code == 0
+        shutil.copytree("deep.zarr", "hurt.zarr")
+        damage.flip(damage.objects(folder / "hurt.zarr", "image")[0])
+        damage.delete(damage.objects(folder / "hurt.zarr", "depth")[0])
+        assert run("import", "files", "imported.zarr", "--quiet").exit_code == 0
+        damage.flip(damage.objects(folder / "imported.zarr", "mask")[0])
     return folder
 
 

@@ -25,6 +25,7 @@ PACKAGE = Path(__file__).parents[2] / "fgbgpack"
 _NUMBER = r"-?[\d,]+(?:\.\d+)?(?:e[-+]?\d+)?"
 _MASKS = (
     (r"\b[0-9a-f]{64}\b", "<sha256>"),
+    (r"(verified +)\d{4}-\d\d-\d\d", r"\1<date>"),
     (r"\bfgbgpack \d+\.\d+\S*( \(commit .*?\))?(, [\w-]+ [\w.]+)*", "<versions>"),
     (rf"\bunder 0\.1 s\b|\b\d+ h \d\d min\b|\b\d+ min \d\d s\b|\b{_NUMBER} s\b", "<time>"),
     (rf"{_NUMBER}( samples| pictures)?/s", r"<rate>\1/s"),
@@ -38,7 +39,7 @@ _MASKS = (
     (rf"(rounding error|rank agreement is|gradient .*reaches) {_NUMBER}%?", r"\1 <number>"),
 )
 #: Which of these lines there are depends on the speed of the machine.
-_PROGRESS = re.compile(r"(Pictures|Samples|Backgrounds|Depth|Checking|Chunks): ")
+_PROGRESS = re.compile(r"(Pictures|Samples|Backgrounds|Depth|Checking|Chunks|Verifying): ")
 
 
 def masked(line: str, folder: Path) -> str:

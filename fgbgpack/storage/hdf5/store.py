@@ -14,7 +14,7 @@ import numpy as np
 from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 
-from fgbgpack.document import ATTRIBUTE, DIGEST
+from fgbgpack.document import ATTRIBUTE, DIGEST, VERIFIED
 from fgbgpack.errors import DatasetError
 from fgbgpack.storage.arrays import METADATA, Node
 from fgbgpack.storage.codecs import encoded_size, recode
@@ -237,9 +237,8 @@ class Hdf5Store(DerivedStore):
 def root_of(node: Node) -> dict[str, Any]:
     """The root's metadata without the document and without consolidated metadata."""
     kept = {key: value for key, value in node.items() if key != "consolidated_metadata"}
-    kept["attributes"] = {
-        key: value for key, value in node["attributes"].items() if key not in (ATTRIBUTE, DIGEST)
-    }
+    dropped = ATTRIBUTE, DIGEST, VERIFIED  # A copy is not verified because the original was.
+    kept["attributes"] = {key: value for key, value in node["attributes"].items() if key not in dropped}
     return kept
 
 

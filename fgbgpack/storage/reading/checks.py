@@ -15,9 +15,9 @@ from fgbgpack.storage.codecs import CRC_BYTES
 from fgbgpack.storage.manifest import NEVER_WRITTEN, PART, manifest_array, part_checksum
 
 #: What can have happened to a chunk that is missing or another one.
-_CAUSES = (
-    "The dataset was damaged or copied in part, or it was replaced while it was open: open it again, restore "
-    "it from a copy, or run the command again that made it, which writes what is missing."
+CAUSES = (
+    "The dataset was damaged or copied in part, or it was replaced while it was open: open it again, mend it "
+    "with fgbgpack repair, or restore it from a copy."
 )
 
 
@@ -48,10 +48,10 @@ class ChunkChecks:
         if encoded is None:
             if expected == NEVER_WRITTEN:
                 return
-            raise DatasetError(f"{where} is missing. {_CAUSES}", code="chunk-missing")
+            raise DatasetError(f"{where} is missing. {CAUSES}", code="chunk-missing")
         if int.from_bytes(encoded[-CRC_BYTES:].tobytes(), "little") != expected:
             raise DatasetError(
-                f"{where} is another one than the manifest says. {_CAUSES}", code="chunk-foreign"
+                f"{where} is another one than the manifest says. {CAUSES}", code="chunk-foreign"
             )
 
     def expected(self, chunk: int) -> int:
@@ -79,7 +79,7 @@ class ChunkChecks:
                 )
                 if part_checksum(values) != self._parts[part]:
                     raise DatasetError(
-                        f"{self._name}/{spec.path} is not the manifest that the document names. {_CAUSES}",
+                        f"{self._name}/{spec.path} is not the manifest that the document names. {CAUSES}",
                         code="manifest-foreign",
                     )
                 self._read[part] = values

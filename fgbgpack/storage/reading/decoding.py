@@ -139,10 +139,12 @@ class DecodeState:
             and target.dtype == self._stored_dtype
         )
 
-    def decode_into(self, target: Array, chunk: Chunk, prefetched: Prefetched) -> bool:
+    def decode_into(
+        self, target: Array, chunk: Chunk, prefetched: Prefetched, *, checked: bool = True
+    ) -> bool:
         """Decode a whole chunk into ``target``; returns whether there is such a chunk."""
         slot = self.slots.borrow()
-        written = self._begin(slot, target, chunk, prefetched)
+        written = self._begin(slot, target, chunk, prefetched, checked=checked)
         if written:
             slot.decoder.decode_to(self.bytes)
         self.slots.release_borrowed(slot)
@@ -169,9 +171,12 @@ class DecodeState:
         if encoded is not None or is_within(self._layout, number):
             self._checks.check(number, encoded, self._name_of(chunk))
 
-    def _begin(self, slot: DecodeSlot, target: Array, chunk: Chunk, prefetched: Prefetched) -> bool:
+    def _begin(
+        self, slot: DecodeSlot, target: Array, chunk: Chunk, prefetched: Prefetched, *, checked: bool = True
+    ) -> bool:
         encoded = prefetched[chunk] if chunk in prefetched else self.chunks.read(chunk, slot.buffer)
-        self.check(chunk, encoded)
+        if checked:
+            self.check(chunk, encoded)
         if encoded is None:
             return False
         slot.decoder.begin(encoded, target.reshape(-1).view(np.uint8), partial(self._name_of, chunk))

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -84,6 +85,38 @@ class ArrayReader:
                 encoded = prefetched[chunk] if chunk in prefetched else state.read(chunk, buffer)
                 self._process_state().check(chunk, encoded)
                 yield encoded
+
+    def prefetch(self, chunks: Sequence[Chunk]) -> Mapping[Chunk, Bytes | None]:
+        """Those of some chunks that are better got together, for :meth:`decode`; of files there are none.
+
+        Raises DatasetError where one of them cannot be had.
+        """
+        chunked = self._process_state().chunks
+        return chunked.prefetch(chunks[: chunked.prefetch_limit])
+
+    def decode(
+        self,
+        chunk: Chunk,
+        out: Array,
+        prefetched: Mapping[Chunk, Bytes | None] = MappingProxyType({}),
+        *,
+        checked: bool = True,
+    ) -> bool:
+        """Decode the whole of a chunk, what lies beyond the array's end included; nothing is kept.
+
+        Args:
+            chunk: Its shard and its number in that.
+            out: An array of the shape and type of a chunk, C-contiguous, which is filled.
+            prefetched: What :meth:`prefetch` gave.
+            checked: Whether it must be the one that the manifest names.
+
+        Returns:
+            Whether there is such a chunk; where the manifest has one, there must be.
+
+        Raises:
+            DatasetError: The chunk is missing, another one, or damaged.
+        """
+        return self._process_state().decode_into(out, chunk, prefetched, checked=checked)
 
     @property
     def keep(self) -> int:

@@ -1,0 +1,385 @@
+"""All that can be found wrong with a dataset by reading it whole: what verifies it, and what repairs it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fgbgpack.composition.placement import Placements
+from fgbgpack.composition.recipe import Recipe
+from fgbgpack.document import (
+    BACKGROUND_DEPTH,
+    DEPTH,
+    DEPTHS,
+    EXTREMES,
+    IMAGE,
+    MANIFEST,
+    MASK,
+    NAME,
+    PLACEMENTS,
+    SOURCE_ARRAYS,
+    SOURCES,
+    Document,
+)
+from fgbgpack.errors import DatasetError, FgbgError
+from fgbgpack.pipeline.chunk_checks import (
+    Chunk,
+    ChunkDecoder,
+    DepthChecks,
+    PixelChecks,
+    WholeArrays,
+    chunk_total,
+)
+from fgbgpack.pipeline.events import OnEvent, Progress
+from fgbgpack.pipeline.executor import Monitor, Threads
+from fgbgpack.pipeline.faults import CHANGES, VALUES, Fault, Findings
+from fgbgpack.sources.catalog import Catalog
+from fgbgpack.storage.arrays import METADATA, ArrayForm, Node, group_metadata, parse_array
+from fgbgpack.storage.hdf5 import Hdf5Store
+from fgbgpack.storage.manifest import copies_in, manifest_array, metadata_digest
+from fgbgpack.storage.reading import ArrayReader
+from fgbgpack.storage.store import DatasetStore
+
+_PIXELS = (IMAGE, MASK)
+_PLACED_AT_ONCE = 1 << 16
+_FOLLOWING = CHANGES & VALUES
+
+
+@dataclass(frozen=True)
+class ArrayCounts:
+    """What was looked at of an array, in numbers: its objects, its chunks, and the objects that have faults
+    or are not written yet.
+    """
+
+    objects: int
+    chunks: int
+    faulty: int
+    unwritten: int
+
+
+class Inspection:
+    """Reads all that a dataset stores, once, and finds what is wrong with it.
+
+    Every chunk is decoded, and compared with the manifest where that covers it; extremes with the depth;
+    placements with the recipe; pixels with the composites of it. Nothing is written, and what is found is
+    collected in ``findings``. Raises DatasetError where there is no document to go by.
+    """
+
+    def __init__(self, store: DatasetStore, threads: Threads, on_event: OnEvent) -> None:
+        self.store, self._threads, self._on_event = store, threads, on_event
+        self.findings = Findings()
+        document = store.document(lambda error: self.findings.of_object(METADATA, error))
+        if document is None:
+            raise DatasetError(f"There is no dataset at {store.name}.", code="dataset-missing")
+        self.document: Document = document
+        #: How the arrays are cut whose metadata are known.
+        self.forms: dict[str, ArrayForm] = {}
+        #: The recipe, if the sources are those that the document names.
+        self.recipe: Recipe | None = None
+        #: Samples whose stored pixels were compared with those of the recipe.
+        self.recomposed = 0
+        self._copies: Mapping[str, Node] = copies_in(store.root())
+        #: The manifest that the document names.
+        self.manifest = store.manifest
+        #: Whether its checksums can be read.
+        self.has_manifest = self._reads_manifest()
+        self._done = 0
+        self._total = 0
+        self._whole: WholeArrays | None = None
+
+    # --- what is to be there -----------------------------------------------------------------------
+
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        """The paths of the arrays of samples and of what they are made of, that should be there by now."""
+        # HDF5 files have a manifest that they are not held to, as they have checksums of their own.
+        named = self.document.manifest
+        groups = {SOURCES, MANIFEST, None if named is None else named.path}
+        return tuple(path for path in self.document.nodes if path not in groups)
+
+    def _is_covered(self, path: str) -> bool:
+        manifest = self.manifest
+        return manifest is not None and path in manifest.arrays
+
+    def _reads_manifest(self) -> bool:
+        """Whether the checksums of the manifest can be read; what is wrong with it is found."""
+        manifest = self.manifest
+        if manifest is None:
+            return False
+        spec = manifest_array(manifest)
+        expected = {MANIFEST: group_metadata(), manifest.path: spec.metadata()}
+        for path, text in expected.items():
+            self._check_node(path, json.loads(text))
+        try:
+            for path in manifest.arrays:
+                checks = self.store.checks(path)
+                if checks is not None:
+                    checks.all()
+        except DatasetError as exc:
+            key = f"{manifest.path}/{spec.layout.key(0)}"
+            message = " ".join(exc.message.split())
+            self.findings.add(Fault(exc.code, manifest.path, key, message, shard=0))
+            return False
+        return True
+
+    # --- metadata ----------------------------------------------------------------------------------
+
+    def _check_node(self, path: str, expected: Node) -> None:
+        """Compare the metadata of a group, or of the manifest's array."""
+        text = self.store.get(f"{path}/{METADATA}")
+        try:
+            same = text is not None and metadata_digest(json.loads(text)) == metadata_digest(expected)
+        except ValueError:
+            same = False
+        if not same:
+            state = "missing" if text is None else "not those that fgbgpack writes"
+            error = DatasetError(f"The metadata of /{path} are {state}.", code="metadata-foreign")
+            self.findings.of_object(f"{path}/{METADATA}", error)
+
+    def _load_forms(self) -> None:
+        """Find how the arrays are cut, by their own metadata or the copy of it, and what is wrong with it."""
+        if self.document.has_recipe and (self.document.complete or self.store.get(f"{SOURCES}/{METADATA}")):
+            self._check_node(SOURCES, json.loads(group_metadata()))
+        paths = list(self.arrays)
+        found = zip(paths, self.store.get_all(f"{path}/{METADATA}" for path in paths), strict=True)
+        for path, text in found:
+            if text is None and not (self.document.complete or self._is_covered(path)):
+                continue  # It is not begun.
+            expected = self._digest_of(path)
+            try:
+                form = parse_array(text, path, self.store.name)
+                if expected is not None and metadata_digest(json.loads(text or b"{}")) != expected:
+                    raise DatasetError(
+                        f"The metadata of /{path} are not what the manifest says: something else than "
+                        "fgbgpack has changed them.",
+                        code="metadata-foreign",
+                    )
+                self.forms[path] = form
+            except DatasetError as exc:
+                self.findings.of_object(f"{path}/{METADATA}", exc)
+                if (node := self.sound_copy(path)) is not None:
+                    self.forms[path] = ArrayForm.of(node, f"{self.store.name}/{path}")
+
+    def _digest_of(self, path: str) -> str | None:
+        """What the digest of an array's metadata must be; ``None`` where nothing tells."""
+        if self.manifest is not None and path in self.manifest.arrays:
+            return self.manifest.arrays[path].sha256
+        copy = self._copies.get(path)
+        return None if copy is None else metadata_digest(copy)
+
+    def sound_copy(self, path: str) -> Node | None:
+        """The copy of an array's metadata in the root, if it is what the manifest says, or nothing tells."""
+        copy = self._copies.get(path)
+        return copy if copy is not None and metadata_digest(copy) == self._digest_of(path) else None
+
+    # --- chunks ------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Read everything."""
+        self._load_forms()
+        readers: dict[str, ArrayReader] = {}
+        for path, form in self.forms.items():
+            # Where none was asked for, the arrays of depth are there without any chunk.
+            if path not in DEPTHS or self.document.depth is not None:
+                checked = self.has_manifest and self._is_covered(path)
+                readers[path] = self.store.reader(path, form, checked=checked)
+        self._total = sum(chunk_total(reader.layout) for reader in readers.values())
+        self._on_event(Progress("verify", 0, self._total))
+        small = {path: reader for path, reader in readers.items() if path not in (*_PIXELS, DEPTH)}
+        whole = self._whole = WholeArrays(self._decoder(small))
+        self._execute(
+            [partial(whole.check, path, shard) for path in small for shard in range(_shards(small[path]))]
+        )
+        self._check_recipe(whole)
+        self._check_names(whole)
+        work = []
+        pixels = {path: readers[path] for path in _PIXELS if path in readers}
+        if pixels:
+            checks = PixelChecks(self._decoder(pixels), self.recipe, self._pixels_differ)
+            for group in checks.groups:
+                shards = range(_shards(pixels[group[0]]))
+                work += [partial(checks.check, group, shard) for shard in shards]
+            self.recomposed = 0 if self.recipe is None else self.document.samples
+        if DEPTH in readers:
+            extremes = {path: whole[path] for path in EXTREMES if path in whole}
+            depth = DepthChecks(
+                self._decoder({DEPTH: readers[DEPTH]}), DEPTH, extremes, self._extremes_differ
+            )
+            work += [partial(depth.check, shard) for shard in range(_shards(readers[DEPTH]))]
+        self._execute(work)
+        for reader in readers.values():
+            reader.close()
+
+    def depth_checks(self, extremes: Mapping[str, NDArray[np.float16]]) -> DepthChecks:
+        """What measures the extremes of the stored depth again."""
+        reader = self.store.reader(DEPTH, self.forms[DEPTH])
+        return DepthChecks(self._decoder({DEPTH: reader}), DEPTH, extremes, self._extremes_differ)
+
+    def _execute(self, work: Iterable[Any]) -> None:
+        def advance(count: int) -> None:
+            self._done += count
+            self._on_event(Progress("verify", self._done, self._total))
+
+        def call(check: Any, monitor: Monitor) -> None:
+            check(monitor)
+
+        self._threads.run(call, work, advance, "verify")
+
+    def _decoder(self, readers: Mapping[str, ArrayReader]) -> ChunkDecoder:
+        return ChunkDecoder(readers, self._damaged, self._absent)
+
+    def _damaged(self, array: str, chunk: Chunk, samples: range, error: DatasetError) -> None:
+        self.findings.of_chunk(array, self.forms[array].layout, chunk, samples, error)
+
+    def _absent(self, array: str, chunk: Chunk, samples: range) -> None:
+        if array in self.document.whole_arrays:
+            key = f"{self.store.name}/{array}/{self.forms[array].layout.key(chunk[0])}"
+            error = DatasetError(f"Chunk {chunk[1]} of {key} is missing.", code="chunk-missing")
+            # HDF5 files and datasets whose manifest is lost: nothing else than this tells.
+            if not (self._is_covered(array) and self.has_manifest) or self._is_hdf5:
+                self._damaged(array, chunk, samples, error)
+        else:
+            self.findings.unwritten_object(array, chunk[0])
+
+    @property
+    def _is_hdf5(self) -> bool:
+        return isinstance(self.store.store, Hdf5Store)
+
+    # --- what the values must be -------------------------------------------------------------------
+
+    def _pixels_differ(self, array: str, shard: int, sample: int, line: str) -> None:
+        self._differs("pixels-differ", array, shard, sample, f"Not the pixels of the recipe: {line}.")
+
+    def _extremes_differ(self, array: str, shard: int, sample: int, line: str) -> None:
+        self._differs("extremes-differ", array, shard, sample, f"Not the extremes of the depth: {line}.")
+
+    def _differs(self, code: str, array: str, shard: int, sample: int, message: str) -> None:
+        key = f"{array}/{self.forms[array].layout.key(shard)}"
+        self.findings.add(Fault(code, array, key, message, shard, 0, (sample, sample + 1)))
+
+    def _check_recipe(self, whole: WholeArrays) -> None:
+        """Make the recipe of the sources, and compare the placements with it."""
+        spec, sources = self.document.spec, self.document.sources
+        if spec is None or sources is None or not all(path in whole for path in SOURCE_ARRAYS):
+            return
+        try:
+            background, foreground, size = (whole[path] for path in SOURCE_ARRAYS)
+            catalog = Catalog(background, foreground, size, sources.backgrounds, sources.foregrounds)
+            recipe = Recipe.of(spec, catalog)
+            same = recipe.info == self.document.recipe and recipe.compositor is not None
+        except (FgbgError, ValueError, IndexError):
+            same = False
+        if same:
+            self.recipe = recipe
+        elif not any(self.findings.in_array(path) for path in SOURCE_ARRAYS):
+            message = "The sources are not those of the recipe: their digest is another one."
+            self.findings.add(Fault("recipe-damaged", SOURCES, SOURCES, message))
+        self._check_placements(whole)
+
+    def _check_placements(self, whole: WholeArrays) -> None:
+        if not all(path in self.forms for path in PLACEMENTS):
+            return
+        stored = Placements(*(whole[path] for path in PLACEMENTS))
+        samples = len(stored)
+        for start in range(0, samples, _PLACED_AT_ONCE):
+            rows = slice(start, min(start + _PLACED_AT_ONCE, samples))
+            outside = self._outside(stored[rows], whole)
+            if self.recipe is None:
+                expected = None
+            else:
+                expected = self.recipe.placements(range(rows.start, rows.stop))
+            for field in fields(Placements):
+                path = field.name
+                if path not in whole:
+                    continue
+                wrong = outside[path]
+                if expected is not None:
+                    wrong = wrong | (getattr(expected, path) != getattr(stored, path)[rows])
+                for i in np.flatnonzero(wrong).tolist():
+                    self._misplaced(path, start + i, is_outside=bool(outside[path][i]))
+
+    def _misplaced(self, path: str, sample: int, *, is_outside: bool) -> None:
+        shard = sample // self.forms[path].layout.shard[0]
+        if is_outside:
+            message = f"/{path}[{sample}] is out of range: there is no such picture, or it leaves the sample."
+            self._differs("placement-outside", path, shard, sample, message)
+        else:
+            self._differs("placements-differ", path, shard, sample, f"/{path}[{sample}] is not the recipe's.")
+
+    def _outside(self, stored: Placements, whole: WholeArrays) -> dict[str, NDArray[np.bool_]]:
+        """Which placements no sample can have, by their arrays; of (n,) each."""
+        background, foreground, size = (whole[path] for path in SOURCE_ARRAYS)
+        spec = self.document.spec
+        number = np.clip(stored.foreground, 0, max(0, len(foreground) - 1))
+        height, width = (0, 0) if spec is None else (spec.height, spec.width)
+        known = (
+            size[number] if len(size) and SOURCE_ARRAYS[2] in whole else np.zeros((len(stored), 2), np.int32)
+        )
+        return {
+            "background": (stored.background < 0) | (stored.background >= len(background)),
+            "foreground": (stored.foreground < 0) | (stored.foreground >= len(foreground)),
+            "flip": stored.flip.view(np.uint8) > 1,
+            "replica": stored.replica < 0,
+            "y": (stored.y < 0) | (stored.y > height - known[:, 0]),
+            "x": (stored.x < 0) | (stored.x > width - known[:, 1]),
+        }
+
+    def _check_names(self, whole: WholeArrays) -> None:
+        if NAME not in whole:
+            return
+        names = whole[NAME]
+        for sample, name in enumerate(names.view(f"S{names.shape[1]}")[:, 0].tolist()):
+            try:
+                sound = bool(name.decode())
+            except UnicodeDecodeError:
+                sound = False
+            if not sound:
+                shard = sample // self.forms[NAME].layout.shard[0]
+                self._differs("name-damaged", NAME, shard, sample, f"/name[{sample}] is no name.")
+
+    # --- what was found ----------------------------------------------------------------------------
+
+    def faults(self) -> list[Fault]:
+        """All faults, in the order of the arrays, without those that follow from others: in an object that is
+        not the one that the manifest names, values are others, too.
+        """
+        faults = self.findings.all((*self.arrays, SOURCES))
+        causes = {fault.key for fault in faults if fault.code not in _FOLLOWING}
+        depth = {fault.shard for fault in faults if fault.array == DEPTH and fault.code not in _FOLLOWING}
+
+        def follows(fault: Fault) -> bool:
+            return fault.key in causes or (fault.array in EXTREMES and fault.shard in depth)
+
+        return [fault for fault in faults if not (fault.code in _FOLLOWING and follows(fault))]
+
+    def counts(self) -> dict[str, ArrayCounts]:
+        """What was looked at, by the paths of the arrays."""
+        found = {}
+        for path in self.arrays:
+            form = self.forms.get(path)
+            if form is None or (path in DEPTHS and self.document.depth is None):
+                continue
+            found[path] = ArrayCounts(
+                objects=form.layout.shards,
+                chunks=chunk_total(form.layout),
+                faulty=len(self.findings.shards(path)),
+                unwritten=len(self.findings.unwritten.get(path, ())),
+            )
+        return found
+
+    @property
+    def background_depth(self) -> NDArray[np.float32] | None:
+        """The stored depth of the backgrounds, if all of it is sound."""
+        whole = self._whole
+        sound = whole is not None and BACKGROUND_DEPTH in whole
+        return whole[BACKGROUND_DEPTH] if whole is not None and sound else None
+
+
+def _shards(reader: ArrayReader) -> int:
+    return reader.layout.shards
