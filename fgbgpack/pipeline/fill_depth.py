@@ -106,7 +106,9 @@ def _fill(run: Run, job: DepthJob, *, overwrite: bool) -> Document:
         if lines:
             if previous.complete and run.replace(without={*DEPTHS, BACKGROUND_DEPTH}):
                 store = run.store
-                document, previous = _begun(store.existing_document(), job, size)
+                begun, previous = _begun(store.existing_document(), job, size)
+                # Splits may have been saved since a stopped run began it.
+                document = dataclasses.replace(begun, splits=document.splits)
             else:
                 previous = None
         elif previous.complete:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Container
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from zarr.storage import LocalStore
 
-from fgbgpack.document import is_own
-from fgbgpack.files import disk_errors, finish_swap, locked, swap
-from fgbgpack.storage.arrays import METADATA
+from fgbgpack.document import VERIFIED, is_own
+from fgbgpack.files import PARTIAL, disk_errors, finish_swap, locked, swap
+from fgbgpack.storage.arrays import METADATA, Node
+from fgbgpack.storage.manifest import copies_in
 from fgbgpack.storage.store import DatasetStore
+
+#: What the document is called until all files that it speaks of are there.
+_UNFINISHED = f"{METADATA}.last"
 
 
 class Replacement:
@@ -36,6 +40,7 @@ class Replacement:
         """Put right what a kill in the middle of an exchange has left."""
         with self._disk_errors():
             finish_swap(self._beside, self._root, self._refusal)
+            self._return_others()
 
     def open(self, without: Container[str] | None = None) -> DatasetStore:
         """The store of the new dataset. Where nothing is there yet it has the arrays and the document of the
@@ -60,19 +65,34 @@ class Replacement:
             target.mkdir()
             for name in files:
                 if parts or name == METADATA:
-                    _link_or_copy(Path(folder, name), target / f"{name}{'' if parts else '.last'}")
+                    _link_or_copy(Path(folder, name), target / (name if parts else _UNFINISHED))
         # Who is killed before that begins anew.
-        (self._beside / f"{METADATA}.last").rename(self._beside / METADATA)
+        (self._beside / _UNFINISHED).rename(self._beside / METADATA)
 
     def publish(self) -> None:
         """Put the new dataset in the place of the old one, which is deleted. What others put there stays."""
+        self._inherit(self._target.root())
         with self._disk_errors(), locked(self._beside, self._refusal):
             swap(self._beside, self._root)
-            for entry in self._beside.iterdir():
-                if entry.name != METADATA and not is_own(entry.name):
-                    with suppress(OSError):
-                        entry.rename(self._root / entry.name)
+            self._return_others()
             shutil.rmtree(self._beside)
+
+    def _inherit(self, old: Node) -> None:
+        """Take what others wrote into the root's metadata of the old dataset."""
+        new = self.open()
+        known = {*new.root()["attributes"], VERIFIED}
+        attributes = {name: value for name, value in old.get("attributes", {}).items() if name not in known}
+        copies = {path: copy for path, copy in copies_in(old).items() if not is_own(path)}
+        if attributes or copies:
+            new.add_to_root(attributes, copies)
+
+    def _return_others(self) -> None:
+        """Move what others put into the old dataset to the new one."""
+        for entry in self._beside.iterdir() if self._beside.is_dir() else ():
+            is_ours = entry.name in (METADATA, _UNFINISHED) or is_own(entry.name)
+            is_ours = is_ours or PARTIAL.search(entry.name) is not None
+            if not is_ours and not os.path.lexists(target := self._root / entry.name):
+                entry.rename(target)
 
     def remove(self) -> None:
         """Delete what a stopped run has left."""

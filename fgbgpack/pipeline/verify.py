@@ -175,19 +175,17 @@ def _record(store: DatasetStore, document: Document, result: Verification) -> No
     opened = DatasetStore(writable(store.store, store.name), store.name)
     opened.existing_document()
     with opened.exclusive():
-        opened.set_attribute(
-            VERIFIED,
-            {
-                # What is written later makes another generation, of which this says nothing.
-                "generation": document.generation,
-                "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-                "samples": result.samples,
-                "recomposed": result.recomposed,
-                "depth_inferred": result.depth_inferred,
-                "pictures": result.pictures,
-                "software": {"fgbgpack": __version__},
-            },
-        )
+        facts = {
+            # What is written later makes another generation, of which this says nothing.
+            "generation": document.generation,
+            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+            "samples": result.samples,
+            "recomposed": result.recomposed,
+            "depth_inferred": result.depth_inferred,
+            "pictures": result.pictures,
+            "software": {"fgbgpack": __version__},
+        }
+        opened.add_to_root({VERIFIED: facts})
 
 
 def _infer(

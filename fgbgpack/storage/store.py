@@ -211,10 +211,12 @@ class DatasetStore:
         """The metadata of the root group, unchecked."""
         return dict(parse_json(self.get(METADATA) or b"{}"))
 
-    def set_attribute(self, name: str, value: object) -> None:
-        """Set an attribute of the root group beside the document, which stays as it is (DatasetError)."""
+    def add_to_root(self, attributes: Mapping[str, object], copies: Mapping[str, Node] | None = None) -> None:
+        """Set attributes beside the document, and add copies of metadata of arrays that users have added."""
         node = self._root_to_change()
-        node["attributes"][name] = value
+        node["attributes"] |= attributes
+        if copies:
+            node["consolidated_metadata"]["metadata"] |= copies
         self._publish(json.dumps(node, indent=2, ensure_ascii=False).encode(), was_complete=True)
 
     def existing_document(self, *, complete: bool = False) -> Document:

@@ -58,7 +58,6 @@ def test_each_step_that_changes_a_dataset_is_on_disk_before_its_document_is(
         "it.zarr": [
             lambda: materialize(path),
             lambda: fill_depth(path, depth_of(depth_model)),
-            lambda: create(path, pictures.spec(seed=1), overwrite=True),
         ],
         "other.zarr": [lambda: virtualize(path, other)],
     }
@@ -68,6 +67,24 @@ def test_each_step_that_changes_a_dataset_is_on_disk_before_its_document_is(
                 calls = recorded(patch, tmp_path)
                 action()
                 calls.check_published_last("zarr.json", folder)
+
+
+@pytest.mark.slow
+def test_what_replaces_a_dataset_is_on_disk_before_it_takes_its_name(
+    tmp_path, pictures, depth_model, make_depth_model, monkeypatch
+):
+    path = tmp_path / "it.zarr"
+    create(path, pictures.spec(depth=depth_of(depth_model)))
+    for action in (
+        lambda: fill_depth(path, depth_of(make_depth_model(name="other", seed=1)), overwrite=True),
+        lambda: create(path, pictures.spec(seed=1), overwrite=True),
+    ):
+        with monkeypatch.context() as patch:
+            calls = recorded(patch, tmp_path)
+            action()
+        assert calls[-2:] == [("rename", "it.zarr"), ("sync", ".")]
+        del calls[-2:]
+        calls.check_published_last("zarr.json", ".it.zarr.new")
 
 
 def test_a_file_is_on_disk_before_it_has_its_name(tmp_path, dataset, monkeypatch):

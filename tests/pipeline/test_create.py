@@ -832,12 +832,19 @@ def test_replacing_depth_when_cut_off_never_mixes_two_models(tmp_path, made, mak
     path = tmp_path / "made.zarr"
     other = depth_of(make_depth_model(name="other", seed=1))
     with pytest.raises(KeyboardInterrupt):
-        fill_depth_small(path, other, overwrite=True, on_event=Interrupt("depth", 0))
-    # The old model again: what the new one began is replaced in turn.
-    with pytest.raises(RecipeMismatchError):
-        fill_depth_small(path, spec.depth)
-    fill_depth_small(path, spec.depth, overwrite=True)
+        fill_depth_small(path, other, overwrite=True, on_event=Interrupt("depth", 1))
+    # The old depth is whole until the new one is; that goes on where it was stopped.
     assert_same_tree(path, expected)
+    shutil.copytree(path, tmp_path / "copy.zarr")
+    assert 0 < fill_depth_small(path, other, overwrite=True).depth_filled < len(open_dataset(path))
+    fill_depth_small(tmp_path / "copy.zarr", other, overwrite=True)
+    assert_same_tree(path, tree(tmp_path / "copy.zarr"))
+    with pytest.raises(KeyboardInterrupt):
+        fill_depth_small(path, spec.depth, overwrite=True, on_event=Interrupt("depth", 1))
+    # Who does not want it any more has what was there.
+    assert fill_depth_small(path, other).depth_filled == 0
+    assert_same_tree(path, tree(tmp_path / "copy.zarr"))
+    assert not list(tmp_path.glob(".made.zarr*"))
 
 
 @pytest.mark.slow

@@ -441,10 +441,14 @@ def test_an_overwrite_that_is_cut_off_never_mixes_the_backgrounds_of_two_models(
     for n in (0, 1):
         with pytest.raises(KeyboardInterrupt):
             fill_depth(path, other, overwrite=True, workers=1, on_event=Events(stage, n))
-        with pytest.raises(RecipeMismatchError):
-            fill_depth(path, spec.depth)
-    fill_depth(path, spec.depth, overwrite=True)
-    assert_same_tree(path, expected)
+        # What is being replaced is whole until it is.
+        assert_same_tree(path, expected)
+    third = depth_of(make_depth_model(name="third", seed=2), guide=guided.guide, scale=3)
+    fill_depth(path, third, overwrite=True)
+    create(tmp_path / "fresh.zarr", spec)
+    fill_depth(tmp_path / "fresh.zarr", third, overwrite=True)
+    assert_same_tree(path, tree(tmp_path / "fresh.zarr"))
+    assert {entry.name for entry in tmp_path.iterdir() if entry.name.startswith(".")} == set()
 
 
 # --- what cannot be --------------------------------------------------------------------------------

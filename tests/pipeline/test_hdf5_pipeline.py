@@ -289,6 +289,7 @@ def test_what_is_being_written_stays_whatever_hdf5_is_told_of_locks(dataset, fil
 FULL = """
 import resource, signal, sys
 from dataclasses import replace
+from pathlib import Path
 from fgbgpack.pipeline import convert
 from fgbgpack.errors import DatasetError
 from fgbgpack.storage.hdf5 import Hdf5Store
@@ -307,7 +308,7 @@ for limit in map(int, sys.argv[4:]):
     if limit > 20_000:
         # Splits for which the document has no room: only then is the file written anew.
         try:
-            store = DatasetStore(Hdf5Store(split, read_only=False), split)
+            store = DatasetStore(Hdf5Store(Path(split), read_only=False), split)
             parts = {"by": "sample", "seed": 0, "parts": {"a": 0.5}}
             names = [f"{i:03}" + "x" * 200 for i in range(300)]
             store.commit(replace(store.existing_document(), splits=dict.fromkeys(names, parts)))
