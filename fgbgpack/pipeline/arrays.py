@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -145,20 +145,34 @@ def write_names(store: DatasetStore, names: Sequence[str], policy: LayoutPolicy 
 
 def write_recipe(store: DatasetStore, recipe: Recipe, policy: LayoutPolicy = DEFAULT_POLICY) -> None:
     """Publish the placements and the sources: values before the metadata that tell of them."""
+    specs = {}
+    for spec, number, rows in _recipe_chunks(recipe, policy):
+        store.write_rows(spec, number, rows)
+        specs[spec.path] = spec
+    store.put_changed(f"{SOURCES}/{METADATA}", group_metadata())
+    store.declare(*specs.values())
+
+
+def contradicts_recipe(store: DatasetStore, recipe: Recipe, policy: LayoutPolicy) -> bool:
+    """Whether other placements or sources are there than those of a recipe, or a part of them, which is what a
+    power loss may leave.
+    """
+    chunks = (spec.chunk(number, rows) for spec, number, rows in _recipe_chunks(recipe, policy))
+    return any(not value.startswith((store.get(key) or b"").rstrip(b"\0")) for key, value in chunks)
+
+
+def _recipe_chunks(recipe: Recipe, policy: LayoutPolicy) -> Iterator[tuple[ArraySpec, int, NDArray[Any]]]:
     layout = policy.vector(len(recipe))
     dtypes: dict[str, type[np.generic]] = {"flip": np.bool_}
     specs = [ArraySpec(name, layout, dtypes.get(name, np.int32), ("sample",)) for name in PLACEMENTS]
     for number, rows in enumerate(layout.rows()):
         placements = recipe.placements(range(rows.start, rows.stop))
         for spec in specs:
-            store.write_rows(spec, number, getattr(placements, spec.path))
-    store.declare(*specs)
-    store.put_changed(f"{SOURCES}/{METADATA}", group_metadata())
+            yield spec, number, getattr(placements, spec.path)
     for path, array, dimensions in recipe_sources(recipe):
         spec = ArraySpec(path, policy.rows(array.shape, array[0].nbytes), array.dtype.type, dimensions)
         for number, rows in enumerate(spec.layout.rows()):
-            store.write_rows(spec, number, array[rows])
-        store.declare(spec)
+            yield spec, number, array[rows]
 
 
 def recipe_sources(recipe: Recipe) -> Iterable[tuple[str, NDArray[Any], tuple[str, ...]]]:

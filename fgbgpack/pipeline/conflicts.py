@@ -137,9 +137,10 @@ def clear(store: DatasetStore) -> None:
 
     Its document stays, saying that it is incomplete: a dataset half deleted is still recognised.
     """
-    if (existing := store.document()) is None:
-        return
-    store.commit(dataclasses.replace(existing.begun(), depth=None))
+    if not store.has_lost_document():
+        if (existing := store.document()) is None:
+            return
+        store.commit(dataclasses.replace(existing.begun(), depth=None))
     for name in (IMAGE, MASK, *DEPTHS, NAME, *PLACEMENTS, SOURCES, MANIFEST):
         store.delete_below(name)
 

@@ -10,7 +10,14 @@ from fgbgpack.composition.recipe import Recipe
 from fgbgpack.depth import Device
 from fgbgpack.depth.strategies import Networks
 from fgbgpack.document import IMAGE, MASK, Document, NetworkDepthInfo, PixelsInfo, SourcesInfo
-from fgbgpack.pipeline.arrays import depth_arrays, depth_layouts, extent_of, pixel_arrays, write_recipe
+from fgbgpack.pipeline.arrays import (
+    contradicts_recipe,
+    depth_arrays,
+    depth_layouts,
+    extent_of,
+    pixel_arrays,
+    write_recipe,
+)
 from fgbgpack.pipeline.conflicts import differences, layout_differences, with_new_credits
 from fgbgpack.pipeline.depth import DepthFilling
 from fgbgpack.pipeline.depth_modes import DepthJob
@@ -124,7 +131,8 @@ def create(
     threads = Threads(workers)
     with staged(out, threads, on_event) as place:
         run = Run(DatasetStore.open(place, read_only=False), threads, on_event)
-        run.store.document()  # What must not be overwritten is found before any work is done.
+        if not run.store.has_lost_document():
+            run.store.document()  # What must not be overwritten is found before any work is done.
         networks = Networks.load(spec.depth) if spec.depth else None
         recipe = load_recipe(spec, on_event)
         creation = _Creation(run, recipe, networks, layout, device, virtual, Pixels(recipe, layout))
@@ -169,11 +177,15 @@ class _Creation:
     def run(self, *, overwrite: bool) -> Document:
         run, spec, name = self._run, self._recipe.spec, self._run.name
         new = self._new_document()
-        existing = run.existing(
-            lambda existing: self._differences(existing, new),
-            overwrite=overwrite,
-            other="was made with other options",
-        )
+        if run.store.has_lost_document() and not contradicts_recipe(run.store, self._recipe, self._policy):
+            run.notify(f"The document of {name} is empty, as after a power loss: all is written again.")
+            existing = None
+        else:
+            existing = run.existing(
+                lambda existing: self._differences(existing, new),
+                overwrite=overwrite,
+                other="was made with other options",
+            )
         resumed = None if existing is None else self._resumed(existing, new)
         document = resumed or new
         filling = self._depth_filling(document)

@@ -9,26 +9,26 @@ import math
 import os
 import uuid
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import compress
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from zarr.abc.store import ByteRequest, Store, SuffixByteRequest
+from zarr.abc.store import Store, SuffixByteRequest
 from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
 from fgbgpack.document import ATTRIBUTE, DIGEST, SOURCES, Document, ManifestInfo, is_own
 from fgbgpack.errors import DatasetError, IncompleteDatasetError
-from fgbgpack.files import PARTIAL, FolderSync, disk_errors, locked, write_atomically
-from fgbgpack.inputs import LARGEST_JSON, check_regular, parse_json
+from fgbgpack.files import PARTIAL, FolderSync, locked, write_atomically
+from fgbgpack.inputs import parse_json
 from fgbgpack.storage import sealing
 from fgbgpack.storage.arrays import METADATA, ArrayForm, ArraySpec, Node, parse_array
 from fgbgpack.storage.codecs import CRC_BYTES
 from fgbgpack.storage.hdf5 import Hdf5Store
+from fgbgpack.storage.keys import Keys
 from fgbgpack.storage.layout import Layout
 from fgbgpack.storage.manifest import (
     WrittenChunks,
@@ -50,16 +50,14 @@ _SHOWN = 3
 T = TypeVar("T")
 
 
-class DatasetStore:
+class DatasetStore(Keys):
     """One dataset in a Zarr store. Its methods may be called from any thread; it can be pickled.
 
-    The store publishes a key whole or not at all, as all of Zarr's own do; ``name`` is what messages call it.
-    Every method raises DatasetError where the store cannot be read or written.
+    The store publishes a key whole or not at all, as all of Zarr's own do.
     """
 
     def __init__(self, store: Store, name: str) -> None:
-        self.store = store
-        self.name = name
+        super().__init__(store, name)
         #: The manifest, once the document was read: what the readers of arrays are held to.
         self.manifest: ManifestInfo | None = None
         self._generation: str | None = None
@@ -78,22 +76,7 @@ class DatasetStore:
         """The store of a target, which need not hold a dataset yet if it is to be written."""
         return cls(zarr_store(target, read_only=read_only), str(target))
 
-    def same_place_as(self, other: DatasetStore) -> bool:
-        """Whether two stores are one and the same."""
-        one, two = self.store, other.store
-        if isinstance(one, LocalStore) and isinstance(two, LocalStore):
-            return one.root.exists() and two.root.exists() and one.root.samefile(two.root)
-        return one == two
-
     # --- keys --------------------------------------------------------------------------------------
-
-    def get(self, key: str) -> bytes | None:
-        """The value of a key; ``None`` if there is none."""
-        return self._run(self._get(key))
-
-    def get_all(self, keys: Iterable[str]) -> list[bytes | None]:
-        """The values of some keys, requested at once; ``None`` for those that are missing."""
-        return self._each(list(keys), self._get)
 
     def put(self, key: str, value: bytes) -> None:
         """Publish a value under a key, in one step; a commit makes it durable."""
@@ -106,20 +89,6 @@ class DatasetStore:
         """Publish a value under a key, unless it is there already."""
         if self.get(key) != value:
             self.put(key, value)
-
-    def find(self, prefix: str = "", at_most: int | None = None) -> list[str]:
-        """The keys that start with ``prefix``, sorted, without what a writer has not finished."""
-
-        async def collect() -> list[str]:
-            found: list[str] = []
-            async for key in self.store.list_prefix(prefix):
-                if not PARTIAL.search(key):
-                    found.append(key)
-                if len(found) == at_most:
-                    break
-            return sorted(found)
-
-        return self._run(collect())
 
     def delete_below(self, prefix: str) -> None:
         """Delete every key below ``prefix``."""
@@ -158,11 +127,8 @@ class DatasetStore:
         ``on_damage`` gets the damages that leave a document to be read, in place of the first being raised.
         """
         report = _raise if on_damage is None else on_damage
-        # Reading would make a local folder that is not there.
-        if isinstance(self.store, LocalStore) and not self.store.root.is_dir():
-            return None
-        root = self.get(METADATA)
-        if root is not None and not root.strip(b"\0"):
+        root = self._root()
+        if _is_blank(root):
             raise DatasetError(
                 f"{METADATA} of {self.name} is empty, as after a power loss or on a full disk: nothing says "
                 "what its arrays are. Restore that file from a copy; or delete the folder, if nothing else "
@@ -206,6 +172,15 @@ class DatasetStore:
         self.manifest = found.manifest if covers_all else None
         self._generation = self._generation or found.generation
         return found
+
+    def has_lost_document(self) -> bool:
+        """Whether there is nothing in the file of the document, as after a power loss."""
+        return _is_blank(self._root())
+
+    def _root(self) -> bytes | None:
+        # Reading would make a local folder that is not there.
+        is_there = not isinstance(self.store, LocalStore) or self.store.root.is_dir()
+        return self.get(METADATA) if is_there else None
 
     def root(self) -> Node:
         """The metadata of the root group, unchecked."""
@@ -282,7 +257,9 @@ class DatasetStore:
 
     def _root_to_change(self) -> dict[str, Any]:
         """The metadata of the root, if it is still the one that was read or committed (DatasetError)."""
-        root = self.get(METADATA) or b'{"zarr_format": 3, "node_type": "group", "attributes": {}}'
+        root = self.get(METADATA)
+        if root is None or _is_blank(root):
+            root = b'{"zarr_format": 3, "node_type": "group", "attributes": {}}'
         node: dict[str, Any] = parse_json(root)
         before = node["attributes"].get(ATTRIBUTE)
         if self._generation is not None and (before or {}).get("generation") != self._generation:
@@ -460,41 +437,10 @@ class DatasetStore:
                     if PARTIAL.search(left_over.name):
                         left_over.unlink(missing_ok=True)
 
-    # --- requests ----------------------------------------------------------------------------------
-
-    async def _get(self, key: str, part: ByteRequest | None = None) -> bytes | None:
-        if isinstance(self.store, LocalStore):
-            # It would wait for what a pipe in the place of a file gives.
-            check_regular(self.store.root / key, LARGEST_JSON if key.endswith(METADATA) else None)
-        value = await self.store.get(key, default_buffer_prototype(), part)
-        return None if value is None else value.to_bytes()
-
-    def _each(self, keys: list[str], action: Callable[[str], Coroutine[Any, Any, T]]) -> list[T]:
-        async def all_of_them() -> list[T]:
-            limit = asyncio.Semaphore(_CONCURRENT_REQUESTS)
-
-            async def one(key: str) -> T:
-                async with limit:
-                    return await action(key)
-
-            return await asyncio.gather(*(one(key) for key in keys))
-
-        return self._run(all_of_them())
-
-    def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        with self._disk_errors():
-            try:
-                return sync(work)
-            except (OSError, DatasetError):
-                raise
-            except Exception as exc:  # each kind of store has errors of its own
-                raise DatasetError(
-                    f"{self.name} cannot be read or written: {exc}.", code="io-failed"
-                ) from exc
-
-    def _disk_errors(self) -> AbstractContextManager[None]:
-        return disk_errors(self.name, kept="What is written already stays.")
-
 
 def _raise(error: DatasetError) -> None:
     raise error
+
+
+def _is_blank(root: bytes | None) -> bool:
+    return root is not None and not root.strip(b"\0")

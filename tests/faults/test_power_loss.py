@@ -196,12 +196,22 @@ def test_depth_that_was_cut_short_is_made_anew(tmp_path, pictures, depth_model, 
 
 
 @pytest.mark.parametrize("content", [b"", bytes(1000)])
-def test_an_empty_document_is_told_plainly(tmp_path, dataset, pictures, content):
+def test_the_same_command_mends_an_empty_document_and_others_tell_of_it(tmp_path, dataset, pictures, content):
     path = tmp_path / "it.zarr"
     shutil.copytree(dataset, path)
     (path / "zarr.json").write_bytes(content)
     before = tree(path)
-    for action in (lambda: open_dataset(path), lambda: create(path, pictures.spec(), overwrite=True)):
+    for action in (
+        lambda: open_dataset(path),
+        lambda: create(path, pictures.spec(seed=1), overwrite=True),
+        lambda: create(path, pictures.spec(placements=1), overwrite=True),
+    ):
         with refused(DatasetError, "document-empty", "zarr.json of .* is empty"):
             action()
-    assert tree(path) == before
+        assert tree(path) == before
+    (path / "y/c/0").write_bytes(bytes(50))
+    (path / "image/zarr.json").write_bytes(b"")
+    notices = []
+    assert create(path, pictures.spec(), on_event=lambda event: notices.append(str(event))).complete
+    assert any("is empty, as after a power loss" in notice for notice in notices)
+    assert tree(path) == tree(dataset)

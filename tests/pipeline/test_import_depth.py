@@ -19,7 +19,7 @@ from fgbgpack import fill_depth, open_dataset
 from fgbgpack.cards import write_cards
 from fgbgpack.cli import app
 from fgbgpack.depth import DepthSession, Execution, load_model
-from fgbgpack.errors import DatasetError, IncompleteDatasetError, RecipeMismatchError, SpecError
+from fgbgpack.errors import DatasetError, RecipeMismatchError, SpecError
 from fgbgpack.export import export
 from fgbgpack.pipeline import ImportSpec, import_folder
 from fgbgpack.pipeline.events import silent

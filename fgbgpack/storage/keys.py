@@ -1,0 +1,94 @@
+"""The keys of a store: requests one by one and many at once, with errors that name the place."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar
+
+from zarr.abc.store import ByteRequest, Store
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
+from zarr.storage import LocalStore
+
+from fgbgpack.errors import DatasetError
+from fgbgpack.files import PARTIAL, disk_errors
+from fgbgpack.inputs import LARGEST_JSON, check_regular
+from fgbgpack.storage.arrays import METADATA
+
+_CONCURRENT_REQUESTS = 32
+
+T = TypeVar("T")
+
+
+class Keys:
+    """The keys and values of a Zarr store, which messages call ``name``. Its methods may be called from any
+    thread, and raise DatasetError where the store cannot be read or written.
+    """
+
+    def __init__(self, store: Store, name: str) -> None:
+        self.store = store
+        self.name = name
+
+    def same_place_as(self, other: Keys) -> bool:
+        """Whether two stores are one and the same."""
+        one, two = self.store, other.store
+        if isinstance(one, LocalStore) and isinstance(two, LocalStore):
+            return one.root.exists() and two.root.exists() and one.root.samefile(two.root)
+        return one == two
+
+    def get(self, key: str) -> bytes | None:
+        """The value of a key; ``None`` if there is none."""
+        return self._run(self._get(key))
+
+    def get_all(self, keys: Iterable[str]) -> list[bytes | None]:
+        """The values of some keys, requested at once; ``None`` for those that are missing."""
+        return self._each(list(keys), self._get)
+
+    def find(self, prefix: str = "", at_most: int | None = None) -> list[str]:
+        """The keys that start with ``prefix``, sorted, without what a writer has not finished."""
+
+        async def collect() -> list[str]:
+            found: list[str] = []
+            async for key in self.store.list_prefix(prefix):
+                if not PARTIAL.search(key):
+                    found.append(key)
+                if len(found) == at_most:
+                    break
+            return sorted(found)
+
+        return self._run(collect())
+
+    async def _get(self, key: str, part: ByteRequest | None = None) -> bytes | None:
+        if isinstance(self.store, LocalStore):
+            # It would wait for what a pipe in the place of a file gives.
+            check_regular(self.store.root / key, LARGEST_JSON if key.endswith(METADATA) else None)
+        value = await self.store.get(key, default_buffer_prototype(), part)
+        return None if value is None else value.to_bytes()
+
+    def _each(self, keys: list[str], action: Callable[[str], Coroutine[Any, Any, T]]) -> list[T]:
+        async def all_of_them() -> list[T]:
+            limit = asyncio.Semaphore(_CONCURRENT_REQUESTS)
+
+            async def one(key: str) -> T:
+                async with limit:
+                    return await action(key)
+
+            return await asyncio.gather(*(one(key) for key in keys))
+
+        return self._run(all_of_them())
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        with self._disk_errors():
+            try:
+                return sync(work)
+            except (OSError, DatasetError):
+                raise
+            except Exception as exc:  # each kind of store has errors of its own
+                raise DatasetError(
+                    f"{self.name} cannot be read or written: {exc}.", code="io-failed"
+                ) from exc
+
+    def _disk_errors(self) -> AbstractContextManager[None]:
+        return disk_errors(self.name, kept="What is written already stays.")
