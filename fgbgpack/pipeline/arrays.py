@@ -154,7 +154,7 @@ def write_recipe(store: DatasetStore, recipe: Recipe, policy: LayoutPolicy = DEF
 
 
 def contradicts_recipe(store: DatasetStore, recipe: Recipe, policy: LayoutPolicy) -> bool:
-    """Whether other placements or sources are there than those of a recipe, or a part of them, which is what a
+    """Whether other placements or sources are there than those of a recipe, or a part of them, which a
     power loss may leave.
     """
     chunks = (spec.chunk(number, rows) for spec, number, rows in _recipe_chunks(recipe, policy))
