@@ -14,6 +14,7 @@ from fgbgpack.cards import sentences
 from fgbgpack.cards.about import About
 from fgbgpack.cards.licences import address_of, findings
 from fgbgpack.cards.summary import ArraySummary, DatasetSummary
+from fgbgpack.document import MANIFEST
 
 _CONFORMS_TO = ["http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/RAI/1.0"]
 _ZARR = "https://zarr.dev/"
@@ -139,7 +140,7 @@ def _distribution(summary: DatasetSummary) -> list[dict[str, Any]]:
         "sha256": summary.checked.sha256,
     }
     if summary.form == "hdf5":
-        whole = "The whole dataset. Its root attribute 'fgbgpack' records how it was made."
+        whole = "The whole dataset. /fgbgpack/document in it records how it was made."
         return [checked | {"description": whole, "encodingFormat": _HDF5}]
     recipe = summary.document.recipe
     pinned = f" Images and masks are those of the recipe {recipe.sha256}." if recipe else ""
@@ -152,7 +153,13 @@ def _distribution(summary: DatasetSummary) -> list[dict[str, Any]]:
         for identifier, kind in ((_SAMPLE_FILES, "samples"), (_SOURCE_FILES, "sources"))
         if (arrays := [a for a in summary.arrays if a.per_sample == (kind == "samples") and not a.virtual])
     ]
-    return [checked | {"description": root, "encodingFormat": "application/json"}, *file_sets]
+    manifest = {
+        **_node("FileSet", "manifest-files"),
+        "description": "The checksums of all chunks, which 'fgbgpack verify' holds them to.",
+        "encodingFormat": _ZARR,
+        "includes": [f"{MANIFEST}/**"],
+    }
+    return [checked | {"description": root, "encodingFormat": "application/json"}, *file_sets, manifest]
 
 
 def _file_set(identifier: str, kind: str, arrays: Sequence[ArraySummary]) -> dict[str, Any]:

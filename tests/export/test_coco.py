@@ -14,6 +14,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from sealing import edit_document
 
 from fgbgpack import create, open_dataset
 from fgbgpack.errors import SpecError
@@ -207,11 +208,13 @@ def test_all_problems_are_reported_together(tmp_path, dataset):
 def test_licences_of_sources_go_along(tmp_path, own_pictures):
     path = tmp_path / "d.zarr"
     create(path, own_pictures.spec())
-    document = json.loads((path / "zarr.json").read_text())
-    sources = document["attributes"]["fgbgpack"]["sources"]
-    sources["backgrounds"][0]["license"] = sources["foregrounds"][0]["license"] = "CC-BY-4.0"
-    sources["backgrounds"][1]["license"] = "https://example.org/terms"
-    (path / "zarr.json").write_text(json.dumps(document))
+
+    def license_them(document):
+        sources = document["sources"]
+        sources["backgrounds"][0]["license"] = sources["foregrounds"][0]["license"] = "CC-BY-4.0"
+        sources["backgrounds"][1]["license"] = "https://example.org/terms"
+
+    edit_document(path, license_them)
     export(path, tmp_path / "out", to="coco")
     coco = COCO(str(tmp_path / "out" / "annotations" / "instances_all.json"))
     names = {licence["id"]: licence["name"] for licence in coco.dataset["licenses"]}

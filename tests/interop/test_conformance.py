@@ -330,7 +330,7 @@ def by_h5py(path):
     arrays = {}
 
     def visit(name, thing):
-        ours = name.startswith("fgbgpack/")
+        ours = name.startswith(("fgbgpack/", "manifest/"))
         if isinstance(thing, h5py.Dataset) and not thing.is_scale and not ours:
             labels = tuple(axis.label for axis in thing.dims)
             named = tuple(axis[0].name.rpartition("/")[2] for axis in thing.dims)
