@@ -16,7 +16,7 @@ JS := tests/js/node_modules
 .DEFAULT_GOAL := help
 .SUFFIXES:
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format docs bench bench-gpu bench-peers wheel constraints clean FORCE
+.PHONY: help demo test faults lint format docs bench bench-gpu bench-peers wheel constraints clean FORCE
 
 help: ## List these commands
 	@sed -n 's/^\([a-z-]*\): .*## /  make \1|/p' Makefile | awk -F '|' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -47,6 +47,9 @@ $(DEMO)/pictures/.made: | $(VENV)/.run
 
 test: $(VENV)/.dev $(MDS)/.made $(JS)/.made ## Set up and run all tests, in one process per core
 	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
+
+faults: $(VENV)/.dev ## Kill, damage and cut off what is written, thousands of times, and count how it ends
+	$(BIN)/python -m pytest -n auto --dist worksteal tests/faults --faults all $(ARGS)
 
 lint: $(VENV)/.dev ## Check style, formatting and types
 	$(BIN)/ruff check .

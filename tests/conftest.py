@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import onnx_models
@@ -25,9 +26,44 @@ collect_ignore = ["data", "support"]
 collect_ignore_glob = ["conftest.py", "*/conftest.py"]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--faults all`` does to datasets all that is promised to be survived, and not only some of it."""
+    parser.addoption("--faults", choices=("some", "all"), default="some", help="how many faults are made")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Slow tests begin first, so that no process works alone at the end. The order is otherwise kept."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """The counts that tests of faults have recorded, summed by what they are called."""
+    counts: dict[str, Counter[str]] = {}
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            for name, value in getattr(report, "user_properties", ()):
+                if isinstance(value, dict) and getattr(report, "when", "") == "call":
+                    counts.setdefault(name, Counter()).update(value)
+    if counts:
+        terminalreporter.section("faults")
+    for name, count in sorted(counts.items()):
+        outcomes = ", ".join(f"{number:,} {outcome}" for outcome, number in sorted(count.items()))
+        terminalreporter.write_line(f"{name}: {count.total():,} ({outcomes})")
+
+
+@pytest.fixture
+def all_faults(request) -> bool:
+    """Whether all faults are made (``make faults``), and not only some of them (``make test``)."""
+    return bool(request.config.getoption("--faults") == "all")
+
+
+@pytest.fixture
+def count_faults(record_property):
+    """A function ``(name, Counter)`` that has the summary say how many faults ended how.
+
+    ``name`` says what was done, such as "damages of Zarr files"; outcomes are words such as "detected".
+    """
+    return lambda name, outcomes: record_property(name, dict(outcomes))
 
 
 @pytest.fixture(scope="session")
