@@ -12,6 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fgbgpack import schema
 from fgbgpack.errors import DepthModelError
 
@@ -72,7 +75,7 @@ class SizeRule:
 class NetworkInput:
     """The tensor that takes the picture; its name is empty where the card leaves it out."""
 
-    layout: Literal["NCHW", "NHWC"]
+    layout: Literal["NCHW", "NHWC", "N1CHW", "N1HWC"]
     channels: Literal["RGB", "BGR"]
     range: tuple[float, float]
     size: SizeRule
@@ -81,6 +84,17 @@ class NetworkInput:
     std: tuple[float, ...] | None = None
     filter: Filter = "bilinear"
     dtype: Literal["float32", "float16", "uint8"] = "float32"
+    batch: int | None = None
+
+    @property
+    def planes(self) -> Literal["NCHW", "NHWC"]:
+        """The layout without an axis of length 1."""
+        return "NCHW" if self.layout in ("NCHW", "N1CHW") else "NHWC"
+
+    def shape(self, size: Size, *, channels: int) -> NDArray[np.int64]:
+        """The tensor's shape in the layout, for a network that sees ``size``; -1 for the batch."""
+        sides = {"N": -1, "1": 1, "C": channels, "H": size[0], "W": size[1]}
+        return np.array([sides[axis] for axis in self.layout], np.int64)
 
 
 @dataclass(frozen=True)

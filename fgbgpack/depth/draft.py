@@ -28,7 +28,7 @@ _GUIDES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 }
 
 _ORDER = {
-    "input": ("name", "layout", "channels", "range", "mean", "std", "size", "filter", "dtype"),
+    "input": ("name", "layout", "channels", "range", "mean", "std", "size", "filter", "dtype", "batch"),
     "output": ("name", "axes", "of", "quantity", "unit", "transform"),
 }
 
@@ -59,6 +59,8 @@ def draft(
     """
     lent = {} if like is None else like.document
     answers = dict(answers or {})
+    if lent.get("output", {}).get("name") in outputs_of(graph):
+        answers.setdefault("output.name", lent["output"]["name"])
     value = _chosen(graph, "input", answers.get("input.name"))
     result = _chosen(graph, "output", answers.get("output.name"))
     name = re.sub(r"[^a-z0-9._-]", "-", path.stem.lower()).lstrip("._-")[:64] or "model"
@@ -70,9 +72,12 @@ def draft(
     }
     card["input"]["size"] = {"multiple_of": 32}
     guessed = ["input.range", "input.mean", "input.std", "input.size", "output.quantity"]
+    is_clear = "output.name" in answers or len(_likely_outputs(graph)) < 2
+    ambiguous = [] if is_clear else ["output.name"]
+    guessed = [*ambiguous, *guessed]
     if lent:
         card |= {key: copy.deepcopy(lent[key]) for key in _LENT if key in lent}
-        guessed = []
+        guessed = ambiguous
     declared = _declared_input(value) | _declared_output(result, str(answers.get("input.layout", "NCHW")))
     if declared["input.dtype"] == "uint8":
         # Such a network takes pixels unchanged.
@@ -91,6 +96,8 @@ def draft(
     elif "of" not in lent.get("output", {}):
         card["output"]["of"] = "picture"
         guessed.append("output.of")
+    if ambiguous:
+        declared["output.name"] = None
     known = declared | answers
     for field, entry in known.items():
         _set(card, field, entry)
@@ -99,7 +106,7 @@ def draft(
     if "output.quantity" in answers and "output.unit" not in answers:
         _set(card, "output.unit", None)
         guessed += ["output.unit"] if answers["output.quantity"] == "depth" else []
-    return Draft(card, tuple(field for field in guessed if field not in known))
+    return Draft(card, tuple(field for field in guessed if field in ambiguous or field not in known))
 
 
 def _chosen(graph: onnx.GraphProto, side: str, name: str | None) -> onnx.ValueInfoProto:
@@ -109,11 +116,32 @@ def _chosen(graph: onnx.GraphProto, side: str, name: str | None) -> onnx.ValueIn
         if name not in tensors:
             raise card_error(f"The graph has no {side} {name!r}; it has {listed(tensors)}.")
         return tensors[name]
-    for value in tensors.values():
-        dims = declared_shape(value) or []
-        if side == "output" or (len(dims) == 4 and 3 in (dims[1], dims[3])):
-            return value
-    return next(iter(tensors.values()), onnx.ValueInfoProto())
+    likely = _likely_outputs(graph) if side == "output" else _likely_inputs(graph)
+    return next(iter((*likely, *tensors.values())), onnx.ValueInfoProto())
+
+
+def _likely_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
+    """The inputs that could take a picture."""
+    return [value for value in inputs_of(graph).values() if 3 in _channels(declared_shape(value) or [])]
+
+
+def _likely_outputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
+    """The outputs that could be depth, by their shapes; those of unknown shape could."""
+
+    def is_likely(dims: list[int | None] | None) -> bool:
+        if dims is None or len(dims) in (2, 3):
+            return True
+        channels = _channels(dims)
+        return 1 in channels or channels == (None, None)
+
+    return [value for value in outputs_of(graph).values() if is_likely(declared_shape(value))]
+
+
+def _channels(dims: list[int | None]) -> tuple[int | None, ...]:
+    """The lengths of the axes that could be that of channels: for any number of them, the last or the third
+    from there.
+    """
+    return (dims[-3], dims[-1]) if len(dims) in (4, 5) else ()
 
 
 def _guides(
@@ -137,7 +165,9 @@ def _guides(
 
 def _declared_input(value: onnx.ValueInfoProto) -> dict[str, Any]:
     dims = declared_shape(value) or []
-    layout = "NHWC" if len(dims) == 4 and dims[3] == 3 and dims[1] != 3 else "NCHW"
+    before, last = _channels(dims) or (3, None)
+    layout = "HWC" if last == 3 and before != 3 else "CHW"
+    layout = ("N1" if len(dims) == 5 else "N") + layout
     dtype = _DTYPES.get(value.type.tensor_type.elem_type)
     fields: dict[str, Any] = {"input.name": value.name, "input.layout": layout, "input.dtype": dtype}
     sides = dict(zip(layout, dims, strict=False))
@@ -148,7 +178,7 @@ def _declared_input(value: onnx.ValueInfoProto) -> dict[str, Any]:
 
 def _declared_output(value: onnx.ValueInfoProto, layout: str) -> dict[str, Any]:
     dims = declared_shape(value) or []
-    axes = {3: "NHW", 2: "HW"}.get(len(dims), "NHW1" if layout == "NHWC" else "N1HW")
+    axes = {3: "NHW", 2: "HW"}.get(len(dims), "NHW1" if layout.endswith("HWC") else "N1HW")
     if len(dims) == 4 and 1 in (dims[1], dims[3]):
         axes = "N1HW" if dims[1] == 1 else "NHW1"
     return {"output.name": value.name, "output.axes": axes}

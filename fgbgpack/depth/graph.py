@@ -44,6 +44,7 @@ from fgbgpack.depth.onnx_file import (
     read_graph,
 )
 from fgbgpack.depth.precision import Precision, in_half
+from fgbgpack.depth.weights import Weights
 from fgbgpack.errors import DepthModelError
 
 #: The compiled graph's inputs and its output.
@@ -74,7 +75,8 @@ def compile_graph(
     card's guides, see :mod:`fgbgpack.depth.guided`; and ``step``: float32 ``(1,)``, the grid. It has one
     output, ``depth``: float16 ``(n, height, width)``, in the card's quantity and unit, or for a guided
     network in ``background``. ``n`` is free, or the number that the network is bound to. Everything around
-    the network is in float32. Weights in files beside the model's file stay there.
+    the network is in float32. Large weights in files beside the model's file stay there: see
+    :func:`new_session`.
 
     Raises:
         DepthModelError: The network's opset is too old to be converted, or it cannot run at this size, scale
@@ -174,7 +176,7 @@ def _feed(nodes: Nodes, source: NetworkInput, rendered: Size, size: Size) -> str
     is_resized, is_bytes = rendered != size, source.dtype == "uint8"
     if source.channels == "BGR":
         value = nodes.add("Gather", value, np.array([2, 1, 0]), axis=3)
-    if source.layout == "NCHW" or is_resized:
+    if source.planes == "NCHW" or is_resized:
         # Transposed as bytes, in a quarter of the memory of floats.
         value, axes = nodes.add("Transpose", value, perm=[0, 3, 1, 2]), "NCHW"
     if is_resized or not is_bytes:
@@ -185,10 +187,12 @@ def _feed(nodes: Nodes, source: NetworkInput, rendered: Size, size: Size) -> str
     elif is_resized:
         value = nodes.clip(nodes.add("Round", value), 0, 255)
         value = nodes.add("Cast", value, to=TensorProto.UINT8)
-    if axes != source.layout:
+    if axes != source.planes:
         value = nodes.add("Transpose", value, perm=[0, 2, 3, 1])
     if source.dtype == "float16":
         value = nodes.add("Cast", value, to=TensorProto.FLOAT16)
+    if source.layout != source.planes:
+        value = nodes.add("Reshape", value, source.shape(size, channels=3))
     return value
 
 
@@ -247,6 +251,7 @@ def _to_grid(nodes: Nodes, value: str) -> str:
 def _network(model: DepthModel) -> ModelProto:
     """The model's own graph, without stored intermediate shapes, in an opset that has our operators."""
     network = read_graph(model.path)
+    Weights(model.path, network).embed(network)
     inputs = list(inputs_of(network.graph).values())  # weights among them would not be constants
     opset = opset_of(network)
     if opset < _OLDEST_OPSET:
@@ -268,10 +273,11 @@ def _bind_inputs(graph: GraphProto, card: Card, size: Size) -> int | None:
     channels = card.inputs
     values = [value for value in graph.input if value.name in channels]
     batches = [(declared_shape(value) or [None])[0] for value in values]
-    batch = next((bound for bound in batches if bound is not None), None)
+    batch = next((bound for bound in (card.input.batch, *batches) if bound is not None), None)
     for value in values:
-        sides = {"N": "n" if batch is None else batch, "C": channels[value.name], "H": size[0], "W": size[1]}
-        dims = [sides[axis] for axis in card.input.layout]
+        n: int | str = "n" if batch is None else batch
+        _, *sides = card.input.shape(size, channels=channels[value.name])
+        dims = [n, *map(int, sides)]
         element = value.type.tensor_type.elem_type
         value.CopyFrom(helper.make_tensor_value_info(value.name, element, dims))
     return batch
@@ -302,16 +308,12 @@ def _answer_size(model: DepthModel, network: ModelProto) -> Size:
 
 def _measured_shape(model: DepthModel, probe: ModelProto) -> list[int | None]:
     """The shape of the network's answer to one black picture, on the CPU."""
-    import onnxruntime
-
     black = {}
     for value in probe.graph.input:
         size = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
         black[value.name] = np.zeros(size, helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
     try:
-        session = onnxruntime.InferenceSession(
-            probe.SerializeToString(), session_options(model), providers=["CPUExecutionProvider"]
-        )
+        session = new_session(model, probe, session_options(), providers=["CPUExecutionProvider"])
         return list(session.run([model.card.output.name], black)[0].shape)
     except Exception as exc:  # ONNX Runtime has an exception of its own for each kind of failure
         size = list(black[model.card.input.name].shape)
@@ -320,18 +322,27 @@ def _measured_shape(model: DepthModel, probe: ModelProto) -> list[int | None]:
         ) from exc
 
 
-def session_options(model: DepthModel) -> Any:
-    """Options of an ONNX Runtime session on the model's graph, alone or compiled: they silence its log, since
-    failures are raised, and locate weights beside the file.
-    """
+def session_options() -> Any:
+    """Options of an ONNX Runtime session that silence its log, since failures are raised."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    options.add_session_config_entry(
-        "session.model_external_initializers_file_folder_path", str(model.path.resolve().parent)
-    )
     return options
+
+
+def new_session(model: DepthModel, network: ModelProto, options: Any, **arguments: Any) -> Any:
+    """An ONNX Runtime session on the model's graph, alone or compiled, with the weights in files beside the
+    model's. ``arguments`` are those of ONNX Runtime. Raises DepthModelError where weights cannot be read.
+    """
+    import onnxruntime
+
+    weights = Weights(model.path, network).values(network.graph)
+    if weights:
+        # They point into these arrays, which must last until the session has copied them.
+        values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in weights.values()]
+        options.add_external_initializers(list(weights), values)
+    return onnxruntime.InferenceSession(network.SerializeToString(), options, **arguments)
 
 
 def _add_prefix(graph: GraphProto) -> None:

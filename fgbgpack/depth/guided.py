@@ -126,8 +126,8 @@ class Guidance:
         return self._laid_out(resize_to(nodes, value, self._sample, size, self._card.input.filter), size)
 
     def _laid_out(self, value: str, size: Size) -> str:
-        if self._card.input.layout == "NHWC":
-            value = self._nodes.add("Reshape", value, np.array([-1, *size, 1]))
+        if self._card.input.layout != "NCHW":
+            value = self._nodes.add("Reshape", value, self._card.input.shape(size, channels=1))
         if self._card.input.dtype == "float16":
             value = self._nodes.add("Cast", value, to=TensorProto.FLOAT16)
         return value

@@ -18,21 +18,26 @@ from fgbgpack.depth.onnx_file import (
     dtype_name,
     inputs_of,
     listed,
-    missing_weights,
     outputs_of,
     read_graph,
     shape_text,
 )
+from fgbgpack.depth.weights import Weights
 from fgbgpack.errors import DepthModelError
-from fgbgpack.files import sha256_of
 
 _DTYPES = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "uint8": TensorProto.UINT8}
-_OUTPUT_DTYPES = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
+_OUTPUT_DTYPES = (
+    TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE, TensorProto.INT8,
+    TensorProto.INT16, TensorProto.INT32, TensorProto.INT64, TensorProto.UINT8, TensorProto.UINT16,
+    TensorProto.UINT32, TensorProto.UINT64,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class DepthModel:
-    """A depth network that is ready to be compiled: the ONNX file, its digest, and a card that fits it."""
+    """A depth network that is ready to be compiled: the ONNX file, a card that fits it, and the digest of the
+    file and of its weights in other files (:meth:`fgbgpack.depth.weights.Weights.digest`).
+    """
 
     path: Path
     card: Card
@@ -53,7 +58,8 @@ def load_model(reference: str | Path) -> DepthModel:
             breaks its schema, contradicts itself or does not fit the graph: with every problem found.
     """
     path, card_path = _find(reference)
-    graph = read_graph(path).graph
+    network = read_graph(path)
+    graph = network.graph
     if not card_path.is_file():
         raise DepthModelError(
             f"{path} has no card: {card_path} was expected. The card says how to feed the network; without "
@@ -62,8 +68,8 @@ def load_model(reference: str | Path) -> DepthModel:
             f"{json.dumps(draft(path, graph).card, indent=2)}",
             code="card-missing",
         )
-    sha256 = sha256_of(path)
-    problems = missing_weights(path, graph)
+    weights = Weights(path, network)
+    problems = weights.problems()
     try:
         card = Card.from_dict(registry.read_json(card_path), where=str(card_path))
     except DepthModelError as exc:
@@ -72,8 +78,9 @@ def load_model(reference: str | Path) -> DepthModel:
         problems += exc.problems or (exc.message,)
     else:
         card = card.with_tensors(_only(inputs_of(graph)), _only(outputs_of(graph)))
+        sha256 = "" if problems else weights.digest()
         problems += [*card.contradictions(), *_misfits(card, graph)]
-        if card.sha256 not in (None, sha256):
+        if sha256 and card.sha256 not in (None, sha256):
             problems.append(
                 f"sha256: the card is for a file with digest {card.sha256}, this file has {sha256}: it is "
                 "another version of the model, or its download is damaged"
@@ -149,11 +156,13 @@ def _input_misfits(field: str, source: NetworkInput, value: onnx.ValueInfoProto)
         return
     rule, layout = "input.layout" if is_picture else field, source.layout
     declared = f"the graph's {value.name!r} of shape {shape_text(dims)}"
-    if len(dims) != 4:
+    if len(dims) != len(layout) or ("1" in layout and dims[layout.index("1")] not in (1, None)):
         yield f"{rule}: {declared} cannot be {layout}, as the card says"
         return
     sides = dict(zip(layout, dims, strict=True))
-    other = dims[3] if layout == "NCHW" else dims[1]
+    if source.batch is not None and sides["N"] not in (None, source.batch):
+        yield f"input.batch: {declared} takes {sides['N']} at a time, the card says {source.batch}"
+    other = sides["W"] if layout.endswith("CHW") else sides["H"]
     size = (sides["H"], sides["W"])
     if sides["C"] != channels and (sides["C"] is not None or other == channels):
         there = sides["C"] or "a free axis"
@@ -167,7 +176,7 @@ def _input_misfits(field: str, source: NetworkInput, value: onnx.ValueInfoProto)
 
 def _output_misfits(result: NetworkOutput, value: onnx.ValueInfoProto) -> Iterator[str]:
     if value.type.tensor_type.elem_type not in _OUTPUT_DTYPES:
-        yield f"output.name: the graph's {result.name!r} is {dtype_name(value)}, not floating point"
+        yield f"output.name: the graph's {result.name!r} is {dtype_name(value)}, not a type of numbers"
     dims = declared_shape(value)
     if dims is None:
         return

@@ -1,4 +1,4 @@
-"""Reading ONNX files: the graph, its inputs and outputs, and the files that hold its weights."""
+"""Reading ONNX files: the graph, its inputs and outputs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import TensorProto
-from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from fgbgpack.errors import DepthModelError
 from fgbgpack.inputs import read_file
@@ -83,16 +82,6 @@ def dtype_name(value: onnx.ValueInfoProto) -> str:
 def opset_of(network: onnx.ModelProto) -> int:
     """The version of the ONNX operators that a network uses; 0 where it uses none of them."""
     return next((entry.version for entry in network.opset_import if entry.domain in ("", "ai.onnx")), 0)
-
-
-def missing_weights(path: Path, graph: onnx.GraphProto) -> list[str]:
-    """One line for each missing file of weights."""
-    files = {ExternalDataInfo(t).location for t in graph.initializer if uses_external_data(t)}
-    return [
-        f"{path.parent / name}: not found; the graph keeps weights in it, so it belongs beside {path.name}"
-        for name in sorted(files)
-        if not (path.parent / name).is_file()
-    ]
 
 
 def listed(names: Iterable[object]) -> str:

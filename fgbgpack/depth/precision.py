@@ -20,6 +20,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from fgbgpack.depth.model import DepthModel
 from fgbgpack.depth.onnx_file import graphs_of, opset_of
+from fgbgpack.depth.weights import Weights
 from fgbgpack.errors import DepthModelError
 
 Precision = Literal["fp32", "fp16"]
@@ -65,7 +66,7 @@ class _Converter:
 
     def __init__(self, network: ModelProto, model: DepthModel) -> None:
         self._graph = network.graph
-        self._folder = str(model.path.resolve().parent)
+        self._weights = Weights(model.path, network)
         self._opset = opset_of(network)
         self._constants = {tensor.name: tensor for tensor in network.graph.initializer}
         self.types = {name: tensor.data_type for name, tensor in self._constants.items()}
@@ -169,8 +170,7 @@ class _Converter:
             self._nodes.append(helper.make_node("Cast", [half], [name], node_name, to=TensorProto.FLOAT))
 
     def _value(self, name: str) -> NDArray[np.float32]:
-        value = numpy_helper.to_array(self._constants[name], self._folder)
-        return cast(NDArray[np.float32], value)
+        return cast(NDArray[np.float32], self._weights.array(self._constants[name]))
 
 
 def _constant(node: NodeProto) -> TensorProto:

@@ -16,7 +16,7 @@ from onnx import ModelProto
 from fgbgpack.depth.background import BackgroundDepth
 from fgbgpack.depth.binding import Buffers, run_into, value_of
 from fgbgpack.depth.card import Size
-from fgbgpack.depth.graph import DEPTH, IMAGES, STEP, compile_graph, session_options
+from fgbgpack.depth.graph import DEPTH, IMAGES, STEP, compile_graph, new_session, session_options
 from fgbgpack.depth.guided import BACKGROUND, CENTRE, MASK, SPREAD, WHICH
 from fgbgpack.depth.kernels import half_extent
 from fgbgpack.depth.libraries import is_missing_library, libraries_refusal, missing_libraries
@@ -35,6 +35,7 @@ from fgbgpack.depth.providers import (
     processor_name,
     provider_options,
 )
+from fgbgpack.depth.trial import judge, trial_pictures
 from fgbgpack.errors import DepthModelError
 
 #: Pixels in a batch on a CPU. More do not stay in its cache: TCMonoDepth small at 128x128 runs 780 pictures/s
@@ -89,8 +90,9 @@ class DepthSession:
         multiple of that: batches on a GPU divide it evenly.
 
         Raises:
-            DepthModelError: The model cannot run at this size or in this precision or gives values that are
-                not finite, or the device is not available; or it is a guided network without backgrounds.
+            DepthModelError: The model cannot run at this size or in this precision, gives values that are
+                not finite or another depth each time, or the device is not available; or it is a guided
+                network without backgrounds.
             ValueError: The backgrounds have another size, or the network is not guided.
         """
         self.model = model
@@ -141,6 +143,7 @@ class DepthSession:
 
         self.notices: list[str] = []
         self._on_host = device == "cpu"
+        self._takes_one = False
         size = "x".join(map(str, self._rendered))
         gpu = None if self._on_host else Gpu.require(onnxruntime, device)
         self._buffers = Buffers(None if gpu is None else gpu.pinned)
@@ -159,22 +162,43 @@ class DepthSession:
             ) from exc
         self.provider: str = self._session.get_providers()[0]
         self._add_notices(device)
-        pictures = np.zeros((2, *self._rendered, 3), np.uint8)
-        pictures[1] = np.random.default_rng(0).integers(0, 256, pictures.shape[1:], np.uint8)
-        # On a GPU, a whole batch shows whether it fits into the memory.
-        numbers = np.arange(2 if self._on_host else max(2, self.batch_size), dtype=np.int32)
-        shape, backgrounds = (len(numbers), *self._sample), self._backgrounds
-        mask = np.full(shape, 255, np.uint8) if self._takes_mask else None
-        seen = None if backgrounds is None else numbers % len(backgrounds)
         try:
-            self.run(pictures[numbers % 2], np.empty(shape, np.float16), mask=mask, background=seen)
+            self._try_out()
         except DepthModelError as exc:
             # cuDNN is loaded as the first convolution runs.
             if gpu is not None and is_missing_library(exc) and missing_libraries(device):
                 raise UnavailableError(str(libraries_refusal(device, PROVIDERS[device]))) from exc
             raise DepthModelError(
-                f"A trial with a black and a noisy picture of {size} failed: {exc.message}", code=exc.code
+                f"A trial with a black picture and two noisy ones of {size} failed: {exc.message}",
+                code=exc.code,
             ) from exc
+
+    def _try_out(self) -> None:
+        """Tries the network, and gives it one picture at a time where others would change its depth."""
+        pictures, backgrounds = trial_pictures(*self._rendered), self._backgrounds
+
+        def answers(numbers: NDArray[np.int32]) -> NDArray[np.float16]:
+            depth = np.empty((len(numbers), *self._sample), np.float16)
+            mask = np.full(depth.shape, 255, np.uint8) if self._takes_mask else None
+            seen = None if backgrounds is None else numbers % len(backgrounds)
+            self.run(pictures[numbers], depth, mask=mask, background=seen)
+            return depth
+
+        # On a GPU, a whole batch shows whether it fits into the memory.
+        verdict = judge(answers, 3 if self._on_host else max(3, self.batch_size), self.model.name)
+        if verdict == "constant" and backgrounds is None:
+            self.notices.append(
+                f"{self.model.name} gives one and the same depth for black, dark and bright pictures: does "
+                "its card fit?"
+            )
+        elif verdict in ("fails in batches", "mixes pictures"):
+            self._takes_one = True
+            self.batch_size = self._bound_batch or 1
+            why = "mixes those of a batch" if verdict == "mixes pictures" else "fails on batches"
+            self.notices.append(
+                f"{self.model.name} gets one picture at a time, as it {why}: say so on its card, with "
+                '"batch": 1 in the input.'
+            )
 
     def _first_batch(self, compiled: ModelProto, device: str, gpu: Gpu | None) -> int:
         """The batch size to begin with, from the sizes and the free memory of a GPU."""
@@ -209,12 +233,12 @@ class DepthSession:
         """An ONNX Runtime session on that device, and no other; raises UnavailableError."""
         import onnxruntime
 
-        options = session_options(self.model)
+        options = session_options()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.use_deterministic_compute = True
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-        graph, engines = compiled.SerializeToString(), None
+        engines = None
         # Smaller batches come where memory runs out.
         most = {"n": self.batch_size, "b": self._table_rows or self.batch_size}
         shapes = input_shapes(compiled, most)
@@ -222,12 +246,12 @@ class DepthSession:
             engines = self._engines(most, gpu)
         providers = provider_options(device, self.precision, shapes, engines)
         if gpu is None:
-            return onnxruntime.InferenceSession(graph, options, providers=providers)
+            return new_session(self.model, compiled, options, providers=providers)
         # ONNX Runtime only logs a provider that it cannot load, and takes the next one: so its log is
         # silenced and the provider checked. The severity set again is its default, which it does not expose.
         onnxruntime.set_default_logger_severity(4)
         try:
-            session = onnxruntime.InferenceSession(graph, options, providers=providers, enable_fallback=0)
+            session = new_session(self.model, compiled, options, providers=providers, enable_fallback=0)
         except Exception as exc:
             if is_missing_library(exc):
                 raise UnavailableError(str(libraries_refusal(device, PROVIDERS[device]))) from exc
@@ -349,6 +373,8 @@ class DepthSession:
 
     def _next_batch(self, left: int) -> int:
         """The pictures in the next batch: on a CPU equal batches, so that no small one remains."""
+        if self._takes_one:
+            return 1
         if self.has_one_batch_size:
             return min(self.batch_size, left)
         batches = -(-left // self.batch_size)

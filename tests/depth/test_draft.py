@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import onnx
+import pytest
 from onnx import TensorProto, helper
 from onnx_models import (
+    card,
     gray,
     guided,
     guided_card,
@@ -76,3 +79,63 @@ class TestDraft:
             card=None,
         )
         assert "guides" not in self.drafted(path).card
+
+    @pytest.mark.parametrize(
+        ("shape", "layout"),
+        [
+            (["n", 3, "h", "w"], "NCHW"),
+            (["n", "h", "w", 3], "NHWC"),
+            (["n", 1, 3, "h", "w"], "N1CHW"),
+            (["n", 1, "h", "w", 3], "N1HWC"),
+        ],
+    )
+    def test_layouts(self, tmp_path, shape, layout):
+        axis = layout.index("C")
+        nodes = [helper.make_node("Gather", ["input", "channel"], ["output"], axis=axis)]
+        value = ("input", TensorProto.FLOAT, shape)
+        weights = {"channel": np.array(0)}
+        output = ("output", TensorProto.FLOAT, shape[:axis] + shape[axis + 1 :])
+        path = write_network(
+            tmp_path / "m.onnx", nodes, input=value, weights=weights, output=output, card=None
+        )
+        assert self.drafted(path).card["input"]["layout"] == layout
+
+    def test_asks_which_of_several_outputs_is_depth(self, tmp_path):
+        path = self.two_outputs(tmp_path)
+        found = self.drafted(path)
+        assert found.guessed[0] == "output.name"
+        assert "name" not in found.card["output"]
+        found = self.drafted(path, answers={"output.name": "far"})
+        assert "output.name" not in found.guessed
+        assert found.card["output"]["name"] == "far"
+
+    def test_takes_the_output_of_another_where_there_is_one_of_its_name(self, tmp_path):
+        path = self.two_outputs(tmp_path)
+        for name, guessed in (("far", ()), ("other", ("output.name",))):
+            lender = Card.from_dict(card(output={"name": name}), where="a card")
+            found = self.drafted(path, like=lender)
+            assert found.guessed == guessed
+            assert found.card["output"].get("name") == (None if guessed else name)
+
+    def test_an_output_that_cannot_be_depth_is_no_question(self, tmp_path):
+        path = self.two_outputs(tmp_path, other=["n", 20, "h", "w"])
+        found = self.drafted(path)
+        assert "output.name" not in found.guessed
+        assert found.card["output"]["name"] == "far"
+
+    def two_outputs(self, tmp_path, other=("n", 1, "h", "w")):
+        nodes = [
+            helper.make_node("Gather", ["input", "channel"], [name], axis=1) for name in ("features", "far")
+        ]
+        path = write_network(
+            tmp_path / "m.onnx",
+            nodes,
+            output=("features", TensorProto.FLOAT, list(other)),
+            weights={"channel": np.array([0])},
+            card=None,
+        )
+        network = onnx.load(path)
+        far = helper.make_tensor_value_info("far", TensorProto.FLOAT, ["n", 1, "h", "w"])
+        network.graph.output.append(far)
+        onnx.save(network, path)
+        return path

@@ -6,7 +6,7 @@ import pytest
 from compiled_graphs import FILTERS, HALF_SPACING, arriving, pictures, pillow, run, smooth_pictures
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import helper
+from onnx import TensorProto, helper
 from onnx_models import FLOAT, FLOAT16, UINT8, card, echo, gray, halving, write_network
 from refusals import refused
 
@@ -356,3 +356,40 @@ def test_step_is_given_with_each_run(tmp_path):
         np.testing.assert_array_equal(run(path, images, step=step) % step, 0)
         np.testing.assert_allclose(run(path, images, step=step), exact, atol=step / 2)
     np.testing.assert_array_equal(run(path, images), exact.astype(np.float16))
+
+
+@pytest.mark.parametrize("layout", ["N1CHW", "N1HWC"])
+@pytest.mark.parametrize("size", [(6, 4), (9, 7)])
+def test_layouts_with_an_axis_of_length_one(tmp_path, layout, size):
+    axis = layout.index("C")
+    shape = ["n", 1, 3, *size] if layout == "N1CHW" else ["n", 1, *size, 3]
+    path = write_network(
+        tmp_path / "m.onnx",
+        [helper.make_node("Gather", ["input", "channel"], ["output"], axis=axis)],
+        input=("input", FLOAT, shape),
+        weights={"channel": np.array(1)},
+        output=("output", FLOAT, ["n", 1, *size]),
+        card=card(input={"layout": layout, "size": {"fixed": list(size)}}),
+    )
+    images = pictures(6, 4)
+    there = arriving(path, images)
+    assert there.shape == (len(images), *shape[1:])
+    if size == (6, 4):
+        np.testing.assert_array_equal(np.moveaxis(there, axis, -1)[:, 0], images)
+        np.testing.assert_array_equal(run(path, images), images[..., 1])
+
+
+@pytest.mark.parametrize("element", [UINT8, TensorProto.INT32, TensorProto.BFLOAT16, TensorProto.DOUBLE])
+def test_outputs_of_any_type_of_numbers(tmp_path, element):
+    path = write_network(
+        tmp_path / "m.onnx",
+        [
+            helper.make_node("Gather", ["input", "channel"], ["red"], axis=1),
+            helper.make_node("Cast", ["red"], ["output"], to=element),
+        ],
+        weights={"channel": np.array([0])},
+        output=("output", element, ["n", 1, "h", "w"]),
+    )
+    images = pictures(6, 4)
+    # Integers up to 256 are exact in bfloat16.
+    np.testing.assert_array_equal(run(path, images), images[..., 0])

@@ -149,14 +149,6 @@ def test_a_network_that_cannot_run_at_this_size(tmp_path):
     assert str(path) in caught.value.message
 
 
-def test_weights_beside_the_file_stay_there(tmp_path):
-    path = gray(tmp_path / "weights beside" / "m.onnx", external=True)
-    compiled = compile_graph(load_model(path), (4, 4))
-    assert [t.external_data[0].value for t in compiled.graph.initializer if t.external_data] == ["m.weights"]
-    images = np.full((2, 4, 4, 3), (8, 16, 32), np.uint8)
-    np.testing.assert_array_equal(run(path, images), np.full((2, 4, 4), 18))
-
-
 def test_stored_intermediate_shapes_of_another_size_do_no_harm(tmp_path):
     path = gray(tmp_path / "m.onnx", output=("output", FLOAT, ["n", 1, 64, 64]))
     images = np.full((2, 4, 4, 3), (8, 16, 32), np.uint8)

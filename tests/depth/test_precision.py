@@ -15,7 +15,7 @@ from refusals import refused
 
 from fgbgpack import create, fill_depth, open_dataset
 from fgbgpack.depth import DepthSession, Execution, load_model
-from fgbgpack.depth.graph import compile_graph, session_options
+from fgbgpack.depth.graph import compile_graph, new_session, session_options
 from fgbgpack.depth.precision import in_half
 from fgbgpack.depth.providers import Gpu, UnavailableError
 from fgbgpack.errors import DepthModelError, RecipeMismatchError
@@ -36,9 +36,7 @@ def compiled(path, images, precision="fp16"):
 
 def run(path, images, precision="fp16"):
     model, graph = compiled(path, images, precision)
-    session = onnxruntime.InferenceSession(
-        graph.SerializeToString(), session_options(model), providers=["CPUExecutionProvider"]
-    )
+    session = new_session(model, graph, session_options(), providers=["CPUExecutionProvider"])
     return session.run(None, {"images": images, "step": np.zeros(1, np.float32)})[0].astype(np.float64)
 
 
@@ -333,8 +331,7 @@ def test_what_auto_passed_over_is_told(tmp_path, pictures, depth_model, monkeypa
     create(tmp_path / "it.zarr", spec, on_event=lambda e: isinstance(e, Notice) and notices.append(e.message))
     assert notices == [
         "Depth by tiny on CPUExecutionProvider in fp32.",
-        "Not on tensorrt: no such thing.",
-        "Not on cuda: no cuda.",
+        "Depth on the CPU: no tensorrt, as no such thing; no cuda, as no cuda.",
         "Measuring the range of depth on 16 samples.",
     ]
 
@@ -349,4 +346,4 @@ def test_devices_that_fail_for_one_reason_are_told_of_in_one_line(
     monkeypatch.setattr(Gpu, "require", refuse)
     spec = pictures.spec(depth=depth_of(depth_model))
     create(tmp_path / "it.zarr", spec, on_event=lambda e: isinstance(e, Notice) and notices.append(e.message))
-    assert notices[1:-1] == ["Not on tensorrt or cuda: there is no NVIDIA driver."]
+    assert notices[1:-1] == ["Depth on the CPU: there is no NVIDIA driver."]

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-import onnxruntime
 from PIL import Image
 
 from fgbgpack.depth import load_model
-from fgbgpack.depth.graph import compile_graph, session_options
+from fgbgpack.depth.graph import compile_graph, new_session, session_options
 
 RNG = np.random.default_rng(7)
 FILTERS = {"nearest": Image.NEAREST, "bilinear": Image.BILINEAR, "bicubic": Image.BICUBIC}
@@ -37,9 +36,7 @@ def run(path, images, *, scale=1, step=0.0, tensor="depth", precision="fp32"):
     compiled = compile_graph(model, (height, width), scale=scale, precision=precision)
     if tensor != "depth":
         compiled.graph.output.append(onnx.ValueInfoProto(name=tensor))
-    session = onnxruntime.InferenceSession(
-        compiled.SerializeToString(), session_options(model), providers=["CPUExecutionProvider"]
-    )
+    session = new_session(model, compiled, session_options(), providers=["CPUExecutionProvider"])
     return session.run([tensor], {"images": images, "step": np.array([step], np.float32)})[0]
 
 

@@ -64,6 +64,7 @@ def write_network(
     path.parent.mkdir(parents=True, exist_ok=True)
     if external:
         location = f"{path.stem}.weights"
+        path.with_name(location).unlink(missing_ok=True)  # onnx would append to it
         onnx.save(model, str(path), save_as_external_data=True, location=location, size_threshold=0)
     else:
         onnx.save(model, str(path))

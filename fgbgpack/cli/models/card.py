@@ -100,6 +100,11 @@ _FIELDS: Mapping[str, _Field] = {
         "Filter that pictures are resized with (nearest, bilinear or bicubic)",
         values=("nearest", "bilinear", "bicubic"),
     ),
+    "input.batch": _Field(
+        "--batch N",
+        "How many pictures the network takes at a time",
+        parse_json,
+    ),
     "guides.mask.name": _Field("--mask TENSOR", "Input that takes the mask of the foreground"),
     "guides.mask.range": _Field(
         "--mask-range LOW,HIGH", "Mask values of background and foreground (0,1 or -1,1)", _numbers(2)
@@ -153,6 +158,7 @@ def card(
     input_size: str | None = _option("input.size"),
     input_channels: str | None = _option("input.channels"),
     input_filter: str | None = _option("input.filter"),
+    input_batch: str | None = _option("input.batch"),
     output_transform: str | None = _option("output.transform"),
     input_name: str | None = _option("input.name"),
     output_name: str | None = _option("output.name"),
