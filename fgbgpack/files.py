@@ -21,11 +21,28 @@ from itertools import count
 from pathlib import Path
 
 from fgbgpack import lock_file, system
-from fgbgpack.errors import DatasetError
+from fgbgpack.errors import DatasetError, SpecError
 from fgbgpack.inputs import open_file
 
 #: How the name of a file ends while it is being written: here, and in Zarr's local store.
 PARTIAL = re.compile(r"\.[0-9a-f]{32}\.partial$")
+
+# As pathlib leaves it: "s3:/bucket". One letter is a drive of Windows.
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+
+
+def require_local(path: str | os.PathLike[str], what: str) -> None:
+    """Refuses a URL where files are written on this machine: SpecError, ``target-not-local``.
+
+    ``what`` begins the message, such as ``"Exports are"``.
+    """
+    if _URL.match(os.fspath(path)):
+        scheme, rest = os.fspath(path).split(":/", 1)
+        raise SpecError(
+            f"{what} written to this machine only: found the URL {scheme}://{rest.lstrip('/')}. Give a path, "
+            "and copy the result to its place.",
+            code="target-not-local",
+        )
 
 
 def sha256_of(path: Path) -> str:

@@ -18,7 +18,7 @@ from fgbgpack.cards.licences import findings
 from fgbgpack.cards.summary import summarize
 from fgbgpack.dataset.dataset import open_dataset
 from fgbgpack.errors import DatasetError, SpecError
-from fgbgpack.files import sha256_of, write_atomically
+from fgbgpack.files import require_local, sha256_of, write_atomically
 from fgbgpack.inputs import LARGEST_JSON, parse_json, read_file, read_json
 from fgbgpack.storage.arrays import METADATA
 from fgbgpack.storage.hdf5 import is_hdf5
@@ -165,6 +165,8 @@ class _Paths:
                 f"{dataset} is a URL: say in which folder to write its cards, with -o FOLDER.",
                 code="folder-missing",
             )
+        if folder is not None:
+            require_local(folder, "Cards are")
         prefix = f"{path.stem}." if is_hdf5(dataset) else ""
         parent = Path(folder) if folder is not None else path.parent if prefix else path
         croissant, card, preview = (parent / f"{prefix}{name}" for name in (_CROISSANT, _DATACARD, _PREVIEW))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from fgbgpack.errors import SpecError
+from fgbgpack.files import require_local
 from fgbgpack.spec import NO_MODEL, DatasetSpec, DepthMode, DepthSpec, read_config
 
 Device = Literal["auto", "cpu", "cuda", "tensorrt"]
@@ -119,6 +120,7 @@ class Parser:
         """Check that ``--output`` can be written, before the work for it is done."""
         if path is None:
             return
+        require_local(path, "Pictures are")
         if path.suffix.lower() != ".png":
             self.problems.append(f"--output: {path} does not end with .png")
         if not path.parent.is_dir():

@@ -174,7 +174,8 @@ def main() -> None:
     try:
         app(prog_name="fgbgpack")
     except SystemExit as exc:
-        status = exc.code
+        # Rich and Typer exit with 1 where the reader of the help has gone, as in `--help | head`.
+        status = 0 if isinstance(exc.__context__, BrokenPipeError) else exc.code
     except KeyboardInterrupt:
         status = _INTERRUPTED
     except Exception as exc:

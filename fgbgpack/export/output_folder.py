@@ -20,6 +20,7 @@ from fgbgpack.files import (
     finish_swap,
     locked,
     make_folders,
+    require_local,
     swap,
     sync_folder,
     write_atomically,
@@ -44,6 +45,7 @@ class OutputFolder:
     """
 
     def __init__(self, path: Path, on_event: OnEvent) -> None:
+        require_local(path, "Exports are")
         # Links and ".." are followed here: what is renamed later is the folder itself.
         self._given, self._path, self._on_event = path, path.resolve(), on_event
         self._partial = self._path.parent / f".{self._path.name}.fgbgpack-export"

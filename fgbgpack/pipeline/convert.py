@@ -24,7 +24,7 @@ from fgbgpack.storage.hdf5 import Hdf5Store, Hdf5Writer, is_hdf5, root_of, root_
 from fgbgpack.storage.manifest import with_document
 from fgbgpack.storage.sharding import join
 from fgbgpack.storage.store import DatasetStore
-from fgbgpack.storage.targets import Target
+from fgbgpack.storage.targets import Target, require_writable_name
 
 _GROUP_BYTES = 16 << 20  # of decoded chunks that are copied together
 _AHEAD = 2  # such groups done before their turn to be written
@@ -89,6 +89,7 @@ def convert(
         >>> convert("lobby.zarr", "lobby.h5").kind  # doctest: +SKIP
         'hdf5'
     """
+    require_writable_name(out)
     threads, copied = Threads(workers), Source.open(source)
     to_file = is_hdf5(out)
     if portable and not to_file:

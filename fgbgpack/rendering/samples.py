@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from fgbgpack.errors import SpecError
-from fgbgpack.files import FolderSync, locked, make_folders, write_atomically
+from fgbgpack.files import FolderSync, locked, make_folders, require_local, write_atomically
 from fgbgpack.rendering.render import check_numbers, render_figure, render_scene
 
 DEPTH_UNITS_PER_METRE = 1000.0
@@ -51,6 +51,7 @@ def write_samples(
             (``samples-folder-in-use``), or the files cannot be written (``samples-not-writable``).
         DatasetError: Another process is writing samples there (``dataset-locked``).
     """
+    require_local(directory, "Sample pictures are")
     check_numbers(backgrounds=backgrounds, foregrounds=foregrounds, seed=seed)
     staging = directory / _STAGING
 

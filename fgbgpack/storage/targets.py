@@ -12,10 +12,13 @@ from zarr.abc.store import Store
 from zarr.storage import FsspecStore, LocalStore
 
 from fgbgpack.errors import DatasetError
-from fgbgpack.storage.hdf5 import Hdf5Store, is_hdf5
+from fgbgpack.storage.hdf5 import SUFFIXES, Hdf5Store, is_hdf5
 
 #: Where a dataset is: a local folder, an HDF5 file, a URL that fsspec opens, or a Zarr store.
 Target: TypeAlias = str | os.PathLike[str] | Store
+
+#: What names of archives, and of files of other libraries, end with.
+_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".npz", ".npy", ".mat", ".parquet", ".lmdb", ".nc")
 
 
 def zarr_store(target: Target, *, read_only: bool) -> Store:
@@ -26,6 +29,8 @@ def zarr_store(target: Target, *, read_only: bool) -> Store:
     """
     if isinstance(target, Store):
         return target
+    if not read_only:
+        require_writable_name(target)
     if str(target).startswith("file://"):
         target = url2pathname(urlsplit(str(target)).path)
     elif "://" in str(target):
@@ -43,6 +48,28 @@ def zarr_store(target: Target, *, read_only: bool) -> Store:
     if read_only and not path.is_dir():
         raise DatasetError(f"There is no dataset at {target}: no such folder.", code="dataset-missing")
     return LocalStore(path, read_only=read_only)
+
+
+def require_writable_name(target: Target) -> None:
+    """Refuses names that promise another form than would be written under them: archives, and HDF5 files at a
+    URL. Raises DatasetError, ``target-unsupported``.
+    """
+    if isinstance(target, Store):
+        return
+    text = os.fspath(target)
+    name = text.replace("\\", "/").rstrip("/").rpartition("/")[2].lower()
+    if "://" in text and name.endswith(SUFFIXES):
+        raise DatasetError(
+            f"{text}: HDF5 files are written to this machine only. Give a path and copy the file, or another "
+            "name for a dataset of many objects (Zarr).",
+            code="target-unsupported",
+        )
+    if name.endswith(_ARCHIVES):
+        raise DatasetError(
+            f"{text}: datasets are written as folders (Zarr) or HDF5 files. Give a name such as lobby.zarr, "
+            "and pack the folder when it is complete.",
+            code="target-unsupported",
+        )
 
 
 def _remote_store(url: str, read_only: bool) -> Store:

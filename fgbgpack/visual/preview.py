@@ -15,6 +15,7 @@ from fgbgpack.dataset.batch import Batch
 from fgbgpack.dataset.dataset import Dataset
 from fgbgpack.document import DepthInfo, ImportedDepthInfo
 from fgbgpack.errors import SpecError
+from fgbgpack.files import require_local
 from fgbgpack.sources.catalog import Catalog
 from fgbgpack.visual.canvas import (
     MAX_ROWS,
@@ -51,6 +52,7 @@ def write_preview(
         SpecError: The extension is unknown, the folder is missing, :func:`render_preview` refuses the
             samples (these are reported together), or the file cannot be written.
     """
+    require_local(path, "Previews are")
     path = Path(path)
     _refuse([*path_problems(path), *_sample_problems(dataset, samples, rows, seed)])
     write_picture(_render(dataset, samples, rows, seed), path)

@@ -53,6 +53,36 @@ def test_the_version_names_the_commit_where_it_is_known() -> None:
 
 
 class TestErrors:
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ("export", "tiny.zarr", "s3://bucket/out", "--to", "npz"),
+            ("preview", "tiny.zarr", "-o", "s3://bucket/preview.png"),
+            ("card", "tiny.zarr", "-o", "https://example.org/cards"),
+            ("models", "check", "fgbgpack-scene", "-o", "gs://bucket/check.png"),
+            ("sample", "memory://pictures"),
+        ],
+        ids=lambda words: words[0],
+    )
+    def test_files_of_this_machine_are_not_written_to_urls(self, workspace: Path, words) -> None:
+        before = sorted(path.name for path in workspace.iterdir())
+        url = next(word for word in words if "://" in word)
+        result = run(*words)
+        assert result.exit_code == 2
+        assert f"written to this machine only: found the URL {url}" in " ".join(result.stderr.split())
+        assert sorted(path.name for path in workspace.iterdir()) == before
+
+    @pytest.mark.parametrize("name", ["d.zarr.zip", "d.ZIP", "d.tar.gz", "memory://d.h5", "memory://a/d.zip"])
+    def test_names_that_promise_another_form_are_refused(self, workspace: Path, name: str) -> None:
+        for words in (
+            ("create", name, *PICTURES),
+            ("convert", "plain.h5", name),
+            ("virtualize", "tiny.zarr", name),
+            ("materialize", "virtual.zarr", name),
+        ):
+            assert failure(*words) == (4, "target-unsupported"), words
+            assert not (workspace / name).exists()
+
     def test_with_json_they_are_an_object_on_stdout_and_text_on_stderr(self, workspace: Path) -> None:
         result = run("create", "x.zarr", *PICTURES, "--seed", "x", "--workers", "0", "--json")
         error = json.loads(result.stdout)["error"]
@@ -110,6 +140,16 @@ class TestPipesAndSignals:
             assert process.stdout is not None
             assert process.stderr is not None
             assert process.stdout.readline() == "{\n"
+            process.stdout.close()
+            assert process.stderr.read() == ""
+        assert process.returncode == 0
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("words", [["--help"], ["create", "--help"], ["models", "card", "--help"]])
+    def test_nobody_reads_the_help(self, words: list[str]) -> None:
+        with start(*words) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
             process.stdout.close()
             assert process.stderr.read() == ""
         assert process.returncode == 0

@@ -12,6 +12,7 @@ from fgbgpack.cli.console import say_title
 from fgbgpack.cli.models.common import FORCE, say_what_to_do
 from fgbgpack.cli.options import argument, command, option, show_examples
 from fgbgpack.errors import SpecError
+from fgbgpack.files import require_local
 
 app = typer.Typer(
     name="import",
@@ -60,6 +61,8 @@ def densedepth(
     from fgbgpack.depth.registry import models_folder
 
     name = f"densedepth-{kind}"
+    if output is not None:
+        require_local(output, "Networks are")
     out = output or models_folder() / f"{name}.onnx"
     card = out.with_suffix(".json")
     existing = [str(path) for path in (out, card) if path.exists()]

@@ -16,7 +16,7 @@ group ``/fgbgpack`` hold the document and where all chunks are, each with a chec
 """
 
 from fgbgpack.storage.hdf5.file import Hdf5File, StoredChunks, chunk_sum, root_text
-from fgbgpack.storage.hdf5.form import UNFINISHED, is_hdf5
+from fgbgpack.storage.hdf5.form import SUFFIXES, UNFINISHED, is_hdf5
 from fgbgpack.storage.hdf5.parts import GROUP
 from fgbgpack.storage.hdf5.probe import OwnNode
 from fgbgpack.storage.hdf5.store import DerivedStore, Hdf5Store, root_of, span_of
@@ -24,6 +24,7 @@ from fgbgpack.storage.hdf5.writer import Hdf5Writer
 
 __all__ = [
     "GROUP",
+    "SUFFIXES",
     "UNFINISHED",
     "DerivedStore",
     "Hdf5File",

@@ -20,7 +20,8 @@ ORDER = "zarr_order"
 #: What the folder beside a file is called in which it is made.
 UNFINISHED = ".unfinished"
 
-_SUFFIXES = (".h5", ".hdf5")
+#: What names of HDF5 files end with.
+SUFFIXES = (".h5", ".hdf5")
 
 # The registered numbers of HDF5 filters.
 _DEFLATE, _SHUFFLE, _FLETCHER32, _BLOSC, _ZSTD = 1, 2, 3, 32001, 32015
@@ -32,7 +33,7 @@ _BLOSC_COMPRESSORS = {"lz4hc": 2, "zstd": 5}
 def is_hdf5(target: object) -> bool:
     """Whether a dataset there is an HDF5 file, or would be one, by its name; a URL or a store is none."""
     return isinstance(target, (str, os.PathLike)) and (
-        "://" not in str(target) and str(target).lower().endswith(_SUFFIXES)
+        "://" not in str(target) and str(target).lower().endswith(SUFFIXES)
     )
 
 
