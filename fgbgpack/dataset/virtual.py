@@ -27,7 +27,7 @@ from fgbgpack.storage.layout import DEFAULT_POLICY, Layout, LayoutPolicy
 from fgbgpack.storage.reading import StoredArray
 from fgbgpack.storage.targets import Target
 
-_DIMENSIONS = {IMAGE: ("sample", "y", "x", "channel"), MASK: ("sample", "y", "x")}
+_DIMENSIONS = {IMAGE: ("sample", "height", "width", "channel"), MASK: ("sample", "height", "width")}
 
 
 def store(path: Target, *, layout: LayoutPolicy = DEFAULT_POLICY) -> Store:

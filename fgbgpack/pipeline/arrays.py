@@ -72,8 +72,8 @@ def pixel_arrays(layouts: tuple[Layout, Layout]) -> tuple[ArraySpec, ArraySpec]:
     """``/image`` and ``/mask``."""
     image, mask = layouts
     return (
-        ArraySpec(IMAGE, image, np.uint8, ("sample", "y", "x", "channel"), sharded=True),
-        ArraySpec(MASK, mask, np.uint8, ("sample", "y", "x"), sharded=True),
+        ArraySpec(IMAGE, image, np.uint8, ("sample", "height", "width", "channel"), sharded=True),
+        ArraySpec(MASK, mask, np.uint8, ("sample", "height", "width"), sharded=True),
     )
 
 
@@ -99,7 +99,7 @@ def depth_arrays(
     layout = layouts[DEPTH]
     codec = DEPTH_CODEC if BACKGROUND_DEPTH not in layouts else GUIDED_DEPTH_CODEC
     attributes = _depth_attributes(depth, largest_error)
-    dimensions = ("sample", "y", "x")
+    dimensions = ("sample", "height", "width")
     specs = [ArraySpec(DEPTH, layout, np.float16, dimensions, codec, sharded=True, attributes=attributes)]
     extremes = Layout(layout.shape[:1], layout.shard[:1], layout.shard[:1])
     specs += [ArraySpec(name, extremes, np.float16, ("sample",)) for name in EXTREMES]
@@ -109,7 +109,7 @@ def depth_arrays(
                 BACKGROUND_DEPTH,
                 layouts[BACKGROUND_DEPTH],
                 np.float32,
-                ("background", "y", "x"),
+                ("backgrounds", "height", "width"),
                 BACKGROUND_DEPTH_CODEC,
                 sharded=True,
                 attributes={"quantity": depth.quantity, "unit": depth.unit},
@@ -182,9 +182,9 @@ def recipe_sources(recipe: Recipe) -> Iterable[tuple[str, NDArray[Any], tuple[st
         SOURCE_ARRAYS,
         (catalog.background, catalog.foreground, catalog.foreground_size),
         (
-            ("background", "y", "x", "channel"),
-            ("foreground", "patch_y", "patch_x", "rgba"),
-            ("foreground", "side"),
+            ("backgrounds", "height", "width", "channel"),
+            ("foregrounds", "patch_height", "patch_width", "rgba"),
+            ("foregrounds", "side"),
         ),
         strict=True,
     )

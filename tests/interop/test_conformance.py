@@ -173,6 +173,19 @@ def by_xarray(path, names, _):
         return Found(root.attrs["fgbgpack"], in_xarray(root, sources))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_samples_are_selected_in_xarray_and_no_array_is_called_like_a_dimension(made, kind):
+    path, found = made[kind]
+    for group in (None, "sources"):
+        if group and not any(name.startswith("sources/") for name in found.arrays):
+            continue
+        with xarray.open_zarr(path, group=group) as frame:
+            assert not set(frame.dims) & set(frame.variables)
+            for name, variable in frame.variables.items():
+                one = frame.isel({variable.dims[0]: 0})
+                np.testing.assert_array_equal(one[name].values, variable.values[0])
+
+
 def by_xarray_tree(path, names, _):
     with xarray.open_datatree(path, engine="zarr") as tree:
         return Found(tree.attrs["fgbgpack"], in_xarray(tree.dataset, tree["sources"].dataset))
@@ -301,9 +314,6 @@ def assert_samples_are_read(path: Path, values: dict[str, np.ndarray]) -> None:
 
 # --- HDF5, as others read it -----------------------------------------------------------------------
 
-#: What the scales are called of axes whose names are those of arrays beside them.
-AXES = {"height": "y", "width": "x", "backgrounds": "background", "foregrounds": "foreground"}
-
 
 def plain(attributes) -> dict[str, Any]:
     """Attributes as Zarr has them, of those of an HDF5 array, which are text and numbers."""
@@ -334,7 +344,7 @@ def by_h5py(path):
         if isinstance(thing, h5py.Dataset) and not thing.is_scale and not ours:
             labels = tuple(axis.label for axis in thing.dims)
             named = tuple(axis[0].name.rpartition("/")[2] for axis in thing.dims)
-            assert tuple(AXES.get(name, name) for name in named) == labels
+            assert named == labels
             arrays[name] = Array(thing[...], labels, plain(thing.attrs))
 
     with h5py.File(path, "r") as file:
@@ -350,7 +360,7 @@ def by_h5netcdf(path):
         xarray.open_dataset(path, engine="h5netcdf", group="fgbgpack", phony_dims="sort") as ours,
     ):
         arrays = {
-            name: Array(values, tuple(AXES.get(axis, axis) for axis in axes), plain(attributes))
+            name: Array(values, tuple(axes), plain(attributes))
             for name, (values, axes, attributes) in in_xarray(root, sources).items()
         }
         return Found(document_of(ours["document"].values), arrays)
@@ -441,7 +451,7 @@ def test_gdal_reads_every_array_with_its_axes(made, kinds, tmp_path, kind):
             values = read[key].astype(expected.arrays[name].values.dtype)
             # It gives numbers of 16 bits, and truth values, as longer ones.
             np.testing.assert_array_equal(values.astype(read[key].dtype), read[key])
-            arrays[name] = Array(values, tuple(AXES.get(axis, axis) for axis in axes))
+            arrays[name] = Array(values, tuple(axes))
     assert_same(Found(document, arrays), expected)
 
 

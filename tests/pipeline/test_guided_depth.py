@@ -183,7 +183,7 @@ def test_other_readers_see_the_backgrounds_depth(guided_dataset):
     ds = open_dataset(guided_dataset)
     group = zarr.open_consolidated(guided_dataset)
     array = group["sources/background_depth"]
-    assert array.metadata.dimension_names == ("background", "y", "x")
+    assert array.metadata.dimension_names == ("backgrounds", "height", "width")
     np.testing.assert_array_equal(array[:], ds.background_depth[:])
     assert np.isfinite(array[:]).all()
     assert ds.stored_bytes()["sources/background_depth"] > 0

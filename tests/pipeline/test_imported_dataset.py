@@ -151,7 +151,7 @@ def test_zarr_and_xarray_open_them_without_a_warning(imported):
         assert sorted(group) == ["depth", "depth_max", "depth_min", "image", "manifest", "mask", "name"]
         np.testing.assert_array_equal(group["image"][12], image_of(12))
         arrays = xarray.open_zarr(imported)
-        assert dict(arrays.sizes) == {"sample": 60, "y": HEIGHT, "x": WIDTH, "channel": 3, "byte": 6}
+        assert dict(arrays.sizes) == {"sample": 60, "height": HEIGHT, "width": WIDTH, "channel": 3, "byte": 6}
         np.testing.assert_array_equal(arrays["mask"][12], mask_of(12))
         assert bytes(arrays["name"][25].values).rstrip(b"\0").decode() == "1/ä5"
     assert set(group.metadata.consolidated_metadata.metadata) == set(group)

@@ -23,18 +23,18 @@ from fgbgpack.errors import DatasetError
 from fgbgpack.storage.layout import LayoutPolicy
 
 ARRAYS = {
-    "image": ("uint8", ("sample", "y", "x", "channel")),
-    "mask": ("uint8", ("sample", "y", "x")),
-    "depth": ("float16", ("sample", "y", "x")),
+    "image": ("uint8", ("sample", "height", "width", "channel")),
+    "mask": ("uint8", ("sample", "height", "width")),
+    "depth": ("float16", ("sample", "height", "width")),
     "depth_min": ("float16", ("sample",)),
     "depth_max": ("float16", ("sample",)),
     **{name: ("bool" if name == "flip" else "int32", ("sample",)) for name in PLACEMENTS},
-    "sources/background": ("uint8", ("background", "y", "x", "channel")),
-    "sources/foreground": ("uint8", ("foreground", "patch_y", "patch_x", "rgba")),
-    "sources/foreground_size": ("int32", ("foreground", "side")),
+    "sources/background": ("uint8", ("backgrounds", "height", "width", "channel")),
+    "sources/foreground": ("uint8", ("foregrounds", "patch_height", "patch_width", "rgba")),
+    "sources/foreground_size": ("int32", ("foregrounds", "side")),
 }
 
-GUIDED_ARRAYS = ARRAYS | {"sources/background_depth": ("float32", ("background", "y", "x"))}
+GUIDED_ARRAYS = ARRAYS | {"sources/background_depth": ("float32", ("backgrounds", "height", "width"))}
 
 
 def everything(group, arrays=ARRAYS):

@@ -39,8 +39,6 @@ from fgbgpack.storage.sharding import ABSENT
 # In the HDF5 library's message about an error of the system.
 _SYSTEM_ERROR = re.compile(r"errno = (\d+)")
 
-#: A scale is stored beside its arrays and needs a name of its own there: these names are taken.
-_SCALES = {"y": "height", "x": "width", "background": "backgrounds", "foreground": "foregrounds"}
 # What the netCDF library writes as the name of a scale that has no values of its own.
 _NO_VALUES = "This is a netCDF dimension but not a netCDF variable.%10d"
 #: What the attribute of the root says to who looks for the document.
@@ -234,13 +232,12 @@ class Hdf5Writer:
 
     def _scale(self, path: str, name: str, length: int) -> Any:
         """The scale of an axis: the root's if that has one like it, else one beside the array."""
-        called = _SCALES.get(name, name)
         group = path.rpartition("/")[0]
         for place in ("", group):
-            scale = self._file.get(f"{place}/{called}")
+            scale = self._file.get(f"{place}/{name}")
             if getattr(scale, "shape", None) == (length,) and self._may_scale(scale):
                 return scale
-        place = f"{group}/{called}"
+        place = f"{group}/{name}"
         while place in self._file:
             place += "_"
         # It is never written: its length is all that there is to it.
