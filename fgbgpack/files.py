@@ -11,6 +11,7 @@ import errno
 import hashlib
 import os
 import re
+import shutil
 import stat
 import sys
 import uuid
@@ -291,6 +292,37 @@ def finish_swap(new: Path, old: Path, refusal: str) -> None:
 
 def _aside(new: Path) -> Path:
     return new.with_name(f"{new.name}.aside")
+
+
+def remove_folder(folder: Path) -> None:
+    """Deletes a folder, which loses its name first: a kill leaves nothing that looks like a part of it.
+
+    What it leaves has another name, which the next call of :func:`finish_removal` deletes.
+    """
+    while True:
+        finish_removal(folder)
+        try:
+            folder.rename(_removed(folder))
+        except FileNotFoundError:
+            return
+        except OSError as exc:
+            # Another process is still deleting the last one.
+            if exc.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        else:
+            break
+    finish_removal(folder)
+
+
+def finish_removal(folder: Path) -> None:
+    """Deletes what a kill in :func:`remove_folder` of the same folder has left."""
+    # Another process may be deleting it as well.
+    with suppress(FileNotFoundError):
+        shutil.rmtree(_removed(folder))
+
+
+def _removed(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name.removeprefix('.')}.removed")
 
 
 # --- errors and locks ------------------------------------------------------------------------------

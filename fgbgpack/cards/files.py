@@ -23,7 +23,8 @@ from fgbgpack.inputs import LARGEST_JSON, parse_json, read_file, read_json
 from fgbgpack.storage.arrays import METADATA
 from fgbgpack.storage.hdf5 import is_hdf5
 from fgbgpack.storage.store import DatasetStore
-from fgbgpack.visual.preview import write_preview
+from fgbgpack.visual.canvas import picture_bytes
+from fgbgpack.visual.preview import render_preview
 
 _CROISSANT, _DATACARD, _PREVIEW = "croissant.json", "DATACARD.md", "preview.png"
 _PREVIEW_ROWS = 4
@@ -98,9 +99,11 @@ def write_cards(
         paths.croissant: f"{json.dumps(croissant(summary, about), indent=2, ensure_ascii=False)}\n".encode(),
         paths.datacard: datacard(summary, about, croissant=paths.croissant.name, picture=picture).encode(),
     }
+    if with_preview:
+        drawn = render_preview(opened, rows=_PREVIEW_ROWS)
+        contents = {paths.preview: picture_bytes(drawn, paths.preview.suffix)} | contents
+    # What a run that was stopped has written is what is going to be written.
     edited = [path for path, content in contents.items() if existing.is_foreign(path, content)]
-    if with_preview and existing.is_foreign(paths.preview, b""):
-        edited.append(paths.preview)
     if edited and not overwrite:
         raise SpecError(
             "These files were edited, or another program wrote them; --overwrite replaces them:",
@@ -112,9 +115,6 @@ def write_cards(
         try:
             paths.croissant.parent.mkdir(parents=True, exist_ok=True)
             digests = {path.name: _digest(content) for path, content in contents.items()}
-            if with_preview:
-                write_preview(opened, paths.preview, rows=_PREVIEW_ROWS)
-                digests[paths.preview.name] = sha256_of(paths.preview)
             contents[paths.datacard] += _state_line(about, digests)
             for path, content in contents.items():
                 write_atomically(path, content)

@@ -11,7 +11,15 @@ from pathlib import Path
 from zarr.storage import LocalStore
 
 from fgbgpack.document import VERIFIED, is_own
-from fgbgpack.files import PARTIAL, disk_errors, finish_swap, locked, swap
+from fgbgpack.files import (
+    PARTIAL,
+    disk_errors,
+    finish_removal,
+    finish_swap,
+    locked,
+    remove_folder,
+    swap,
+)
 from fgbgpack.storage.arrays import METADATA, Node
 from fgbgpack.storage.manifest import copies_in
 from fgbgpack.storage.store import DatasetStore
@@ -37,8 +45,9 @@ class Replacement:
         return cls(target, target.store.root) if type(target.store) is LocalStore else None
 
     def recover(self) -> None:
-        """Put right what a kill in the middle of an exchange has left."""
+        """Put right what a kill in the middle of an exchange, or after it, has left."""
         with self._disk_errors():
+            finish_removal(self._beside)
             finish_swap(self._beside, self._root, self._refusal)
             self._return_others()
 
@@ -75,7 +84,7 @@ class Replacement:
         with self._disk_errors(), locked(self._beside, self._refusal):
             swap(self._beside, self._root)
             self._return_others()
-            shutil.rmtree(self._beside)
+            remove_folder(self._beside)
 
     def _inherit(self, old: Node) -> None:
         """Take what others wrote into the root's metadata of the old dataset."""
@@ -98,7 +107,7 @@ class Replacement:
         """Delete what a stopped run has left."""
         with self._disk_errors():
             if self._beside.exists():
-                shutil.rmtree(self._beside)
+                remove_folder(self._beside)
 
     def _disk_errors(self) -> AbstractContextManager[None]:
         return disk_errors(self._target.name, kept="The dataset that is to be replaced is whole.")

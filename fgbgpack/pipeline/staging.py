@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +18,7 @@ from zarr.storage import LocalStore
 
 from fgbgpack.document import Document
 from fgbgpack.errors import DatasetError, SpecError
+from fgbgpack.files import disk_errors, finish_removal, remove_folder
 from fgbgpack.pipeline.convert import Source, to_hdf5, to_zarr
 from fgbgpack.pipeline.events import OnEvent
 from fgbgpack.pipeline.executor import Threads
@@ -68,6 +68,8 @@ def staged(
     path = Path(str(target))
     folder = path.with_name(path.name + UNFINISHED)
     staging = DatasetStore(_StagingStore(folder, path), str(path))
+    with disk_errors(str(path)):
+        finish_removal(folder)
     run = Run(staging, threads, on_event)
     before, portable = None, False
     if path.exists():
@@ -88,14 +90,14 @@ def staged(
         if unpacked:
             with suppress(DatasetError), staging.exclusive():
                 if staging.find() == unchanged and staging.document() == before:
-                    shutil.rmtree(folder)
+                    remove_folder(folder)
         raise
     with staging.exclusive():
         document = staging.document()
         if document is not None and document.complete:
             if document != before:
                 to_hdf5(Source(staging), path, run, portable=portable, overwrite=True)
-            shutil.rmtree(folder)
+            remove_folder(folder)
 
 
 def _require_convertible(dataset: DatasetStore) -> None:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from filecmp import cmp
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from fgbgpack.errors import SpecError
-from fgbgpack.files import FolderSync, locked, make_folders, require_local, write_atomically
+from fgbgpack.files import FolderSync, locked, make_folders, replacing, require_local, write_atomically
 from fgbgpack.rendering.render import check_numbers, render_figure, render_scene
 
 DEPTH_UNITS_PER_METRE = 1000.0
@@ -37,17 +39,18 @@ def write_samples(
 
     Backgrounds are 320x240; figures are 320 high. Depth has the name of its background and is a grayscale
     PNG of 16 bits in millimetres, the usual form of depth data sets. The files do not depend on the number of
-    processors. They appear when all are rendered; the next call removes what a stopped one left.
+    processors. They appear when all are rendered; the next call removes what a stopped one left. Where these
+    very pictures are already, they stay.
 
     Args:
-        directory: Made if missing. Its three folders must be missing or empty.
+        directory: Made if missing. Its three folders must be missing, empty, or hold these pictures.
         backgrounds: Number of rooms, 1..10000.
         foregrounds: Number of figures, 1..10000.
         seed: 0..2**64-1.
         on_picture: Called with (done, total) from the calling thread after each picture.
 
     Raises:
-        SpecError: A number is out of range (``samples-out-of-range``), a folder is not empty
+        SpecError: A number is out of range (``samples-out-of-range``), a folder holds other files
             (``samples-folder-in-use``), or the files cannot be written (``samples-not-writable``).
         DatasetError: Another process is writing samples there (``dataset-locked``).
     """
@@ -73,16 +76,11 @@ def write_samples(
         with _staged(staging, refusal):
             if _finish(directory, staging) == asked_for:
                 return
-            full = [
-                f"{directory / name}: found files, expected none"
-                for name in _FOLDERS
-                if (directory / name).exists() and any((directory / name).iterdir())
-            ]
-            if full:
-                message = (
-                    f"Sample pictures are not mixed with other files in {directory}. Give an empty folder."
-                )
-                raise SpecError(message, full, code="samples-folder-in-use")
+            there = {name: _names_in(directory / name) for name in _FOLDERS}
+            counts = {"backgrounds": backgrounds, "foregrounds": foregrounds, "depth": backgrounds}
+            is_used = any(there.values())
+            if is_used and any(len(there[name]) != counts[name] for name in _FOLDERS):
+                raise _in_use(directory, there)
             folder = FolderSync(staging)
             for name in _FOLDERS:
                 (staging / name).mkdir()
@@ -96,6 +94,10 @@ def write_samples(
                             on_picture(done, len(jobs))
                 finally:
                     pool.shutdown(cancel_futures=True)
+            if is_used:
+                if not all(_are_same(directory / name, staging / name) for name in _FOLDERS):
+                    raise _in_use(directory, there)
+                return
             folder.sync()
             write_atomically(staging / _FINISHED, asked_for)
             _finish(directory, staging)
@@ -132,9 +134,41 @@ def _finish(directory: Path, staging: Path) -> bytes | None:
         if asked_for is not None and (staging / name).exists():
             (directory / name).mkdir(exist_ok=True)
             for path in (staging / name).iterdir():
-                # The folder may be a link to another disk.
-                shutil.move(path, directory / name / path.name)
+                _move(path, directory / name / path.name)
             FolderSync(directory / name).sync()
         shutil.rmtree(staging / name, ignore_errors=True)
     finished.unlink(missing_ok=True)
     return asked_for
+
+
+def _move(path: Path, target: Path) -> None:
+    """Moves a file, which appears as a whole."""
+    try:
+        path.replace(target)
+    except OSError as exc:
+        if exc.errno != errno.EXDEV:
+            raise
+        # The folder is a link to another disk.
+        with replacing(target) as partial:
+            shutil.copyfile(path, partial)
+        path.unlink()
+
+
+def _names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+def _are_same(folder: Path, other: Path) -> bool:
+    """Whether two folders hold the same files."""
+    names = _names_in(folder)
+    return names == _names_in(other) and all(
+        (folder / name).is_file() and cmp(folder / name, other / name, shallow=False) for name in names
+    )
+
+
+def _in_use(directory: Path, there: Mapping[str, list[str]]) -> SpecError:
+    return SpecError(
+        f"Sample pictures are not mixed with other files in {directory}. Give an empty folder.",
+        [f"{directory / name}: found files, expected none" for name, names in there.items() if names],
+        code="samples-folder-in-use",
+    )

@@ -60,6 +60,14 @@ class Keys:
 
         return self._run(collect())
 
+    def names_in(self, prefix: str) -> list[str]:
+        """What lies directly below a prefix: keys, and what other keys start with; sorted."""
+
+        async def collect() -> list[str]:
+            return [name async for name in self.store.list_dir(prefix) if not PARTIAL.search(name)]
+
+        return sorted(self._run(collect()))
+
     async def _get(self, key: str, part: ByteRequest | None = None) -> bytes | None:
         if isinstance(self.store, LocalStore):
             # It would wait for what a pipe in the place of a file gives.

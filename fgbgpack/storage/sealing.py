@@ -58,9 +58,13 @@ def manifest_for(store: DatasetStore, document: Document, *, may_lack: bool = Fa
 
 def sweep_manifests(store: DatasetStore, manifest: ManifestInfo | None) -> None:
     """Delete the manifests that are not that one, which the document names."""
-    found = {"/".join(key.split("/")[:2]) for key in store.find(f"{MANIFEST}/") if key.count("/") > 1}
-    for path in found - {manifest and manifest.path}:
+    for path in manifests_of(store) - {manifest and manifest.path}:
         store.delete_below(path)
+
+
+def manifests_of(store: DatasetStore) -> set[str]:
+    """The paths of all manifests that are there, or of which something is left."""
+    return {f"{MANIFEST}/{name}" for name in store.names_in(MANIFEST)} - {f"{MANIFEST}/{METADATA}"}
 
 
 def faulty_objects(store: DatasetStore) -> dict[str, list[int]]:

@@ -430,12 +430,20 @@ class DatasetStore(Keys):
                 root.rmdir()
 
     def sweep(self) -> None:
-        """Delete what writers that were killed left half-written in a local folder."""
+        """Delete what writers that were killed left in a local folder: files half-written, and manifests that
+        a complete dataset does not have.
+        """
         if isinstance(self.store, LocalStore):
             with self._disk_errors():
                 for left_over in self.store.root.rglob("*.partial"):
                     if PARTIAL.search(left_over.name):
                         left_over.unlink(missing_ok=True)
+            if len(sealing.manifests_of(self)) > 1:
+                # Where something is wrong with the document, it does not say which.
+                with suppress(DatasetError):
+                    document = DatasetStore(self.store, self.name).document()
+                    if document is not None and document.complete:
+                        sealing.sweep_manifests(self, document.manifest)
 
 
 def _raise(error: DatasetError) -> None:

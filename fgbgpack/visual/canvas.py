@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import unicodedata
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from fgbgpack.errors import SpecError
-from fgbgpack.files import replacing
+from fgbgpack.files import write_atomically
 from fgbgpack.visual.colours import depth_colours
 
 #: Pillow's format and options for each file extension. All formats but JPEG are lossless.
@@ -214,12 +215,18 @@ def path_problems(path: Path) -> list[str]:
     return problems
 
 
+def picture_bytes(picture: Image.Image, extension: str) -> bytes:
+    """A picture in the format of an extension such as ``.png``; a KeyError if Pillow was built without it."""
+    kind, options = _FORMATS[extension.lower()]
+    content = io.BytesIO()
+    picture.save(content, format=kind, **options)
+    return content.getvalue()
+
+
 def write_picture(picture: Image.Image, path: Path) -> None:
     """Write a picture in one step, in the format of the extension; a SpecError if that fails."""
-    kind, options = _FORMATS[path.suffix.lower()]
     try:
-        with replacing(path) as partial:
-            picture.save(partial, format=kind, **options)
+        write_atomically(path, picture_bytes(picture, path.suffix))
     except (OSError, KeyError) as exc:
         # Pillow raises a KeyError for a format that it was built without.
         reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else exc

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import hashlib
 import os
-import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -249,6 +249,41 @@ def test_a_folder_in_use_is_left_alone(tmp_path: Path):
 
 
 @pytest.mark.usefixtures("small_pictures")
+def test_pictures_that_are_there_already_stay_and_others_are_not_replaced(tmp_path: Path):
+    write_samples(tmp_path, backgrounds=1, foregrounds=2)
+    before = contents(tmp_path)
+    write_samples(tmp_path, backgrounds=1, foregrounds=2)
+    assert contents(tmp_path) == before
+    assert len(list(tmp_path.iterdir())) == 3
+    (tmp_path / "foregrounds/figure-001.png").write_bytes(before["foregrounds/figure-000.png"])
+    for options in ({"foregrounds": 2}, {"foregrounds": 2, "seed": 1}, {"foregrounds": 3}):
+        edited = contents(tmp_path)
+        with pytest.raises(SpecError) as caught:
+            write_samples(tmp_path, backgrounds=1, **options)
+        assert caught.value.code == "samples-folder-in-use"
+        assert contents(tmp_path) == edited
+        assert len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.mark.usefixtures("small_pictures")
+def test_pictures_move_to_another_disk_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write_samples(tmp_path / "whole", backgrounds=1, foregrounds=1)
+    replace, copied = os.replace, []
+
+    def as_on_another_disk(source, target):
+        if ".fgbgpack-sample" in str(source) and ".fgbgpack-sample" not in str(target):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        if str(source).endswith(".partial"):
+            copied.append(Path(target).name)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", as_on_another_disk)
+    write_samples(tmp_path / "linked", backgrounds=1, foregrounds=1)
+    assert contents(tmp_path / "linked") == contents(tmp_path / "whole")
+    assert sorted(copied) == ["figure-000.png", "finished.json", "mall-000.png", "mall-000.png"]
+
+
+@pytest.mark.usefixtures("small_pictures")
 def test_a_disk_that_fills_up_leaves_no_half_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     save = Image.Image.save
 
@@ -269,7 +304,7 @@ def killed(directory: Path, kill_when: Callable[[str], bool]) -> None:
     """Writes samples in a process that is killed when a picture is done, or a file is going to be moved."""
     pid = os.fork()
     if pid == 0:
-        move = shutil.move
+        move = os.replace
 
         def look(what: str) -> None:
             if kill_when(what):
@@ -279,7 +314,7 @@ def killed(directory: Path, kill_when: Callable[[str], bool]) -> None:
             look(Path(target).relative_to(directory).as_posix())
             return move(source, target)
 
-        shutil.move = moving
+        os.replace = moving
         try:
             write_samples(directory, backgrounds=2, foregrounds=1, on_picture=lambda *_: look("picture"))
         finally:
