@@ -44,6 +44,7 @@ from fgbgpack.storage.arrays import METADATA, ArrayForm, Node, group_metadata, p
 from fgbgpack.storage.hdf5 import Hdf5Store
 from fgbgpack.storage.manifest import copies_in, manifest_array, metadata_digest
 from fgbgpack.storage.reading import ArrayReader
+from fgbgpack.storage.sealing import check_unfilled
 from fgbgpack.storage.store import DatasetStore
 
 _PIXELS = (IMAGE, MASK)
@@ -160,6 +161,8 @@ class Inspection:
                         "fgbgpack has changed them.",
                         code="metadata-foreign",
                     )
+                if path in self.store.unfilled:
+                    check_unfilled(self.store.name, path, form, self.store.unfilled[path])
                 self.forms[path] = form
             except DatasetError as exc:
                 self.findings.of_object(f"{path}/{METADATA}", exc)
@@ -189,6 +192,8 @@ class Inspection:
             if path not in DEPTHS or self.document.depth is not None:
                 checked = self.has_manifest and self._is_covered(path)
                 readers[path] = self.store.reader(path, form, checked=checked)
+            else:
+                self._check_unfilled(path, form)
         self._total = sum(chunk_total(reader.layout) for reader in readers.values())
         self._on_event(Progress("verify", 0, self._total))
         small = {path: reader for path, reader in readers.items() if path not in (*_PIXELS, DEPTH)}
@@ -215,6 +220,15 @@ class Inspection:
         self._execute(work)
         for reader in readers.values():
             reader.close()
+
+    def _check_unfilled(self, path: str, form: ArrayForm) -> None:
+        """See that no chunk of an array is there, where by the document there is no depth."""
+        there = {key for key in self.store.find(f"{path}/c/") if key.startswith(f"{path}/c/")}
+        for shard in range(form.layout.shards) if there else ():
+            key = f"{path}/{form.layout.key(shard)}"
+            if key in there:
+                message = f"{self.store.name}/{key} is there, but by its document the dataset has no depth."
+                self.findings.add(Fault("chunk-unexpected", path, key, message, shard))
 
     def depth_checks(self, extremes: Mapping[str, NDArray[np.float16]]) -> DepthChecks:
         """What measures the extremes of the stored depth again."""

@@ -275,7 +275,9 @@ class _Repairer:
                 if fault.code == "recipe-damaged":
                     self._leave([fault], _ACCEPTED)
                 continue
-            if fault.code == "io-failed":
+            if fault.code == "chunk-unexpected":
+                self._leave([fault], "Delete it, or fill depth with fgbgpack depth, which replaces it.")
+            elif fault.code == "io-failed":
                 self._leave([fault], "The store cannot be read there: look for the cause, and try again.")
             elif fault.code not in VALUES or not inspection.has_manifest:
                 broken.setdefault(fault.array, set()).add(fault.shard)

@@ -13,15 +13,16 @@ from collections import Counter
 
 import at_once
 import pytest
-from builders import SMALL_SHARDS, depth_of, write_depth_model
+from builders import SMALL_SHARDS, assert_same_files, depth_of, write_depth_model
+from refusals import refused
 
 from fgbgpack import create, fill_depth, open_dataset
+from fgbgpack.depth.strategies import Networks
+from fgbgpack.errors import DatasetError
 from fgbgpack.pipeline import convert, verify
+from fgbgpack.pipeline.replacing import Replacement
 
-pytestmark = [
-    pytest.mark.skipif(sys.platform == "win32", reason="nothing is locked on Windows"),
-    pytest.mark.slow,
-]
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="nothing is locked on Windows")
 
 #: How long all work, in ``make test`` and in ``make faults``.
 SECONDS = (4, 120)
@@ -88,6 +89,7 @@ def told(count_faults, what, ends):
         count_faults(f"{what}: {name}", found)
 
 
+@pytest.mark.slow
 def test_readers_a_writer_and_what_replaces_the_dataset(
     tmp_path, specs, wholes, at_work, all_faults, count_faults
 ):
@@ -109,6 +111,7 @@ def test_readers_a_writer_and_what_replaces_the_dataset(
     assert sorted(one.name for one in tmp_path.iterdir()) == ["it.zarr"]
 
 
+@pytest.mark.slow
 def test_what_a_writer_has_saved_stays_when_others_write(
     tmp_path, specs, wholes, at_work, all_faults, count_faults
 ):
@@ -127,6 +130,7 @@ def test_what_a_writer_has_saved_stays_when_others_write(
     verify(path).check()
 
 
+@pytest.mark.slow
 def test_readers_a_writer_and_what_replaces_an_hdf5_file(tmp_path, wholes, at_work, all_faults, count_faults):
     seconds, path = SECONDS[all_faults], tmp_path / "it.h5"
     sources = [wholes[0]["11"], wholes[0]["00"]]
@@ -141,3 +145,47 @@ def test_readers_a_writer_and_what_replaces_an_hdf5_file(tmp_path, wholes, at_wo
     assert ends["convert"]["replaced"] > 0
     verify(path).check()
     assert sorted(one.name for one in tmp_path.iterdir()) == ["it.h5"]
+
+
+# --- what is replaced between two steps of a writer ------------------------------------------------
+
+
+def test_depth_of_the_samples_before_is_never_filled_in(tmp_path, specs, wholes, monkeypatch):
+    path, (made, depths) = tmp_path / "it.zarr", specs
+    shutil.copytree(wholes[0]["00"], path)
+    load = Networks.load
+
+    def replace_and_load(depth):
+        monkeypatch.undo()
+        create(path, made[1], overwrite=True, layout=SMALL_SHARDS)
+        return load(depth)
+
+    monkeypatch.setattr(Networks, "load", replace_and_load)
+    with refused(DatasetError, "dataset-replaced", r"it\.zarr"):
+        fill_depth(path, depths[1], overwrite=True, layout=SMALL_SHARDS)
+    assert_same_files(path, wholes[0]["10"])
+
+
+def test_a_split_of_the_samples_before_is_not_saved(tmp_path, specs, wholes):
+    path, (made, _) = tmp_path / "it.zarr", specs
+    shutil.copytree(wholes[0]["00"], path)
+    opened = open_dataset(path)
+    opened.split({"train": 0.5, "test": 0.5})
+    create(path, made[1], overwrite=True, layout=SMALL_SHARDS)
+    with refused(DatasetError, "dataset-replaced", r"it\.zarr"):
+        opened.save_split("mine", {"train": 0.5, "test": 0.5})
+    assert_same_files(path, wholes[0]["10"])
+
+
+def test_a_dataset_that_has_replaced_another_is_left_to_who_writes_it(tmp_path, specs, wholes, monkeypatch):
+    path, (made, _) = tmp_path / "it.zarr", specs
+    shutil.copytree(wholes[0]["00"], path)
+    partial, publish = path / f"zarr.json.{'0' * 32}.partial", Replacement.publish
+
+    def publish_and_write(replacement):
+        publish(replacement)
+        partial.write_text("what another process is writing", encoding="utf-8")
+
+    monkeypatch.setattr(Replacement, "publish", publish_and_write)
+    create(path, made[1], overwrite=True, layout=SMALL_SHARDS)
+    assert partial.exists()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -15,11 +16,15 @@ from pathlib import Path
 
 import any_damage
 import pytest
+from builders import SMALL_SHARDS, assert_same_arrays, assert_same_files, depth_of
+from refusals import refused
+from sealing import edit_document
 
-pytestmark = [
-    pytest.mark.skipif(sys.platform == "win32", reason="there are no limits of memory on Windows"),
-    pytest.mark.slow,
-]
+from fgbgpack import fill_depth, open_dataset
+from fgbgpack.errors import DatasetError
+from fgbgpack.pipeline import convert, repair, verify
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no limits of memory on Windows")
 
 #: Kinds of datasets, with those of which they may get files.
 ZARR = {
@@ -68,12 +73,14 @@ def of_kinds(kinds) -> list[tuple[Path, list[Path]]]:
     return [(kinds[kind], [kinds[other] for other in others]) for kind, others in ZARR.items()]
 
 
+@pytest.mark.slow
 def test_damage_to_any_file_of_a_dataset_is_found_or_does_no_harm(kinds, all_faults, count_faults):
     found = damaged("read", of_kinds(kinds), 1, OF_ZARR[all_faults])
     count_faults("damages of any file of a dataset", found)
     assert sum(found[what] for what in found if what.startswith("detected")) > OF_ZARR[all_faults] // 2
 
 
+@pytest.mark.slow
 def test_damage_to_an_hdf5_file_is_found_or_does_no_harm(kinds, all_faults, count_faults):
     datasets = [
         (kinds.hdf5(kind, form), [kinds.hdf5(other, form) for other in others])
@@ -84,6 +91,7 @@ def test_damage_to_an_hdf5_file_is_found_or_does_no_harm(kinds, all_faults, coun
     assert sum(found[what] for what in found if what.startswith("detected")) > OF_HDF5[all_faults] // 4
 
 
+@pytest.mark.slow
 def test_what_is_damaged_is_given_back_as_it_was_or_named(kinds, all_faults, count_faults):
     found = damaged("repair", of_kinds(kinds), 3, OF_REPAIR[all_faults])
     count_faults("repairs of damaged datasets", found)
@@ -100,3 +108,65 @@ def test_damage_that_nothing_finds_would_be_told(kinds, tmp_path):
     known[whole].pop("mask")
     assert any_damage.read_outcome(whole, whole, [], known) == "SILENT: other mask"
     assert any_damage.read_outcome(tmp_path / "none.zarr", whole, [], known) == "detected as it is opened"
+
+
+# --- what no manifest covers -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "filled"), [("plain", "depth"), ("imported-plain", "imported")])
+def test_depth_of_which_the_document_knows_nothing_is_not_read(kinds, tmp_path, kind, filled):
+    path = shutil.copytree(kinds[kind], tmp_path / "it.zarr")
+    shutil.copytree(kinds[filled] / "depth/c", path / "depth/c")
+    chunks = sorted(
+        file.relative_to(path).as_posix() for file in (path / "depth/c").rglob("*") if file.is_file()
+    )
+    ds = open_dataset(path)
+    assert_same_arrays(ds.to_numpy(), open_dataset(kinds[kind]).to_numpy())
+    with refused(DatasetError, "chunk-unexpected", r"it\.zarr/depth/c/0/0/0"):
+        ds.depth[0]
+    with refused(DatasetError, "chunk-unexpected", r"it\.zarr/depth/c/0/0/0"):
+        convert(path, tmp_path / "it.h5")
+    found = verify(path, accept=True)
+    assert not found.accepted
+    assert [(fault.code, fault.key) for fault in found.faults] == [
+        ("chunk-unexpected", key) for key in chunks
+    ]
+    left = repair(path).left
+    assert [one.fault.key for one in left] == chunks
+    assert all("Delete it" in one.advice for one in left)
+
+
+def test_filling_depth_replaces_that_of_which_the_document_knows_nothing(kinds, tmp_path, depth_model):
+    path = shutil.copytree(kinds["plain"], tmp_path / "it.zarr")
+    shutil.copytree(kinds["guided"] / "depth/c", path / "depth/c")
+    fill_depth(path, depth_of(depth_model), layout=SMALL_SHARDS)
+    verify(path).check()
+    assert_same_arrays(open_dataset(path).to_numpy(), open_dataset(kinds["depth"]).to_numpy())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"attributes": {"quantity": "depth", "unit": "m"}},
+        {"attributes": {}},
+        {"shape": [35, 21, 33]},
+        {"fill_value": 0.0},
+    ],
+)
+def test_metadata_of_depth_that_is_not_filled_are_checked(kinds, tmp_path, change):
+    path = shutil.copytree(kinds["plain"], tmp_path / "it.zarr")
+    node = json.loads((path / "depth/zarr.json").read_text(encoding="utf-8"))
+    (path / "depth/zarr.json").write_text(json.dumps({**node, **change}), encoding="utf-8")
+    with refused(DatasetError, "array-foreign", r"/depth"):
+        open_dataset(path)
+    assert {fault.key for fault in verify(path).faults} == {"depth/zarr.json"}
+    assert repair(path).left_count == 0
+    assert_same_files(path, kinds["plain"])
+
+
+def test_a_spec_that_cannot_be_is_an_error_of_the_dataset(kinds, tmp_path):
+    path = shutil.copytree(kinds["plain"], tmp_path / "it.zarr")
+    edit_document(path, lambda document: document["spec"].update(foreground_height=50))
+    for read in (open_dataset, verify, repair):
+        with refused(DatasetError, "document-damaged", r"(?s)it\.zarr .*foreground_height: 50"):
+            read(path)

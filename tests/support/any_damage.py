@@ -31,7 +31,7 @@ import numpy as np
 
 from fgbgpack import open_dataset
 from fgbgpack.dataset.dataset import Dataset
-from fgbgpack.errors import DatasetError, SpecError
+from fgbgpack.errors import DatasetError
 from fgbgpack.pipeline import repair, verify
 from fgbgpack.storage.hdf5 import Hdf5Store, probe
 from fgbgpack.visual.info import describe
@@ -402,8 +402,6 @@ def remove(path: Path) -> None:
 
 # --- reading ---------------------------------------------------------------------------------------
 
-_ERRORS = (DatasetError, SpecError)
-
 
 def digest(*things: Any) -> str:
     """Of arrays, and of all that has a ``repr`` that is the same in every process."""
@@ -473,10 +471,10 @@ def everything(path: Path) -> dict[str, str | Exception]:
         for name, read in ways(ds):
             try:
                 found[name] = read()
-            except _ERRORS as exc:
+            except DatasetError as exc:
                 found[name] = exc
         describe(ds)
-    except _ERRORS as exc:
+    except DatasetError as exc:
         found["open"] = exc
     return found
 

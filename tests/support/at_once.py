@@ -25,9 +25,10 @@ from fgbgpack.storage.layout import LayoutPolicy
 
 Arrays = Mapping[str, np.ndarray]
 
-#: How a writer may fail when there is another: it was locked out, or the dataset is not the one it knew.
-CONFLICTS = {"dataset-locked", "dataset-replaced"}
-
+#: How reading may fail: the dataset is another one than was opened.
+REPLACED = {"chunk-foreign", "chunk-missing", "dataset-replaced", "manifest-foreign", "metadata-foreign"}
+#: How writing may fail: another one writes, or the dataset is not the one that was to be changed.
+CONFLICTS = {"dataset-locked", *REPLACED}
 
 #: After its time, one that has had no success gives up in so many seconds.
 LONGEST = 120.0
@@ -51,13 +52,13 @@ class Attempts:
                 return
             yield number
 
-    def attempt(self, action: Callable[[], Any], success: str, codes: set[str] | None = None) -> bool:
-        """Count how an action ends: in success, or an error of ours with one of some codes, or any."""
+    def attempt(self, action: Callable[[], Any], success: str, codes: set[str]) -> bool:
+        """Count how an action ends: in success, or an error of ours with one of some codes."""
         try:
             action()
         except FgbgError as exc:
             self.ends[exc.code] += 1
-            if codes is not None and exc.code not in codes:
+            if exc.code not in codes:
                 self.wrong.append(f"{exc.code}: {exc}")
             return False
         except Exception as exc:
@@ -106,12 +107,12 @@ def read_batches(sender, path: Path, wholes_file: Path, seconds: float, seed: in
         def open_it(opened: list[Dataset] = opened, pixels: str = pixels) -> None:
             opened.append(open_dataset(path, pixels=pixels))
 
-        if not attempts.attempt(open_it, "opened"):
+        if not attempts.attempt(open_it, "opened", REPLACED):
             continue
         ds, possible = opened[0], None
         for _ in range(rng.choice([1, 5, 50])):
             batches: list[tuple[Any, Batch]] = []
-            if not attempts.attempt(lambda d=ds, b=batches: b.extend(_read(d, rng)), "reads"):
+            if not attempts.attempt(lambda d=ds, b=batches: b.extend(_read(d, rng)), "reads", REPLACED):
                 break
             for samples, batch in batches:
                 found = wholes.of(batch, samples)
@@ -154,7 +155,7 @@ def save_splits(sender, path: Path, seconds: float, seed: int) -> None:
         def save(name: str = name) -> None:
             open_dataset(path).save_split(name, {"train": 0.5, "test": 0.5})
 
-        if attempts.attempt(save, "saved"):
+        if attempts.attempt(save, "saved", CONFLICTS):
             saved.append(name)
         time.sleep(rng.choice([0, 0.01, 0.05]))
     attempts.send(sender)
