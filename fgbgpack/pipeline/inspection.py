@@ -223,12 +223,15 @@ class Inspection:
 
     def _check_unfilled(self, path: str, form: ArrayForm) -> None:
         """See that no chunk of an array is there, where by the document there is no depth."""
-        there = {key for key in self.store.find(f"{path}/c/") if key.startswith(f"{path}/c/")}
-        for shard in range(form.layout.shards) if there else ():
-            key = f"{path}/{form.layout.key(shard)}"
-            if key in there:
-                message = f"{self.store.name}/{key} is there, but by its document the dataset has no depth."
-                self.findings.add(Fault("chunk-unexpected", path, key, message, shard))
+        keys = [f"{path}/{form.layout.key(shard)}" for shard in range(form.layout.shards)]
+        try:
+            there = self.store.present(keys)
+        except DatasetError as exc:
+            self.findings.of_object(f"{path}/c", exc)
+            return
+        for shard in np.flatnonzero(there).tolist():
+            message = f"{keys[shard]} is there, but by its document the dataset has no depth."
+            self.findings.add(Fault("chunk-unexpected", path, keys[shard], message, shard))
 
     def depth_checks(self, extremes: Mapping[str, NDArray[np.float16]]) -> DepthChecks:
         """What measures the extremes of the stored depth again."""

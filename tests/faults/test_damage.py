@@ -136,6 +136,25 @@ def test_depth_of_which_the_document_knows_nothing_is_not_read(kinds, tmp_path, 
     assert all("Delete it" in one.advice for one in left)
 
 
+def loop(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, loop])
+@pytest.mark.parametrize("key", ["depth/c/0/0/0", "depth/c"])
+def test_what_cannot_be_read_of_depth_that_is_not_filled_is_found(kinds, tmp_path, make, key):
+    path = shutil.copytree(kinds["plain"], tmp_path / "it.zarr")
+    (path / key).parent.mkdir(parents=True, exist_ok=True)
+    make(path / key)
+    is_harmless = make is os.mkdir and key == "depth/c"
+    if not is_harmless:
+        with pytest.raises(DatasetError, match=r"it\.zarr/depth/c"):
+            open_dataset(path).depth[0]
+    found = verify(path)
+    assert found.sound == is_harmless
+    assert {fault.array for fault in found.faults} <= {"depth"}
+
+
 def test_filling_depth_replaces_that_of_which_the_document_knows_nothing(kinds, tmp_path, depth_model):
     path = shutil.copytree(kinds["plain"], tmp_path / "it.zarr")
     shutil.copytree(kinds["guided"] / "depth/c", path / "depth/c")
