@@ -153,6 +153,7 @@ def test_what_cannot_be_read_of_depth_that_is_not_filled_is_found(kinds, tmp_pat
     found = verify(path)
     assert found.sound == is_harmless
     assert {fault.array for fault in found.faults} <= {"depth"}
+    assert repair(path).left_count == found.fault_count
 
 
 def test_filling_depth_replaces_that_of_which_the_document_knows_nothing(kinds, tmp_path, depth_model):
