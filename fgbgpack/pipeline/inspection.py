@@ -28,6 +28,7 @@ from fgbgpack.document import (
     Document,
 )
 from fgbgpack.errors import DatasetError, FgbgError
+from fgbgpack.inputs import parse_json
 from fgbgpack.pipeline.chunk_checks import (
     Chunk,
     ChunkDecoder,
@@ -135,7 +136,7 @@ class Inspection:
         """Compare the metadata of a group, or of the manifest's array."""
         text = self.store.get(f"{path}/{METADATA}")
         try:
-            same = text is not None and metadata_digest(json.loads(text)) == metadata_digest(expected)
+            same = text is not None and metadata_digest(parse_json(text)) == metadata_digest(expected)
         except ValueError:
             same = False
         if not same:
@@ -155,7 +156,7 @@ class Inspection:
             expected = self._digest_of(path)
             try:
                 form = parse_array(text, path, self.store.name)
-                if expected is not None and metadata_digest(json.loads(text or b"{}")) != expected:
+                if expected is not None and metadata_digest(parse_json(text or b"{}")) != expected:
                     raise DatasetError(
                         f"The metadata of /{path} are not what the manifest says: something else than "
                         "fgbgpack has changed them.",

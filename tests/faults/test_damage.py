@@ -184,6 +184,15 @@ def test_metadata_of_depth_that_is_not_filled_are_checked(kinds, tmp_path, chang
     assert_same_files(path, kinds["plain"])
 
 
+@pytest.mark.parametrize("name", ["manifest/zarr.json", "sources/zarr.json", "image/zarr.json"])
+def test_metadata_that_are_too_deep_are_named_and_given_back(kinds, tmp_path, name):
+    path = shutil.copytree(kinds["plain"], tmp_path / "it.zarr")
+    (path / name).write_text('{"a":' * 100_000, encoding="utf-8")
+    assert {fault.key for fault in verify(path).faults} == {name}
+    assert repair(path).left_count == 0
+    assert_same_files(path, kinds["plain"])
+
+
 def test_a_spec_that_cannot_be_is_an_error_of_the_dataset(kinds, tmp_path):
     path = shutil.copytree(kinds["plain"], tmp_path / "it.zarr")
     edit_document(path, lambda document: document["spec"].update(foreground_height=50))
