@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, TypeAlias, cast
 
 from fgbgpack import schema
-from fgbgpack.errors import DatasetError
+from fgbgpack.errors import DatasetError, SpecError
 from fgbgpack.spec import DatasetSpec
 
 #: The attribute of the root group that holds the document.
@@ -333,7 +333,10 @@ class Document:
             fields["imported"] = ImportInfo(**fields["imported"])
         else:
             spec = schema.read("spec", fields["spec"], where=f"the spec in {where}")
-            fields["spec"] = DatasetSpec.from_dict(spec)
+            try:
+                fields["spec"] = DatasetSpec.from_dict(spec)
+            except SpecError as exc:
+                raise DatasetError(f"{where} has a bad spec:", exc.problems, code="document-damaged") from exc
             fields["recipe"] = RecipeInfo(**fields["recipe"])
             pictures = (fields["sources"][kind] for kind in ("backgrounds", "foregrounds"))
             fields["sources"] = SourcesInfo(*(tuple(SourceInfo(**s) for s in kind) for kind in pictures))
@@ -344,8 +347,7 @@ class Document:
         read = cls(**fields)
         if found := list(read._contradictions()):
             raise DatasetError(
-                f"The document of {where} contradicts itself: restore it from a copy, or make the dataset "
-                "again.",
+                f"The document of {where} contradicts itself: restore it from a copy, or make it again.",
                 found,
                 code="document-damaged",
             )
@@ -363,11 +365,10 @@ class Document:
                     f"recipe.samples: found {self.recipe.samples}, expected {expected}: {made_of}"
                     + (", and as many flipped" if spec.flip else "")
                 )
-        if isinstance(self.depth, NetworkDepthInfo) and self.depth.is_guided != (
-            self.depth.guide is not None
-        ):
-            found = "none" if self.depth.guide is None else "one"
-            yield f"depth.guide: found {found}, which mode {self.depth.mode!r} does not have"
+        depth = self.depth
+        if isinstance(depth, NetworkDepthInfo) and depth.is_guided != (depth.guide is not None):
+            found = "none" if depth.guide is None else "one"
+            yield f"depth.guide: found {found}, which mode {depth.mode!r} does not have"
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document, of schema ``dataset``."""

@@ -108,7 +108,7 @@ def _parsed(content: bytes) -> tuple[_Owner | None, float | None]:
     try:
         fields = json.loads(content)
         return _Owner.of(fields), float(fields["since"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None, None
 
 

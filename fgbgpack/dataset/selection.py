@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fgbgpack.dataset.splits import Split
 from fgbgpack.document import Document
-from fgbgpack.errors import SpecError
+from fgbgpack.errors import DatasetError, SpecError
 from fgbgpack.storage.indices import whole_number
 from fgbgpack.storage.store import DatasetStore
 from fgbgpack.storage.targets import writable
@@ -108,6 +108,10 @@ def save_split(store: DatasetStore, document: Document, name: str, recipe: Split
     opened = DatasetStore(writable(store.store, store.name), store.name)
     with opened.exclusive():
         now = opened.existing_document()
+        if (now.samples, now.recipe, now.imported) != (document.samples, document.recipe, document.imported):
+            raise DatasetError(
+                f"{store.name} has been replaced since it was opened: open it again.", code="dataset-replaced"
+            )
         now = dataclasses.replace(now, splits={**now.splits, name: recipe.to_dict()})
         opened.commit(now)
     return dataclasses.replace(document, splits=now.splits)

@@ -63,7 +63,8 @@ def fill_depth(
         SourceError: The original pictures are not there, or not the ones the dataset was made of.
         DepthModelError: A depth model, or a device, that cannot be used.
         RecipeMismatchError: The dataset has depth of another model or other settings, or that was imported.
-        DatasetError: There is no dataset, its images are not complete, or another process is writing it.
+        DatasetError: There is no dataset, its images are not complete, or another process is writing it or
+            has replaced it meanwhile.
     """
     threads = Threads(workers)
     folders = {"backgrounds": backgrounds, "foregrounds": foregrounds, "masks": masks}
@@ -83,14 +84,21 @@ def fill_depth(
         job = DepthJob(samples, depth, Networks.load(depth), device, threads, layout, on_event)
         run = Run(DatasetStore.open(place, read_only=False), threads, on_event)
         with run.exclusive():
-            document = _fill(run, job, overwrite=overwrite)
+            found = run.store.existing_document()
+            if found.generation != opened.document.generation:
+                # The depth would be that of the samples that were there before.
+                raise DatasetError(
+                    f"{run.name} has been replaced or changed meanwhile: run the same command again.",
+                    code="dataset-replaced",
+                )
+            document = _fill(run, job, found, overwrite=overwrite)
         return Report.of(run, document)
 
 
-def _fill(run: Run, job: DepthJob, *, overwrite: bool) -> Document:
-    """Fill the depth of a dataset that nobody else writes; return its document."""
+def _fill(run: Run, job: DepthJob, found: Document, *, overwrite: bool) -> Document:
+    """Fill the depth of a dataset that nobody else writes; return its document, in place of ``found``."""
     store, name = run.store, run.name
-    document = run.reopened(store.existing_document())
+    document = run.reopened(found)
     if not document.pixels.complete:
         raise DatasetError(
             f"The images of {name} are damaged: run fgbgpack create again to mend them.",

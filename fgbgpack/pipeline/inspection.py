@@ -28,6 +28,7 @@ from fgbgpack.document import (
     Document,
 )
 from fgbgpack.errors import DatasetError, FgbgError
+from fgbgpack.inputs import parse_json
 from fgbgpack.pipeline.chunk_checks import (
     Chunk,
     ChunkDecoder,
@@ -44,6 +45,7 @@ from fgbgpack.storage.arrays import METADATA, ArrayForm, Node, group_metadata, p
 from fgbgpack.storage.hdf5 import Hdf5Store
 from fgbgpack.storage.manifest import copies_in, manifest_array, metadata_digest
 from fgbgpack.storage.reading import ArrayReader
+from fgbgpack.storage.sealing import check_unfilled
 from fgbgpack.storage.store import DatasetStore
 
 _PIXELS = (IMAGE, MASK)
@@ -134,7 +136,7 @@ class Inspection:
         """Compare the metadata of a group, or of the manifest's array."""
         text = self.store.get(f"{path}/{METADATA}")
         try:
-            same = text is not None and metadata_digest(json.loads(text)) == metadata_digest(expected)
+            same = text is not None and metadata_digest(parse_json(text)) == metadata_digest(expected)
         except ValueError:
             same = False
         if not same:
@@ -154,12 +156,14 @@ class Inspection:
             expected = self._digest_of(path)
             try:
                 form = parse_array(text, path, self.store.name)
-                if expected is not None and metadata_digest(json.loads(text or b"{}")) != expected:
+                if expected is not None and metadata_digest(parse_json(text or b"{}")) != expected:
                     raise DatasetError(
                         f"The metadata of /{path} are not what the manifest says: something else than "
                         "fgbgpack has changed them.",
                         code="metadata-foreign",
                     )
+                if path in self.store.unfilled:
+                    check_unfilled(self.store.name, path, form, self.store.unfilled[path])
                 self.forms[path] = form
             except DatasetError as exc:
                 self.findings.of_object(f"{path}/{METADATA}", exc)
@@ -189,6 +193,8 @@ class Inspection:
             if path not in DEPTHS or self.document.depth is not None:
                 checked = self.has_manifest and self._is_covered(path)
                 readers[path] = self.store.reader(path, form, checked=checked)
+            else:
+                self._check_unfilled(path, form)
         self._total = sum(chunk_total(reader.layout) for reader in readers.values())
         self._on_event(Progress("verify", 0, self._total))
         small = {path: reader for path, reader in readers.items() if path not in (*_PIXELS, DEPTH)}
@@ -215,6 +221,18 @@ class Inspection:
         self._execute(work)
         for reader in readers.values():
             reader.close()
+
+    def _check_unfilled(self, path: str, form: ArrayForm) -> None:
+        """See that no chunk of an array is there, where by the document there is no depth."""
+        keys = [f"{path}/{form.layout.key(shard)}" for shard in range(form.layout.shards)]
+        try:
+            there = self.store.present(keys)
+        except DatasetError as exc:
+            self.findings.of_object(f"{path}/c", exc)
+            return
+        for shard in np.flatnonzero(there).tolist():
+            message = f"{keys[shard]} is there, but by its document the dataset has no depth."
+            self.findings.add(Fault("chunk-unexpected", path, keys[shard], message, shard))
 
     def depth_checks(self, extremes: Mapping[str, NDArray[np.float16]]) -> DepthChecks:
         """What measures the extremes of the stored depth again."""

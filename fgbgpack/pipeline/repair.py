@@ -271,13 +271,15 @@ class _Repairer:
         """The objects to be written again, by the numbers of their shards; others are left."""
         broken: dict[str, set[int]] = {}
         for fault in inspection.faults():
-            if fault.shard is None or fault.array not in inspection.forms:
-                if fault.code == "recipe-damaged":
-                    self._leave([fault], _ACCEPTED)
+            if fault.code == "recipe-damaged":
+                self._leave([fault], _ACCEPTED)
+            elif fault.array not in inspection.forms:
                 continue
-            if fault.code == "io-failed":
+            elif fault.code == "chunk-unexpected":
+                self._leave([fault], "Delete it, or fill depth with fgbgpack depth, which replaces it.")
+            elif fault.code == "io-failed":
                 self._leave([fault], "The store cannot be read there: look for the cause, and try again.")
-            elif fault.code not in VALUES or not inspection.has_manifest:
+            elif fault.shard is not None and (fault.code not in VALUES or not inspection.has_manifest):
                 broken.setdefault(fault.array, set()).add(fault.shard)
         for fault in inspection.faults():
             is_value = fault.code in VALUES and fault.shard is not None

@@ -96,13 +96,14 @@ class Run:
                 yield
             finally:
                 self._is_exclusive = False
+            # Once a replacement is in its place, others may write it.
+            self.store.sweep()
             if self._replacement is not None:
                 if self.store is target:
                     self._replacement.remove()
                 else:
                     self._replacement.publish()
                     self.store = DatasetStore(target.store, target.name)
-            self.store.sweep()
 
     def replace(self, without: Container[str] | None = None) -> bool:
         """Go on with another store, which is put in the place of this one at the end: of nothing, or of all

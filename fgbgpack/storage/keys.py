@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any, TypeVar
 
-from zarr.abc.store import ByteRequest, Store
+from zarr.abc.store import ByteRequest, Store, SuffixByteRequest
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import LocalStore
@@ -45,6 +45,18 @@ class Keys:
     def get_all(self, keys: Iterable[str]) -> list[bytes | None]:
         """The values of some keys, requested at once; ``None`` for those that are missing."""
         return self._each(list(keys), self._get)
+
+    def present(self, keys: Iterable[str]) -> list[bool]:
+        """Whether there is anything under each of some keys, requested at once; not all stores list keys."""
+
+        async def is_there(key: str) -> bool:
+            if isinstance(self.store, LocalStore):
+                with suppress(FileNotFoundError):
+                    return bool((self.store.root / key).lstat())
+                return False
+            return await self._get(key, SuffixByteRequest(1)) is not None
+
+        return self._each(list(keys), is_there)
 
     def find(self, prefix: str = "", at_most: int | None = None) -> list[str]:
         """The keys that start with ``prefix``, sorted, without what a writer has not finished."""

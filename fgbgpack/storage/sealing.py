@@ -131,6 +131,28 @@ def _check_object(value: bytes, layout: Layout, name: str, sharded: bool) -> Che
     return checksums_of(value, index)
 
 
+def unfilled_arrays(document: Document) -> dict[str, tuple[int, ...]]:
+    """The shapes of the arrays of depth, by their paths, where a dataset is complete without depth: they have
+    no chunks, and no manifest covers them.
+    """
+    if not document.complete or document.depth is not None:
+        return {}
+    samples = document.samples
+    return {DEPTH: (samples, document.height, document.width), **dict.fromkeys(EXTREMES, (samples,))}
+
+
+def check_unfilled(name: str, path: str, form: ArrayForm, shape: tuple[int, ...]) -> None:
+    """Raises DatasetError where the metadata of an array without depth are others than it has."""
+    attributes = {"quantity": None, "unit": None} if path == DEPTH else {}
+    is_right = form.layout.shape == shape and form.dtype == np.float16 and dict(form.attributes) == attributes
+    if not (is_right and np.isnan(form.fill)):
+        raise DatasetError(
+            f"The metadata of {name}/{path} are not those of a dataset without depth: something else than "
+            "fgbgpack has changed them. Restore the dataset from a copy.",
+            code="array-foreign",
+        )
+
+
 def discard(store: DatasetStore, faulty: Mapping[str, list[int]]) -> None:
     """Delete faulty objects, so that they are made again: the extremes of depth with the shard that they
     belong to.

@@ -49,7 +49,7 @@ from fgbgpack.storage.manifest import (
     with_document,
 )
 from fgbgpack.storage.reading import ArrayReader
-from fgbgpack.storage.reading.checks import ChunkChecks
+from fgbgpack.storage.reading.checks import Checks, ChunkChecks, NoChunks
 from fgbgpack.storage.sharding import ABSENT, index_bytes, read_index
 from fgbgpack.storage.targets import Target, zarr_store
 
@@ -69,6 +69,8 @@ class DatasetStore(Keys):
         super().__init__(store, name)
         #: The manifest, once the document was read: what the readers of arrays are held to.
         self.manifest: ManifestInfo | None = None
+        #: The arrays of depth, with their shapes, where by the document that was read there is none.
+        self.unfilled: Mapping[str, tuple[int, ...]] = {}
         self._generation: str | None = None
         #: Arrays that are written anew: what is read of them need not be what the manifest says.
         self.unchecked: frozenset[str] = frozenset()
@@ -179,6 +181,7 @@ class DatasetStore(Keys):
             message = f"The manifest of {self.name} does not cover what the document says is complete."
             report(DatasetError(message, code="document-damaged"))
         self.manifest = found.manifest if covers_all else None
+        self.unfilled = sealing.unfilled_arrays(found)
         self._generation = self._generation or found.generation
         return found
 
@@ -238,6 +241,7 @@ class DatasetStore(Keys):
         if isinstance(self.store, Hdf5Store):
             return self._commit_to_file(document)
         node = self._root_to_change()
+        self.unfilled = sealing.unfilled_arrays(document)
         manifest = sealing.manifest_for(self, document, may_lack=may_lack)
         is_whole = document.complete and manifest is not None
         generation = digest_of(manifest) if is_whole and manifest else uuid.uuid4().hex
@@ -354,6 +358,8 @@ class DatasetStore(Keys):
                     "changed them. Open it again, or restore it from a copy.",
                     code="metadata-foreign",
                 )
+        for path in self.unfilled.keys() & forms.keys() if checked else ():
+            sealing.check_unfilled(self.name, path, forms[path], self.unfilled[path])
         return forms
 
     def layout(self, array: str) -> Layout | None:
@@ -367,7 +373,9 @@ class DatasetStore(Keys):
 
     def reader(self, path: str, form: ArrayForm | None = None, *, checked: bool = True) -> ArrayReader:
         """The reader of an array, whose form is read unless it is known; ``checked`` by the manifest."""
-        checks = self.checks(path) if checked and path not in self.unchecked else None
+        checks: Checks | None = None
+        if checked and path not in self.unchecked:
+            checks = NoChunks() if path in self.unfilled else self.checks(path)
         return ArrayReader(self.store, path, self.name, form or self.forms([path])[path], checks=checks)
 
     def read(self, *paths: str) -> list[NDArray[Any]]:

@@ -61,6 +61,23 @@ def test_samples_are_counted(exports, tmp_path):
     assert [fault.code for fault in verify_export(path).faults] == ["samples-missing"]
 
 
+DEEP = '{"a":' * 100_000
+
+
+def test_json_that_is_too_deep_is_named(exports, tmp_path):
+    path = shutil.copytree(exports / "coco", tmp_path / "it")
+    (path / "fgbgpack.json").write_text(DEEP, encoding="utf-8")
+    with refused(DatasetError, "export-document-damaged"):
+        verify_export(path)
+    shutil.copy(exports / "coco/fgbgpack.json", path)
+    (annotations,) = (path / "annotations").glob("*.json")
+    size = annotations.stat().st_size
+    annotations.write_text(DEEP[:size].ljust(size), encoding="utf-8")
+    found = verify_export(path)
+    key = annotations.relative_to(path).as_posix()
+    assert {(fault.code, fault.key) for fault in found.faults} == {("file-damaged", key)}
+
+
 def test_what_is_no_export_is_refused(exports, tmp_path, dataset):
     assert not is_export(dataset)
     assert not is_export(tmp_path)

@@ -31,7 +31,8 @@ class Kinds:
     """Datasets of 36 samples by their kinds, each made when it is first asked for; none is to be changed.
 
     They are those of ``MADE`` and their virtual twins, such as ``depth-virtual``; ``split``, which has two
-    splits; ``imported``, of 12 samples with depth, and ``imported-plain`` without.
+    splits; ``imported``, of 12 samples with depth, and ``imported-plain`` without. What one of ``MADE`` has
+    replaced is called ``depth-older`` or the like: it has another seed.
     """
 
     def __init__(self, folder: Path, pictures: Pictures, depth_model: Path, guide_model: Path) -> None:
@@ -72,7 +73,9 @@ class Kinds:
             write_samples(pictures, self["depth"], depth=kind == "imported")
             import_folder(path, ImportSpec(str(pictures)), layout=SMALL_SHARDS)
         else:
-            spec = self.specs[kind.removesuffix("-virtual")]
+            spec = self.specs[kind.partition("-")[0]]
+            if kind.endswith("-older"):
+                spec = replace(spec, seed=spec.seed + 1)
             create(path, spec, virtual=kind.endswith("-virtual"), layout=layout_of(kind))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,25 @@ CAUSES = (
     "The dataset was damaged or copied in part, or it was replaced while it was open: open it again, mend it "
     "with fgbgpack repair, or restore it from a copy."
 )
+
+
+class Checks(Protocol):
+    """What is known of the chunks of an array before they are read."""
+
+    def check(self, chunk: int, encoded: NDArray[np.uint8] | None, where: str) -> None:
+        """Raises DatasetError where a chunk, by its number, is not there or is another one."""
+
+
+class NoChunks:
+    """That an array has no chunks, as one of depth where there is no depth."""
+
+    def check(self, chunk: int, encoded: NDArray[np.uint8] | None, where: str) -> None:
+        """Raises DatasetError where there is a chunk."""
+        if encoded is not None:
+            raise DatasetError(
+                f"{where} is there, but by its document the dataset has no depth. {CAUSES}",
+                code="chunk-unexpected",
+            )
 
 
 class ChunkChecks:

@@ -16,7 +16,7 @@ from zarr.abc.store import Store
 
 from fgbgpack.storage.codecs import ChunkCodec
 from fgbgpack.storage.manifest import is_within
-from fgbgpack.storage.reading.checks import ChunkChecks
+from fgbgpack.storage.reading.checks import Checks
 from fgbgpack.storage.reading.chunks import (
     ArrayDescription,
     ByteBuffer,
@@ -118,7 +118,7 @@ class DecodeState:
         codec: ChunkCodec,
         dtype: np.dtype[Any],
         keep: int,
-        checks: ChunkChecks | None,
+        checks: Checks | None,
     ) -> None:
         self.process = os.getpid()
         self._checks = checks

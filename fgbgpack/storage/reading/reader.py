@@ -18,7 +18,7 @@ from fgbgpack.errors import SpecError
 from fgbgpack.storage.arrays import ArrayForm
 from fgbgpack.storage.hdf5 import Hdf5Store
 from fgbgpack.storage.indices import extremes, sample_indices
-from fgbgpack.storage.reading.checks import ChunkChecks
+from fgbgpack.storage.reading.checks import Checks
 from fgbgpack.storage.reading.chunks import ArrayDescription, ByteBuffer, Bytes, Chunk
 from fgbgpack.storage.reading.decoding import DecodeState
 from fgbgpack.storage.reading.threads import helpers, usable_cores
@@ -50,7 +50,7 @@ class ArrayReader:
         form: ArrayForm,
         *,
         keep: int = 1,
-        checks: ChunkChecks | None = None,
+        checks: Checks | None = None,
     ) -> None:
         self.layout, self.dtype, self.attributes = form.layout, form.dtype, form.attributes
         # In an HDF5 file chunks have other checksums, or are deflated.
