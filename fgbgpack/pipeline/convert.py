@@ -139,7 +139,7 @@ class Source:
     def __init__(self, store: DatasetStore) -> None:
         self.store = store
         self.document = store.existing_document(complete=True)
-        self.root: dict[str, Any] = parse_json(store.get(METADATA) or b"{}")
+        self.root: dict[str, Any] = store.root()
         attributes = self.root["attributes"]
         self.root["attributes"] = with_document(attributes, attributes[ATTRIBUTE])
         # What belongs to it follows from the document: the root's copy of the metadata may lack some.
@@ -304,9 +304,9 @@ def to_zarr(source: Source, run: Run, *, overwrite: bool) -> None:
         else:
             run.notify(f"Resuming {run.name}.")
         store = run.store
-        root, begun_root = root_of(source.root), parse_json(store.get(METADATA) or b"{}")
+        root, begun_root = root_of(source.root), store.root()
         root["attributes"] |= {name: begun_root["attributes"][name] for name in (ATTRIBUTE, DIGEST)}
-        store.put(METADATA, json.dumps(root).encode())
+        store.replace_root(root)
         for path, metadata in source.metadata.items():
             store.put(f"{path}/{METADATA}", metadata)
         for path, form in source.forms.items():

@@ -64,6 +64,7 @@ class Run:
         self.written: Counter[str] = Counter()
         self.stage_seconds: defaultdict[str, float] = defaultdict(float)
         self._replacement: Replacement | None = None
+        self._found: Document | None = None
         self._is_exclusive = False
         self._start = time.perf_counter()
 
@@ -130,6 +131,7 @@ class Run:
             # A stopped run may have begun it.
             existing = self.store.document()
             lines = [] if existing is None else differs(existing)
+        self._found = existing
         if existing is None or lines:
             return None
         return self.reopened(existing) if self._is_exclusive else existing
@@ -157,7 +159,7 @@ class Run:
 
     def begin(self, document: Document) -> None:
         """Replace the dataset that is there, if any, by one that is begun."""
-        clear(self.store)
+        clear(self.store, self._found)
         self.store.commit(document)
 
     def execute(self, stage: Stage, threads: Threads | None = None) -> None:

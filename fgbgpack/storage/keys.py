@@ -16,6 +16,7 @@ from fgbgpack.errors import DatasetError
 from fgbgpack.files import PARTIAL, disk_errors
 from fgbgpack.inputs import LARGEST_JSON, check_regular
 from fgbgpack.storage.arrays import METADATA
+from fgbgpack.storage.beside import HIDDEN
 
 _CONCURRENT_REQUESTS = 32
 
@@ -47,12 +48,14 @@ class Keys:
         return self._each(list(keys), self._get)
 
     def find(self, prefix: str = "", at_most: int | None = None) -> list[str]:
-        """The keys that start with ``prefix``, sorted, without what a writer has not finished."""
+        """The keys that start with ``prefix``, sorted, without what a writer has not finished, or makes
+        beside the dataset.
+        """
 
         async def collect() -> list[str]:
             found: list[str] = []
             async for key in self.store.list_prefix(prefix):
-                if not PARTIAL.search(key):
+                if not PARTIAL.search(key) and not key.startswith(HIDDEN):
                     found.append(key)
                 if len(found) == at_most:
                     break
