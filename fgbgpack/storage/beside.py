@@ -142,11 +142,18 @@ def moving_from(writing: Any) -> tuple[str, tuple[str, ...]] | None:
 
     Nothing where it tells of no such dataset: what others wrote there is not followed to other places.
     """
-    fields = writing if isinstance(writing, dict) else {}
-    prefix, paths = fields.get("beside"), fields.get("paths")
-    if fields.get("moving") is not True or not isinstance(prefix, str) or not isinstance(paths, list):
+    fields, prefix = writing if isinstance(writing, dict) else {}, prefix_of(writing)
+    paths = fields.get("paths")
+    if prefix is None or fields.get("moving") is not True or not isinstance(paths, list):
         return None
-    is_inside = prefix.startswith(HIDDEN) and prefix.removeprefix(HIDDEN).isalnum()
-    if not is_inside or not all(isinstance(path, str) and is_own(path) for path in paths):
+    if not all(isinstance(path, str) and is_own(path) for path in paths):
         return None
     return prefix, tuple(paths)
+
+
+def prefix_of(writing: Any) -> str | None:
+    """Where a dataset is made that is to replace this one; from the same."""
+    prefix = writing.get("beside") if isinstance(writing, dict) else None
+    if not isinstance(prefix, str) or not prefix.startswith(HIDDEN):
+        return None
+    return prefix if prefix.removeprefix(HIDDEN).isalnum() else None

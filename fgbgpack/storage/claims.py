@@ -17,7 +17,7 @@ from typing import Any
 
 from zarr.abc.store import Store
 from zarr.core.buffer import default_buffer_prototype
-from zarr.storage import LocalStore, ObjectStore
+from zarr.storage import FsspecStore, LocalStore, ObjectStore
 
 from fgbgpack.errors import DatasetError
 from fgbgpack.inputs import parse_json
@@ -129,6 +129,28 @@ class Claims:
                 continue
             return None
         raise replaced(self._name)
+
+    async def copy(self, source: str, key: str) -> None:
+        """Copy an object, in the store itself where it can, unless another writer has begun."""
+        await self.check()
+        store, key_there = self._located(key)
+        _, source_there = self._located(source)
+        if isinstance(store, ObjectStore):
+            import obstore
+
+            await obstore.copy_async(store.store, source_there, key_there)
+        elif isinstance(store, FsspecStore):
+            places = [f"{store.path.rstrip('/')}/{name}" for name in (source_there, key_there)]
+            await store.fs._cp_file(*places)
+        else:
+            value = await store.get(source_there, default_buffer_prototype())
+            if value is None:
+                raise DatasetError(
+                    f"{self._name}/{source} is missing: the store loses data, or something else writes to "
+                    "it.",
+                    code="shards-lost",
+                )
+            await store.set(key_there, value)
 
     # --- objects -----------------------------------------------------------------------------------
 

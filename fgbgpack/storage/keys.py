@@ -30,11 +30,13 @@ class Keys:
 
     def __init__(self, store: Store, name: str) -> None:
         self.store = store
+        #: The store itself: ``store`` shows what lies beside a dataset whose place that is going to take.
+        self.base = store
         self.name = name
 
     def same_place_as(self, other: Keys) -> bool:
         """Whether two stores are one and the same."""
-        one, two = self.store, other.store
+        one, two = self.base, other.base
         if isinstance(one, LocalStore) and isinstance(two, LocalStore):
             return one.root.exists() and two.root.exists() and one.root.samefile(two.root)
         return one == two
@@ -55,7 +57,7 @@ class Keys:
         async def collect() -> list[str]:
             found: list[str] = []
             async for key in self.store.list_prefix(prefix):
-                if not PARTIAL.search(key) and not key.startswith(HIDDEN):
+                if not PARTIAL.search(key) and key.startswith(HIDDEN) == prefix.startswith(HIDDEN):
                     found.append(key)
                 if len(found) == at_most:
                     break

