@@ -42,12 +42,12 @@ NAME = "name"
 #: The group of the manifest: the array in it holds the checksums of all chunks.
 MANIFEST = "manifest"
 
-_OWN = {IMAGE, MASK, *DEPTHS, *PLACEMENTS, SOURCES, NAME, MANIFEST}
+OWN = (IMAGE, MASK, *DEPTHS, *PLACEMENTS, SOURCES, NAME, MANIFEST)
 
 
 def is_own(path: str) -> bool:
     """Whether an array or a group is of those that fgbgpack writes, and not one that a user has added."""
-    return path.partition("/")[0] in _OWN
+    return path.partition("/")[0] in OWN
 
 
 Quantity: TypeAlias = Literal["depth", "inverse_depth"]

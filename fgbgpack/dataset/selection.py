@@ -105,7 +105,7 @@ def save_split(store: DatasetStore, document: Document, name: str, recipe: Split
     """Save a split in the document of a dataset, perhaps open for reading only; return ``document`` with all
     splits.
     """
-    opened = DatasetStore(writable(store.store, store.name), store.name)
+    opened = DatasetStore(writable(store.base, store.name), store.name)
     with opened.exclusive():
         now = opened.existing_document()
         if (now.samples, now.recipe, now.imported) != (document.samples, document.recipe, document.imported):

@@ -132,13 +132,14 @@ def layout_differences(store: DatasetStore, layouts: Mapping[str, Layout]) -> li
     ]
 
 
-def clear(store: DatasetStore) -> None:
-    """Delete a dataset's arrays, if there is one.
+def clear(store: DatasetStore, existing: Document | None) -> None:
+    """Delete the arrays of a dataset that is there, if there is one.
 
     Its document stays, saying that it is incomplete: a dataset half deleted is still recognised.
     """
+    store.is_new = True
     if not store.has_lost_document():
-        if (existing := store.document()) is None:
+        if existing is None:
             return
         store.commit(dataclasses.replace(existing.begun(), depth=None))
     for name in (IMAGE, MASK, *DEPTHS, NAME, *PLACEMENTS, SOURCES, MANIFEST):

@@ -141,7 +141,7 @@ class Source:
     def __init__(self, store: DatasetStore) -> None:
         self.store = store
         self.document = store.existing_document(complete=True)
-        self.root: dict[str, Any] = parse_json(store.get(METADATA) or b"{}")
+        self.root: dict[str, Any] = store.root()
         attributes = self.root["attributes"]
         self.root["attributes"] = with_document(attributes, attributes[ATTRIBUTE])
         # What belongs to it follows from the document: the root's copy of the metadata may lack some.

@@ -112,7 +112,7 @@ def _fill(run: Run, job: DepthJob, found: Document, *, overwrite: bool) -> Docum
         if lines and not overwrite:
             raise RecipeMismatchError(f"{name} has other depth; --overwrite replaces it:", lines)
         if lines:
-            if previous.complete and run.replace(without={*DEPTHS, BACKGROUND_DEPTH}):
+            if run.replace(without={*DEPTHS, BACKGROUND_DEPTH}, complete=previous.complete):
                 store = run.store
                 begun, previous = _begun(store.existing_document(), job, size)
                 # Splits may have been saved since a stopped run began it.

@@ -35,6 +35,9 @@ class Replacement:
     What a stopped run leaves there is gone on with by one that replaces the dataset, and deleted by others.
     """
 
+    #: An incomplete dataset is changed where it is: the lock keeps others out.
+    takes_incomplete = False
+
     def __init__(self, target: DatasetStore, root: Path) -> None:
         self._target, self._root = target, root
         self._beside = root.with_name(f".{root.name}.new")

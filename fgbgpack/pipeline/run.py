@@ -26,6 +26,7 @@ from fgbgpack.pipeline.arrays import depth_arrays
 from fgbgpack.pipeline.conflicts import clear
 from fgbgpack.pipeline.depth import DepthFilling, DepthStage
 from fgbgpack.pipeline.events import Notice, OnEvent
+from fgbgpack.pipeline.exchange import Exchange
 from fgbgpack.pipeline.executor import Threads
 from fgbgpack.pipeline.replacing import Replacement
 from fgbgpack.pipeline.stage import Stage, execute
@@ -63,8 +64,9 @@ class Run:
         self.store, self.threads, self.on_event = store, threads, on_event
         self.written: Counter[str] = Counter()
         self.stage_seconds: defaultdict[str, float] = defaultdict(float)
-        self._replacement: Replacement | None = None
-        self._is_exclusive = False
+        self._replacement: Replacement | Exchange | None = None
+        self._found: Document | None = None
+        self._is_exclusive = self._has_told = False
         self._start = time.perf_counter()
 
     @property
@@ -87,7 +89,7 @@ class Run:
 
         One that replaces it is put in its place at the end.
         """
-        target, self._replacement = self.store, Replacement.of(self.store)
+        target, self._replacement = self.store, Replacement.of(self.store) or Exchange.of(self.store)
         with target.exclusive():
             if self._replacement is not None:
                 self._replacement.recover()
@@ -105,11 +107,12 @@ class Run:
                     self._replacement.publish()
                     self.store = DatasetStore(target.store, target.name)
 
-    def replace(self, without: Container[str] | None = None) -> bool:
+    def replace(self, without: Container[str] | None = None, *, complete: bool) -> bool:
         """Go on with another store, which is put in the place of this one at the end: of nothing, or of all
-        arrays but those. Returns whether it does; where it cannot, the dataset is changed where it is.
+        arrays but those. Returns whether it does; where it cannot, the dataset is changed where it is, and so
+        is in a folder what is not ``complete``.
         """
-        if self._replacement is None:
+        if self._replacement is None or not (complete or self._replacement.takes_incomplete):
             return False
         self.store = self._replacement.open(without)
         return True
@@ -127,10 +130,11 @@ class Run:
         if lines and not overwrite:
             message = f"{self.name} {other}: give another place, or --overwrite to replace it."
             raise RecipeMismatchError(message, lines)
-        if existing is not None and lines and existing.complete and self.replace():
+        if existing is not None and lines and self.replace(complete=existing.complete):
             # A stopped run may have begun it.
             existing = self.store.document()
             lines = [] if existing is None else differs(existing)
+        self._found = existing
         if existing is None or lines:
             return None
         return self.reopened(existing) if self._is_exclusive else existing
@@ -158,14 +162,26 @@ class Run:
 
     def begin(self, document: Document) -> None:
         """Replace the dataset that is there, if any, by one that is begun."""
-        clear(self.store)
+        clear(self.store, self._found)
         self.store.commit(document)
 
     def execute(self, stage: Stage, threads: Threads | None = None) -> None:
         """Write the shards of a stage that are missing, on the run's threads or on others."""
         start = time.perf_counter()
+        self._tell_of_other_writers()
         self.written[stage.name] += execute(stage, self.store, threads or self.threads, self.on_event)
+        self._tell_of_other_writers()
         self.stage_seconds[stage.name] += time.perf_counter() - start
+
+    def _tell_of_other_writers(self) -> None:
+        """Say once that the store does not keep them apart, as soon as that is known."""
+        if self.store.claims is None or self.store.claims.is_exact or self._has_told:
+            return
+        self._has_told = True
+        self.notify(
+            f"The store of {self.name} has no conditional writes: fgbgpack notices another process that "
+            "writes the dataset at the same time, but cannot always prevent it. See that there is none."
+        )
 
     # --- depth -------------------------------------------------------------------------------------
 

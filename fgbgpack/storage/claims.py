@@ -1,0 +1,240 @@
+"""Several writers of one dataset in a store that has no locks: the one that began last goes on.
+
+A writer puts its name into the root's metadata, on the condition that they are still what it has read. From
+then on a writer that was there before can commit nothing more, and puts no object in the place of one that
+has been written since: it finds out, and stops.
+
+The stores of obstore know such conditions: S3, Google Cloud Storage, Azure, and its own in memory. Of others
+all that can be done is to look before and after, which leaves moments in between.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from typing import Any
+
+from zarr.abc.store import Store
+from zarr.core.buffer import default_buffer_prototype
+from zarr.storage import FsspecStore, LocalStore, ObjectStore
+
+from fgbgpack.errors import DatasetError
+from fgbgpack.inputs import parse_json
+from fgbgpack.storage.arrays import METADATA
+from fgbgpack.storage.beside import WRITING, BesideStore
+from fgbgpack.storage.hdf5 import Hdf5Store
+
+#: Times that an object is put while others put it as well.
+_TRIES = 5
+#: Looking at a root without conditions takes no more than one part in so many of the time.
+_SELDOM = 20
+
+#: What tells an object from all that were, or will be, under its key; ``None`` where there is none.
+Version = Any
+
+
+def is_shared(store: Store) -> bool:
+    """Whether processes may write a store that no lock keeps apart."""
+    return not isinstance(store, LocalStore | Hdf5Store)
+
+
+class _ChangedError(Exception):
+    """An object is not, or no longer, the one that was to be replaced."""
+
+
+class Claims:
+    """What one writer may change of a dataset that others may write too. It can be pickled, and used from any
+    thread.
+    """
+
+    def __init__(self, store: Store, name: str) -> None:
+        self._store, self._name = store, name
+        #: What this writer calls itself in the root; ``None`` while it has nothing to write.
+        self.held: str | None = None
+        self._version: Version = None
+        self._ignores_conditions: bool | None = None
+        self._check_after = 0.0
+        self.lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ = state
+        self.lock = threading.Lock()
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the store itself keeps writers apart, as far as this is known."""
+        return isinstance(self._located(METADATA)[0], ObjectStore) and not self._ignores_conditions
+
+    def begin(self) -> str:
+        """The name of this writer, a new one where it has none yet."""
+        self.held = self.held or uuid.uuid4().hex
+        return self.held
+
+    async def read(self) -> tuple[bytes | None, Version]:
+        """The metadata of the root, with their version."""
+        return await self._read(METADATA)
+
+    async def publish(self, root: bytes, version: Version) -> None:
+        """Put metadata of the root in the place of those of a version; DatasetError if there are others."""
+        try:
+            self._version = await self._put_if(METADATA, root, version)
+        except _ChangedError as exc:
+            raise replaced(self._name) from exc
+        if self._ignores_conditions is None and self.is_exact:
+            await self._try_out(root)
+
+    async def _try_out(self, root: bytes) -> None:
+        """See whether the store keeps to conditions: some that speak the protocol of S3 do not know them."""
+        import obstore
+
+        store, key = self._located(METADATA)
+        try:
+            self._version = _version_of(await obstore.put_async(store.store, key, root, mode="create"))
+            self._ignores_conditions = True
+        except obstore.exceptions.AlreadyExistsError:
+            self._ignores_conditions = False
+
+    async def check(self) -> None:
+        """Raises DatasetError if another writer has begun since this one has."""
+        if self.held is None:
+            return
+        start = time.monotonic()
+        if self.is_exact:
+            if await self._version_of(METADATA) == self._version:
+                return
+        elif start < self._check_after:
+            return
+        root, version = await self.read()
+        if writer_of(root) != self.held:
+            raise replaced(self._name)
+        now = time.monotonic()
+        self._check_after = now + _SELDOM * (now - start)
+        self._version = version
+
+    async def put(self, key: str, value: bytes) -> None:
+        """Put an object, unless another writer has begun, who may have put it (DatasetError)."""
+        for _ in range(_TRIES):
+            # What is put after the check is not what is replaced: another writer's objects are safe.
+            version = await self._version_of(key) if self.is_exact and self.held else None
+            await self.check()
+            if not self.is_exact or not self.held:
+                return await self._set(key, value)
+            try:
+                await self._put_if(key, value, version)
+            except _ChangedError:
+                continue
+            return None
+        raise replaced(self._name)
+
+    async def copy(self, source: str, key: str) -> None:
+        """Copy an object, in the store itself where it can, unless another writer has begun."""
+        await self.check()
+        store, key_there = self._located(key)
+        _, source_there = self._located(source)
+        if isinstance(store, ObjectStore):
+            import obstore
+
+            await obstore.copy_async(store.store, source_there, key_there)
+        elif isinstance(store, FsspecStore):
+            places = [f"{store.path.rstrip('/')}/{name}" for name in (source_there, key_there)]
+            await store.fs._cp_file(*places)
+        else:
+            value = await store.get(source_there, default_buffer_prototype())
+            if value is None:
+                raise DatasetError(
+                    f"{self._name}/{source} is missing: the store loses data, or something else writes to "
+                    "it.",
+                    code="shards-lost",
+                )
+            await store.set(key_there, value)
+
+    # --- objects -----------------------------------------------------------------------------------
+
+    def _located(self, key: str) -> tuple[Any, str]:
+        store: Store = self._store
+        while isinstance(store, BesideStore):
+            store, key = store.located(key)
+        return store, key
+
+    async def _set(self, key: str, value: bytes) -> None:
+        await self._store.set(key, default_buffer_prototype().buffer.from_bytes(value))
+
+    async def _read(self, key: str) -> tuple[bytes | None, Version]:
+        store, key_there = self._located(key)
+        if not isinstance(store, ObjectStore):
+            value = await self._store.get(key, default_buffer_prototype())
+            found = None if value is None else value.to_bytes()
+            return found, found
+        import obstore
+
+        try:
+            result = await obstore.get_async(store.store, key_there)
+            return bytes(await result.bytes_async()), _version_of(result.meta)
+        except FileNotFoundError:
+            return None, None
+
+    async def _version_of(self, key: str) -> Version:
+        store, key_there = self._located(key)
+        if not isinstance(store, ObjectStore):
+            return (await self._read(key))[1]
+        import obstore
+
+        try:
+            return _version_of(await obstore.head_async(store.store, key_there))
+        except FileNotFoundError:
+            return None
+
+    async def _put_if(self, key: str, value: bytes, version: Version) -> Version:
+        """Put an object in the place of that version of it, and return its own version; else _ChangedError.
+
+        What is there already as it should be is as good as put: a request may be repeated whose answer was
+        lost.
+        """
+        if self.is_exact:
+            import obstore
+
+            store, key_there = self._located(key)
+            mode: Any = "create" if version is None else version
+            try:
+                return _version_of(await obstore.put_async(store.store, key_there, value, mode=mode))
+            except (obstore.exceptions.AlreadyExistsError, obstore.exceptions.PreconditionError):
+                found, version = await self._read(key)
+                if found != value:
+                    raise _ChangedError from None
+                return version
+            except NotImplementedError:
+                self._ignores_conditions = True
+        if await self._version_of(key) != version:
+            raise _ChangedError
+        await self._set(key, value)
+        found, version = await self._read(key)
+        if found != value:
+            raise _ChangedError
+        return version
+
+
+def replaced(name: str) -> DatasetError:
+    """What is raised where another writer was faster."""
+    return DatasetError(
+        f"Another process has changed {name} meanwhile: wait until it has ended, and run the same command "
+        "again.",
+        code="dataset-replaced",
+    )
+
+
+def writer_of(root: bytes | None) -> str | None:
+    """The name of the writer in the metadata of a root; ``None`` if there is none."""
+    try:
+        writing = parse_json(root or b"{}")["attributes"][WRITING]
+        return str(writing["writer"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _version_of(meta: Any) -> dict[str, str]:
+    """The version of an object, of what obstore says of it."""
+    return {name: meta[name] for name in ("e_tag", "version") if meta[name] is not None}
