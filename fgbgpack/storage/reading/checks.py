@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -42,17 +43,18 @@ class ChunkChecks:
         self.__dict__ = state
         self._lock = threading.Lock()
 
-    def check(self, chunk: int, encoded: NDArray[np.uint8] | None, where: str) -> None:
-        """Raises DatasetError where a chunk, by its number, is not there or is another one."""
+    def check(self, chunk: int, encoded: NDArray[np.uint8] | None, name: Callable[[], str]) -> None:
+        """Raises DatasetError where a chunk, by its number, is not there or is another one; ``name`` gives
+        what messages call it.
+        """
         expected = self.expected(chunk)
-        if encoded is None:
-            if expected == NEVER_WRITTEN:
-                return
-            raise DatasetError(f"{where} is missing. {CAUSES}", code="chunk-missing")
-        if int.from_bytes(encoded[-CRC_BYTES:].tobytes(), "little") != expected:
-            raise DatasetError(
-                f"{where} is another one than the manifest says. {CAUSES}", code="chunk-foreign"
-            )
+        if encoded is not None:
+            if int.from_bytes(encoded[-CRC_BYTES:].tobytes(), "little") != expected:
+                raise DatasetError(
+                    f"{name()} is another one than the manifest says. {CAUSES}", code="chunk-foreign"
+                )
+        elif expected != NEVER_WRITTEN:
+            raise DatasetError(f"{name()} is missing. {CAUSES}", code="chunk-missing")
 
     def expected(self, chunk: int) -> int:
         """The checksum of a chunk, by its number in the array."""
