@@ -51,11 +51,13 @@ def check_regular(path: str | os.PathLike[str], most: int | None = None) -> None
 
 
 def _check(found: os.stat_result, path: str | os.PathLike[str], most: int | None = None) -> None:
+    if stat.S_ISREG(found.st_mode):
+        if most is not None and found.st_size > most:
+            raise _too_large(path, most)
+        return
     for is_kind, name in _KINDS:
         if is_kind(found.st_mode):
             raise OSError(errno.EINVAL, f"it is {name}, and no file", str(path))
-    if most is not None and stat.S_ISREG(found.st_mode) and found.st_size > most:
-        raise _too_large(path, most)
 
 
 def _too_large(path: str | os.PathLike[str], most: int) -> OSError:
@@ -69,7 +71,8 @@ def open_descriptor(path: str | os.PathLike[str]) -> int:
     device.
     """
     # Before it is opened, since to open a device may do something; and then of what was opened.
-    _check(Path(path).stat(), path)
+    # Paths are not taken apart here: files of chunks are opened all the time.
+    _check(os.stat(path), path)  # noqa: PTH116
     descriptor = os.open(path, os.O_RDONLY | _WITHOUT_WAITING)
     try:
         found = os.fstat(descriptor)

@@ -9,8 +9,6 @@ version is refused.
 from __future__ import annotations
 
 import copy
-import json
-import math
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from fgbgpack.conformance import Check, conformance, is_integer, is_number, is_unique, pattern_of
 from fgbgpack.errors import DatasetError, FgbgError, SpecError
 from fgbgpack.inputs import parse_json
 
@@ -68,9 +67,8 @@ def load_schema(name: str, version: str | None = None) -> dict[str, Any]:
 
 
 @cache
-def _compiled(pattern: str) -> re.Pattern[str]:
-    """A pattern of a schema: to Python alone, ``$`` is also before a line's end."""
-    return re.compile(f"{pattern[:-1]}\\Z" if pattern.endswith("$") else pattern)
+def _conforms(name: str) -> Check:
+    return conformance(load_schema(name))
 
 
 @cache
@@ -79,24 +77,17 @@ def _validator(name: str) -> Any:
     from jsonschema import Draft202012Validator, ValidationError
     from jsonschema.validators import extend
 
-    def is_integer(_: Any, value: object) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool)
-
-    def is_number(_: Any, value: object) -> bool:
-        return is_integer(_, value) or (isinstance(value, float) and math.isfinite(value))
-
     def unique(_: Any, wanted: bool, instance: object, __: object) -> Iterator[Any]:
         # jsonschema's own compares each with each, where they cannot be sorted.
-        if wanted and isinstance(instance, list) and len(set(map(json.dumps, instance))) < len(instance):
+        if wanted and isinstance(instance, list) and not is_unique(instance):
             yield ValidationError("it has the same item more than once")
 
     def matches(_: Any, pattern: str, instance: object, __: object) -> Iterator[Any]:
-        if isinstance(instance, str) and not _compiled(pattern).search(instance):
+        if isinstance(instance, str) and not pattern_of(pattern).search(instance):
             yield ValidationError(f"{instance[:_SHOWN]!r} does not match {pattern!r}")
 
-    # JSON Schema counts 3.0 as an integer; Python, which uses these numbers, does not. NaN, which Python
-    # counts as a number, cannot be written as JSON.
-    checker = Draft202012Validator.TYPE_CHECKER.redefine_many({"integer": is_integer, "number": is_number})
+    kinds = {"integer": lambda _, value: is_integer(value), "number": lambda _, value: is_number(value)}
+    checker = Draft202012Validator.TYPE_CHECKER.redefine_many(kinds)
     keywords = {"uniqueItems": unique, "pattern": matches}
     return extend(Draft202012Validator, keywords, type_checker=checker)(load_schema(name))
 
@@ -106,6 +97,8 @@ def problems(name: str, document: object) -> list[str]:
 
     They are all that there are, or the first 100 that are found.
     """
+    if _conforms(name)(document):
+        return []
     found = list(islice(_validator(name).iter_errors(document), _MOST_PROBLEMS))
     return [_explain(error) for error in sorted(found, key=lambda error: [str(p) for p in error.path])]
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections import Counter
 
 import onnx_models
 import pytest
 from jsonschema import Draft202012Validator
 
 from fgbgpack import schema
+from fgbgpack.conformance import conformance
 from fgbgpack.depth.registry import our_card
 from fgbgpack.errors import DatasetError, DepthModelError, SpecError
 
@@ -206,6 +208,53 @@ def test_a_count_is_an_integer_and_nothing_like_one(value):
     problems = schema.problems("spec", {**SPEC, "placements": value})
     assert problems
     assert all(problem.startswith("placements: ") for problem in problems)
+
+
+# --- the fast way and the one that explains -------------------------------------------------------
+
+ODD = (None, True, 0, 1, 1.0, -1, 2**70, 0.5, float("nan"), float("inf"), "", "x", "ab.png\n", "a/b")
+ODD += (DIGEST, f"{DIGEST}\n", "guided", "imported", [], [1, 2], ["rgb", "rgb"], {}, {"x-a": 1}, {"a": {}})
+
+
+def altered(value):
+    """The same with one thing changed, in every place and in many ways."""
+    yield from ODD
+    if isinstance(value, dict):
+        for key in value:
+            yield {name: field for name, field in value.items() if name != key}
+            for other in altered(value[key]):
+                yield value | {key: other}
+        yield from (value | {key: odd} for key in ("other", "x-other", "imported") for odd in (1, {}))
+    if isinstance(value, list):
+        yield from (value[1:], [*value, *value])
+        for i, item in enumerate(value[:2]):
+            for other in altered(item):
+                yield [*value[:i], other, *value[i + 1 :]]
+
+
+@pytest.mark.parametrize("name", sorted(schema.CURRENT))
+def test_documents_are_found_right_that_jsonschema_finds_right_and_no_others(name):
+    follows, validator = conformance(schema.load_schema(name)), schema._validator(name)
+    verdicts = Counter()
+    for document in altered(GOOD[name]):
+        right = validator.is_valid(document)
+        assert follows(document) == right, document
+        verdicts[right] += 1
+    assert min(verdicts[True], verdicts[False]) > 10, verdicts
+
+
+def test_a_keyword_of_a_schema_that_is_not_known_is_not_overlooked():
+    with pytest.raises(ValueError, match="multipleOf"):
+        conformance({"properties": {"a": {"type": "integer", "multipleOf": 2}}})
+
+
+@pytest.mark.parametrize(
+    ("value", "others"),
+    [(1, [True, "1", 2]), (True, [1, 1.0]), (None, [False, 0, [], {}]), ("a", [["a"], {"a": 1}, "b"])],
+)
+def test_a_constant_is_nothing_that_python_calls_equal(value, others):
+    assert conformance({"const": value})(value)
+    assert not any(map(conformance({"enum": [value]}), others))
 
 
 # --- kinds and versions ----------------------------------------------------------------------------

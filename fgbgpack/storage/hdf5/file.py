@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -45,6 +44,10 @@ _ADVICE = "Copy the file again, or convert it again."
 def chunk_sum(encoded: bytes | Bytes) -> int:
     """What :class:`StoredChunks` says of a chunk: the CRC-32C of its bytes as they are stored."""
     return int.from_bytes(crc32c(encoded), "little")
+
+
+def _new_bytes(size: int) -> Bytes:
+    return np.empty(size, np.uint8)
 
 
 @dataclass(frozen=True)
@@ -212,39 +215,24 @@ class Hdf5File:
         now, opened = path.stat(), os.fstat(self._number)
         return os.path.samestat(now, opened) and now.st_size == opened.st_size
 
-    def read(self, offset: int, out: Bytes) -> Bytes:
-        """The chunk at an offset, put in ``out``, which is as long; DatasetError if its CRC is wrong."""
-        content = out[: os.preadv(self._number, [out.data], offset)]
-        offsets, paths, numbers, sums = self._sums
-        place = int(np.searchsorted(offsets, np.uint64(offset)))  # as another type all would be cast
-        if place < len(offsets) and offsets[place] == offset and chunk_sum(content) != sums[place]:
-            path, number = list(self.arrays)[paths[place]], int(numbers[place])
-            form = self.arrays[path].form
-            shard, inner = divmod(number, form.chunks_per_shard)
+    def read(self, path: str, number: int, take: Callable[[int], Bytes] = _new_bytes) -> Bytes | None:
+        """A chunk of an array, by its number in C order, in memory that ``take`` gives for its bytes.
+
+        ``None`` where it was never written; raises DatasetError if its CRC is wrong.
+        """
+        array = self.arrays[path]
+        if (span := array.span(number)) is None:
+            return None
+        out = take(span[1])
+        content = out[: os.preadv(self._number, [out.data], span[0])]
+        if array.sums is not None and chunk_sum(content) != array.sums[number]:
+            shard, inner = divmod(number, array.form.chunks_per_shard)
             raise DatasetError(
-                f"Chunk {inner} of shard {self.path}/{path}/{form.layout.key(shard)} is damaged: its "
+                f"Chunk {inner} of shard {self.path}/{path}/{array.form.layout.key(shard)} is damaged: its "
                 f"checksum is wrong. {_ADVICE}",
                 code="checksum-wrong",
             )
         return content
-
-    @cached_property
-    def _sums(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
-        """All chunks whose sums are known, by their offsets: these, arrays, numbers in them, and sums."""
-        rows = [np.empty((0, 4), np.uint64)]
-        for place, array in enumerate(self.arrays.values()):
-            if array.sums is not None:
-                numbers = np.flatnonzero(array.chunks[:, 0] != ABSENT)
-                columns = (
-                    array.chunks[numbers, 0],
-                    np.full(len(numbers), place),
-                    numbers,
-                    array.sums[numbers],
-                )
-                rows.append(np.stack([column.astype(np.uint64) for column in columns], axis=1))
-        every = np.vstack(rows)
-        offsets, paths, numbers, sums = every[np.argsort(every[:, 0], kind="stable")].T
-        return np.ascontiguousarray(offsets), paths, numbers, sums
 
     def chunk_sums(self, path: str) -> NDArray[np.uint32]:
         """(chunks,) uint32: :func:`chunk_sum` of every chunk of an array in C order, 0 where there is none.
@@ -254,9 +242,8 @@ class Hdf5File:
         array = self.arrays[path]
         if array.sums is not None:
             return array.sums
-        spans = map(array.span, range(len(array.chunks)))
-        found = (span and chunk_sum(self.read(span[0], np.empty(span[1], np.uint8))) for span in spans)
-        return np.array([number or 0 for number in found], np.uint32)
+        chunks = (self.read(path, number) for number in range(len(array.chunks)))
+        return np.array([0 if chunk is None else chunk_sum(chunk) for chunk in chunks], np.uint32)
 
     @property
     def own(self) -> tuple[str, ...]:

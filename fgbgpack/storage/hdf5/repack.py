@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import numpy as np
-
 from fgbgpack.errors import DatasetError
 from fgbgpack.files import locked
 from fgbgpack.storage.codecs import ChunkCodec, recode
@@ -71,7 +69,7 @@ def repack(file: Hdf5File, text: bytes) -> None:
 
 
 def _chunk(file: Hdf5File, path: str, array: StoredChunks, number: int, codec: ChunkCodec) -> bytes | None:
-    if (span := array.span(number)) is None:
+    if (encoded := file.read(path, number)) is None:
         return None
-    encoded, name = file.read(span[0], np.empty(span[1], np.uint8)), f"Chunk {number} of {file.path}/{path}"
+    name = f"Chunk {number} of {file.path}/{path}"
     return recode(encoded, array.codec, codec, array.form.chunk_bytes, lambda: name)

@@ -134,10 +134,10 @@ class Hdf5Store(DerivedStore):
 
     def _chunk(self, path: str, number: int) -> bytes | None:
         """A chunk as Zarr has it."""
-        array = self.file.arrays[path]
-        if (span := array.span(number)) is None:
+        if (encoded := self.file.read(path, number)) is None:
             return None
-        encoded, form = self.file.read(span[0], np.empty(span[1], np.uint8)), array.form
+        array = self.file.arrays[path]
+        form = array.form
         name = f"Chunk {number} of {self.path}/{path}"
         return recode(encoded, array.codec, form.codec, form.chunk_bytes, lambda: name)
 

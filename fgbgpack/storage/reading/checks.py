@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,18 +25,20 @@ CAUSES = (
 class Checks(Protocol):
     """What is known of the chunks of an array before they are read."""
 
-    def check(self, chunk: int, encoded: NDArray[np.uint8] | None, where: str) -> None:
-        """Raises DatasetError where a chunk, by its number, is not there or is another one."""
+    def check(self, chunk: int, encoded: NDArray[np.uint8] | None, name: Callable[[], str]) -> None:
+        """Raises DatasetError where a chunk, by its number, is not there or is another one; ``name`` gives
+        what messages call it.
+        """
 
 
 class NoChunks:
     """That an array has no chunks, as one of depth where there is no depth."""
 
-    def check(self, chunk: int, encoded: NDArray[np.uint8] | None, where: str) -> None:
+    def check(self, chunk: int, encoded: NDArray[np.uint8] | None, name: Callable[[], str]) -> None:
         """Raises DatasetError where there is a chunk."""
         if encoded is not None:
             raise DatasetError(
-                f"{where} is there, but by its document the dataset has no depth. {CAUSES}",
+                f"{name()} is there, but by its document the dataset has no depth. {CAUSES}",
                 code="chunk-unexpected",
             )
 
@@ -61,17 +64,16 @@ class ChunkChecks:
         self.__dict__ = state
         self._lock = threading.Lock()
 
-    def check(self, chunk: int, encoded: NDArray[np.uint8] | None, where: str) -> None:
-        """Raises DatasetError where a chunk, by its number, is not there or is another one."""
+    def check(self, chunk: int, encoded: NDArray[np.uint8] | None, name: Callable[[], str]) -> None:
+        """As :meth:`Checks.check`."""
         expected = self.expected(chunk)
-        if encoded is None:
-            if expected == NEVER_WRITTEN:
-                return
-            raise DatasetError(f"{where} is missing. {CAUSES}", code="chunk-missing")
-        if int.from_bytes(encoded[-CRC_BYTES:].tobytes(), "little") != expected:
-            raise DatasetError(
-                f"{where} is another one than the manifest says. {CAUSES}", code="chunk-foreign"
-            )
+        if encoded is not None:
+            if int.from_bytes(encoded[-CRC_BYTES:].tobytes(), "little") != expected:
+                raise DatasetError(
+                    f"{name()} is another one than the manifest says. {CAUSES}", code="chunk-foreign"
+                )
+        elif expected != NEVER_WRITTEN:
+            raise DatasetError(f"{name()} is missing. {CAUSES}", code="chunk-missing")
 
     def expected(self, chunk: int) -> int:
         """The checksum of a chunk, by its number in the array."""

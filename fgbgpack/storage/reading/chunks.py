@@ -189,15 +189,14 @@ class _Hdf5Chunks(_LocalChunks):
 
     def __init__(self, store: Hdf5Store, description: ArrayDescription) -> None:
         self._file = store.file
-        self._array = store.file.arrays[description.path]
         self._description = description
         self._in_shard = description.chunks_down * description.bands
 
     def read(self, chunk: Chunk, buffer: ByteBuffer) -> Bytes | None:
         shard, inner = chunk
         try:
-            span = self._array.span(shard * self._in_shard + inner)
-            return None if span is None else self._file.read(span[0], buffer.take(span[1]))
+            number = shard * self._in_shard + inner
+            return self._file.read(self._description.path, number, buffer.take)
         except OSError as exc:
             raise self._unreadable(chunk, exc) from exc
 

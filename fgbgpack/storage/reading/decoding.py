@@ -169,7 +169,7 @@ class DecodeState:
         number = chunk[0] * self._in_shard + chunk[1]
         # Beyond the last sample nothing is ever written.
         if encoded is not None or is_within(self._layout, number):
-            self._checks.check(number, encoded, self._name_of(chunk))
+            self._checks.check(number, encoded, partial(self._name_of, chunk))
 
     def _begin(
         self, slot: DecodeSlot, target: Array, chunk: Chunk, prefetched: Prefetched, *, checked: bool = True
