@@ -50,6 +50,11 @@ def import_(
         "depth, fg_bg_depth or the like, if there is one).",
         completion.one_of("none"),
     ),
+    mask_value: str | None = options.MASK_VALUE,
+    mask_threshold: str | None = options.MASK_THRESHOLD,
+    invert_masks: bool | None = options.INVERT_MASKS,
+    exif: str | None = options.EXIF,
+    frame: str | None = options.FRAME,
     size: str | None = Panel.COMPOSITION.option(
         "--size WIDTHxHEIGHT",
         "Resize all files to this size in pixels, or one number for both (default: all must have the same "
@@ -108,6 +113,11 @@ def import_(
         "images": images,
         "masks": masks,
         "depths": depths,
+        "mask_value": parser.integer("--mask-value", mask_value),
+        "mask_threshold": parser.integer("--mask-threshold", mask_threshold),
+        "invert_masks": invert_masks,
+        "exif": exif,
+        "frame": parser.integer("--frame", frame),
         "width": width,
         "height": height,
         "fit": fit,

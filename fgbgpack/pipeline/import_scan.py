@@ -19,10 +19,10 @@ from fgbgpack.document import DEPTH, IMAGE, MASK, Quantity
 from fgbgpack.errors import SourceError, SpecError
 from fgbgpack.pipeline.events import Notice, OnEvent, Progress
 from fgbgpack.pipeline.executor import Threads
+from fgbgpack.sources.decoding import Header
 from fgbgpack.sources.exported_depth import exported_depth
 from fgbgpack.sources.listing import find_files
 from fgbgpack.sources.pairing import KINDS, SINGULAR, Kind, find_pairs
-from fgbgpack.sources.pictures import Header
 from fgbgpack.sources.problems import CountedProblems
 from fgbgpack.sources.resizing import Fit, Frame
 from fgbgpack.sources.sample_files import (
@@ -34,6 +34,7 @@ from fgbgpack.sources.sample_files import (
     read_mask,
     wrong_size,
 )
+from fgbgpack.spec import LARGEST_ALPHA, LARGEST_MASK_VALUE, Exif, Reading
 from fgbgpack.storage.arrays import DEPTH_CODEC, PIXEL_CODEC
 from fgbgpack.storage.layout import Extent
 
@@ -70,6 +71,11 @@ class ImportSpec:
             folder; ``None`` for a folder that is recognised by its name.
         masks: The same of their masks.
         depths: The same of their depth; ``None``: where there is such a folder, ``"none"``: not at all.
+        mask_value: The number in masks that is the object, 0 to 65535; ``None`` where they are alpha.
+        mask_threshold: The least alpha, 1 to 255, that becomes 255, while the rest becomes 0.
+        invert_masks: Whether masks are 0 where the object is.
+        exif: ``"apply"`` turns files as their EXIF orientation says, ``"ignore"`` does not.
+        frame: Which frame of animations is the picture, from 0; ``None`` refuses them.
         width: Width of every sample in pixels; ``None``, with ``height``, for that of all files.
         height: Height of every sample in pixels.
         fit: How files of another size get this one: ``"crop"`` or ``"stretch"``.
@@ -90,6 +96,11 @@ class ImportSpec:
     images: str | None = None
     masks: str | None = None
     depths: str | None = None
+    mask_value: int | None = None
+    mask_threshold: int | None = None
+    invert_masks: bool = False
+    exif: Exif = "apply"
+    frame: int | None = None
     width: int | None = None
     height: int | None = None
     fit: Fit = "crop"
@@ -115,6 +126,20 @@ class ImportSpec:
                 (side is None or 2 <= side <= _LARGEST_SIDE, "size", side, f"2 to {_LARGEST_SIDE} pixels")
                 for side in sides
             ),
+            (
+                self.mask_value is None or 0 <= self.mask_value <= LARGEST_MASK_VALUE,
+                "mask-value",
+                self.mask_value,
+                f"0 to {LARGEST_MASK_VALUE}",
+            ),
+            (
+                self.mask_threshold is None or 1 <= self.mask_threshold <= LARGEST_ALPHA,
+                "mask-threshold",
+                self.mask_threshold,
+                f"1 to {LARGEST_ALPHA}",
+            ),
+            (self.exif in get_args(Exif), "exif", repr(self.exif), "apply or ignore"),
+            (self.frame is None or self.frame >= 0, "frame", self.frame, "0 or more"),
             (self.fit in get_args(Fit), "fit", repr(self.fit), "crop or stretch"),
             (is_quantity, "depth-quantity", repr(self.depth_quantity), "depth or inverse_depth"),
             (is_factor, "depth-factor", factor, "a number above 0"),
@@ -129,8 +154,20 @@ class ImportSpec:
             for ok, option, found, expected in checks
             if not ok
         ]
+        problems += [f"--{line.replace('_', '-')}" for line in self.reading.problems]
         if problems:
             raise SpecError("These options of an import are not valid:", problems)
+
+    @property
+    def reading(self) -> Reading:
+        """How pictures and masks are read."""
+        return Reading(
+            mask_value=self.mask_value,
+            mask_threshold=self.mask_threshold,
+            invert_masks=self.invert_masks,
+            frame=self.frame,
+            exif=self.exif,
+        )
 
 
 class ImportScan:
@@ -144,7 +181,7 @@ class ImportScan:
 
     def __init__(self, spec: ImportSpec, threads: Threads, on_event: OnEvent) -> None:
         self.spec, self._threads, self._on_event = spec, threads, on_event
-        self._root = Path(spec.folder)
+        self._root, self._reading = Path(spec.folder), spec.reading
         self._unusable: set[tuple[Kind, int]] = set()
         sizes, self.ignored = find_files(self._root, (ARRAY_SUFFIX,))
         without_depth = spec.depths == NONE
@@ -207,8 +244,9 @@ class ImportScan:
 
     def _decode(self, kind: Kind, path: Path) -> NDArray[Any]:
         if kind == "depths":
-            return read_depth(path, self.frame, self.depth)
-        return read_image(path, self.frame) if kind == "images" else read_mask(path, self.frame)
+            return read_depth(path, self.frame, self.depth, self._reading)
+        read = read_image if kind == "images" else read_mask
+        return read(path, self.frame, self._reading)
 
     def _depth_values(self) -> DepthValues:
         """What values of depth mean: what the options say, then the document of an export."""
@@ -274,7 +312,7 @@ class ImportScan:
     def _read_headers(self, run: tuple[Kind, range]) -> list[Header | SourceError]:
         def header(path: Path) -> Header | SourceError:
             try:
-                return read_file_header(path)
+                return read_file_header(path, self._reading)
             except SourceError as exc:
                 return exc
 

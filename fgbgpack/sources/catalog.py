@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from PIL import Image
 from fgbgpack.document import SourceInfo
 from fgbgpack.errors import SourceError
 from fgbgpack.sources.listing import Source, Sources
+from fgbgpack.sources.masks import check_alpha, read_mask
 from fgbgpack.sources.pictures import read_picture
 from fgbgpack.sources.problems import combined, problem, run_all
 from fgbgpack.sources.resizing import Fit, Frame, resize_premultiplied
@@ -48,7 +48,7 @@ def load_background(source: Source, *, height: int, width: int, fit: Fit) -> NDA
     all of it. Raises SourceError where the file cannot be used, is transparent, or has changed since it was
     listed.
     """
-    picture = read_picture(source.path, source.sha256)
+    picture = read_picture(source.path, source.sha256, source.reading)
     lowest_alpha = 255 if picture.alpha is None else picture.alpha.getextrema()[0]
     if lowest_alpha != 255:
         found = f"a background that is transparent in places (alpha goes down to {lowest_alpha})"
@@ -111,7 +111,9 @@ def _load_patch(
         found = f"a foreground of {patch_width}x{foreground_height} pixels (width x height) once resized"
         found = f"{found}, larger than the dataset's {width}x{height}"
         raise problem(source.path, found, advice, "foreground-too-large")
-    patch = resize_premultiplied(rgb, alpha, foreground_height * scale, patch_width * scale)
+    premultiplied = source.reading.premultiplied
+    size = (foreground_height * scale, patch_width * scale)
+    patch = resize_premultiplied(rgb, alpha, *size, is_premultiplied=premultiplied)
     if not patch[..., 3].any():
         found = f"so little is opaque that nothing is left at {patch_width}x{foreground_height} pixels"
         expected = "a foreground that can be seen: crop it closer"
@@ -129,12 +131,12 @@ def _load_cutout(source: Source) -> tuple[Image.Image, Image.Image]:
     problems: list[SourceError] = []
     picture = mask = None
     try:
-        picture = read_picture(source.path, source.sha256)
+        picture = read_picture(source.path, source.sha256, source.reading)
     except SourceError as error:
         problems.append(error)
     if source.mask_path is not None:
         try:
-            mask = _load_mask(source.mask_path, source.mask_sha256)
+            mask = read_mask(source.mask_path, source.reading, source.mask_sha256)
         except SourceError as error:
             problems.append(error)
     if picture is None or problems:
@@ -146,33 +148,4 @@ def _load_cutout(source: Source) -> tuple[Image.Image, Image.Image]:
             found = "a mask of {}x{} pixels".format(*mask.size)
             raise problem(source.mask_path, found, expected, "mask-size-differs")
         return picture.rgb, mask
-    if picture.alpha is None:
-        expected = "transparency around the object, or --masks"
-        raise problem(source.path, "no alpha channel", expected, "alpha-missing")
-    lowest, highest = picture.alpha.getextrema()
-    if lowest == 255:
-        found = "alpha is 255 everywhere, so the mask would be the full rectangle"
-        expected = "transparency around the object: cut it out, or give --masks"
-        raise problem(source.path, found, expected, "alpha-opaque")
-    if highest == 0:
-        raise problem(source.path, "alpha is 0 everywhere", "something opaque", "alpha-empty")
-    return picture.rgb, picture.alpha
-
-
-def _load_mask(path: Path, sha256: str | None) -> Image.Image:
-    """The mask file of a foreground as gray, mode L; its own alpha is ignored."""
-    picture = read_picture(path, sha256)
-    gray = picture.rgb.convert("L")
-    lowest, highest = gray.getextrema()
-    if picture.alpha is not None and lowest == highest:
-        lowest_alpha, highest_alpha = picture.alpha.getextrema()
-        if lowest_alpha != highest_alpha:
-            found = f"a mask whose gray is {lowest} everywhere while its alpha varies"
-            expected = "the mask as gray values: save its alpha channel as a grayscale picture"
-            raise problem(path, found, expected, "mask-in-alpha")
-    if highest == 0:
-        raise problem(path, "a mask that is 0 everywhere", "something opaque (255)", "mask-empty")
-    if highest == 1:
-        expected = "0 (transparent) to 255 (opaque): multiply it by 255"
-        raise problem(path, "a mask with no value above 1", expected, "mask-of-0-and-1")
-    return gray
+    return picture.rgb, check_alpha(source.path, picture.alpha, source.reading)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from picture_files import cutout, disc, encoded, noise, turned
+from picture_files import cutout, disc, noise, turned
 from PIL import Image
 
 from fgbgpack.errors import SourceError
@@ -68,6 +68,7 @@ def test_a_mask_replaces_alpha_whatever_its_mode(folders):
         "deep": gray.astype(np.uint16) * 257,
         "p": Image.fromarray(gray).convert("P"),
         "turned": turned(gray, 6),
+        "in alpha": np.dstack([np.full((16, 12, 3), 255, np.uint8), gray]),
     }
     for name, mask in masks.items():
         folders.foreground(f"{name}.png", np.dstack([rgb, noise(16, 12, 0, 1)]))
@@ -80,17 +81,9 @@ def test_a_mask_replaces_alpha_whatever_its_mode(folders):
         assert np.array_equal(patch, expected)
 
 
-def test_a_full_mask_is_used_as_it_is(folders):
-    folders.background("good.png", noise(64, 64))
-    rgb, white = noise(16, 12), np.full((16, 12), 255, np.uint8)
-    folders.foreground("box.jpg", encoded(rgb, "PNG"))
-    folders.mask("box.png", white)
-    assert np.array_equal(folders.load(masks=True, **ORIGINAL).foreground[0], np.dstack([rgb, white]))
-
-
 def speck():
     alpha = np.zeros((400, 300), np.uint8)
-    alpha[0, 0] = 1
+    alpha[0, 0] = 2
     return np.dstack([noise(400, 300), alpha])
 
 
@@ -100,10 +93,11 @@ def speck():
         (noise(40, 30), "alpha-missing"),
         (np.dstack([noise(40, 30), WHITE]), "alpha-opaque"),
         (np.dstack([noise(40, 30), WHITE * 0]), "alpha-empty"),
+        (np.dstack([noise(40, 30), disc(40, 30) > 99]).astype(np.uint8), "mask-of-0-and-1"),
         (speck(), "foreground-invisible"),
         (b"", "picture-empty"),
     ],
-    ids=["none", "opaque", "empty", "speck", "file"],
+    ids=["none", "opaque", "empty", "labels", "speck", "file"],
 )
 def test_foregrounds_without_usable_alpha(good, content, code):
     path = good.foreground("a.png", content)
@@ -118,15 +112,14 @@ def test_foregrounds_without_usable_alpha(good, content, code):
 @pytest.mark.parametrize(
     ("mask", "code"),
     [
-        (np.dstack([WHITE, WHITE, WHITE, disc(40, 30)]), "mask-in-alpha"),
-        (Image.merge("LA", [Image.fromarray(WHITE), Image.fromarray(disc(40, 30))]), "mask-in-alpha"),
+        (WHITE, "mask-opaque"),
         (disc(20, 15), "mask-size-differs"),
         (disc(30, 40), "mask-size-differs"),
         (WHITE * 0, "mask-empty"),
         ((disc(40, 30) > 99).astype(np.uint8), "mask-of-0-and-1"),
         (b"no", "picture-format-unknown"),
     ],
-    ids=["alpha", "alpha of gray", "smaller", "lying", "empty", "labels", "file"],
+    ids=["opaque", "smaller", "lying", "empty", "labels", "file"],
 )
 def test_masks_that_cannot_be_meant(good, mask, code):
     path = good.mask("good.png", mask)
