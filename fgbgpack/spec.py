@@ -53,6 +53,7 @@ class Reading:
             these are refused.
         premultiplied: Whether the colours of pictures with alpha were multiplied by it.
         exif: Whether pictures and masks are turned as their EXIF orientation says.
+        strict: Whether damage that decoders pass over is an error.
     """
 
     mask_value: int | None = None
@@ -61,6 +62,7 @@ class Reading:
     frame: int | None = None
     premultiplied: bool = False
     exif: Exif = "apply"
+    strict: bool = True
 
     @property
     def problems(self) -> list[str]:
@@ -140,6 +142,7 @@ class DatasetSpec:
             them.
         premultiplied: Whether the foregrounds' colours were multiplied by their alpha, which is then undone.
         exif: ``"apply"`` turns pictures and masks as their EXIF orientation says, ``"ignore"`` does not.
+        strict: Whether pictures are refused whose data is damaged, where decoders pass over that.
         width: Width of every sample, 8 to 8192.
         height: Height of every sample, 8 to 8192.
         fit: ``"crop"`` crops backgrounds to the aspect around their centre, then resizes; ``"stretch"`` only
@@ -171,6 +174,7 @@ class DatasetSpec:
     frame: int | None = None
     premultiplied: bool = False
     exif: Exif = "apply"
+    strict: bool = True
     width: int = 128
     height: int = 128
     fit: Literal["crop", "stretch"] = "crop"

@@ -45,6 +45,7 @@ def create(
         "The foregrounds' colours were multiplied by their alpha (default: they were not).",
     ),
     exif: str | None = options.EXIF,
+    strict: bool | None = options.STRICT,
     frame: str | None = options.FRAME,
     size: str | None = Panel.COMPOSITION.option(
         "--size WIDTHxHEIGHT", "Size of every sample in pixels, or one number for both (default 128x128)."
@@ -124,6 +125,7 @@ def create(
             "invert_masks": invert_masks,
             "premultiplied": premultiplied,
             "exif": exif,
+            "strict": strict,
             "frame": parser.integer("--frame", frame),
             "fit": fit,
             "foreground_height": parser.integer("--foreground-height", foreground_height),

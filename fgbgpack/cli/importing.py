@@ -54,6 +54,7 @@ def import_(
     mask_threshold: str | None = options.MASK_THRESHOLD,
     invert_masks: bool | None = options.INVERT_MASKS,
     exif: str | None = options.EXIF,
+    strict: bool | None = options.STRICT,
     frame: str | None = options.FRAME,
     size: str | None = Panel.COMPOSITION.option(
         "--size WIDTHxHEIGHT",
@@ -117,6 +118,7 @@ def import_(
         "mask_threshold": parser.integer("--mask-threshold", mask_threshold),
         "invert_masks": invert_masks,
         "exif": exif,
+        "strict": strict,
         "frame": parser.integer("--frame", frame),
         "width": width,
         "height": height,

@@ -132,6 +132,11 @@ EXIF = Panel.PICTURES.option(
     "Turn pictures and masks as their EXIF orientation says, or take them as stored (default apply).",
     completion.one_of(*EXIFS),
 )
+STRICT = Panel.PICTURES.option(
+    "--strict/--no-strict",
+    "Refuse pictures whose data is damaged, or use what is left of them where the decoder passes over that "
+    "(default --strict).",
+)
 FRAME = Panel.PICTURES.option(
     "--frame N",
     "Which frame of animations, and which page of documents, is the picture, from 0 (default: these are "

@@ -156,6 +156,8 @@ def load_recipe(spec: DatasetSpec, on_event: OnEvent) -> Recipe:
         foreground_height=spec.foreground_height,
         on_picture=lambda done, total: on_event(Progress("sources", done, total)),
     )
+    for notice in catalog.notices:
+        on_event(Notice(notice))
     return Recipe.of(spec, catalog)
 
 

@@ -221,6 +221,8 @@ def _fill(run: Run, files: ImportScan, document: Document, policy: LayoutPolicy)
     run.execute(_PixelFiles(files, layouts, failures))
     if document.depth is not None:
         run.execute(_DepthFiles(files, layouts, failures))
+    for line in files.remarks.lines():
+        run.notify(line)
     if failures.problems:
         raise files.error(failures.problems, unfinished=run.name)
     if document.depth is not None:

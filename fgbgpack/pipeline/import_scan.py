@@ -23,7 +23,7 @@ from fgbgpack.sources.decoding import Header
 from fgbgpack.sources.exported_depth import exported_depth
 from fgbgpack.sources.listing import find_files
 from fgbgpack.sources.pairing import KINDS, SINGULAR, Kind, find_pairs
-from fgbgpack.sources.problems import CountedProblems
+from fgbgpack.sources.problems import CountedProblems, Remarks
 from fgbgpack.sources.resizing import Fit, Frame
 from fgbgpack.sources.sample_files import (
     ARRAY_SUFFIX,
@@ -75,6 +75,7 @@ class ImportSpec:
         mask_threshold: The least alpha, 1 to 255, that becomes 255, while the rest becomes 0.
         invert_masks: Whether masks are 0 where the object is.
         exif: ``"apply"`` turns files as their EXIF orientation says, ``"ignore"`` does not.
+        strict: Whether files are refused whose data is damaged, where decoders pass over that.
         frame: Which frame of animations is the picture, from 0; ``None`` refuses them.
         width: Width of every sample in pixels; ``None``, with ``height``, for that of all files.
         height: Height of every sample in pixels.
@@ -100,6 +101,7 @@ class ImportSpec:
     mask_threshold: int | None = None
     invert_masks: bool = False
     exif: Exif = "apply"
+    strict: bool = True
     frame: int | None = None
     width: int | None = None
     height: int | None = None
@@ -167,6 +169,7 @@ class ImportSpec:
             invert_masks=self.invert_masks,
             frame=self.frame,
             exif=self.exif,
+            strict=self.strict,
         )
 
 
@@ -175,13 +178,15 @@ class ImportScan:
     notices.
 
     ``ignored`` files are none of these; ``digest`` is the SHA-256 of their names and sizes: that of their
-    content would take reading all of them. ``depth`` is what the values in depth files mean. Raises SpecError
-    for patterns that do not go together, and SourceError with all files that cannot be used or paired.
+    content would take reading all of them. ``depth`` is what the values in depth files mean, ``remarks`` what
+    is to be said of pictures that were decoded. Raises SpecError for patterns that do not go together, and
+    SourceError with all files that cannot be used or paired.
     """
 
     def __init__(self, spec: ImportSpec, threads: Threads, on_event: OnEvent) -> None:
         self.spec, self._threads, self._on_event = spec, threads, on_event
         self._root, self._reading = Path(spec.folder), spec.reading
+        self.remarks = Remarks()
         self._unusable: set[tuple[Kind, int]] = set()
         sizes, self.ignored = find_files(self._root, (ARRAY_SUFFIX,))
         without_depth = spec.depths == NONE
@@ -207,6 +212,7 @@ class ImportScan:
         self.frame = self._scan_headers(problems)
         self.extent = Extent(len(self.pairs.names), self.frame.height, self.frame.width)
         self.probe = Probe(self, problems)
+        self.remarks.clear()
         if problems:
             raise self.error(problems)
 
@@ -245,8 +251,9 @@ class ImportScan:
     def _decode(self, kind: Kind, path: Path) -> NDArray[Any]:
         if kind == "depths":
             return read_depth(path, self.frame, self.depth, self._reading)
-        read = read_image if kind == "images" else read_mask
-        return read(path, self.frame, self._reading)
+        if kind == "masks":
+            return read_mask(path, self.frame, self._reading)
+        return read_image(path, self.frame, self._reading, self.remarks)
 
     def _depth_values(self) -> DepthValues:
         """What values of depth mean: what the options say, then the document of an export."""

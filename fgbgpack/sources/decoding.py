@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import io
 import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,11 +18,18 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from fgbgpack.errors import SourceError
 from fgbgpack.files import sha256_of
 from fgbgpack.inputs import check_regular, open_file, read_file
+from fgbgpack.sources import damage
 from fgbgpack.sources.problems import problem
 from fgbgpack.spec import AS_USUAL, Reading
 
 # Pillow only recognises these (HDF5, GRIB, BUFR, WMF and MPEG) or runs a program on them (EPS: Ghostscript).
 _UNDECODABLE_FORMATS = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
+
+#: Packages that teach Pillow more formats, those of the extra ``heif``, and the extensions of these.
+_PLUGINS: Mapping[str, tuple[str, ...]] = {
+    "pillow_heif": (".heic", ".heif", ".hif"),
+    "pillow_jxl": (".jxl",),
+}
 
 # Tried first: each begins with bytes that no other format begins with.
 _USUAL_FORMATS = frozenset({"JPEG", "PNG"})
@@ -39,8 +47,13 @@ _UPRIGHT = {
 # What turns an upright picture back to how it was stored: each of the others undoes itself.
 _STORED = _UPRIGHT | {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
 
+#: What is said of damaged pictures that are used.
+DAMAGED = "that are damaged, and used as they are"
+
 # In bytes: the most pixels that Pillow decodes, with four channels of 16 bits, have 0.7 GB.
 _LARGEST_FILE = 2 << 30
+
+_RECOGNISED = 16  # bytes by which Pillow knows a format
 
 _quiet_lock = threading.Lock()
 _quiet_users = 0
@@ -49,12 +62,29 @@ _quiet_filters = ExitStack()
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """Pillow's names of the formats that it decodes by itself, in the order in which to try them: the usual
-    ones first, as some of the others read far into a file before they reject it.
+    """Pillow's names of the formats that it decodes by itself or with plugins, in the order in which to try
+    them: the usual ones first, as some of the others read far into a file before they reject it.
     """
     Image.init()
+    for package in _PLUGINS:
+        with suppress(ImportError):
+            _register(package)
     names = [name for name in Image.ID if name not in _UNDECODABLE_FORMATS]
     return tuple(sorted(names, key=lambda name: name not in _USUAL_FORMATS))
+
+
+def _register(package: str) -> None:
+    """Teaches Pillow the formats of a package; raises ImportError where it is not installed."""
+    plugin = importlib.import_module(package)
+    if hasattr(plugin, "register_heif_opener"):
+        plugin.register_heif_opener()
+
+
+@cache
+def missing_suffixes() -> frozenset[str]:
+    """Lower-case extensions of pictures that need a plugin which is not installed."""
+    suffixes = {suffix for known in _PLUGINS.values() for suffix in known} | {".avif"}
+    return frozenset(suffixes - picture_suffixes())
 
 
 @cache
@@ -101,17 +131,46 @@ def read_header(path: Path, reading: Reading = AS_USUAL) -> Header:
 
 @dataclass(frozen=True)
 class Decoded:
-    """A picture as Pillow decodes it, the bytes of its file, and what is still to be done to turn it as it
-    is to be read.
+    """A picture as Pillow decodes it, the bytes of its file, what is still to be done to turn it as it is to
+    be read, and what is to be said of it.
     """
 
     image: Image.Image
     data: bytes
     turn: Image.Transpose | None
+    remarks: tuple[str, ...] = ()
 
     def turned(self, image: Image.Image) -> Image.Image:
         """The picture, or one of its channels, as it is to be read."""
         return image if self.turn is None else image.transpose(self.turn)
+
+
+def _rejection(path: Path) -> str | None:
+    """Why Pillow rejects a file that begins as those of a format do; ``None`` where it begins as none."""
+    with open_file(path) as file:
+        start = file.read(_RECOGNISED)
+        for name, suffixes in _recognisable().items():
+            opener, accepts = Image.OPEN[name]
+            file.seek(0)
+            try:
+                if accepts is not None and accepts(start):
+                    opener(file, str(path))
+            except Exception as error:
+                # Formats that are known by little say the same of any file.
+                if path.suffix.lower() in suffixes or name in _USUAL_FORMATS:
+                    return f"{name}: {str(error) or type(error).__name__}"
+    return None
+
+
+@cache
+def _recognisable() -> dict[str, set[str]]:
+    """The formats that are known by how their files begin, and the extensions of these."""
+    suffixes = Image.registered_extensions()
+    return {
+        name: {suffix for suffix, known in suffixes.items() if known == name}
+        for name in _formats()
+        if name in Image.OPEN and Image.OPEN[name][1] is not None
+    }
 
 
 def decode(path: Path, reading: Reading, sha256: str | None = None) -> Decoded:
@@ -138,10 +197,24 @@ def decode(path: Path, reading: Reading, sha256: str | None = None) -> Decoded:
             raise problem(path, f"a picture of {width}x{height} pixels", "at least 2x2", "picture-too-small")
         is_tiff = image.format == "TIFF"
         before = _orientation(image) if is_tiff and reading.exif == "ignore" else 1
+        if found := damage.misread(image, data):
+            expected = "a file that the decoder reads as it is meant: save it as PNG"
+            raise problem(path, found, expected, "picture-misread")
         image.load()
+        remarks = _remarks(path, image, data, reading)
         if reading.exif == "ignore":
-            return Decoded(image, data, _STORED.get(before))
-        return Decoded(image, data, _UPRIGHT.get(_orientation(image)))
+            return Decoded(image, data, _STORED.get(before), remarks)
+        return Decoded(image, data, _UPRIGHT.get(_orientation(image)), remarks)
+
+
+def _remarks(path: Path, image: Image.Image, data: bytes, reading: Reading) -> tuple[str, ...]:
+    """What is to be said of damage that decoders pass over; raises SourceError where that is not to be."""
+    if (fault := damage.fault(image, data)) is None:
+        return ()
+    if reading.strict:
+        expected = "an undamaged picture (--no-strict uses what is left of it)"
+        raise problem(path, f"it is damaged: {fault}", expected, "picture-damaged")
+    return (DAMAGED,)
 
 
 def _check_frames(path: Path, image: Image.Image, reading: Reading) -> None:
@@ -183,6 +256,9 @@ def _decodable(path: Path) -> Iterator[None]:
         found, expected = f"more than {Image.MAX_IMAGE_PIXELS:,} pixels", "a smaller picture: scale it down"
         raise problem(path, found, expected, "picture-too-large") from error
     except UnidentifiedImageError as error:
+        if reason := _rejection(path):
+            found = f"it cannot be decoded ({reason})"
+            raise problem(path, found, "an undamaged picture", "picture-not-decodable") from error
         found = "not the content of any picture format"
         raise problem(path, found, "a picture", "picture-format-unknown") from error
     except Exception as error:  # On damaged data, decoders raise almost anything.

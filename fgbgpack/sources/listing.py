@@ -13,7 +13,7 @@ from pathlib import Path
 from fgbgpack.document import SourceInfo
 from fgbgpack.errors import SourceError
 from fgbgpack.sources.credits import CREDITS_FILE, Credit, read_credits
-from fgbgpack.sources.decoding import hash_file, picture_suffixes
+from fgbgpack.sources.decoding import hash_file, missing_suffixes, picture_suffixes
 from fgbgpack.sources.names import listed, normal
 from fgbgpack.sources.pictures import read_picture
 from fgbgpack.sources.problems import combined, problem, run_all
@@ -21,7 +21,7 @@ from fgbgpack.spec import AS_USUAL, Reading, is_unicode
 
 _BACKGROUNDS, _FOREGROUNDS, _MASKS = "--backgrounds", "--foregrounds", "--masks"
 _MASK_PATTERN, _SAME_STEM = "--mask-pattern", "{name}"
-_SHOWN = 3
+_SHOWN, _MOST_NAMED = 3, 5
 # As in the schema of the document, which holds these names.
 _CONTROL = re.compile("[\x00-\x1f\x7f]")
 
@@ -186,6 +186,8 @@ class _Listing:
                 )
             elif entry.is_dir():
                 folders.append(f"{entry}/")
+            elif entry.suffix.lower() in missing_suffixes():
+                self._add(entry, *needs_plugin(entry.suffix))
             elif entry.suffix.lower() not in picture_suffixes():
                 others.append(str(entry))
             elif not entry.is_file():
@@ -262,6 +264,13 @@ def _no_folder(path: Path) -> str:
     return "it is a file" if path.exists() else "there is no such folder"
 
 
+def needs_plugin(suffix: str) -> tuple[str, str, str]:
+    """What is wrong with a picture that needs a plugin: what was found and expected, and the code."""
+    found = f"a {suffix.lower().removeprefix('.').upper()} file, which Pillow alone cannot decode"
+    expected = "the packages that can: pip install 'fgbgpack[heif]'"
+    return found, expected, "picture-plugin-missing"
+
+
 def find_files(folder: Path, more_suffixes: Iterable[str] = ()) -> tuple[dict[str, int], int]:
     """The size in bytes of each picture, or file with one of ``more_suffixes``, below a folder, by its path;
     and the number of other files. Hidden entries are ignored; a link back to a folder above it is not
@@ -274,6 +283,7 @@ def find_files(folder: Path, more_suffixes: Iterable[str] = ()) -> tuple[dict[st
             code="folder-missing",
         )
     suffixes = picture_suffixes().union(more_suffixes)
+    undecodable: list[str] = []
     sizes: dict[str, int] = {}
     others = 0
     seen: set[tuple[int, int]] = set()
@@ -294,12 +304,18 @@ def find_files(folder: Path, more_suffixes: Iterable[str] = ()) -> tuple[dict[st
                         remaining.append(f"{below}{name}/")
                     elif f".{name.lower().rpartition('.')[2]}" in suffixes and entry.is_file():
                         sizes[f"{below}{name}"] = entry.stat().st_size
+                    elif f".{name.lower().rpartition('.')[2]}" in missing_suffixes():
+                        undecodable.append(entry.path)
                     else:
                         others += 1
     except OSError as exc:
         raise SourceError(
             f"{exc.filename or folder} cannot be listed: {exc.strerror}.", code="folder-unreadable"
         ) from exc
+    if undecodable:
+        raise combined(
+            [problem(path, *needs_plugin(Path(path).suffix)) for path in sorted(undecodable)[:_MOST_NAMED]]
+        )
     if not_unicode := sorted(path for path in sizes if not is_unicode(path)):
         raise SourceError(
             "Names of samples are stored as UTF-8, and these files have others: rename them.",

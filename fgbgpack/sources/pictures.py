@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import Image
 
+from fgbgpack.sources.colour import PROFILE_UNUSABLE, plain_rgb, to_srgb
 from fgbgpack.sources.decoding import Decoded, decode, quiet_pillow
 from fgbgpack.sources.problems import problem
 from fgbgpack.spec import AS_USUAL, Reading
@@ -16,33 +17,35 @@ from fgbgpack.spec import AS_USUAL, Reading
 # Largest difference between the channels of a gray picture that JPEG stored as colours.
 _GRAY_NOISE = 2
 
-_TIFF_WHITE_IS_ZERO = 0
 _BITS_IN_PNG = 24  # where the bit depth is, in the IHDR chunk
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded picture, upright: Pillow images of mode RGB and, unless the file has no alpha, of mode L."""
+    """A decoded picture, upright: Pillow images of mode RGB and, unless the file has no alpha, of mode L.
+
+    ``remarks`` is what is to be said of it, as the end of a sentence about pictures.
+    """
 
     rgb: Image.Image
     alpha: Image.Image | None
+    remarks: tuple[str, ...] = ()
 
 
 def read_picture(path: Path, sha256: str | None = None, reading: Reading = AS_USUAL) -> Picture:
-    """Reads a file once and decodes it; its bytes must have the digest, if one is given.
+    """Reads a file once and decodes it; its bytes must have the digest, if one is given. Colour becomes sRGB
+    by the file's profile.
 
     Raises:
         SourceError: The file cannot be read, is none or more than one picture, is damaged, too small, too
             large or of an unknown range of values, or has changed.
     """
     with quiet_pillow():
-        return _picture(path, decode(path, reading, sha256))
-
-
-def _picture(path: Path, decoded: Decoded) -> Picture:
-    alpha = _alpha_of(path, decoded)
-    rgb = _rgb_of(path, decoded.image)
-    return Picture(decoded.turned(rgb), None if alpha is None else decoded.turned(alpha))
+        decoded = decode(path, reading, sha256)
+        alpha = _alpha_of(path, decoded)
+        rgb, is_srgb = to_srgb(path, decoded.image)
+    remarks = decoded.remarks if is_srgb else (*decoded.remarks, PROFILE_UNUSABLE)
+    return Picture(decoded.turned(rgb), None if alpha is None else decoded.turned(alpha), remarks)
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,8 @@ class Numbers:
     """A picture whose pixels are numbers, upright.
 
     ``values`` are those numbers as they are in the file, ``(h, w)`` unsigned integers: gray, or entries of a
-    palette; ``None`` for colours. ``bits`` is how many each has. ``picture`` is what they look like.
+    palette; ``None`` for colours. ``bits`` is how many each has. ``picture`` is what they look like, as it is
+    stored: the colour profile is left out.
     """
 
     picture: Picture
@@ -62,8 +66,9 @@ def read_numbers(path: Path, reading: Reading = AS_USUAL, sha256: str | None = N
     """Reads a mask, of alpha or of classes; raises SourceError as :func:`read_picture`."""
     with quiet_pillow():
         decoded = decode(path, reading, sha256)
-        picture = _picture(path, decoded)
-        image = decoded.image
+        image, alpha = decoded.image, _alpha_of(path, decoded)
+        rgb = decoded.turned(plain_rgb(path, image))
+        picture = Picture(rgb, None if alpha is None else decoded.turned(alpha), decoded.remarks)
         if image.mode in ("1", "L", "P") or image.mode.startswith("I;16"):
             gray = image
         elif image.mode in ("LA", "PA", "La"):
@@ -100,7 +105,7 @@ def read_values(path: Path, reading: Reading = AS_USUAL) -> NDArray[np.generic]:
 
 
 def _gray_of_colours(path: Path, image: Image.Image) -> Image.Image:
-    colours = np.asarray(_rgb_of(path, image)).astype(np.int16)
+    colours = np.asarray(plain_rgb(path, image)).astype(np.int16)
     if np.ptp(colours, axis=2).max() > _GRAY_NOISE:
         expected = (
             "gray: one number a pixel. A colour map cannot be undone; save the numbers themselves, as PNG of "
@@ -132,28 +137,3 @@ def _alpha_of(path: Path, decoded: Decoded) -> Image.Image | None:
     if opaque.ndim == 3:
         opaque = opaque.any(axis=-1)
     return Image.fromarray(np.where(opaque, 255, 0).astype(np.uint8))
-
-
-def _rgb_of(path: Path, image: Image.Image) -> Image.Image:
-    """Colour in 8 bits, whatever alpha says."""
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
-        return _gray_from_16_bits(image).convert("RGB")
-    if image.mode in ("I", "F"):
-        kind = "integer" if image.mode == "I" else "floating-point"
-        found = f"{kind} pixels of no known range (mode {image.mode})"
-        raise problem(path, found, "8 or 16 bits a channel", "picture-range-unknown")
-    if image.mode in ("P", "PA", "RGBa", "La"):
-        image = image.convert("LA" if image.mode == "La" else "RGBA")
-    return image.convert("RGB")
-
-
-def _gray_from_16_bits(image: Image.Image) -> Image.Image:
-    """Scale to 0..255, to the nearest; Pillow's own conversion would clip instead."""
-    values = np.asarray(image).astype(np.uint32)
-    top = 65535
-    tags = getattr(image, "tag_v2", None)
-    if tags is not None:  # Pillow neither scales 12 bits of TIFF nor inverts white-is-zero.
-        top = (1 << tags.get(ExifTags.Base.BitsPerSample, (16,))[0]) - 1
-        if tags.get(ExifTags.Base.PhotometricInterpretation) == _TIFF_WHITE_IS_ZERO:
-            values = top - values
-    return Image.fromarray(((values * 510 + top) // (2 * top)).astype(np.uint8))

@@ -20,7 +20,7 @@ from fgbgpack.inputs import open_file
 from fgbgpack.sources import masks
 from fgbgpack.sources.decoding import Header, read_header, readable
 from fgbgpack.sources.pictures import read_picture, read_values
-from fgbgpack.sources.problems import problem
+from fgbgpack.sources.problems import Remarks, problem
 from fgbgpack.sources.resizing import Frame
 from fgbgpack.spec import AS_USUAL, Reading
 
@@ -64,11 +64,17 @@ def read_file_header(path: Path, reading: Reading = AS_USUAL) -> Header:
     return Header(array.size[::-1], "NPY", str(array.dtype))
 
 
-def read_image(path: Path, frame: Frame, reading: Reading = AS_USUAL) -> NDArray[np.uint8]:
+def read_image(
+    path: Path, frame: Frame, reading: Reading = AS_USUAL, remarks: Remarks | None = None
+) -> NDArray[np.uint8]:
     """The picture of a sample, ``(h, w, 3)`` uint8, RGB; its alpha is ignored. Raises SourceError where the
-    file cannot be used, or has another size and is not to be resized.
+    file cannot be used, or has another size and is not to be resized. What is to be said of it goes to
+    ``remarks``.
     """
-    rgb = read_picture(path, reading=reading).rgb
+    picture = read_picture(path, reading=reading)
+    if remarks is not None:
+        remarks.add(path, picture.remarks)
+    rgb = picture.rgb
     _check_size(path, rgb.size, frame)
     return np.asarray(frame.resize(rgb))
 
