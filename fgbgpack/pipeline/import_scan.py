@@ -7,7 +7,7 @@ import hashlib
 import math
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -19,9 +19,10 @@ from fgbgpack.document import DEPTH, IMAGE, MASK, Quantity
 from fgbgpack.errors import SourceError, SpecError
 from fgbgpack.pipeline.events import Notice, OnEvent, Progress
 from fgbgpack.pipeline.executor import Threads
-from fgbgpack.sources.decoding import Header
+from fgbgpack.sources.decoding import EXIF_ADVICE, Header
 from fgbgpack.sources.exported_depth import exported_depth
 from fgbgpack.sources.listing import find_files
+from fgbgpack.sources.names import counted
 from fgbgpack.sources.pairing import KINDS, SINGULAR, Kind, find_pairs
 from fgbgpack.sources.problems import CountedProblems, Remarks
 from fgbgpack.sources.resizing import Fit, Frame
@@ -288,6 +289,7 @@ class ImportScan:
         ]
         sizes: dict[Kind, NDArray[np.int64]] = {kind: np.zeros((total, 2), np.int64) for kind in kinds}
         jpegs: dict[Kind, int] = dict.fromkeys(kinds, 0)
+        orientations: dict[Kind, NDArray[np.uint8]] = {kind: np.ones(total, np.uint8) for kind in kinds}
         transparent = done = 0
         self._on_event(Progress("sources", 0, total * len(kinds)))
         for (kind, run), headers in self._threads.in_order(self._read_headers, runs, ahead=_RUNS_AHEAD):
@@ -297,11 +299,12 @@ class ImportScan:
                     problems.add_error(f"{SINGULAR[kind]}s that cannot be read", header)
                     continue
                 sizes[kind][sample] = header.size
+                orientations[kind][sample] = header.orientation
                 jpegs[kind] += header.format == "JPEG"
                 transparent += kind == "images" and header.mode in _TRANSPARENT
             done += len(run)
             self._on_event(Progress("sources", done, total * len(kinds)))
-        self._report(jpegs, transparent)
+        self._report(jpegs, transparent, orientations)
         if self.spec.width is not None and self.spec.height is not None:
             frame = Frame(self.spec.height, self.spec.width, self.spec.fit)
             if all((found == frame.size).all() for found in sizes.values()):
@@ -313,7 +316,7 @@ class ImportScan:
                 raise self.error(problems)
             width, height = known[counts.argmax()].tolist()
             frame = Frame(height, width, None)
-        self._check_sizes(sizes, frame, problems)
+        self._check_sizes(sizes, orientations.values(), frame, problems)
         return frame
 
     def _read_headers(self, run: tuple[Kind, range]) -> list[Header | SourceError]:
@@ -326,7 +329,11 @@ class ImportScan:
         return [header(self._path(run[0], sample)) for sample in run[1]]
 
     def _check_sizes(
-        self, sizes: Mapping[Kind, NDArray[np.int64]], frame: Frame, problems: CountedProblems
+        self,
+        sizes: Mapping[Kind, NDArray[np.int64]],
+        orientations: Collection[NDArray[np.uint8]],
+        frame: Frame,
+        problems: CountedProblems,
     ) -> None:
         """Files need the size of all others or, where they are resized, the aspect of their picture."""
         are_resized = self.spec.width is not None
@@ -341,16 +348,21 @@ class ImportScan:
             for sample in np.flatnonzero(differs & have_headers).tolist():
                 self._unusable.add((kind, sample))
                 size, other = found[sample].tolist(), expected[sample].tolist()
-                error = wrong_size(self._path(kind, sample), size, other, advice)
+                is_turned = size == other[::-1] and any(of_kind[sample] >= 5 for of_kind in orientations)
+                hint = EXIF_ADVICE if is_turned else ""
+                error = wrong_size(self._path(kind, sample), size, other, advice, hint)
                 problems.add_error(f"{SINGULAR[kind]}s of another size", error)
 
-    def _report(self, jpegs: Mapping[Kind, int], transparent: int) -> None:
+    def _report(
+        self, jpegs: Mapping[Kind, int], transparent: int, orientations: Mapping[Kind, NDArray[np.uint8]]
+    ) -> None:
         lines = []
         if self.ignored:
             lines.append(f"Ignored {self.ignored:,} files that are no pictures, masks or depth maps.")
         if self.pairs.unmatched and self.spec.skip_unmatched:
             lines.append(f"Left out {self.pairs.left_out:,} files without partners:")
             lines += [f"  {line}" for line in self.pairs.unmatched.lines()]
+        lines += self._report_orientations(orientations)
         if transparent:
             lines.append(f"Pictures with an alpha channel, which is left out: {transparent:,}.")
         lines += [
@@ -362,6 +374,23 @@ class ImportScan:
             lines.append("The meaning of depth is not known: give --depth-quantity depth or inverse_depth.")
         for line in lines:
             self._on_event(Notice(line))
+
+    def _report_orientations(self, orientations: Mapping[Kind, NDArray[np.uint8]]) -> list[str]:
+        """What is to be said where EXIF turns the files of a sample in different ways."""
+        pictures = orientations["images"]
+        if self._reading.exif == "ignore":
+            turned = counted(int((pictures > 1).sum()), "picture")
+            return [f"EXIF orientation is ignored, of {turned}."] if (pictures > 1).any() else []
+        lines = []
+        for kind, of_kind in orientations.items():
+            apart = int((of_kind != pictures).sum())
+            if apart:
+                lines.append(
+                    f"EXIF orientation turns {counted(apart, 'picture')} in another way than the "
+                    f"{SINGULAR[kind]}, so that they may not lie on one another: look at them with fgbgpack "
+                    f"preview. {EXIF_ADVICE[0].upper()}{EXIF_ADVICE[1:]}."
+                )
+        return lines
 
 
 class Failures:

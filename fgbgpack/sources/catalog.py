@@ -15,6 +15,7 @@ from PIL import Image
 
 from fgbgpack.document import SourceInfo
 from fgbgpack.errors import SourceError
+from fgbgpack.sources.decoding import EXIF_ADVICE, is_turned_apart
 from fgbgpack.sources.listing import Source, Sources
 from fgbgpack.sources.masks import check_alpha, read_mask
 from fgbgpack.sources.pictures import read_picture
@@ -24,6 +25,7 @@ from fgbgpack.sources.resizing import Fit, Frame, resize_premultiplied
 #: Pictures are looked at up to this side; soft edges tell something from this number of pixels on, and
 #: colours from this mean brightness on.
 _LOOKED_AT, _FEWEST_SOFT, _BRIGHT = 1024, 16, 64
+_TURNED = f"whose EXIF orientation turns them, and not their masks ({EXIF_ADVICE})"
 _PREMULTIPLIED = (
     "whose colours look as if they were multiplied by their alpha, which makes edges dark (--premultiplied "
     "undoes that)"
@@ -186,9 +188,14 @@ def _load_cutout(source: Source, remarks: Remarks) -> tuple[Image.Image, Image.I
         raise combined(problems)
 
     if mask is not None and source.mask_path is not None:
+        differs = is_turned_apart(picture.orientation, source.mask_path, source.reading)
         if mask.size != picture.rgb.size:
             expected = "{}x{}, as {}".format(*picture.rgb.size, source.path)
             found = "a mask of {}x{} pixels".format(*mask.size)
+            if differs and mask.size == picture.rgb.size[::-1]:
+                expected += f", which its EXIF orientation turns ({EXIF_ADVICE})"
             raise problem(source.mask_path, found, expected, "mask-size-differs")
+        if differs:
+            remarks.add(source.path, [_TURNED])
         return picture.rgb, mask
     return picture.rgb, check_alpha(source.path, picture.alpha, source.reading)

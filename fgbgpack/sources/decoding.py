@@ -47,6 +47,9 @@ _UPRIGHT = {
 # What turns an upright picture back to how it was stored: each of the others undoes itself.
 _STORED = _UPRIGHT | {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
 
+#: What to do where EXIF orientation turns a picture, and not its mask.
+EXIF_ADVICE = "--exif ignore fits masks that were drawn on the pixels as they are stored"
+
 #: What is said of damaged pictures that are used.
 DAMAGED = "that are damaged, and used as they are"
 
@@ -129,16 +132,22 @@ def read_header(path: Path, reading: Reading = AS_USUAL) -> Header:
     return Header(size, image.format or "", image.mode, orientation)
 
 
+def is_turned_apart(orientation: int, mask: Path, reading: Reading) -> bool:
+    """Whether a picture of this EXIF orientation is turned in another way than its mask."""
+    return reading.exif == "apply" and orientation > 1 and read_header(mask).orientation != orientation
+
+
 @dataclass(frozen=True)
 class Decoded:
     """A picture as Pillow decodes it, the bytes of its file, what is still to be done to turn it as it is to
-    be read, and what is to be said of it.
+    be read, its EXIF orientation, 1 to 8, and what is to be said of it.
     """
 
     image: Image.Image
     data: bytes
     turn: Image.Transpose | None
-    remarks: tuple[str, ...] = ()
+    orientation: int
+    remarks: tuple[str, ...]
 
     def turned(self, image: Image.Image) -> Image.Image:
         """The picture, or one of its channels, as it is to be read."""
@@ -196,15 +205,16 @@ def decode(path: Path, reading: Reading, sha256: str | None = None) -> Decoded:
         if min(width, height) < 2:
             raise problem(path, f"a picture of {width}x{height} pixels", "at least 2x2", "picture-too-small")
         is_tiff = image.format == "TIFF"
-        before = _orientation(image) if is_tiff and reading.exif == "ignore" else 1
+        # Pillow turns TIFF files when it decodes them, and forgets how.
+        orientation = _orientation(image) if is_tiff else 1
         if found := damage.misread(image, data):
             expected = "a file that the decoder reads as it is meant: save it as PNG"
             raise problem(path, found, expected, "picture-misread")
         image.load()
         remarks = _remarks(path, image, data, reading)
-        if reading.exif == "ignore":
-            return Decoded(image, data, _STORED.get(before), remarks)
-        return Decoded(image, data, _UPRIGHT.get(_orientation(image)), remarks)
+        orientation = orientation if is_tiff else _orientation(image)
+    turns = {} if is_tiff == (reading.exif == "apply") else _STORED if is_tiff else _UPRIGHT
+    return Decoded(image, data, turns.get(orientation), orientation, remarks)
 
 
 def _remarks(path: Path, image: Image.Image, data: bytes, reading: Reading) -> tuple[str, ...]:

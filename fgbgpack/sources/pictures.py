@@ -24,12 +24,14 @@ _BITS_IN_PNG = 24  # where the bit depth is, in the IHDR chunk
 class Picture:
     """A decoded picture, upright: Pillow images of mode RGB and, unless the file has no alpha, of mode L.
 
-    ``remarks`` is what is to be said of it, as the end of a sentence about pictures.
+    ``remarks`` is what is to be said of it, as the end of a sentence about pictures, and ``orientation`` that
+    of its EXIF block, 1 to 8.
     """
 
     rgb: Image.Image
     alpha: Image.Image | None
-    remarks: tuple[str, ...] = ()
+    remarks: tuple[str, ...]
+    orientation: int
 
 
 def read_picture(path: Path, sha256: str | None = None, reading: Reading = AS_USUAL) -> Picture:
@@ -45,7 +47,14 @@ def read_picture(path: Path, sha256: str | None = None, reading: Reading = AS_US
         alpha = _alpha_of(path, decoded)
         rgb, is_srgb = to_srgb(path, decoded.image)
     remarks = decoded.remarks if is_srgb else (*decoded.remarks, PROFILE_UNUSABLE)
-    return Picture(decoded.turned(rgb), None if alpha is None else decoded.turned(alpha), remarks)
+    return _upright(decoded, rgb, alpha, remarks)
+
+
+def _upright(
+    decoded: Decoded, rgb: Image.Image, alpha: Image.Image | None, remarks: tuple[str, ...]
+) -> Picture:
+    turned = None if alpha is None else decoded.turned(alpha)
+    return Picture(decoded.turned(rgb), turned, remarks, decoded.orientation)
 
 
 @dataclass(frozen=True)
@@ -67,8 +76,7 @@ def read_numbers(path: Path, reading: Reading = AS_USUAL, sha256: str | None = N
     with quiet_pillow():
         decoded = decode(path, reading, sha256)
         image, alpha = decoded.image, _alpha_of(path, decoded)
-        rgb = decoded.turned(plain_rgb(path, image))
-        picture = Picture(rgb, None if alpha is None else decoded.turned(alpha), decoded.remarks)
+        picture = _upright(decoded, plain_rgb(path, image), alpha, decoded.remarks)
         if image.mode in ("1", "L", "P") or image.mode.startswith("I;16"):
             gray = image
         elif image.mode in ("LA", "PA", "La"):

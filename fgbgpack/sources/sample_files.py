@@ -49,10 +49,13 @@ class DepthValues:
     invalid: float | None = None
 
 
-def wrong_size(path: Path, found: Sequence[int], expected: Sequence[int], advice: str = "") -> SourceError:
+def wrong_size(
+    path: Path, found: Sequence[int], expected: Sequence[int], advice: str = "", hint: str = ""
+) -> SourceError:
     """The error for a file that is not of the expected size, both ``(width, height)`` in pixels."""
     advice = advice or "as the others: resize it, or all with --size"
-    return problem(path, "{}x{} pixels".format(*found), "{}x{}, {}".format(*expected, advice), "size-differs")
+    size = "{}x{}, {}".format(*expected, advice) + (f" ({hint})" if hint else "")
+    return problem(path, "{}x{} pixels".format(*found), size, "size-differs")
 
 
 def read_file_header(path: Path, reading: Reading = AS_USUAL) -> Header:

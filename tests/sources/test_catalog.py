@@ -11,6 +11,7 @@ from fgbgpack.errors import SourceError
 from fgbgpack.sources import problems as problems_module
 from fgbgpack.sources.catalog import load_background, load_catalog
 from fgbgpack.sources.listing import Sources
+from fgbgpack.spec import Reading
 
 WHITE = np.full((40, 30), 255, np.uint8)
 #: As large as the pictures of most tests, so that nothing is resized.
@@ -173,6 +174,30 @@ def test_patches_larger_than_the_picture_are_all_named_with_what_would_fit(good)
     tall = refusal(good, height=32, width=400, foreground_height=33).problems
     assert len(tall) == 2
     assert all("at most 32" in line for line in tall)
+
+
+@pytest.mark.parametrize("height", [12, 16])
+def test_masks_on_the_stored_pixels_of_a_turned_foreground(folders, height):
+    folders.background("good.png", noise(64, 64))
+    rgb, mask = noise(height, 16), disc(height, 16)
+    mask[:4] = 0
+    folders.foreground("x.png", turned(np.rot90(rgb, -1), 6))
+    folders.mask("x.png", mask)
+    ignored = folders.load(
+        masks=True, reading=Reading(exif="ignore"), **ORIGINAL | {"foreground_height": height}
+    )
+    assert np.array_equal(ignored.foreground[0], np.dstack([np.where(mask[..., None] > 0, rgb, 0), mask]))
+    assert ignored.notices == ()
+    if height < 16:
+        error = refusal(folders, masks=True)
+        assert error.code == "mask-size-differs"
+        assert "--exif ignore" in error.problems[0]
+        return
+    applied = folders.load(masks=True, **ORIGINAL)
+    assert len(applied.notices) == 1
+    assert "--exif ignore" in applied.notices[0]
+    folders.mask("x.png", turned(np.rot90(mask, -1), 6))
+    assert folders.load(masks=True, **ORIGINAL).notices == ()
 
 
 # --- the catalog -----------------------------------------------------------------------------------
