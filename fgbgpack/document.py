@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, TypeAlias, cast
 
 from fgbgpack import schema
 from fgbgpack.errors import DatasetError, SpecError
-from fgbgpack.spec import DatasetSpec
+from fgbgpack.spec import AS_USUAL, DatasetSpec, Reading
 
 #: The attribute of the root group that holds the document.
 ATTRIBUTE = "fgbgpack"
@@ -113,7 +113,7 @@ class ImportInfo:
 
     ``fit`` is how pictures of other sizes got this one, ``None`` where all had it; ``patterns`` are where
     ``images``, ``masks`` and ``depths`` were; ``sha256`` is of the names and sizes of the files, of which
-    ``left_out`` lacked their counterparts.
+    ``left_out`` lacked their counterparts; ``reading`` is how they were read.
     """
 
     samples: int
@@ -125,6 +125,7 @@ class ImportInfo:
     files: int
     sha256: str
     left_out: int
+    reading: Reading = AS_USUAL
 
 
 @dataclass(frozen=True)
@@ -330,7 +331,8 @@ class Document:
         fields.pop("schema")
         fields["pixels"] = PixelsInfo(**fields["pixels"])
         if "imported" in fields:
-            fields["imported"] = ImportInfo(**fields["imported"])
+            reading = Reading(**fields["imported"].pop("reading", {}))
+            fields["imported"] = ImportInfo(**fields["imported"], reading=reading)
         else:
             spec = schema.read("spec", fields["spec"], where=f"the spec in {where}")
             try:

@@ -32,6 +32,49 @@ LARGEST_SCALE: dict[DepthMode, int] = {"per-sample": 4, "guided": 16}
 _LARGEST_CONFIG = 1 << 20  # bytes
 _FOLDERS = ("backgrounds", "foregrounds", "masks")
 
+#: What EXIF orientation does to a picture: it is turned upright, or stays as it is stored.
+Exif = Literal["apply", "ignore"]
+
+#: The largest numbers that masks hold, and that alpha is made of.
+LARGEST_MASK_VALUE, LARGEST_ALPHA = 65535, 255
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How pictures and masks are read, where they are not what they usually are.
+
+    Attributes:
+        mask_value: The number in masks, a class or an entry of the palette, that is the object; ``None``
+            where masks are alpha.
+        mask_threshold: The least alpha, 1 to 255, that becomes 255, while the rest becomes 0; ``None`` where
+            edges stay soft.
+        invert_masks: Whether masks are dark where the object is.
+        frame: Which frame of animations and which page of documents is the picture, from 0; ``None`` where
+            these are refused.
+        premultiplied: Whether the colours of pictures with alpha were multiplied by it.
+        exif: Whether pictures and masks are turned as their EXIF orientation says.
+        strict: Whether damage that decoders pass over is an error.
+    """
+
+    mask_value: int | None = None
+    mask_threshold: int | None = None
+    invert_masks: bool = False
+    frame: int | None = None
+    premultiplied: bool = False
+    exif: Exif = "apply"
+    strict: bool = True
+
+    @property
+    def problems(self) -> list[str]:
+        """What no schema can say: options that exclude each other."""
+        if self.mask_value is None or self.mask_threshold is None:
+            return []
+        return ["mask_threshold: of no use with mask_value, which makes masks of 0 and 255"]
+
+
+#: Pictures and masks as they usually are.
+AS_USUAL = Reading()
+
 
 @dataclass(frozen=True)
 class DepthSpec:
@@ -90,6 +133,16 @@ class DatasetSpec:
         foregrounds: The folder of foreground pictures.
         masks: A folder of grayscale masks matched to the foregrounds by file stem; ``None`` takes the
             foregrounds' own alpha.
+        mask_pattern: What a mask is called, with ``{name}`` for the stem of its foreground; ``None`` for the
+            same stem. Without ``masks`` they lie beside the foregrounds.
+        mask_value: The number in masks, or alpha, that is the object; ``None`` where they are alpha.
+        mask_threshold: The least alpha, 1 to 255, that becomes 255, while the rest becomes 0.
+        invert_masks: Whether masks, or alpha, are 0 where the object is.
+        frame: Which frame of animations and which page of documents is the picture, from 0; ``None`` refuses
+            them.
+        premultiplied: Whether the foregrounds' colours were multiplied by their alpha, which is then undone.
+        exif: ``"apply"`` turns pictures and masks as their EXIF orientation says, ``"ignore"`` does not.
+        strict: Whether pictures are refused whose data is damaged, where decoders pass over that.
         width: Width of every sample, 8 to 8192.
         height: Height of every sample, 8 to 8192.
         fit: ``"crop"`` crops backgrounds to the aspect around their centre, then resizes; ``"stretch"`` only
@@ -114,6 +167,14 @@ class DatasetSpec:
     backgrounds: str
     foregrounds: str
     masks: str | None = None
+    mask_pattern: str | None = None
+    mask_value: int | None = None
+    mask_threshold: int | None = None
+    invert_masks: bool = False
+    frame: int | None = None
+    premultiplied: bool = False
+    exif: Exif = "apply"
+    strict: bool = True
     width: int = 128
     height: int = 128
     fit: Literal["crop", "stretch"] = "crop"
@@ -136,8 +197,14 @@ class DatasetSpec:
             problems.append(
                 f"foreground_height: {self.foreground_height} is more than the samples' height, {self.height}"
             )
+        problems += self.reading.problems
         if problems:
             raise SpecError("These options cannot be used:", problems)
+
+    @property
+    def reading(self) -> Reading:
+        """How pictures and masks are read."""
+        return Reading(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Reading)})
 
     def to_dict(self) -> dict[str, Any]:
         """The spec as a JSON document of schema ``spec/1.0``."""
@@ -160,7 +227,7 @@ class DatasetSpec:
     @property
     def recipe(self) -> dict[str, Any]:
         """The fields that image and mask depend on, apart from the pictures themselves."""
-        others = {"schema", "chunk", "depth", *_FOLDERS}
+        others = {"schema", "chunk", "depth", "mask_pattern", *_FOLDERS}
         return {key: value for key, value in self.to_dict().items() if key not in others}
 
 

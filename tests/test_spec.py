@@ -22,7 +22,7 @@ NAMES = st.text(
 @st.composite
 def specs(draw):
     height = draw(st.integers(8, 8192))
-    guided = draw(st.booleans())
+    guided, by_value = draw(st.booleans()), draw(st.booleans())
     depth = st.builds(
         DepthSpec,
         NAMES.filter(lambda name: name != "none"),
@@ -35,6 +35,14 @@ def specs(draw):
         backgrounds=draw(NAMES),
         foregrounds=draw(NAMES),
         masks=draw(st.none() | NAMES),
+        mask_pattern=draw(st.none() | st.sampled_from(["{name}", "{name}_mask.png", "m-{name}"])),
+        mask_value=draw(st.none() | st.integers(0, 65535)) if by_value else None,
+        mask_threshold=None if by_value else draw(st.none() | st.integers(1, 255)),
+        invert_masks=draw(st.booleans()),
+        frame=draw(st.none() | st.integers(0, 1_000_000)),
+        premultiplied=draw(st.booleans()),
+        strict=draw(st.booleans()),
+        exif=draw(st.sampled_from(["apply", "ignore"])),
         width=draw(st.integers(8, 8192)),
         height=height,
         fit=draw(st.sampled_from(["crop", "stretch"])),

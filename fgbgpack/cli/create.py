@@ -32,6 +32,21 @@ def create(
     backgrounds: str | None = options.BACKGROUNDS,
     foregrounds: str | None = options.FOREGROUNDS,
     masks: str | None = options.MASKS,
+    mask_pattern: str | None = Panel.PICTURES.option(
+        "--mask-pattern PATTERN",
+        "What masks are called, such as '{name}_mask.png' with {name} for the foreground's name; without "
+        "--masks they lie beside the foregrounds.",
+    ),
+    mask_value: str | None = options.MASK_VALUE,
+    mask_threshold: str | None = options.MASK_THRESHOLD,
+    invert_masks: bool | None = options.INVERT_MASKS,
+    premultiplied: bool | None = Panel.PICTURES.option(
+        "--premultiplied/--no-premultiplied",
+        "The foregrounds' colours were multiplied by their alpha (default: they were not).",
+    ),
+    exif: str | None = options.EXIF,
+    strict: bool | None = options.STRICT,
+    frame: str | None = options.FRAME,
     size: str | None = Panel.COMPOSITION.option(
         "--size WIDTHxHEIGHT", "Size of every sample in pixels, or one number for both (default 128x128)."
     ),
@@ -104,6 +119,14 @@ def create(
             "backgrounds": backgrounds,
             "foregrounds": foregrounds,
             "masks": masks,
+            "mask_pattern": mask_pattern,
+            "mask_value": parser.integer("--mask-value", mask_value),
+            "mask_threshold": parser.integer("--mask-threshold", mask_threshold),
+            "invert_masks": invert_masks,
+            "premultiplied": premultiplied,
+            "exif": exif,
+            "strict": strict,
+            "frame": parser.integer("--frame", frame),
             "fit": fit,
             "foreground_height": parser.integer("--foreground-height", foreground_height),
             "placements": parser.integer("--placements", placements),

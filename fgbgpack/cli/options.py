@@ -15,7 +15,7 @@ import typer
 
 from fgbgpack.cli import completion
 from fgbgpack.cli.completion import Completer
-from fgbgpack.cli.parse import DEPTH_MODES, DEVICES, PRECISIONS
+from fgbgpack.cli.parse import DEPTH_MODES, DEVICES, EXIFS, PRECISIONS
 
 #: Where a command notes in its context that its result is printed as JSON.
 AS_JSON = "fgbgpack.as_json"
@@ -111,8 +111,36 @@ FOREGROUNDS = Panel.PICTURES.option(
 )
 MASKS = Panel.PICTURES.option(
     "--masks DIR",
-    "Folder with a grayscale mask for each foreground, with the same file name up to the extension (default: "
-    "the foregrounds' own alpha).",
+    "Folder with a grayscale mask for each foreground, with the same file name up to the extension, or as "
+    "--mask-pattern says (default: the foregrounds' own alpha).",
+)
+
+MASK_VALUE = Panel.PICTURES.option(
+    "--mask-value N",
+    "The number in masks that is the object: a class, or an entry of the palette (default: masks are gray "
+    "from 0 to 255).",
+)
+MASK_THRESHOLD = Panel.PICTURES.option(
+    "--mask-threshold N",
+    "Masks become 255 from this value on, and 0 below it: 1 for masks of 0 and 1 (default: soft edges stay).",
+)
+INVERT_MASKS = Panel.PICTURES.option(
+    "--invert-masks/--no-invert-masks", "Masks are black where the object is (default: white)."
+)
+EXIF = Panel.PICTURES.option(
+    "--exif apply|ignore",
+    "Turn pictures and masks as their EXIF orientation says, or take them as stored (default apply).",
+    completion.one_of(*EXIFS),
+)
+STRICT = Panel.PICTURES.option(
+    "--strict/--no-strict",
+    "Refuse pictures whose data is damaged, or use what is left of them where the decoder passes over that "
+    "(default --strict).",
+)
+FRAME = Panel.PICTURES.option(
+    "--frame N",
+    "Which frame of animations, and which page of documents, is the picture, from 0 (default: these are "
+    "refused).",
 )
 
 DEPTH_MODEL = Panel.DEPTH.option(

@@ -11,13 +11,14 @@ from typing import Any, Literal, TypeVar
 
 from fgbgpack.errors import SpecError
 from fgbgpack.files import require_local
-from fgbgpack.spec import NO_MODEL, DatasetSpec, DepthMode, DepthSpec, read_config
+from fgbgpack.spec import NO_MODEL, DatasetSpec, DepthMode, DepthSpec, Exif, read_config
 
 Device = Literal["auto", "cpu", "cuda", "tensorrt"]
 Precision = Literal["fp32", "fp16"]
 DEVICES: tuple[Device, ...] = ("auto", "cpu", "cuda", "tensorrt")
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16")
 FITS = ("crop", "stretch")
+EXIFS: tuple[Exif, ...] = ("apply", "ignore")
 DEPTH_MODES: tuple[DepthMode, ...] = ("guided", "per-sample")
 
 #: The option of each field of a spec, by the field's path in the document.

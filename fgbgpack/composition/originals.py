@@ -14,8 +14,8 @@ from fgbgpack.composition.recipe import Recipe, Samples
 from fgbgpack.document import SourceInfo
 from fgbgpack.errors import SourceError
 from fgbgpack.sources.catalog import Catalog, load_background, load_catalog
+from fgbgpack.sources.decoding import hash_file
 from fgbgpack.sources.listing import Source, Sources, find_sources
-from fgbgpack.sources.pictures import hash_file
 from fgbgpack.spec import DatasetSpec
 
 
@@ -76,7 +76,7 @@ class Backgrounds:
         self._spec, self._scale, self._resized = spec, scale, catalog.background
         self._originals: tuple[Source, ...] = ()
         if scale > 1:
-            self._originals = _original_backgrounds(Path(spec.backgrounds), catalog.backgrounds)
+            self._originals = _original_backgrounds(spec, catalog.backgrounds)
 
     def __call__(self, index: int) -> NDArray[np.uint8]:
         """The background of that number: (h * scale, w * scale, 3) uint8, RGB."""
@@ -91,12 +91,18 @@ _NOT_THERE = (
 )
 
 
+def sources_of(spec: DatasetSpec) -> Sources:
+    """The pictures in the folders of a spec; raises SourceError as ``find_sources``."""
+    masks = Path(spec.masks) if spec.masks else None
+    return find_sources(
+        Path(spec.backgrounds), Path(spec.foregrounds), masks, spec.mask_pattern, spec.reading
+    )
+
+
 def _originals(spec: DatasetSpec, catalog: Catalog) -> Sources:
     """The original pictures that a catalog was made of, found again in the spec's folders."""
     try:
-        found = find_sources(
-            Path(spec.backgrounds), Path(spec.foregrounds), Path(spec.masks) if spec.masks else None
-        )
+        found = sources_of(spec)
     except SourceError as exc:
         raise SourceError(
             f"{_NOT_THERE}--backgrounds and --foregrounds (and --masks), or --depth-scale 1. {exc.message}",
@@ -120,12 +126,16 @@ def _originals(spec: DatasetSpec, catalog: Catalog) -> Sources:
     return dataclasses.replace(found, backgrounds=in_order[0], foregrounds=in_order[1])
 
 
-def _original_backgrounds(folder: Path, recorded: tuple[SourceInfo, ...]) -> tuple[Source, ...]:
+def _original_backgrounds(spec: DatasetSpec, recorded: tuple[SourceInfo, ...]) -> tuple[Source, ...]:
     """The same with their files: nothing else in the folder matters, nor where the foregrounds are."""
+    folder = Path(spec.backgrounds)
     known = tuple(source for source in recorded if isinstance(source, Source))
     if len(known) == len(recorded):
         return known
-    found = tuple(Source(source.name, source.sha256, path=folder / source.name) for source in recorded)
+    found = tuple(
+        Source(source.name, source.sha256, path=folder / source.name, reading=spec.reading)
+        for source in recorded
+    )
     missing = [source.name for source in found if not (folder / source.name).is_file()]
     if len(missing) == len(found):
         raise SourceError(

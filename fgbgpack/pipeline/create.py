@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from pathlib import Path
 
+from fgbgpack.composition.originals import sources_of
 from fgbgpack.composition.recipe import Recipe
 from fgbgpack.depth import Device
 from fgbgpack.depth.strategies import Networks
@@ -27,7 +27,6 @@ from fgbgpack.pipeline.pixels import Pixels
 from fgbgpack.pipeline.run import Result, Run
 from fgbgpack.pipeline.staging import staged
 from fgbgpack.sources.catalog import load_catalog
-from fgbgpack.sources.listing import find_sources
 from fgbgpack.spec import DatasetSpec
 from fgbgpack.storage.layout import DEFAULT_POLICY, Layout, LayoutPolicy
 from fgbgpack.storage.store import DatasetStore
@@ -143,9 +142,7 @@ def create(
 
 def load_recipe(spec: DatasetSpec, on_event: OnEvent) -> Recipe:
     """The recipe of a spec, with its pictures decoded; ignored files and missing licences are reported."""
-    sources = find_sources(
-        Path(spec.backgrounds), Path(spec.foregrounds), Path(spec.masks) if spec.masks else None
-    )
+    sources = sources_of(spec)
     if sources.ignored:
         shown = ", ".join(sources.ignored[:_SHOWN]) + (", ..." if len(sources.ignored) > _SHOWN else "")
         on_event(Notice(f"Ignored {len(sources.ignored)} files that are not used as pictures: {shown}"))
@@ -159,6 +156,8 @@ def load_recipe(spec: DatasetSpec, on_event: OnEvent) -> Recipe:
         foreground_height=spec.foreground_height,
         on_picture=lambda done, total: on_event(Progress("sources", done, total)),
     )
+    for notice in catalog.notices:
+        on_event(Notice(notice))
     return Recipe.of(spec, catalog)
 
 

@@ -28,6 +28,7 @@ from fgbgpack.pipeline.run import Result, Run
 from fgbgpack.pipeline.stage import LayoutStage
 from fgbgpack.pipeline.staging import staged
 from fgbgpack.sources.pairing import KINDS, Kind
+from fgbgpack.spec import Reading
 from fgbgpack.storage.arrays import DEPTH_CODEC, PIXEL_CODEC
 from fgbgpack.storage.layout import DEFAULT_POLICY, Layout, LayoutPolicy
 from fgbgpack.storage.store import DatasetStore
@@ -221,6 +222,8 @@ def _fill(run: Run, files: ImportScan, document: Document, policy: LayoutPolicy)
     run.execute(_PixelFiles(files, layouts, failures))
     if document.depth is not None:
         run.execute(_DepthFiles(files, layouts, failures))
+    for line in files.remarks.lines():
+        run.notify(line)
     if failures.problems:
         raise files.error(failures.problems, unfinished=run.name)
     if document.depth is not None:
@@ -253,6 +256,7 @@ def _new_document(files: ImportScan) -> Document:
             files=sum(map(len, files.pairs.files.values())),
             sha256=files.digest,
             left_out=files.pairs.left_out,
+            reading=files.spec.reading,
         ),
     )
 
@@ -274,6 +278,11 @@ def _differences(existing: Document, new: Document, spec: ImportSpec) -> list[st
         f"--{kind}: the dataset has {was.patterns[kind]}, asked for {now.patterns[kind]}"
         for kind in KINDS
         if was.patterns[kind] != now.patterns[kind]
+    ]
+    lines += [
+        f"--{field.name.replace('_', '-')}: the dataset has {before}, asked for {after}"
+        for field in dataclasses.fields(Reading)
+        if (before := getattr(was.reading, field.name)) != (after := getattr(now.reading, field.name))
     ]
     if not lines and was.sha256 != now.sha256:
         lines.append("files: their names or sizes have changed since they were imported")

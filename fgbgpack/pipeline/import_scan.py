@@ -7,7 +7,7 @@ import hashlib
 import math
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -19,11 +19,12 @@ from fgbgpack.document import DEPTH, IMAGE, MASK, Quantity
 from fgbgpack.errors import SourceError, SpecError
 from fgbgpack.pipeline.events import Notice, OnEvent, Progress
 from fgbgpack.pipeline.executor import Threads
+from fgbgpack.sources.decoding import EXIF_ADVICE, Header
 from fgbgpack.sources.exported_depth import exported_depth
 from fgbgpack.sources.listing import find_files
+from fgbgpack.sources.names import counted
 from fgbgpack.sources.pairing import KINDS, SINGULAR, Kind, find_pairs
-from fgbgpack.sources.pictures import Header
-from fgbgpack.sources.problems import CountedProblems
+from fgbgpack.sources.problems import CountedProblems, Remarks
 from fgbgpack.sources.resizing import Fit, Frame
 from fgbgpack.sources.sample_files import (
     ARRAY_SUFFIX,
@@ -34,6 +35,7 @@ from fgbgpack.sources.sample_files import (
     read_mask,
     wrong_size,
 )
+from fgbgpack.spec import LARGEST_ALPHA, LARGEST_MASK_VALUE, Exif, Reading
 from fgbgpack.storage.arrays import DEPTH_CODEC, PIXEL_CODEC
 from fgbgpack.storage.layout import Extent
 
@@ -70,6 +72,12 @@ class ImportSpec:
             folder; ``None`` for a folder that is recognised by its name.
         masks: The same of their masks.
         depths: The same of their depth; ``None``: where there is such a folder, ``"none"``: not at all.
+        mask_value: The number in masks that is the object, 0 to 65535; ``None`` where they are alpha.
+        mask_threshold: The least alpha, 1 to 255, that becomes 255, while the rest becomes 0.
+        invert_masks: Whether masks are 0 where the object is.
+        exif: ``"apply"`` turns files as their EXIF orientation says, ``"ignore"`` does not.
+        strict: Whether files are refused whose data is damaged, where decoders pass over that.
+        frame: Which frame of animations is the picture, from 0; ``None`` refuses them.
         width: Width of every sample in pixels; ``None``, with ``height``, for that of all files.
         height: Height of every sample in pixels.
         fit: How files of another size get this one: ``"crop"`` or ``"stretch"``.
@@ -90,6 +98,12 @@ class ImportSpec:
     images: str | None = None
     masks: str | None = None
     depths: str | None = None
+    mask_value: int | None = None
+    mask_threshold: int | None = None
+    invert_masks: bool = False
+    exif: Exif = "apply"
+    strict: bool = True
+    frame: int | None = None
     width: int | None = None
     height: int | None = None
     fit: Fit = "crop"
@@ -115,6 +129,20 @@ class ImportSpec:
                 (side is None or 2 <= side <= _LARGEST_SIDE, "size", side, f"2 to {_LARGEST_SIDE} pixels")
                 for side in sides
             ),
+            (
+                self.mask_value is None or 0 <= self.mask_value <= LARGEST_MASK_VALUE,
+                "mask-value",
+                self.mask_value,
+                f"0 to {LARGEST_MASK_VALUE}",
+            ),
+            (
+                self.mask_threshold is None or 1 <= self.mask_threshold <= LARGEST_ALPHA,
+                "mask-threshold",
+                self.mask_threshold,
+                f"1 to {LARGEST_ALPHA}",
+            ),
+            (self.exif in get_args(Exif), "exif", repr(self.exif), "apply or ignore"),
+            (self.frame is None or self.frame >= 0, "frame", self.frame, "0 or more"),
             (self.fit in get_args(Fit), "fit", repr(self.fit), "crop or stretch"),
             (is_quantity, "depth-quantity", repr(self.depth_quantity), "depth or inverse_depth"),
             (is_factor, "depth-factor", factor, "a number above 0"),
@@ -129,8 +157,21 @@ class ImportSpec:
             for ok, option, found, expected in checks
             if not ok
         ]
+        problems += [f"--{line.replace('_', '-')}" for line in self.reading.problems]
         if problems:
             raise SpecError("These options of an import are not valid:", problems)
+
+    @property
+    def reading(self) -> Reading:
+        """How pictures and masks are read."""
+        return Reading(
+            mask_value=self.mask_value,
+            mask_threshold=self.mask_threshold,
+            invert_masks=self.invert_masks,
+            frame=self.frame,
+            exif=self.exif,
+            strict=self.strict,
+        )
 
 
 class ImportScan:
@@ -138,13 +179,15 @@ class ImportScan:
     notices.
 
     ``ignored`` files are none of these; ``digest`` is the SHA-256 of their names and sizes: that of their
-    content would take reading all of them. ``depth`` is what the values in depth files mean. Raises SpecError
-    for patterns that do not go together, and SourceError with all files that cannot be used or paired.
+    content would take reading all of them. ``depth`` is what the values in depth files mean, ``remarks`` what
+    is to be said of pictures that were decoded. Raises SpecError for patterns that do not go together, and
+    SourceError with all files that cannot be used or paired.
     """
 
     def __init__(self, spec: ImportSpec, threads: Threads, on_event: OnEvent) -> None:
         self.spec, self._threads, self._on_event = spec, threads, on_event
-        self._root = Path(spec.folder)
+        self._root, self._reading = Path(spec.folder), spec.reading
+        self.remarks = Remarks()
         self._unusable: set[tuple[Kind, int]] = set()
         sizes, self.ignored = find_files(self._root, (ARRAY_SUFFIX,))
         without_depth = spec.depths == NONE
@@ -170,6 +213,7 @@ class ImportScan:
         self.frame = self._scan_headers(problems)
         self.extent = Extent(len(self.pairs.names), self.frame.height, self.frame.width)
         self.probe = Probe(self, problems)
+        self.remarks.clear()
         if problems:
             raise self.error(problems)
 
@@ -207,8 +251,10 @@ class ImportScan:
 
     def _decode(self, kind: Kind, path: Path) -> NDArray[Any]:
         if kind == "depths":
-            return read_depth(path, self.frame, self.depth)
-        return read_image(path, self.frame) if kind == "images" else read_mask(path, self.frame)
+            return read_depth(path, self.frame, self.depth, self._reading)
+        if kind == "masks":
+            return read_mask(path, self.frame, self._reading)
+        return read_image(path, self.frame, self._reading, self.remarks)
 
     def _depth_values(self) -> DepthValues:
         """What values of depth mean: what the options say, then the document of an export."""
@@ -243,6 +289,7 @@ class ImportScan:
         ]
         sizes: dict[Kind, NDArray[np.int64]] = {kind: np.zeros((total, 2), np.int64) for kind in kinds}
         jpegs: dict[Kind, int] = dict.fromkeys(kinds, 0)
+        orientations: dict[Kind, NDArray[np.uint8]] = {kind: np.ones(total, np.uint8) for kind in kinds}
         transparent = done = 0
         self._on_event(Progress("sources", 0, total * len(kinds)))
         for (kind, run), headers in self._threads.in_order(self._read_headers, runs, ahead=_RUNS_AHEAD):
@@ -252,11 +299,12 @@ class ImportScan:
                     problems.add_error(f"{SINGULAR[kind]}s that cannot be read", header)
                     continue
                 sizes[kind][sample] = header.size
+                orientations[kind][sample] = header.orientation
                 jpegs[kind] += header.format == "JPEG"
                 transparent += kind == "images" and header.mode in _TRANSPARENT
             done += len(run)
             self._on_event(Progress("sources", done, total * len(kinds)))
-        self._report(jpegs, transparent)
+        self._report(jpegs, transparent, orientations)
         if self.spec.width is not None and self.spec.height is not None:
             frame = Frame(self.spec.height, self.spec.width, self.spec.fit)
             if all((found == frame.size).all() for found in sizes.values()):
@@ -268,20 +316,24 @@ class ImportScan:
                 raise self.error(problems)
             width, height = known[counts.argmax()].tolist()
             frame = Frame(height, width, None)
-        self._check_sizes(sizes, frame, problems)
+        self._check_sizes(sizes, orientations.values(), frame, problems)
         return frame
 
     def _read_headers(self, run: tuple[Kind, range]) -> list[Header | SourceError]:
         def header(path: Path) -> Header | SourceError:
             try:
-                return read_file_header(path)
+                return read_file_header(path, self._reading)
             except SourceError as exc:
                 return exc
 
         return [header(self._path(run[0], sample)) for sample in run[1]]
 
     def _check_sizes(
-        self, sizes: Mapping[Kind, NDArray[np.int64]], frame: Frame, problems: CountedProblems
+        self,
+        sizes: Mapping[Kind, NDArray[np.int64]],
+        orientations: Collection[NDArray[np.uint8]],
+        frame: Frame,
+        problems: CountedProblems,
     ) -> None:
         """Files need the size of all others or, where they are resized, the aspect of their picture."""
         are_resized = self.spec.width is not None
@@ -296,16 +348,21 @@ class ImportScan:
             for sample in np.flatnonzero(differs & have_headers).tolist():
                 self._unusable.add((kind, sample))
                 size, other = found[sample].tolist(), expected[sample].tolist()
-                error = wrong_size(self._path(kind, sample), size, other, advice)
+                is_turned = size == other[::-1] and any(of_kind[sample] >= 5 for of_kind in orientations)
+                hint = EXIF_ADVICE if is_turned else ""
+                error = wrong_size(self._path(kind, sample), size, other, advice, hint)
                 problems.add_error(f"{SINGULAR[kind]}s of another size", error)
 
-    def _report(self, jpegs: Mapping[Kind, int], transparent: int) -> None:
+    def _report(
+        self, jpegs: Mapping[Kind, int], transparent: int, orientations: Mapping[Kind, NDArray[np.uint8]]
+    ) -> None:
         lines = []
         if self.ignored:
             lines.append(f"Ignored {self.ignored:,} files that are no pictures, masks or depth maps.")
         if self.pairs.unmatched and self.spec.skip_unmatched:
             lines.append(f"Left out {self.pairs.left_out:,} files without partners:")
             lines += [f"  {line}" for line in self.pairs.unmatched.lines()]
+        lines += self._report_orientations(orientations)
         if transparent:
             lines.append(f"Pictures with an alpha channel, which is left out: {transparent:,}.")
         lines += [
@@ -317,6 +374,23 @@ class ImportScan:
             lines.append("The meaning of depth is not known: give --depth-quantity depth or inverse_depth.")
         for line in lines:
             self._on_event(Notice(line))
+
+    def _report_orientations(self, orientations: Mapping[Kind, NDArray[np.uint8]]) -> list[str]:
+        """What is to be said where EXIF turns the files of a sample in different ways."""
+        pictures = orientations["images"]
+        if self._reading.exif == "ignore":
+            turned = counted(int((pictures > 1).sum()), "picture")
+            return [f"EXIF orientation is ignored, of {turned}."] if (pictures > 1).any() else []
+        lines = []
+        for kind, of_kind in orientations.items():
+            apart = int((of_kind != pictures).sum())
+            if apart:
+                lines.append(
+                    f"EXIF orientation turns {counted(apart, 'picture')} in another way than the "
+                    f"{SINGULAR[kind]}, so that they may not lie on one another: look at them with fgbgpack "
+                    f"preview. {EXIF_ADVICE[0].upper()}{EXIF_ADVICE[1:]}."
+                )
+        return lines
 
 
 class Failures:

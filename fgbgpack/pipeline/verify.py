@@ -17,7 +17,7 @@ from fgbgpack.pipeline.faults import CHANGES, Fault
 from fgbgpack.pipeline.inspection import ArrayCounts, Inspection
 from fgbgpack.pipeline.recorded_depth import choose, infer_again, network_depth, recorded_job, stored_samples
 from fgbgpack.pipeline.run import Result, Run
-from fgbgpack.sources.pictures import hash_file
+from fgbgpack.sources.decoding import hash_file
 from fgbgpack.storage.store import DatasetStore
 from fgbgpack.storage.targets import Target, writable
 from fgbgpack.version import __version__

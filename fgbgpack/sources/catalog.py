@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +15,21 @@ from PIL import Image
 
 from fgbgpack.document import SourceInfo
 from fgbgpack.errors import SourceError
+from fgbgpack.sources.decoding import EXIF_ADVICE, is_turned_apart
 from fgbgpack.sources.listing import Source, Sources
+from fgbgpack.sources.masks import check_alpha, read_mask
 from fgbgpack.sources.pictures import read_picture
-from fgbgpack.sources.problems import combined, problem, run_all
+from fgbgpack.sources.problems import Remarks, combined, problem, run_all
 from fgbgpack.sources.resizing import Fit, Frame, resize_premultiplied
+
+#: Pictures are looked at up to this side; soft edges tell something from this number of pixels on, and
+#: colours from this mean brightness on.
+_LOOKED_AT, _FEWEST_SOFT, _BRIGHT = 1024, 16, 64
+_TURNED = f"whose EXIF orientation turns them, and not their masks ({EXIF_ADVICE})"
+_PREMULTIPLIED = (
+    "whose colours look as if they were multiplied by their alpha, which makes edges dark (--premultiplied "
+    "undoes that)"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +41,7 @@ class Catalog:
         foreground: ``(F, ph, pw, 4)`` uint8, RGBA not premultiplied, each patch in the top-left
             corner and padded with zeros to the largest one. Colour is 0 where alpha is 0.
         foreground_size: ``(F, 2)`` int32, height and width of each patch in pixels.
+        notices: What is to be said of pictures that can be used.
     """
 
     background: NDArray[np.uint8]
@@ -38,17 +49,22 @@ class Catalog:
     foreground_size: NDArray[np.int32]
     backgrounds: tuple[SourceInfo, ...]
     foregrounds: tuple[SourceInfo, ...]
+    notices: tuple[str, ...] = ()
 
 
-def load_background(source: Source, *, height: int, width: int, fit: Fit) -> NDArray[np.uint8]:
+def load_background(
+    source: Source, *, height: int, width: int, fit: Fit, remarks: Remarks | None = None
+) -> NDArray[np.uint8]:
     """Decodes one background and resizes it with a Lanczos filter, in one step: ``(height, width, 3)`` uint8,
     RGB.
 
     ``"crop"`` cuts the largest centred part of the result's aspect out of the picture, ``"stretch"`` takes
     all of it. Raises SourceError where the file cannot be used, is transparent, or has changed since it was
-    listed.
+    listed. What is to be said of it goes to ``remarks``.
     """
-    picture = read_picture(source.path, source.sha256)
+    picture = read_picture(source.path, source.sha256, source.reading)
+    if remarks is not None:
+        remarks.add(source.path, picture.remarks)
     lowest_alpha = 255 if picture.alpha is None else picture.alpha.getextrema()[0]
     if lowest_alpha != 255:
         found = f"a background that is transparent in places (alpha goes down to {lowest_alpha})"
@@ -83,12 +99,16 @@ def load_catalog(
     background = np.empty((len(backgrounds), height * scale, width * scale, 3), np.uint8)
 
     def load_into(place: NDArray[np.uint8], source: Source) -> NDArray[np.uint8]:
-        place[...] = load_background(source, height=height * scale, width=width * scale, fit=fit)
+        place[...] = load_background(
+            source, height=height * scale, width=width * scale, fit=fit, remarks=remarks
+        )
         return place
+
+    remarks = Remarks()
 
     jobs = [partial(load_into, place, source) for place, source in zip(background, backgrounds, strict=True)]
     jobs += [
-        partial(_load_patch, source, height, width, foreground_height, scale)
+        partial(_load_patch, source, height, width, foreground_height, scale, remarks)
         for source in sources.foregrounds
     ]
     patches = run_all(jobs, on_picture)[len(backgrounds) :]
@@ -96,14 +116,23 @@ def load_catalog(
     foreground = np.zeros((len(patches), *sizes.max(axis=0, initial=0), 4), np.uint8)
     for padded, patch in zip(foreground, patches, strict=True):
         padded[: patch.shape[0], : patch.shape[1]] = patch
-    return Catalog(background, foreground, sizes, sources.backgrounds, sources.foregrounds)
+    return Catalog(
+        background,
+        foreground,
+        sizes,
+        sources.backgrounds,
+        sources.foregrounds,
+        tuple(remarks.lines()),
+    )
 
 
 def _load_patch(
-    source: Source, height: int, width: int, foreground_height: int, scale: int
+    source: Source, height: int, width: int, foreground_height: int, scale: int, remarks: Remarks
 ) -> NDArray[np.uint8]:
     """One foreground, resized: ``(patch height, patch width, 4)`` uint8, RGBA."""
-    rgb, alpha = _load_cutout(source)
+    rgb, alpha = _load_cutout(source, remarks)
+    if not source.reading.premultiplied and _looks_premultiplied(rgb, alpha):
+        remarks.add(source.path, [_PREMULTIPLIED])
     patch_width = _patch_width(rgb.size, foreground_height)
     if foreground_height > height or patch_width > width:
         fitting = [tall for tall in range(height, 0, -1) if _patch_width(rgb.size, tall) <= width][:1]
@@ -111,7 +140,9 @@ def _load_patch(
         found = f"a foreground of {patch_width}x{foreground_height} pixels (width x height) once resized"
         found = f"{found}, larger than the dataset's {width}x{height}"
         raise problem(source.path, found, advice, "foreground-too-large")
-    patch = resize_premultiplied(rgb, alpha, foreground_height * scale, patch_width * scale)
+    premultiplied = source.reading.premultiplied
+    size = (foreground_height * scale, patch_width * scale)
+    patch = resize_premultiplied(rgb, alpha, *size, is_premultiplied=premultiplied)
     if not patch[..., 3].any():
         found = f"so little is opaque that nothing is left at {patch_width}x{foreground_height} pixels"
         expected = "a foreground that can be seen: crop it closer"
@@ -124,55 +155,47 @@ def _patch_width(size: tuple[int, int], patch_height: int) -> int:
     return max(1, round(size[0] * patch_height / size[1]))
 
 
-def _load_cutout(source: Source) -> tuple[Image.Image, Image.Image]:
+def _looks_premultiplied(rgb: Image.Image, alpha: Image.Image) -> bool:
+    """Whether no colour is above its alpha, where by chance some would be: edges then come out dark."""
+    width, height = rgb.size
+    part = max(1, *(-(-side // _LOOKED_AT) for side in rgb.size))
+    size = (max(1, width // part), max(1, height // part))
+    brightest = np.asarray(rgb.resize(size, Image.Resampling.NEAREST)).max(axis=2)
+    opacity = np.asarray(alpha.resize(size, Image.Resampling.NEAREST))
+    soft, opaque = (opacity > 0) & (opacity < 255), opacity == 255
+    if (soft & (opacity < 128)).sum() < _FEWEST_SOFT or not opaque.any():
+        return False
+    is_below = (brightest <= opacity.astype(np.int16) + 1)[~opaque].all()
+    # Dark objects are below their alpha in any case.
+    return bool(is_below) and float(brightest[opaque].mean()) > _BRIGHT
+
+
+def _load_cutout(source: Source, remarks: Remarks) -> tuple[Image.Image, Image.Image]:
     """Colour and alpha of a foreground at its original size, or the problems of both its files."""
     problems: list[SourceError] = []
     picture = mask = None
     try:
-        picture = read_picture(source.path, source.sha256)
+        picture = read_picture(source.path, source.sha256, source.reading)
+        remarks.add(source.path, picture.remarks)
     except SourceError as error:
         problems.append(error)
     if source.mask_path is not None:
         try:
-            mask = _load_mask(source.mask_path, source.mask_sha256)
+            mask = read_mask(source.mask_path, source.reading, source.mask_sha256)
         except SourceError as error:
             problems.append(error)
     if picture is None or problems:
         raise combined(problems)
 
     if mask is not None and source.mask_path is not None:
+        differs = is_turned_apart(picture.orientation, source.mask_path, source.reading)
         if mask.size != picture.rgb.size:
             expected = "{}x{}, as {}".format(*picture.rgb.size, source.path)
             found = "a mask of {}x{} pixels".format(*mask.size)
+            if differs and mask.size == picture.rgb.size[::-1]:
+                expected += f", which its EXIF orientation turns ({EXIF_ADVICE})"
             raise problem(source.mask_path, found, expected, "mask-size-differs")
+        if differs:
+            remarks.add(source.path, [_TURNED])
         return picture.rgb, mask
-    if picture.alpha is None:
-        expected = "transparency around the object, or --masks"
-        raise problem(source.path, "no alpha channel", expected, "alpha-missing")
-    lowest, highest = picture.alpha.getextrema()
-    if lowest == 255:
-        found = "alpha is 255 everywhere, so the mask would be the full rectangle"
-        expected = "transparency around the object: cut it out, or give --masks"
-        raise problem(source.path, found, expected, "alpha-opaque")
-    if highest == 0:
-        raise problem(source.path, "alpha is 0 everywhere", "something opaque", "alpha-empty")
-    return picture.rgb, picture.alpha
-
-
-def _load_mask(path: Path, sha256: str | None) -> Image.Image:
-    """The mask file of a foreground as gray, mode L; its own alpha is ignored."""
-    picture = read_picture(path, sha256)
-    gray = picture.rgb.convert("L")
-    lowest, highest = gray.getextrema()
-    if picture.alpha is not None and lowest == highest:
-        lowest_alpha, highest_alpha = picture.alpha.getextrema()
-        if lowest_alpha != highest_alpha:
-            found = f"a mask whose gray is {lowest} everywhere while its alpha varies"
-            expected = "the mask as gray values: save its alpha channel as a grayscale picture"
-            raise problem(path, found, expected, "mask-in-alpha")
-    if highest == 0:
-        raise problem(path, "a mask that is 0 everywhere", "something opaque (255)", "mask-empty")
-    if highest == 1:
-        expected = "0 (transparent) to 255 (opaque): multiply it by 255"
-        raise problem(path, "a mask with no value above 1", expected, "mask-of-0-and-1")
-    return gray
+    return picture.rgb, check_alpha(source.path, picture.alpha, source.reading)

@@ -13,23 +13,26 @@ from pathlib import Path
 from fgbgpack.document import SourceInfo
 from fgbgpack.errors import SourceError
 from fgbgpack.sources.credits import CREDITS_FILE, Credit, read_credits
+from fgbgpack.sources.decoding import hash_file, missing_suffixes, picture_suffixes
 from fgbgpack.sources.names import listed, normal
-from fgbgpack.sources.pictures import hash_file, picture_suffixes, read_picture
+from fgbgpack.sources.pictures import read_picture
 from fgbgpack.sources.problems import combined, problem, run_all
-from fgbgpack.spec import is_unicode
+from fgbgpack.spec import AS_USUAL, Reading, is_unicode
 
 _BACKGROUNDS, _FOREGROUNDS, _MASKS = "--backgrounds", "--foregrounds", "--masks"
-_SHOWN = 3
+_MASK_PATTERN, _SAME_STEM = "--mask-pattern", "{name}"
+_SHOWN, _MOST_NAMED = 3, 5
 # As in the schema of the document, which holds these names.
 _CONTROL = re.compile("[\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True, eq=False)
 class Source(SourceInfo):
-    """A picture that was found. It equals what a dataset says of the same picture."""
+    """A picture that was found, and how it is read. It equals what a dataset says of the same picture."""
 
     path: Path = field(kw_only=True)
     mask_path: Path | None = field(default=None, kw_only=True)
+    reading: Reading = field(default=AS_USUAL, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -45,13 +48,20 @@ class Sources:
     notices: tuple[str, ...] = ()
 
 
-def find_sources(backgrounds: Path, foregrounds: Path, masks: Path | None = None) -> Sources:
+def find_sources(
+    backgrounds: Path,
+    foregrounds: Path,
+    masks: Path | None = None,
+    mask_pattern: str | None = None,
+    reading: Reading = AS_USUAL,
+) -> Sources:
     """Lists and hashes the pictures of each folder.
 
     A file is a picture if Pillow can decode files of its extension. Pictures are ordered by their names in
-    NFC; hidden files are ignored and subfolders are not searched. Masks are matched by file stem in NFC;
-    without them the foregrounds' own alpha is their mask. A ``sources.csv`` beside backgrounds or foregrounds
-    may state their licences, authors and addresses.
+    NFC; hidden files are ignored and subfolders are not searched. Masks are matched by file stem in NFC, or
+    are called as ``mask_pattern`` says, with ``{name}`` for the stem of the foreground, and then lie beside
+    the foregrounds unless there is a folder of them. Without either the foregrounds' own alpha is their mask.
+    A ``sources.csv`` beside backgrounds or foregrounds may state their licences, authors and addresses.
 
     Raises:
         SourceError: A folder is missing, a file, or without pictures; two files of a folder share a stem; a
@@ -59,20 +69,23 @@ def find_sources(backgrounds: Path, foregrounds: Path, masks: Path | None = None
             be decoded are named too when there is another problem; otherwise ``load_catalog`` finds them.
     """
     listing = _Listing()
+    naming = _MaskNames(mask_pattern or _SAME_STEM)
+    # Masks beside the foregrounds are told from these by their names alone.
+    beside = mask_pattern is not None and (masks is None or _is_same(masks, foregrounds))
     background_paths = listing.pictures(_BACKGROUNDS, backgrounds)
-    foreground_paths = listing.pictures(_FOREGROUNDS, foregrounds)
+    foreground_paths = listing.pictures(_FOREGROUNDS, foregrounds, naming if beside else None)
     mask_of: dict[Path, Path] = {}
-    if masks is not None:
-        mask_paths = listing.pictures(_MASKS, masks)
-        if mask_paths and foreground_paths:
-            mask_of = listing.matched(foregrounds, foreground_paths, masks, mask_paths)
+    if masks is not None or beside:
+        mask_paths = listing.masks_beside if beside else listing.pictures(_MASKS, masks or foregrounds)
+        if foreground_paths and (mask_paths or beside):
+            mask_of = listing.matched(foregrounds, foreground_paths, masks or foregrounds, mask_paths, naming)
     credit_of = listing.credits(backgrounds, background_paths)
     credit_of |= listing.credits(foregrounds, foreground_paths)
 
     paths = [*background_paths, *foreground_paths, *mask_of.values()]
     if listing.problems:
         try:
-            run_all([partial(read_picture, path) for path in paths])
+            run_all([partial(read_picture, path, reading=reading) for path in paths])
         except SourceError as error:
             listing.problems.append(error)
         raise combined(listing.problems)
@@ -81,7 +94,7 @@ def find_sources(backgrounds: Path, foregrounds: Path, masks: Path | None = None
     def source(path: Path) -> Source:
         mask, credit = mask_of.get(path), astuple(credit_of.get(path, Credit()))
         of_mask = (None, None) if mask is None else (mask.name, digest[mask])
-        return Source(path.name, digest[path], *of_mask, *credit, path=path, mask_path=mask)
+        return Source(path.name, digest[path], *of_mask, *credit, path=path, mask_path=mask, reading=reading)
 
     return Sources(
         tuple(map(source, background_paths)),
@@ -91,6 +104,44 @@ def find_sources(backgrounds: Path, foregrounds: Path, masks: Path | None = None
     )
 
 
+class _MaskNames:
+    """What the masks of foregrounds are called: a pattern with ``{name}`` for the foreground's stem."""
+
+    def __init__(self, pattern: str) -> None:
+        self._before, _, self._after = normal(pattern).partition("{name}")
+        self._has_suffix = Path(f"x{self._after}").suffix.lower() in picture_suffixes()
+
+    def of(self, foreground: Path) -> str:
+        """What the mask of a foreground is called, without extension where the pattern has none."""
+        return f"{self._before}{_stem(foreground)}{self._after}"
+
+    def key(self, mask: Path) -> str:
+        """What a mask is found by: its name, without extension where the pattern has none."""
+        return normal(mask.name) if self._has_suffix else _stem(mask)
+
+    def example(self, foreground: Path) -> str:
+        """What the mask of a foreground may be called."""
+        return self.of(foreground) + ("" if self._has_suffix else ".png (or another extension)")
+
+    def divide(self, paths: list[Path]) -> tuple[list[Path], list[Path]]:
+        """The foregrounds and the masks in one folder."""
+        masks: list[Path] = []
+        others: list[Path] = []
+        for path in paths:
+            key = self.key(path)
+            inner = len(key) - len(self._before) - len(self._after)
+            is_mask = inner > 0 and key.startswith(self._before) and key.endswith(self._after)
+            (masks if is_mask else others).append(path)
+        return others, masks
+
+
+def _is_same(folder: Path, other: Path) -> bool:
+    try:
+        return folder.samefile(other)
+    except OSError:
+        return False
+
+
 class _Listing:
     """Lists folders of pictures and collects their problems, and the paths that were left out."""
 
@@ -98,11 +149,13 @@ class _Listing:
         self.problems: list[SourceError] = []
         self.ignored: list[str] = []
         self.notices: list[str] = []
+        self.masks_beside: list[Path] = []
 
     def _add(self, where: Path | str, found: str, expected: str, code: str) -> None:
         self.problems.append(problem(where, found, expected, code))
 
-    def pictures(self, option: str, folder: Path) -> list[Path]:
+    def pictures(self, option: str, folder: Path, masks: _MaskNames | None = None) -> list[Path]:
+        """The pictures of a folder; those that are called as masks are ``masks_beside``."""
         where, expected = f"{option} {folder}", "a folder of pictures"
         try:
             if not folder.is_dir():
@@ -133,12 +186,16 @@ class _Listing:
                 )
             elif entry.is_dir():
                 folders.append(f"{entry}/")
+            elif entry.suffix.lower() in missing_suffixes():
+                self._add(entry, *needs_plugin(entry.suffix))
             elif entry.suffix.lower() not in picture_suffixes():
                 others.append(str(entry))
             elif not entry.is_file():
                 self._add(entry, "no regular file (a broken link?)", "a picture file", "picture-not-a-file")
             else:
                 pictures.append(entry)
+        if masks is not None:
+            pictures, self.masks_beside = masks.divide(pictures)
         credits = str(folder / CREDITS_FILE)
         self.ignored += [other for other in others if other != credits or option == _MASKS] + folders
         if not pictures:
@@ -149,6 +206,11 @@ class _Listing:
             elif entries:
                 found = f"no picture among {len(entries)} entries ({names})"
             self._add(where, found, "picture files directly in it", "folder-without-pictures")
+        for same in (pictures, self.masks_beside if masks is not None else []):
+            self._check_stems(where, same)
+        return pictures
+
+    def _check_stems(self, where: str, pictures: list[Path]) -> None:
         by_stem: defaultdict[str, list[str]] = defaultdict(list)
         for path in pictures:
             by_stem[_stem(path)].append(path.name)
@@ -156,25 +218,32 @@ class _Listing:
             if len(names_of_stem) > 1:
                 found = f"{len(names_of_stem)} files share the stem {stem!r} ({', '.join(names_of_stem)})"
                 self._add(where, found, "one file for each stem", "stem-not-unique")
-        return pictures
 
     def matched(
-        self, foregrounds: Path, foreground_paths: list[Path], masks: Path, mask_paths: list[Path]
+        self,
+        foregrounds: Path,
+        foreground_paths: list[Path],
+        masks: Path,
+        mask_paths: list[Path],
+        naming: _MaskNames,
     ) -> dict[Path, Path]:
-        """The mask of each foreground, by stem; spare masks are ignored."""
-        if masks.samefile(foregrounds):
-            expected = "a folder of grayscale masks (without --masks, the pictures' own alpha is used)"
+        """The mask of each foreground, by its name; spare masks are ignored."""
+        if mask_paths is not self.masks_beside and _is_same(masks, foregrounds):
+            expected = (
+                "a folder of grayscale masks, or what they are called, as in "
+                f'{_MASK_PATTERN} "{{name}}_mask.png" (without either, their own alpha is used)'
+            )
             found = f"the same folder as {_FOREGROUNDS}"
             self._add(f"{_MASKS} {masks}", found, expected, "masks-in-foregrounds")
             return {}
-        by_stem = {_stem(path): path for path in mask_paths}
-        mask_of = {path: by_stem[_stem(path)] for path in foreground_paths if _stem(path) in by_stem}
+        by_key = {naming.key(path): path for path in mask_paths}
+        mask_of = {path: by_key[key] for path in foreground_paths if (key := naming.of(path)) in by_key}
         for path in foreground_paths:
             if path not in mask_of:
-                expected = f"one named {path.stem}.png (or another extension)"
+                expected = f"one named {naming.example(path)}"
                 self._add(path, f"no mask for it in {masks}", expected, "mask-missing")
-        stems = {_stem(path) for path in foreground_paths}
-        self.ignored += [str(path) for path in mask_paths if _stem(path) not in stems]
+        used = set(mask_of.values())
+        self.ignored += [str(path) for path in mask_paths if path not in used]
         return mask_of
 
     def credits(self, folder: Path, pictures: Iterable[Path]) -> dict[Path, Credit]:
@@ -195,6 +264,13 @@ def _no_folder(path: Path) -> str:
     return "it is a file" if path.exists() else "there is no such folder"
 
 
+def needs_plugin(suffix: str) -> tuple[str, str, str]:
+    """What is wrong with a picture that needs a plugin: what was found and expected, and the code."""
+    found = f"a {suffix.lower().removeprefix('.').upper()} file, which Pillow alone cannot decode"
+    expected = "the packages that can: pip install 'fgbgpack[heif]'"
+    return found, expected, "picture-plugin-missing"
+
+
 def find_files(folder: Path, more_suffixes: Iterable[str] = ()) -> tuple[dict[str, int], int]:
     """The size in bytes of each picture, or file with one of ``more_suffixes``, below a folder, by its path;
     and the number of other files. Hidden entries are ignored; a link back to a folder above it is not
@@ -207,6 +283,7 @@ def find_files(folder: Path, more_suffixes: Iterable[str] = ()) -> tuple[dict[st
             code="folder-missing",
         )
     suffixes = picture_suffixes().union(more_suffixes)
+    undecodable: list[str] = []
     sizes: dict[str, int] = {}
     others = 0
     seen: set[tuple[int, int]] = set()
@@ -227,12 +304,18 @@ def find_files(folder: Path, more_suffixes: Iterable[str] = ()) -> tuple[dict[st
                         remaining.append(f"{below}{name}/")
                     elif f".{name.lower().rpartition('.')[2]}" in suffixes and entry.is_file():
                         sizes[f"{below}{name}"] = entry.stat().st_size
+                    elif f".{name.lower().rpartition('.')[2]}" in missing_suffixes():
+                        undecodable.append(entry.path)
                     else:
                         others += 1
     except OSError as exc:
         raise SourceError(
             f"{exc.filename or folder} cannot be listed: {exc.strerror}.", code="folder-unreadable"
         ) from exc
+    if undecodable:
+        raise combined(
+            [problem(path, *needs_plugin(Path(path).suffix)) for path in sorted(undecodable)[:_MOST_NAMED]]
+        )
     if not_unicode := sorted(path for path in sizes if not is_unicode(path)):
         raise SourceError(
             "Names of samples are stored as UTF-8, and these files have others: rename them.",

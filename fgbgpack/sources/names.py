@@ -38,3 +38,13 @@ def listed(names: Sequence[str], most: int) -> str:
         'a.png, b.png, ...'
     """
     return ", ".join([*names[:most], "..."] if len(names) > most else names)
+
+
+def counted(count: int, noun: str, plural: str | None = None) -> str:
+    """A number of things.
+
+    Example:
+        >>> counted(1, "picture"), counted(2_000, "picture"), counted(0, "copy", "copies")
+        ('1 picture', '2,000 pictures', '0 copies')
+    """
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"

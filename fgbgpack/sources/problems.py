@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import Counter
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import TypeVar
 
 from fgbgpack.errors import SourceError
+from fgbgpack.sources.names import counted
 
 T = TypeVar("T")
 
@@ -66,6 +68,44 @@ def run_all(jobs: Sequence[Callable[[], T]], on_done: Callable[[int, int], None]
     if problems:
         raise combined(problems)
     return results
+
+
+class Remarks:
+    """What is to be said of files that can be used: each remark with the first few of them, and their number.
+    Safe to use from several threads.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._files: dict[str, list[str]] = {}
+        self._counts: Counter[str] = Counter()
+
+    def __reduce__(self) -> tuple[type[Remarks], tuple[()]]:
+        # A worker in another process remarks on its own files.
+        return Remarks, ()
+
+    def add(self, path: Path, remarks: Iterable[str]) -> None:
+        """Adds what is to be said of a file, each as the end of a sentence that begins with "pictures"."""
+        with self._lock:
+            for remark in remarks:
+                self._counts[remark] += 1
+                files = self._files.setdefault(remark, [])
+                if len(files) < _LISTED:
+                    files.append(str(path))
+
+    def clear(self) -> None:
+        """Forgets all."""
+        with self._lock:
+            self._files.clear()
+            self._counts.clear()
+
+    def lines(self) -> list[str]:
+        """A sentence for each remark."""
+        return [
+            f"{counted(count, 'picture')} {remark}: {', '.join(sorted(self._files[remark]))}"
+            + (", ..." if count > _LISTED else "")
+            for remark, count in sorted(self._counts.items())
+        ]
 
 
 class CountedProblems:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -10,6 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 Fit: TypeAlias = Literal["crop", "stretch"]
+#: Left, top, right and bottom in pixels.
+Box: TypeAlias = tuple[int, int, int, int]
+
+_BAND = 1 << 20  # pixels that are resized together
 
 
 @dataclass(frozen=True)
@@ -54,25 +59,47 @@ def crop_box(size: tuple[int, int], height: int, width: int) -> tuple[float, flo
     return left, top, left + box_width, top + box_height
 
 
-def resize_premultiplied(rgb: Image.Image, alpha: Image.Image, height: int, width: int) -> NDArray[np.uint8]:
+def resize_premultiplied(
+    rgb: Image.Image, alpha: Image.Image, height: int, width: int, *, is_premultiplied: bool = False
+) -> NDArray[np.uint8]:
     """Resizes alpha (mode L) and colour times alpha with a Lanczos filter; their ratio is the colour:
-    ``(height, width, 4)`` uint8, RGBA not premultiplied, 0 in all channels where alpha is 0.
+    ``(height, width, 4)`` uint8, RGBA not premultiplied, 0 in all channels where alpha is 0. ``rgb`` may be
+    premultiplied already.
     """
 
-    def resize(plane: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.asarray(Image.fromarray(plane).resize((width, height), Image.Resampling.LANCZOS))
+    def opacity(box: Box) -> NDArray[np.float32]:
+        return np.asarray(alpha.crop(box), np.float32)
 
-    opacity = np.asarray(alpha, np.float32)
-    resized_opacity = resize(opacity)
+    resized_opacity = _resize(opacity, alpha.size, height, width)
     patch = np.zeros((height, width, 4), np.uint8)
     patch[..., 3] = _to_uint8(resized_opacity)
     visible = patch[..., 3] > 0
     for channel in range(3):
-        premultiplied = np.asarray(rgb.getchannel(channel), np.float32) * opacity
+
+        def premultiplied(box: Box, channel: int = channel) -> NDArray[np.float32]:
+            colour = np.asarray(rgb.crop(box).getchannel(channel), np.float32)
+            return colour * (np.float32(255) if is_premultiplied else opacity(box))
+
         # The divisor is alpha before clipping: where both overshoot at an edge, the colour stays.
-        colour = resize(premultiplied)[visible] / resized_opacity[visible]
+        colour = _resize(premultiplied, rgb.size, height, width)[visible] / resized_opacity[visible]
         patch[..., channel][visible] = _to_uint8(colour)
     return patch
+
+
+def _resize(
+    plane: Callable[[Box], NDArray[np.float32]], size: tuple[int, int], height: int, width: int
+) -> NDArray[np.float32]:
+    """Resizes a plane, as Pillow does: first its width, a few rows at a time, then its height. So a large
+    picture has no copy of all its pixels as numbers of four bytes.
+    """
+    full_width, full_height = size
+    narrow = np.empty((full_height, width), np.float32)
+    rows = max(1, _BAND // full_width)
+    for top in range(0, full_height, rows):
+        bottom = min(top + rows, full_height)
+        band = Image.fromarray(plane((0, top, full_width, bottom)))
+        narrow[top:bottom] = np.asarray(band.resize((width, bottom - top), Image.Resampling.LANCZOS))
+    return np.asarray(Image.fromarray(narrow).resize((width, height), Image.Resampling.LANCZOS))
 
 
 def _to_uint8(values: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -17,16 +17,16 @@ from PIL import Image
 from fgbgpack.document import Quantity
 from fgbgpack.errors import SourceError
 from fgbgpack.inputs import open_file
-from fgbgpack.sources.pictures import Header, read_header, read_picture, read_values, readable
-from fgbgpack.sources.problems import problem
+from fgbgpack.sources import masks
+from fgbgpack.sources.decoding import Header, read_header, readable
+from fgbgpack.sources.pictures import read_picture, read_values
+from fgbgpack.sources.problems import Remarks, problem
 from fgbgpack.sources.resizing import Frame
+from fgbgpack.spec import AS_USUAL, Reading
 
 #: The extension of NumPy files, which may hold depth.
 ARRAY_SUFFIX = ".npy"
 
-#: Largest difference between the channels of a gray mask that JPEG stored as colours. In masks of classes,
-#: whose colours stand for numbers, they differ by far more.
-_GRAY_NOISE = 24
 _LARGEST_FLOAT16 = 65504
 
 _NPY_MAGIC, _ZIP_MAGIC = b"\x93NUMPY", b"PK"
@@ -49,54 +49,51 @@ class DepthValues:
     invalid: float | None = None
 
 
-def wrong_size(path: Path, found: Sequence[int], expected: Sequence[int], advice: str = "") -> SourceError:
+def wrong_size(
+    path: Path, found: Sequence[int], expected: Sequence[int], advice: str = "", hint: str = ""
+) -> SourceError:
     """The error for a file that is not of the expected size, both ``(width, height)`` in pixels."""
     advice = advice or "as the others: resize it, or all with --size"
-    return problem(path, "{}x{} pixels".format(*found), "{}x{}, {}".format(*expected, advice), "size-differs")
+    size = "{}x{}, {}".format(*expected, advice) + (f" ({hint})" if hint else "")
+    return problem(path, "{}x{} pixels".format(*found), size, "size-differs")
 
 
-def read_file_header(path: Path) -> Header:
+def read_file_header(path: Path, reading: Reading = AS_USUAL) -> Header:
     """The header of a picture or of a NumPy file, which has the format ``"NPY"``."""
     if path.suffix.lower() != ARRAY_SUFFIX:
-        return read_header(path)
+        return read_header(path, reading)
     with readable(path), open_file(path) as file:
         array = _ArrayFile.read(path, file)
     return Header(array.size[::-1], "NPY", str(array.dtype))
 
 
-def read_image(path: Path, frame: Frame) -> NDArray[np.uint8]:
+def read_image(
+    path: Path, frame: Frame, reading: Reading = AS_USUAL, remarks: Remarks | None = None
+) -> NDArray[np.uint8]:
     """The picture of a sample, ``(h, w, 3)`` uint8, RGB; its alpha is ignored. Raises SourceError where the
-    file cannot be used, or has another size and is not to be resized.
+    file cannot be used, or has another size and is not to be resized. What is to be said of it goes to
+    ``remarks``.
     """
-    rgb = read_picture(path).rgb
+    picture = read_picture(path, reading=reading)
+    if remarks is not None:
+        remarks.add(path, picture.remarks)
+    rgb = picture.rgb
     _check_size(path, rgb.size, frame)
     return np.asarray(frame.resize(rgb))
 
 
-def read_mask(path: Path, frame: Frame) -> NDArray[np.uint8]:
-    """The mask of a sample, ``(h, w)`` uint8, 0 for background to 255 for foreground: its gray, or its alpha
-    where gray is constant. Raises SourceError as :func:`read_image`, and for colours, or no value above 1.
+def read_mask(path: Path, frame: Frame, reading: Reading = AS_USUAL) -> NDArray[np.uint8]:
+    """The mask of a sample, ``(h, w)`` uint8, 0 for background to 255 for foreground, which may be all of
+    it. Raises SourceError as :func:`read_image`, and where :func:`fgbgpack.sources.masks.read_mask` does.
     """
-    picture = read_picture(path)
-    _check_size(path, picture.rgb.size, frame)
-    colours = np.asarray(picture.rgb)
-    # Most masks have one channel, and comparing is fast.
-    is_gray = (colours[..., 0] == colours[..., 1]).all() and (colours[..., 1] == colours[..., 2]).all()
-    if not is_gray and np.ptp(colours.astype(np.int16), axis=2).max() > _GRAY_NOISE:
-        expected = "gray, from 0 (background) to 255 (foreground)"
-        raise problem(path, "a mask in colours", expected, "mask-in-colour")
-    gray = picture.rgb.convert("L")
-    lowest, highest = gray.getextrema()
-    if picture.alpha is not None and lowest == highest:
-        gray = picture.alpha
-        highest = gray.getextrema()[1]
-    if highest == 1:
-        expected = "0 (background) to 255 (foreground): multiply the masks by 255"
-        raise problem(path, "a mask with no value above 1", expected, "mask-of-0-and-1")
-    return np.asarray(frame.resize(gray))
+    mask = masks.read_mask(path, reading, may_be_uniform=True)
+    _check_size(path, mask.size, frame)
+    return np.asarray(frame.resize(mask))
 
 
-def read_depth(path: Path, frame: Frame, values: DepthValues) -> NDArray[np.float16]:
+def read_depth(
+    path: Path, frame: Frame, values: DepthValues, reading: Reading = AS_USUAL
+) -> NDArray[np.float16]:
     """The depth map of a sample, ``(h, w)`` float16, NaN where depth is unknown, from a gray picture of 8 or
     16 bits or of floating-point numbers, or a NumPy file: its values times a factor plus an offset, rounded
     to nearest. NaN in the file is always unknown.
@@ -105,7 +102,7 @@ def read_depth(path: Path, frame: Frame, values: DepthValues) -> NDArray[np.floa
     file. Raises SourceError as :func:`read_image`, and for colours, or values that float16 cannot hold.
     """
     is_array = path.suffix.lower() == ARRAY_SUFFIX
-    stored: NDArray[Any] = _read_array(path) if is_array else read_values(path)
+    stored: NDArray[Any] = _read_array(path) if is_array else read_values(path, reading)
     _check_size(path, (stored.shape[1], stored.shape[0]), frame)
     depth = stored.astype(np.float64)
     if values.invalid is not None:

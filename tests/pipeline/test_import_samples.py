@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from builders import Stop, tree
-from picture_files import write
+from picture_files import turned, write
 from PIL import Image
 from sample_folders import (
     HEIGHT,
@@ -113,6 +113,54 @@ def test_what_users_should_know_of_files(tmp_path):
         "complete": True, "mode": "imported", "quantity": None, "unit": None, "factor": 1.0, "offset": -2.5,
         "invalid": None,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("orientation", [6, 8, 3])
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF", "PNG"])
+def test_turned_pictures_with_masks_on_stored_pixels(tmp_path, kind, orientation):
+    """Masks of tools that pass over EXIF lie on the pixels as they are stored."""
+    stored = np.kron(image_of(1, 8, 8), np.ones((4, 4, 1), np.uint8))
+    mask = np.zeros((32, 32), np.uint8)
+    mask[:8, :16] = 255
+    upright = Image.fromarray(stored).transpose(
+        {6: Image.Transpose.ROTATE_270, 8: Image.Transpose.ROTATE_90, 3: Image.Transpose.ROTATE_180}[
+            orientation
+        ]
+    )
+    options = {"quality": 95, "subsampling": 0} if kind == "JPEG" else {}
+    write(tmp_path / f"in/images/a.{kind.lower()}", turned(np.asarray(upright), orientation, kind, **options))
+    write(tmp_path / "in/masks/a.png", mask)
+    for exif, expected, notice in (
+        ("apply", np.asarray(upright), "turns 1 picture in another way than the mask"),
+        ("ignore", stored, "EXIF orientation is ignored, of 1 picture."),
+    ):
+        events, spec = Events(), ImportSpec(str(tmp_path / "in"), exif=exif)
+        import_folder(tmp_path / f"{exif}.zarr", spec, on_event=events)
+        assert notice in events.notices
+        dataset = open_dataset(tmp_path / f"{exif}.zarr")
+        np.testing.assert_array_equal(dataset.mask[0], mask)
+        assert np.abs(dataset.image[0].astype(int) - expected).max() <= (30 if kind == "JPEG" else 0)
+
+
+def test_files_that_turn_together_are_not_remarked_on(tmp_path):
+    write(tmp_path / "in/images/a.png", turned(image_of(1, 32, 32), 6))
+    write(tmp_path / "in/masks/a.png", turned(mask_of(1, 32, 32), 6))
+    events = Events()
+    import_folder(tmp_path / "out.zarr", ImportSpec(str(tmp_path / "in")), on_event=events)
+    assert "EXIF" not in events.notices
+    dataset = open_dataset(tmp_path / "out.zarr")
+    np.testing.assert_array_equal(dataset.image[0], image_of(1, 32, 32))
+    np.testing.assert_array_equal(dataset.mask[0], mask_of(1, 32, 32))
+
+
+def test_sizes_that_differ_by_a_turn_say_what_fits(tmp_path):
+    write(tmp_path / "in/images/a.png", turned(image_of(1, 20, 32), 6))
+    write(tmp_path / "in/masks/a.png", mask_of(1, 32, 20))
+    error = refusal(SourceError, import_folder, tmp_path / "out.zarr", ImportSpec(str(tmp_path / "in")))
+    assert error.code == "size-differs"
+    assert "--exif ignore" in error.problems[0]
+    import_folder(tmp_path / "out.zarr", ImportSpec(str(tmp_path / "in"), exif="ignore"))
+    np.testing.assert_array_equal(open_dataset(tmp_path / "out.zarr").mask[0], mask_of(1, 32, 20))
 
 
 @pytest.mark.parametrize(("fit", "box"), [("crop", (25, 0, 65, 40)), ("stretch", None)])
@@ -293,6 +341,8 @@ def test_another_import_at_the_same_place_is_refused(tmp_path, numbered, picture
         ({"depth_offset": 3}, "depth offset: the dataset has 0.0, asked for 3"),
         ({"width": 13, "height": 9}, "--size: the dataset has 26x18, asked for 13x9"),
         ({"depths": "none"}, "--depths: the dataset has depth/, asked for None"),
+        ({"mask_threshold": 9}, "--mask-threshold: the dataset has None, asked for 9"),
+        ({"exif": "ignore"}, "--exif: the dataset has apply, asked for ignore"),
         ({"chunk": 3}, "--chunk: the dataset has 8, asked for 3"),
         ({"images": "images/{n}.jpg", "masks": "masks/{n}.png", "depths": "depth/{n}.png"}, "--images: "),
     ):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from picture_files import cutout, disc, encoded, noise, turned
+from picture_files import cutout, disc, noise, turned
 from PIL import Image
 
 from fgbgpack.errors import SourceError
 from fgbgpack.sources import problems as problems_module
 from fgbgpack.sources.catalog import load_background, load_catalog
 from fgbgpack.sources.listing import Sources
+from fgbgpack.spec import Reading
 
 WHITE = np.full((40, 30), 255, np.uint8)
 #: As large as the pictures of most tests, so that nothing is resized.
@@ -68,6 +69,7 @@ def test_a_mask_replaces_alpha_whatever_its_mode(folders):
         "deep": gray.astype(np.uint16) * 257,
         "p": Image.fromarray(gray).convert("P"),
         "turned": turned(gray, 6),
+        "in alpha": np.dstack([np.full((16, 12, 3), 255, np.uint8), gray]),
     }
     for name, mask in masks.items():
         folders.foreground(f"{name}.png", np.dstack([rgb, noise(16, 12, 0, 1)]))
@@ -80,17 +82,9 @@ def test_a_mask_replaces_alpha_whatever_its_mode(folders):
         assert np.array_equal(patch, expected)
 
 
-def test_a_full_mask_is_used_as_it_is(folders):
-    folders.background("good.png", noise(64, 64))
-    rgb, white = noise(16, 12), np.full((16, 12), 255, np.uint8)
-    folders.foreground("box.jpg", encoded(rgb, "PNG"))
-    folders.mask("box.png", white)
-    assert np.array_equal(folders.load(masks=True, **ORIGINAL).foreground[0], np.dstack([rgb, white]))
-
-
 def speck():
     alpha = np.zeros((400, 300), np.uint8)
-    alpha[0, 0] = 1
+    alpha[0, 0] = 2
     return np.dstack([noise(400, 300), alpha])
 
 
@@ -100,10 +94,11 @@ def speck():
         (noise(40, 30), "alpha-missing"),
         (np.dstack([noise(40, 30), WHITE]), "alpha-opaque"),
         (np.dstack([noise(40, 30), WHITE * 0]), "alpha-empty"),
+        (np.dstack([noise(40, 30), disc(40, 30) > 99]).astype(np.uint8), "mask-of-0-and-1"),
         (speck(), "foreground-invisible"),
         (b"", "picture-empty"),
     ],
-    ids=["none", "opaque", "empty", "speck", "file"],
+    ids=["none", "opaque", "empty", "labels", "speck", "file"],
 )
 def test_foregrounds_without_usable_alpha(good, content, code):
     path = good.foreground("a.png", content)
@@ -118,15 +113,14 @@ def test_foregrounds_without_usable_alpha(good, content, code):
 @pytest.mark.parametrize(
     ("mask", "code"),
     [
-        (np.dstack([WHITE, WHITE, WHITE, disc(40, 30)]), "mask-in-alpha"),
-        (Image.merge("LA", [Image.fromarray(WHITE), Image.fromarray(disc(40, 30))]), "mask-in-alpha"),
+        (WHITE, "mask-opaque"),
         (disc(20, 15), "mask-size-differs"),
         (disc(30, 40), "mask-size-differs"),
         (WHITE * 0, "mask-empty"),
         ((disc(40, 30) > 99).astype(np.uint8), "mask-of-0-and-1"),
         (b"no", "picture-format-unknown"),
     ],
-    ids=["alpha", "alpha of gray", "smaller", "lying", "empty", "labels", "file"],
+    ids=["opaque", "smaller", "lying", "empty", "labels", "file"],
 )
 def test_masks_that_cannot_be_meant(good, mask, code):
     path = good.mask("good.png", mask)
@@ -180,6 +174,30 @@ def test_patches_larger_than_the_picture_are_all_named_with_what_would_fit(good)
     tall = refusal(good, height=32, width=400, foreground_height=33).problems
     assert len(tall) == 2
     assert all("at most 32" in line for line in tall)
+
+
+@pytest.mark.parametrize("height", [12, 16])
+def test_masks_on_the_stored_pixels_of_a_turned_foreground(folders, height):
+    folders.background("good.png", noise(64, 64))
+    rgb, mask = noise(height, 16), disc(height, 16)
+    mask[:4] = 0
+    folders.foreground("x.png", turned(np.rot90(rgb, -1), 6))
+    folders.mask("x.png", mask)
+    ignored = folders.load(
+        masks=True, reading=Reading(exif="ignore"), **ORIGINAL | {"foreground_height": height}
+    )
+    assert np.array_equal(ignored.foreground[0], np.dstack([np.where(mask[..., None] > 0, rgb, 0), mask]))
+    assert ignored.notices == ()
+    if height < 16:
+        error = refusal(folders, masks=True)
+        assert error.code == "mask-size-differs"
+        assert "--exif ignore" in error.problems[0]
+        return
+    applied = folders.load(masks=True, **ORIGINAL)
+    assert len(applied.notices) == 1
+    assert "--exif ignore" in applied.notices[0]
+    folders.mask("x.png", turned(np.rot90(mask, -1), 6))
+    assert folders.load(masks=True, **ORIGINAL).notices == ()
 
 
 # --- the catalog -----------------------------------------------------------------------------------

@@ -13,8 +13,9 @@ from picture_files import cutout, disc, encoded, noise, write
 
 from fgbgpack.document import SourceInfo
 from fgbgpack.errors import SourceError
+from fgbgpack.sources.decoding import hash_file
 from fgbgpack.sources.listing import find_files, find_sources
-from fgbgpack.sources.pictures import hash_file
+from fgbgpack.sources.names import normal
 
 
 def refusal(folders, masks=False):
@@ -207,3 +208,50 @@ def test_files_to_import_need_names_in_unicode(tmp_path):
     with pytest.raises(SourceError, match=r"caf\\udce9\.png") as caught:
         find_files(tmp_path)
     assert caught.value.code == "name-not-unicode"
+
+
+# --- what masks are called ---------------------------------------------------------------------------
+
+
+def found_masks(found):
+    return {source.name: source.mask_name for source in found.foregrounds}
+
+
+def test_masks_in_a_folder_are_called_as_the_pattern_says(good):
+    good.foreground("é.png", cutout())
+    good.mask("good_mask.png", disc(40, 30))
+    good.mask(unicodedata.normalize("NFD", "é_mask.jpg"), encoded(disc(40, 30), "JPEG"))
+    masks = (good.backgrounds, good.foregrounds, good.masks)
+    found = find_sources(*masks, "{name}_mask")
+    assert [normal(name) for name in found_masks(found).values()] == ["good_mask.png", "é_mask.jpg"]
+    with pytest.raises(SourceError) as caught:
+        find_sources(*masks, "{name}_mask.png")
+    assert caught.value.code == "mask-missing"
+    assert "é_mask.png" in caught.value.problems[0]
+
+
+def test_masks_beside_the_foregrounds_are_told_from_these_by_their_names(good):
+    good.foreground("good_mask.png", disc(40, 30))
+    good.foreground("other.jpg", encoded(noise(40, 30), "JPEG"))
+    good.foreground("other_mask.png", disc(40, 30))
+    good.foreground("spare_mask.png", disc(40, 30))
+    expected = {"good.png": "good_mask.png", "other.jpg": "other_mask.png"}
+    for masks in (None, good.foregrounds):
+        found = find_sources(good.backgrounds, good.foregrounds, masks, "{name}_mask.png")
+        assert found_masks(found) == expected
+        assert found.ignored == (str(good.foregrounds / "spare_mask.png"),)
+
+
+def test_masks_of_another_type_may_have_the_same_stem(good):
+    (good.foregrounds / "good.png").unlink()
+    good.foreground("a.jpg", encoded(noise(40, 30), "JPEG"))
+    good.foreground("a.png", disc(40, 30))
+    found = find_sources(good.backgrounds, good.foregrounds, None, "{name}.png")
+    assert found_masks(found) == {"a.jpg": "a.png"}
+
+
+def test_missing_masks_beside_the_foregrounds_are_named(good):
+    with pytest.raises(SourceError) as caught:
+        find_sources(good.backgrounds, good.foregrounds, None, "{name}_mask.png")
+    assert caught.value.code == "mask-missing"
+    assert "good_mask.png" in caught.value.problems[0]

@@ -13,7 +13,8 @@ from picture_files import STORED, encoded, noise, png, smooth, tiff, turned, wri
 from PIL import Image, ImageCms
 
 from fgbgpack.errors import SourceError
-from fgbgpack.sources.pictures import hash_file, read_header, read_picture, read_values
+from fgbgpack.sources.decoding import hash_file, read_header
+from fgbgpack.sources.pictures import read_picture, read_values
 from fgbgpack.sources.problems import run_all
 
 

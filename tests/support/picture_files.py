@@ -12,6 +12,7 @@ from PIL import Image
 
 from fgbgpack.sources.catalog import load_catalog
 from fgbgpack.sources.listing import find_sources
+from fgbgpack.spec import AS_USUAL
 
 ORIENTATION = 0x0112
 
@@ -125,9 +126,10 @@ class Folders:
         self.foreground("good.png", cutout())
         return self
 
-    def find(self, masks=False):
-        return find_sources(self.backgrounds, self.foregrounds, self.masks if masks else None)
+    def find(self, masks=False, reading=AS_USUAL):
+        found = self.masks if masks else None
+        return find_sources(self.backgrounds, self.foregrounds, found, reading=reading)
 
-    def load(self, masks=False, **options):
+    def load(self, masks=False, reading=AS_USUAL, **options):
         settings = {"height": 32, "width": 32, "fit": "crop", "foreground_height": 20} | options
-        return load_catalog(self.find(masks), **settings)
+        return load_catalog(self.find(masks, reading), **settings)
