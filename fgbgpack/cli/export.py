@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -92,7 +91,7 @@ def export(
     """
     parser = Parser()
     threads = parser.workers(workers)
-    chosen = _ranges(parser, samples)
+    chosen = parser.ranges("--samples", samples)
     bits = parser.integer("--depth-bits", depth_bits)
     megabytes = parser.integer("--shard-size", shard_size)
     most = parser.integer("--shard-samples", shard_samples)
@@ -120,24 +119,6 @@ def export(
         _show,
         if_stopped=NOTHING,
     )
-
-
-def _ranges(parser: Parser, text: str | None) -> list[slice] | None:
-    """Numbers and ranges such as ``0:1000``, separated by commas."""
-    if text is None:
-        return None
-    found = []
-    for one in text.split(","):
-        match = re.fullmatch(r"\s*(?:([0-9]{1,18})|([0-9]{0,18}):([0-9]{0,18}))\s*", one)
-        if match is None:
-            parser.problems.append(
-                f"--samples: {one.strip()!r} is neither the number of a sample nor a range such as 0:1000"
-            )
-        elif match[1]:
-            found.append(slice(int(match[1]), int(match[1]) + 1))
-        else:
-            found.append(slice(int(match[2] or 0), int(match[3]) if match[3] else None))
-    return found
 
 
 def _show(report: ExportReport) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -42,20 +43,33 @@ def info(dataset: str = options.DATASET, as_json: bool = options.JSON) -> None:
 @command(
     app,
     "fgbgpack preview lobby.zarr -o lobby.png",
-    "fgbgpack preview lobby.zarr -o lobby.png --samples 0,100,2000",
+    "fgbgpack preview lobby.zarr -o lobby.png --samples 0:5 --columns image,mask",
 )
 def preview(
     dataset: str = options.DATASET,
     output: Path = option("--output -o FILE.png", "The picture to write.", default=...),
     samples: str | None = option(
-        "--samples I,J,...", "Which samples, counted from 0 (default: a random choice)."
+        "--samples A:B,I,...",
+        "Which samples, counted from 0: numbers, and ranges without their end (default: a random choice).",
+    ),
+    where: list[str] | None = option(
+        "--where FIELD=VALUE",
+        "Only samples with this background, foreground or replica (its name or number), with flip=yes or "
+        "flip=no, or, of imported ones, this name; may be given several times.",
     ),
     rows: str | None = option("--rows N", "Number of randomly chosen samples (default 6)."),
+    columns: str | None = option(
+        "--columns NAME,...",
+        "What a row shows of a sample: background, foreground, alpha, image, mask, depth (default: all).",
+    ),
+    cell: str | None = option("--cell N", "The longer side of a picture in pixels (default: about 224)."),
     seed: str | None = options.DRAW_SEED,
 ) -> None:
     """Draw a picture of some samples: background, foreground, mask, composite, its mask, depth."""
     parser = Parser()
-    chosen = parser.integers("--samples", samples)
+    ranges = parser.ranges("--samples", samples)
+    conditions = parser.conditions("--where", where or ())
+    longest = None if cell is None else parser.at_least("--cell", cell, 1, default=1)
     count = parser.at_least("--rows", rows, 1, default=6)
     key = parser.at_least("--seed", seed, 0, default=0)
     parser.check()
@@ -66,8 +80,22 @@ def preview(
     opened = open_dataset(dataset, allow_incomplete=True)
     if not opened.complete:
         show_warning(f"{dataset} is not complete: what is missing is drawn as it is read.")
-    write_preview(opened, output, samples=chosen, rows=count, seed=key)
+    chosen = None if ranges is None else [i for part in ranges for i in _numbers(part, len(opened))]
+    if conditions:
+        found = opened.where(**conditions).tolist()
+        kept = set(found)
+        if chosen is not None:
+            chosen = [i for i in chosen if i in kept]
+        else:
+            chosen = sorted(random.Random(key).sample(found, min(count, len(found))))  # noqa: S311
+    drawn = None if columns is None else [name.strip() for name in columns.split(",")]
+    write_preview(opened, output, samples=chosen, rows=count, seed=key, columns=drawn, cell=longest)
     say(f"Wrote {output}")
+
+
+def _numbers(part: slice, count: int) -> range:
+    """The numbers of a range, of which the end may be open; no more than are told of where it is too long."""
+    return range(part.start, count if part.stop is None else min(part.stop, max(part.start, count) + 1))
 
 
 @command(app, "fgbgpack schema", "fgbgpack schema spec > spec.schema.json")

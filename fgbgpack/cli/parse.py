@@ -37,6 +37,10 @@ _LARGEST = 8192
 Word = TypeVar("Word", bound=str)
 
 
+#: What samples are found by.
+_FIELDS = ("background", "foreground", "flip", "replica", "name")
+
+
 class Parser:
     """Parses the text of options, and collects a line for each problem."""
 
@@ -64,11 +68,39 @@ class Parser:
         """The value of ``--workers``."""
         return None if text is None else self.at_least("--workers", text, 1, default=1)
 
-    def integers(self, option: str, text: str | None) -> list[int] | None:
-        """Integers of at least 0, separated by commas."""
+    def ranges(self, option: str, text: str | None) -> list[slice] | None:
+        """Numbers and ranges such as ``0:1000``, separated by commas."""
         if text is None:
             return None
-        return [self.at_least(option, part.strip(), 0, default=0) for part in text.split(",")]
+        found = []
+        for one in text.split(","):
+            match = re.fullmatch(r"\s*(?:([0-9]{1,18})|([0-9]{0,18}):([0-9]{0,18}))\s*", one)
+            if match is None:
+                self.problems.append(
+                    f"{option}: {one.strip()!r} is neither the number of a sample nor a range such as 0:1000"
+                )
+            elif match[1]:
+                found.append(slice(int(match[1]), int(match[1]) + 1))
+            else:
+                found.append(slice(int(match[2] or 0), int(match[3]) if match[3] else None))
+        return found
+
+    def conditions(self, option: str, texts: Sequence[str]) -> dict[str, Any]:
+        """Conditions of samples, each as ``FIELD=VALUE``: several values of a field are alternatives."""
+        found: dict[str, Any] = {}
+        for text in texts:
+            field, equals, value = text.partition("=")
+            if not equals or field not in _FIELDS:
+                self.problems.append(
+                    f"{option}: {_shown(text)} is not FIELD=VALUE (FIELD is {', '.join(_FIELDS)})"
+                )
+            elif field != "flip":
+                found.setdefault(field, []).append(int(value) if value.isdecimal() else value)
+            elif value not in ("yes", "no"):
+                self.problems.append(f"{option}: {_shown(text)} is neither flip=yes nor flip=no")
+            else:
+                found[field] = value == "yes"
+        return found
 
     def number(self, option: str, text: str | None) -> float | None:
         """A finite number; ``None`` if the option was not given or is wrong."""

@@ -45,6 +45,9 @@ HATCH_DARK: Colour = (214, 218, 225)
 class Layout:
     """Lengths that all pictures share, in pixels: cells are samples as drawn, columns and rows may be larger.
 
+    The longer side of a cell is at most ``cell`` pixels, a whole multiple of the sample's where that fits, or
+    as long as is usual.
+
     Distances are multiples of ``text``, the size of the usual type, which is readable at half of it; ``line``
     is the distance of two base lines. A subclass adds columns and rows, and sets ``width`` and ``height``.
     """
@@ -52,9 +55,14 @@ class Layout:
     width: int
     height: int
 
-    def __init__(self, sample_size: tuple[int, int], rows: int) -> None:
+    def __init__(self, sample_size: tuple[int, int], rows: int, cell: int | None = None) -> None:
         longest = max(sample_size)
-        scale = _LARGEST_CELL / longest if longest > _LARGEST_CELL else max(1, round(_USUAL_CELL / longest))
+        if cell is not None:
+            scale: float = cell // longest if cell >= longest else cell / longest
+        elif longest > _LARGEST_CELL:
+            scale = _LARGEST_CELL / longest
+        else:
+            scale = max(1, round(_USUAL_CELL / longest))
         self.cell_width, self.cell_height = (max(1, round(side * scale)) for side in sample_size)
         self.rows = rows
         self.text = max(18, round(max(self.cell_width, self.cell_height) * 0.096))

@@ -49,16 +49,31 @@ def colour_map() -> NDArray[np.uint8]:
     return colours
 
 
+def depth_limits(depth: NDArray[np.floating[Any]]) -> tuple[float, float]:
+    """The values of a map that get the first and the last colour: its least and its greatest, without
+    outliers, so that a near person leaves colours for the room.
+
+    Outliers are farther from the middle half of the values than 1.5 times its extent (J. W. Tukey,
+    "Exploratory Data Analysis", 1977). At least one value must be finite.
+    """
+    values = depth[np.isfinite(depth)].astype(np.float64)
+    first, third = np.quantile(values, (0.25, 0.75))
+    reach = 1.5 * (third - first) or np.inf
+    inner = values[(values >= first - reach) & (values <= third + reach)]
+    return float(inner.min()), float(inner.max())
+
+
 def depth_colours(depth: NDArray[np.floating[Any]], *, larger_is_nearer: bool) -> NDArray[np.uint8]:
     """Colour an (h, w) map over its own range, (h, w, 3) uint8; the nearest value gets the last colour.
 
-    All of a constant map has the middle colour; pixels that are not finite are black.
+    Outliers (:func:`depth_limits`) have the colour of the last value that is none. All of a constant map has
+    the middle colour; pixels that are not finite are black.
     """
     filled = np.isfinite(depth)
     colours = np.zeros((*depth.shape, 3), np.uint8)
     if filled.any():
-        values = depth[filled].astype(np.float64)
-        low, high = values.min(), values.max()
+        low, high = depth_limits(depth)
+        values = np.clip(depth[filled].astype(np.float64), low, high)
         nearness = (values - low) / (high - low) if high > low else np.full_like(values, 0.5)
         if not larger_is_nearer:
             nearness = 1 - nearness

@@ -28,12 +28,18 @@ from fgbgpack.visual.canvas import (
     two_colours,
     write_picture,
 )
-from fgbgpack.visual.colours import colour_map
+from fgbgpack.visual.colours import colour_map, depth_limits
 
 _SHOWN_PROBLEMS = 8
 
 #: The columns. The first three, of the sources, are left out for imported samples.
+#: What a row can show of a sample.
+COLUMNS = ("background", "foreground", "alpha", "image", "mask", "depth")
 _BACKGROUND, _FOREGROUND, _ALPHA, _IMAGE, _MASK, _DEPTH = range(6)
+
+_SMALLEST_CELL, _LARGEST_CELL = 16, 4096
+#: The most pixels that cells take from top to bottom: WebP has 16,383.
+_MOST_PIXELS = 16_000
 
 _CHECK_LIGHT: Colour = (250, 250, 250)
 _CHECK_DARK: Colour = (218, 221, 226)
@@ -42,7 +48,14 @@ _WARNING_INK: Colour = (122, 66, 0)
 
 
 def write_preview(
-    dataset: Dataset, path: Path, samples: Sequence[int] | None = None, rows: int = 6, seed: int = 0
+    dataset: Dataset,
+    path: Path,
+    samples: Sequence[int] | None = None,
+    rows: int = 6,
+    seed: int = 0,
+    *,
+    columns: Sequence[str] | None = None,
+    cell: int | None = None,
 ) -> None:
     """Draw some samples as :func:`render_preview` does, and write the picture to a file in one step.
 
@@ -54,12 +67,19 @@ def write_preview(
     """
     require_local(path, "Previews are")
     path = Path(path)
-    _refuse([*path_problems(path), *_sample_problems(dataset, samples, rows, seed)])
-    write_picture(_render(dataset, samples, rows, seed), path)
+    problems = _problems(dataset, samples, rows, seed, columns, cell)
+    _refuse([*path_problems(path), *problems])
+    write_picture(_render(dataset, samples, rows, seed, columns, cell), path)
 
 
 def render_preview(
-    dataset: Dataset, samples: Sequence[int] | None = None, rows: int = 6, seed: int = 0
+    dataset: Dataset,
+    samples: Sequence[int] | None = None,
+    rows: int = 6,
+    seed: int = 0,
+    *,
+    columns: Sequence[str] | None = None,
+    cell: int | None = None,
 ) -> Image.Image:
     """Draw some samples, one a row: background, foreground and its mask; composite, mask and depth.
 
@@ -67,9 +87,10 @@ def render_preview(
     banner that says so.
 
     Background, composite, mask and depth are enlarged by a whole factor, every pixel a square, or reduced
-    with a Lanczos filter where the longer side has more than 256 pixels. The foreground is drawn as it was
-    pasted (mirrored or not), as large as fits. Depth colours span the range of their own sample, near is
-    bright, and the bar beside them shows the values.
+    with a Lanczos filter where the longer side is longer than a cell. The foreground is drawn as it was
+    pasted (mirrored or not), as large as fits. Depth colours span the range of their own sample without
+    outliers, near is bright, and the bar beside them shows the values. Large is bright where it is not known
+    what values mean.
 
     Args:
         dataset: An open dataset.
@@ -77,15 +98,18 @@ def render_preview(
             over backgrounds and foregrounds and sorted.
         rows: Number of samples where ``samples`` is ``None``; all of them if there are fewer.
         seed: Seed of the random choice, 0 or more.
+        columns: Which of ``COLUMNS`` are drawn, in their usual order; ``None`` for all that there are.
+        cell: The longer side of a cell in pixels, 16 to 4096; ``None`` for about 224.
 
     Returns:
         An RGB picture. The same dataset, samples and version of Pillow give the same pixels.
 
     Raises:
-        SpecError: A number is out of range, ``samples`` is empty, or there are more than 48 rows.
+        SpecError: A number is out of range, ``samples`` is empty, there are more than 48 rows, or a column is
+            unknown or not there.
     """
-    _refuse(_sample_problems(dataset, samples, rows, seed))
-    return _render(dataset, samples, rows, seed)
+    _refuse(_problems(dataset, samples, rows, seed, columns, cell))
+    return _render(dataset, samples, rows, seed, columns, cell)
 
 
 def choose_samples(placements: Placements, count: int, seed: int) -> list[int]:
@@ -118,6 +142,30 @@ def choose_samples(placements: Placements, count: int, seed: int) -> list[int]:
 def _refuse(problems: list[str]) -> None:
     if problems:
         raise SpecError("The preview cannot be drawn:", problems, code="preview-invalid")
+
+
+def _problems(
+    dataset: Dataset,
+    samples: Sequence[int] | None,
+    rows: int,
+    seed: int,
+    columns: Sequence[str] | None,
+    cell: int | None,
+) -> list[str]:
+    problems = _sample_problems(dataset, samples, rows, seed)
+    for name in columns or ():
+        if name not in COLUMNS:
+            problems.append(f"columns: {name!r} is not one of {', '.join(COLUMNS)}")
+        elif not dataset.has_recipe and COLUMNS.index(name) < _IMAGE:
+            problems.append(f"columns: {dataset.path} is imported, and has no {name}")
+    if columns is not None and not len(columns):
+        problems.append("columns: found none, expected at least one")
+    count = min(rows, len(dataset)) if samples is None else len(samples)
+    if cell is not None and count * cell > _MOST_PIXELS:
+        problems.append(f"cell: {count} rows of {cell} pixels are more than {_MOST_PIXELS}")
+    if cell is not None and not _SMALLEST_CELL <= cell <= _LARGEST_CELL:
+        problems.append(f"cell: found {cell}, expected {_SMALLEST_CELL} to {_LARGEST_CELL} pixels")
+    return problems
 
 
 def _sample_problems(dataset: Dataset, samples: Sequence[int] | None, rows: int, seed: int) -> list[str]:
@@ -165,7 +213,7 @@ def _origin_of_depth(depth: DepthInfo | None) -> str:
 
 
 class _PreviewLayout(Layout):
-    """Three columns of the sources, if there are any, and three of the sample a little apart."""
+    """Up to three columns of the sources, and up to three of the sample a little apart."""
 
     def __init__(
         self,
@@ -174,22 +222,27 @@ class _PreviewLayout(Layout):
         *,
         with_bar: bool,
         with_banner: bool,
-        with_sources: bool,
+        columns: Sequence[int],
+        cell: int | None,
     ) -> None:
-        super().__init__(sample_size, rows)
+        super().__init__(sample_size, rows, cell)
         self.with_banner = with_banner
-        self.columns = range(_BACKGROUND if with_sources else _IMAGE, _DEPTH + 1)
+        self.columns = columns
         self.bar_width = round(self.text * 0.8)
         self.depth_width = self.column_width + (self.gap + self.bar_width + self.text * 5) * with_bar
         self.banner_top = self.margin + 4 * self.line - self.gap
         self.groups_top = self.banner_top + round(2.6 * self.line) * with_banner
-        self.width = self.column(_DEPTH) + self.depth_width + self.margin
+        self.right = self.column(columns[-1]) + self.width_of(columns[-1])
+        self.width = self.right + self.margin
         self.height = self.row(rows) + 2 * self.line * with_bar + self.margin - self.gap
 
     def column(self, index: int) -> int:
-        before = index - self.columns.start
-        apart = 2 * self.gap if self.columns.start < _IMAGE <= index else 0
+        before = self.columns.index(index)
+        apart = 2 * self.gap if self.columns[0] < _IMAGE <= index else 0
         return self.margin + self.label_width + self.gap + before * (self.column_width + self.gap) + apart
+
+    def width_of(self, index: int) -> int:
+        return self.depth_width if index == _DEPTH else self.column_width
 
     def row(self, index: int) -> int:
         top = self.groups_top + round(4.8 * self.line)
@@ -199,7 +252,14 @@ class _PreviewLayout(Layout):
 _Canvas = Canvas[_PreviewLayout]
 
 
-def _render(dataset: Dataset, samples: Sequence[int] | None, rows: int, seed: int) -> Image.Image:
+def _render(
+    dataset: Dataset,
+    samples: Sequence[int] | None,
+    rows: int,
+    seed: int,
+    columns: Sequence[str] | None,
+    cell: int | None,
+) -> Image.Image:
     if samples is not None:
         chosen = [int(i) for i in samples]
     elif dataset.has_recipe:
@@ -207,12 +267,15 @@ def _render(dataset: Dataset, samples: Sequence[int] | None, rows: int, seed: in
     else:
         drawn = np.random.default_rng(seed).choice(len(dataset), min(rows, len(dataset)), replace=False)
         chosen = sorted(drawn.tolist())
+    shown = COLUMNS[_BACKGROUND if dataset.has_recipe else _IMAGE :] if columns is None else columns
+    indices = [index for index, name in enumerate(COLUMNS) if name in shown]
     layout = _PreviewLayout(
         (dataset.width, dataset.height),
         len(chosen),
-        with_bar=dataset.has_depth,
+        with_bar=dataset.has_depth and _DEPTH in indices,
         with_banner=not dataset.complete,
-        with_sources=dataset.has_recipe,
+        columns=indices,
+        cell=cell,
     )
     canvas = Canvas(layout)
     _draw_title(canvas, dataset)
@@ -247,11 +310,12 @@ def _draw_title(canvas: _Canvas, dataset: Dataset) -> None:
 
 def _draw_headings(canvas: _Canvas, dataset: Dataset) -> None:
     layout = canvas.layout
-    groups = [(_IMAGE, layout.column(_DEPTH) + layout.depth_width, "SAMPLE")]
-    if dataset.has_recipe:
-        groups.insert(0, (_BACKGROUND, layout.column(_ALPHA) + layout.column_width, "SOURCES"))
-    for first, end, name in groups:
-        start, base = layout.column(first), layout.groups_top + layout.line
+    for name, range_ in (("SOURCES", range(_IMAGE)), ("SAMPLE", range(_IMAGE, len(COLUMNS)))):
+        members = [index for index in layout.columns if index in range_]
+        if not members:
+            continue
+        start, base = layout.column(members[0]), layout.groups_top + layout.line
+        end = layout.column(members[-1]) + layout.width_of(members[-1])
         canvas.write((start, base), name, canvas.small, MUTED)
         rule = base + layout.gap
         canvas.draw.line((start, rule, end - 1, rule), RULE, max(1, layout.text // 12))
@@ -270,13 +334,13 @@ def _draw_headings(canvas: _Canvas, dataset: Dataset) -> None:
     for index in layout.columns:
         name, note = columns[index]
         x, y = layout.column(index), layout.groups_top + round(2.5 * layout.line)
-        width = layout.depth_width if index == _DEPTH else layout.column_width
+        width = layout.width_of(index)
         canvas.write((x, y), name, canvas.heading, width=width)
         canvas.write_note((x, y + round(0.95 * layout.line)), note, width)
-    if dataset.has_depth:
-        order = "bright is near, dark is far" if quantity else "bright is small"
-        note = f"Depth colours span each sample's own range; {order}."
-        x, y = layout.column(layout.columns.start), layout.row(layout.rows) + round(1.1 * layout.line)
+    if dataset.has_depth and _DEPTH in layout.columns:
+        order = "bright is near, dark is far" if quantity else "bright is large"
+        note = f"Depth colours span each sample's own range without outliers; {order}."
+        x, y = layout.column(layout.columns[0]), layout.row(layout.rows) + round(1.1 * layout.line)
         canvas.write((x, y), note, canvas.small, MUTED, width=layout.width - x)
 
 
@@ -301,16 +365,20 @@ def _draw_row(canvas: _Canvas, row: int, sample: int, dataset: Dataset, catalog:
     # Written samples are never empty: the pasted foreground has some alpha.
     written = dataset.document.pixels.complete or batch.mask.any() or batch.image.any()
     for index, pixels in ((_IMAGE, batch.image), (_MASK, batch.mask)):
+        if index not in layout.columns:
+            continue
         if written:
             canvas.picture_cell(layout.column(index), top, pixels)
         else:
             canvas.empty_cell(layout.column(index), top, "not written")
-    _draw_depth(canvas, top, batch.depth, dataset.depth.attrs)
+    if _DEPTH in layout.columns:
+        _draw_depth(canvas, top, batch.depth, dataset.depth.attrs)
 
 
 def _draw_sources(canvas: _Canvas, top: int, batch: Batch, catalog: Catalog) -> None:
     layout = canvas.layout
-    canvas.picture_cell(layout.column(_BACKGROUND), top, catalog.background[int(batch.background)])
+    if _BACKGROUND in layout.columns:
+        canvas.picture_cell(layout.column(_BACKGROUND), top, catalog.background[int(batch.background)])
     foreground = int(batch.foreground)
     height, width = (int(side) for side in catalog.foreground_size[foreground])
     patch = catalog.foreground[foreground, :height, :width]
@@ -318,9 +386,11 @@ def _draw_sources(canvas: _Canvas, top: int, batch: Batch, catalog: Catalog) -> 
         patch = patch[:, ::-1]
     y, x = np.mgrid[: layout.cell_height, : layout.cell_width] // max(4, layout.text // 2)
     checkerboard = two_colours((x + y) % 2 == 1, _CHECK_DARK, _CHECK_LIGHT)
-    canvas.patch_cell(layout.column(_FOREGROUND), top, patch, checkerboard)
-    black = Image.new("RGB", (layout.cell_width, layout.cell_height))
-    canvas.patch_cell(layout.column(_ALPHA), top, patch[..., 3], black)
+    if _FOREGROUND in layout.columns:
+        canvas.patch_cell(layout.column(_FOREGROUND), top, patch, checkerboard)
+    if _ALPHA in layout.columns:
+        black = Image.new("RGB", (layout.cell_width, layout.cell_height))
+        canvas.patch_cell(layout.column(_ALPHA), top, patch[..., 3], black)
 
 
 def _draw_label(
@@ -349,7 +419,7 @@ def _draw_depth(
         canvas.empty_cell(left, top, "no depth" if depth is None else "not filled")
         return
     quantity, unit = attributes.get("quantity"), attributes.get("unit")
-    larger_is_nearer = quantity == "inverse_depth"
+    larger_is_nearer = quantity != "depth"
     canvas.depth_cell(left, top, depth, larger_is_nearer=larger_is_nearer)
 
     bar_left = left + layout.cell_width + layout.gap
@@ -358,8 +428,7 @@ def _draw_depth(
     canvas.picture.paste(bar.resize(bar_size, Image.Resampling.BOX), (bar_left, top))
     canvas.frame(bar_left, top, *bar_size)
 
-    known = depth[np.isfinite(depth)]
-    low, high = float(known.min()), float(known.max())
+    low, high = depth_limits(depth)
     near, far = (high, low) if larger_is_nearer else (low, high)
     suffix = f" {unit}" if unit else ""
     x, bottom = bar_left + layout.bar_width + layout.gap // 2, top + layout.cell_height

@@ -125,3 +125,27 @@ class TestSplit:
     def test_nothing_is_saved_if_anything_is_wrong(self, workspace: Path, words: tuple[str, ...]) -> None:
         assert failure("split", "tiny.zarr", "fair", *words)[0] == 2
         assert open_dataset("tiny.zarr").splits == {}
+
+
+class TestPreviewOfSomeSamples:
+    def picture(self, *options: str) -> bytes:
+        result = run("preview", "tiny.zarr", "-o", "it.png", *options)
+        assert result.exit_code == 0, result.stderr
+        return Path("it.png").read_bytes()
+
+    def test_ranges_and_conditions(self, workspace: Path) -> None:
+        dataset = open_dataset("tiny.zarr")
+        found = dataset.where(background=1, flip=True).tolist()
+        listed = self.picture("--samples", ",".join(map(str, found[:3])))
+        assert self.picture("--samples", f"{len(dataset) - 3}:") != listed
+        conditions = ("--where", "background=1", "--where", "flip=yes")
+        assert self.picture("--samples", f"{found[0]}:{found[2] + 1}", *conditions) == listed
+        drawn = self.picture(*conditions, "--rows", "2")
+        assert drawn == self.picture(*conditions, "--rows", "2")
+        assert drawn != self.picture(*conditions, "--rows", "2", "--seed", "3")
+
+    def test_wrong_ones_are_told_together(self, workspace: Path) -> None:
+        words = ("--samples", "a:b", "--where", "flip=perhaps", "--where", "colour=red", "--cell", "x")
+        assert rejected("preview", "tiny.zarr", "-o", "it.png", *words) == [
+            "--samples", "--where", "--where", "--cell",
+        ]  # fmt: skip

@@ -13,8 +13,9 @@ from PIL import Image
 from pixels import enlarged, find
 
 from fgbgpack import SpecError, create, open_dataset
+from fgbgpack.pipeline import ImportSpec, import_folder
 from fgbgpack.visual import canvas, preview
-from fgbgpack.visual.colours import colour_map, depth_colours
+from fgbgpack.visual.colours import colour_map, depth_colours, depth_limits
 from fgbgpack.visual.preview import choose_samples, render_preview, write_preview
 
 
@@ -236,7 +237,7 @@ class TestFile:
     def test_is_never_higher_than_webp_allows(self):
         for side in range(8, 260, 7):
             layout = preview._PreviewLayout(
-                (side, side), canvas.MAX_ROWS, with_bar=True, with_banner=True, with_sources=True
+                (side, side), canvas.MAX_ROWS, with_bar=True, with_banner=True, columns=range(6), cell=None
             )
             assert layout.height <= 16_383
 
@@ -373,3 +374,65 @@ class TestText:
     )
     def test_say_what_depth_is(self, quantity, unit, shown):
         assert preview._meaning(quantity, unit) == shown
+
+
+class TestColumnsAndCells:
+    def test_only_the_columns_that_are_asked_for(self, deep):
+        whole = render_preview(deep, [17])
+        figure = render_preview(deep, [17], columns=["depth", "image"])
+        assert figure.width < whole.width / 2
+        batch = deep[17]
+        image = find(figure, enlarged(batch.image, FACTOR))
+        depth = find(figure, enlarged(depth_colours(batch.depth, larger_is_nearer=True), FACTOR))
+        assert image is not None
+        assert depth is not None
+        assert image[1] < depth[1]  # in the usual order
+        assert find(figure, enlarged(batch.mask, FACTOR)) is None
+
+    @pytest.mark.parametrize(("cell", "factor"), [(33, 1), (66, 2), (100, 3), (400, 12)])
+    def test_cells_are_whole_multiples_of_the_sample(self, deep, cell, factor):
+        assert find(render_preview(deep, [17], cell=cell), enlarged(deep[17].image, factor)) is not None
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"columns": ["picture"]}, "columns: 'picture' is not one of background, foreground"),
+            ({"columns": []}, "columns: found none"),
+            ({"cell": 15}, "cell: found 15, expected 16 to 4096 pixels"),
+            ({"cell": 4097}, "cell: found 4097"),
+            ({"samples": [0] * 9, "cell": 1800}, "cell: 9 rows of 1800 pixels are more than 16000"),
+        ],
+    )
+    def test_others_are_refused(self, deep, options, message):
+        with pytest.raises(SpecError, match=message):
+            render_preview(deep, **{"samples": [17], **options})
+
+
+class TestOutliers:
+    def test_a_near_person_leaves_colours_for_the_room(self):
+        room = np.linspace(1, 2, 90)
+        depth = np.concatenate([room, np.full(10, 40.0)]).reshape(10, 10).astype(np.float16)
+        assert depth_limits(depth) == (1, 2)
+        colours = depth_colours(depth, larger_is_nearer=True).reshape(-1, 3)
+        assert np.array_equal(colours[90:], np.broadcast_to(colour_map()[255], (10, 3)))
+        assert len(np.unique(colours[:90], axis=0)) == 90
+
+    def test_values_that_are_spread_evenly_are_no_outliers(self):
+        depth = np.linspace(-3, 9, 1000).reshape(40, 25)
+        assert depth_limits(depth) == (-3, 9)
+
+    def test_few_values_that_differ_from_most_are_none_where_most_are_equal(self):
+        assert depth_limits(np.array([[5, 5, 5, 5, 7, np.nan]])) == (5, 7)
+
+
+def test_depth_of_an_unknown_kind_is_bright_where_it_is_large(tmp_path):
+    rng = np.random.default_rng(1)
+    for name, shape in (("images", (21, 33, 3)), ("masks", (21, 33)), ("depth", (21, 33))):
+        (tmp_path / "files" / name).mkdir(parents=True)
+        Image.fromarray(rng.integers(0, 256, shape, np.uint8)).save(tmp_path / "files" / name / "0.png")
+    import_folder(tmp_path / "it.zarr", ImportSpec(str(tmp_path / "files")))
+    dataset = open_dataset(tmp_path / "it.zarr")
+    colours = depth_colours(dataset[0].depth, larger_is_nearer=True)
+    assert find(render_preview(dataset, [0]), enlarged(colours, FACTOR)) is not None
+    with pytest.raises(SpecError, match="is imported, and has no background"):
+        render_preview(dataset, [0], columns=["background"])
