@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import zarr
-from builders import SMALL_SHARDS, tree
+from builders import SMALL_SHARDS, depth_of, tree
 from refusals import refused
 from sealing import accept, edit_document, is_manifest
 from zarr.storage import LocalStore, MemoryStore
@@ -189,6 +189,15 @@ def test_the_same_command_makes_again_what_is_missing_or_another_one(tmp_path, p
     (path / shards[0]).write_bytes(whole[shards[1]])
     create(path, spec, layout=SMALL_SHARDS)
     assert tree(path) == whole
+
+
+def test_depth_stays_as_it_is_where_pixels_are_made_again(tmp_path, pictures, depth_model):
+    path, spec = tmp_path / "it.zarr", pictures.spec(depth=depth_of(depth_model))
+    create(path, spec)
+    before = tree(path)
+    (path / "image/c/0/0/0/0").unlink()
+    create(path, spec)
+    assert tree(path) == before
 
 
 def test_the_generation_follows_from_what_the_arrays_hold(tmp_path, pictures):
