@@ -23,8 +23,10 @@ from fgbgpack.errors import DatasetError
 from fgbgpack.files import (
     FolderSync,
     disk_errors,
+    finish_removal,
     finish_swap,
     locked,
+    remove_folder,
     replacing,
     replacing_file,
     sha256_of,
@@ -279,6 +281,45 @@ def test_an_exchange_that_is_under_way_is_left_alone(tmp_path):
         with refused(DatasetError, "dataset-locked", "^busy$"):
             finish_swap(new, old, "busy")
     assert names_in(tmp_path) == ["new", "new.aside"]
+
+
+@pytest.mark.parametrize("deleted", range(6))
+def test_a_folder_has_lost_its_name_when_it_is_deleted(tmp_path, monkeypatch, deleted):
+    folder = tmp_path / ".it.new"
+    (folder / "a/b").mkdir(parents=True)
+    for name in ("a/b/1", "a/2", "3"):
+        (folder / name).touch()
+    left = [None] * deleted
+
+    def stopping(real):
+        def delete(*arguments, **options):
+            if not left:
+                raise KeyboardInterrupt
+            left.pop()
+            real(*arguments, **options)
+
+        return delete
+
+    with monkeypatch.context() as patch:
+        for name in ("unlink", "rmdir"):
+            patch.setattr(os, name, stopping(getattr(os, name)))
+        with pytest.raises(KeyboardInterrupt):
+            remove_folder(folder)
+    assert names_in(tmp_path) == [".it.new.removed"]
+    folder.mkdir()
+    (folder / "new").touch()
+    finish_removal(folder)
+    assert (names_in(tmp_path), names_in(folder)) == ([".it.new"], ["new"])
+
+
+def test_a_folder_is_deleted_where_another_one_was_left(tmp_path):
+    folder = tmp_path / "it.h5.unfinished"
+    for name in (folder.name, f".{folder.name}.removed"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").touch()
+    remove_folder(folder)
+    remove_folder(folder)
+    assert names_in(tmp_path) == []
 
 
 def test_a_file_is_written_where_the_file_system_has_no_locks(tmp_path, monkeypatch):

@@ -64,6 +64,36 @@ class TestWriting:
             write_cards(lobby)
         assert caught.value.problems == (str(lobby / "DATACARD.md"),)
 
+    def test_a_run_that_was_stopped_is_finished_by_the_same_command(self, lobby, tmp_path, monkeypatch):
+        files = ("preview.png", "croissant.json", "DATACARD.md")
+        whole = copy(lobby, tmp_path / "whole")
+        write_cards(whole, preview=True)
+        replace = Path.replace
+        for written in range(len(files)):
+            path, left = copy(lobby, tmp_path / str(written)), [None] * written
+
+            def stopping(source, target, left=left):
+                if not left:
+                    raise KeyboardInterrupt
+                left.pop()
+                return replace(source, target)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(Path, "replace", stopping)
+                with pytest.raises(KeyboardInterrupt):
+                    write_cards(path, preview=True)
+            assert [name for name in files if (path / name).exists()] == list(files[:written])
+            write_cards(path, preview=True)
+            assert tree(path) == tree(whole)
+
+    def test_a_picture_of_others_is_not_replaced(self, lobby):
+        (lobby / "preview.png").write_bytes(b"mine")
+        with pytest.raises(SpecError) as caught:
+            write_cards(lobby, preview=True)
+        assert (caught.value.code, caught.value.problems) == ("cards-edited", (str(lobby / "preview.png"),))
+        write_cards(lobby)
+        assert (lobby / "preview.png").read_bytes() == b"mine"
+
     def test_nothing_is_left_where_writing_fails(self, lobby, monkeypatch):
         write_cards(lobby)
         before = tree(lobby)

@@ -560,40 +560,41 @@ def test_a_file_that_is_killed_on_the_way_is_finished(processes, tmp_path, spec,
 def test_a_kill_between_the_file_and_the_end_of_the_folder_is_nothing(
     tmp_path, spec, monkeypatch, depth_model
 ):
-    path, depth = tmp_path / "it.h5", depth_of(depth_model)
+    path, depth, remove = tmp_path / "it.h5", depth_of(depth_model), shutil.rmtree
 
-    remove = shutil.rmtree
+    def stop(folder):
+        raise KeyboardInterrupt
 
-    def fail(folder):
-        if str(folder).endswith(".unfinished"):
+    def stop_halfway(folder, *options):
+        if Path(folder).name == ".it.h5.unfinished.removed" and folder.exists():
+            remove(folder / "image")
+            (folder / "zarr.json").unlink()
             raise KeyboardInterrupt
-        remove(folder)
+        remove(folder, *options)
 
-    def once(call, *arguments):
+    def once(is_begun, call, *arguments):
         with monkeypatch.context() as patch:
-            patch.setattr(staging.shutil, "rmtree", fail)
+            if is_begun:
+                patch.setattr(shutil, "rmtree", stop_halfway)
+            else:
+                patch.setattr(staging, "remove_folder", stop)
             with pytest.raises(KeyboardInterrupt):
                 call(*arguments)
-        assert names_in(tmp_path) == ["it.h5", "it.h5.unfinished"]
+        left = ".it.h5.unfinished.removed" if is_begun else "it.h5.unfinished"
+        assert names_in(tmp_path) == sorted(["it.h5", left])
 
-    once(create, path, spec)
-    before = path.read_bytes()
-    create_small(path, spec)
-    assert names_in(tmp_path) == ["it.h5"]
-    assert path.read_bytes() == before
-    once(create, path, spec)
-    once(fill_depth, path, depth)
-    filled = path.read_bytes()
-    # Half of the folder is gone.
-    shutil.rmtree(tmp_path / "it.h5.unfinished" / "image")
-    (tmp_path / "it.h5.unfinished" / "zarr.json").unlink()
-    with refused(DatasetError, "dataset-foreign"):
+    for is_begun in (False, True):
+        once(is_begun, create, path, spec)
+        before = path.read_bytes()
         create_small(path, spec)
-    assert path.read_bytes() == filled != before
-    shutil.rmtree(tmp_path / "it.h5.unfinished")
-    fill_depth_small(path, depth)
-    assert path.read_bytes() == filled
-    assert names_in(tmp_path) == ["it.h5"]
+        assert names_in(tmp_path) == ["it.h5"]
+        assert path.read_bytes() == before
+        once(is_begun, fill_depth, path, depth)
+        filled = path.read_bytes()
+        fill_depth_small(path, depth)
+        assert names_in(tmp_path) == ["it.h5"]
+        assert path.read_bytes() == filled != before
+        path.unlink()
 
 
 # --- the command -----------------------------------------------------------------------------------

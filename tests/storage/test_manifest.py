@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import zarr
-from builders import SMALL_SHARDS, tree
+from builders import SMALL_SHARDS, depth_of, tree
 from refusals import refused
 from sealing import accept, edit_document, is_manifest
 from zarr.storage import LocalStore, MemoryStore
@@ -148,6 +148,29 @@ def test_a_manifest_that_is_missing_or_another_one_is_told(copy):
         read_all(copy)
 
 
+def test_manifests_that_killed_writers_have_left_are_swept(copy):
+    before = tree(copy)
+    (manifest,) = (path for path in (copy / "manifest").iterdir() if path.is_dir())
+
+    def leave():
+        shutil.copytree(manifest, copy / "manifest/0123456789abcdef")
+        # Its files were deleted, and then its writer was killed.
+        (copy / "manifest/fedcba9876543210/c").mkdir(parents=True)
+
+    leave()
+    with DatasetStore.open(copy, read_only=False).exclusive():
+        assert tree(copy) == before
+    assert sorted(path.name for path in (copy / "manifest").iterdir()) == [manifest.name, "zarr.json"]
+    # Nobody knows which is right where the document does not say.
+    edit = json.loads((copy / "zarr.json").read_text(encoding="utf-8"))
+    edit["attributes"][ATTRIBUTE]["manifest"]["path"] = "manifest/0123456789abcdef"
+    (copy / "zarr.json").write_text(json.dumps(edit), encoding="utf-8")
+    leave()
+    found = tree(copy)
+    with DatasetStore.open(copy, read_only=False).exclusive():
+        assert tree(copy) == found
+
+
 def test_the_same_command_makes_again_what_is_missing_or_another_one(tmp_path, pictures):
     path, spec = tmp_path / "it.zarr", pictures.spec(chunk=5)
     create(path, spec, layout=SMALL_SHARDS)
@@ -166,6 +189,15 @@ def test_the_same_command_makes_again_what_is_missing_or_another_one(tmp_path, p
     (path / shards[0]).write_bytes(whole[shards[1]])
     create(path, spec, layout=SMALL_SHARDS)
     assert tree(path) == whole
+
+
+def test_depth_stays_as_it_is_where_pixels_are_made_again(tmp_path, pictures, depth_model):
+    path, spec = tmp_path / "it.zarr", pictures.spec(depth=depth_of(depth_model))
+    create(path, spec)
+    before = tree(path)
+    (path / "image/c/0/0/0/0").unlink()
+    create(path, spec)
+    assert tree(path) == before
 
 
 def test_the_generation_follows_from_what_the_arrays_hold(tmp_path, pictures):

@@ -225,16 +225,23 @@ def _materialize(name: str, out: str | None = None) -> Callable[[Inputs, Path], 
     return run
 
 
-def _damaged(inputs: Inputs, root: Path) -> None:
-    """A dataset that has lost pixels, sources and metadata, and has damaged masks and depth."""
+def _lost(inputs: Inputs, root: Path) -> None:
+    """A dataset that has lost pixels, sources and metadata, and half of a shard of masks."""
     shutil.copytree(inputs.source, path := root / "it.zarr")
     (path / "image/c/0/0/0/0").unlink()
-    (path / "x/zarr.json").unlink()
-    for name in ("mask/c/1/0/0", "depth/c/1/0/0"):
-        damaged = bytearray((path / name).read_bytes())
-        damaged[5] ^= 255
-        (path / name).write_bytes(damaged)
     (path / "sources/background/c/0/0/0/0").unlink()
+    (path / "x/zarr.json").unlink()
+    masks = path / "mask/c/1/0/0"
+    masks.write_bytes(masks.read_bytes()[: masks.stat().st_size // 2])
+
+
+def _damaged(inputs: Inputs, root: Path) -> None:
+    """The same with a damaged byte in its depth, which only reading it all finds."""
+    _lost(inputs, root)
+    path = root / "it.zarr/depth/c/1/0/0"
+    content = bytearray(path.read_bytes())
+    content[5] ^= 255
+    path.write_bytes(content)
 
 
 def _changed(inputs: Inputs, root: Path) -> None:
@@ -301,7 +308,7 @@ COMMANDS: Mapping[str, Command] = {
     "create --overwrite of an unfinished one": Command(
         _made(seed=1, depth=False, overwrite=True), _unfinished, readers=ZARR
     ),
-    "create of a damaged one": Command(_made(seed=5), _damaged, readers=ZARR),
+    "create of a damaged one": Command(_made(seed=5), _lost, readers=ZARR),
     "create HDF5": Command(_made("it.h5"), readers=HDF5),
     "create --overwrite HDF5": Command(_made("it.h5", seed=1, overwrite=True), _made("it.h5"), whole=HDF5),
     "depth": Command(_depth("it.zarr"), _made(depth=False), {"it.zarr": pixels}, ZARR),
