@@ -32,6 +32,7 @@ from fgbgpack.storage.keys import Keys
 from fgbgpack.storage.layout import Layout
 from fgbgpack.storage.manifest import (
     WrittenChunks,
+    adds_up,
     differing,
     digest_of,
     ends_of_file,
@@ -167,11 +168,14 @@ class DatasetStore(Keys):
             report(DatasetError(message, code="document-damaged"))
         if (wrong := sealing.wrong_copies(self.name, node, found.manifest)) is not None:
             report(wrong)
-        covers_all = found.manifest is not None and set(found.manifest.arrays) == set(found.whole_arrays)
+        manifest = found.manifest
+        covers_all = (
+            manifest is not None and set(manifest.arrays) == set(found.whole_arrays) and adds_up(manifest)
+        )
         if found.complete and not covers_all:
             message = f"The manifest of {self.name} does not cover what the document says is complete."
             report(DatasetError(message, code="document-damaged"))
-        self.manifest = found.manifest if covers_all else None
+        self.manifest = manifest if covers_all else None
         self.unfilled = sealing.unfilled_arrays(found)
         self._generation = self._generation or found.generation
         return found
