@@ -121,6 +121,16 @@ def manifest_array(manifest: ManifestInfo) -> ArraySpec:
     return ArraySpec(manifest.path, Layout((count,), (part,), (part,)), np.uint32, ("chunk",))
 
 
+def adds_up(manifest: ManifestInfo) -> bool:
+    """Whether the chunks of all arrays follow one another, and have as many parts as they need."""
+    total = 0
+    for entry in sorted(manifest.arrays.values(), key=lambda entry: (entry.first, entry.chunks)):
+        if entry.first != total:
+            return False
+        total += entry.chunks
+    return len(manifest.parts) == -(-total // PART)
+
+
 def manifest_of(
     nodes: Mapping[str, Node], checksums: Mapping[str, Checksums]
 ) -> tuple[ManifestInfo, Checksums]:

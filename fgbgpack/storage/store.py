@@ -31,7 +31,7 @@ from fgbgpack.document import (
     is_own,
 )
 from fgbgpack.errors import DatasetError, IncompleteDatasetError
-from fgbgpack.files import PARTIAL, locked
+from fgbgpack.files import PARTIAL, locked, write_atomically
 from fgbgpack.inputs import parse_json
 from fgbgpack.storage import sealing
 from fgbgpack.storage.arrays import METADATA, ArrayForm, ArraySpec, parse_array
@@ -41,6 +41,7 @@ from fgbgpack.storage.hdf5 import Hdf5Store
 from fgbgpack.storage.layout import Layout
 from fgbgpack.storage.manifest import (
     WrittenChunks,
+    adds_up,
     differing,
     digest_of,
     ends_of_file,
@@ -203,11 +204,14 @@ class DatasetStore(Root):
             report(wrong)
         if (moving := moving_from(node["attributes"].get(WRITING))) is not None:
             self.store = BesideStore(self.base, *moving)
-        covers_all = found.manifest is not None and set(found.manifest.arrays) == set(found.whole_arrays)
+        manifest = found.manifest
+        covers_all = (
+            manifest is not None and set(manifest.arrays) == set(found.whole_arrays) and adds_up(manifest)
+        )
         if found.complete and not covers_all:
             message = f"The manifest of {self.name} does not cover what the document says is complete."
             report(DatasetError(message, code="document-damaged"))
-        self.manifest = found.manifest if covers_all else None
+        self.manifest = manifest if covers_all else None
         self.unfilled = sealing.unfilled_arrays(found)
         self._generation = found.generation
         return found

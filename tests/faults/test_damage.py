@@ -49,7 +49,7 @@ HDF5 = {
     ("split", "portable"): ("depth",),
 }
 #: Damages that are made in ``make test``, and in ``make faults``.
-OF_ZARR, OF_HDF5, OF_REPAIR = (40, 3000), (30, 1000), (16, 600)
+OF_ZARR, OF_HDF5, OF_REPAIR = (30, 3000), (24, 1000), (12, 600)
 
 
 def damaged(what: str, datasets: list[tuple[Path, list[Path]]], seed: int, count: int) -> Counter[str]:
@@ -191,6 +191,25 @@ def test_metadata_that_are_too_deep_are_named_and_given_back(kinds, tmp_path, na
     assert {fault.key for fault in verify(path).faults} == {name}
     assert repair(path).left_count == 0
     assert_same_files(path, kinds["plain"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda manifest: manifest["parts"].clear(),
+        lambda manifest: manifest["parts"].append("00000000"),
+        lambda manifest: manifest["arrays"]["mask"].update(first=0),
+        lambda manifest: manifest["arrays"]["mask"].update(first=10**9),
+        lambda manifest: manifest["arrays"]["mask"].update(chunks=10**9),
+    ],
+)
+def test_a_manifest_that_does_not_add_up_is_an_error_of_the_dataset(kinds, tmp_path, change):
+    path = shutil.copytree(kinds["plain"], tmp_path / "it.zarr")
+    edit_document(path, lambda document: change(document["manifest"]))
+    with refused(DatasetError, "document-damaged", r"it\.zarr"):
+        open_dataset(path)
+    assert "document-damaged" in {fault.code for fault in verify(path).faults}
+    assert repair(path).left_count > 0
 
 
 def test_a_spec_that_cannot_be_is_an_error_of_the_dataset(kinds, tmp_path):
