@@ -98,6 +98,7 @@ class Run:
                 yield
             finally:
                 self._is_exclusive = False
+            self._tell_of_other_writers()
             if self._replacement is not None:
                 if self.store is target:
                     self._replacement.remove()
@@ -174,7 +175,7 @@ class Run:
 
     def _tell_of_other_writers(self) -> None:
         """Say once that the store does not keep them apart, as soon as that is known."""
-        if self.store.claims is None or self.store.claims.is_exact or self._has_told:
+        if self._has_told or self.store.claims is None or not self.store.claims.lacks_conditions:
             return
         self._has_told = True
         self.notify(

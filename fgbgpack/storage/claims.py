@@ -69,6 +69,11 @@ class Claims:
         """Whether the store itself keeps writers apart, as far as this is known."""
         return isinstance(self._located(METADATA)[0], ObjectStore) and not self._ignores_conditions
 
+    @property
+    def lacks_conditions(self) -> bool:
+        """Whether something was written to a store that does not keep writers apart."""
+        return self._version is not None and not self.is_exact
+
     def begin(self) -> str:
         """The name of this writer, a new one where it has none yet."""
         self.held = self.held or uuid.uuid4().hex
