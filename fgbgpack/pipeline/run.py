@@ -21,7 +21,7 @@ from fgbgpack.document import (
     Document,
     ImportedDepthInfo,
 )
-from fgbgpack.errors import RecipeMismatchError
+from fgbgpack.errors import DatasetError, RecipeMismatchError
 from fgbgpack.pipeline.arrays import depth_arrays
 from fgbgpack.pipeline.conflicts import clear
 from fgbgpack.pipeline.depth import DepthFilling, DepthStage
@@ -96,6 +96,10 @@ class Run:
             self._is_exclusive = True
             try:
                 yield
+            except DatasetError:
+                # What another writer has done looks like damage.
+                self.store.check_claim(at_once=True)
+                raise
             finally:
                 self._is_exclusive = False
             self._tell_of_other_writers()

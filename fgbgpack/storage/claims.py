@@ -103,15 +103,17 @@ class Claims:
         except obstore.exceptions.AlreadyExistsError:
             self._ignores_conditions = False
 
-    async def check(self) -> None:
-        """Raises DatasetError if another writer has begun since this one has."""
+    async def check(self, *, at_once: bool = False) -> None:
+        """Raises DatasetError if another writer has begun since this one has; in a store without conditions
+        it is not looked at each time, unless ``at_once``.
+        """
         if self.held is None:
             return
         start = time.monotonic()
         if self.is_exact:
             if await self._version_of(METADATA) == self._version:
                 return
-        elif start < self._check_after:
+        elif start < self._check_after and not at_once:
             return
         root, version = await self.read()
         if writer_of(root) != self.held:

@@ -100,9 +100,10 @@ class Root(Keys):
                 node["attributes"][WRITING] = {"writer": self.claims.begin(), **told}
                 self._publish(node, version, was_complete=True)
 
-    def _check_claim(self) -> None:
+    def check_claim(self, *, at_once: bool = False) -> None:
+        """Raises DatasetError if another writer has begun since this one has."""
         if self.claims is not None:
-            self._run(self.claims.check())
+            self._run(self.claims.check(at_once=at_once))
 
     def _root_to_change(self, *, goes_on: bool = False) -> tuple[dict[str, Any], Version]:
         """The metadata of the root, if it is still the one that was read or committed (DatasetError), and

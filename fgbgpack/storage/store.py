@@ -94,14 +94,14 @@ class DatasetStore(Root):
     def delete_below(self, prefix: str) -> None:
         """Delete every key below ``prefix``."""
         self._note_change()
-        self._check_claim()
+        self.check_claim()
         self._run(self.store.delete_dir(prefix))
         self.written.forget(prefix)
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete some keys."""
         keys = list(keys)
-        self._check_claim()
+        self.check_claim()
         self._each(keys, self.store.delete)
         for key in keys:
             self.written.forget(key)

@@ -16,7 +16,7 @@ pytest.importorskip("obstore")
 
 import obstore
 import zarr
-from builders import SMALL_SHARDS, depth_of, write_depth_model
+from builders import SMALL_SHARDS, Stop, depth_of, write_depth_model
 from object_stores import ALL_STORES, EXACT_STORES, contents
 from obstore.store import MemoryStore as ObstoreMemory
 from refusals import refused
@@ -66,6 +66,37 @@ def test_the_old_dataset_is_whole_until_the_new_one_is(new_store, pictures, expe
     with pytest.raises(DatasetError):
         reader.mask[:]
     assert open_dataset(store).document.spec.seed == 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["obstore memory", "zarr memory"])
+def test_one_that_somebody_still_makes_is_replaced_too_and_not_met(new_store, pictures, expected, kind):
+    store, keys = new_store(kind), []
+
+    def overtake(event):
+        if getattr(event, "stage", None) == "samples" and not keys:
+            keys.append(json.loads(contents(store)["zarr.json"])["attributes"][WRITING])
+            overwrite(store, pictures, 5)
+
+    with refused(DatasetError, "dataset-replaced"):
+        create(store, spec_of(pictures, 0), layout=SMALL_SHARDS, workers=1, on_event=overtake)
+    assert keys
+    assert contents(store) == expected(5)
+
+
+@pytest.mark.slow
+def test_depth_that_was_begun_is_replaced_beside_it(tmp_path, pictures, depth_model):
+    other = write_depth_model(tmp_path / "other", name="other", seed=1)
+    store, alone = ObjectStore(ObstoreMemory()), MemoryStore()
+    create(store, pictures.spec(), layout=SMALL_SHARDS)
+    with pytest.raises(KeyboardInterrupt):
+        fill_depth(store, depth_of(depth_model), layout=SMALL_SHARDS, workers=1, on_event=Stop("depth", 2))
+    fill_depth(store, depth_of(other), overwrite=True, layout=SMALL_SHARDS)
+    create(alone, pictures.spec(depth=depth_of(other)), layout=SMALL_SHARDS)
+    found, made = contents(store), contents(alone)
+    assert found.keys() == made.keys()
+    assert [key for key in made if found[key] != made[key]] in ([], ["zarr.json"])
+    np.testing.assert_array_equal(open_dataset(store).depth[:], open_dataset(alone).depth[:])
 
 
 @pytest.mark.slow
@@ -196,6 +227,7 @@ def test_a_kill_at_any_change_leaves_the_old_dataset_or_the_new_one(
 def test_while_it_is_not_in_its_place_it_is_read_and_not_changed(pictures, expected, tmp_path):
     store = filled(MemoryStore(), expected(0))
     zarr.create_array(store, name="mine", data=np.arange(5))
+    zarr.open_group(store, mode="r+", use_consolidated=False).attrs["note"] = "of mine"
     with pytest.MonkeyPatch.context() as patch:
         values = contents(store)
         n = 0
@@ -218,6 +250,7 @@ def test_while_it_is_not_in_its_place_it_is_read_and_not_changed(pictures, expec
     overwrite(store, pictures, 5)
     assert not [key for key in contents(store) if key.startswith(HIDDEN)]
     assert zarr.open_array(store, path="mine", mode="r")[:].tolist() == [0, 1, 2, 3, 4]
+    assert zarr.open_group(store, mode="r").attrs["note"] == "of mine"
 
 
 @pytest.mark.slow
