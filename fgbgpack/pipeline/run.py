@@ -121,6 +121,13 @@ class Run:
         self.store = self._replacement.open(without)
         return True
 
+    def renew(self, without: Container[str] | None = None) -> None:
+        """The same with nothing of what a stopped run has begun, which is other than what is asked for, where
+        that run may still be at it.
+        """
+        if isinstance(self._replacement, Exchange):
+            self.store = self._replacement.open(without, anew=True)
+
     def existing(
         self, differs: Callable[[Document], list[str]], *, overwrite: bool, other: str = "is another dataset"
     ) -> Document | None:
@@ -138,6 +145,9 @@ class Run:
             # A stopped run may have begun it.
             existing = self.store.document()
             lines = [] if existing is None else differs(existing)
+            if lines:
+                self.renew()
+                existing = self.store.document()
         self._found = existing
         if existing is None or lines:
             return None

@@ -101,9 +101,11 @@ def test_depth_that_was_begun_is_replaced_beside_it(tmp_path, pictures, depth_mo
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", EXACT_STORES)
-def test_of_those_that_replace_it_at_once_exactly_one_does(new_store, pictures, expected, kind, count_faults):
+def test_of_those_that_replace_it_at_once_exactly_one_does(
+    new_store, pictures, expected, kind, count_faults, all_faults
+):
     outcomes = Counter()
-    for _ in range(4):
+    for _ in range(40 if all_faults else 4):
         store, barrier = filled(new_store(kind), expected(0)), Barrier(2)
 
         def write(seed, store=store, barrier=barrier):
