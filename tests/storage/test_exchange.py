@@ -226,6 +226,44 @@ def test_a_kill_at_any_change_leaves_the_old_dataset_or_the_new_one(
     count_faults(f"kills of what replaces the dataset in {make.__name__}", outcomes)
 
 
+@pytest.mark.slow
+def test_a_kill_while_depth_is_replaced_leaves_the_old_one_or_the_new_one(
+    tmp_path, pictures, depth_model, all_faults, count_faults
+):
+    other = write_depth_model(tmp_path / "other", name="other", seed=1)
+    store = MemoryStore()
+    create(store, pictures.spec(depth=depth_of(depth_model)), layout=SMALL_SHARDS)
+    before = contents(store)
+
+    def replace_depth(store):
+        fill_depth(store, depth_of(other), overwrite=True, layout=SMALL_SHARDS, workers=1)
+
+    depths = [open_dataset(store).depth[:].tobytes()]
+    replace_depth(store)
+    after = contents(store)
+    depths.append(open_dataset(store).depth[:].tobytes())
+    outcomes, n = Counter(), 0
+    while True:
+        with pytest.MonkeyPatch.context() as patch:
+            mortal = Mortal(n)
+            store = obstore_memory(before, mortal, patch)
+            try:
+                replace_depth(store)
+            except (Killed, DatasetError):
+                assert mortal.is_dead
+            if not mortal.is_dead:
+                break
+            mortal.left = 1 << 30
+            ds = open_dataset(store)
+            outcomes[("the old one", "the new one")[depths.index(ds.depth[:].tobytes())]] += 1
+            assert ds.image[:].any()
+            replace_depth(store)
+            assert contents(store) == after, n
+        n += 1 if all_faults else 6
+    assert set(outcomes) == {"the old one", "the new one"}
+    count_faults("kills of what replaces depth in obstore_memory", outcomes)
+
+
 def test_while_it_is_not_in_its_place_it_is_read_and_not_changed(pictures, expected, tmp_path):
     store = filled(MemoryStore(), expected(0))
     zarr.create_array(store, name="mine", data=np.arange(5))
