@@ -50,7 +50,9 @@ class Claims:
 
     def __init__(self, store: Store, name: str) -> None:
         self._store, self._name = store, name
-        #: What this writer calls itself in the root; ``None`` while it has nothing to write.
+        #: What this writer calls itself in the root.
+        self.writer = uuid.uuid4().hex
+        #: The same while it is there, and what this writes is fenced off; else ``None``.
         self.held: str | None = None
         self._version: Version = None
         self._ignores_conditions: bool | None = None
@@ -74,11 +76,6 @@ class Claims:
         """Whether something was written to a store that does not keep writers apart."""
         return self._version is not None and not self.is_exact
 
-    def begin(self) -> str:
-        """The name of this writer, a new one where it has none yet."""
-        self.held = self.held or uuid.uuid4().hex
-        return self.held
-
     async def read(self) -> tuple[bytes | None, Version]:
         """The metadata of the root, with their version."""
         return await self._read(METADATA)
@@ -89,6 +86,7 @@ class Claims:
             self._version = await self._put_if(METADATA, root, version)
         except _ChangedError as exc:
             raise replaced(self._name) from exc
+        self.held = self.writer if writer_of(root) == self.writer else None
         if self._ignores_conditions is None and self.is_exact:
             await self._try_out(root)
 

@@ -76,13 +76,11 @@ class Root(Keys):
         before, version = self._root_to_change()
         telling = before["attributes"].get(WRITING)
         if told is not None:
-            telling = {"writer": self.claims.begin(), **told} if told and self.claims is not None else None
+            telling = {"writer": self.claims.writer, **told} if told and self.claims is not None else None
         attributes = {name: value for name, value in node["attributes"].items() if name != WRITING}
         if telling:
             attributes[WRITING] = telling
         self._publish({**node, "attributes": attributes}, version, was_complete=True)
-        if self.claims is not None and not telling:
-            self.claims.held = None
         self._generation = attributes.get(ATTRIBUTE, {}).get("generation")
 
     def claim(self, **told: object) -> None:
@@ -97,7 +95,7 @@ class Root(Keys):
                 return
             node, version = self._root_to_change(goes_on="moving" in told)
             if ATTRIBUTE in node["attributes"]:
-                node["attributes"][WRITING] = {"writer": self.claims.begin(), **told}
+                node["attributes"][WRITING] = {"writer": self.claims.writer, **told}
                 self._publish(node, version, was_complete=True)
 
     def check_claim(self, *, at_once: bool = False) -> None:

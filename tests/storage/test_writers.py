@@ -138,7 +138,7 @@ def test_an_object_that_is_on_its_way_takes_no_other_writers_place(new_store, pi
         await check()
         one.claims.check = check
         node, version = json.loads((await other.claims.read())[0]), (await other.claims.read())[1]
-        node["attributes"][WRITING] = {"writer": other.claims.begin()}
+        node["attributes"][WRITING] = {"writer": other.claims.writer}
         await other.claims.publish(json.dumps(node).encode(), version)
         await other.claims.put(key, b"other")
 
