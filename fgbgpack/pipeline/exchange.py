@@ -43,22 +43,25 @@ class Exchange:
             self._target.claim(beside=self._prefix, paths=list(self._paths), moving=True)
             self._put_in_place()
 
-    def open(self, without: Container[str] | None = None) -> DatasetStore:
+    def open(self, without: Container[str] | None = None, *, anew: bool = False) -> DatasetStore:
         """The store of the new dataset. Where nothing is there yet it has the arrays and the document of the
         old one, but not those arrays; with ``None`` it has nothing.
+
+        What a stopped run has begun is there, unless the dataset is to be begun ``anew``: that run may still
+        be at it, and must not meet this one.
         """
         target, told = self._target, self._target.told()
         self._paths = OWN
         if without is not None:
             self._paths = tuple(p for p in (*OWN, BACKGROUND_DEPTH) if p in without or p == MANIFEST)
-        begun = prefix_of(told)
-        if begun is None or told.get("paths") != list(self._paths):
-            begun = f"{HIDDEN}{uuid.uuid4().hex}"
-        self._prefix = begun
+        begun, shared = prefix_of(told), None if without is None else self._paths
+        goes_on = not anew and begun is not None and told.get("paths") == list(self._paths)
+        if not goes_on or target.get(f"{begun}/{METADATA}") is None:
+            begun, goes_on = f"{HIDDEN}{uuid.uuid4().hex}", False
+        self._prefix = str(begun)
         target.claim(beside=begun, paths=list(self._paths))
-        store = BesideStore(target.base, begun, None if without is None else self._paths)
-        self._new = DatasetStore(store, target.name)
-        if without is not None and self._new.get(METADATA) is None:
+        self._new = DatasetStore(BesideStore(target.base, self._prefix, shared), target.name)
+        if without is not None and not goes_on:
             target.copy({key: f"{begun}/{key}" for key in target.find(f"{MANIFEST}/")})
             self._new.replace_root(target.root())
         return self._new

@@ -112,9 +112,13 @@ def _fill(run: Run, job: DepthJob, found: Document, *, overwrite: bool) -> Docum
         if lines and not overwrite:
             raise RecipeMismatchError(f"{name} has other depth; --overwrite replaces it:", lines)
         if lines:
-            if run.replace(without={*DEPTHS, BACKGROUND_DEPTH}, complete=previous.complete):
+            without = {*DEPTHS, BACKGROUND_DEPTH}
+            if run.replace(without, complete=previous.complete):
+                begun, previous = _begun(run.store.existing_document(), job, size)
+                if previous is None and not begun.complete:
+                    run.renew(without)
+                    begun = run.store.existing_document()
                 store = run.store
-                begun, previous = _begun(store.existing_document(), job, size)
                 # Splits may have been saved since a stopped run began it.
                 document = dataclasses.replace(begun, splits=document.splits)
             else:

@@ -21,7 +21,7 @@ from fgbgpack.document import (
     Document,
     ImportedDepthInfo,
 )
-from fgbgpack.errors import RecipeMismatchError
+from fgbgpack.errors import DatasetError, RecipeMismatchError
 from fgbgpack.pipeline.arrays import depth_arrays
 from fgbgpack.pipeline.conflicts import clear
 from fgbgpack.pipeline.depth import DepthFilling, DepthStage
@@ -96,10 +96,15 @@ class Run:
             self._is_exclusive = True
             try:
                 yield
+            except DatasetError:
+                # What another writer has done looks like damage.
+                self.store.check_claim(at_once=True)
+                raise
             finally:
                 self._is_exclusive = False
             # Once a replacement is in its place, others may write it.
             self.store.sweep()
+            self._tell_of_other_writers()
             if self._replacement is not None:
                 if self.store is target:
                     self._replacement.remove()
@@ -116,6 +121,13 @@ class Run:
             return False
         self.store = self._replacement.open(without)
         return True
+
+    def renew(self, without: Container[str] | None = None) -> None:
+        """The same with nothing of what a stopped run has begun, which is other than what is asked for, where
+        that run may still be at it.
+        """
+        if isinstance(self._replacement, Exchange):
+            self.store = self._replacement.open(without, anew=True)
 
     def existing(
         self, differs: Callable[[Document], list[str]], *, overwrite: bool, other: str = "is another dataset"
@@ -134,6 +146,9 @@ class Run:
             # A stopped run may have begun it.
             existing = self.store.document()
             lines = [] if existing is None else differs(existing)
+            if lines:
+                self.renew()
+                existing = self.store.document()
         self._found = existing
         if existing is None or lines:
             return None
@@ -175,7 +190,7 @@ class Run:
 
     def _tell_of_other_writers(self) -> None:
         """Say once that the store does not keep them apart, as soon as that is known."""
-        if self.store.claims is None or self.store.claims.is_exact or self._has_told:
+        if self._has_told or self.store.claims is None or not self.store.claims.lacks_conditions:
             return
         self._has_told = True
         self.notify(

@@ -50,7 +50,9 @@ class Claims:
 
     def __init__(self, store: Store, name: str) -> None:
         self._store, self._name = store, name
-        #: What this writer calls itself in the root; ``None`` while it has nothing to write.
+        #: What this writer calls itself in the root.
+        self.writer = uuid.uuid4().hex
+        #: The same while it is there, and what this writes is fenced off; else ``None``.
         self.held: str | None = None
         self._version: Version = None
         self._ignores_conditions: bool | None = None
@@ -69,10 +71,10 @@ class Claims:
         """Whether the store itself keeps writers apart, as far as this is known."""
         return isinstance(self._located(METADATA)[0], ObjectStore) and not self._ignores_conditions
 
-    def begin(self) -> str:
-        """The name of this writer, a new one where it has none yet."""
-        self.held = self.held or uuid.uuid4().hex
-        return self.held
+    @property
+    def lacks_conditions(self) -> bool:
+        """Whether something was written to a store that does not keep writers apart."""
+        return self._version is not None and not self.is_exact
 
     async def read(self) -> tuple[bytes | None, Version]:
         """The metadata of the root, with their version."""
@@ -84,6 +86,7 @@ class Claims:
             self._version = await self._put_if(METADATA, root, version)
         except _ChangedError as exc:
             raise replaced(self._name) from exc
+        self.held = self.writer if writer_of(root) == self.writer else None
         if self._ignores_conditions is None and self.is_exact:
             await self._try_out(root)
 
@@ -98,15 +101,17 @@ class Claims:
         except obstore.exceptions.AlreadyExistsError:
             self._ignores_conditions = False
 
-    async def check(self) -> None:
-        """Raises DatasetError if another writer has begun since this one has."""
+    async def check(self, *, at_once: bool = False) -> None:
+        """Raises DatasetError if another writer has begun since this one has; in a store without conditions
+        it is not looked at each time, unless ``at_once``.
+        """
         if self.held is None:
             return
         start = time.monotonic()
         if self.is_exact:
             if await self._version_of(METADATA) == self._version:
                 return
-        elif start < self._check_after:
+        elif start < self._check_after and not at_once:
             return
         root, version = await self.read()
         if writer_of(root) != self.held:

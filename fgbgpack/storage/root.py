@@ -76,13 +76,11 @@ class Root(Keys):
         before, version = self._root_to_change()
         telling = before["attributes"].get(WRITING)
         if told is not None:
-            telling = {"writer": self.claims.begin(), **told} if told and self.claims is not None else None
+            telling = {"writer": self.claims.writer, **told} if told and self.claims is not None else None
         attributes = {name: value for name, value in node["attributes"].items() if name != WRITING}
         if telling:
             attributes[WRITING] = telling
         self._publish({**node, "attributes": attributes}, version, was_complete=True)
-        if self.claims is not None and not telling:
-            self.claims.held = None
         self._generation = attributes.get(ATTRIBUTE, {}).get("generation")
 
     def claim(self, **told: object) -> None:
@@ -97,12 +95,13 @@ class Root(Keys):
                 return
             node, version = self._root_to_change(goes_on="moving" in told)
             if ATTRIBUTE in node["attributes"]:
-                node["attributes"][WRITING] = {"writer": self.claims.begin(), **told}
+                node["attributes"][WRITING] = {"writer": self.claims.writer, **told}
                 self._publish(node, version, was_complete=True)
 
-    def _check_claim(self) -> None:
+    def check_claim(self, *, at_once: bool = False) -> None:
+        """Raises DatasetError if another writer has begun since this one has."""
         if self.claims is not None:
-            self._run(self.claims.check())
+            self._run(self.claims.check(at_once=at_once))
 
     def _root_to_change(self, *, goes_on: bool = False) -> tuple[dict[str, Any], Version]:
         """The metadata of the root, if it is still the one that was read or committed (DatasetError), and

@@ -121,14 +121,14 @@ class DatasetStore(Root):
     def delete_below(self, prefix: str) -> None:
         """Delete every key below ``prefix``."""
         self._note_change()
-        self._check_claim()
+        self.check_claim()
         self._run(self.store.delete_dir(prefix))
         self.written.forget(prefix)
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete some keys."""
         keys = list(keys)
-        self._check_claim()
+        self.check_claim()
         self._each(keys, self.store.delete)
         for key in keys:
             self.written.forget(key)
@@ -264,14 +264,12 @@ class DatasetStore(Root):
             node["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": below}
         if self.claims is not None:
             if not document.complete:
-                node["attributes"] = {**node["attributes"], WRITING: {"writer": self.claims.begin()}}
+                node["attributes"] = {**node["attributes"], WRITING: {"writer": self.claims.writer}}
             elif self.claims.held or not was_complete:
                 # Another's stays where a dataset that is complete is being replaced.
                 node["attributes"].pop(WRITING, None)
         self._publish(node, version, was_complete=was_complete)
         if document.complete:
-            if self.claims is not None:
-                self.claims.held = None
             # Before that, who has opened the dataset may still read what is whole.
             sealing.sweep_manifests(self, manifest)
         self.manifest, self._generation = manifest, generation

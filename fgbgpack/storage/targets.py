@@ -9,16 +9,19 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from zarr.abc.store import Store
-from zarr.storage import FsspecStore, LocalStore
+from zarr.storage import FsspecStore, LocalStore, ObjectStore
 
 from fgbgpack.errors import DatasetError
 from fgbgpack.storage.hdf5 import SUFFIXES, Hdf5Store, is_hdf5
 
-#: Where a dataset is: a local folder, an HDF5 file, a URL that fsspec opens, or a Zarr store.
+#: Where a dataset is: a local folder, an HDF5 file, a URL that fsspec opens (or obstore, where it begins with
+#: ``obstore+``), or a Zarr store.
 Target: TypeAlias = str | os.PathLike[str] | Store
 
 #: What names of archives, and of files of other libraries, end with.
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".npz", ".npy", ".mat", ".parquet", ".lmdb", ".nc")
+#: What a URL begins with that obstore opens.
+_OBSTORE = "obstore+"
 
 
 def zarr_store(target: Target, *, read_only: bool) -> Store:
@@ -73,6 +76,8 @@ def require_writable_name(target: Target) -> None:
 
 
 def _remote_store(url: str, read_only: bool) -> Store:
+    if url.startswith(_OBSTORE):
+        return _object_store(url, read_only)
     try:
         return FsspecStore.from_url(url, read_only=read_only)
     except ImportError as exc:
@@ -82,6 +87,17 @@ def _remote_store(url: str, read_only: bool) -> Store:
         ) from exc
     except ValueError as exc:
         raise DatasetError(f"{url} is a URL that fsspec does not open: {exc}.", code="url-unknown") from exc
+
+
+def _object_store(url: str, read_only: bool) -> Store:
+    try:
+        from obstore.store import from_url
+    except ImportError as exc:
+        raise DatasetError(f"{url} needs obstore: pip install obstore ({exc})", code="extra-missing") from exc
+    try:
+        return ObjectStore(from_url(url.removeprefix(_OBSTORE)), read_only=read_only)
+    except Exception as exc:  # it has errors of its own for each kind of store
+        raise DatasetError(f"{url} is a URL that obstore does not open: {exc}.", code="url-unknown") from exc
 
 
 def writable(store: Store, name: str) -> Store:

@@ -16,7 +16,7 @@ pytest.importorskip("obstore")
 
 import obstore
 import zarr
-from builders import SMALL_SHARDS, depth_of, write_depth_model
+from builders import SMALL_SHARDS, Stop, depth_of, write_depth_model
 from object_stores import ALL_STORES, EXACT_STORES, contents
 from obstore.store import MemoryStore as ObstoreMemory
 from refusals import refused
@@ -69,10 +69,43 @@ def test_the_old_dataset_is_whole_until_the_new_one_is(new_store, pictures, expe
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", ["obstore memory", "zarr memory"])
+def test_one_that_somebody_still_makes_is_replaced_too_and_not_met(new_store, pictures, expected, kind):
+    store, keys = new_store(kind), []
+
+    def overtake(event):
+        if getattr(event, "stage", None) == "samples" and not keys:
+            keys.append(json.loads(contents(store)["zarr.json"])["attributes"][WRITING])
+            overwrite(store, pictures, 5)
+
+    with refused(DatasetError, "dataset-replaced"):
+        create(store, spec_of(pictures, 0), layout=SMALL_SHARDS, workers=1, on_event=overtake)
+    assert keys
+    assert contents(store) == expected(5)
+
+
+@pytest.mark.slow
+def test_depth_that_was_begun_is_replaced_beside_it(tmp_path, pictures, depth_model):
+    other = write_depth_model(tmp_path / "other", name="other", seed=1)
+    store, alone = ObjectStore(ObstoreMemory()), MemoryStore()
+    create(store, pictures.spec(), layout=SMALL_SHARDS)
+    with pytest.raises(KeyboardInterrupt):
+        fill_depth(store, depth_of(depth_model), layout=SMALL_SHARDS, workers=1, on_event=Stop("depth", 2))
+    fill_depth(store, depth_of(other), overwrite=True, layout=SMALL_SHARDS)
+    create(alone, pictures.spec(depth=depth_of(other)), layout=SMALL_SHARDS)
+    found, made = contents(store), contents(alone)
+    assert found.keys() == made.keys()
+    assert [key for key in made if found[key] != made[key]] in ([], ["zarr.json"])
+    np.testing.assert_array_equal(open_dataset(store).depth[:], open_dataset(alone).depth[:])
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", EXACT_STORES)
-def test_of_those_that_replace_it_at_once_exactly_one_does(new_store, pictures, expected, kind, count_faults):
+def test_of_those_that_replace_it_at_once_exactly_one_does(
+    new_store, pictures, expected, kind, count_faults, all_faults
+):
     outcomes = Counter()
-    for _ in range(4):
+    for _ in range(40 if all_faults else 4):
         store, barrier = filled(new_store(kind), expected(0)), Barrier(2)
 
         def write(seed, store=store, barrier=barrier):
@@ -193,9 +226,48 @@ def test_a_kill_at_any_change_leaves_the_old_dataset_or_the_new_one(
     count_faults(f"kills of what replaces the dataset in {make.__name__}", outcomes)
 
 
+@pytest.mark.slow
+def test_a_kill_while_depth_is_replaced_leaves_the_old_one_or_the_new_one(
+    tmp_path, pictures, depth_model, all_faults, count_faults
+):
+    other = write_depth_model(tmp_path / "other", name="other", seed=1)
+    store = MemoryStore()
+    create(store, pictures.spec(depth=depth_of(depth_model)), layout=SMALL_SHARDS)
+    before = contents(store)
+
+    def replace_depth(store):
+        fill_depth(store, depth_of(other), overwrite=True, layout=SMALL_SHARDS, workers=1)
+
+    depths = [open_dataset(store).depth[:].tobytes()]
+    replace_depth(store)
+    after = contents(store)
+    depths.append(open_dataset(store).depth[:].tobytes())
+    outcomes, n = Counter(), 0
+    while True:
+        with pytest.MonkeyPatch.context() as patch:
+            mortal = Mortal(n)
+            store = obstore_memory(before, mortal, patch)
+            try:
+                replace_depth(store)
+            except (Killed, DatasetError):
+                assert mortal.is_dead
+            if not mortal.is_dead:
+                break
+            mortal.left = 1 << 30
+            ds = open_dataset(store)
+            outcomes[("the old one", "the new one")[depths.index(ds.depth[:].tobytes())]] += 1
+            assert ds.image[:].any()
+            replace_depth(store)
+            assert contents(store) == after, n
+        n += 1 if all_faults else 6
+    assert set(outcomes) == {"the old one", "the new one"}
+    count_faults("kills of what replaces depth in obstore_memory", outcomes)
+
+
 def test_while_it_is_not_in_its_place_it_is_read_and_not_changed(pictures, expected, tmp_path):
     store = filled(MemoryStore(), expected(0))
     zarr.create_array(store, name="mine", data=np.arange(5))
+    zarr.open_group(store, mode="r+", use_consolidated=False).attrs["note"] = "of mine"
     with pytest.MonkeyPatch.context() as patch:
         values = contents(store)
         n = 0
@@ -218,6 +290,7 @@ def test_while_it_is_not_in_its_place_it_is_read_and_not_changed(pictures, expec
     overwrite(store, pictures, 5)
     assert not [key for key in contents(store) if key.startswith(HIDDEN)]
     assert zarr.open_array(store, path="mine", mode="r")[:].tolist() == [0, 1, 2, 3, 4]
+    assert zarr.open_group(store, mode="r").attrs["note"] == "of mine"
 
 
 @pytest.mark.slow

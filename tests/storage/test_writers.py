@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("obstore")
 
 from builders import SMALL_SHARDS
-from object_stores import ALL_STORES, EXACT_STORES, careless_server, contents, s3_store
+from object_stores import ALL_STORES, BUCKET, EXACT_STORES, careless_server, contents, s3_store
 from refusals import refused
 from zarr.core.sync import sync
 
@@ -138,7 +138,7 @@ def test_an_object_that_is_on_its_way_takes_no_other_writers_place(new_store, pi
         await check()
         one.claims.check = check
         node, version = json.loads((await other.claims.read())[0]), (await other.claims.read())[1]
-        node["attributes"][WRITING] = {"writer": other.claims.begin()}
+        node["attributes"][WRITING] = {"writer": other.claims.writer}
         await other.claims.publish(json.dumps(node).encode(), version)
         await other.claims.put(key, b"other")
 
@@ -178,6 +178,32 @@ def test_a_store_that_ignores_conditions_is_found_out(pictures):
         with refused(DatasetError, "dataset-replaced"):
             run(store.claims.publish(b"", None))
         assert store.get("zarr.json") == b"{}"
+
+
+@pytest.mark.slow
+def test_a_url_may_say_that_obstore_opens_it(s3, monkeypatch, pictures, expected):
+    for name, value in {
+        "ENDPOINT": s3,
+        "REGION": "us-east-1",
+        "ALLOW_HTTP": "true",
+        "SKIP_SIGNATURE": "true",
+    }.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    url, notices = f"obstore+s3://{BUCKET}/by-url.zarr", []
+    create(url, pictures.spec(), layout=SMALL_SHARDS, on_event=notices.append)
+    assert contents(s3_store(s3, "by-url.zarr")) == expected(0)
+    assert str(open_dataset(url).path) == url
+    assert not [event for event in notices if "conditional" in getattr(event, "message", "")]
+    with refused(DatasetError, "url-unknown", "obstore"):
+        DatasetStore.open("obstore+magic://x/y", read_only=False)
+
+
+@pytest.mark.parametrize("kind", ALL_STORES)
+def test_it_is_said_once_where_writers_cannot_be_kept_apart(new_store, pictures, kind):
+    notices = []
+    create(new_store(kind), pictures.spec(), on_event=notices.append)
+    told = [event.message for event in notices if "conditional" in getattr(event, "message", "")]
+    assert len(told) == (0 if kind in EXACT_STORES else 1)
 
 
 def run(work):
