@@ -32,6 +32,7 @@ import convert
 import numpy as np
 import pillow_loop
 import read
+import trust
 import zarr
 from PIL import Image
 
@@ -50,7 +51,7 @@ SAMPLES = 90_240
 #: Bytes that a composite and its mask may take on disk while memory is measured; twice what they do.
 SPACE_PER_SAMPLE = 7_000
 BATCH = 32
-SECTIONS = ("composites", "bytes", "memory", "depth", "guided", "depth-chunks", "read", "convert")
+SECTIONS = ("composites", "bytes", "memory", "depth", "guided", "depth-chunks", "read", "trust", "convert")
 
 
 # --- one job, in a process of its own ----------------------------------------------------------------
@@ -66,7 +67,7 @@ class Done:
 
 
 def run_job(job: dict[str, Any]) -> Done:
-    """Run ``create``, ``fill_depth`` or ``convert``, or measure reading, in a fresh process."""
+    """Run ``create``, ``fill_depth`` or ``convert``, or measure reading or checking, in a fresh process."""
     command = [sys.executable, str(Path(__file__).resolve()), "--job", json.dumps(job)]
     finished = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if finished.returncode:
@@ -86,6 +87,8 @@ def do_job(job: dict[str, Any]) -> None:
     elif "by_hand" in job:
         convert.by_hand(job["dataset"], job["by_hand"])
         report = {}
+    elif "trust" in job:
+        report = trust.measure(job["trust"], quick=job["quick"])
     else:
         report = read.measure(job["dataset"], quick=job["quick"])
     seconds = time.perf_counter() - start
@@ -656,6 +659,33 @@ class Bench:
             alone(f"DataLoader, batches of {read.BATCH}, shuffled, {what}", found)
 
     # --- 8
+
+    def trust(self) -> None:
+        """Opening, which checks what the dataset says of itself, and verifying all of it."""
+        path = self._whole_dataset
+        say("Opening and verifying")
+        numbers = run_job({"trust": str(path), "quick": self.quick}).report
+        self.results.numbers["trust"] = numbers
+        opening, whole, share = numbers["open"], numbers["whole"], numbers["manifest"]["share"]
+        self.results.add(
+            "trust",
+            "opening a dataset",
+            f"{opening['fgbgpack']:.1f} ms",
+            f"zarr-python, group and arrays, unchecked: {opening['zarr-python']:.1f} ms",
+            f"{opening['zarr-python'] / opening['fgbgpack']:.1f}",
+        )
+        self.results.add(
+            "trust",
+            "verifying: all decoded, pixels and extremes compared",
+            f"{whole['verify']:,.0f}/s",
+            f"reading all batches in order: {whole['read']:,.0f}/s",
+            f"{whole['ratio']:.2f}",
+            ">= 0.8",
+            whole["ratio"] >= 0.8,
+        )
+        self.results.add("trust", "manifest, of all bytes", f"{share:.3%}", goal="< 0.1 %", met=share < 0.001)
+
+    # --- 9
 
     def convert(self) -> None:
         """From Zarr to HDF5 and back, against reading and writing each chunk with the same codecs."""

@@ -62,6 +62,8 @@ def multiply_high(word: UInt32, count: Int32, out: Int32) -> None:
 _OPAQUE = np.uint32(255)
 _HALF = np.uint32(128)
 _BYTE = np.uint32(8)
+# Numbers of 16 bits in the largest vectors of processors.
+_VECTOR = 32
 
 
 @kernel
@@ -143,31 +145,36 @@ def composite_differs(
 ) -> None:
     """Say in ``differs`` (n,) of which placements :func:`composite` would give another ``image`` or ``mask``.
 
-    Nothing is written meanwhile, which takes less time than compositing and comparing. What a patch
+    Nothing is written meanwhile but rows, which takes less time than compositing and comparing. What a patch
     contributes is computed once for placements of it that follow one another, as those of a chunk do. All of
-    the arithmetic then fits in 16 bits: no ``v`` is above ``255 * 255 + 128``.
+    the arithmetic then fits in 16 bits: no ``v`` is above ``255 * 255 + 128``. Where alpha is 0 it gives the
+    background, so rows of patches are as long as vectors of the processor are, and have no rest.
     """
     rows = image.shape[1]
     width = image.shape[2]
     inside = min(rows, background.shape[1] - top)
-    patch = foreground.shape[1], foreground.shape[2]
-    alphas = np.empty(patch, np.uint8)
-    weighted = np.empty((patch[0], 3 * patch[1]), np.uint16)
-    rests = np.empty((patch[0], 3 * patch[1]), np.uint16)
+    patch_rows = foreground.shape[1]
+    most = 3 * (foreground.shape[2] + _VECTOR)
+    alphas = np.empty((patch_rows, most), np.uint8)
+    weighted = np.empty((patch_rows, most), np.uint16)
+    rests = np.empty((patch_rows, most), np.uint16)
+    image_row = np.empty(3 * width + most, np.uint8)
+    mask_row = np.empty(width + most, np.uint8)
     prepared = -1
     for i in range(image.shape[0]):
         f = which_foreground[i]
         h = foreground_size[f, 0]
         w = foreground_size[f, 1]
+        padded = (w + _VECTOR - 1) // _VECTOR * _VECTOR
         if prepared != 2 * f + flip[i]:
             prepared = 2 * f + flip[i]
             for row in range(h):
-                for k in range(w):
+                for k in range(padded):
                     column = w - 1 - k if flip[i] else k
-                    alpha = np.uint16(foreground[f, row, column, 3])
+                    alpha = np.uint16(foreground[f, row, column, 3]) if k < w else np.uint16(0)
                     alphas[row, k] = alpha
                     for channel in range(3):
-                        colour = np.uint16(foreground[f, row, column, channel])
+                        colour = np.uint16(foreground[f, row, column, channel]) if k < w else np.uint16(0)
                         weighted[row, 3 * k + channel] = alpha * colour + np.uint16(128)
                         rests[row, 3 * k + channel] = np.uint16(255) - alpha
 
@@ -178,10 +185,34 @@ def composite_differs(
         flat_mask = mask[i].reshape(-1)
         first_row = max(0, top - y[i])
         last_row = max(first_row, min(h, top + inside - y[i]))
-        # From the end of the patch's part of one row to its beginning in the next, or to the end.
+        # The rows of the patch, one by one.
+        for row in range(first_row, last_row):
+            start = (y[i] + row - top) * width
+            below = scene[3 * start : 3 * (start + width)]
+            for k in range(below.size):
+                image_row[k] = below[k]
+            mask_row[:width] = 0
+            part = image_row[3 * x[i] : 3 * (x[i] + padded)]
+            over = weighted[row]
+            rest = rests[row]
+            for k in range(part.size):
+                v = np.uint16(over[k] + rest[k] * part[k])
+                v = np.uint16(v + (v >> np.uint16(8)))
+                part[k] = np.uint8(v >> np.uint16(8))
+            part = mask_row[x[i] : x[i] + padded]
+            over = alphas[row]
+            for k in range(part.size):
+                part[k] = over[k]
+            found = flat_image[3 * start : 3 * (start + width)]
+            for k in range(found.size):
+                other = np.uint8(other | (found[k] ^ image_row[k]))
+            found = flat_mask[start : start + width]
+            for k in range(found.size):
+                other = np.uint8(other | (found[k] ^ mask_row[k]))
+        # All above it, then all below it.
         start = 0
-        for row in range(first_row, last_row + 1):
-            stop = inside * width if row == last_row else (y[i] + row - top) * width + x[i]
+        stop = (y[i] + first_row - top) * width if first_row < last_row else inside * width
+        for _ in range(2):
             found = flat_image[3 * start : 3 * stop]
             expected = scene[3 * start : 3 * stop]
             for k in range(found.size):
@@ -189,20 +220,8 @@ def composite_differs(
             found = flat_mask[start:stop]
             for k in range(found.size):
                 other = np.uint8(other | found[k])
-            start = stop + w
-            if row < last_row:
-                found = flat_mask[stop:start]
-                expected = alphas[row]
-                for k in range(found.size):
-                    other = np.uint8(other | (found[k] ^ expected[k]))
-                found = flat_image[3 * stop : 3 * start]
-                below = scene[3 * stop : 3 * start]
-                over = weighted[row]
-                rest = rests[row]
-                for k in range(found.size):
-                    v = np.uint16(over[k] + rest[k] * below[k])
-                    v = np.uint16(v + (v >> np.uint16(8)))
-                    other = np.uint8(other | (found[k] ^ np.uint8(v >> np.uint16(8))))
+            start = max(stop, (y[i] + last_row - top) * width)
+            stop = inside * width
         found = flat_image[3 * inside * width :]
         for k in range(found.size):
             other = np.uint8(other | found[k])

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from fgbgpack.composition.compositor import Composites
 from fgbgpack.composition.recipe import Recipe
 from fgbgpack.depth.kernels import half_extent
 from fgbgpack.document import EXTREMES, IMAGE, MASK
@@ -18,8 +19,7 @@ from fgbgpack.pipeline.executor import Monitor
 from fgbgpack.storage.layout import Layout
 from fgbgpack.storage.reading import ArrayReader
 
-_EVERY = slice(None)
-#: Chunks of depth that are reported together.
+#: Chunks that are reported together: a report of each would wake another thread all the time.
 _REPORTED = 16
 
 #: The shard of a chunk, and its number in that.
@@ -156,20 +156,25 @@ class PixelChecks:
     def check(self, group: tuple[str, ...], shard: int, monitor: Monitor, *, by_sample: bool = False) -> None:
         """Decode and compare a shard of some arrays; chunks are counted, or samples."""
         layout = self._decoder.readers[group[0]].layout
-        chunks = list(chunks_of(layout, shard))
+        chunks, recipe = list(chunks_of(layout, shard)), self._recipe
+        placed = None
+        if recipe is not None:
+            placed = recipe.compositor.place(recipe.placements(layout.samples_of(shard)))
         ahead: dict[str, Mapping[Chunk, Any]] = {array: {} for array in group}
+        done = 0
         for number, (chunk, run, top) in enumerate(chunks):
             monitor.check()
             for array in group:
                 if number == 0 or (ahead[array] and chunk not in ahead[array]):
                     ahead[array] = self._decoder.prefetch(array, [one for one, _, _ in chunks[number:]])
             found = {array: self._decode(array, chunk, run, ahead[array]) for array in group}
-            if self._recipe is not None:
-                self._compare(self._recipe, shard, run, top, layout.chunk[:3], found)
-            if not by_sample:
-                monitor.advance(len(group))
-            elif top == 0:
-                monitor.advance(len(run))
+            if placed is not None:
+                self._compare(placed, shard, run, top, found)
+            done += (len(run) if top == 0 else 0) if by_sample else len(group)
+            if number % _REPORTED == _REPORTED - 1:
+                monitor.advance(done)
+                done = 0
+        monitor.advance(done)
 
     def _decode(
         self, array: str, chunk: Chunk, run: range, ahead: Mapping[Chunk, Any]
@@ -180,30 +185,30 @@ class PixelChecks:
 
     def _compare(
         self,
-        recipe: Recipe,
+        placed: Composites,
         shard: int,
         run: range,
         top: int,
-        shape: tuple[int, ...],
         found: Mapping[str, NDArray[np.uint8] | None],
     ) -> None:
-        n, rows = len(run), min(shape[1], recipe.height - top)
-        placed = recipe.compositor.place(recipe.placements(run))
+        """Compare the rows from ``top`` on of a run of a shard's samples, which were ``placed``."""
+        layout = self._decoder.readers[next(iter(found))].layout
+        first, n = run.start - layout.samples_of(shard).start, len(run)
         image, mask = found.get(IMAGE), found.get(MASK)
         if image is not None and mask is not None:
-            some = np.flatnonzero(placed.differ(_EVERY, image[:n], mask[:n], top=top))
+            differs = placed.differ(slice(first, first + n), image[:n], mask[:n], top=top)
+            some = np.flatnonzero(differs)
         else:
             some = np.arange(n)
         if not len(some):
             return
-        expected = {
-            IMAGE: np.empty((len(some), *shape[1:], 3), np.uint8),
-            MASK: np.empty((len(some), *shape[1:]), np.uint8),
-        }
-        placed.compose(some, expected[IMAGE], expected[MASK], top=top)
+        shape = len(some), *layout.chunk[1:3]
+        expected = {IMAGE: np.empty((*shape, 3), np.uint8), MASK: np.empty(shape, np.uint8)}
+        placed.compose(some + first, expected[IMAGE], expected[MASK], top=top)
+        # Below the picture there may be anything.
+        rows = min(layout.chunk[1], layout.shape[1] - top)
         for name, whole in found.items():
             if whole is not None:
-                # Below the picture there may be anything.
                 parts = whole[some, :rows], expected[name][:, :rows]
                 for sample, line in _differing(name, some + run.start, top, *parts):
                     self._on_difference(name, shard, sample, line)
@@ -263,7 +268,6 @@ class DepthChecks:
                 least[band, some], greatest[band, some] = _extremes(out[: len(run), :rows])
             else:
                 lacking[some] = True
-            # Chunks of depth are small: a report of each would wake another thread all the time.
             if number % _REPORTED == _REPORTED - 1:
                 monitor.advance(_REPORTED)
         monitor.advance(len(chunks) % _REPORTED)
