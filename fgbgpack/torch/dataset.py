@@ -194,7 +194,7 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
         """Samples as they are stored; those of a group together, once for all of its batches. Raises as for
         one.
         """
-        if not isinstance(positions, GroupBatch):
+        if not (isinstance(positions, GroupBatch) and positions.is_whole):
             return self._read(np.asarray(positions, np.int64), allocate)
         if self._process != os.getpid():
             self._groups, self._process = {}, os.getpid()

