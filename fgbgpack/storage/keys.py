@@ -16,6 +16,7 @@ from fgbgpack.errors import DatasetError
 from fgbgpack.files import PARTIAL, disk_errors
 from fgbgpack.inputs import LARGEST_JSON, check_regular
 from fgbgpack.storage.arrays import METADATA
+from fgbgpack.storage.processes import usable
 
 _CONCURRENT_REQUESTS = 32
 
@@ -28,8 +29,13 @@ class Keys:
     """
 
     def __init__(self, store: Store, name: str) -> None:
-        self.store = store
+        self._store = store
         self.name = name
+
+    @property
+    def store(self) -> Store:
+        """The Zarr store, as this process can use it."""
+        return usable(self._store)
 
     def same_place_as(self, other: Keys) -> bool:
         """Whether two stores are one and the same."""

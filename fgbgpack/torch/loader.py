@@ -15,6 +15,7 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from fgbgpack.dataset.dataset import Dataset
 from fgbgpack.errors import SpecError
+from fgbgpack.storage.processes import is_native
 from fgbgpack.storage.reading.threads import usable_cores
 from fgbgpack.storage.targets import Target
 from fgbgpack.torch.batches import collate
@@ -170,7 +171,8 @@ def make_loader(
             they started with: what you change in it between epochs reaches only workers that start anew.
             ``None``: they stay where there is no ``transform``.
         start_method: How workers start: ``"fork"``, ``"spawn"`` or ``"forkserver"``; ``None``: Python's
-            default. All give the same batches.
+            default, but never fork where the store runs on threads of native code (obstore). All give the
+            same batches.
         worker_init: Called in each worker with its number.
         **options: ``fields``, ``indices``, ``split``, ``dtype``, ``transform``, ``placements``, ``pixels``
             and ``allow_incomplete`` of :class:`FgBgDataset`, where ``dataset`` is not one.
@@ -217,6 +219,8 @@ def make_loader(
             collate_fn=partial(collate, pin_memory=pinned),
             pin_memory=pinned,
         )
+    if start_method is None and is_native(dataset.dataset.store.store):
+        start_method = "spawn" if multiprocessing.get_start_method() == "spawn" else "forkserver"
     context = multiprocessing.get_context(start_method)
     shared = _shared_buffers(dataset, order, count, count * prefetch + _IN_USE, context)
     return FgBgLoader(
