@@ -16,9 +16,8 @@ from fgbgpack.torch.batches import GroupBatch
 from fgbgpack.torch.dataset import FgBgDataset
 from fgbgpack.torch.order import RankOrder
 
-_WINDOW = 16
-_MIN_WINDOW = 4  # of the default window, however large chunks are
-_WINDOW_BYTES = 512 << 20
+#: What the windows of all lanes may take by default.
+_WINDOW_BYTES = 1 << 30
 _LANES = 4
 _SEEDS = 1 << 64
 _MANY = 1 << 31
@@ -27,6 +26,7 @@ _STATE_OPTIONS = (
     "samples",
     "batch_size",
     "window",
+    "part",
     "lanes",
     "world_size",
     "drop_last",
@@ -40,7 +40,8 @@ class BlockShuffleSampler(Sampler[list[int]]):
 
     Chunks of images (about 40 samples) are shuffled, and every ``window`` chunks make a group, whose samples
     are shuffled and divided into batches. A :class:`FgBgDataset` reads a group at once for the first of its
-    batches, so each chunk is decoded once.
+    batches, so each chunk is decoded once. Of large pictures parts of chunks are shuffled in place of chunks,
+    so that a group of the same size in memory mixes as many; a chunk is then decoded once for each part.
 
     There are several ``lanes`` of groups, and batches come from them in turn. A ``DataLoader`` gives batches
     to its workers in turn, too, so where the number of lanes is a multiple of that of workers, no two workers
@@ -64,8 +65,9 @@ class BlockShuffleSampler(Sampler[list[int]]):
     Args:
         dataset: The samples.
         batch_size: Samples in a batch; see above for the last ones.
-        window: Number of chunks in a group; ``None``: 16, or fewer where the groups of all lanes would take
-            more than 512 MiB with image, mask and depth, but at least 4. They are in memory together.
+        window: Number of chunks in a group, which are in memory together; ``None``: 16, or parts of at least
+            as many where the groups of all lanes would take more than 1 GiB with image, mask and depth. A
+            part is at least an eighth of a chunk, or one sample where samples are recomposed without depth.
         lanes: Number of groups that are read side by side; fewer where there are not enough chunks.
         seed: 64 bits.
         rank: Number of this process among ``world_size``, from 0; ``None``: that of ``torch.distributed``,
@@ -80,7 +82,8 @@ class BlockShuffleSampler(Sampler[list[int]]):
             and epochs are passes.
 
     Attributes:
-        window: Number of chunks in a group.
+        window: Number of chunks in a group, or of parts of chunks.
+        part: Samples that are read together: those of a chunk, or of a part of one.
         batches_per_group: Number of batches in a group.
 
     Raises:
@@ -112,13 +115,13 @@ class BlockShuffleSampler(Sampler[list[int]]):
                 "have it leave samplers alone: in Lightning, Trainer(use_distributed_sampler=False).",
                 code="order-invalid",
             )
-        self.dataset = dataset
+        self.dataset, self._asked_window = dataset, window
         self._rank, self._world_size = rank, world_size
         world = self.world_size
         endless = steps_per_epoch == math.inf
         whole = _whole_numbers(
             batch_size=(batch_size, 1, _MANY),
-            window=(_WINDOW if window is None else window, 1, _MANY),
+            window=(1 if window is None else window, 1, _MANY),
             lanes=(lanes, 1, 1 << 10),
             seed=(seed, 0, _SEEDS),
             steps_per_epoch=(1 if endless or steps_per_epoch is None else steps_per_epoch, 1, _MANY),
@@ -128,9 +131,8 @@ class BlockShuffleSampler(Sampler[list[int]]):
         self.batch_size, self.window, self.lanes, self.seed, steps, *_ = whole
         self.drop_last, self.shuffle = bool(drop_last), bool(shuffle)
         self.steps_per_epoch = steps_per_epoch if endless or steps_per_epoch is None else steps
-        if window is None:
-            affordable = _WINDOW_BYTES // (self.lanes * dataset.block_bytes)
-            self.window = min(_WINDOW, max(_MIN_WINDOW, affordable))
+        self._mixing = dataset.mixing(None if window is None else self.window, _WINDOW_BYTES // self.lanes)
+        self.window, self.part = self._mixing.window, self._mixing.part
         self._samples = f"{len(dataset)} {hashlib.sha256(dataset.indices.data).hexdigest()[:16]}"
         self._shared: RankOrder | None = None
         # The epoch of this iteration, or of the next one while that has not begun, and its position then.
@@ -158,7 +160,7 @@ class BlockShuffleSampler(Sampler[list[int]]):
         place = int(self.rank), int(self.world_size)
         if self._shared is None or (self._shared.rank, self._shared.world_size) != place:
             self._shared = RankOrder(
-                self.dataset.blocks,
+                self._mixing.blocks(self.dataset.indices),
                 self.batch_size,
                 self.window,
                 self.lanes,
@@ -229,7 +231,7 @@ class BlockShuffleSampler(Sampler[list[int]]):
         return BlockShuffleSampler(
             self.dataset,
             self.batch_size,
-            window=self.window,
+            window=self._asked_window,
             lanes=self.lanes,
             seed=self.seed,
             rank=rank,
