@@ -14,6 +14,7 @@ from fgbgpack.composition.placement import Placements
 from fgbgpack.composition.recipe import Recipe
 from fgbgpack.dataset.batch import Batch, BufferPool, check_out, shapes
 from fgbgpack.dataset.composed import ComposedArray, compose_together
+from fgbgpack.dataset.mixing import Mixing
 from fgbgpack.dataset.splits import shuffled
 from fgbgpack.document import (
     BACKGROUND_DEPTH,
@@ -43,8 +44,7 @@ PixelSource: TypeAlias = Literal["auto", "stored", "recomposed"]
 #: The names of fields: one, several, or ``None`` for all that there are.
 Fields: TypeAlias = str | Sequence[str] | None
 
-#: What batches mix and read together by default: so many chunks, or what takes so much memory.
-_WINDOW_CHUNKS = 16
+#: What batches mix and read together by default.
 _WINDOW_BYTES = 256 << 20
 _BYTES_PER_PIXEL = 6  # of image, mask and depth together
 
@@ -113,6 +113,11 @@ class DatasetReader:
     def width(self) -> int:
         """Width of every sample in pixels."""
         return self.document.width
+
+    @property
+    def sample_bytes(self) -> int:
+        """Bytes of image, mask and depth of a sample in memory."""
+        return self.height * self.width * _BYTES_PER_PIXEL
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -302,7 +307,8 @@ class DatasetReader:
             epoch: The number of the epoch: each has an order of its own.
             indices: Which samples, as for :meth:`read`; ``None`` for all.
             drop_last: Whether a last batch of fewer samples is left out.
-            window: How many chunks are mixed, by default 16, or as many as take 256 MiB of pictures.
+            window: How many chunks are mixed; ``None``: 16, or parts of as many where these take more than
+                256 MiB of pictures.
             reuse: Whether a batch is good only until the next one is asked for. Else it is good for as long
                 as anything refers to it, and takes the memory of all batches that were read with it.
 
@@ -321,11 +327,13 @@ class DatasetReader:
         chosen = self._chosen(fields)
         samples = sample_indices(slice(None) if indices is None else indices, len(self))
         chunk = self.image.chunks[0]
-        most = max(1, _WINDOW_BYTES // (self.height * self.width * _BYTES_PER_PIXEL))
-        if window is None:
-            window = min(_WINDOW_CHUNKS, max(1, most // chunk))
-        windows = shuffled(samples, chunk, window=window, seed=seed, epoch=epoch) if shuffle else [samples]
-        together = max(size, min(window * chunk, most))
+        most = max(1, _WINDOW_BYTES // self.sample_bytes)
+        composed = self.pixels == "recomposed" and DEPTH not in chosen
+        mixing = Mixing.within(most, chunk, composed=composed)
+        if window is not None:
+            mixing = Mixing.of_chunks(window, chunk)
+        windows = shuffled(samples, mixing, seed=seed, epoch=epoch) if shuffle else [samples]
+        together = max(size, min(most, mixing.window * mixing.part))
         runs = [run[i : i + together] for run in windows for i in range(0, len(run), together)]
         return self._batches(runs, size, chosen, drop_last=drop_last, reuse=reuse)
 

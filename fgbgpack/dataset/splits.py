@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from fgbgpack.composition.kernels import philox4x32
 from fgbgpack.composition.placement import Placements
+from fgbgpack.dataset.mixing import Mixing
 from fgbgpack.errors import SpecError
 
 #: What must be in one part only.
@@ -37,14 +38,15 @@ _OF_CHUNKS, _OF_SAMPLES, _OF_PARTS = 2, 3, 4
 
 
 def shuffled(
-    samples: NDArray[np.int64], chunk: int, *, window: int, seed: int = 0, epoch: int = 0
+    samples: NDArray[np.int64], mixing: Mixing, *, seed: int = 0, epoch: int = 0
 ) -> list[NDArray[np.int64]]:
     """Samples in an order that is random and yet can be read at speed: those of each window.
 
-    Chunks are shuffled and taken ``window`` at a time; the samples of these chunks are shuffled. A reader of
-    whole windows, or one that keeps so many chunks, decodes each chunk once. ``samples`` are (n,) int64 in
+    Blocks are shuffled and taken a window at a time; the samples of these blocks are shuffled. A reader of
+    whole windows, or one that keeps so many chunks, decodes each block once. ``samples`` are (n,) int64 in
     any order, ``seed`` has 64 bits, ``epoch`` 32. Raises SpecError with all numbers that are out of range.
     """
+    chunk, _, window = mixing
     ranges = {"chunk": (1, 1 << 31), "window": (1, 1 << 31), "seed": (0, _SEEDS), "epoch": (0, 1 << 32)}
     problems = [
         f"{name}: found {number!r}, expected a whole number of {least} or more"
@@ -56,7 +58,7 @@ def shuffled(
         raise SpecError("Numbers are out of range.", problems, code="option-invalid")
     if not len(samples):
         return []
-    chunks, place = np.unique(samples // chunk, return_inverse=True)
+    chunks, place = np.unique(mixing.blocks(samples), return_inverse=True)
     rank = np.empty(len(chunks), np.int64)
     rank[np.argsort(_numbers(seed, chunks, epoch, _OF_CHUNKS, 0), kind="stable")] = np.arange(len(chunks))
     in_window = rank[place] // window

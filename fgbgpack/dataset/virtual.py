@@ -24,6 +24,7 @@ from fgbgpack.inputs import parse_json
 from fgbgpack.storage.arrays import METADATA, ArraySpec
 from fgbgpack.storage.hdf5 import DerivedStore, span_of
 from fgbgpack.storage.layout import DEFAULT_POLICY, Layout, LayoutPolicy
+from fgbgpack.storage.processes import usable
 from fgbgpack.storage.reading import StoredArray
 from fgbgpack.storage.targets import Target
 
@@ -64,10 +65,14 @@ class _VirtualStore(DerivedStore):
 
     def __init__(self, below: Store, dataset: Dataset, layout: LayoutPolicy) -> None:
         super().__init__(read_only=True)
-        self._below, self._layout = below, layout
+        self._stored, self._layout = below, layout
         # All that chunks are made of is read now: a read from within a read could wait for itself.
         arrays = (_Chunks(IMAGE, dataset.image), _Chunks(MASK, dataset.mask))
         self._arrays = {array.name: array for array in arrays}
+
+    @property
+    def _below(self) -> Store:
+        return usable(self._stored)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Sources and placements are large, and another process reads them for itself.

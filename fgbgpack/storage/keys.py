@@ -17,6 +17,7 @@ from fgbgpack.files import PARTIAL, disk_errors
 from fgbgpack.inputs import LARGEST_JSON, check_regular, read_file
 from fgbgpack.storage.arrays import METADATA
 from fgbgpack.storage.beside import HIDDEN
+from fgbgpack.storage.processes import usable
 
 _CONCURRENT_REQUESTS = 32
 
@@ -29,10 +30,19 @@ class Keys:
     """
 
     def __init__(self, store: Store, name: str) -> None:
-        self.store = store
+        self._store = store
         #: The store itself: ``store`` shows what lies beside a dataset whose place that is going to take.
         self.base = store
         self.name = name
+
+    @property
+    def store(self) -> Store:
+        """The Zarr store, as this process can use it."""
+        return usable(self._store)
+
+    @store.setter
+    def store(self, store: Store) -> None:
+        self._store = store
 
     def same_place_as(self, other: Keys) -> bool:
         """Whether two stores are one and the same."""

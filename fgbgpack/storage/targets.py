@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from zarr.abc.store import Store
+from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore, ObjectStore
 
 from fgbgpack.errors import DatasetError
@@ -31,6 +32,8 @@ def zarr_store(target: Target, *, read_only: bool) -> Store:
     a URL cannot be opened.
     """
     if isinstance(target, Store):
+        if not isinstance(target, LocalStore):
+            _open(target)
         return target
     if not read_only:
         require_writable_name(target)
@@ -73,6 +76,16 @@ def require_writable_name(target: Target) -> None:
             "and pack the folder when it is complete.",
             code="target-unsupported",
         )
+
+
+def _open(store: Store) -> None:
+    """Open a store that was only made: until then one of a zip file has neither a file nor a lock."""
+    try:
+        sync(store._ensure_open())
+    except FileNotFoundError as exc:
+        raise DatasetError(f"There is no dataset at {store}: {exc}.", code="dataset-missing") from exc
+    except Exception as exc:  # each kind of store has errors of its own
+        raise DatasetError(f"{store} cannot be opened: {exc}.", code="io-failed") from exc
 
 
 def _remote_store(url: str, read_only: bool) -> Store:

@@ -40,7 +40,14 @@ class GroupBatch(list[int]):
         self.lane, self.group, self.start = lane, group, start
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        if not self.is_whole:
+            return list, (list(self),)
         return GroupBatch, (self.lane, self.group, self.start, len(self))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is still a part of its group: accelerate fills up last batches in their place."""
+        return np.array_equal(self, self.group[self.start : self.start + len(self)])
 
 
 class LazySamples(Sequence[dict[str, Any]]):

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset as MapDataset
 from torch.utils.data import get_worker_info
 
 from fgbgpack.dataset.dataset import Dataset, open_dataset
+from fgbgpack.dataset.mixing import Mixing
 from fgbgpack.dataset.reader import PixelSource
 from fgbgpack.document import DEPTH, FIELDS, IMAGE, PLACEMENTS
 from fgbgpack.errors import FgbgError, SpecError
@@ -134,7 +135,6 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
         self.transform = transform
         self.pool = MemoryPool()
         self._placements = PLACEMENTS if placements else ()
-        self._block = dataset.image.chunks[0]
         if dataset.has_recipe:
             _ = dataset.placements  # read once here for all workers that are forked
         self._groups: dict[int, _Group] = {}
@@ -166,15 +166,14 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
         """Some samples, which are read together when the first is used, or by :func:`collate`."""
         return LazySamples(self, positions)
 
-    @property
-    def blocks(self) -> NDArray[np.int64]:
-        """(n,) int64: the chunk of images that each sample lies in. Samples of a chunk are read together."""
-        return self.indices // self._block
-
-    @property
-    def block_bytes(self) -> int:
-        """Bytes of a decoded chunk of images, with the masks and the depth of the same samples."""
-        return self._block * self.dataset.height * self.dataset.width * (3 + 1 + 2)
+    def mixing(self, window: int | None, memory: int) -> Mixing:
+        """What an order mixes: ``window`` whole chunks, or with ``None`` what is best in so many bytes."""
+        dataset = self.dataset
+        chunk = dataset.image.chunks[0]
+        if window is not None:
+            return Mixing.of_chunks(window, chunk)
+        composed = dataset.pixels == "recomposed" and DEPTH not in self.fields
+        return Mixing.within(memory // dataset.sample_bytes, chunk, composed=composed)
 
     def layout(self, count: int, dtype: torch.dtype | None) -> BufferLayout:
         """The tensors of ``count`` samples, with fields of a floating type, or as stored with ``None``."""
@@ -194,7 +193,7 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
         """Samples as they are stored; those of a group together, once for all of its batches. Raises as for
         one.
         """
-        if not isinstance(positions, GroupBatch):
+        if not (isinstance(positions, GroupBatch) and positions.is_whole):
             return self._read(np.asarray(positions, np.int64), allocate)
         if self._process != os.getpid():
             self._groups, self._process = {}, os.getpid()

@@ -15,12 +15,14 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from fgbgpack.dataset.dataset import Dataset
 from fgbgpack.errors import SpecError
+from fgbgpack.storage.processes import is_native
 from fgbgpack.storage.reading.threads import usable_cores
 from fgbgpack.storage.targets import Target
 from fgbgpack.torch.batches import collate
 from fgbgpack.torch.dataset import FgBgDataset
 from fgbgpack.torch.memory import SharedBuffers
 from fgbgpack.torch.sampler import BlockShuffleSampler
+from fgbgpack.torch.trainers import rank_batches
 
 _MAX_WORKERS = 4
 #: Batches in the training process: the current one, the next one, and one to spare.
@@ -30,54 +32,96 @@ _IN_USE = 3
 class FgBgLoader(DataLoader[dict[str, Any]]):
     """A ``DataLoader`` that counts the batches it has returned; get one with :func:`make_loader`.
 
-    Each complete iteration is one epoch, and the next epoch has its own order; an iteration that stops early
-    leaves the epoch as it is.
+    Each iteration is one epoch, and the next one has another order, also where one was left early.
 
-    Attributes:
-        order: The sampler of the batches.
+    Trainers may take it apart: under Lightning, Fabric and ignite it shares samples among processes itself,
+    and accelerate's ``prepare`` shares them as those of other loaders.
     """
 
-    def __init__(self, dataset: FgBgDataset, order: BlockShuffleSampler, **options: Any) -> None:
-        self.order = order
+    def __init__(self, dataset: FgBgDataset, batch_sampler: Any, **options: Any) -> None:
+        batch_sampler, self._order, self._own_batches = rank_batches(batch_sampler)
+        #: Batches of this epoch that were returned; None before the first iteration.
         self._returned: int | None = None
-        super().__init__(dataset, batch_sampler=order, **options)
+        self._iterations = 0
+        super().__init__(dataset, batch_sampler=batch_sampler, **options)
+        # For trainers: DataLoader allows neither beside a batch sampler.
+        self.__dict__["sampler"] = batch_sampler.sampler
+        self.__dict__["drop_last"] = self._order.drop_last or self._order.steps_per_epoch is not None
+
+    @property
+    def _index_sampler(self) -> Any:
+        """Where PyTorch takes the batches of this loader from."""
+        return self._own_batches
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Another process has workers of its own, and so memory that it shares with them.
+        state = self.__dict__ | {"_iterator": None}
+        shared = _shared_of(self.collate_fn)
+        return state if shared is None else state | {"collate_fn": None, "_shared_like": shared.like()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        make = state.pop("_shared_like", None)
+        self.__dict__.update(state)
+        if make is not None:
+            self.__dict__["collate_fn"] = partial(collate, shared=make())
+
+    @property
+    def order(self) -> BlockShuffleSampler:
+        """The sampler of the batches of this rank."""
+        return self._order
 
     def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
-        """The batches of this epoch; after ``load_state_dict``, once, the remaining ones."""
-        self._returned = self.order.position
+        """The batches of an epoch; after ``load_state_dict`` the remaining ones of that of the state."""
+        if self._returned is not None:
+            # PyTorch has requested more of the order than it has returned.
+            self._order.seek(*self._order.following(self._returned))
+        self._iterations += 1
+        iteration, returned = self._iterations, self._order.start
+        self._returned = returned
+        batches = super().__iter__()
         try:
-            for batch in super().__iter__():
-                self._returned += 1
+            for batch in batches:
+                returned += 1
+                if iteration == self._iterations:
+                    self._returned = returned
                 yield batch
         except Exception:
             # PyTorch's errors refer to the workers, which would otherwise live until they are collected.
-            iterator, self._iterator = self._iterator, None
-            if isinstance(iterator, _MultiProcessingDataLoaderIter):
-                iterator._shutdown_workers()
+            self._iterator = None
+            if isinstance(batches, _MultiProcessingDataLoaderIter):
+                batches._shutdown_workers()
             raise
-        self.set_epoch(self.order.epoch + 1)
 
     @property
     def epoch(self) -> int:
-        """The number of the current epoch, or of the next one between epochs."""
-        return self.order.epoch
+        """The number of this epoch, or of the next one once all batches of this one were returned."""
+        return int(self.state_dict()["epoch"])
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the next epoch. A state that was loaded for this very epoch stays in force."""
-        if epoch != self.order.epoch:
-            self._returned = None
-        self.order.set_epoch(epoch)
+        """Set the epoch of the next iteration. A state that was loaded for this very epoch stays in force."""
+        self._order.set_epoch(epoch)
+        self._iterations += 1
+        self._returned = None
 
     def state_dict(self) -> dict[str, Any]:
         """The order and the position in it, of builtin types; batches read ahead do not count."""
-        return self.order.state_dict(self._returned)
+        return self._order.state_dict(self._returned)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Resume from a state: the first batch is the one after the last that was returned. Raises SpecError
         where the state is of other samples, or of an order with other options.
         """
-        self.order.load_state_dict(state)
+        self._order.load_state_dict(state)
+        self._iterations += 1
         self._returned = None
+
+
+def _shared_of(collate_fn: Any) -> SharedBuffers | None:
+    """The buffers that a loader of :func:`make_loader` shares with its workers."""
+    if isinstance(collate_fn, partial) and collate_fn.func is collate:
+        shared: SharedBuffers | None = collate_fn.keywords.get("shared")
+        return shared
+    return None
 
 
 def make_loader(
@@ -93,7 +137,9 @@ def make_loader(
     rank: int | None = None,
     world_size: int | None = None,
     drop_last: bool = False,
+    steps_per_epoch: float | None = None,
     pin_memory: bool | None = None,
+    persistent_workers: bool | None = None,
     start_method: str | None = None,
     worker_init: Callable[[int], None] | None = None,
     **options: Any,
@@ -113,14 +159,20 @@ def make_loader(
         workers: Processes that read ahead; ``None``: one for each processor but one, at most 4. With 0 this
             process reads each batch when it is requested, with threads.
         prefetch: Batches that each worker reads ahead.
-        window: As for :class:`BlockShuffleSampler`, as are the next four.
+        window: As for :class:`BlockShuffleSampler`, as are the next five.
         lanes: Best a multiple of ``workers``.
         rank: Number of this process among ``world_size``.
         world_size: Number of processes that share the samples.
         drop_last: Whether to leave out batches that are not full.
+        steps_per_epoch: Batches in an epoch, for trainers that count steps; ``math.inf`` for a stream without
+            end.
         pin_memory: Whether batches lie in pinned memory; ``None``: where there is CUDA.
+        persistent_workers: Whether workers stay from one epoch to the next. They keep the ``transform`` that
+            they started with: what you change in it between epochs reaches only workers that start anew.
+            ``None``: they stay where there is no ``transform``.
         start_method: How workers start: ``"fork"``, ``"spawn"`` or ``"forkserver"``; ``None``: Python's
-            default. All give the same batches.
+            default, but never fork where the store runs on threads of native code (obstore). All give the
+            same batches.
         worker_init: Called in each worker with its number.
         **options: ``fields``, ``indices``, ``split``, ``dtype``, ``transform``, ``placements``, ``pixels``
             and ``allow_incomplete`` of :class:`FgBgDataset`, where ``dataset`` is not one.
@@ -156,21 +208,29 @@ def make_loader(
         world_size=world_size,
         drop_last=drop_last,
         shuffle=shuffle,
+        steps_per_epoch=steps_per_epoch,
     )
     count = min(_MAX_WORKERS, usable_cores() - 1) if workers is None else workers
     pinned = torch.cuda.is_available() if pin_memory is None else pin_memory
     if not count:
-        return FgBgLoader(dataset, order, collate_fn=partial(collate, pin_memory=pinned), pin_memory=pinned)
+        return FgBgLoader(
+            dataset=dataset,
+            batch_sampler=order,
+            collate_fn=partial(collate, pin_memory=pinned),
+            pin_memory=pinned,
+        )
+    if start_method is None and is_native(dataset.dataset.store.store):
+        start_method = "spawn" if multiprocessing.get_start_method() == "spawn" else "forkserver"
     context = multiprocessing.get_context(start_method)
     shared = _shared_buffers(dataset, order, count, count * prefetch + _IN_USE, context)
     return FgBgLoader(
-        dataset,
-        order,
+        dataset=dataset,
+        batch_sampler=order,
         num_workers=count,
         prefetch_factor=prefetch,
         collate_fn=partial(collate, shared=shared),
         pin_memory=pinned,
-        persistent_workers=True,
+        persistent_workers=dataset.transform is None if persistent_workers is None else persistent_workers,
         multiprocessing_context=context,
         worker_init_fn=worker_init,
     )

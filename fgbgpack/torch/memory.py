@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing.context import BaseContext
 from typing import Any, TypeAlias
 
@@ -151,6 +152,7 @@ class SharedBuffers:
 
     def __init__(self, count: int, size: int, shares: int, context: BaseContext) -> None:
         self.count, self._size = count, -(-size // _PAGE) * _PAGE
+        self._shares, self._context = shares, context
         self._memory = _shared_bytes(count * self._size, context)
         # The users of each buffer: the worker that fills it, then the receiver of each share. An entry is set
         # by one process and cleared by one; the worker's stays until those of the shares are set.
@@ -158,6 +160,10 @@ class SharedBuffers:
         self._lock = context.Lock()
         self.number = next(_numbers)
         _made_here[self.number] = self
+
+    def like(self) -> Callable[[], SharedBuffers]:
+        """What makes other buffers of the same sizes, in another process: these are this one's."""
+        return partial(SharedBuffers, self.count, self._size, self._shares, self._context)
 
     @property
     def _table(self) -> NDArray[np.uint8]:

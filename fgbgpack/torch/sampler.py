@@ -1,26 +1,38 @@
-"""An order of samples that is shuffled and still cheap to read."""
+"""An order of samples that is shuffled and still cheap to read, epoch after epoch."""
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
 from torch import distributed
 from torch.utils.data import Sampler
 
 from fgbgpack.errors import SpecError
-from fgbgpack.torch.batches import GroupBatch, Positions
+from fgbgpack.storage.indices import whole_number
+from fgbgpack.torch.batches import GroupBatch
 from fgbgpack.torch.dataset import FgBgDataset
+from fgbgpack.torch.order import RankOrder
 
-_WINDOW = 16
-_MIN_WINDOW = 4  # of the default window, however large chunks are
-_WINDOW_BYTES = 512 << 20
+#: What the windows of all lanes may take by default.
+_WINDOW_BYTES = 1 << 30
 _LANES = 4
 _SEEDS = 1 << 64
+_MANY = 1 << 31
 #: The options that a state must have in common with the sampler that loads it.
-_STATE_OPTIONS = ("samples", "batch_size", "window", "lanes", "world_size", "drop_last", "shuffle")
+_STATE_OPTIONS = (
+    "samples",
+    "batch_size",
+    "window",
+    "part",
+    "lanes",
+    "world_size",
+    "drop_last",
+    "shuffle",
+    "steps_per_epoch",
+)
 
 
 class BlockShuffleSampler(Sampler[list[int]]):
@@ -28,7 +40,8 @@ class BlockShuffleSampler(Sampler[list[int]]):
 
     Chunks of images (about 40 samples) are shuffled, and every ``window`` chunks make a group, whose samples
     are shuffled and divided into batches. A :class:`FgBgDataset` reads a group at once for the first of its
-    batches, so each chunk is decoded once.
+    batches, so each chunk is decoded once. Of large pictures parts of chunks are shuffled in place of chunks,
+    so that a group of the same size in memory mixes as many; a chunk is then decoded once for each part.
 
     There are several ``lanes`` of groups, and batches come from them in turn. A ``DataLoader`` gives batches
     to its workers in turn, too, so where the number of lanes is a multiple of that of workers, no two workers
@@ -36,6 +49,9 @@ class BlockShuffleSampler(Sampler[list[int]]):
 
     The order is a function of the seed, the epoch and the options here, the same on every machine. Pass the
     sampler to a ``DataLoader`` as its ``batch_sampler``.
+
+    **Epochs.** Each iteration is an epoch: the next one has another order, also where one was left early.
+    :meth:`set_epoch` and :meth:`load_state_dict` name the epoch of the next iteration.
 
     **Ranks.** All ranks together take each sample once, each rank its own, and none is repeated. The numbers
     of samples of two ranks differ by at most one, the numbers of batches are equal: where a rank has fewer
@@ -49,22 +65,26 @@ class BlockShuffleSampler(Sampler[list[int]]):
     Args:
         dataset: The samples.
         batch_size: Samples in a batch; see above for the last ones.
-        window: Number of chunks in a group; ``None``: 16, or fewer where the groups of all lanes would take
-            more than 512 MiB with image, mask and depth, but at least 4. They are in memory together.
+        window: Number of chunks in a group, which are in memory together; ``None``: 16, or parts of at least
+            as many where the groups of all lanes would take more than 1 GiB with image, mask and depth. A
+            part is at least an eighth of a chunk, or one sample where samples are recomposed without depth.
         lanes: Number of groups that are read side by side; fewer where there are not enough chunks.
         seed: 64 bits.
         rank: Number of this process among ``world_size``, from 0; ``None``: that of ``torch.distributed``,
-            else 0.
+            which may be initialised at any time before an iteration, else 0.
         world_size: Number of processes that share the samples; ``None``: that of ``torch.distributed``,
             else 1.
         drop_last: Whether to leave out batches that are not full.
         shuffle: With ``False`` samples come in their own order, those of each rank one after the other.
+        steps_per_epoch: Batches of this rank in an epoch; ``None``: those that hold all samples once. Passes
+            over all samples, each in another order, then follow one another, and an epoch begins where the
+            one before ends. With ``math.inf`` an iteration never ends, the next goes on where it was left,
+            and epochs are passes.
 
     Attributes:
-        epoch: Number of the epoch of the next order; :meth:`set_epoch` changes it.
-        window: Number of chunks in a group.
+        window: Number of chunks in a group, or of parts of chunks.
+        part: Samples that are read together: those of a chunk, or of a part of one.
         batches_per_group: Number of batches in a group.
-        lanes_used: Number of lanes that have enough chunks for a group.
 
     Raises:
         SpecError: A number is out of range; all problems are reported together.
@@ -86,109 +106,200 @@ class BlockShuffleSampler(Sampler[list[int]]):
         world_size: int | None = None,
         drop_last: bool = False,
         shuffle: bool = True,
+        steps_per_epoch: float | None = None,
     ) -> None:
-        if distributed.is_available() and distributed.is_initialized():
-            rank = distributed.get_rank() if rank is None else rank
-            world_size = distributed.get_world_size() if world_size is None else world_size
-        self.batch_size = batch_size
-        self.rank = 0 if rank is None else rank
-        self.world_size = 1 if world_size is None else world_size
-        self.drop_last, self.shuffle = drop_last, shuffle
-        self.seed, self.epoch = seed, 0
-        self.lanes = lanes
-        self.window = _WINDOW if window is None else window
-        self._check()
-        if window is None:
-            affordable = _WINDOW_BYTES // (lanes * dataset.block_bytes)
-            self.window = min(_WINDOW, max(_MIN_WINDOW, affordable))
-        self._blocks = dataset.blocks
-        self._samples = f"{len(dataset)} {hashlib.sha256(dataset.indices.data).hexdigest()[:16]}"
-        self._sizes = self._batch_sizes()
-        blocks = len(np.unique(self._blocks))
-        mean = len(self._blocks) / blocks
-        self.batches_per_group = max(1, round(self.window * mean / batch_size)) if shuffle else 1
-        self.lanes_used = max(1, min(lanes, blocks // (self.world_size * self.window), len(self._sizes)))
-        self._returned = 0  # batches of this epoch, by the last iterator
-        self.position = 0  # batches of its epoch that the next iterator leaves out
-
-    def _check(self) -> None:
-        limits = {
-            "batch_size": (1, 1 << 31),
-            "window": (1, 1 << 31),
-            "lanes": (1, 1 << 10),
-            "seed": (0, _SEEDS),
-            "world_size": (1, 1 << 31),
-            "rank": (0, max(1, self.world_size)),
-        }
-        problems = [
-            f"{name}: found {number!r}, expected a whole number from {least} to {end - 1}"
-            for name, (least, end) in limits.items()
-            if isinstance(number := getattr(self, name), bool)
-            or not isinstance(number, int)
-            or not least <= number < end
-        ]
-        if problems:
-            raise SpecError("There is no such order of samples:", problems, code="order-invalid")
-
-    def _batch_sizes(self) -> Positions:
-        samples, ranks, size = len(self._blocks), self.world_size, self.batch_size
-        if self.drop_last:
-            steps = samples // (ranks * size)
-            if not steps:
-                raise SpecError(
-                    f"{samples} samples do not fill a batch of {size} for each of {ranks} ranks: use smaller "
-                    "batches, or do without drop_last.",
-                    code="samples-too-few",
-                )
-            return np.full(steps, size)
-        if samples < ranks:
+        if not isinstance(dataset, FgBgDataset):
             raise SpecError(
-                f"{samples} samples cannot be shared by {ranks} ranks: use fewer ranks.",
-                code="samples-too-few",
+                f"dataset: found a {type(dataset).__name__}, expected a FgBgDataset. A trainer that builds "
+                "this sampler anew around one of its own need not: give it the loader of make_loader, or "
+                "have it leave samplers alone: in Lightning, Trainer(use_distributed_sampler=False).",
+                code="order-invalid",
             )
-        most, own = -(-samples // ranks), self._end(self.rank + 1) - self._end(self.rank)
-        sizes = np.full(-(-most // size), size)
-        sizes[-1] = size - (len(sizes) * size - own)
-        if not sizes[-1] and size > 1:
-            sizes[-2:] = size - 1, 1
-        return sizes[sizes > 0]
+        self.dataset, self._asked_window = dataset, window
+        self._rank, self._world_size = rank, world_size
+        world = self.world_size
+        endless = steps_per_epoch == math.inf
+        whole = _whole_numbers(
+            batch_size=(batch_size, 1, _MANY),
+            window=(1 if window is None else window, 1, _MANY),
+            lanes=(lanes, 1, 1 << 10),
+            seed=(seed, 0, _SEEDS),
+            steps_per_epoch=(1 if endless or steps_per_epoch is None else steps_per_epoch, 1, _MANY),
+            world_size=(world, 1, _MANY),
+            rank=(self.rank, 0, max(1, whole_number(world) or 1)),
+        )
+        self.batch_size, self.window, self.lanes, self.seed, steps, *_ = whole
+        self.drop_last, self.shuffle = bool(drop_last), bool(shuffle)
+        self.steps_per_epoch = steps_per_epoch if endless or steps_per_epoch is None else steps
+        self._mixing = dataset.mixing(None if window is None else self.window, _WINDOW_BYTES // self.lanes)
+        self.window, self.part = self._mixing.window, self._mixing.part
+        self._samples = f"{len(dataset)} {hashlib.sha256(dataset.indices.data).hexdigest()[:16]}"
+        self._shared: RankOrder | None = None
+        # The epoch of this iteration, or of the next one while that has not begun, and its position then.
+        self._epoch, self._start, self._begun = 0, 0, False
+        self._returned = 0  # batches of this epoch
+        self._told: int | None = None  # the last epoch that a trainer has told
+        self._just_loaded = False
+        _ = self._order
 
-    def _end(self, ranks: int) -> int:
-        """Number of samples of the first ``ranks`` ranks."""
-        return len(self._blocks) * ranks // self.world_size
+    @property
+    def rank(self) -> int:
+        """Number of this process among ``world_size``."""
+        return distributed.get_rank() if self._rank is None and _is_distributed() else self._rank or 0
+
+    @property
+    def world_size(self) -> int:
+        """Number of processes that share the samples."""
+        if self._world_size is None:
+            return distributed.get_world_size() if _is_distributed() else 1
+        return self._world_size
+
+    @property
+    def _order(self) -> RankOrder:
+        """The order of this rank; another one once ``torch.distributed`` is initialised."""
+        place = int(self.rank), int(self.world_size)
+        if self._shared is None or (self._shared.rank, self._shared.world_size) != place:
+            self._shared = RankOrder(
+                self._mixing.blocks(self.dataset.indices),
+                self.batch_size,
+                self.window,
+                self.lanes,
+                self.seed,
+                self.drop_last,
+                self.shuffle,
+                *place,
+            )
+        return self._shared
+
+    @property
+    def batches_per_group(self) -> int:
+        """Number of batches in a group."""
+        return self._order.batches_per_group
+
+    @property
+    def lanes_used(self) -> int:
+        """Number of lanes that have enough chunks for a group."""
+        return self._order.lanes_used
 
     def __len__(self) -> int:
-        """Batches in an epoch of this rank."""
-        return len(self._sizes)
+        """Batches in an epoch of this rank; TypeError where it has no end."""
+        if self.steps_per_epoch == math.inf:
+            raise TypeError("with steps_per_epoch=math.inf an epoch has no length")
+        return self._steps
+
+    @property
+    def _steps(self) -> int:
+        """Batches from one epoch to the next."""
+        steps = self.steps_per_epoch
+        return len(self._order) if steps is None or steps == math.inf else int(steps)
 
     def __iter__(self) -> Iterator[list[int]]:
-        """The batches of this epoch; after ``load_state_dict``, once, the remaining ones."""
-        # A DataLoader may make iterators that it never uses: only the first step of one uses up a state.
-        self._returned, self.position = self.position, 0
-        for lane, group, start, size in self._order()[self._returned :]:
-            self._returned += 1
-            batch = GroupBatch(lane, group, start, size)
-            yield batch if self.shuffle else list(batch)
+        """The batches of an epoch; after ``load_state_dict`` the remaining ones of that of the state."""
+        # A DataLoader may make iterators that it never uses: only the first step of one begins an epoch.
+        if self._begun:
+            self.seek(*self.following(self._returned))
+        self._begun, self._just_loaded = True, False
+        order, length = self._order, len(self._order)
+        number = self._epoch * self._steps + self._start
+        end = math.inf if self.steps_per_epoch == math.inf else (self._epoch + 1) * self._steps
+        returned = self._start
+        while number < end:
+            place = number % length
+            most = int(min(length, place + end - number))
+            for part in order.batches(number // length)[place:most]:
+                number, returned = number + 1, returned + 1
+                self._returned = returned
+                batch = GroupBatch(*part)
+                yield batch if self.shuffle else list(batch)
+
+    def changed(self, *, drop_last: bool | None = None) -> BlockShuffleSampler:
+        """The same order, at its beginning; with another ``drop_last`` where one is given."""
+        drop_last = self.drop_last if drop_last is None else drop_last
+        return self._copy(self._rank, self._world_size, self.steps_per_epoch, drop_last)
+
+    def for_all_ranks(self) -> BlockShuffleSampler:
+        """The order in which one process has the samples of all ranks, in epochs of as many steps of each."""
+        steps, ranks = self.steps_per_epoch, self.world_size
+        if steps is None:
+            return self._copy(0, 1, None, self.drop_last)
+        # Who takes every nth of the batches expects that all but the last are full.
+        return self._copy(0, 1, steps * ranks, self.drop_last or ranks > 1)
+
+    def _copy(
+        self, rank: int | None, world_size: int | None, steps: float | None, drop_last: bool
+    ) -> BlockShuffleSampler:
+        return BlockShuffleSampler(
+            self.dataset,
+            self.batch_size,
+            window=self._asked_window,
+            lanes=self.lanes,
+            seed=self.seed,
+            rank=rank,
+            world_size=world_size,
+            drop_last=drop_last,
+            shuffle=self.shuffle,
+            steps_per_epoch=steps,
+        )
+
+    # --- epochs ------------------------------------------------------------------------------------
+
+    @property
+    def epoch(self) -> int:
+        """Number of this epoch, or of the next one once all batches of this one were returned."""
+        return self.position(self._returned)[0]
+
+    def position(self, returned: int) -> tuple[int, int]:
+        """The epoch after so many batches of the current one, and how many of its batches were returned."""
+        epochs, batches = divmod(returned, self._steps)
+        return self._epoch + epochs, batches
+
+    def following(self, returned: int) -> tuple[int, int]:
+        """Where the next iteration begins, if so many batches of the current epoch were returned."""
+        return self.position(returned) if self.steps_per_epoch == math.inf else (self._epoch + 1, 0)
+
+    def seek(self, epoch: int, batches: int) -> None:
+        """Let the next iteration begin after some batches of an epoch."""
+        self._epoch, self._start, self._begun = epoch, batches, False
+        self._returned = batches
+
+    @property
+    def start(self) -> int:
+        """How many batches of its epoch the iteration leaves out that is next, or has begun last."""
+        return self._start
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the next epoch. A state that was loaded for this very epoch stays in force."""
-        if not 0 <= epoch < _SEEDS:
-            raise SpecError(
-                f"epoch: found {epoch!r}, expected a number from 0 to {_SEEDS - 1}.", code="order-invalid"
-            )
-        if epoch != self.epoch:
-            self.epoch, self._returned, self.position = epoch, 0, 0
+        """Set the epoch of the next iteration. A state that was loaded for this very epoch stays in force."""
+        (number,) = _whole_numbers(epoch=(epoch, 0, _SEEDS))
+        if number != self._epoch or self._begun:
+            self.seek(number, 0)
+
+    def tell_epoch(self, epoch: int) -> None:
+        """The number of a trainer's own epoch, which trainers tell samplers before each iteration.
+
+        Trainers do not count iterations that their users leave early, and some tell the same number again, so
+        what a trainer tells matters only where it has not counted on from what it told before.
+        """
+        (number,) = _whole_numbers(epoch=(epoch, 0, _SEEDS))
+        before, self._told = self._told, number
+        if self._just_loaded:
+            # The trainer has ended an epoch that it had limited to fewer batches than there are.
+            if before is not None and number > before and self._start:
+                self.set_epoch(self._epoch + 1)
+        elif before is None or number not in (before, before + 1):
+            self.set_epoch(number)
+
+    # --- state -------------------------------------------------------------------------------------
 
     def state_dict(self, batches: int | None = None) -> dict[str, Any]:
         """The order and the position in it, of builtin types, after so many batches of this epoch that were
         returned; ``None``: all that were requested.
         """
-        returned = self._returned if batches is None else batches
-        ended = returned >= len(self)
+        epoch, returned = self.position(self._returned if batches is None else batches)
         return {
             "seed": self.seed,
-            "epoch": self.epoch + ended,
-            "batches": 0 if ended else returned,
+            "epoch": epoch,
+            "batches": returned,
+            "told": self._told,
             **self._state_options(),
         }
 
@@ -208,49 +319,28 @@ class BlockShuffleSampler(Sampler[list[int]]):
                 problems,
                 code="state-differs",
             )
-        self.seed, self.epoch = state["seed"], state["epoch"]
-        self._returned = self.position = state["batches"]
+        self.seed, self._shared = state["seed"], None
+        self._told, self._just_loaded = state["told"], True
+        self.seek(state["epoch"], state["batches"])
 
     def _state_options(self) -> dict[str, Any]:
         return {name: self._samples if name == "samples" else getattr(self, name) for name in _STATE_OPTIONS}
 
-    def _order(self) -> list[tuple[int, Positions, int, int]]:
-        """The arguments of the :class:`GroupBatch` of each batch of this rank in this epoch."""
-        total = int(self._sizes.sum())
-        first = self.rank * total if self.drop_last else self._end(self.rank)
-        rng = np.random.Philox(key=np.array([self.seed, self.epoch], np.uint64))
-        everything = self._by_block(rng) if self.shuffle else np.arange(len(self._blocks))
-        own = everything[first : first + total]
-        if not self.shuffle:
-            starts = np.cumsum(self._sizes) - self._sizes
-            return [(0, own, int(a), int(n)) for a, n in zip(starts, self._sizes, strict=True)]
-        lanes = self.lanes_used
-        batches: list[tuple[int, Positions, int, int]] = [(0, own, 0, 0)] * len(self._sizes)
-        start = 0
-        for lane in range(lanes):
-            sizes = self._sizes[lane::lanes].tolist()
-            # The first groups end one after the other, and so do all later ones: they are not read together.
-            count = -(-self.batches_per_group * (lane + 1) // lanes)
-            of_lane = []
-            while sizes:
-                of_group, sizes = sizes[:count], sizes[count:]
-                group = own[start : start + sum(of_group)]
-                group = group[_shuffled(len(group), rng)]
-                of_lane += [(lane, group, sum(of_group[:i]), size) for i, size in enumerate(of_group)]
-                start += len(group)
-                count = self.batches_per_group
-            batches[lane::lanes] = of_lane
-        return batches
 
-    def _by_block(self, rng: np.random.Philox) -> Positions:
-        """All positions, block by block in random order, and in random order within each."""
-        blocks, block_of = np.unique(self._blocks, return_inverse=True)
-        rank = np.empty(len(blocks), np.int64)
-        rank[_shuffled(len(blocks), rng)] = np.arange(len(blocks))
-        order = _shuffled(len(block_of), rng)
-        return order[np.argsort(rank[block_of[order]], kind="stable")]
+def _is_distributed() -> bool:
+    return distributed.is_available() and distributed.is_initialized()
 
 
-def _shuffled(count: int, rng: np.random.Philox) -> Positions:
-    """The numbers from 0 to ``count`` in random order: the same with every version of NumPy."""
-    return np.argsort(rng.random_raw(count), kind="stable")
+def _whole_numbers(**limits: tuple[Any, int, int]) -> list[int]:
+    """Numbers, each with the least that it can be and what it must be below, as ``int``; SpecError names all
+    that are none, or out of range.
+    """
+    numbers = {name: whole_number(value) for name, (value, _, _) in limits.items()}
+    problems = [
+        f"{name}: found {value!r}, expected a whole number from {least} to {end - 1}"
+        for name, (value, least, end) in limits.items()
+        if (number := numbers[name]) is None or not least <= number < end
+    ]
+    if problems:
+        raise SpecError("There is no such order of samples:", problems, code="order-invalid")
+    return [number for number in numbers.values() if number is not None]

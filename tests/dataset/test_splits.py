@@ -16,6 +16,7 @@ from zarr.storage import LocalStore, MemoryStore
 
 from fgbgpack import create, open_dataset, schema
 from fgbgpack.composition.placement import Plan
+from fgbgpack.dataset.mixing import Mixing
 from fgbgpack.dataset.splits import Split, shuffled
 from fgbgpack.document import DIGEST
 from fgbgpack.errors import DatasetError, SpecError
@@ -199,20 +200,20 @@ def test_what_is_no_split_is_refused_with_all_its_problems(fields, problems):
 )
 def test_an_order_has_each_sample_once_and_windows_of_whole_chunks(samples, chunk, window, seed, epoch):
     given_samples = np.array(samples, np.int64)
-    windows = shuffled(given_samples, chunk, window=window, seed=seed, epoch=epoch)
+    windows = shuffled(given_samples, Mixing.of_chunks(window, chunk), seed=seed, epoch=epoch)
     chunks = [set((w // chunk).tolist()) for w in windows]
     assert sorted(itertools.chain(*(w.tolist() for w in windows))) == sorted(samples)
     assert all(len(held) == window for held in chunks[:-1])
     for one, other in itertools.combinations(chunks, 2):
         assert not one & other, "a chunk is in one window, so it is decoded once"
-    same = shuffled(given_samples[::-1], chunk, window=window, seed=seed, epoch=epoch)
+    same = shuffled(given_samples[::-1], Mixing.of_chunks(window, chunk), seed=seed, epoch=epoch)
     for one, other in zip(windows, same, strict=True):
         np.testing.assert_array_equal(one, other)
 
 
 def test_seed_and_epoch_change_the_order_of_chunks_and_of_samples():
     def order(**keys):
-        return np.concatenate(shuffled(np.arange(400), 10, window=4, **keys))
+        return np.concatenate(shuffled(np.arange(400), Mixing.of_chunks(4, 10), **keys))
 
     orders = [order(), order(seed=1), order(epoch=1), order(seed=1, epoch=1), order(seed=1 << 32)]
     for one, other in itertools.combinations(orders, 2):
@@ -228,18 +229,21 @@ def test_every_place_of_a_window_is_as_likely_for_every_chunk():
     """Over many epochs a chunk is in the first window as often as any other: 2 of 8 chunks fill it."""
     counts = np.zeros(8)
     for epoch in range(2000):
-        counts[np.unique(shuffled(np.arange(16), 2, window=2, epoch=epoch)[0] // 2)] += 1
+        counts[np.unique(shuffled(np.arange(16), Mixing.of_chunks(2, 2), epoch=epoch)[0] // 2)] += 1
     # Four standard deviations of a binomial with 2000 draws of probability 1/4.
     assert np.abs(counts - 500).max() < 4 * np.sqrt(2000 * 0.25 * 0.75)
 
 
 def test_this_order_never_changes():
-    assert [w.tolist() for w in shuffled(np.arange(8), 2, window=2, seed=7)] == [[3, 7, 6, 2], [0, 5, 1, 4]]
+    assert [w.tolist() for w in shuffled(np.arange(8), Mixing.of_chunks(2, 2), seed=7)] == [
+        [3, 7, 6, 2],
+        [0, 5, 1, 4],
+    ]
 
 
 def test_numbers_out_of_range_are_named_together():
     with refused(SpecError, "option-invalid") as caught:
-        shuffled(np.arange(3), 0, window=0, seed=2**64, epoch=-1)
+        shuffled(np.arange(3), Mixing.of_chunks(0, 0), seed=2**64, epoch=-1)
     for name in ("chunk", "window", "seed", "epoch"):
         assert name in str(caught.value)
 

@@ -229,6 +229,7 @@ class TestPlainLoader:
         sampler = BlockShuffleSampler(data, 8, window=4)
         loader = DataLoader(data, batch_sampler=sampler, num_workers=2, collate_fn=collate_fn)
         batches = list(loader)
+        sampler.set_epoch(0)
         assert [batch["index"].tolist() for batch in batches] == [list(batch) for batch in sampler]
         for batch in batches:
             check(batch, truth)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -55,14 +56,14 @@ class ChunkChecks:
         self._first, self.chunks = entry.first, entry.chunks
         self._array = manifest_array(manifest)
         self._read: dict[int, NDArray[np.uint32]] = {}
-        self._lock = threading.Lock()
+        self._lock, self._process = threading.Lock(), os.getpid()
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_lock"} | {"_read": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ = state
-        self._lock = threading.Lock()
+        self._lock, self._process = threading.Lock(), os.getpid()
 
     def check(self, chunk: int, encoded: NDArray[np.uint8] | None, name: Callable[[], str]) -> None:
         """As :meth:`Checks.check`."""
@@ -91,6 +92,9 @@ class ChunkChecks:
     def _load(self, part: int) -> NDArray[np.uint32]:
         from fgbgpack.storage.reading.reader import ArrayReader
 
+        if self._process != os.getpid():
+            # A thread of the parent may have had the lock when this process was forked.
+            self._lock, self._process = threading.Lock(), os.getpid()
         with self._lock:
             if part not in self._read:
                 spec = self._array

@@ -23,6 +23,7 @@ from fgbgpack.storage.array_metadata import LARGEST_CHUNK
 from fgbgpack.storage.codecs import REPAIR
 from fgbgpack.storage.hdf5 import Hdf5Store
 from fgbgpack.storage.layout import Layout
+from fgbgpack.storage.processes import usable
 from fgbgpack.storage.sharding import ABSENT, index_bytes, read_index
 
 Bytes: TypeAlias = NDArray[np.uint8]
@@ -207,7 +208,7 @@ class _StoreChunks:
     prefetch_limit = _CONCURRENT_REQUESTS
 
     def __init__(self, store: Store, description: ArrayDescription) -> None:
-        self._store, self._description = store, description
+        self._store, self._description = usable(store), description
         self._indexes: dict[int, Index] = {}  # the one used last comes last; only Zarr's thread uses it
 
     def prefetch(self, chunks: Sequence[Chunk]) -> Mapping[Chunk, Bytes | None]:
