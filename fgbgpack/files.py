@@ -297,6 +297,8 @@ def finish_swap(new: Path, old: Path, refusal: str) -> None:
     aside = _aside(new)
     if aside.is_dir():
         with locked(aside, refusal):
+            with suppress(OSError):
+                old.rmdir()  # it is empty where somebody has made it since
             aside.rename(new if os.path.lexists(old) else old)
 
 

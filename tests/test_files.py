@@ -274,6 +274,14 @@ def test_an_exchange_that_was_killed_is_put_right(tmp_path, monkeypatch, renames
     assert names_in(tmp_path) == ["new", "old"]
 
 
+def test_an_exchange_that_was_killed_is_put_right_where_an_empty_folder_is_in_its_place(tmp_path):
+    new, old = two_folders(tmp_path)
+    old.rename(tmp_path / "new.aside")
+    old.mkdir()
+    finish_swap(new, old, "busy")
+    assert (names_in(new), names_in(old), names_in(tmp_path)) == (["new"], ["old"], ["new", "old"])
+
+
 def test_an_exchange_that_is_under_way_is_left_alone(tmp_path):
     new, old = two_folders(tmp_path)
     with locked(old, "busy"):

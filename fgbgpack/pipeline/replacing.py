@@ -48,11 +48,17 @@ class Replacement:
         """That of a dataset; ``None`` where it is in no folder of its own."""
         return cls(target, target.store.root) if type(target.store) is LocalStore else None
 
+    def finish_exchange(self) -> None:
+        """Put right what a kill in the middle of an exchange has left: before the dataset is read or locked,
+        which may not be where it belongs.
+        """
+        with self._disk_errors():
+            finish_swap(self._beside, self._root, self._refusal)
+
     def recover(self) -> None:
-        """Put right what a kill in the middle of an exchange, or after it, has left."""
+        """Put right what a kill after an exchange has left."""
         with self._disk_errors():
             finish_removal(self._beside)
-            finish_swap(self._beside, self._root, self._refusal)
             self._return_others()
 
     def open(self, without: Container[str] | None = None) -> DatasetStore:

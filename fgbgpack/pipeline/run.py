@@ -90,6 +90,8 @@ class Run:
         One that replaces it is put in its place at the end.
         """
         target, self._replacement = self.store, Replacement.of(self.store) or Exchange.of(self.store)
+        if isinstance(self._replacement, Replacement):
+            self._replacement.finish_exchange()
         with target.exclusive():
             if self._replacement is not None:
                 self._replacement.recover()

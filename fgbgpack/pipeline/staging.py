@@ -23,6 +23,7 @@ from fgbgpack.pipeline.convert import Source, to_hdf5, to_zarr
 from fgbgpack.pipeline.events import OnEvent
 from fgbgpack.pipeline.executor import Threads
 from fgbgpack.pipeline.own_nodes import cannot_convert, own_nodes
+from fgbgpack.pipeline.replacing import Replacement
 from fgbgpack.pipeline.run import Run
 from fgbgpack.storage.hdf5 import UNFINISHED, Hdf5Store, Hdf5Writer, is_hdf5
 from fgbgpack.storage.store import DatasetStore
@@ -63,6 +64,9 @@ def staged(
     folder was begun when another file, or none, was there.
     """
     if not is_hdf5(target) or Path(str(target)).is_dir():
+        replacement = Replacement.of(DatasetStore.open(target, read_only=False))
+        if replacement is not None:
+            replacement.finish_exchange()
         yield target
         return
     path = Path(str(target))

@@ -314,6 +314,9 @@ COMMANDS: Mapping[str, Command] = {
     "depth": Command(_depth("it.zarr"), _made(depth=False), {"it.zarr": pixels}, ZARR),
     "depth HDF5": Command(_depth("it.h5"), _made("it.h5", depth=False), HDF5),
     "depth --overwrite": Command(_depth("it.zarr", overwrite=True), _made(), ZARR),
+    "depth --overwrite without exchange": Command(
+        _depth("it.zarr", overwrite=True), _made(), readers=ZARR, lacks=("exchange",)
+    ),
     "split": Command(_split("it.zarr"), _made(), ZARR),
     "split HDF5": Command(_split("it.h5"), _made("it.h5"), HDF5, result=sound_file),
     "export folder": _exports("folder"),
