@@ -22,6 +22,7 @@ from fgbgpack.storage.arrays import METADATA, ArrayForm
 from fgbgpack.storage.codecs import REPAIR, ChunkCodec, recode
 from fgbgpack.storage.hdf5 import Hdf5Store, Hdf5Writer, is_hdf5, root_of, root_text
 from fgbgpack.storage.manifest import with_document
+from fgbgpack.storage.sealing import whole_shards
 from fgbgpack.storage.sharding import join
 from fgbgpack.storage.store import DatasetStore
 from fgbgpack.storage.targets import Target
@@ -304,9 +305,9 @@ def to_zarr(source: Source, run: Run, *, overwrite: bool) -> None:
         else:
             run.notify(f"Resuming {run.name}.")
         store = run.store
-        root, begun_root = root_of(source.root), parse_json(store.get(METADATA) or b"{}")
+        root, begun_root = root_of(source.root), store.root()
         root["attributes"] |= {name: begun_root["attributes"][name] for name in (ATTRIBUTE, DIGEST)}
-        store.put(METADATA, json.dumps(root).encode())
+        store.replace_root(root)
         for path, metadata in source.metadata.items():
             store.put(f"{path}/{METADATA}", metadata)
         for path, form in source.forms.items():
@@ -346,7 +347,7 @@ class _ChunkCopy:
             (path, shard)
             for path, form in self._source.forms.items()
             if form.sharded
-            for shard in store.sound_shards(path, form.layout)
+            for shard in whole_shards(store, path, form.layout)
         }
         there |= {
             (path, shard)

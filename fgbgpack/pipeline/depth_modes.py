@@ -36,6 +36,7 @@ from fgbgpack.pipeline.stage import LayoutStage, execute
 from fgbgpack.spec import DepthMode, DepthSpec
 from fgbgpack.storage.arrays import BACKGROUND_DEPTH_CODEC
 from fgbgpack.storage.layout import Extent, Layout, LayoutPolicy
+from fgbgpack.storage.sealing import whole_shards
 from fgbgpack.storage.store import DatasetStore
 
 #: Backgrounds of which some are taken to measure how long all will take.
@@ -319,7 +320,7 @@ def _there(store: DatasetStore | None, array: str, layout: Layout) -> list[range
     """The samples, or backgrounds, of the shards that a dataset has of an array, in order."""
     if store is None or store.layout(array) != layout:
         return []
-    return [layout.samples_of(shard) for shard in sorted(store.sound_shards(array, layout))]
+    return [layout.samples_of(shard) for shard in sorted(whole_shards(store, array, layout))]
 
 
 #: What fills depth, by the mode.

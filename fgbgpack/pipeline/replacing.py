@@ -19,6 +19,7 @@ from fgbgpack.files import (
     locked,
     remove_folder,
     swap,
+    sync_file,
 )
 from fgbgpack.storage.arrays import METADATA, Node
 from fgbgpack.storage.manifest import copies_in
@@ -118,3 +119,4 @@ def _link_or_copy(source: Path, target: Path) -> None:
         target.hardlink_to(source)
     except OSError:
         shutil.copy2(source, target)
+        sync_file(target)

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
+from zarr.storage import LocalStore
 
 from fgbgpack.document import DEPTH, EXTREMES, MANIFEST, Document, ManifestInfo
 from fgbgpack.errors import DatasetError
 from fgbgpack.inputs import parse_json
 from fgbgpack.storage.arrays import METADATA, ArrayForm, Node, group_metadata
+from fgbgpack.storage.layout import Layout
 from fgbgpack.storage.manifest import (
     Checksums,
     check_chunks,
@@ -99,6 +101,36 @@ def wrong_copies(name: str, root: Node, manifest: ManifestInfo | None) -> Datase
     )
 
 
+def whole_shards(store: DatasetStore, path: str, layout: Layout, *, sharded: bool = True) -> set[int]:
+    """The shards of an array that can be kept when it is finished: those that are sound and, where a power
+    loss may have left files without some of their pages, of which every chunk is.
+
+    What was looked at counts as written, and is not read back once more.
+    """
+    sound = store.sound_shards(path, layout, sharded=sharded)
+    if not isinstance(store.store, LocalStore):
+        return sound
+    store.written.declare(path, layout, sharded=sharded)
+    unknown = sorted(sound - store.written.of(path, layout).keys())
+    for start in range(0, len(unknown), _READ_BACK):
+        shards = unknown[start : start + _READ_BACK]
+        keys = [f"{path}/{layout.key(shard)}" for shard in shards]
+        for shard, key, value in zip(shards, keys, store.get_all(keys), strict=True):
+            try:
+                _check_object(value or b"", layout, f"{store.name}/{key}", sharded)
+                store.written.note(key, value or b"")
+            except DatasetError:
+                sound.remove(shard)
+    return sound
+
+
+def _check_object(value: bytes, layout: Layout, name: str, sharded: bool) -> Checksums:
+    """The checksums of the chunks of a shard, or of a chunk that is in none, which are found right."""
+    index = read_index(value, len(value), layout.grid, name).reshape(-1, 2) if sharded else None
+    check_chunks(value, index, name)
+    return checksums_of(value, index)
+
+
 def discard(store: DatasetStore, faulty: Mapping[str, list[int]]) -> None:
     """Delete faulty objects, so that they are made again: the extremes of depth with the shard that they
     belong to.
@@ -148,8 +180,5 @@ def _read_back(
                 f"{store.name}/{key} is missing: something else writes to the dataset, or it is damaged.",
                 code="shards-lost",
             )
-        grid, name = form.layout.grid, f"{store.name}/{key}"
-        index = read_index(value, len(value), grid, name).reshape(-1, 2) if form.sharded else None
-        check_chunks(value, index, name)
-        found[shard] = checksums_of(value, index)
+        found[shard] = _check_object(value, form.layout, f"{store.name}/{key}", form.sharded)
     return found

@@ -20,7 +20,16 @@ from zarr.abc.store import Store, SuffixByteRequest
 from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import LocalStore
 
-from fgbgpack.document import ATTRIBUTE, DIGEST, SOURCES, Document, ManifestInfo, is_own
+from fgbgpack.document import (
+    ATTRIBUTE,
+    DEPTH,
+    DIGEST,
+    EXTREMES,
+    SOURCES,
+    Document,
+    ManifestInfo,
+    is_own,
+)
 from fgbgpack.errors import DatasetError, IncompleteDatasetError
 from fgbgpack.files import PARTIAL, FolderSync, locked, write_atomically
 from fgbgpack.inputs import parse_json
@@ -193,6 +202,10 @@ class DatasetStore(Keys):
         if copies:
             node["consolidated_metadata"]["metadata"] |= copies
         self._publish(json.dumps(node, indent=2, ensure_ascii=False).encode(), was_complete=True)
+
+    def replace_root(self, root: Node) -> None:
+        """Replace the metadata of the root by others of the same dataset, durably."""
+        self._publish(json.dumps(root, indent=2, ensure_ascii=False).encode(), was_complete=True)
 
     def existing_document(self, *, complete: bool = False) -> Document:
         """The document of a dataset that must be there, and ``complete`` if asked for
@@ -397,8 +410,13 @@ class DatasetStore(Keys):
         return {known[key] for key in compress(present, self._each(present, check))}
 
     def missing_shards(self, layouts: Mapping[str, Layout]) -> list[int]:
-        """The shards, by their numbers, that one of some arrays lacks; all have the same number of shards."""
-        there = [self.sound_shards(array, layout) for array, layout in layouts.items()]
+        """The shards, by their numbers, that one of some arrays lacks, or the extremes that belong to depth;
+        all have the same number of shards.
+        """
+        there = [sealing.whole_shards(self, array, layout) for array, layout in layouts.items()]
+        if (depth := layouts.get(DEPTH)) is not None:
+            extremes = Layout(depth.shape[:1], depth.shard[:1], depth.shard[:1])
+            there += [sealing.whole_shards(self, array, extremes, sharded=False) for array in EXTREMES]
         count = next(iter(layouts.values())).shards
         return sorted(set(range(count)).difference(set[int].intersection(*there)))
 

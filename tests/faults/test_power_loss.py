@@ -179,6 +179,31 @@ def test_files_that_were_cut_short_are_made_anew(tmp_path, pictures, keep):
     assert tree(path) == tree(tmp_path / "whole.zarr")
 
 
+@pytest.mark.parametrize(
+    ("stage", "name"),
+    [
+        ("samples", "image/c/0/0/0/0"),
+        ("samples", "mask/c/0/0/0"),
+        ("depth", "depth/c/0/0/0"),
+        ("depth", "depth_max/c/0"),
+        ("depth", "sources/background_depth/c/0/0/0"),
+    ],
+)
+def test_a_file_with_a_hole_is_made_anew(tmp_path, pictures, depth_model, guide_model, stage, name):
+    path = tmp_path / "it.zarr"
+    guide = str(guide_model) if "background" in name else None
+    spec = pictures.spec(depth=depth_of(depth_model, guide=guide))
+    create(tmp_path / "whole.zarr", spec)
+    with pytest.raises(StoppedError):
+        create(path, spec, on_event=stop_after(stage))
+    # The end was written, the index of a shard perhaps, and what is before it was not.
+    content = (path / name).read_bytes()
+    hole = min(4096, len(content) // 2)
+    (path / name).write_bytes(bytes(hole) + content[hole:])
+    create(path, spec)
+    assert tree(path) == tree(tmp_path / "whole.zarr")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("keep", [0, 0.5])
 @pytest.mark.parametrize("guided", [False, True])
