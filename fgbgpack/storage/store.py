@@ -54,6 +54,8 @@ from fgbgpack.storage.sharding import ABSENT, index_bytes, read_index
 from fgbgpack.storage.targets import Target, zarr_store
 
 _CONCURRENT_REQUESTS = 32
+#: Files of this machine from this size on are written to the disk as soon as they are there.
+_STARTED_BYTES = 1 << 20
 _SHOWN = 3
 
 T = TypeVar("T")
@@ -93,11 +95,24 @@ class DatasetStore(Keys):
         self._run(self.store.set(key, default_buffer_prototype().buffer.from_bytes(value)))
         if "/" in key:
             self.written.note(key, value)
+        if self._folder is not None and len(value) >= _STARTED_BYTES:
+            self._folder.start(key)
 
     def put_changed(self, key: str, value: bytes) -> None:
-        """Publish a value under a key, unless it is there already."""
-        if self.get(key) != value:
+        """Publish a value under a key, unless it is there already.
+
+        A power loss leaves the one before or this one: a file is written before it takes another's name.
+        """
+        before = self.get(key)
+        if before == value:
+            return
+        if before is None or not isinstance(self.store, LocalStore):
             self.put(key, value)
+            return
+        self._note_change()
+        with self._disk_errors():
+            write_atomically(self.store.root / key, value)
+        self.written.note(key, value)
 
     def delete_below(self, prefix: str) -> None:
         """Delete every key below ``prefix``."""
