@@ -19,7 +19,9 @@ from refusals import refused
 from fgbgpack import create, fill_depth, open_dataset, system
 from fgbgpack.cards import write_cards
 from fgbgpack.errors import DatasetError, IncompleteDatasetError
+from fgbgpack.files import FolderSync
 from fgbgpack.pipeline import Progress, convert, materialize, virtualize
+from fgbgpack.storage.store import DatasetStore
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
 
@@ -130,6 +132,18 @@ def test_what_a_stopped_run_wrote_is_synced_by_the_one_that_finds_nothing_left_t
     assert [path for path in renamed if "/manifest/" not in path] == ["it.zarr/zarr.json"]
     calls.check_published_last("zarr.json", "it.zarr")
     assert ("syncfs", "it.zarr") in calls
+
+
+def test_large_files_begin_to_go_to_the_disk_at_once_and_small_ones_do_not(tmp_path, monkeypatch):
+    started = []
+    real = system.start_writing
+    monkeypatch.setattr(system, "start_writing", lambda descriptor: started.append(real(descriptor)))
+    store = DatasetStore.open(tmp_path / "it.zarr", read_only=False)
+    store.put("image/c/0/0/0/0", bytes(1 << 20))
+    store.put("image/c/1/0/0/0", bytes(1000))
+    assert started == [True]
+    FolderSync(tmp_path).start("missing")
+    assert started == [True]
 
 
 def test_cards_are_durable(tmp_path, dataset, monkeypatch):
