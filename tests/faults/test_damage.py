@@ -62,7 +62,7 @@ def damaged(what: str, datasets: list[tuple[Path, list[Path]]], seed: int, count
         capture_output=True,
         text=True,
     )
-    assert ran.returncode == 0, ran.stderr[-5000:]
+    assert ran.returncode == 0, ran.stderr[-1500:]
     found = json.loads(ran.stdout)
     assert found["wrong"] == []
     assert sum(found["counts"].values()) == count
