@@ -106,7 +106,8 @@ def convert(
     store = copied.store if to_file else DatasetStore.open(out, read_only=False)
     run = Run(store, threads, on_event)
     if to_file:
-        to_hdf5(copied, path, run, portable=portable, overwrite=overwrite)
+        check_target(copied, path, run, overwrite=overwrite)
+        to_hdf5(copied, path, run, portable=portable)
         store = DatasetStore.open(path, read_only=True)
     else:
         to_zarr(copied, run, overwrite=overwrite)
@@ -132,12 +133,16 @@ def _is_group(metadata: bytes) -> bool:
 class Source:
     """The dataset that is copied: its metadata, and its chunks as they are. It can be pickled.
 
-    ``forms`` are how each array is cut and encoded as Zarr, whatever it is stored as. Raises
-    IncompleteDatasetError or DatasetError if it is not complete, missing or damaged.
+    ``forms`` are how each array is cut and encoded as Zarr, whatever it is stored as. Of one that
+    ``may_be_damaged`` shards that are not whole are left out, and collected in ``lost`` by the paths of their
+    arrays and their numbers. Raises IncompleteDatasetError or DatasetError if it is not complete, missing or
+    damaged.
     """
 
-    def __init__(self, store: DatasetStore) -> None:
+    def __init__(self, store: DatasetStore, *, may_be_damaged: bool = False) -> None:
         self.store = store
+        self.may_be_damaged = may_be_damaged
+        self.lost: set[tuple[str, int]] = set()
         self.document = store.existing_document(complete=True)
         self.root: dict[str, Any] = parse_json(store.get(METADATA) or b"{}")
         attributes = self.root["attributes"]
@@ -213,9 +218,8 @@ class Source:
 # --- to HDF5 ---------------------------------------------------------------------------------------
 
 
-def to_hdf5(source: Source, path: Path, run: Run, *, portable: bool, overwrite: bool) -> None:
-    """Make an HDF5 file of a dataset, as :func:`convert` does; ``run`` counts the chunks."""
-    _check_target(source, path, run, overwrite=overwrite)
+def to_hdf5(source: Source, path: Path, run: Run, *, portable: bool) -> None:
+    """Make an HDF5 file of a dataset, in the place of one that may be there; ``run`` counts the chunks."""
     total, done = source.chunk_count, 0
     with (
         disk_errors(str(path), "written", "Nothing of it was kept."),
@@ -236,13 +240,16 @@ def to_hdf5(source: Source, path: Path, run: Run, *, portable: bool, overwrite: 
                 row += len(rows) if rows.shape else 1
         # Those of users may be scales.
         file.put_scales()
+        file.reserve_index()
         run.on_event(Progress("chunks", 0, total))
 
         def work(group: tuple[str, range]) -> list[bytes | None]:
             array, numbers = group
             return source.recoded(array, numbers, codecs[array])
 
-        groups = [(array, numbers) for array, form in source.forms.items() for numbers in _groups(form)]
+        # Small ones first: what all else can be made of is also there when the file is cut short.
+        forms = sorted(source.forms.items(), key=lambda named: named[1].chunk_count * named[1].chunk_bytes)
+        groups = [(array, numbers) for array, form in forms for numbers in _groups(form)]
         for (array, numbers), chunks in run.threads.in_order(work, groups, ahead=_AHEAD):
             file.put_chunks(array, numbers.start, chunks)
             done += len(numbers)
@@ -257,7 +264,8 @@ def _groups(form: ArrayForm) -> Iterator[range]:
         yield range(start, min(start + step, form.chunk_count))
 
 
-def _check_target(source: Source, path: Path, run: Run, *, overwrite: bool) -> None:
+def check_target(source: Source, path: Path, run: Run, *, overwrite: bool) -> None:
+    """See that an HDF5 file may be made at a path, as :func:`convert` does."""
     if path.is_dir():
         raise DatasetError(
             f"{path} is a folder: give another place for an HDF5 file.", code="target-is-folder"
@@ -288,8 +296,12 @@ def _check_target(source: Source, path: Path, run: Run, *, overwrite: bool) -> N
 # --- to Zarr ---------------------------------------------------------------------------------------
 
 
-def to_zarr(source: Source, run: Run, *, overwrite: bool) -> None:
-    """Make a Zarr dataset of another, or finish it, as :func:`convert` does."""
+def to_zarr(source: Source, run: Run, *, overwrite: bool, keeps_manifest: bool = False) -> None:
+    """Make a Zarr dataset of another, or finish it, as :func:`convert` does.
+
+    It keeps the manifest of the other, if asked for or if something of it is lost, to tell what is not as it
+    was.
+    """
     begun = source.document.begun()
     with run.exclusive():
         existing = run.existing(
@@ -314,7 +326,10 @@ def to_zarr(source: Source, run: Run, *, overwrite: bool) -> None:
         run.execute(_ChunkCopy(source))
         for own, parts in source.own_nodes(run):
             put_own_node(store, own, parts)
-        store.commit(source.document)
+        if source.lost or keeps_manifest:
+            store.put_root(source.root_text())
+        else:
+            store.commit(source.document)
 
 
 class _ChunkCopy:
@@ -353,13 +368,20 @@ class _ChunkCopy:
             for path, shard in map(self._shards.__getitem__, self._copied)
             if self._source.may_lack(path) or not self._source.forms[path].sharded
         }
+        there |= self._source.lost
         return [number for number, shard in enumerate(self._shards) if shard not in there]
 
     def produce(self, shard: int, monitor: Monitor) -> Mapping[str, bytes]:
         monitor.check()
         path, number = self._shards[shard]
         form = self._source.forms[path]
-        chunks = self._source.recoded(path, form.chunks_of(number), form.codec)
+        try:
+            chunks = self._source.recoded(path, form.chunks_of(number), form.codec)
+        except DatasetError as exc:
+            if not self._source.may_be_damaged or exc.code == "io-failed":
+                raise
+            self._source.lost.add((path, number))
+            chunks = [None] * len(form.chunks_of(number))
         monitor.advance(len(chunks))
         self._copied.add(shard)
         written = [chunk for chunk in chunks if chunk is not None]

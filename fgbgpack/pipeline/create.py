@@ -259,7 +259,8 @@ class _Creation:
         if not self._virtual:
             store.declare(*pixel_arrays(pixels.layouts))
         write_recipe(store, self._recipe, self._policy)
-        store.declare(*depth_arrays(self._depth_layouts(document), document.depth))
+        if document.depth is None or not document.depth.complete:
+            store.declare(*depth_arrays(self._depth_layouts(document), document.depth))
         if self._virtual:
             run.written["samples"] = document.samples
         else:

@@ -194,6 +194,10 @@ class DatasetStore(Keys):
             node["consolidated_metadata"]["metadata"] |= copies
         self._publish(json.dumps(node, indent=2, ensure_ascii=False).encode(), was_complete=True)
 
+    def put_root(self, root: bytes) -> None:
+        """Publish the root's metadata of a copy of a dataset, of which objects may be missing."""
+        self._publish(root, was_complete=False)
+
     def existing_document(self, *, complete: bool = False) -> Document:
         """The document of a dataset that must be there, and ``complete`` if asked for
         (IncompleteDatasetError).

@@ -637,7 +637,7 @@ def test_arrays_of_users_go_along_and_come_back(kinds, tmp_path, form):
             assert found.dtype == expected[name].dtype
         assert file["labels"].dims[0].label == "sample"
         assert json.loads(file["labels"].attrs["classes"]) == ["a", "é"]
-        assert file["mine/more"].attrs["of"] == b"mine"
+        assert file["mine/more"].attrs["of"] == "mine"
     assert Hdf5Store(target).file.sealed
     convert(target, tmp_path / "back.zarr")
     found, first = tree(tmp_path / "back.zarr"), tree(source)

@@ -39,7 +39,7 @@ _END_AT = {0: 40, 1: 44, 2: 28, 3: 28}
 _BARE_ROOT = '{"zarr_format": 3, "node_type": "group", "attributes": {}}'
 # Of a file that others wrote: their tables take 16 bytes of memory for each chunk.
 _MOST_CHUNKS = 1 << 25
-_ADVICE = "Copy the file again, or convert it again."
+_ADVICE = "Mend it with fgbgpack repair, or copy it again."
 
 
 def chunk_sum(encoded: bytes | Bytes) -> int:
@@ -90,6 +90,8 @@ class Hdf5File:
 
     front: Front | None
     index: Index | None
+    #: Whether there may be arrays of others that cannot be found.
+    others_unknown = False
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -105,9 +107,9 @@ class Hdf5File:
         except OSError as exc:
             raise DatasetError(f"{path} cannot be read: {exc.strerror}.", code="io-failed") from exc
         try:
-            _require_whole(self._number, path)
+            self._require_whole()
             self.front, self.index, found = self._parts()
-            self.sealed = found is None
+            self.sealed = self._is_sealed(found)
             self.root, nodes, document = _nodes(self.front, found, path)
             self.nodes = {name: json.dumps(node, indent=2).encode() for name, node in nodes.items()}
             self.arrays = {
@@ -126,6 +128,24 @@ class Hdf5File:
     def __del__(self) -> None:
         if hasattr(self, "_number"):
             os.close(self._number)
+
+    def _require_whole(self) -> None:
+        """See that the file is HDF5, and as long as it says (DatasetError)."""
+        start, size = os.pread(self._number, 64, 0), self._bytes
+        if start[: len(_SIGNATURE)] != _SIGNATURE:
+            raise DatasetError(
+                f"{self.path} is a file, but not HDF5: a dataset is a folder or HDF5.", code="file-not-hdf5"
+            )
+        end_at = _END_AT.get(start[8]) if len(start) == 64 else None
+        if len(start) < 64 or (end_at and struct.unpack_from("<Q", start, end_at)[0] > size):
+            raise DatasetError(
+                f"{self.path} is cut short: only {size:,} bytes of it are there. {_ADVICE}",
+                code="file-cut-short",
+            )
+
+    def _is_sealed(self, found: Found | None) -> bool:
+        """Whether all but pixels is as it was written, once the parts are known."""
+        return found is None
 
     def _parts(self) -> tuple[Front | None, Index | None, Found | None]:
         """What the file says of itself and, where that is not all or not right, what the library says."""
@@ -182,7 +202,8 @@ class Hdf5File:
                 or not np.array_equal(_chunk_table(listed.table, form, self._bytes, where), indexed.spans)
             ):
                 raise DatasetError(
-                    f"{where} was changed by others, or its list of chunks is damaged. {_ADVICE}",
+                    f"{where} was changed by others, or its list of chunks is damaged. {_ADVICE} If you have "
+                    "changed it on purpose: fgbgpack verify --accept.",
                     code="file-changed",
                 )
         return StoredChunks(form, codec_of(indexed.filters, form, where), indexed.spans, indexed.sums)
@@ -199,9 +220,21 @@ class Hdf5File:
                 )
 
     @property
+    def index_damage(self) -> DatasetError | None:
+        """What is wrong with a file that can be read, but that has lost the checksums of its chunks."""
+        if self.front is None or self.index is not None:
+            return None
+        return DatasetError(
+            f"The list of the chunks of {self.path} is damaged: only the HDF5 library says where they are. "
+            f"{_ADVICE}",
+            code="file-damaged",
+        )
+
+    @property
     def portable(self) -> bool:
         """Whether chunks are deflated, so that they are read without plugins."""
-        return any(isinstance(array.codec, DeflateChunk) for array in self.arrays.values())
+        there = [array for array in self.arrays.values() if (array.chunks[:, 0] != ABSENT).any()]
+        return bool(there) and all(isinstance(array.codec, DeflateChunk) for array in there)
 
     @property
     def _bytes(self) -> int:
@@ -298,21 +331,6 @@ class Hdf5File:
         return {"zarr.json": self._bytes - sum(total.values()), **total}
 
 
-def _require_whole(file: int, path: Path) -> None:
-    """See that a file is HDF5, and as long as it says."""
-    start = os.pread(file, 64, 0)
-    if start[: len(_SIGNATURE)] != _SIGNATURE:
-        raise DatasetError(
-            f"{path} is a file, but not HDF5: a dataset is a folder or HDF5.", code="file-not-hdf5"
-        )
-    size = os.fstat(file).st_size
-    end_at = _END_AT.get(start[8]) if len(start) == 64 else None
-    if len(start) < 64 or (end_at and struct.unpack_from("<Q", start, end_at)[0] > size):
-        raise DatasetError(
-            f"{path} is cut short: only {size:,} bytes of it are there. Copy it again.", code="file-cut-short"
-        )
-
-
 def own_paths(found: Found, nodes: Mapping[str, Any]) -> tuple[str, ...]:
     """The paths of all nodes of a file that are neither the dataset's, its scales nor on the way to them."""
     ways = {parent.as_posix() for path in nodes for parent in PurePosixPath(path).parents}
@@ -323,6 +341,16 @@ def own_paths(found: Found, nodes: Mapping[str, Any]) -> tuple[str, ...]:
 def _damaged(path: Path, why: str) -> DatasetError:
     return DatasetError(
         f"{path} is damaged, or no HDF5 file: {why.rstrip('.')}. {_ADVICE}", code="file-damaged"
+    )
+
+
+def without_document(path: Path) -> DatasetError:
+    """The error of a file of which neither copy of the document is whole."""
+    return DatasetError(
+        f"Both copies of the document of {path} are damaged: nothing says what its arrays are. Restore it "
+        "from a copy; or delete the file, if nothing else of yours is in it, and run the command that makes "
+        "the dataset again.",
+        code="document-damaged",
     )
 
 
@@ -354,7 +382,7 @@ def _nodes_of_others(found: Found | None, path: Path) -> tuple[bytes, dict[str, 
             code="dataset-foreign",
         )
     if found.document is not None:
-        raise DatasetError(f"The document in {path} is damaged. {_ADVICE}", code="document-damaged")
+        raise without_document(path)
     texts = found.texts[""]
     known = {name: parse_json(of_node[ZARR]) for name, of_node in found.texts.items() if ZARR in of_node}
     root = known.pop("", None) or parse_json(_BARE_ROOT)

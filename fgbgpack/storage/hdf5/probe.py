@@ -27,7 +27,7 @@ SECONDS = 60.0
 # A line of JSON: the names of nodes and, of files that others wrote, what the dataset says of itself.
 _LINE_BYTES = 1 << 28
 
-_ADVICE = "Copy the file again, or convert it again."
+_ADVICE = "Mend it with fgbgpack repair, or copy it again."
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,7 @@ def repack(file: Hdf5File, text: bytes) -> None:
                 new.put_own_rows(node.path, row, rows)
                 row += len(rows) if rows.shape else 1
         new.put_scales()
+        new.reserve_index()
         for path, array in file.arrays.items():
             for number in range(len(array.chunks)):
                 new.put_chunks(path, number, [_chunk(file, path, array, number, codecs[path])])

@@ -54,21 +54,22 @@ class Hdf5Store(DerivedStore):
 
     It is read-only, but for its root's metadata, for which there is room in the file. It can be pickled
     and forked. What was deflated is encoded anew where it is read as Zarr. It raises what :class:`Hdf5File`
-    does.
+    does, or another ``kind`` of it.
     """
 
-    def __init__(self, path: Path, *, read_only: bool = True) -> None:
+    def __init__(self, path: Path, *, read_only: bool = True, kind: type[Hdf5File] = Hdf5File) -> None:
         super().__init__(read_only=read_only)
         self.path = path
+        self._kind = kind
         self._last: tuple[str, int, list[bytes | None]] | None = None
-        self.file = Hdf5File(path)
+        self.file = kind(path)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return partial(Hdf5Store, self.path, read_only=self.read_only), ()
+        return partial(Hdf5Store, self.path, read_only=self.read_only, kind=self._kind), ()
 
     def with_read_only(self, read_only: bool = False) -> Hdf5Store:
         """The same store, to be read only or not."""
-        return Hdf5Store(self.path, read_only=read_only)
+        return Hdf5Store(self.path, read_only=read_only, kind=self._kind)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Hdf5Store) and self.path == other.path

@@ -166,8 +166,10 @@ class Hdf5Writer:
                 options |= {"compression_opts": _GZIP_LEVEL, "fletcher32": True}
             made = self._file.create_dataset
             thing = made(node.path, node.shape, node.dtype, track_times=False, **options)
-        attributes = {name: value for name, value in node.attributes.items() if not name.isupper()}
-        self._describe(thing, node.dimension_names, attributes)
+        self._describe(thing, node.dimension_names, {})
+        for name, value in node.attributes.items():
+            if value is not None and not name.isupper():
+                thing.attrs[name] = _own_value(value)
         if node.node is not None:
             self._put_attribute(thing, ZARR, as_text(node.node))
         self._own.append(node.path)
@@ -203,12 +205,28 @@ class Hdf5Writer:
                 numbers = (i // n for i, n in zip(corner, form.layout.chunk, strict=True))
                 spans[np.ravel_multi_index(tuple(numbers), form.grid)] = span
             arrays[path] = ChunkTable(self._filters[path], spans, self._sums[path])
-        own = [span for path in self._own if self._is_cut(path) for _, span in self._chunks_of(path)]
-        index = Index(arrays, tuple(self._own), np.array(own, np.uint64).reshape(-1, 2))
-        # Last, for then all that it lists has its place.
-        self._put_bytes(INDEX, (len(index.encode()),))
+        index = self._index(arrays)
         at, index_at = (self._file[path].id.get_offset() for path in (DOCUMENT, INDEX))
         return at, index_at, index
+
+    def _index(self, arrays: Mapping[str, ChunkTable]) -> Index:
+        """The index of chunks of the dataset, with those of others', which are all there."""
+        own = [span for path in self._own if self._is_cut(path) for _, span in self._chunks_of(path)]
+        return Index(arrays, tuple(self._own), np.array(own, np.uint64).reshape(-1, 2))
+
+    def reserve_index(self) -> None:
+        """Give the index its place, before all chunks: of a file that is cut short it is there.
+
+        Nothing but chunks may be put afterwards.
+        """
+        self._file.flush()
+        nowhere = {
+            path: ChunkTable(
+                self._filters[path], np.full((form.chunk_count, 2), ABSENT, np.uint64), self._sums[path]
+            )
+            for path, form in self._forms.items()
+        }
+        self._put_bytes(INDEX, (len(self._index(nowhere).encode()),))
 
     def _is_cut(self, path: str) -> bool:
         return getattr(self._file[path], "chunks", None) is not None
@@ -254,6 +272,17 @@ class Hdf5Writer:
         if not array.is_scale and path in self._own and array.dims[0].label == path.rpartition("/")[2]:
             array.make_scale(array.dims[0].label)
         return bool(array.is_scale)
+
+
+def _own_value(value: Any) -> Any:
+    """An attribute of others' as h5py stores it: text, numbers and lists of numbers as such, else as JSON."""
+    if isinstance(value, (str, bool, int, float)):
+        return value
+    try:
+        numbers = np.array(value)
+    except ValueError:
+        return as_text(value)
+    return numbers if numbers.size and numbers.dtype.kind in "biuf" else as_text(value)
 
 
 def _seal(path: Path, text: bytes, at: int, index_at: int, index: Index) -> None:
