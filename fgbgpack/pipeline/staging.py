@@ -27,6 +27,7 @@ from fgbgpack.pipeline.own_nodes import cannot_convert, own_nodes
 from fgbgpack.pipeline.replacing import link_or_copy
 from fgbgpack.pipeline.run import Run
 from fgbgpack.storage import sealing
+from fgbgpack.storage.codecs import REPAIR
 from fgbgpack.storage.hdf5 import (
     UNFINISHED,
     ChangedFile,
@@ -116,7 +117,8 @@ def staged(
             )
         file, place.damage = _opened(path)
         if place.damage is not None:
-            run.notify(f"{place.damage.message} What is whole of it is taken.")
+            wrong = place.damage.message.partition(REPAIR)[0].rstrip()
+            run.notify(f"{wrong} What is whole of it is taken.")
         before, portable = DatasetStore(file, str(path)).document(), file.file.portable
         _require_convertible(DatasetStore(file, str(path)))
     # A package that is not installed is reported now, not when all is done.

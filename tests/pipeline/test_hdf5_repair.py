@@ -13,6 +13,7 @@ import hdf5plugin  # noqa: F401 - its filters are what chunks are written with
 import numpy as np
 import pytest
 from builders import SMALL_SHARDS, assert_same_arrays, names_in
+from damage import flip_hdf5_chunk, put_bytes
 from kinds import layout_of
 from refusals import refused
 
@@ -37,21 +38,11 @@ def own(kinds, tmp_path):
     return copy
 
 
-def put(path: Path, offset: int, content: bytes) -> None:
-    with path.open("r+b") as file:
-        file.seek(offset)
-        file.write(content)
-
-
-def flip_chunk(path: Path, array: str, number: int = 0) -> None:
-    """Flip a bit of a chunk."""
-    offset, _ = Hdf5Store(path).file.arrays[array].span(number)
-    put(path, offset + 5, bytes([path.read_bytes()[offset + 5] ^ 4]))
-
-
 def parts_of(path: Path) -> tuple[int, int, tuple[int, int]]:
     """Offset and size of a slot of the document, and of the index."""
-    front = find_front(os.open(path, os.O_RDONLY))
+    with path.open("rb") as file:
+        front = find_front(file.fileno())
+    assert front is not None
     return front.at, front.capacity, front.index
 
 
@@ -61,22 +52,22 @@ def cut(path: Path, share: float) -> None:
 
 def damage_index(path: Path) -> None:
     offset, size = parts_of(path)[2]
-    put(path, offset + size // 2, b"\xff" * 40)
+    put_bytes(path, offset + size // 2, b"\xff" * 40)
 
 
 def damage_slots(path: Path) -> None:
     at, capacity, _ = parts_of(path)
     for number in range(2):
-        put(path, at + number * capacity + 700, b"\xff" * 40)
+        put_bytes(path, at + number * capacity + 700, b"\xff" * 40)
 
 
 def damage_rest(path: Path) -> None:
     """Damage what only the HDF5 library reads: where the root group is."""
-    put(path, 12, b"\xff" * 30)
+    put_bytes(path, 12, b"\xff" * 30)
 
 
 def damage_signature(path: Path) -> None:
-    put(path, 0, b"not HDF5")
+    put_bytes(path, 0, b"not HDF5")
 
 
 def notices(call: Callable[..., object], *arguments: object, **options: object) -> list[str]:
@@ -106,7 +97,7 @@ class TestRepair:
             if array.span(0) and not name.startswith("manifest/")
         ]
         for name in arrays:
-            flip_chunk(path, name)
+            flip_hdf5_chunk(path, name)
         assert not verify(path).sound
         done = repair(path, device="cpu")
         assert (done.left_count, done.differing) == (0, {})
@@ -118,7 +109,7 @@ class TestRepair:
     def test_a_damaged_manifest_is_as_it_was(self, own, kinds, form):
         path = own(form=form)
         (manifest,) = (name for name in Hdf5Store(path).file.arrays if name.startswith("manifest/"))
-        flip_chunk(path, manifest)
+        flip_hdf5_chunk(path, manifest)
         assert repair(path).left_count == 0
         assert path.read_bytes() == kinds.hdf5("guided", form).read_bytes()
 
@@ -154,8 +145,8 @@ class TestRepair:
     def test_without_sources_the_pictures_give_them_back(self, own, kinds, tmp_path, pictures):
         path = own("plain")
         for name in SOURCE_ARRAYS:
-            flip_chunk(path, name)
-        flip_chunk(path, MASK)
+            flip_hdf5_chunk(path, name)
+        flip_hdf5_chunk(path, MASK)
         whole, before = kinds.hdf5("plain").read_bytes(), path.read_bytes()
         done = repair(path, backgrounds=tmp_path, foregrounds=pictures.foregrounds)
         assert done.left_count == len(SOURCE_ARRAYS) + 1
@@ -167,8 +158,8 @@ class TestRepair:
 
     def test_what_an_import_has_lost_is_named_and_the_file_stays(self, own, tmp_path):
         path = own("imported")
-        flip_chunk(path, IMAGE)
-        flip_chunk(path, "depth_min")
+        flip_hdf5_chunk(path, IMAGE)
+        flip_hdf5_chunk(path, "depth_min")
         before = path.read_bytes()
         told = notices(repair, path)
         assert any("stays as it is" in line for line in told)
@@ -203,8 +194,8 @@ class TestRepair:
     def test_one_copy_of_the_document_is_enough(self, own, kinds):
         path = own()
         at, *_ = parts_of(path)
-        put(path, at + 700, b"\xff" * 40)
-        flip_chunk(path, IMAGE, 3)
+        put_bytes(path, at + 700, b"\xff" * 40)
+        flip_hdf5_chunk(path, IMAGE, 3)
         assert repair(path).left_count == 0
         assert path.read_bytes() == kinds.hdf5("guided").read_bytes()
 
@@ -216,7 +207,7 @@ class TestRepair:
             file["labels"].attrs["unit"] = "none"
             file["labels"].attrs["weights"] = [0.5, 2.0]
             file.create_group("mine").attrs["of"] = 3
-        flip_chunk(path, IMAGE, 2)
+        flip_hdf5_chunk(path, IMAGE, 2)
         assert repair(path).left_count == 0
         with h5py.File(path) as file:
             assert file["labels"][:].tolist() == list(range(36))
@@ -231,7 +222,7 @@ class TestRepair:
         self, own, kinds, tmp_path, monkeypatch
     ):
         path = own()
-        flip_chunk(path, IMAGE, 2)
+        flip_hdf5_chunk(path, IMAGE, 2)
         before = path.read_bytes()
 
         def stop(event: object) -> None:
@@ -255,7 +246,7 @@ class TestTheSameCommandAgain:
         path = own(kind, form)
         for name, array in Hdf5Store(path).file.arrays.items():
             if array.span(0) and not name.startswith("manifest/"):
-                flip_chunk(path, name)
+                flip_hdf5_chunk(path, name)
         spec = kinds.specs["guided"]
         create(path, spec, layout=layout_of(kind), device="cpu", virtual=kind.endswith("virtual"))
         assert path.read_bytes() == kinds.hdf5(kind, form).read_bytes()
@@ -271,7 +262,7 @@ class TestTheSameCommandAgain:
     def test_without_a_manifest_create_says_what_to_do(self, own, kinds, tmp_path):
         path = own()
         (manifest,) = (name for name in Hdf5Store(path).file.arrays if name.startswith("manifest/"))
-        flip_chunk(path, manifest)
+        flip_hdf5_chunk(path, manifest)
         before = path.read_bytes()
         with refused(DatasetError, "manifest-foreign", "fgbgpack repair"):
             create(path, kinds.specs["guided"], layout=layout_of("guided"), device="cpu")
@@ -287,14 +278,14 @@ class TestTheSameCommandAgain:
 
     def test_depth_mends_depth(self, own, kinds):
         path = own()
-        flip_chunk(path, "depth", 1)
-        flip_chunk(path, "depth_max")
+        flip_hdf5_chunk(path, "depth", 1)
+        flip_hdf5_chunk(path, "depth_max")
         fill_depth(path, kinds.specs["guided"].depth, layout=SMALL_SHARDS, device="cpu")
         assert path.read_bytes() == kinds.hdf5("guided").read_bytes()
 
     def test_depth_refuses_damaged_images_and_create_mends_them(self, own, kinds, tmp_path):
         path = own()
-        flip_chunk(path, IMAGE, 1)
+        flip_hdf5_chunk(path, IMAGE, 1)
         before = path.read_bytes()
         with refused(DatasetError, "dataset-incomplete", "fgbgpack create"):
             fill_depth(path, kinds.specs["guided"].depth, layout=SMALL_SHARDS, device="cpu")
@@ -333,6 +324,19 @@ class TestAccept:
         assert {fault.code for fault in verify(tmp_path / "it.zarr").faults} == {"pixels-differ"}
         np.testing.assert_array_equal(open_dataset(tmp_path / "it.zarr").mask[:], expected)
 
+    def test_a_change_that_leaves_a_chunk_where_it_was_is_no_damage(self, own, kinds):
+        path = own()
+        with h5py.File(path, "r+") as file:
+            # As long as before, and so at the same place.
+            file["flip"][:] = file["flip"][:][::-1]
+            expected = file["flip"][:]
+        found = verify(path)
+        assert {(fault.array, fault.code) for fault in found.faults} == {("flip", "chunk-foreign")}
+        with refused(DatasetError, "dataset-damaged", "--accept"):
+            found.check()
+        assert dict(verify(path, accept=True).changed) == {"flip": 1}
+        np.testing.assert_array_equal(open_dataset(path).whole("flip"), expected)
+
     @pytest.mark.parametrize("form", FORMS)
     def test_of_a_sound_file_nothing_is_written(self, own, tmp_path, form):
         path = own(form=form)
@@ -347,7 +351,7 @@ class TestAccept:
         change(path, MASK, 3)
         with h5py.File(path) as file:
             offset = file[IMAGE].id.get_chunk_info(0).byte_offset
-        put(path, offset + 5, bytes([path.read_bytes()[offset + 5] ^ 4]))
+        put_bytes(path, offset + 5, bytes([path.read_bytes()[offset + 5] ^ 4]))
         before = path.read_bytes()
         with refused(DatasetError, "checksum-wrong"):
             verify(path, accept=True)

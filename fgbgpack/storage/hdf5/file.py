@@ -18,7 +18,7 @@ from fgbgpack.document import ATTRIBUTE, DEPTHS, Document
 from fgbgpack.errors import DatasetError, IncompleteDatasetError
 from fgbgpack.inputs import open_descriptor, parse_json
 from fgbgpack.storage.arrays import ArrayForm, Node
-from fgbgpack.storage.codecs import Bytes, ChunkCodec, DeflateChunk, crc32c
+from fgbgpack.storage.codecs import REPAIR, Bytes, ChunkCodec, DeflateChunk, crc32c, is_whole
 from fgbgpack.storage.hdf5.form import ORDER, UNFINISHED, ZARR, codec_of
 from fgbgpack.storage.hdf5.parts import (
     Front,
@@ -39,7 +39,6 @@ _END_AT = {0: 40, 1: 44, 2: 28, 3: 28}
 _BARE_ROOT = '{"zarr_format": 3, "node_type": "group", "attributes": {}}'
 # Of a file that others wrote: their tables take 16 bytes of memory for each chunk.
 _MOST_CHUNKS = 1 << 25
-_ADVICE = "Mend it with fgbgpack repair, or copy it again."
 
 
 def chunk_sum(encoded: bytes | Bytes) -> int:
@@ -139,7 +138,7 @@ class Hdf5File:
         end_at = _END_AT.get(start[8]) if len(start) == 64 else None
         if len(start) < 64 or (end_at and struct.unpack_from("<Q", start, end_at)[0] > size):
             raise DatasetError(
-                f"{self.path} is cut short: only {size:,} bytes of it are there. {_ADVICE}",
+                f"{self.path} is cut short: only {size:,} bytes of it are there. {REPAIR}",
                 code="file-cut-short",
             )
 
@@ -181,18 +180,18 @@ class Hdf5File:
         form = ArrayForm.of(node, where)
         if found is not None:
             if name not in found.arrays:
-                raise DatasetError(f"{where} is not there. {_ADVICE}", code="array-missing")
+                raise DatasetError(f"{where} is not there. {REPAIR}", code="array-missing")
             _require_form(found.arrays[name], form, where)
         if self.index is None:
             array = found.arrays[name] if found is not None else None
             if array is None or array.table is None:
-                raise DatasetError(f"{where} has no list of chunks. {_ADVICE}", code="file-damaged")
+                raise DatasetError(f"{where} has no list of chunks. {REPAIR}", code="file-damaged")
             table = _chunk_table(array.table, form, self._bytes, where)
             return StoredChunks(form, codec_of(array.filters, form, where), table, None)
         indexed = self.index.arrays[name]
         if len(indexed.spans) != form.chunk_count:
             raise DatasetError(
-                f"{where} has other chunks than its metadata say. {_ADVICE}", code="file-damaged"
+                f"{where} has other chunks than its metadata say. {REPAIR}", code="file-damaged"
             )
         if found is not None:
             listed = found.arrays[name]
@@ -202,8 +201,8 @@ class Hdf5File:
                 or not np.array_equal(_chunk_table(listed.table, form, self._bytes, where), indexed.spans)
             ):
                 raise DatasetError(
-                    f"{where} was changed by others, or its list of chunks is damaged. {_ADVICE} If you have "
-                    "changed it on purpose: fgbgpack verify --accept.",
+                    f"{where} was changed by others, or its list of chunks is damaged. {REPAIR} "
+                    "If you have changed it on purpose: fgbgpack verify --accept.",
                     code="file-changed",
                 )
         return StoredChunks(form, codec_of(indexed.filters, form, where), indexed.spans, indexed.sums)
@@ -215,7 +214,7 @@ class Hdf5File:
             if missing and document.complete and not (document.depth is None and name in DEPTHS):
                 raise DatasetError(
                     f"{self.path}/{name} is damaged: {missing} of its {len(array.chunks)} chunks are not "
-                    f"there. {_ADVICE}",
+                    f"there. {REPAIR}",
                     code="chunk-missing",
                 )
 
@@ -226,7 +225,7 @@ class Hdf5File:
             return None
         return DatasetError(
             f"The list of the chunks of {self.path} is damaged: only the HDF5 library says where they are. "
-            f"{_ADVICE}",
+            f"{REPAIR}",
             code="file-damaged",
         )
 
@@ -251,15 +250,20 @@ class Hdf5File:
         offsets, paths, numbers, sums = self._sums
         place = int(np.searchsorted(offsets, np.uint64(offset)))  # as another type all would be cast
         if place < len(offsets) and offsets[place] == offset and chunk_sum(content) != sums[place]:
-            path, number = list(self.arrays)[paths[place]], int(numbers[place])
-            form = self.arrays[path].form
-            shard, inner = divmod(number, form.chunks_per_shard)
-            raise DatasetError(
-                f"Chunk {inner} of shard {self.path}/{path}/{form.layout.key(shard)} is damaged: its "
-                f"checksum is wrong. {_ADVICE}",
-                code="checksum-wrong",
-            )
+            raise self._wrong_chunk(list(self.arrays)[paths[place]], int(numbers[place]), content)
         return content
+
+    def _wrong_chunk(self, path: str, number: int, content: Bytes) -> DatasetError:
+        """The error of a chunk that is not the one that the index names."""
+        array = self.arrays[path]
+        shard, inner = divmod(number, array.form.chunks_per_shard)
+        name = f"Chunk {inner} of shard {self.path}/{path}/{array.form.layout.key(shard)}"
+        if array.codec.checksum is not None and is_whole(content, array.codec.checksum):
+            return DatasetError(
+                f"{name} is not the one that was written: others have changed it. {REPAIR}",
+                code="chunk-foreign",
+            )
+        return DatasetError(f"{name} is damaged: its checksum is wrong. {REPAIR}", code="checksum-wrong")
 
     @cached_property
     def _sums(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
@@ -340,7 +344,7 @@ def own_paths(found: Found, nodes: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _damaged(path: Path, why: str) -> DatasetError:
     return DatasetError(
-        f"{path} is damaged, or no HDF5 file: {why.rstrip('.')}. {_ADVICE}", code="file-damaged"
+        f"{path} is damaged, or no HDF5 file: {why.rstrip('.')}. {REPAIR}", code="file-damaged"
     )
 
 
@@ -420,7 +424,7 @@ def _chunk_table(listed: NDArray[np.uint64], form: ArrayForm, size: int, where: 
     corners, odd = np.divmod(listed[:, :-3].astype(np.int64), np.array(form.layout.chunk))
     numbers = np.ravel_multi_index(tuple(corners.T), form.grid)
     if odd.any() or len(np.unique(numbers)) < len(numbers):
-        raise DatasetError(f"{where} is damaged: chunks overlap. {_ADVICE}", code="file-damaged")
+        raise DatasetError(f"{where} is damaged: chunks overlap. {REPAIR}", code="file-damaged")
     table[numbers] = listed[:, -3:-1]
     if listed[:, -1].any():
         raise DatasetError(
@@ -431,5 +435,5 @@ def _chunk_table(listed: NDArray[np.uint64], form: ArrayForm, size: int, where: 
     try:
         require_inside(table[numbers], size)
     except DatasetError as exc:
-        raise DatasetError(f"{where} is damaged: {exc.message}. {_ADVICE}", code="file-damaged") from exc
+        raise DatasetError(f"{where} is damaged: {exc.message}. {REPAIR}", code="file-damaged") from exc
     return table

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgbgpack.errors import DatasetError
+from fgbgpack.storage.codecs import REPAIR
 from fgbgpack.storage.hdf5 import child
 from fgbgpack.storage.hdf5.form import h5py_for
 from fgbgpack.storage.hdf5.parts import DOCUMENT, GROUP
@@ -26,8 +27,6 @@ from fgbgpack.storage.hdf5.parts import DOCUMENT, GROUP
 SECONDS = 60.0
 # A line of JSON: the names of nodes and, of files that others wrote, what the dataset says of itself.
 _LINE_BYTES = 1 << 28
-
-_ADVICE = "Mend it with fgbgpack repair, or copy it again."
 
 
 @dataclass(frozen=True)
@@ -217,4 +216,4 @@ def _failure(path: Path, process: subprocess.Popen[bytes], answer: _Answer) -> D
         why = f"the HDF5 library did not come to an end within {SECONDS:g} s"
     else:
         why = f"the HDF5 library ended with status {process.wait()}"
-    return DatasetError(f"{path} is damaged: {why}. {_ADVICE}", code="file-damaged")
+    return DatasetError(f"{path} is damaged: {why}. {REPAIR}", code="file-damaged")
