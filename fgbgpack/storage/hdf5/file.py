@@ -92,24 +92,26 @@ class Hdf5File:
     #: Whether there may be arrays of others that cannot be found.
     others_unknown = False
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, name: str | None = None) -> None:
         self.path = path
+        #: What messages call it.
+        self.name = str(path) if name is None else name
         if not path.is_file():
             if path.with_name(path.name + UNFINISHED).is_dir():
                 raise IncompleteDatasetError(
-                    f"{path} is not finished: run the command that makes it again, which goes on with "
-                    f"{path}{UNFINISHED}."
+                    f"{self.name} is not finished: run the command that makes it again, which goes on with "
+                    f"{self.name}{UNFINISHED}."
                 )
-            raise DatasetError(f"There is no dataset at {path}: no such file.", code="dataset-missing")
+            raise DatasetError(f"There is no dataset at {self.name}: no such file.", code="dataset-missing")
         try:
             self._number = open_descriptor(path)
         except OSError as exc:
-            raise DatasetError(f"{path} cannot be read: {exc.strerror}.", code="io-failed") from exc
+            raise DatasetError(f"{self.name} cannot be read: {exc.strerror}.", code="io-failed") from exc
         try:
             self._require_whole()
             self.front, self.index, found = self._parts()
             self.sealed = self._is_sealed(found)
-            self.root, nodes, document = _nodes(self.front, found, path)
+            self.root, nodes, document = _nodes(self.front, found, self.name)
             self.nodes = {name: json.dumps(node, indent=2).encode() for name, node in nodes.items()}
             self.arrays = {
                 name: self._array(node, name, found)
@@ -118,11 +120,11 @@ class Hdf5File:
             }
             self._require_all(document)
             if not self.is_at(path):
-                raise DatasetError(f"{path} is being replaced: open it again.", code="dataset-replaced")
+                raise DatasetError(f"{self.name} is being replaced: open it again.", code="dataset-replaced")
         except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as exc:
-            raise _damaged(path, repr(exc)) from exc
+            raise _damaged(self.name, repr(exc)) from exc
         except (ArithmeticError, MemoryError, struct.error) as exc:
-            raise _damaged(path, repr(exc)) from exc
+            raise _damaged(self.name, repr(exc)) from exc
 
     def __del__(self) -> None:
         if hasattr(self, "_number"):
@@ -133,12 +135,12 @@ class Hdf5File:
         start, size = os.pread(self._number, 64, 0), self._bytes
         if start[: len(_SIGNATURE)] != _SIGNATURE:
             raise DatasetError(
-                f"{self.path} is a file, but not HDF5: a dataset is a folder or HDF5.", code="file-not-hdf5"
+                f"{self.name} is a file, but not HDF5: a dataset is a folder or HDF5.", code="file-not-hdf5"
             )
         end_at = _END_AT.get(start[8]) if len(start) == 64 else None
         if len(start) < 64 or (end_at and struct.unpack_from("<Q", start, end_at)[0] > size):
             raise DatasetError(
-                f"{self.path} is cut short: only {size:,} bytes of it are there. {REPAIR}",
+                f"{self.name} is cut short: only {size:,} bytes of it are there. {REPAIR}",
                 code="file-cut-short",
             )
 
@@ -163,9 +165,9 @@ class Hdf5File:
         except DatasetError as exc:
             if str(self.path) in exc.message or exc.code == "extra-missing":
                 raise
-            raise _damaged(self.path, exc.message) from exc
+            raise _damaged(self.name, exc.message) from exc
         if front is not None and (found.document or (None,))[0] != front.at:
-            raise _damaged(self.path, "its document is not where it was")
+            raise _damaged(self.name, "its document is not where it was")
         return front, index, found
 
     def _sealed_index(self, front: Front | None) -> Index | None:
@@ -176,7 +178,7 @@ class Hdf5File:
         return index
 
     def _array(self, node: Node, name: str, found: Found | None) -> StoredChunks:
-        where = f"{self.path}/{name}"
+        where = f"{self.name}/{name}"
         form = ArrayForm.of(node, where)
         if found is not None:
             if name not in found.arrays:
@@ -213,7 +215,7 @@ class Hdf5File:
             missing = int((array.chunks[:, 0] == ABSENT).sum())
             if missing and document.complete and not (document.depth is None and name in DEPTHS):
                 raise DatasetError(
-                    f"{self.path}/{name} is damaged: {missing} of its {len(array.chunks)} chunks are not "
+                    f"{self.name}/{name} is damaged: {missing} of its {len(array.chunks)} chunks are not "
                     f"there. {REPAIR}",
                     code="chunk-missing",
                 )
@@ -224,7 +226,7 @@ class Hdf5File:
         if self.front is None or self.index is not None:
             return None
         return DatasetError(
-            f"The list of the chunks of {self.path} is damaged: only the HDF5 library says where they are. "
+            f"The list of the chunks of {self.name} is damaged: only the HDF5 library says where they are. "
             f"{REPAIR}",
             code="file-damaged",
         )
@@ -257,7 +259,7 @@ class Hdf5File:
         """The error of a chunk that is not the one that the index names."""
         array = self.arrays[path]
         shard, inner = divmod(number, array.form.chunks_per_shard)
-        name = f"Chunk {inner} of shard {self.path}/{path}/{array.form.layout.key(shard)}"
+        name = f"Chunk {inner} of shard {self.name}/{path}/{array.form.layout.key(shard)}"
         if array.codec.checksum is not None and is_whole(content, array.codec.checksum):
             return DatasetError(
                 f"{name} is not the one that was written: others have changed it. {REPAIR}",
@@ -342,16 +344,16 @@ def own_paths(found: Found, nodes: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(sorted(set(found.texts) - set(nodes) - scales - ways - {""}))
 
 
-def _damaged(path: Path, why: str) -> DatasetError:
+def _damaged(name: str, why: str) -> DatasetError:
     return DatasetError(
-        f"{path} is damaged, or no HDF5 file: {why.rstrip('.')}. {REPAIR}", code="file-damaged"
+        f"{name} is damaged, or no HDF5 file: {why.rstrip('.')}. {REPAIR}", code="file-damaged"
     )
 
 
-def without_document(path: Path) -> DatasetError:
+def without_document(name: str) -> DatasetError:
     """The error of a file of which neither copy of the document is whole."""
     return DatasetError(
-        f"Both copies of the document of {path} are damaged: nothing says what its arrays are. Restore it "
+        f"Both copies of the document of {name} are damaged: nothing says what its arrays are. Restore it "
         "from a copy; or delete the file, if nothing else of yours is in it, and run the command that makes "
         "the dataset again.",
         code="document-damaged",
@@ -366,27 +368,27 @@ def root_text(root: Mapping[str, Any], nodes: Mapping[str, Node]) -> bytes:
     return json.dumps(kept, indent=2, ensure_ascii=False).encode()
 
 
-def _nodes(front: Front | None, found: Found | None, path: Path) -> tuple[bytes, dict[str, Any], Document]:
+def _nodes(front: Front | None, found: Found | None, name: str) -> tuple[bytes, dict[str, Any], Document]:
     """The metadata of the root, document included, and of all nodes below it; and the document."""
     try:
         if front is not None:
             root = parse_json(front.text)
-            document = Document.from_dict(root["attributes"][ATTRIBUTE], where=str(path))
+            document = Document.from_dict(root["attributes"][ATTRIBUTE], where=name)
             return front.text, dict(root["consolidated_metadata"]["metadata"]), document
     except (ValueError, KeyError, TypeError) as exc:
-        raise DatasetError(f"The document in {path} is damaged: {exc!r}.", code="document-damaged") from exc
-    return _nodes_of_others(found, path)
+        raise DatasetError(f"The document in {name} is damaged: {exc!r}.", code="document-damaged") from exc
+    return _nodes_of_others(found, name)
 
 
-def _nodes_of_others(found: Found | None, path: Path) -> tuple[bytes, dict[str, Any], Document]:
+def _nodes_of_others(found: Found | None, name: str) -> tuple[bytes, dict[str, Any], Document]:
     """The same from attributes, as others may write them: ``fgbgpack`` of the root, ``zarr`` of all nodes."""
     if found is None or ATTRIBUTE not in found.texts[""]:
         raise DatasetError(
-            f"{path} is an HDF5 file that fgbgpack did not make: it has no attribute {ATTRIBUTE!r}.",
+            f"{name} is an HDF5 file that fgbgpack did not make: it has no attribute {ATTRIBUTE!r}.",
             code="dataset-foreign",
         )
     if found.document is not None:
-        raise without_document(path)
+        raise without_document(name)
     texts = found.texts[""]
     known = {name: parse_json(of_node[ZARR]) for name, of_node in found.texts.items() if ZARR in of_node}
     root = known.pop("", None) or parse_json(_BARE_ROOT)
@@ -394,9 +396,9 @@ def _nodes_of_others(found: Found | None, path: Path) -> tuple[bytes, dict[str, 
     nodes = {name: known[name] for name in (*listed, *known)}
     try:
         root["attributes"][ATTRIBUTE] = parse_json(texts[ATTRIBUTE])
-        document = Document.from_dict(root["attributes"][ATTRIBUTE], where=str(path))
+        document = Document.from_dict(root["attributes"][ATTRIBUTE], where=name)
     except (ValueError, KeyError, TypeError) as exc:
-        raise DatasetError(f"The document in {path} is damaged: {exc!r}.", code="document-damaged") from exc
+        raise DatasetError(f"The document in {name} is damaged: {exc!r}.", code="document-damaged") from exc
     if document.complete:
         return root_text(root, nodes), nodes, document
     return json.dumps(root, indent=2, ensure_ascii=False).encode(), nodes, document

@@ -46,11 +46,11 @@ class SalvagedFile(Hdf5File):
             front = front_at(self._number, found.document[0], found.document[2])
             index = None if front is None else read_index(self._number, front)
         if front is None:
-            raise without_document(self.path)
+            raise without_document(self.name)
         return front, index, found
 
     def _array(self, node: Node, name: str, found: Found | None) -> StoredChunks:
-        where = f"{self.path}/{name}"
+        where = f"{self.name}/{name}"
         form = ArrayForm.of(node, where)
         try:
             if self.index is None and found is not None:
@@ -90,7 +90,7 @@ class ChangedFile(Hdf5File):
         if front is None and found.document is not None and len(found.document) == 3:
             front = front_at(self._number, found.document[0], found.document[2])
         if front is None and found.document is not None:
-            raise without_document(self.path)
+            raise without_document(self.name)
         return front, None, found
 
 
