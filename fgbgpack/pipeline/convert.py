@@ -20,7 +20,14 @@ from fgbgpack.pipeline.own_nodes import OwnNodes, cannot_convert, own_nodes, own
 from fgbgpack.pipeline.run import Result, Run
 from fgbgpack.storage.arrays import METADATA, ArrayForm
 from fgbgpack.storage.codecs import REPAIR, ChunkCodec, recode
-from fgbgpack.storage.hdf5 import Hdf5Store, Hdf5Writer, is_hdf5, root_of, root_text
+from fgbgpack.storage.hdf5 import (
+    ATTRIBUTE_BYTES,
+    Hdf5Store,
+    Hdf5Writer,
+    is_hdf5,
+    root_of,
+    root_text,
+)
 from fgbgpack.storage.manifest import with_document
 from fgbgpack.storage.sharding import join
 from fgbgpack.storage.store import DatasetStore
@@ -28,7 +35,6 @@ from fgbgpack.storage.targets import Target
 
 _GROUP_BYTES = 16 << 20  # of decoded chunks that are copied together
 _AHEAD = 2  # such groups done before their turn to be written
-_ATTRIBUTE_BYTES = 50_000  # HDF5 keeps no larger ones in the head of an object
 _ANOTHER = "the dataset is another one"
 
 
@@ -146,6 +152,10 @@ class Source:
         self.document = store.existing_document(complete=True)
         self.root: dict[str, Any] = parse_json(store.get(METADATA) or b"{}")
         attributes = self.root["attributes"]
+        self._lost_attributes: list[str] = []
+        if isinstance(store.store, Hdf5Store):
+            own, self._lost_attributes = store.store.file.own_attributes()
+            attributes = attributes | own
         self.root["attributes"] = with_document(attributes, attributes[ATTRIBUTE])
         # What belongs to it follows from the document: the root's copy of the metadata may lack some.
         nodes = self.document.nodes
@@ -180,6 +190,8 @@ class Source:
 
     def own_nodes(self, run: Run) -> OwnNodes:
         """What users put beside the dataset, less what cannot be converted: ``run`` tells of that."""
+        if self._lost_attributes:
+            run.notify(f"Attributes are left out that others have added: {', '.join(self._lost_attributes)}.")
         for node, parts in own_nodes(self.store, self.own):
             if why := cannot_convert(node):
                 run.notify(f"/{node.path} is left out: {why}.")
@@ -187,7 +199,7 @@ class Source:
             if node.left_out:
                 names = ", ".join(node.left_out)
                 run.notify(f"/{node.path}: attributes that JSON does not know are left out: {names}.")
-            if node.node is not None and len(json.dumps(node.node)) > _ATTRIBUTE_BYTES:
+            if node.node is not None and len(json.dumps(node.node)) > ATTRIBUTE_BYTES:
                 run.notify(f"/{node.path}: its attributes, too many for HDF5, are left out.")
                 node = dataclasses.replace(node, node=None, attributes={})
             yield node, parts

@@ -224,6 +224,10 @@ def _require_convertible(dataset: DatasetStore) -> None:
     """See that a file holds nothing of others' that is lost when it is written anew (DatasetError)."""
     nodes = own_nodes(dataset, ())
     lost = [f"/{node.path}: {why}" for node, _ in nodes if (why := cannot_convert(node))]
+    if isinstance(dataset.store, Hdf5Store):
+        lost += [
+            f"{name}: only the root and others' arrays" for name in dataset.store.file.own_attributes()[1]
+        ]
     if lost:
         raise DatasetError(
             f"{dataset.name} is written anew, and would lose what others added: keep that in another file.",

@@ -16,15 +16,16 @@ group ``/fgbgpack`` hold the document and where all chunks are, each with a chec
 - ``repack``: a file without room for its document is written anew.
 """
 
-from fgbgpack.storage.hdf5.file import Hdf5File, StoredChunks, chunk_sum, root_text
-from fgbgpack.storage.hdf5.form import UNFINISHED, is_hdf5
+from fgbgpack.storage.hdf5.file import Hdf5File, StoredChunks, chunk_sum, root_of, root_text
+from fgbgpack.storage.hdf5.form import ATTRIBUTE_BYTES, UNFINISHED, is_hdf5
 from fgbgpack.storage.hdf5.parts import GROUP
 from fgbgpack.storage.hdf5.probe import OwnNode
 from fgbgpack.storage.hdf5.salvage import ChangedFile, SalvagedFile
-from fgbgpack.storage.hdf5.store import DerivedStore, Hdf5Store, root_of, span_of
+from fgbgpack.storage.hdf5.store import DerivedStore, Hdf5Store, span_of
 from fgbgpack.storage.hdf5.writer import Hdf5Writer
 
 __all__ = [
+    "ATTRIBUTE_BYTES",
     "GROUP",
     "UNFINISHED",
     "ChangedFile",

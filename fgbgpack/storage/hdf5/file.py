@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fgbgpack.document import ATTRIBUTE, DEPTHS, Document
+from fgbgpack.document import ATTRIBUTE, DEPTHS, DIGEST, VERIFIED, Document
 from fgbgpack.errors import DatasetError, IncompleteDatasetError
 from fgbgpack.inputs import open_descriptor, parse_json
 from fgbgpack.storage.arrays import ArrayForm, Node
@@ -302,7 +302,26 @@ class Hdf5File:
         """The paths of what others added to the file, in alphabetical order."""
         if self.sealed and self.index is not None:
             return self.index.own
-        return own_paths(probe(self.path, []), self.nodes)
+        found = self._listed()
+        return () if found is None else own_paths(found, self.nodes)
+
+    def _listed(self) -> Found | None:
+        """What the HDF5 library finds in the file, without chunks; ``None`` if that may be unknown."""
+        return probe(self.path, [])
+
+    def own_attributes(self) -> tuple[dict[str, Any], list[str]]:
+        """What others added to the attributes of the root; and what cannot be kept elsewhere: the names of
+        other such attributes, and of those that they added to the dataset's arrays, after their paths.
+        """
+        found = None if self.sealed else self._listed()
+        if found is None:
+            return {}, []
+        lost = [f"/@{name}" for name in found.left_out]
+        for path, array in found.arrays.items():
+            if path in self.nodes:
+                known = json.loads(self.nodes[path]).get("attributes") or {}
+                lost += [f"/{path}@{name}" for name in array.attributes if name not in known]
+        return found.attributes, lost
 
     def own_nodes(self) -> Iterator[tuple[OwnNode, Iterator[NDArray[Any]]]]:
         """What others added to the file, each with its elements in parts of some rows, to be taken in turn.
@@ -358,6 +377,14 @@ def without_document(name: str) -> DatasetError:
         "the dataset again.",
         code="document-damaged",
     )
+
+
+def root_of(node: Node) -> dict[str, Any]:
+    """The root's metadata without the document and without consolidated metadata."""
+    kept = {key: value for key, value in node.items() if key != "consolidated_metadata"}
+    dropped = ATTRIBUTE, DIGEST, VERIFIED  # A copy is not verified because the original was.
+    kept["attributes"] = {key: value for key, value in node["attributes"].items() if key not in dropped}
+    return kept
 
 
 def root_text(root: Mapping[str, Any], nodes: Mapping[str, Node]) -> bytes:

@@ -34,7 +34,7 @@ class FoundArray:
     """An HDF5 array as the library finds it; ``chunks`` is ``None`` where it is not cut.
 
     ``table`` are (chunks, axes + 3) uint64: corner, offset, bytes and filter mask of each that is there.
-    ``dtype`` is ``None`` where no numbers are stored.
+    ``dtype`` is ``None`` where no numbers are stored. ``attributes`` are the names of its attributes.
     """
 
     shape: tuple[int, ...]
@@ -43,6 +43,7 @@ class FoundArray:
     filters: tuple[int, ...]
     is_scale: bool
     table: NDArray[np.uint64] | None
+    attributes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,15 @@ class Found:
     """A file as the HDF5 library finds it.
 
     ``texts`` are attributes of the root (the path ``""``) and of all nodes, ``arrays`` are all arrays
-    by their paths, and ``document`` is offset and shape of the array of the document.
+    by their paths, and ``document`` is offset and shape of the array of the document. ``attributes`` are
+    those of others in the root, and ``left_out`` the names of those that JSON does not know.
     """
 
     texts: dict[str, dict[str, str]]
     arrays: dict[str, FoundArray]
     document: tuple[int, ...] | None
+    attributes: dict[str, Any]
+    left_out: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -99,10 +103,12 @@ def probe(path: Path, wanted: Sequence[str] | None) -> Found:
                     tuple(node["filters"]),
                     node["is_scale"],
                     table,
+                    tuple(node["attributes"]),
                 )
         texts = {"": described["text"]} | {name: node["text"] for name, node in described["nodes"].items()}
         document = described["document"]
-        return Found(texts, arrays, document and tuple(document))
+        attributes, left_out = described["attributes"], tuple(described["left_out"])
+        return Found(texts, arrays, document and tuple(document), attributes, left_out)
 
 
 @contextmanager

@@ -67,14 +67,12 @@ class SalvagedFile(Hdf5File):
     def _require_all(self, document: Document) -> None:
         """Chunks may be missing."""
 
-    @property
-    def own(self) -> tuple[str, ...]:
-        """The paths of what others added, as far as the HDF5 library finds them."""
+    def _listed(self) -> Found | None:
         try:
-            return super().own
+            return super()._listed()
         except DatasetError:
             self.others_unknown = True
-            return ()
+            return None
 
 
 class ChangedFile(Hdf5File):

@@ -13,9 +13,8 @@ import numpy as np
 from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 
-from fgbgpack.document import ATTRIBUTE, DIGEST, VERIFIED
 from fgbgpack.errors import DatasetError
-from fgbgpack.storage.arrays import METADATA, Node
+from fgbgpack.storage.arrays import METADATA
 from fgbgpack.storage.codecs import encoded_size, recode
 from fgbgpack.storage.hdf5.file import Hdf5File, root_text
 from fgbgpack.storage.hdf5.repack import locked_file, repack
@@ -244,14 +243,6 @@ class Hdf5Store(DerivedStore):
     async def delete(self, key: str) -> None:
         """Nothing can be deleted."""
         raise NotImplementedError("nothing of an HDF5 file can be deleted")
-
-
-def root_of(node: Node) -> dict[str, Any]:
-    """The root's metadata without the document and without consolidated metadata."""
-    kept = {key: value for key, value in node.items() if key != "consolidated_metadata"}
-    dropped = ATTRIBUTE, DIGEST, VERIFIED  # A copy is not verified because the original was.
-    kept["attributes"] = {key: value for key, value in node["attributes"].items() if key not in dropped}
-    return kept
 
 
 def span_of(part: ByteRequest | None, size: int) -> tuple[int, int]:

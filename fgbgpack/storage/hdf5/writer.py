@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -19,8 +20,17 @@ from fgbgpack.document import ATTRIBUTE
 from fgbgpack.files import PartialFile, replacing_file
 from fgbgpack.storage.arrays import ArrayForm, Node
 from fgbgpack.storage.codecs import ChunkCodec, DeflateChunk
-from fgbgpack.storage.hdf5.file import chunk_sum
-from fgbgpack.storage.hdf5.form import ZARR, as_text, filters_of, h5py_for, numbers_of, register_filters
+from fgbgpack.storage.hdf5.child import is_reserved
+from fgbgpack.storage.hdf5.file import chunk_sum, root_of
+from fgbgpack.storage.hdf5.form import (
+    ATTRIBUTE_BYTES,
+    ZARR,
+    as_text,
+    filters_of,
+    h5py_for,
+    numbers_of,
+    register_filters,
+)
 from fgbgpack.storage.hdf5.parts import (
     DOCUMENT,
     HEADER_BYTES,
@@ -92,6 +102,10 @@ class Hdf5Writer:
         """Set the root's metadata, which no other call comes before."""
         self._text = text
         self._file.attrs[ATTRIBUTE] = np.bytes_(HINT)
+        # The text has all of them; those that HDF5 has no like of, or that are large, are there alone.
+        for name, value in root_of(json.loads(text))["attributes"].items():
+            if _own_value(value) is not None and len(as_text(value)) < ATTRIBUTE_BYTES // 4:
+                self._put_own_attribute(self._file, name, value)
         self._put_bytes(DOCUMENT, (2, capacity_for(text)))
 
     def put_group(self, path: str) -> None:
@@ -168,11 +182,16 @@ class Hdf5Writer:
             thing = made(node.path, node.shape, node.dtype, track_times=False, **options)
         self._describe(thing, node.dimension_names, {})
         for name, value in node.attributes.items():
-            if value is not None and not name.isupper():
-                thing.attrs[name] = _own_value(value)
+            self._put_own_attribute(thing, name, value)
         if node.node is not None:
             self._put_attribute(thing, ZARR, as_text(node.node))
         self._own.append(node.path)
+
+    def _put_own_attribute(self, thing: Any, name: str, value: Any) -> None:
+        """Set an attribute of others'; what HDF5 has no like of is JSON."""
+        if value is not None and not is_reserved(name):
+            found = _own_value(value)
+            thing.attrs[name] = json.dumps(value) if found is None else found
 
     def put_own_rows(self, path: str, start: int, rows: NDArray[Any]) -> None:
         """Write rows of an array of others', from a number on."""
@@ -275,14 +294,14 @@ class Hdf5Writer:
 
 
 def _own_value(value: Any) -> Any:
-    """An attribute of others' as h5py stores it: text, numbers and lists of numbers as such, else as JSON."""
-    if isinstance(value, (str, bool, int, float)):
-        return value
+    """An attribute of others' as HDF5 has it: text, and numbers and lists of them; ``None`` for all else."""
+    if isinstance(value, str):
+        return None if "\0" in value else value
     try:
         numbers = np.array(value)
-    except ValueError:
-        return as_text(value)
-    return numbers if numbers.size and numbers.dtype.kind in "biuf" else as_text(value)
+    except (ValueError, OverflowError):
+        return None
+    return numbers if numbers.size and numbers.dtype.kind in "biuf" else None
 
 
 def _seal(path: Path, text: bytes, at: int, index_at: int, index: Index) -> None:
