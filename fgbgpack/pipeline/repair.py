@@ -53,7 +53,7 @@ from fgbgpack.spec import DatasetSpec
 from fgbgpack.storage.arrays import METADATA, ArrayForm, ArraySpec, group_metadata
 from fgbgpack.storage.hdf5 import GROUP
 from fgbgpack.storage.layout import DEFAULT_POLICY, LayoutPolicy
-from fgbgpack.storage.manifest import manifest_array, metadata_digest
+from fgbgpack.storage.manifest import joined_paths, manifest_array, metadata_digest
 from fgbgpack.storage.store import DatasetStore
 from fgbgpack.storage.targets import Target
 
@@ -151,20 +151,23 @@ def repair(
     moved = {key: str(folder) for key, folder in folders.items() if folder is not None}
     with staged(dataset, threads, on_event) as place:
         run = Run(DatasetStore.open(place, read_only=False), threads, on_event)
-        if run.store.document(lambda error: None) is None:
+        if (document := run.store.document(lambda error: None)) is None:
             raise DatasetError(f"There is no dataset at {run.name}.", code="dataset-missing")
+        if isinstance(place, StagingStore):
+            place.require_complete(document)
         with run.exclusive():
             done = _Repairer(run, moved, device, layout).repair()
+    done = dataclasses.replace(done, seconds=run.seconds)
     return _of_file(done, place) if isinstance(place, StagingStore) else done
 
 
 def _of_file(done: Repair, place: StagingStore) -> Repair:
     """The same of an HDF5 file, which is written as a whole or not at all."""
-    count = done.fault_count + (place.damage is not None)
+    more = {} if place.damage is None else {GROUP: 1}
+    done = dataclasses.replace(done, fault_count=done.fault_count + len(more))
     if place.is_kept:
-        return dataclasses.replace(done, fault_count=count, restored={}, differing={})
-    restored = {**done.restored, **({GROUP: 1} if place.damage is not None else {})}
-    return dataclasses.replace(done, fault_count=count, restored=restored)
+        return dataclasses.replace(done, restored={}, differing={})
+    return dataclasses.replace(done, restored={**done.restored, **more})
 
 
 class _Repairer:
@@ -314,7 +317,7 @@ class _Repairer:
         if recipe is None and any(path in broken for path in SOURCE_ARRAYS):
             recipe = self._recipe_of_pictures(inspection, paths)
         if recipe is not None and paths:
-            self._run.notify(f"Writing {_named(paths)} again.")
+            self._run.notify(f"Writing {joined_paths(paths, len(paths))} again.")
             write_recipe(self._store, recipe, self._policy_of(inspection))
             self._count(broken, paths)
         return recipe
@@ -494,7 +497,3 @@ def _are_alike(image: ArrayForm | None, mask: ArrayForm | None) -> bool:
         return False
     one, other = image.layout, mask.layout
     return one.chunk[:3] == other.chunk and one.shard[:3] == other.shard
-
-
-def _named(paths: list[str]) -> str:
-    return ", ".join(f"/{path}" for path in paths)

@@ -18,7 +18,7 @@ from pathlib import Path
 from zarr.storage import LocalStore
 
 from fgbgpack.document import Document
-from fgbgpack.errors import DatasetError, SpecError
+from fgbgpack.errors import DatasetError, IncompleteDatasetError, SpecError
 from fgbgpack.files import disk_errors
 from fgbgpack.pipeline.convert import Source, check_target, to_hdf5, to_zarr
 from fgbgpack.pipeline.events import OnEvent
@@ -81,6 +81,14 @@ class StagingStore(LocalStore):
 
     def __str__(self) -> str:
         return str(self._file)
+
+    def require_complete(self, document: Document) -> None:
+        """See that the folder does not hold what another command has begun (IncompleteDatasetError)."""
+        if not document.complete:
+            raise IncompleteDatasetError(
+                f"A command that changes {self._file} was stopped: run it again, or delete {self.root.name}, "
+                "which holds what it has begun."
+            )
 
 
 @contextmanager

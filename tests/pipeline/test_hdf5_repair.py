@@ -19,7 +19,7 @@ from refusals import refused
 
 from fgbgpack import create, fill_depth, open_dataset
 from fgbgpack.document import IMAGE, MASK, SOURCE_ARRAYS
-from fgbgpack.errors import DatasetError, FgbgError
+from fgbgpack.errors import DatasetError, FgbgError, IncompleteDatasetError
 from fgbgpack.pipeline import Notice, convert, repair, verify
 from fgbgpack.storage.hdf5 import Hdf5Store
 from fgbgpack.storage.hdf5.parts import find_front
@@ -234,6 +234,24 @@ class TestRepair:
         assert path.read_bytes() == before
         assert repair(path).left_count == 0
         assert path.read_bytes() == kinds.hdf5("guided").read_bytes()
+        assert names_in(tmp_path) == ["own.h5"]
+
+    def test_what_another_command_has_begun_is_finished_first(self, own, kinds, tmp_path):
+        path = own("plain")
+
+        def stop(event: object) -> None:
+            if getattr(event, "stage", "") == "depth":
+                raise KeyboardInterrupt
+
+        depth = partial(fill_depth, path, kinds.specs["depth"].depth, layout=SMALL_SHARDS, device="cpu")
+        with pytest.raises(KeyboardInterrupt):
+            depth(on_event=stop)
+        flip_hdf5_chunk(path, IMAGE)
+        with refused(IncompleteDatasetError, "dataset-incomplete", "own.h5.unfinished"):
+            repair(path)
+        # It has copied the chunk when that was sound.
+        depth()
+        assert verify(path).sound
         assert names_in(tmp_path) == ["own.h5"]
 
 
