@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import sys
+import textwrap
 import traceback
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -18,6 +19,8 @@ from rich.text import Text
 
 #: Columns where there is no terminal: lines are not wrapped for what reads a pipe.
 _UNLIMITED = 10_000
+# Of values that are wrapped.
+_LEAST_COLUMNS = 20
 
 
 class _Console(Console):
@@ -65,13 +68,16 @@ def say_title(line: str) -> None:
 
 
 def say_rows(rows: Sequence[tuple[str, str]]) -> None:
-    """Print names and values in two columns on stdout."""
+    """Print names and values in two columns on stdout; values are wrapped where there is a terminal."""
     width = max(len(name) for name, _ in rows)
+    columns = max(_LEAST_COLUMNS, stdout().width - width - 5)
     for name, value in rows:
-        line = Text("  ")
-        line.append(name.ljust(width), style="dim")
-        line.append(f"   {visible(value)}")
-        stdout().print(line)
+        found = textwrap.wrap(visible(value), columns, break_long_words=False, break_on_hyphens=False)
+        for number, part in enumerate(found or [""]):
+            line = Text("  ")
+            line.append((name if number == 0 else "").ljust(width), style="dim")
+            line.append(f"   {part}")
+            stdout().print(line, soft_wrap=True)
 
 
 def say_next(commands: Iterable[str], python: Iterable[str] = ()) -> None:

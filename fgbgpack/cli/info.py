@@ -121,7 +121,7 @@ def schema(
 def _show(info: Mapping[str, Any]) -> None:
     state = "complete" if info["complete"] else "NOT COMPLETE: the command that made it finishes it"
     if info["complete"] and info["faulty"]:
-        state = "complete, but NOT SOUND"
+        state = "NOT SOUND"
     say_title(f"{info['path']}: {info['samples']:,} samples of {info['width']}x{info['height']}, {state}")
     recipe, splits = info["recipe"], info["splits"]
     say_rows(
@@ -151,6 +151,9 @@ def _show(info: Mapping[str, Any]) -> None:
             cells += [f"{array['bytes_per_sample']:,.0f} B", f"{array['ratio']:,.1f} : 1"]
         elif info["virtual"] and name in ("image", "mask"):
             cells = ["virtual", "-", "-", "-"]
+        elif info["complete"] and not info["faulty"]:
+            # Depth that nobody has asked for.
+            cells = ["none", "-", "-", "-"]
         else:
             cells += ["-", "-"]
         table.add_row(name, array["dtype"], *cells)

@@ -20,7 +20,14 @@ from fgbgpack.pipeline.own_nodes import OwnNodes, cannot_convert, own_nodes, own
 from fgbgpack.pipeline.run import Result, Run
 from fgbgpack.storage.arrays import METADATA, ArrayForm
 from fgbgpack.storage.codecs import REPAIR, ChunkCodec, recode
-from fgbgpack.storage.hdf5 import Hdf5Store, Hdf5Writer, is_hdf5, root_of, root_text
+from fgbgpack.storage.hdf5 import (
+    ATTRIBUTE_BYTES,
+    Hdf5Store,
+    Hdf5Writer,
+    is_hdf5,
+    root_of,
+    root_text,
+)
 from fgbgpack.storage.manifest import with_document
 from fgbgpack.storage.sealing import whole_shards
 from fgbgpack.storage.sharding import join
@@ -29,7 +36,6 @@ from fgbgpack.storage.targets import Target, require_writable_name
 
 _GROUP_BYTES = 16 << 20  # of decoded chunks that are copied together
 _AHEAD = 2  # such groups done before their turn to be written
-_ATTRIBUTE_BYTES = 50_000  # HDF5 keeps no larger ones in the head of an object
 _ANOTHER = "the dataset is another one"
 
 
@@ -108,7 +114,8 @@ def convert(
     store = copied.store if to_file else DatasetStore.open(out, read_only=False)
     run = Run(store, threads, on_event)
     if to_file:
-        to_hdf5(copied, path, run, portable=portable, overwrite=overwrite)
+        check_target(copied, path, run, overwrite=overwrite)
+        to_hdf5(copied, path, run, portable=portable)
         store = DatasetStore.open(path, read_only=True)
     else:
         to_zarr(copied, run, overwrite=overwrite)
@@ -134,15 +141,23 @@ def _is_group(metadata: bytes) -> bool:
 class Source:
     """The dataset that is copied: its metadata, and its chunks as they are. It can be pickled.
 
-    ``forms`` are how each array is cut and encoded as Zarr, whatever it is stored as. Raises
-    IncompleteDatasetError or DatasetError if it is not complete, missing or damaged.
+    ``forms`` are how each array is cut and encoded as Zarr, whatever it is stored as. Of one that
+    ``may_be_damaged`` shards that are not whole are left out, and collected in ``lost`` by the paths of their
+    arrays and their numbers. Raises IncompleteDatasetError or DatasetError if it is not complete, missing or
+    damaged.
     """
 
-    def __init__(self, store: DatasetStore) -> None:
+    def __init__(self, store: DatasetStore, *, may_be_damaged: bool = False) -> None:
         self.store = store
+        self.may_be_damaged = may_be_damaged
+        self.lost: set[tuple[str, int]] = set()
         self.document = store.existing_document(complete=True)
         self.root: dict[str, Any] = store.root()
         attributes = self.root["attributes"]
+        self._lost_attributes: list[str] = []
+        if isinstance(store.store, Hdf5Store):
+            own, self._lost_attributes = store.store.file.own_attributes()
+            attributes = attributes | own
         self.root["attributes"] = with_document(attributes, attributes[ATTRIBUTE])
         # What belongs to it follows from the document: the root's copy of the metadata may lack some.
         nodes = self.document.nodes
@@ -177,6 +192,8 @@ class Source:
 
     def own_nodes(self, run: Run) -> OwnNodes:
         """What users put beside the dataset, less what cannot be converted: ``run`` tells of that."""
+        if self._lost_attributes:
+            run.notify(f"Attributes are left out that others have added: {', '.join(self._lost_attributes)}.")
         for node, parts in own_nodes(self.store, self.own):
             if why := cannot_convert(node):
                 run.notify(f"/{node.path} is left out: {why}.")
@@ -184,7 +201,7 @@ class Source:
             if node.left_out:
                 names = ", ".join(node.left_out)
                 run.notify(f"/{node.path}: attributes that JSON does not know are left out: {names}.")
-            if node.node is not None and len(json.dumps(node.node)) > _ATTRIBUTE_BYTES:
+            if node.node is not None and len(json.dumps(node.node)) > ATTRIBUTE_BYTES:
                 run.notify(f"/{node.path}: its attributes, too many for HDF5, are left out.")
                 node = dataclasses.replace(node, node=None, attributes={})
             yield node, parts
@@ -215,9 +232,8 @@ class Source:
 # --- to HDF5 ---------------------------------------------------------------------------------------
 
 
-def to_hdf5(source: Source, path: Path, run: Run, *, portable: bool, overwrite: bool) -> None:
-    """Make an HDF5 file of a dataset, as :func:`convert` does; ``run`` counts the chunks."""
-    _check_target(source, path, run, overwrite=overwrite)
+def to_hdf5(source: Source, path: Path, run: Run, *, portable: bool) -> None:
+    """Make an HDF5 file of a dataset, in the place of one that may be there; ``run`` counts the chunks."""
     total, done = source.chunk_count, 0
     with (
         disk_errors(str(path), "written", "Nothing of it was kept."),
@@ -238,13 +254,16 @@ def to_hdf5(source: Source, path: Path, run: Run, *, portable: bool, overwrite: 
                 row += len(rows) if rows.shape else 1
         # Those of users may be scales.
         file.put_scales()
+        file.reserve_index()
         run.on_event(Progress("chunks", 0, total))
 
         def work(group: tuple[str, range]) -> list[bytes | None]:
             array, numbers = group
             return source.recoded(array, numbers, codecs[array])
 
-        groups = [(array, numbers) for array, form in source.forms.items() for numbers in _groups(form)]
+        # Small ones first: what all else can be made of is also there when the file is cut short.
+        forms = sorted(source.forms.items(), key=lambda named: named[1].chunk_count * named[1].chunk_bytes)
+        groups = [(array, numbers) for array, form in forms for numbers in _groups(form)]
         for (array, numbers), chunks in run.threads.in_order(work, groups, ahead=_AHEAD):
             file.put_chunks(array, numbers.start, chunks)
             done += len(numbers)
@@ -259,7 +278,8 @@ def _groups(form: ArrayForm) -> Iterator[range]:
         yield range(start, min(start + step, form.chunk_count))
 
 
-def _check_target(source: Source, path: Path, run: Run, *, overwrite: bool) -> None:
+def check_target(source: Source, path: Path, run: Run, *, overwrite: bool) -> None:
+    """See that an HDF5 file may be made at a path, as :func:`convert` does."""
     if path.is_dir():
         raise DatasetError(
             f"{path} is a folder: give another place for an HDF5 file.", code="target-is-folder"
@@ -290,8 +310,12 @@ def _check_target(source: Source, path: Path, run: Run, *, overwrite: bool) -> N
 # --- to Zarr ---------------------------------------------------------------------------------------
 
 
-def to_zarr(source: Source, run: Run, *, overwrite: bool) -> None:
-    """Make a Zarr dataset of another, or finish it, as :func:`convert` does."""
+def to_zarr(source: Source, run: Run, *, overwrite: bool, keeps_manifest: bool = False) -> None:
+    """Make a Zarr dataset of another, or finish it, as :func:`convert` does.
+
+    It keeps the manifest of the other, if asked for or if something of it is lost, to tell what is not as it
+    was.
+    """
     begun = source.document.begun()
     with run.exclusive():
         existing = run.existing(
@@ -316,7 +340,10 @@ def to_zarr(source: Source, run: Run, *, overwrite: bool) -> None:
         run.execute(_ChunkCopy(source))
         for own, parts in source.own_nodes(run):
             put_own_node(store, own, parts)
-        store.commit(source.document)
+        if source.lost or keeps_manifest:
+            store.replace_root(parse_json(source.root_text()), was_complete=False)
+        else:
+            store.commit(source.document)
 
 
 class _ChunkCopy:
@@ -355,13 +382,20 @@ class _ChunkCopy:
             for path, shard in map(self._shards.__getitem__, self._copied)
             if self._source.may_lack(path) or not self._source.forms[path].sharded
         }
+        there |= self._source.lost
         return [number for number, shard in enumerate(self._shards) if shard not in there]
 
     def produce(self, shard: int, monitor: Monitor) -> Mapping[str, bytes]:
         monitor.check()
         path, number = self._shards[shard]
         form = self._source.forms[path]
-        chunks = self._source.recoded(path, form.chunks_of(number), form.codec)
+        try:
+            chunks = self._source.recoded(path, form.chunks_of(number), form.codec)
+        except DatasetError as exc:
+            if not self._source.may_be_damaged or exc.code == "io-failed":
+                raise
+            self._source.lost.add((path, number))
+            chunks = [None] * len(form.chunks_of(number))
         monitor.advance(len(chunks))
         self._copied.add(shard)
         written = [chunk for chunk in chunks if chunk is not None]

@@ -42,7 +42,7 @@ from fgbgpack.pipeline.executor import Monitor, Threads
 from fgbgpack.pipeline.faults import CHANGES, VALUES, Fault, Findings
 from fgbgpack.sources.catalog import Catalog
 from fgbgpack.storage.arrays import METADATA, ArrayForm, Node, group_metadata, parse_array
-from fgbgpack.storage.hdf5 import Hdf5Store
+from fgbgpack.storage.hdf5 import GROUP, Hdf5Store
 from fgbgpack.storage.manifest import copies_in, manifest_array, metadata_digest
 from fgbgpack.storage.reading import ArrayReader
 from fgbgpack.storage.sealing import check_unfilled
@@ -80,6 +80,8 @@ class Inspection:
         if document is None:
             raise DatasetError(f"There is no dataset at {store.name}.", code="dataset-missing")
         self.document: Document = document
+        if isinstance(store.store, Hdf5Store) and (damage := store.store.file.index_damage) is not None:
+            self.findings.of_object(f"{GROUP}/index", damage)
         #: How the arrays are cut whose metadata are known.
         self.forms: dict[str, ArrayForm] = {}
         #: The recipe, if the sources are those that the document names.

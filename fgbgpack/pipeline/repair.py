@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -47,10 +48,12 @@ from fgbgpack.pipeline.inspection import Inspection
 from fgbgpack.pipeline.pixels import Pixels
 from fgbgpack.pipeline.recorded_depth import recorded_job, stored_samples
 from fgbgpack.pipeline.run import Result, Run
+from fgbgpack.pipeline.staging import StagingStore, staged
 from fgbgpack.spec import DatasetSpec
 from fgbgpack.storage.arrays import METADATA, ArrayForm, ArraySpec, group_metadata
+from fgbgpack.storage.hdf5 import GROUP
 from fgbgpack.storage.layout import DEFAULT_POLICY, LayoutPolicy
-from fgbgpack.storage.manifest import manifest_array, metadata_digest
+from fgbgpack.storage.manifest import joined_paths, manifest_array, metadata_digest
 from fgbgpack.storage.store import DatasetStore
 from fgbgpack.storage.targets import Target
 
@@ -116,8 +119,11 @@ def repair(
     the original pictures, metadata from their copies. What is written is the same as before, byte for byte,
     where the networks run as they did. What nothing gives back stays as it is.
 
+    An HDF5 file is written anew, with the same bytes, once all of it can be given back; otherwise it stays as
+    it is. What is whole of it is copied to a folder beside it, which needs as much room.
+
     Args:
-        dataset: A local folder, a URL that fsspec opens, or a Zarr store.
+        dataset: A local folder, an HDF5 file, a URL that fsspec opens, or a Zarr store.
         backgrounds: The folder of the original backgrounds; ``None`` takes the one that the dataset's spec
             names. It is only needed where sources are damaged, or depth above scale 1.
         foregrounds: The same for the foregrounds.
@@ -132,8 +138,8 @@ def repair(
         What was done, and what is left.
 
     Raises:
-        DatasetError: There is no dataset, it is an HDF5 file, another process is writing it, or the store is
-            full.
+        DatasetError: There is no dataset, neither copy of the document of an HDF5 file is whole, another
+            process is writing it, or the store is full.
 
     Example:
         >>> from fgbgpack.pipeline import repair
@@ -141,14 +147,27 @@ def repair(
         0
     """
     threads = Threads(workers)
-    store = DatasetStore.open(dataset, read_only=False)
     folders = {"backgrounds": backgrounds, "foregrounds": foregrounds, "masks": masks}
     moved = {key: str(folder) for key, folder in folders.items() if folder is not None}
-    run = Run(store, threads, on_event)
-    if store.document(lambda error: None) is None:
-        raise DatasetError(f"There is no dataset at {store.name}.", code="dataset-missing")
-    with run.exclusive():
-        return _Repairer(run, moved, device, layout).repair()
+    with staged(dataset, threads, on_event) as place:
+        run = Run(DatasetStore.open(place, read_only=False), threads, on_event)
+        if (document := run.store.document(lambda error: None)) is None:
+            raise DatasetError(f"There is no dataset at {run.name}.", code="dataset-missing")
+        if isinstance(place, StagingStore):
+            place.require_complete(document)
+        with run.exclusive():
+            done = _Repairer(run, moved, device, layout).repair()
+    done = dataclasses.replace(done, seconds=run.seconds)
+    return _of_file(done, place) if isinstance(place, StagingStore) else done
+
+
+def _of_file(done: Repair, place: StagingStore) -> Repair:
+    """The same of an HDF5 file, which is written as a whole or not at all."""
+    more = {} if place.damage is None else {GROUP: 1}
+    done = dataclasses.replace(done, fault_count=done.fault_count + len(more))
+    if place.is_kept:
+        return dataclasses.replace(done, restored={}, differing={})
+    return dataclasses.replace(done, restored={**done.restored, **more})
 
 
 class _Repairer:
@@ -300,7 +319,7 @@ class _Repairer:
         if recipe is None and any(path in broken for path in SOURCE_ARRAYS):
             recipe = self._recipe_of_pictures(inspection, paths)
         if recipe is not None and paths:
-            self._run.notify(f"Writing {_named(paths)} again.")
+            self._run.notify(f"Writing {joined_paths(paths, len(paths))} again.")
             write_recipe(self._store, recipe, self._policy_of(inspection))
             self._count(broken, paths)
         return recipe
@@ -480,7 +499,3 @@ def _are_alike(image: ArrayForm | None, mask: ArrayForm | None) -> bool:
         return False
     one, other = image.layout, mask.layout
     return one.chunk[:3] == other.chunk and one.shard[:3] == other.shard
-
-
-def _named(paths: list[str]) -> str:
-    return ", ".join(f"/{path}" for path in paths)

@@ -84,7 +84,7 @@ class Replacement:
             target.mkdir()
             for name in files:
                 if parts or name == METADATA:
-                    _link_or_copy(Path(folder, name), target / (name if parts else _UNFINISHED))
+                    link_or_copy(Path(folder, name), target / (name if parts else _UNFINISHED))
         # Who is killed before that begins anew.
         (self._beside / _UNFINISHED).rename(self._beside / METADATA)
 
@@ -123,7 +123,8 @@ class Replacement:
         return disk_errors(self._target.name, kept="The dataset that is to be replaced is whole.")
 
 
-def _link_or_copy(source: Path, target: Path) -> None:
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file a second name, or copy it where a file has only one."""
     try:
         target.hardlink_to(source)
     except OSError:

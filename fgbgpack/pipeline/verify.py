@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from fgbgpack.pipeline.faults import CHANGES, Fault
 from fgbgpack.pipeline.inspection import ArrayCounts, Inspection
 from fgbgpack.pipeline.recorded_depth import choose, infer_again, network_depth, recorded_job, stored_samples
 from fgbgpack.pipeline.run import Result, Run
+from fgbgpack.pipeline.staging import staged_as_changed
 from fgbgpack.sources.decoding import hash_file
+from fgbgpack.storage.hdf5 import is_hdf5
 from fgbgpack.storage.store import DatasetStore
 from fgbgpack.storage.targets import Target, writable
 from fgbgpack.version import __version__
@@ -129,6 +132,26 @@ def verify(
         True
     """
     threads = Threads(workers)
+    is_file = accept and is_hdf5(dataset) and Path(str(dataset)).is_file()
+    place = staged_as_changed(Path(str(dataset)), threads, on_event) if is_file else nullcontext(dataset)
+    with place as opened:
+        result, document = _verified(opened, against, depth, seed, device, threads, accept, record, on_event)
+    if result.recorded:
+        _record(DatasetStore.open(dataset, read_only=True), document, result)
+    return result
+
+
+def _verified(
+    dataset: Target,
+    against: Sequence[str | Path],
+    depth: int,
+    seed: int,
+    device: Device,
+    threads: Threads,
+    accept: bool,
+    record: bool,
+    on_event: OnEvent,
+) -> tuple[Verification, Document]:
     store = DatasetStore.open(dataset, read_only=not accept)
     run = Run(store, threads, on_event)
     inspection = Inspection(store, threads, on_event)
@@ -166,9 +189,7 @@ def verify(
         changed=changed,
         recorded=recorded,
     )
-    if recorded:
-        _record(store, document, result)
-    return result
+    return result, document
 
 
 def _record(store: DatasetStore, document: Document, result: Verification) -> None:

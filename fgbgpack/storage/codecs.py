@@ -225,6 +225,13 @@ def recode(encoded: Bytes, before: ChunkCodec, after: ChunkCodec, size: int, whe
     return after.encode(decoded)
 
 
+def is_whole(encoded: Bytes, checksum: Checksum) -> bool:
+    """Whether a chunk ends with its checksum, which is of some kind."""
+    data = encoded[:-CRC_BYTES]
+    # Nothing is ever encoded as nothing, of which there is no Fletcher-32.
+    return bool(len(data)) and _sum_of(data, checksum) == encoded[-CRC_BYTES:].tobytes()
+
+
 def _sum_of(data: bytes | Bytes, checksum: Checksum) -> bytes:
     """The bytes that follow ``data``."""
     if checksum is None:
@@ -248,11 +255,9 @@ def _checked(encoded: Bytes, checksum: Checksum, where: Name) -> Bytes:
     """The part of a chunk before its checksum, which is right."""
     if checksum is None:
         return encoded
-    data = encoded[:-CRC_BYTES]
-    # Nothing is ever encoded as nothing, of which there is no Fletcher-32.
-    if not len(data) or _sum_of(data, checksum) != encoded[-CRC_BYTES:].tobytes():
+    if not is_whole(encoded, checksum):
         raise _damaged(where, "its checksum is wrong", code="checksum-wrong")
-    return data
+    return encoded[:-CRC_BYTES]
 
 
 def _check_size(found: int, expected: int, where: Name) -> None:

@@ -13,6 +13,7 @@ from fgbgpack.document import DEPTH, EXTREMES, MANIFEST, Document, ManifestInfo
 from fgbgpack.errors import DatasetError
 from fgbgpack.inputs import parse_json
 from fgbgpack.storage.arrays import METADATA, ArrayForm, Node, group_metadata
+from fgbgpack.storage.hdf5 import GROUP, Hdf5Store
 from fgbgpack.storage.layout import Layout
 from fgbgpack.storage.manifest import (
     Checksums,
@@ -76,6 +77,9 @@ def faulty_objects(store: DatasetStore) -> dict[str, list[int]]:
     Of shards the index and, in local files, the end of each chunk is looked at; nothing is decoded.
     """
     found: dict[str, list[int]] = {}
+    if isinstance(store.store, Hdf5Store):
+        # Its chunks are there, or it is not opened.
+        return found if store.store.file.index_damage is None else {f"{GROUP}/index": []}
     for path in store.manifest.arrays if store.manifest is not None else ():
         checks = store.checks(path)
         try:

@@ -50,7 +50,7 @@ def zarr_store(target: Target, *, read_only: bool) -> Store:
                 "folder (Zarr); fgbgpack convert makes HDF5 of that, and that of HDF5.",
                 code="target-is-file",
             )
-        return Hdf5Store(path)
+        return Hdf5Store(path, name=str(target))
     if read_only and not path.is_dir():
         raise DatasetError(f"There is no dataset at {target}: no such folder.", code="dataset-missing")
     return LocalStore(path, read_only=read_only)

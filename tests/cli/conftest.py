@@ -57,6 +57,11 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         damage.flip(damage.objects(folder / "hurt.zarr", "image")[0])
         damage.delete(damage.objects(folder / "hurt.zarr", "depth")[0])
         assert run("import", "files", "imported.zarr", "--quiet").exit_code == 0
+        for name in ("deep", "imported"):
+            assert run("convert", f"{name}.zarr", f"{name}.h5", "--quiet").exit_code == 0
+        (folder / "deep.h5").rename("hurt.h5")
+        damage.flip_hdf5_chunk(folder / "hurt.h5", "image")
+        damage.flip_hdf5_chunk(folder / "imported.h5", "mask")
         damage.flip(damage.objects(folder / "imported.zarr", "mask")[0])
     return folder
 

@@ -251,8 +251,9 @@ def test_what_is_no_dataset_is_refused(tmp_path: Path, name: str) -> None:
     assert not (tmp_path / "nothing.zarr").exists()
 
 
-def test_create_goes_on_writing_what_is_missing(kinds, tmp_path):
-    path = next(damage.copies(kinds["plain"], tmp_path))
+@pytest.mark.parametrize("kind", ["plain", "guided"])
+def test_create_goes_on_writing_what_is_missing(kinds, tmp_path, kind):
+    path = next(damage.copies(kinds[kind], tmp_path))
     damage.delete(damage.objects(path, "image")[0])
-    create(path, kinds.specs["plain"], layout=SMALL_SHARDS)
-    assert_same_files(path, kinds["plain"])
+    create(path, kinds.specs[kind], layout=SMALL_SHARDS)
+    assert_same_files(path, kinds[kind])

@@ -37,7 +37,7 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import LocalStore, MemoryStore
 
 import fgbgpack
-from fgbgpack import open_dataset
+from fgbgpack import fill_depth, open_dataset
 from fgbgpack.errors import DatasetError, RecipeMismatchError
 from fgbgpack.pipeline import Notice, convert
 from fgbgpack.storage.hdf5 import Hdf5Store, is_hdf5, parts, store
@@ -502,6 +502,7 @@ def test_a_document_without_room_makes_the_file_anew(own, kinds, tmp_path, form)
     path.chmod(mode)
     with h5py.File(path, "r+") as file:
         file["labels"] = np.arange(36)
+        file.attrs["by"] = "me"
     names = [f"{i:03}{'x' * 200}" for i in range(300)]
     store = DatasetStore(Hdf5Store(path, read_only=False), str(path))
     split = {"by": "background", "seed": 0, "parts": PARTS}
@@ -513,6 +514,7 @@ def test_a_document_without_room_makes_the_file_anew(own, kinds, tmp_path, form)
     assert path.stat().st_mode & 0o777 == mode
     with h5py.File(path) as file:
         np.testing.assert_array_equal(file["labels"], np.arange(36))
+        assert file.attrs["by"] == "me"
         del file
     convert(path, tmp_path / "it.zarr")
     assert open_dataset(tmp_path / "it.zarr").splits == open_dataset(path).splits
@@ -637,7 +639,7 @@ def test_arrays_of_users_go_along_and_come_back(kinds, tmp_path, form):
             assert found.dtype == expected[name].dtype
         assert file["labels"].dims[0].label == "sample"
         assert json.loads(file["labels"].attrs["classes"]) == ["a", "é"]
-        assert file["mine/more"].attrs["of"] == b"mine"
+        assert file["mine/more"].attrs["of"] == "mine"
     assert Hdf5Store(target).file.sealed
     convert(target, tmp_path / "back.zarr")
     found, first = tree(tmp_path / "back.zarr"), tree(source)
@@ -674,6 +676,44 @@ def test_what_others_add_with_h5py_is_no_damage_and_becomes_zarr(own, kinds, tmp
     np.testing.assert_array_equal(group["mine/scores"][:], np.arange(72.0).reshape(36, 2))
     assert_same_arrays(open_dataset(tmp_path / "it.zarr").to_numpy(), expected)
     assert list(open_dataset(tmp_path / "it.zarr").splits) == ["mine"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_attributes_that_others_add_to_the_root_go_along_and_come_back(own, tmp_path, form):
+    path = own(form=form)
+    expected = {"by": "me", "count": 3, "weights": [0.5, 2.0], "is": True}
+    with h5py.File(path, "r+") as file:
+        for name, value in expected.items():
+            file.attrs[name] = value
+    convert(path, tmp_path / "it.zarr")
+    found = dict(zarr.open_group(tmp_path / "it.zarr", mode="r").attrs)
+    assert {name: found.get(name) for name in expected} == expected
+    zarr.open_group(tmp_path / "it.zarr", mode="r+").attrs["more"] = {"a": [1]}
+    convert(tmp_path / "it.zarr", tmp_path / "again.h5", portable=form == "portable")
+    assert Hdf5Store(tmp_path / "again.h5").file.sealed
+    with h5py.File(tmp_path / "again.h5", "r+") as file:
+        assert file.attrs["by"] == "me"
+        assert file.attrs["weights"].tolist() == [0.5, 2.0]
+        file.attrs["count"] = 4
+    convert(tmp_path / "again.h5", tmp_path / "back.zarr")
+    found = dict(zarr.open_group(tmp_path / "back.zarr", mode="r").attrs)
+    assert {name: found.get(name) for name in (*expected, "more")} == {
+        **expected,
+        "count": 4,
+        "more": {"a": [1]},
+    }
+
+
+def test_attributes_that_others_add_to_arrays_of_the_dataset_are_named(own, tmp_path):
+    path, notices = own("plain"), []
+    with h5py.File(path, "r+") as file:
+        file["image"].attrs["by"] = "me"
+    convert(path, tmp_path / "it.zarr", on_event=notices.append)
+    assert any("/image@by" in getattr(event, "message", "") for event in notices)
+    before = path.read_bytes()
+    with refused(DatasetError, "own-array-unknown", "/image@by"):
+        fill_depth(path)
+    assert path.read_bytes() == before
 
 
 def test_what_others_have_added_is_not_replaced_unless_told_so(own, kinds):

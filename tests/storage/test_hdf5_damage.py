@@ -351,7 +351,7 @@ def test_exchanged_chunks_are_found(own):
     one, two = whole[first : first + size], whole[second : second + size]
     whole[first : first + size], whole[second : second + size] = two, one
     path.write_bytes(whole)
-    with refused(DatasetError, "checksum-wrong", name):
+    with refused(DatasetError, "chunk-foreign", name):
         open_dataset(path).whole(name)
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import zarr
 from sealing import is_manifest
 
+from fgbgpack.storage.hdf5 import Hdf5Store
+
 
 def delete(object_: Path) -> None:
     object_.unlink()
@@ -97,3 +99,16 @@ def copies(dataset: Path, folder: Path) -> Iterator[Path]:
         path = folder / "copy.zarr"
         shutil.rmtree(path, ignore_errors=True)
         yield Path(shutil.copytree(dataset, path))
+
+
+def put_bytes(file: Path, offset: int, content: bytes) -> None:
+    """Write over some bytes of a file."""
+    with file.open("r+b") as opened:
+        opened.seek(offset)
+        opened.write(content)
+
+
+def flip_hdf5_chunk(file: Path, array: str, number: int = 0) -> None:
+    """A bit of a chunk of an array in an HDF5 file."""
+    offset, _ = Hdf5Store(file).file.arrays[array].span(number)
+    put_bytes(file, offset + 5, bytes([file.read_bytes()[offset + 5] ^ 4]))

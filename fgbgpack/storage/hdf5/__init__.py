@@ -12,25 +12,30 @@ group ``/fgbgpack`` hold the document and where all chunks are, each with a chec
   so that nothing of it is carried over a fork.
 - ``probe`` and ``child``: the HDF5 library is asked about files that have changed, in another process.
 - ``store``: the file as a Zarr store.
+- ``salvage``: what is whole of a damaged file, and what others have made of one.
 - ``repack``: a file without room for its document is written anew.
 """
 
-from fgbgpack.storage.hdf5.file import Hdf5File, StoredChunks, chunk_sum, root_text
-from fgbgpack.storage.hdf5.form import SUFFIXES, UNFINISHED, is_hdf5
+from fgbgpack.storage.hdf5.file import Hdf5File, StoredChunks, chunk_sum, root_of, root_text
+from fgbgpack.storage.hdf5.form import ATTRIBUTE_BYTES, SUFFIXES, UNFINISHED, is_hdf5
 from fgbgpack.storage.hdf5.parts import GROUP
 from fgbgpack.storage.hdf5.probe import OwnNode
-from fgbgpack.storage.hdf5.store import DerivedStore, Hdf5Store, root_of, span_of
+from fgbgpack.storage.hdf5.salvage import ChangedFile, SalvagedFile
+from fgbgpack.storage.hdf5.store import DerivedStore, Hdf5Store, span_of
 from fgbgpack.storage.hdf5.writer import Hdf5Writer
 
 __all__ = [
+    "ATTRIBUTE_BYTES",
     "GROUP",
     "SUFFIXES",
     "UNFINISHED",
+    "ChangedFile",
     "DerivedStore",
     "Hdf5File",
     "Hdf5Store",
     "Hdf5Writer",
     "OwnNode",
+    "SalvagedFile",
     "StoredChunks",
     "chunk_sum",
     "is_hdf5",

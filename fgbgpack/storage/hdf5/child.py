@@ -29,6 +29,7 @@ def describe(file: Any, wanted: list[str] | None, inside: str, document: str) ->
     """
     tables: list[Any] = []
     found: dict[str, Any] = {"text": _texts(file), "nodes": {}, "document": None}
+    found["attributes"], found["left_out"] = _attributes(file)
 
     def visit(name: str, thing: Any) -> None:
         if name == inside or name.startswith(f"{inside}/"):
@@ -37,6 +38,7 @@ def describe(file: Any, wanted: list[str] | None, inside: str, document: str) ->
         found["nodes"][name] = node
         if hasattr(thing, "shape"):
             node |= _array(thing)
+            node["attributes"] = [attribute for attribute in thing.attrs if not is_reserved(attribute)]
             if name in wanted if wanted is not None else not node["is_scale"]:
                 table = _chunks(thing)
                 node["chunks_listed"] = len(table)
@@ -48,6 +50,28 @@ def describe(file: Any, wanted: list[str] | None, inside: str, document: str) ->
         found["document"] = [array.id.get_offset(), *array.shape]
     yield found
     yield from tables
+
+
+def is_reserved(name: str) -> bool:
+    """Whether HDF5 itself writes attributes of that name, in capitals, or fgbgpack does."""
+    return name.isupper() or name in ("zarr", "zarr_order") or name.startswith("fgbgpack")
+
+
+def _attributes(thing: Any) -> tuple[dict[str, Any], list[str]]:
+    """The attributes of others by their names, and the names of those that JSON does not know."""
+    attributes, left_out = {}, []
+    for name in thing.attrs:
+        if is_reserved(name):
+            continue
+        try:
+            value = thing.attrs[name]
+            plain = value.tolist() if hasattr(value, "tolist") else value
+            plain = plain.decode() if isinstance(plain, bytes) else plain
+            json.dumps(plain)
+            attributes[name] = plain
+        except (TypeError, ValueError, OSError):
+            left_out.append(name)
+    return attributes, left_out
 
 
 def _texts(thing: Any) -> dict[str, str]:
@@ -91,17 +115,7 @@ def _chunks(array: Any) -> Any:
 def read_own(file: Any, path: str) -> Iterator[Any]:
     """The attributes and names of the axes of a node, and then all elements of it if it is an array."""
     thing = file[path]
-    attributes, left_out = {}, []
-    for name, value in thing.attrs.items():
-        if name.isupper() or name == "zarr":
-            continue  # What HDF5 itself writes, of scales, is called in capitals.
-        plain = value.tolist() if hasattr(value, "tolist") else value
-        plain = plain.decode() if isinstance(plain, bytes) else plain
-        try:
-            json.dumps(plain)
-            attributes[name] = plain
-        except (TypeError, ValueError):
-            left_out.append(name)
+    attributes, left_out = _attributes(thing)
     is_array = hasattr(thing, "shape")
     labels = [axis.label or None for axis in thing.dims] if is_array else []
     yield {"attributes": attributes, "left_out": left_out, "dimension_names": labels}

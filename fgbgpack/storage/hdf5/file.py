@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fgbgpack.document import ATTRIBUTE, DEPTHS, Document
+from fgbgpack.document import ATTRIBUTE, DEPTHS, DIGEST, VERIFIED, Document
 from fgbgpack.errors import DatasetError, IncompleteDatasetError
 from fgbgpack.inputs import open_descriptor, parse_json
 from fgbgpack.storage.arrays import ArrayForm, Node
-from fgbgpack.storage.codecs import Bytes, ChunkCodec, DeflateChunk, crc32c
+from fgbgpack.storage.codecs import REPAIR, Bytes, ChunkCodec, DeflateChunk, crc32c, is_whole
 from fgbgpack.storage.hdf5.form import ORDER, UNFINISHED, ZARR, codec_of
 from fgbgpack.storage.hdf5.parts import (
     Front,
@@ -38,7 +38,6 @@ _END_AT = {0: 40, 1: 44, 2: 28, 3: 28}
 _BARE_ROOT = '{"zarr_format": 3, "node_type": "group", "attributes": {}}'
 # Of a file that others wrote: their tables take 16 bytes of memory for each chunk.
 _MOST_CHUNKS = 1 << 25
-_ADVICE = "Copy the file again, or convert it again."
 
 
 def chunk_sum(encoded: bytes | Bytes) -> int:
@@ -93,25 +92,29 @@ class Hdf5File:
 
     front: Front | None
     index: Index | None
+    #: Whether there may be arrays of others that cannot be found.
+    others_unknown = False
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, name: str | None = None) -> None:
         self.path = path
+        #: What messages call it.
+        self.name = str(path) if name is None else name
         if not path.is_file():
             if path.with_name(path.name + UNFINISHED).is_dir():
                 raise IncompleteDatasetError(
-                    f"{path} is not finished: run the command that makes it again, which goes on with "
-                    f"{path}{UNFINISHED}."
+                    f"{self.name} is not finished: run the command that makes it again, which goes on with "
+                    f"{self.name}{UNFINISHED}."
                 )
-            raise DatasetError(f"There is no dataset at {path}: no such file.", code="dataset-missing")
+            raise DatasetError(f"There is no dataset at {self.name}: no such file.", code="dataset-missing")
         try:
             self._number = open_descriptor(path)
         except OSError as exc:
-            raise DatasetError(f"{path} cannot be read: {exc.strerror}.", code="io-failed") from exc
+            raise DatasetError(f"{self.name} cannot be read: {exc.strerror}.", code="io-failed") from exc
         try:
-            _require_whole(self._number, path)
+            self._require_whole()
             self.front, self.index, found = self._parts()
-            self.sealed = found is None
-            self.root, nodes, document = _nodes(self.front, found, path)
+            self.sealed = self._is_sealed(found)
+            self.root, nodes, document = _nodes(self.front, found, self.name)
             self.nodes = {name: json.dumps(node, indent=2).encode() for name, node in nodes.items()}
             self.arrays = {
                 name: self._array(node, name, found)
@@ -120,15 +123,33 @@ class Hdf5File:
             }
             self._require_all(document)
             if not self.is_at(path):
-                raise DatasetError(f"{path} is being replaced: open it again.", code="dataset-replaced")
+                raise DatasetError(f"{self.name} is being replaced: open it again.", code="dataset-replaced")
         except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as exc:
-            raise _damaged(path, repr(exc)) from exc
+            raise _damaged(self.name, repr(exc)) from exc
         except (ArithmeticError, MemoryError, struct.error) as exc:
-            raise _damaged(path, repr(exc)) from exc
+            raise _damaged(self.name, repr(exc)) from exc
 
     def __del__(self) -> None:
         if hasattr(self, "_number"):
             os.close(self._number)
+
+    def _require_whole(self) -> None:
+        """See that the file is HDF5, and as long as it says (DatasetError)."""
+        start, size = os.pread(self._number, 64, 0), self._bytes
+        if start[: len(_SIGNATURE)] != _SIGNATURE:
+            raise DatasetError(
+                f"{self.name} is a file, but not HDF5: a dataset is a folder or HDF5.", code="file-not-hdf5"
+            )
+        end_at = _END_AT.get(start[8]) if len(start) == 64 else None
+        if len(start) < 64 or (end_at and struct.unpack_from("<Q", start, end_at)[0] > size):
+            raise DatasetError(
+                f"{self.name} is cut short: only {size:,} bytes of it are there. {REPAIR}",
+                code="file-cut-short",
+            )
+
+    def _is_sealed(self, found: Found | None) -> bool:
+        """Whether all but pixels is as it was written, once the parts are known."""
+        return found is None
 
     def _parts(self) -> tuple[Front | None, Index | None, Found | None]:
         """What the file says of itself and, where that is not all or not right, what the library says."""
@@ -147,9 +168,9 @@ class Hdf5File:
         except DatasetError as exc:
             if str(self.path) in exc.message or exc.code == "extra-missing":
                 raise
-            raise _damaged(self.path, exc.message) from exc
+            raise _damaged(self.name, exc.message) from exc
         if front is not None and (found.document or (None,))[0] != front.at:
-            raise _damaged(self.path, "its document is not where it was")
+            raise _damaged(self.name, "its document is not where it was")
         return front, index, found
 
     def _sealed_index(self, front: Front | None) -> Index | None:
@@ -160,22 +181,22 @@ class Hdf5File:
         return index
 
     def _array(self, node: Node, name: str, found: Found | None) -> StoredChunks:
-        where = f"{self.path}/{name}"
+        where = f"{self.name}/{name}"
         form = ArrayForm.of(node, where)
         if found is not None:
             if name not in found.arrays:
-                raise DatasetError(f"{where} is not there. {_ADVICE}", code="array-missing")
+                raise DatasetError(f"{where} is not there. {REPAIR}", code="array-missing")
             _require_form(found.arrays[name], form, where)
         if self.index is None:
             array = found.arrays[name] if found is not None else None
             if array is None or array.table is None:
-                raise DatasetError(f"{where} has no list of chunks. {_ADVICE}", code="file-damaged")
+                raise DatasetError(f"{where} has no list of chunks. {REPAIR}", code="file-damaged")
             table = _chunk_table(array.table, form, self._bytes, where)
             return StoredChunks(form, codec_of(array.filters, form, where), table, None)
         indexed = self.index.arrays[name]
         if len(indexed.spans) != form.chunk_count:
             raise DatasetError(
-                f"{where} has other chunks than its metadata say. {_ADVICE}", code="file-damaged"
+                f"{where} has other chunks than its metadata say. {REPAIR}", code="file-damaged"
             )
         if found is not None:
             listed = found.arrays[name]
@@ -185,7 +206,8 @@ class Hdf5File:
                 or not np.array_equal(_chunk_table(listed.table, form, self._bytes, where), indexed.spans)
             ):
                 raise DatasetError(
-                    f"{where} was changed by others, or its list of chunks is damaged. {_ADVICE}",
+                    f"{where} was changed by others, or its list of chunks is damaged. {REPAIR} "
+                    "If you have changed it on purpose: fgbgpack verify --accept.",
                     code="file-changed",
                 )
         return StoredChunks(form, codec_of(indexed.filters, form, where), indexed.spans, indexed.sums)
@@ -196,15 +218,27 @@ class Hdf5File:
             missing = int((array.chunks[:, 0] == ABSENT).sum())
             if missing and document.complete and not (document.depth is None and name in DEPTHS):
                 raise DatasetError(
-                    f"{self.path}/{name} is damaged: {missing} of its {len(array.chunks)} chunks are not "
-                    f"there. {_ADVICE}",
+                    f"{self.name}/{name} is damaged: {missing} of its {len(array.chunks)} chunks are not "
+                    f"there. {REPAIR}",
                     code="chunk-missing",
                 )
 
     @property
+    def index_damage(self) -> DatasetError | None:
+        """What is wrong with a file that can be read, but that has lost the checksums of its chunks."""
+        if self.front is None or self.index is not None:
+            return None
+        return DatasetError(
+            f"The list of the chunks of {self.name} is damaged: only the HDF5 library says where they are. "
+            f"{REPAIR}",
+            code="file-damaged",
+        )
+
+    @property
     def portable(self) -> bool:
         """Whether chunks are deflated, so that they are read without plugins."""
-        return any(isinstance(array.codec, DeflateChunk) for array in self.arrays.values())
+        there = [array for array in self.arrays.values() if (array.chunks[:, 0] != ABSENT).any()]
+        return bool(there) and all(isinstance(array.codec, DeflateChunk) for array in there)
 
     @property
     def _bytes(self) -> int:
@@ -226,13 +260,20 @@ class Hdf5File:
         out = take(span[1])
         content = out[: os.preadv(self._number, [out.data], span[0])]
         if array.sums is not None and chunk_sum(content) != array.sums[number]:
-            shard, inner = divmod(number, array.form.chunks_per_shard)
-            raise DatasetError(
-                f"Chunk {inner} of shard {self.path}/{path}/{array.form.layout.key(shard)} is damaged: its "
-                f"checksum is wrong. {_ADVICE}",
-                code="checksum-wrong",
-            )
+            raise self._wrong_chunk(path, number, content)
         return content
+
+    def _wrong_chunk(self, path: str, number: int, content: Bytes) -> DatasetError:
+        """The error of a chunk that is not the one that the index names."""
+        array = self.arrays[path]
+        shard, inner = divmod(number, array.form.chunks_per_shard)
+        name = f"Chunk {inner} of shard {self.name}/{path}/{array.form.layout.key(shard)}"
+        if array.codec.checksum is not None and is_whole(content, array.codec.checksum):
+            return DatasetError(
+                f"{name} is not the one that was written: others have changed it. {REPAIR}",
+                code="chunk-foreign",
+            )
+        return DatasetError(f"{name} is damaged: its checksum is wrong. {REPAIR}", code="checksum-wrong")
 
     def chunk_sums(self, path: str) -> NDArray[np.uint32]:
         """(chunks,) uint32: :func:`chunk_sum` of every chunk of an array in C order, 0 where there is none.
@@ -250,7 +291,26 @@ class Hdf5File:
         """The paths of what others added to the file, in alphabetical order."""
         if self.sealed and self.index is not None:
             return self.index.own
-        return own_paths(probe(self.path, []), self.nodes)
+        found = self._listed()
+        return () if found is None else own_paths(found, self.nodes)
+
+    def _listed(self) -> Found | None:
+        """What the HDF5 library finds in the file, without chunks; ``None`` if that may be unknown."""
+        return probe(self.path, [])
+
+    def own_attributes(self) -> tuple[dict[str, Any], list[str]]:
+        """What others added to the attributes of the root; and what cannot be kept elsewhere: the names of
+        other such attributes, and of those that they added to the dataset's arrays, after their paths.
+        """
+        found = None if self.sealed else self._listed()
+        if found is None:
+            return {}, []
+        lost = [f"/@{name}" for name in found.left_out]
+        for path, array in found.arrays.items():
+            if path in self.nodes:
+                known = json.loads(self.nodes[path]).get("attributes") or {}
+                lost += [f"/{path}@{name}" for name in array.attributes if name not in known]
+        return found.attributes, lost
 
     def own_nodes(self) -> Iterator[tuple[OwnNode, Iterator[NDArray[Any]]]]:
         """What others added to the file, each with its elements in parts of some rows, to be taken in turn.
@@ -285,21 +345,6 @@ class Hdf5File:
         return {"zarr.json": self._bytes - sum(total.values()), **total}
 
 
-def _require_whole(file: int, path: Path) -> None:
-    """See that a file is HDF5, and as long as it says."""
-    start = os.pread(file, 64, 0)
-    if start[: len(_SIGNATURE)] != _SIGNATURE:
-        raise DatasetError(
-            f"{path} is a file, but not HDF5: a dataset is a folder or HDF5.", code="file-not-hdf5"
-        )
-    size = os.fstat(file).st_size
-    end_at = _END_AT.get(start[8]) if len(start) == 64 else None
-    if len(start) < 64 or (end_at and struct.unpack_from("<Q", start, end_at)[0] > size):
-        raise DatasetError(
-            f"{path} is cut short: only {size:,} bytes of it are there. Copy it again.", code="file-cut-short"
-        )
-
-
 def own_paths(found: Found, nodes: Mapping[str, Any]) -> tuple[str, ...]:
     """The paths of all nodes of a file that are neither the dataset's, its scales nor on the way to them."""
     ways = {parent.as_posix() for path in nodes for parent in PurePosixPath(path).parents}
@@ -307,10 +352,28 @@ def own_paths(found: Found, nodes: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(sorted(set(found.texts) - set(nodes) - scales - ways - {""}))
 
 
-def _damaged(path: Path, why: str) -> DatasetError:
+def _damaged(name: str, why: str) -> DatasetError:
     return DatasetError(
-        f"{path} is damaged, or no HDF5 file: {why.rstrip('.')}. {_ADVICE}", code="file-damaged"
+        f"{name} is damaged, or no HDF5 file: {why.rstrip('.')}. {REPAIR}", code="file-damaged"
     )
+
+
+def without_document(name: str) -> DatasetError:
+    """The error of a file of which neither copy of the document is whole."""
+    return DatasetError(
+        f"Both copies of the document of {name} are damaged: nothing says what its arrays are. Restore it "
+        "from a copy; or delete the file, if nothing else of yours is in it, and run the command that makes "
+        "the dataset again.",
+        code="document-damaged",
+    )
+
+
+def root_of(node: Node) -> dict[str, Any]:
+    """The root's metadata without the document and without consolidated metadata."""
+    kept = {key: value for key, value in node.items() if key != "consolidated_metadata"}
+    dropped = ATTRIBUTE, DIGEST, VERIFIED  # A copy is not verified because the original was.
+    kept["attributes"] = {key: value for key, value in node["attributes"].items() if key not in dropped}
+    return kept
 
 
 def root_text(root: Mapping[str, Any], nodes: Mapping[str, Node]) -> bytes:
@@ -321,27 +384,27 @@ def root_text(root: Mapping[str, Any], nodes: Mapping[str, Node]) -> bytes:
     return json.dumps(kept, indent=2, ensure_ascii=False).encode()
 
 
-def _nodes(front: Front | None, found: Found | None, path: Path) -> tuple[bytes, dict[str, Any], Document]:
+def _nodes(front: Front | None, found: Found | None, name: str) -> tuple[bytes, dict[str, Any], Document]:
     """The metadata of the root, document included, and of all nodes below it; and the document."""
     try:
         if front is not None:
             root = parse_json(front.text)
-            document = Document.from_dict(root["attributes"][ATTRIBUTE], where=str(path))
+            document = Document.from_dict(root["attributes"][ATTRIBUTE], where=name)
             return front.text, dict(root["consolidated_metadata"]["metadata"]), document
     except (ValueError, KeyError, TypeError) as exc:
-        raise DatasetError(f"The document in {path} is damaged: {exc!r}.", code="document-damaged") from exc
-    return _nodes_of_others(found, path)
+        raise DatasetError(f"The document in {name} is damaged: {exc!r}.", code="document-damaged") from exc
+    return _nodes_of_others(found, name)
 
 
-def _nodes_of_others(found: Found | None, path: Path) -> tuple[bytes, dict[str, Any], Document]:
+def _nodes_of_others(found: Found | None, name: str) -> tuple[bytes, dict[str, Any], Document]:
     """The same from attributes, as others may write them: ``fgbgpack`` of the root, ``zarr`` of all nodes."""
     if found is None or ATTRIBUTE not in found.texts[""]:
         raise DatasetError(
-            f"{path} is an HDF5 file that fgbgpack did not make: it has no attribute {ATTRIBUTE!r}.",
+            f"{name} is an HDF5 file that fgbgpack did not make: it has no attribute {ATTRIBUTE!r}.",
             code="dataset-foreign",
         )
     if found.document is not None:
-        raise DatasetError(f"The document in {path} is damaged. {_ADVICE}", code="document-damaged")
+        raise without_document(name)
     texts = found.texts[""]
     known = {name: parse_json(of_node[ZARR]) for name, of_node in found.texts.items() if ZARR in of_node}
     root = known.pop("", None) or parse_json(_BARE_ROOT)
@@ -349,9 +412,9 @@ def _nodes_of_others(found: Found | None, path: Path) -> tuple[bytes, dict[str, 
     nodes = {name: known[name] for name in (*listed, *known)}
     try:
         root["attributes"][ATTRIBUTE] = parse_json(texts[ATTRIBUTE])
-        document = Document.from_dict(root["attributes"][ATTRIBUTE], where=str(path))
+        document = Document.from_dict(root["attributes"][ATTRIBUTE], where=name)
     except (ValueError, KeyError, TypeError) as exc:
-        raise DatasetError(f"The document in {path} is damaged: {exc!r}.", code="document-damaged") from exc
+        raise DatasetError(f"The document in {name} is damaged: {exc!r}.", code="document-damaged") from exc
     if document.complete:
         return root_text(root, nodes), nodes, document
     return json.dumps(root, indent=2, ensure_ascii=False).encode(), nodes, document
@@ -379,7 +442,7 @@ def _chunk_table(listed: NDArray[np.uint64], form: ArrayForm, size: int, where: 
     corners, odd = np.divmod(listed[:, :-3].astype(np.int64), np.array(form.layout.chunk))
     numbers = np.ravel_multi_index(tuple(corners.T), form.grid)
     if odd.any() or len(np.unique(numbers)) < len(numbers):
-        raise DatasetError(f"{where} is damaged: chunks overlap. {_ADVICE}", code="file-damaged")
+        raise DatasetError(f"{where} is damaged: chunks overlap. {REPAIR}", code="file-damaged")
     table[numbers] = listed[:, -3:-1]
     if listed[:, -1].any():
         raise DatasetError(
@@ -390,5 +453,5 @@ def _chunk_table(listed: NDArray[np.uint64], form: ArrayForm, size: int, where: 
     try:
         require_inside(table[numbers], size)
     except DatasetError as exc:
-        raise DatasetError(f"{where} is damaged: {exc.message}. {_ADVICE}", code="file-damaged") from exc
+        raise DatasetError(f"{where} is damaged: {exc.message}. {REPAIR}", code="file-damaged") from exc
     return table

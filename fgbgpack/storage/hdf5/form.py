@@ -20,6 +20,9 @@ ORDER = "zarr_order"
 #: What the folder beside a file is called in which it is made.
 UNFINISHED = ".unfinished"
 
+#: HDF5 keeps no larger attributes in the head of an object.
+ATTRIBUTE_BYTES = 50_000
+
 #: What names of HDF5 files end with.
 SUFFIXES = (".h5", ".hdf5")
 

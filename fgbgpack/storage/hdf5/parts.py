@@ -107,7 +107,8 @@ def _slot_at(file: int, start: int, at: int, capacity: int) -> Front | None:
 
 def slots_at(file: int, at: int, capacity: int) -> tuple[Front | None, Front | None]:
     """The two slots of the document at an offset; ``None`` for one that is damaged or half-written."""
-    if at < 0 or capacity < HEADER_BYTES or at + 2 * capacity > os.fstat(file).st_size:
+    # The second one may be cut off.
+    if at < 0 or capacity < HEADER_BYTES or at + capacity > os.fstat(file).st_size:
         return None, None
     return _slot_at(file, at, at, capacity), _slot_at(file, at + capacity, at, capacity)
 

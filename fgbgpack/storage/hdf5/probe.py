@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgbgpack.errors import DatasetError
+from fgbgpack.storage.codecs import REPAIR
 from fgbgpack.storage.hdf5 import child
 from fgbgpack.storage.hdf5.form import h5py_for
 from fgbgpack.storage.hdf5.parts import DOCUMENT, GROUP
@@ -27,15 +28,13 @@ SECONDS = 60.0
 # A line of JSON: the names of nodes and, of files that others wrote, what the dataset says of itself.
 _LINE_BYTES = 1 << 28
 
-_ADVICE = "Copy the file again, or convert it again."
-
 
 @dataclass(frozen=True)
 class FoundArray:
     """An HDF5 array as the library finds it; ``chunks`` is ``None`` where it is not cut.
 
     ``table`` are (chunks, axes + 3) uint64: corner, offset, bytes and filter mask of each that is there.
-    ``dtype`` is ``None`` where no numbers are stored.
+    ``dtype`` is ``None`` where no numbers are stored. ``attributes`` are the names of its attributes.
     """
 
     shape: tuple[int, ...]
@@ -44,6 +43,7 @@ class FoundArray:
     filters: tuple[int, ...]
     is_scale: bool
     table: NDArray[np.uint64] | None
+    attributes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,15 @@ class Found:
     """A file as the HDF5 library finds it.
 
     ``texts`` are attributes of the root (the path ``""``) and of all nodes, ``arrays`` are all arrays
-    by their paths, and ``document`` is offset and shape of the array of the document.
+    by their paths, and ``document`` is offset and shape of the array of the document. ``attributes`` are
+    those of others in the root, and ``left_out`` the names of those that JSON does not know.
     """
 
     texts: dict[str, dict[str, str]]
     arrays: dict[str, FoundArray]
     document: tuple[int, ...] | None
+    attributes: dict[str, Any]
+    left_out: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -100,10 +103,12 @@ def probe(path: Path, wanted: Sequence[str] | None) -> Found:
                     tuple(node["filters"]),
                     node["is_scale"],
                     table,
+                    tuple(node["attributes"]),
                 )
         texts = {"": described["text"]} | {name: node["text"] for name, node in described["nodes"].items()}
         document = described["document"]
-        return Found(texts, arrays, document and tuple(document))
+        attributes, left_out = described["attributes"], tuple(described["left_out"])
+        return Found(texts, arrays, document and tuple(document), attributes, left_out)
 
 
 @contextmanager
@@ -217,4 +222,4 @@ def _failure(path: Path, process: subprocess.Popen[bytes], answer: _Answer) -> D
         why = f"the HDF5 library did not come to an end within {SECONDS:g} s"
     else:
         why = f"the HDF5 library ended with status {process.wait()}"
-    return DatasetError(f"{path} is damaged: {why}. {_ADVICE}", code="file-damaged")
+    return DatasetError(f"{path} is damaged: {why}. {REPAIR}", code="file-damaged")

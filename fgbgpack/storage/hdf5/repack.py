@@ -40,7 +40,16 @@ def locked_file(path: Path) -> Iterator[None]:
 
 
 def repack(file: Hdf5File, text: bytes) -> None:
-    """Replace a file by one with another root, whose metadata are this text; chunks stay as they are."""
+    """Replace a file by one with another root, whose metadata are this text; chunks stay as they are.
+
+    Raises DatasetError if anything that others have added would be lost.
+    """
+    attributes, lost = file.own_attributes()
+    if lost:
+        raise _would_lose(file, ", ".join(lost))
+    root = json.loads(text)
+    root["attributes"] |= attributes
+    text = json.dumps(root, indent=2, ensure_ascii=False).encode()
     writer = Hdf5Writer(file.path, portable=file.portable)
     with writer.open() as new:
         new.put_root(text)
@@ -52,20 +61,25 @@ def repack(file: Hdf5File, text: bytes) -> None:
                 new.put_group(path)
         for node, parts in file.own_nodes():
             if node.left_out or (node.shape is not None and node.dtype is None):
-                raise DatasetError(
-                    f"{file.path} has no room for its document, and cannot be written anew with "
-                    f"/{node.path}, which is not only numbers: keep that in another file.",
-                    code="own-array-unknown",
-                )
+                raise _would_lose(file, f"/{node.path}, which is not only numbers")
             new.put_own(node)
             row = 0
             for rows in parts:
                 new.put_own_rows(node.path, row, rows)
                 row += len(rows) if rows.shape else 1
         new.put_scales()
+        new.reserve_index()
         for path, array in file.arrays.items():
             for number in range(len(array.chunks)):
                 new.put_chunks(path, number, [_chunk(file, path, array, number, codecs[path])])
+
+
+def _would_lose(file: Hdf5File, what: str) -> DatasetError:
+    return DatasetError(
+        f"{file.name} has no room for its document, and cannot be written anew with {what}: keep that in "
+        "another file.",
+        code="own-array-unknown",
+    )
 
 
 def _chunk(file: Hdf5File, path: str, array: StoredChunks, number: int, codec: ChunkCodec) -> bytes | None:

@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,8 @@ import numpy as np
 from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 
-from fgbgpack.document import ATTRIBUTE, DIGEST, VERIFIED
 from fgbgpack.errors import DatasetError
-from fgbgpack.storage.arrays import METADATA, Node
+from fgbgpack.storage.arrays import METADATA
 from fgbgpack.storage.codecs import encoded_size, recode
 from fgbgpack.storage.hdf5.file import Hdf5File, root_text
 from fgbgpack.storage.hdf5.repack import locked_file, repack
@@ -54,21 +52,33 @@ class Hdf5Store(DerivedStore):
 
     It is read-only, but for its root's metadata, for which there is room in the file. It can be pickled
     and forked. What was deflated is encoded anew where it is read as Zarr. It raises what :class:`Hdf5File`
-    does.
+    does, or another ``kind`` of it; messages call it by a ``name``, or else by its path.
     """
 
-    def __init__(self, path: Path, *, read_only: bool = True) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        read_only: bool = True,
+        kind: type[Hdf5File] = Hdf5File,
+        name: str | None = None,
+    ) -> None:
         super().__init__(read_only=read_only)
         self.path = path
+        self._kind = kind
         self._last: tuple[str, int, list[bytes | None]] | None = None
-        self.file = Hdf5File(path)
+        self.file = kind(path, name)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return partial(Hdf5Store, self.path, read_only=self.read_only), ()
+        return self._again, (self.path, self.read_only, self._kind, self.file.name)
+
+    @staticmethod
+    def _again(path: Path, read_only: bool, kind: type[Hdf5File], name: str) -> Hdf5Store:
+        return Hdf5Store(path, read_only=read_only, kind=kind, name=name)
 
     def with_read_only(self, read_only: bool = False) -> Hdf5Store:
         """The same store, to be read only or not."""
-        return Hdf5Store(self.path, read_only=read_only)
+        return self._again(self.path, read_only, self._kind, self.file.name)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Hdf5Store) and self.path == other.path
@@ -138,7 +148,7 @@ class Hdf5Store(DerivedStore):
             return None
         array = self.file.arrays[path]
         form = array.form
-        name = f"Chunk {number} of {self.path}/{path}"
+        name = f"Chunk {number} of {self.file.name}/{path}"
         return recode(encoded, array.codec, form.codec, form.chunk_bytes, lambda: name)
 
     def _value(self, key: str, part: ByteRequest | None) -> bytes | None:
@@ -220,26 +230,19 @@ class Hdf5Store(DerivedStore):
             changed = Hdf5File(self.path)
             if changed.root != self.file.root or not self.file.is_at(self.path):
                 raise DatasetError(
-                    f"Another process has written {self.path} meanwhile: try again.", code="dataset-replaced"
+                    f"Another process has written {self.file.name} meanwhile: try again.",
+                    code="dataset-replaced",
                 )
             front = changed.front and replace(changed.front, sequence=changed.front.sequence + 1, text=text)
             if front is not None and front.has_room:
                 changed.set_front(front)
             else:
                 repack(changed, text)
-        self.file = Hdf5File(self.path)
+        self.file = Hdf5File(self.path, self.file.name)
 
     async def delete(self, key: str) -> None:
         """Nothing can be deleted."""
         raise NotImplementedError("nothing of an HDF5 file can be deleted")
-
-
-def root_of(node: Node) -> dict[str, Any]:
-    """The root's metadata without the document and without consolidated metadata."""
-    kept = {key: value for key, value in node.items() if key != "consolidated_metadata"}
-    dropped = ATTRIBUTE, DIGEST, VERIFIED  # A copy is not verified because the original was.
-    kept["attributes"] = {key: value for key, value in node["attributes"].items() if key not in dropped}
-    return kept
 
 
 def span_of(part: ByteRequest | None, size: int) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -19,8 +20,17 @@ from fgbgpack.document import ATTRIBUTE
 from fgbgpack.files import PartialFile, replacing_file
 from fgbgpack.storage.arrays import ArrayForm, Node
 from fgbgpack.storage.codecs import ChunkCodec, DeflateChunk
-from fgbgpack.storage.hdf5.file import chunk_sum
-from fgbgpack.storage.hdf5.form import ZARR, as_text, filters_of, h5py_for, numbers_of, register_filters
+from fgbgpack.storage.hdf5.child import is_reserved
+from fgbgpack.storage.hdf5.file import chunk_sum, root_of
+from fgbgpack.storage.hdf5.form import (
+    ATTRIBUTE_BYTES,
+    ZARR,
+    as_text,
+    filters_of,
+    h5py_for,
+    numbers_of,
+    register_filters,
+)
 from fgbgpack.storage.hdf5.parts import (
     DOCUMENT,
     HEADER_BYTES,
@@ -90,6 +100,10 @@ class Hdf5Writer:
         """Set the root's metadata, which no other call comes before."""
         self._text = text
         self._file.attrs[ATTRIBUTE] = np.bytes_(HINT)
+        # The text has all of them; those that HDF5 has no like of, or that are large, are there alone.
+        for name, value in root_of(json.loads(text))["attributes"].items():
+            if _own_value(value) is not None and len(as_text(value)) < ATTRIBUTE_BYTES // 4:
+                self._put_own_attribute(self._file, name, value)
         self._put_bytes(DOCUMENT, (2, capacity_for(text)))
 
     def put_group(self, path: str) -> None:
@@ -164,11 +178,18 @@ class Hdf5Writer:
                 options |= {"compression_opts": _GZIP_LEVEL, "fletcher32": True}
             made = self._file.create_dataset
             thing = made(node.path, node.shape, node.dtype, track_times=False, **options)
-        attributes = {name: value for name, value in node.attributes.items() if not name.isupper()}
-        self._describe(thing, node.dimension_names, attributes)
+        self._describe(thing, node.dimension_names, {})
+        for name, value in node.attributes.items():
+            self._put_own_attribute(thing, name, value)
         if node.node is not None:
             self._put_attribute(thing, ZARR, as_text(node.node))
         self._own.append(node.path)
+
+    def _put_own_attribute(self, thing: Any, name: str, value: Any) -> None:
+        """Set an attribute of others'; what HDF5 has no like of is JSON."""
+        if value is not None and not is_reserved(name):
+            found = _own_value(value)
+            thing.attrs[name] = json.dumps(value) if found is None else found
 
     def put_own_rows(self, path: str, start: int, rows: NDArray[Any]) -> None:
         """Write rows of an array of others', from a number on."""
@@ -201,12 +222,28 @@ class Hdf5Writer:
                 numbers = (i // n for i, n in zip(corner, form.layout.chunk, strict=True))
                 spans[np.ravel_multi_index(tuple(numbers), form.grid)] = span
             arrays[path] = ChunkTable(self._filters[path], spans, self._sums[path])
-        own = [span for path in self._own if self._is_cut(path) for _, span in self._chunks_of(path)]
-        index = Index(arrays, tuple(self._own), np.array(own, np.uint64).reshape(-1, 2))
-        # Last, for then all that it lists has its place.
-        self._put_bytes(INDEX, (len(index.encode()),))
+        index = self._index(arrays)
         at, index_at = (self._file[path].id.get_offset() for path in (DOCUMENT, INDEX))
         return at, index_at, index
+
+    def _index(self, arrays: Mapping[str, ChunkTable]) -> Index:
+        """The index of chunks of the dataset, with those of others', which are all there."""
+        own = [span for path in self._own if self._is_cut(path) for _, span in self._chunks_of(path)]
+        return Index(arrays, tuple(self._own), np.array(own, np.uint64).reshape(-1, 2))
+
+    def reserve_index(self) -> None:
+        """Give the index its place, before all chunks: of a file that is cut short it is there.
+
+        Nothing but chunks may be put afterwards.
+        """
+        self._file.flush()
+        nowhere = {
+            path: ChunkTable(
+                self._filters[path], np.full((form.chunk_count, 2), ABSENT, np.uint64), self._sums[path]
+            )
+            for path, form in self._forms.items()
+        }
+        self._put_bytes(INDEX, (len(self._index(nowhere).encode()),))
 
     def _is_cut(self, path: str) -> bool:
         return getattr(self._file[path], "chunks", None) is not None
@@ -251,6 +288,17 @@ class Hdf5Writer:
         if not array.is_scale and path in self._own and array.dims[0].label == path.rpartition("/")[2]:
             array.make_scale(array.dims[0].label)
         return bool(array.is_scale)
+
+
+def _own_value(value: Any) -> Any:
+    """An attribute of others' as HDF5 has it: text, and numbers and lists of them; ``None`` for all else."""
+    if isinstance(value, str):
+        return None if "\0" in value else value
+    try:
+        numbers = np.array(value)
+    except (ValueError, OverflowError):
+        return None
+    return numbers if numbers.size and numbers.dtype.kind in "biuf" else None
 
 
 def _seal(path: Path, text: bytes, at: int, index_at: int, index: Index) -> None:
