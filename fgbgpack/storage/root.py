@@ -68,8 +68,11 @@ class Root(Keys):
             node["consolidated_metadata"]["metadata"] |= copies
         self._publish(node, version, was_complete=True)
 
-    def replace_root(self, node: Node, *, told: Mapping[str, object] | None = None) -> None:
-        """Publish metadata of the root in the place of those that were read or committed (DatasetError).
+    def replace_root(
+        self, node: Node, *, told: Mapping[str, object] | None = None, was_complete: bool = True
+    ) -> None:
+        """Publish metadata of the root in the place of those that were read or committed (DatasetError); where
+        those are not of a complete dataset, after all that a stopped process may have left.
 
         They tell other writers what they did before or, if it is given, this: nothing if this has done all.
         """
@@ -80,7 +83,7 @@ class Root(Keys):
         attributes = {name: value for name, value in node["attributes"].items() if name != WRITING}
         if telling:
             attributes[WRITING] = telling
-        self._publish({**node, "attributes": attributes}, version, was_complete=True)
+        self._publish({**node, "attributes": attributes}, version, was_complete=was_complete)
         self._generation = attributes.get(ATTRIBUTE, {}).get("generation")
 
     def claim(self, **told: object) -> None:

@@ -51,6 +51,9 @@ def s3_server(folder: Path) -> Iterator[str]:
         "-filer",
         "-s3",
         "-s3.iam=false",
+        # Their ports would be fixed ones.
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
         "-master.telemetry=false",
         "-master.volumeSizeLimitMB=32",
         "-master.volumePreallocate=false",
