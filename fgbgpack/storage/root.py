@@ -71,8 +71,8 @@ class Root(Keys):
     def replace_root(
         self, node: Node, *, told: Mapping[str, object] | None = None, was_complete: bool = True
     ) -> None:
-        """Publish metadata of the root in the place of those that were read or committed (DatasetError). Where
-        these were not of a complete dataset, all that a stopped process may have left is on disk before.
+        """Publish metadata of the root in the place of those that were read or committed (DatasetError). All
+        that a stopped process may have left is on disk before, unless the dataset ``was_complete``.
 
         They tell other writers what they did before or, if it is given, this: nothing if this has done all.
         """
