@@ -22,6 +22,7 @@ from fgbgpack.pipeline.executor import Threads
 from fgbgpack.sources.decoding import EXIF_ADVICE, Header
 from fgbgpack.sources.exported_depth import exported_depth
 from fgbgpack.sources.listing import find_files
+from fgbgpack.sources.memory import decoding
 from fgbgpack.sources.names import counted
 from fgbgpack.sources.pairing import KINDS, SINGULAR, Kind, find_pairs
 from fgbgpack.sources.problems import CountedProblems, Remarks
@@ -242,7 +243,8 @@ class ImportScan:
         for place, sample in zip(into, samples, strict=False):
             if (kind, sample) not in self._unusable:
                 try:
-                    place[...] = self._decode(kind, self._path(kind, sample))
+                    with decoding():
+                        place[...] = self._decode(kind, self._path(kind, sample))
                 except SourceError as exc:
                     failures.add(kind, exc)
 

@@ -18,6 +18,7 @@ from fgbgpack.errors import SourceError
 from fgbgpack.sources.decoding import EXIF_ADVICE, is_turned_apart
 from fgbgpack.sources.listing import Source, Sources
 from fgbgpack.sources.masks import check_alpha, read_mask
+from fgbgpack.sources.memory import decoding
 from fgbgpack.sources.pictures import read_picture
 from fgbgpack.sources.problems import Remarks, combined, problem, run_all
 from fgbgpack.sources.resizing import Fit, Frame, resize_premultiplied
@@ -62,6 +63,11 @@ def load_background(
     all of it. Raises SourceError where the file cannot be used, is transparent, or has changed since it was
     listed. What is to be said of it goes to ``remarks``.
     """
+    with decoding():
+        return _load_background(source, Frame(height, width, fit), remarks)
+
+
+def _load_background(source: Source, frame: Frame, remarks: Remarks | None) -> NDArray[np.uint8]:
     picture = read_picture(source.path, source.sha256, source.reading)
     if remarks is not None:
         remarks.add(source.path, picture.remarks)
@@ -69,7 +75,7 @@ def load_background(
     if lowest_alpha != 255:
         found = f"a background that is transparent in places (alpha goes down to {lowest_alpha})"
         raise problem(source.path, found, "an opaque picture: flatten it", "background-transparent")
-    return np.asarray(Frame(height, width, fit).resize(picture.rgb))
+    return np.asarray(frame.resize(picture.rgb))
 
 
 def load_catalog(
@@ -130,6 +136,13 @@ def _load_patch(
     source: Source, height: int, width: int, foreground_height: int, scale: int, remarks: Remarks
 ) -> NDArray[np.uint8]:
     """One foreground, resized: ``(patch height, patch width, 4)`` uint8, RGBA."""
+    with decoding():
+        return _resized(source, height, width, foreground_height, scale, remarks)
+
+
+def _resized(
+    source: Source, height: int, width: int, foreground_height: int, scale: int, remarks: Remarks
+) -> NDArray[np.uint8]:
     rgb, alpha = _load_cutout(source, remarks)
     if not source.reading.premultiplied and _looks_premultiplied(rgb, alpha):
         remarks.add(source.path, [_PREMULTIPLIED])

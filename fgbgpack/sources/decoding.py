@@ -19,6 +19,7 @@ from fgbgpack.errors import SourceError
 from fgbgpack.files import sha256_of
 from fgbgpack.inputs import check_regular, open_file, read_file
 from fgbgpack.sources import damage
+from fgbgpack.sources.memory import take_pixels
 from fgbgpack.sources.problems import problem
 from fgbgpack.spec import AS_USUAL, Reading
 
@@ -210,6 +211,7 @@ def decode(path: Path, reading: Reading, sha256: str | None = None) -> Decoded:
         if found := damage.misread(image, data):
             expected = "a file that the decoder reads as it is meant: save it as PNG"
             raise problem(path, found, expected, "picture-misread")
+        take_pixels(width, height)
         image.load()
         remarks = _remarks(path, image, data, reading)
         orientation = orientation if is_tiff else _orientation(image)
