@@ -122,7 +122,7 @@ def read_header(path: Path, reading: Reading = AS_USUAL) -> Header:
     """The size and kind of a picture. It is not decoded: the rest of the file may still be damaged. Raises
     SourceError where the file cannot be read or is no picture.
     """
-    with readable(path), open_file(path) as file, _decodable(path):
+    with readable(path), open_file(path) as file, decodable(path):
         image = Image.open(file, formats=_formats())
         # An EXIF block at the end of a PNG is not looked for: Pillow would decode all of it.
         known = image.format != "PNG" or "exif" in image.info
@@ -197,7 +197,7 @@ def decode(path: Path, reading: Reading, sha256: str | None = None) -> Decoded:
     if not data:
         raise problem(path, "an empty file (0 bytes)", "a picture", "picture-empty")
     most = Image.MAX_IMAGE_PIXELS
-    with _decodable(path):
+    with decodable(path):
         image = Image.open(io.BytesIO(data), formats=_formats())
         _check_frames(path, image, reading)
         width, height = image.size
@@ -257,7 +257,7 @@ def readable(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _decodable(path: Path) -> Iterator[None]:
+def decodable(path: Path) -> Iterator[None]:
     """Silences Pillow's warnings, and turns its errors into a SourceError."""
     try:
         with quiet_pillow():

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fgbgpack.sources.colour import PROFILE_UNUSABLE, plain_rgb, to_srgb
-from fgbgpack.sources.decoding import Decoded, decode, quiet_pillow
+from fgbgpack.sources.decoding import Decoded, decodable, decode
 from fgbgpack.sources.problems import problem
 from fgbgpack.spec import AS_USUAL, Reading
 
@@ -43,7 +43,7 @@ def read_picture(path: Path, sha256: str | None = None, reading: Reading = AS_US
         SourceError: The file cannot be read, is none or more than one picture, is damaged, too small, too
             large or of an unknown range of values, or has changed.
     """
-    with quiet_pillow():
+    with decodable(path):
         decoded = decode(path, reading, sha256)
         alpha = _alpha_of(path, decoded)
         rgb, is_srgb = to_srgb(path, decoded.image)
@@ -79,7 +79,7 @@ def read_numbers(
     """Reads a mask, of alpha or of classes. Colours whose channels differ by no more than ``noise`` are gray.
     Raises SourceError as :func:`read_picture`.
     """
-    with quiet_pillow():
+    with decodable(path):
         decoded = decode(path, reading, sha256)
         image, alpha = decoded.image, _alpha_of(path, decoded)
         if alpha is not None:
@@ -128,7 +128,7 @@ def read_values(path: Path, reading: Reading = AS_USUAL) -> NDArray[np.generic]:
     float32. It may have one channel or equal ones; alpha is ignored. Raises SourceError for colours, or a
     file that cannot be used.
     """
-    with quiet_pillow():
+    with decodable(path):
         decoded = decode(path, reading)
         image = decoded.image
         if image.mode not in ("L", "I", "F") and not image.mode.startswith("I;16"):
