@@ -148,6 +148,18 @@ def _is_same(folder: Path, other: Path) -> bool:
         return False
 
 
+def list_pictures(folder: Path) -> tuple[list[Path], list[SourceError]]:
+    """The pictures of a folder in the order of their names, and what is wrong with names and other files.
+
+    Raises SourceError where the folder is missing, cannot be listed or has no pictures.
+    """
+    listing = _Listing()
+    pictures = listing.pictures("the folder", folder)
+    if not pictures and listing.problems:
+        raise combined(listing.problems)
+    return pictures, listing.problems
+
+
 class _Listing:
     """Lists folders of pictures and collects their problems, and the paths that were left out."""
 
