@@ -50,7 +50,7 @@ _SIMILAR_SAMPLES, _OTHER_SAMPLES = 40, 8
 #: Neighbours look alike where a few together take less than this part of what they take each alone.
 _SIMILAR = 0.75
 _CHUNK_BYTES = 32 << 20  # largest chunk of pictures in memory, for each thread
-_PROBED_RUNS, _PROBED_DEPTHS = 3, 100
+_PROBED_RUNS, _PROBED_DEPTHS, _MEASURED_RUNS = 3, 100, 200
 _HEADERS_AT_ONCE, _RUNS_AHEAD = 1000, 8
 #: Decoding stops after so many problems: to find all would take as long as the import.
 _MOST_PROBLEMS = 200
@@ -189,6 +189,7 @@ class ImportScan:
         self.spec, self._threads, self._on_event = spec, threads, on_event
         self._root, self._reading = Path(spec.folder), spec.reading
         self.remarks = Remarks()
+        start = time.perf_counter()
         self._unusable: set[tuple[Kind, int]] = set()
         sizes, self.ignored = find_files(self._root, (ARRAY_SUFFIX,))
         stated: dict[Kind, str | None] = {
@@ -216,6 +217,7 @@ class ImportScan:
         self.extent = Extent(len(self.pairs.names), self.frame.height, self.frame.width)
         self.probe = Probe(self, problems)
         self.remarks.clear()
+        self._seconds = time.perf_counter() - start
         if problems:
             raise self.error(problems)
 
@@ -250,6 +252,30 @@ class ImportScan:
                         place[...] = self._decode(kind, self._path(kind, sample))
                 except SourceError as exc:
                     failures.add(kind, exc)
+
+    def estimated_seconds(self) -> float:
+        """What an import of all samples would take: this scan again, and decoding and encoding, from about a
+        second's work on all threads.
+        """
+        extent, failures = self.extent, Failures()
+        many = min(self.probe.chunk, extent.samples)
+
+        def work(run: range) -> None:
+            image = np.zeros((len(run), extent.height, extent.width, 3), np.uint8)
+            mask = np.zeros(image.shape[:3], np.uint8)
+            self.fill("images", run, image, failures)
+            self.fill("masks", run, mask, failures)
+            PIXEL_CODEC.encode(image)
+            PIXEL_CODEC.encode(mask)
+            if self.has_depth:
+                depth = np.zeros(mask.shape, np.float16)
+                self.fill("depths", run, depth, failures)
+                DEPTH_CODEC.encode(depth)
+
+        spread = np.linspace(0, extent.samples - many, min(_MEASURED_RUNS, -(-extent.samples // many)))
+        runs = [range(first, first + many) for first in spread.astype(int).tolist()]
+        done, seconds = self._threads.measure(work, runs)
+        return self._seconds + seconds * extent.samples / done
 
     def _path(self, kind: Kind, sample: int) -> Path:
         return self._root / self.pairs.files[kind][sample]
@@ -432,7 +458,7 @@ class Failures:
 
 class Probe:
     """What decoding and encoding some samples from the beginning, the middle and the end shows: how many are
-    worth compressing together, estimated bytes of each array, and seconds of one thread for all samples.
+    worth compressing together, and estimated bytes of each array.
     """
 
     def __init__(self, files: ImportScan, problems: CountedProblems) -> None:
@@ -446,10 +472,8 @@ class Probe:
         depth = np.zeros(mask.shape, np.float16)
         stored = dict.fromkeys((IMAGE, MASK, DEPTH), 0)
         few_together = alone = 0
-        self.seconds = 0.0
         failures = Failures()
         for first in firsts:
-            start = time.perf_counter()
             run = range(first, first + many)
             files.fill("images", run, image, failures)
             files.fill("masks", run, mask, failures)
@@ -458,7 +482,6 @@ class Probe:
             if files.has_depth:
                 files.fill("depths", run, depth, failures)
                 stored[DEPTH] += len(DEPTH_CODEC.encode(depth))
-            self.seconds += time.perf_counter() - start
             few_together += sum(len(encode(image[i : i + few])) for i in range(0, many, few))
             alone += sum(len(encode(one)) for one in image)
         if files.has_depth:
@@ -473,5 +496,4 @@ class Probe:
         if self.chunk == few:
             stored[IMAGE] = few_together
         scale = extent.samples / (many * len(firsts))
-        self.seconds *= scale
         self.bytes = {array: round(size * scale) for array, size in stored.items() if size}
