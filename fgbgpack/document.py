@@ -111,9 +111,8 @@ class RecipeInfo:
 class ImportInfo:
     """What was imported, in the place of spec, recipe and sources; sizes are in pixels.
 
-    ``fit`` is how pictures of other sizes got this one, ``None`` where all had it; ``patterns`` are where
-    ``images``, ``masks`` and ``depths`` were; ``sha256`` is of the names and sizes of the files, of which
-    ``left_out`` lacked their counterparts; ``reading`` is how they were read.
+    ``fit`` is how pictures of other sizes got this one, else ``None``; ``patterns`` are where ``images``,
+    ``masks`` and ``depths`` were, ``sha256`` is of names and sizes, ``reading`` is how files were read.
     """
 
     samples: int
@@ -331,8 +330,8 @@ class Document:
         fields.pop("schema")
         fields["pixels"] = PixelsInfo(**fields["pixels"])
         if "imported" in fields:
-            reading = Reading(**fields["imported"].pop("reading", {}))
-            fields["imported"] = ImportInfo(**fields["imported"], reading=reading)
+            reading = Reading(**fields["imported"].get("reading", {}))
+            fields["imported"] = ImportInfo(**fields["imported"] | {"reading": reading})
         else:
             spec = schema.read("spec", fields["spec"], where=f"the spec in {where}")
             try:

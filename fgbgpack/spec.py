@@ -151,6 +151,7 @@ class DatasetSpec:
         placements: Number of times each foreground is pasted on each background.
         flip: Adds as many placements with the foreground mirrored.
         seed: Key of all random numbers, 0 to 2**64 - 1.
+        vary_copies: Whether pictures that are copies of each other get placements of their own.
         placement: ``"inside"``: uniform over all positions that keep the foreground inside the picture.
         chunk: Samples in a chunk of image and mask; ``None`` derives it from the sizes.
         depth: How depth is filled; ``None`` for no depth. By default the two networks that come with fgbgpack
@@ -182,6 +183,7 @@ class DatasetSpec:
     placements: int = 20
     flip: bool = True
     seed: int = 0
+    vary_copies: bool = False
     placement: Literal["inside"] = "inside"
     chunk: int | None = None
     depth: DepthSpec | None = DepthSpec()

@@ -60,6 +60,14 @@ def exchange(one: Path, other: Path) -> bool:
     return _call("renameat2", _AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE)
 
 
+def return_memory() -> None:
+    """Gives the system back what was freed of this process's memory, where the C library has a call for it:
+    else it may keep it, for each thread of its own.
+    """
+    if (trim := getattr(_library(), "malloc_trim", None)) is not None:
+        trim(0)
+
+
 def _is_synced(descriptor: int) -> bool:
     # The first field of the struct is the type, a word of the machine.
     found = (ctypes.c_long * (_STATFS_BYTES // ctypes.sizeof(ctypes.c_long)))()

@@ -41,6 +41,7 @@ def specs(draw):
         invert_masks=draw(st.booleans()),
         frame=draw(st.none() | st.integers(0, 1_000_000)),
         premultiplied=draw(st.booleans()),
+        vary_copies=draw(st.booleans()),
         strict=draw(st.booleans()),
         exif=draw(st.sampled_from(["apply", "ignore"])),
         width=draw(st.integers(8, 8192)),

@@ -90,10 +90,8 @@ def how_pixels_were_made(summary: DatasetSummary) -> list[str]:
     spec, imported = summary.document.spec, summary.document.imported
     if imported is not None:
         patterns = imported.patterns
-        steps = [
-            f"Composites were read from {patterns['images']} and masks from {patterns['masks']}: "
-            f"{imported.files:,} files in all."
-        ]
+        masks = f" and masks from {patterns['masks']}" if patterns["masks"] else ", without masks"
+        steps = [f"Composites were read from {patterns['images']}{masks}: {imported.files:,} files in all."]
         if imported.fit:
             steps.append(f"Pictures of another size were fitted to {summary.size} ({imported.fit}).")
         return steps

@@ -13,6 +13,7 @@ from fgbgpack.cli.console import amount, duration, say, say_next_of_dataset, say
 from fgbgpack.cli.options import Panel, command
 from fgbgpack.cli.output import KEPT, NOTHING, Output
 from fgbgpack.cli.parse import DEVICES, FITS, Parser
+from fgbgpack.sources.names import pictures_of
 
 if TYPE_CHECKING:
     from fgbgpack.pipeline import Estimate, Report
@@ -68,6 +69,10 @@ def create(
         "--seed N",
         "Key of the random positions, 0 to 2^64 - 1; the same seed and pictures give the same samples "
         "(default 0).",
+    ),
+    vary_copies: bool | None = Panel.COMPOSITION.option(
+        "--vary-copies/--no-vary-copies",
+        "Give pictures that are copies of each other placements of their own (default: the same).",
     ),
     placement: str | None = Panel.COMPOSITION.option(
         "--placement inside",
@@ -132,6 +137,7 @@ def create(
             "placements": parser.integer("--placements", placements),
             "flip": flip,
             "seed": parser.integer("--seed", seed),
+            "vary_copies": vary_copies,
             "placement": placement,
             "chunk": parser.integer("--chunk", chunk),
         },
@@ -266,7 +272,7 @@ def _show_estimate(estimate: Estimate, size: str) -> None:
     arrays = ", ".join(f"{name} {amount(stored)}" for name, stored in estimate.bytes.items())
     say_rows(
         [
-            ("pictures", f"{estimate.backgrounds:,} backgrounds, {estimate.foregrounds:,} foregrounds"),
+            ("pictures", pictures_of(estimate.backgrounds, estimate.foregrounds)),
             ("on disk", f"about {amount(sum(estimate.bytes.values()))}{files} ({arrays})"),
             ("chunk", f"{estimate.chunk:,} samples"),
             ("rates", rates),

@@ -40,9 +40,10 @@ def import_(
         "folder named images, composites, fg_bg or the like).",
     ),
     masks: str | None = Panel.FILES.option(
-        "--masks PATTERN|DIR",
+        "--masks PATTERN|none",
         "The same for their masks, grey from 0 to 255 or alpha (default: a folder named masks, fg_bg_mask or "
         "the like).",
+        completion.one_of("none"),
     ),
     depths: str | None = Panel.FILES.option(
         "--depths PATTERN|none",

@@ -25,6 +25,7 @@ from fgbgpack.cli.console import (
 from fgbgpack.cli.options import argument, command, option
 from fgbgpack.cli.output import Output
 from fgbgpack.cli.parse import Parser
+from fgbgpack.sources.names import pictures_of
 from fgbgpack.version import describe_software
 
 app = typer.Typer()
@@ -187,7 +188,7 @@ def _recipe_rows(info: Mapping[str, Any]) -> list[tuple[str, str]]:
     mirrored = ", and as many mirrored" if recipe["flip"] else ""
     masks = f", {info['masks']:,} with mask files" if info["masks"] else ""
     return [
-        ("pictures", f"{info['backgrounds']:,} backgrounds, {info['foregrounds']:,} foregrounds{masks}"),
+        ("pictures", pictures_of(info["backgrounds"], info["foregrounds"]) + masks),
         ("placements", f"{per_pair}{mirrored}; {recipe['placement']}, seed {recipe['seed']}"),
         ("foregrounds", f"{recipe['foreground_height']} pixels high; backgrounds by {recipe['fit']}"),
     ]

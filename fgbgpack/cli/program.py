@@ -20,6 +20,7 @@ import typer
 import typer.core
 
 from fgbgpack.cli import (
+    audit,
     card,
     convert,
     create,
@@ -76,8 +77,8 @@ class _Failure:
 
 #: The order of the commands in the help.
 _ORDER = (
-    *("create", "import", "depth", "info", "preview", "split", "verify", "repair", "export", "convert"),
-    *("materialize", "virtualize", "card", "sample", "schema", "models", "doctor"),
+    *("create", "import", "audit", "depth", "info", "preview", "split", "verify", "repair", "export"),
+    *("convert", "materialize", "virtualize", "card", "sample", "schema", "models", "doctor"),
 )
 
 
@@ -112,6 +113,7 @@ app = typer.Typer(
     epilog=show_examples("fgbgpack sample pictures", "fgbgpack create --help"),
 )
 for _module in (
+    audit,
     card,
     convert,
     create,

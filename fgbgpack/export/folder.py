@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,6 +13,8 @@ from fgbgpack.export.png import png
 from fgbgpack.export.target import Run, Target
 
 _TABLE = "placements.csv"
+#: How cells begin that spreadsheets take for formulas.
+_FORMULAS = ("=", "+", "-", "@")
 
 
 class FolderTarget(Target):
@@ -69,7 +71,14 @@ def _write_new(path: Path, data: bytes) -> None:
         file.write(data)
 
 
-def _csv(rows: Any) -> str:
+def _csv(rows: Iterable[Iterable[Any]]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    csv.writer(text, lineterminator="\n").writerows([_cell(value) for value in row] for row in rows)
     return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """A value as it is written: spreadsheets would take names that begin so for formulas, and the same file
+    has a path that does not.
+    """
+    return f"./{value}" if isinstance(value, str) and value.startswith(_FORMULAS) else value

@@ -27,6 +27,7 @@ from fgbgpack.pipeline.pixels import Pixels
 from fgbgpack.pipeline.run import Result, Run
 from fgbgpack.pipeline.staging import staged
 from fgbgpack.sources.catalog import load_catalog
+from fgbgpack.sources.names import counted
 from fgbgpack.spec import DatasetSpec
 from fgbgpack.storage.layout import DEFAULT_POLICY, Layout, LayoutPolicy
 from fgbgpack.storage.store import DatasetStore
@@ -145,7 +146,7 @@ def load_recipe(spec: DatasetSpec, on_event: OnEvent) -> Recipe:
     sources = sources_of(spec)
     if sources.ignored:
         shown = ", ".join(sources.ignored[:_SHOWN]) + (", ..." if len(sources.ignored) > _SHOWN else "")
-        on_event(Notice(f"Ignored {len(sources.ignored)} files that are not used as pictures: {shown}"))
+        on_event(Notice(f"Ignored {counted(len(sources.ignored), 'file')}, not used as pictures: {shown}"))
     for notice in sources.notices:
         on_event(Notice(notice))
     catalog = load_catalog(
@@ -158,7 +159,20 @@ def load_recipe(spec: DatasetSpec, on_event: OnEvent) -> Recipe:
     )
     for notice in catalog.notices:
         on_event(Notice(notice))
-    return Recipe.of(spec, catalog)
+    recipe = Recipe.of(spec, catalog)
+    if recipe.has_copies:
+        copies = [
+            counted(len(sources) - len({(s.sha256, s.mask_sha256) for s in sources}), kind)
+            for kind, sources in (("background", catalog.backgrounds), ("foreground", catalog.foregrounds))
+        ]
+        on_event(
+            Notice(
+                f"Copies of other pictures: {' and '.join(copies)}. They have the same placements: "
+                f"{recipe.distinct_samples():,} of {len(recipe):,} samples are distinct. Remove them, or "
+                "give them placements of their own with --vary-copies."
+            )
+        )
+    return recipe
 
 
 @dataclass(frozen=True)

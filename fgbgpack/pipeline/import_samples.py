@@ -123,7 +123,7 @@ def scan(spec: ImportSpec, *, workers: int | None = None, on_event: OnEvent = si
         left_out=files.pairs.left_out,
         ignored=files.ignored,
         bytes=files.probe.bytes,
-        seconds=files.probe.seconds / threads.count,
+        seconds=files.estimated_seconds(),
     )
 
 

@@ -22,8 +22,9 @@ from fgbgpack.pipeline.executor import Threads
 from fgbgpack.sources.decoding import EXIF_ADVICE, Header
 from fgbgpack.sources.exported_depth import exported_depth
 from fgbgpack.sources.listing import find_files
+from fgbgpack.sources.memory import decoding
 from fgbgpack.sources.names import counted
-from fgbgpack.sources.pairing import KINDS, SINGULAR, Kind, find_pairs
+from fgbgpack.sources.pairing import SINGULAR, Kind, find_pairs
 from fgbgpack.sources.problems import CountedProblems, Remarks
 from fgbgpack.sources.resizing import Fit, Frame
 from fgbgpack.sources.sample_files import (
@@ -49,7 +50,7 @@ _SIMILAR_SAMPLES, _OTHER_SAMPLES = 40, 8
 #: Neighbours look alike where a few together take less than this part of what they take each alone.
 _SIMILAR = 0.75
 _CHUNK_BYTES = 32 << 20  # largest chunk of pictures in memory, for each thread
-_PROBED_RUNS = 3
+_PROBED_RUNS, _PROBED_DEPTHS, _MEASURED_RUNS = 3, 100, 200
 _HEADERS_AT_ONCE, _RUNS_AHEAD = 1000, 8
 #: Decoding stops after so many problems: to find all would take as long as the import.
 _MOST_PROBLEMS = 200
@@ -70,7 +71,7 @@ class ImportSpec:
         folder: The folder of all files.
         images: Where the composites are: a pattern below ``folder`` such as ``"fgbg/{bg}/{n}.jpg"``, or a
             folder; ``None`` for a folder that is recognised by its name.
-        masks: The same of their masks.
+        masks: The same of their masks; ``"none"``: not at all, so that ``/mask`` is 0.
         depths: The same of their depth; ``None``: where there is such a folder, ``"none"``: not at all.
         mask_value: The number in masks that is the object, 0 to 65535; ``None`` where they are alpha.
         mask_threshold: The least alpha, 1 to 255, that becomes 255, while the rest becomes 0.
@@ -149,7 +150,7 @@ class ImportSpec:
             (is_number(self.depth_offset), "depth-offset", self.depth_offset, "a number"),
             (is_number(self.depth_invalid), "depth-invalid", self.depth_invalid, "a number"),
             (chunk is None or chunk >= 1, "chunk", chunk, "1 or more samples"),
-            *((getattr(self, kind) != NONE, kind, NONE, "where they are") for kind in KINDS[:2]),
+            (self.images != NONE, "images", NONE, "where they are"),
             (not is_depth_left_out, "depths", NONE, "somewhere: the quantity or unit of depth is given"),
         )
         problems = [
@@ -188,15 +189,17 @@ class ImportScan:
         self.spec, self._threads, self._on_event = spec, threads, on_event
         self._root, self._reading = Path(spec.folder), spec.reading
         self.remarks = Remarks()
+        start = time.perf_counter()
         self._unusable: set[tuple[Kind, int]] = set()
         sizes, self.ignored = find_files(self._root, (ARRAY_SUFFIX,))
-        without_depth = spec.depths == NONE
-        given: dict[Kind, str | None] = {
+        stated: dict[Kind, str | None] = {
             "images": spec.images,
             "masks": spec.masks,
-            "depths": None if without_depth else spec.depths,
+            "depths": spec.depths,
         }
-        self.pairs = find_pairs(sizes, given, folder=spec.folder, without_depth=without_depth)
+        without = [kind for kind, pattern in stated.items() if pattern == NONE]
+        given = {kind: None if kind in without else pattern for kind, pattern in stated.items()}
+        self.pairs = find_pairs(sizes, given, folder=spec.folder, without=without)
         files = self.pairs.files
         self.ignored += len(sizes) - sum(map(len, files.values())) - self.pairs.left_out
         problems = CountedProblems()
@@ -214,6 +217,7 @@ class ImportScan:
         self.extent = Extent(len(self.pairs.names), self.frame.height, self.frame.width)
         self.probe = Probe(self, problems)
         self.remarks.clear()
+        self._seconds = time.perf_counter() - start
         if problems:
             raise self.error(problems)
 
@@ -237,14 +241,41 @@ class ImportScan:
 
     def fill(self, kind: Kind, samples: range, into: NDArray[Any], failures: Failures) -> None:
         """Decodes the files of a kind of some samples into the first places of an array, except those that
-        cannot be used, which ``failures`` collects.
+        cannot be used, which ``failures`` collects. Of a kind that is not imported it stays as it is.
         """
+        if kind not in self.pairs.files:
+            return
         for place, sample in zip(into, samples, strict=False):
             if (kind, sample) not in self._unusable:
                 try:
-                    place[...] = self._decode(kind, self._path(kind, sample))
+                    with decoding():
+                        place[...] = self._decode(kind, self._path(kind, sample))
                 except SourceError as exc:
                     failures.add(kind, exc)
+
+    def estimated_seconds(self) -> float:
+        """What an import of all samples would take: this scan again, and decoding and encoding, from about a
+        second's work on all threads.
+        """
+        extent, failures = self.extent, Failures()
+        many = min(self.probe.chunk, extent.samples)
+
+        def work(run: range) -> None:
+            image = np.zeros((len(run), extent.height, extent.width, 3), np.uint8)
+            mask = np.zeros(image.shape[:3], np.uint8)
+            self.fill("images", run, image, failures)
+            self.fill("masks", run, mask, failures)
+            PIXEL_CODEC.encode(image)
+            PIXEL_CODEC.encode(mask)
+            if self.has_depth:
+                depth = np.zeros(mask.shape, np.float16)
+                self.fill("depths", run, depth, failures)
+                DEPTH_CODEC.encode(depth)
+
+        spread = np.linspace(0, extent.samples - many, min(_MEASURED_RUNS, -(-extent.samples // many)))
+        runs = [range(first, first + many) for first in spread.astype(int).tolist()]
+        done, seconds = self._threads.measure(work, runs)
+        return self._seconds + seconds * extent.samples / done
 
     def _path(self, kind: Kind, sample: int) -> Path:
         return self._root / self.pairs.files[kind][sample]
@@ -362,6 +393,8 @@ class ImportScan:
         if self.pairs.unmatched and self.spec.skip_unmatched:
             lines.append(f"Left out {self.pairs.left_out:,} files without partners:")
             lines += [f"  {line}" for line in self.pairs.unmatched.lines()]
+        if "masks" not in self.pairs.files:
+            lines.append("No masks are imported: /mask is 0 everywhere.")
         lines += self._report_orientations(orientations)
         if transparent:
             lines.append(f"Pictures with an alpha channel, which is left out: {transparent:,}.")
@@ -425,7 +458,7 @@ class Failures:
 
 class Probe:
     """What decoding and encoding some samples from the beginning, the middle and the end shows: how many are
-    worth compressing together, estimated bytes of each array, and seconds of one thread for all samples.
+    worth compressing together, and estimated bytes of each array.
     """
 
     def __init__(self, files: ImportScan, problems: CountedProblems) -> None:
@@ -439,10 +472,8 @@ class Probe:
         depth = np.zeros(mask.shape, np.float16)
         stored = dict.fromkeys((IMAGE, MASK, DEPTH), 0)
         few_together = alone = 0
-        self.seconds = 0.0
         failures = Failures()
         for first in firsts:
-            start = time.perf_counter()
             run = range(first, first + many)
             files.fill("images", run, image, failures)
             files.fill("masks", run, mask, failures)
@@ -451,14 +482,18 @@ class Probe:
             if files.has_depth:
                 files.fill("depths", run, depth, failures)
                 stored[DEPTH] += len(DEPTH_CODEC.encode(depth))
-            self.seconds += time.perf_counter() - start
             few_together += sum(len(encode(image[i : i + few])) for i in range(0, many, few))
             alone += sum(len(encode(one)) for one in image)
+        if files.has_depth:
+            # Values that cannot be stored are found before the work: it would end with them.
+            spread = np.unique(np.linspace(0, extent.samples - 1, _PROBED_DEPTHS).astype(int)).tolist()
+            for sample in spread:
+                if not any(first <= sample < first + many for first in firsts):
+                    files.fill("depths", range(sample, sample + 1), depth, failures)
         problems.update(failures.problems)
         are_similar = few_together < _SIMILAR * alone
         self.chunk = many if files.spec.chunk or are_similar else few
         if self.chunk == few:
             stored[IMAGE] = few_together
         scale = extent.samples / (many * len(firsts))
-        self.seconds *= scale
         self.bytes = {array: round(size * scale) for array, size in stored.items() if size}

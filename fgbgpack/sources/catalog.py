@@ -5,6 +5,7 @@ The files were listed before (``find_sources``). They are read again, and must h
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +19,7 @@ from fgbgpack.errors import SourceError
 from fgbgpack.sources.decoding import EXIF_ADVICE, is_turned_apart
 from fgbgpack.sources.listing import Source, Sources
 from fgbgpack.sources.masks import check_alpha, read_mask
+from fgbgpack.sources.memory import decoding
 from fgbgpack.sources.pictures import read_picture
 from fgbgpack.sources.problems import Remarks, combined, problem, run_all
 from fgbgpack.sources.resizing import Fit, Frame, resize_premultiplied
@@ -25,6 +27,7 @@ from fgbgpack.sources.resizing import Fit, Frame, resize_premultiplied
 #: Pictures are looked at up to this side; soft edges tell something from this number of pixels on, and
 #: colours from this mean brightness on.
 _LOOKED_AT, _FEWEST_SOFT, _BRIGHT = 1024, 16, 64
+_BLOWN_UP = 2  # how much larger pictures become before that is said
 _TURNED = f"whose EXIF orientation turns them, and not their masks ({EXIF_ADVICE})"
 _PREMULTIPLIED = (
     "whose colours look as if they were multiplied by their alpha, which makes edges dark (--premultiplied "
@@ -62,6 +65,11 @@ def load_background(
     all of it. Raises SourceError where the file cannot be used, is transparent, or has changed since it was
     listed. What is to be said of it goes to ``remarks``.
     """
+    with decoding():
+        return _load_background(source, Frame(height, width, fit), remarks)
+
+
+def _load_background(source: Source, frame: Frame, remarks: Remarks | None) -> NDArray[np.uint8]:
     picture = read_picture(source.path, source.sha256, source.reading)
     if remarks is not None:
         remarks.add(source.path, picture.remarks)
@@ -69,7 +77,10 @@ def load_background(
     if lowest_alpha != 255:
         found = f"a background that is transparent in places (alpha goes down to {lowest_alpha})"
         raise problem(source.path, found, "an opaque picture: flatten it", "background-transparent")
-    return np.asarray(Frame(height, width, fit).resize(picture.rgb))
+    sides = zip(picture.rgb.size, frame.size, strict=True)
+    if remarks is not None and any(side * _BLOWN_UP <= wanted for side, wanted in sides):
+        remarks.add(source.path, [f"no more than half as large as samples of {frame.width}x{frame.height}"])
+    return np.asarray(frame.resize(picture.rgb))
 
 
 def load_catalog(
@@ -100,18 +111,28 @@ def load_catalog(
 
     def load_into(place: NDArray[np.uint8], source: Source) -> NDArray[np.uint8]:
         place[...] = load_background(
-            source, height=height * scale, width=width * scale, fit=fit, remarks=remarks
+            source,
+            height=height * scale,
+            width=width * scale,
+            fit=fit,
+            remarks=remarks if scale == 1 else None,
         )
         return place
 
-    remarks = Remarks()
+    def load_patch(source: Source) -> NDArray[np.uint8]:
+        return _load_patch(source, height, width, foreground_height, scale, remarks)
 
-    jobs = [partial(load_into, place, source) for place, source in zip(background, backgrounds, strict=True)]
-    jobs += [
-        partial(_load_patch, source, height, width, foreground_height, scale, remarks)
-        for source in sources.foregrounds
+    remarks, codes = Remarks(), Counter[str]()
+    jobs = [
+        partial(_counting, codes, partial(load_into, place), source)
+        for place, source in zip(background, backgrounds, strict=True)
     ]
-    patches = run_all(jobs, on_picture)[len(backgrounds) :]
+    jobs += [partial(_counting, codes, load_patch, source) for source in sources.foregrounds]
+    try:
+        patches = run_all(jobs, on_picture)[len(backgrounds) :]
+    except SourceError as error:
+        reason = _likely_reason(codes, len(backgrounds), len(sources.foregrounds))
+        raise SourceError(error.message + reason, error.problems, code=error.code) from error
     sizes = np.array([patch.shape[:2] for patch in patches], np.int32).reshape(-1, 2)
     foreground = np.zeros((len(patches), *sizes.max(axis=0, initial=0), 4), np.uint8)
     for padded, patch in zip(foreground, patches, strict=True):
@@ -126,13 +147,46 @@ def load_catalog(
     )
 
 
+def _counting(
+    codes: Counter[str], load: Callable[[Source], NDArray[np.uint8]], source: Source
+) -> NDArray[np.uint8]:
+    """What ``load`` returns; counts the code of its error."""
+    try:
+        return load(source)
+    except SourceError as error:
+        codes[error.code] += 1
+        raise
+
+
+def _likely_reason(codes: Counter[str], backgrounds: int, foregrounds: int) -> str:
+    """What most likely explains that all pictures of a kind are wrong in the same way; or nothing."""
+    without_alpha = codes["alpha-missing"] + codes["alpha-opaque"] == foregrounds
+    if without_alpha and codes["background-transparent"] == backgrounds > 0:
+        return ". All foregrounds are opaque and all backgrounds transparent: did you swap the folders?"
+    if without_alpha and foregrounds > 1:
+        return (
+            ". No foreground has transparency: cut the objects out (PNG and WebP hold alpha, JPEG does not), "
+            "or give --masks; or did you swap the folders?"
+        )
+    return ""
+
+
 def _load_patch(
     source: Source, height: int, width: int, foreground_height: int, scale: int, remarks: Remarks
 ) -> NDArray[np.uint8]:
     """One foreground, resized: ``(patch height, patch width, 4)`` uint8, RGBA."""
+    with decoding():
+        return _resized(source, height, width, foreground_height, scale, remarks)
+
+
+def _resized(
+    source: Source, height: int, width: int, foreground_height: int, scale: int, remarks: Remarks
+) -> NDArray[np.uint8]:
     rgb, alpha = _load_cutout(source, remarks)
     if not source.reading.premultiplied and _looks_premultiplied(rgb, alpha):
         remarks.add(source.path, [_PREMULTIPLIED])
+    if scale == 1 and rgb.height * _BLOWN_UP <= foreground_height:
+        remarks.add(source.path, [f"no more than half as high as --foreground-height {foreground_height}"])
     patch_width = _patch_width(rgb.size, foreground_height)
     if foreground_height > height or patch_width > width:
         fitting = [tall for tall in range(height, 0, -1) if _patch_width(rgb.size, tall) <= width][:1]

@@ -105,11 +105,18 @@ def plain_rgb(path: Path, image: Image.Image) -> Image.Image:
 
 def gray_from_16_bits(image: Image.Image) -> Image.Image:
     """Scale to 0..255, to the nearest; Pillow's own conversion would clip instead."""
-    values = np.asarray(image).astype(np.uint32)
-    top = 65535
+    stored = np.asarray(image)
+    top, is_inverse = 65535, False
     tags = getattr(image, "tag_v2", None)
     if tags is not None:  # Pillow neither scales 12 bits of TIFF nor inverts white-is-zero.
         top = (1 << tags.get(ExifTags.Base.BitsPerSample, (16,))[0]) - 1
-        if tags.get(ExifTags.Base.PhotometricInterpretation) == _TIFF_WHITE_IS_ZERO:
+        is_inverse = tags.get(ExifTags.Base.PhotometricInterpretation) == _TIFF_WHITE_IS_ZERO
+    gray = np.empty(stored.shape, np.uint8)
+    for row, scaled in zip(
+        stored, gray, strict=True
+    ):  # a large picture has no second copy of four bytes each
+        values = row.astype(np.uint32)
+        if is_inverse:
             values = top - values
-    return Image.fromarray(((values * 510 + top) // (2 * top)).astype(np.uint8))
+        scaled[...] = (values * 510 + top) // (2 * top)
+    return Image.fromarray(gray)

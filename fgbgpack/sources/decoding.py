@@ -19,6 +19,7 @@ from fgbgpack.errors import SourceError
 from fgbgpack.files import sha256_of
 from fgbgpack.inputs import check_regular, open_file, read_file
 from fgbgpack.sources import damage
+from fgbgpack.sources.memory import take_pixels
 from fgbgpack.sources.problems import problem
 from fgbgpack.spec import AS_USUAL, Reading
 
@@ -121,7 +122,7 @@ def read_header(path: Path, reading: Reading = AS_USUAL) -> Header:
     """The size and kind of a picture. It is not decoded: the rest of the file may still be damaged. Raises
     SourceError where the file cannot be read or is no picture.
     """
-    with readable(path), open_file(path) as file, _decodable(path):
+    with readable(path), open_file(path) as file, decodable(path):
         image = Image.open(file, formats=_formats())
         # An EXIF block at the end of a PNG is not looked for: Pillow would decode all of it.
         known = image.format != "PNG" or "exif" in image.info
@@ -196,7 +197,7 @@ def decode(path: Path, reading: Reading, sha256: str | None = None) -> Decoded:
     if not data:
         raise problem(path, "an empty file (0 bytes)", "a picture", "picture-empty")
     most = Image.MAX_IMAGE_PIXELS
-    with _decodable(path):
+    with decodable(path):
         image = Image.open(io.BytesIO(data), formats=_formats())
         _check_frames(path, image, reading)
         width, height = image.size
@@ -210,6 +211,7 @@ def decode(path: Path, reading: Reading, sha256: str | None = None) -> Decoded:
         if found := damage.misread(image, data):
             expected = "a file that the decoder reads as it is meant: save it as PNG"
             raise problem(path, found, expected, "picture-misread")
+        take_pixels(width, height)
         image.load()
         remarks = _remarks(path, image, data, reading)
         orientation = orientation if is_tiff else _orientation(image)
@@ -255,7 +257,7 @@ def readable(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _decodable(path: Path) -> Iterator[None]:
+def decodable(path: Path) -> Iterator[None]:
     """Silences Pillow's warnings, and turns its errors into a SourceError."""
     try:
         with quiet_pillow():

@@ -14,6 +14,7 @@ from fgbgpack.document import SourceInfo
 from fgbgpack.errors import SourceError
 from fgbgpack.sources.credits import CREDITS_FILE, Credit, read_credits
 from fgbgpack.sources.decoding import hash_file, missing_suffixes, picture_suffixes
+from fgbgpack.sources.memory import decoding
 from fgbgpack.sources.names import listed, normal
 from fgbgpack.sources.pictures import read_picture
 from fgbgpack.sources.problems import combined, problem, run_all
@@ -85,23 +86,28 @@ def find_sources(
     paths = [*background_paths, *foreground_paths, *mask_of.values()]
     if listing.problems:
         try:
-            run_all([partial(read_picture, path, reading=reading) for path in paths])
+            run_all([partial(_decode, path, reading) for path in paths])
         except SourceError as error:
             listing.problems.append(error)
         raise combined(listing.problems)
     digest = dict(zip(paths, run_all([partial(hash_file, path) for path in paths]), strict=True))
 
-    def source(path: Path) -> Source:
-        mask, credit = mask_of.get(path), astuple(credit_of.get(path, Credit()))
+    def source(path: Path, mask: Path | None = None) -> Source:
+        credit = astuple(credit_of.get(path, Credit()))
         of_mask = (None, None) if mask is None else (mask.name, digest[mask])
         return Source(path.name, digest[path], *of_mask, *credit, path=path, mask_path=mask, reading=reading)
 
     return Sources(
         tuple(map(source, background_paths)),
-        tuple(map(source, foreground_paths)),
+        tuple(source(path, mask_of.get(path)) for path in foreground_paths),
         tuple(listing.ignored),
         tuple(dict.fromkeys(listing.notices)),
     )
+
+
+def _decode(path: Path, reading: Reading) -> None:
+    with decoding():
+        read_picture(path, reading=reading)
 
 
 class _MaskNames:
@@ -140,6 +146,18 @@ def _is_same(folder: Path, other: Path) -> bool:
         return folder.samefile(other)
     except OSError:
         return False
+
+
+def list_pictures(folder: Path) -> tuple[list[Path], list[SourceError]]:
+    """The pictures of a folder in the order of their names, and what is wrong with names and other files.
+
+    Raises SourceError where the folder is missing, cannot be listed or has no pictures.
+    """
+    listing = _Listing()
+    pictures = listing.pictures("the folder", folder)
+    if not pictures and listing.problems:
+        raise combined(listing.problems)
+    return pictures, listing.problems
 
 
 class _Listing:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fgbgpack.errors import SourceError
 from fgbgpack.sources.names import listed
-from fgbgpack.sources.pictures import Numbers, read_numbers
+from fgbgpack.sources.pictures import read_numbers
 from fgbgpack.sources.problems import problem
 from fgbgpack.spec import AS_USUAL, LARGEST_ALPHA, Reading
 
@@ -23,7 +23,6 @@ _OPAQUE = 250
 _MOST_CLASSES, _FEWEST_OF_A_CLASS = 40, 16
 _SOLID = 128
 _SHOWN = 8
-_BAND = 1 << 20  # pixels that are looked at together: a large picture has no second copy of all its pixels
 
 
 def read_mask(
@@ -35,28 +34,37 @@ def read_mask(
     where it ``may_be_uniform`` it may be 0 or 255 everywhere. Raises SourceError where it cannot be used:
     colours, classes, a mask of 0 and 1.
     """
-    numbers = read_numbers(path, reading, sha256)
+    numbers = read_numbers(path, reading, sha256, noise=_GRAY_NOISE)
+    gray, alpha, values = numbers.gray, numbers.alpha, numbers.values
     if reading.mask_value is not None:
-        if numbers.values is None:
+        if values is None:
             found = "a picture in colours, whose pixels have no number"
             expected = "a gray picture or one with a palette, as --mask-value is given"
             raise problem(path, found, expected, "mask-in-colour")
-        of_value = _where(path, numbers.values, reading.mask_value, may_be_absent=may_be_uniform)
+        of_value = _where(path, values, reading.mask_value, may_be_absent=may_be_uniform)
         return _checked(path, of_value, reading, may_be_uniform)
-    _refuse_colours(path, numbers)
-    gray, alpha = numbers.picture.rgb.convert("L"), numbers.picture.alpha
+    if gray is None:
+        raise _in_colour(path, values)
     lowest, highest = gray.getextrema()
     if alpha is not None and lowest == highest:
         gray = alpha
-    elif numbers.values is not None and numbers.bits > 8 and numbers.values.max() <= LARGEST_ALPHA:
+    elif values is not None and numbers.bits > 8 and (top := int(values.max())) <= LARGEST_ALPHA:
         # As alpha from 0 to 65535 it would be next to nothing.
-        top = int(numbers.values.max())
-        gray = Image.fromarray(numbers.values.astype(np.uint8))
+        gray = Image.fromarray(values.astype(np.uint8))
         if top > 1 and reading.mask_threshold is None:
             found = f"a mask of 16 bits with no value above {top}"
             expected = "0 (background) to 65535 (object): save it with 8 bits"
             raise problem(path, found, expected, "mask-of-classes")
     return _checked(path, gray, reading, may_be_uniform)
+
+
+def _in_colour(path: Path, entries: NDArray[np.generic] | None) -> SourceError:
+    found, expected = "a mask in colours", "gray, from 0 (background) to 255 (object)"
+    if entries is not None:
+        used = [str(entry) for entry in np.unique(entries)[: _SHOWN + 1].tolist()]
+        found += f" of a palette, of which it has the entries {listed(used, _SHOWN)}"
+        expected += ", or --mask-value with the entry of the object"
+    return problem(path, found, expected, "mask-in-colour")
 
 
 def check_alpha(path: Path, alpha: Image.Image | None, reading: Reading = AS_USUAL) -> Image.Image:
@@ -79,32 +87,6 @@ def _where(
         found = f"no pixel has the number {value}: there are {listed(there, _SHOWN)}"
         raise problem(path, found, "the --mask-value of the object in every mask", "mask-value-absent")
     return Image.fromarray(chosen.astype(np.uint8) * np.uint8(LARGEST_ALPHA))
-
-
-def _refuse_colours(path: Path, numbers: Numbers) -> None:
-    rgb = numbers.picture.rgb
-    if all(
-        ((band[..., 0] == band[..., 1]).all() and (band[..., 1] == band[..., 2]).all())
-        # Most masks have one channel, and comparing is fast.
-        or np.ptp(band.astype(np.int16), axis=2).max() <= _GRAY_NOISE
-        for band in _bands(rgb)
-    ):
-        return
-    expected = "gray, from 0 (background) to 255 (object)"
-    found = "a mask in colours"
-    if numbers.values is not None:
-        entries = [str(entry) for entry in np.unique(numbers.values)[: _SHOWN + 1].tolist()]
-        found = f"a mask in the colours of a palette, of which it has the entries {listed(entries, _SHOWN)}"
-        expected += ", or --mask-value with the entry of the object"
-    raise problem(path, found, expected, "mask-in-colour")
-
-
-def _bands(image: Image.Image) -> Iterator[NDArray[np.uint8]]:
-    """All pixels, a few rows at a time."""
-    width, height = image.size
-    rows = max(1, _BAND // width)
-    for top in range(0, height, rows):
-        yield np.asarray(image.crop((0, top, width, min(top + rows, height))))
 
 
 def _checked(

@@ -48,3 +48,13 @@ def counted(count: int, noun: str, plural: str | None = None) -> str:
         ('1 picture', '2,000 pictures', '0 copies')
     """
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def pictures_of(backgrounds: int, foregrounds: int) -> str:
+    """The numbers of both kinds of pictures.
+
+    Example:
+        >>> pictures_of(100, 1)
+        '100 backgrounds, 1 foreground'
+    """
+    return f"{counted(backgrounds, 'background')}, {counted(foregrounds, 'foreground')}"

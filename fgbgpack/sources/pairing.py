@@ -164,16 +164,16 @@ def find_pairs(
     given: Mapping[Kind, str | None],
     *,
     folder: str,
-    without_depth: bool = False,
+    without: Collection[Kind] = (),
 ) -> Pairs:
     """Finds which files below a folder are pictures, masks and depth, and which belong together.
 
     Each kind may have a pattern or a folder. Where no pattern with fields is given, folders that are not
-    given are recognised by their names. Files are paired by their paths below them without extension or,
-    where that leaves some unmatched, also without words before and after that say what the file is, as in
-    ``12_mask.png`` or ``fgbg_12.jpg``. Raises SpecError where patterns are not valid or do not fit together,
-    with all problems; SourceError where there are no pictures or no masks, or nothing tells which they are,
-    or which belong together.
+    given are recognised by their names, but those of kinds that are done ``without``. Files are paired by
+    their paths below them without extension or, where that leaves some unmatched, also without words before
+    and after that say what the file is, as in ``12_mask.png`` or ``fgbg_12.jpg``. Raises SpecError where
+    patterns are not valid or do not fit together, with all problems; SourceError where there are no pictures
+    or no masks, or nothing tells which they are, or which belong together.
 
     Example:
         >>> files = ["images/a.jpg", "masks/a_mask.png", "images/b.jpg"]
@@ -183,16 +183,18 @@ def find_pairs(
     """
     patterns = {kind: Pattern(text) for kind in KINDS if (text := given[kind]) is not None}
     if all(pattern.is_folder for pattern in patterns.values()):
-        places = _recognised_folders(files, patterns, folder, without_depth=without_depth)
+        places = _recognised_folders(files, patterns, folder, without)
     else:
-        _check_patterns(patterns)
+        _check_patterns(patterns, without)
         places = {kind: _Place(pattern, patterns["images"].fields) for kind, pattern in patterns.items()}
     return _Matcher(files, places, folder).pairs()
 
 
-def _check_patterns(patterns: Mapping[Kind, Pattern]) -> None:
+def _check_patterns(patterns: Mapping[Kind, Pattern], without: Collection[Kind]) -> None:
     problems = [
-        f"--{kind}: not given, expected a pattern as well" for kind in KINDS[:2] if kind not in patterns
+        f"--{kind}: not given, expected a pattern as well"
+        for kind in KINDS[:2]
+        if kind not in patterns and kind not in without
     ]
     expected = patterns["images"].fields if "images" in patterns else ()
     for kind, pattern in patterns.items():
@@ -206,7 +208,7 @@ def _check_patterns(patterns: Mapping[Kind, Pattern]) -> None:
 
 
 def _recognised_folders(
-    files: Iterable[str], given: Mapping[Kind, Pattern], folder: str, *, without_depth: bool
+    files: Iterable[str], given: Mapping[Kind, Pattern], folder: str, without: Collection[Kind]
 ) -> dict[Kind, _Place]:
     """The folder of each kind that is given or has a known name."""
     tops = in_natural_order({path.partition("/")[0] for path in files if "/" in path})
@@ -217,7 +219,7 @@ def _recognised_folders(
         if kind in given:
             places[kind] = _Place(Pattern(given[kind].folder))
             continue
-        if kind == "depths" and without_depth:
+        if kind in without:
             continue
         named = [top for top in tops if _FOLDERS[kind].fullmatch(re.sub(r"[\W\d_]", "", top).lower())]
         if len(named) > 1:
@@ -333,6 +335,24 @@ class _Matcher:
             same = f"{SINGULAR[kind]}s of the same name"
             line = f"{', '.join(sorted(paths))}: {len(paths)} {same}; expected one"
             self._unmatched.add(same, line, "name-not-unique")
+        partners = self._partners()
+        # There may be millions of files: what is not needed any more is freed.
+        complete = set.intersection(*(set(found) for found in partners.values()))
+        self._files.clear()
+        files: dict[Kind, list[str]] = {"images": in_natural_order(complete)}
+        for kind in KINDS[1:]:
+            if found := partners.pop(kind, None):
+                files[kind] = [found[path] for path in files["images"]]
+        folder = self._places["images"].pattern.folder
+        names = [_without_extension(path, folder) for path in files["images"]]
+        if len(set(names)) < len(names):
+            names = [normal(path.removeprefix(folder)) for path in files["images"]]
+        patterns = {kind: self._places[kind].pattern.text if kind in self._places else None for kind in KINDS}
+        left_out = self._count - sum(map(len, files.values()))
+        return Pairs(patterns, files, names, self._unmatched, left_out)
+
+    def _partners(self) -> dict[Kind, dict[str, str]]:
+        """The other files of each picture, by their kind; the pictures themselves where there are none."""
         partners: dict[Kind, dict[str, str]] = {}
         for kind in [kind for kind in KINDS[1:] if kind in self._files]:
             pair: _Keyed = {"images": self._files["images"], kind: self._files.pop(kind)}
@@ -350,21 +370,9 @@ class _Matcher:
             partners[kind] = {path: others[key] for key, path in pictures.items() if key in others}
             self._report_missing("images", pictures, kind, others)
             self._report_missing(kind, others, "images", pictures)
-        # There may be millions of files: what is not needed any more is freed.
-        del pair, pictures, others
-        complete = set.intersection(*(set(found) for found in partners.values()))
-        self._files.clear()
-        files: dict[Kind, list[str]] = {"images": in_natural_order(complete)}
-        for kind in KINDS[1:]:
-            if found := partners.pop(kind, None):
-                files[kind] = [found[path] for path in files["images"]]
-        folder = self._places["images"].pattern.folder
-        names = [_without_extension(path, folder) for path in files["images"]]
-        if len(set(names)) < len(names):
-            names = [normal(path.removeprefix(folder)) for path in files["images"]]
-        patterns = {kind: self._places[kind].pattern.text if kind in self._places else None for kind in KINDS}
-        left_out = self._count - sum(map(len, files.values()))
-        return Pairs(patterns, files, names, self._unmatched, left_out)
+        if not partners:
+            partners["images"] = {path: path for path in self._files["images"].values()}
+        return partners
 
     def _report_missing(
         self, kind: Kind, files: Mapping[str, str], partner: Kind, partners: Mapping[str, str]

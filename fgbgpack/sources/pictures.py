@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fgbgpack.sources.colour import PROFILE_UNUSABLE, plain_rgb, to_srgb
-from fgbgpack.sources.decoding import Decoded, decode, quiet_pillow
+from fgbgpack.sources.decoding import Decoded, decodable, decode
 from fgbgpack.sources.problems import problem
 from fgbgpack.spec import AS_USUAL, Reading
 
 # Largest difference between the channels of a gray picture that JPEG stored as colours.
 _GRAY_NOISE = 2
 
+_BAND = 1 << 20  # pixels that are looked at together: a large picture has no second copy of all its pixels
 _BITS_IN_PNG = 24  # where the bit depth is, in the IHDR chunk
 
 
@@ -42,7 +43,7 @@ def read_picture(path: Path, sha256: str | None = None, reading: Reading = AS_US
         SourceError: The file cannot be read, is none or more than one picture, is damaged, too small, too
             large or of an unknown range of values, or has changed.
     """
-    with quiet_pillow():
+    with decodable(path):
         decoded = decode(path, reading, sha256)
         alpha = _alpha_of(path, decoded)
         rgb, is_srgb = to_srgb(path, decoded.image)
@@ -61,41 +62,65 @@ def _upright(
 class Numbers:
     """A picture whose pixels are numbers, upright.
 
-    ``values`` are those numbers as they are in the file, ``(h, w)`` unsigned integers: gray, or entries of a
-    palette; ``None`` for colours. ``bits`` is how many each has. ``picture`` is what they look like, as it is
-    stored: the colour profile is left out.
+    ``values`` are those numbers as they are in the file, ``(h, w)`` unsigned integers of ``bits``: gray, or
+    entries of a palette; ``None`` for colours. ``gray`` is what they look like, mode L, without regard to the
+    colour profile; ``None`` for colours. ``alpha`` is as that of a picture.
     """
 
-    picture: Picture
+    gray: Image.Image | None
+    alpha: Image.Image | None
     values: NDArray[np.unsignedinteger] | None
     bits: int
 
 
-def read_numbers(path: Path, reading: Reading = AS_USUAL, sha256: str | None = None) -> Numbers:
-    """Reads a mask, of alpha or of classes; raises SourceError as :func:`read_picture`."""
-    with quiet_pillow():
+def read_numbers(
+    path: Path, reading: Reading = AS_USUAL, sha256: str | None = None, *, noise: int = 0
+) -> Numbers:
+    """Reads a mask, of alpha or of classes. Colours whose channels differ by no more than ``noise`` are gray.
+    Raises SourceError as :func:`read_picture`.
+    """
+    with decodable(path):
         decoded = decode(path, reading, sha256)
         image, alpha = decoded.image, _alpha_of(path, decoded)
-        picture = _upright(decoded, plain_rgb(path, image), alpha, decoded.remarks)
-        if image.mode in ("1", "L", "P") or image.mode.startswith("I;16"):
-            gray = image
-        elif image.mode in ("LA", "PA", "La"):
-            gray = image.getchannel(0)
+        if alpha is not None:
+            alpha = decoded.turned(alpha)
+        stored, bits = _stored_gray(image), 8
+        if stored is None:
+            rgb = plain_rgb(path, image)
+            gray = rgb.convert("L") if _is_gray(rgb, noise) else None
+            stored = image.getchannel(0) if image.mode == "PA" else image if image.mode == "P" else None
+            if stored is None and gray is not None and _is_gray(rgb, 0):
+                stored = gray
         else:
-            # Colours that are all equal are numbers, too.
-            first, *others = picture.rgb.split()
-            if any(other.tobytes() != first.tobytes() for other in others):
-                return Numbers(picture, None, 8)
-            return Numbers(picture, np.asarray(first), 8)
-        values = np.asarray(decoded.turned(gray))
-    if gray.mode == "1":
-        return Numbers(picture, values.astype(np.uint8), 1)
-    if image.mode.startswith("P"):
-        return Numbers(picture, values, 8)
-    bits = 16 if gray.mode.startswith("I;16") else 8
-    if bits == 8 and image.format == "PNG" and (stored := decoded.data[_BITS_IN_PNG]) < bits:
-        values = values // np.uint8(255 // ((1 << stored) - 1))  # Pillow scales them to 0..255
-    return Numbers(picture, values, bits)
+            gray = plain_rgb(path, stored).getchannel(0) if stored.mode != "L" else stored
+            bits = 16 if stored.mode.startswith("I;16") else 1 if stored.mode == "1" else 8
+        gray = None if gray is None else decoded.turned(gray)
+        values = None if stored is None else np.asarray(decoded.turned(stored))
+    if values is None:
+        return Numbers(gray, alpha, None, bits)
+    if image.format == "PNG" and image.mode == "L" and (few := decoded.data[_BITS_IN_PNG]) < 8:
+        values = values // np.uint8(255 // ((1 << few) - 1))  # Pillow scales them to 0..255
+    return Numbers(gray, alpha, values.astype(np.uint8) if bits == 1 else values, bits)
+
+
+def _stored_gray(image: Image.Image) -> Image.Image | None:
+    """The gray channel of a gray picture."""
+    if image.mode in ("1", "L") or image.mode.startswith("I;16"):
+        return image
+    return image.getchannel(0) if image.mode in ("LA", "La") else None
+
+
+def _is_gray(rgb: Image.Image, noise: int) -> bool:
+    """Whether channels differ by no more than some noise."""
+    width, height = rgb.size
+    rows = max(1, _BAND // width)
+    for top in range(0, height, rows):
+        band = np.asarray(rgb.crop((0, top, width, min(top + rows, height))))
+        # Most masks have equal channels, and comparing is fast.
+        is_equal = (band[..., 0] == band[..., 1]).all() and (band[..., 1] == band[..., 2]).all()
+        if not is_equal and np.ptp(band.astype(np.int16), axis=2).max() > noise:
+            return False
+    return True
 
 
 def read_values(path: Path, reading: Reading = AS_USUAL) -> NDArray[np.generic]:
@@ -103,7 +128,7 @@ def read_values(path: Path, reading: Reading = AS_USUAL) -> NDArray[np.generic]:
     float32. It may have one channel or equal ones; alpha is ignored. Raises SourceError for colours, or a
     file that cannot be used.
     """
-    with quiet_pillow():
+    with decodable(path):
         decoded = decode(path, reading)
         image = decoded.image
         if image.mode not in ("L", "I", "F") and not image.mode.startswith("I;16"):
@@ -113,14 +138,14 @@ def read_values(path: Path, reading: Reading = AS_USUAL) -> NDArray[np.generic]:
 
 
 def _gray_of_colours(path: Path, image: Image.Image) -> Image.Image:
-    colours = np.asarray(plain_rgb(path, image)).astype(np.int16)
-    if np.ptp(colours, axis=2).max() > _GRAY_NOISE:
+    rgb = plain_rgb(path, image)
+    if not _is_gray(rgb, _GRAY_NOISE):
         expected = (
             "gray: one number a pixel. A colour map cannot be undone; save the numbers themselves, as PNG of "
             "16 bits or .npy"
         )
         raise problem(path, "colours", expected, "values-in-colour")
-    return Image.fromarray(colours[..., 1].astype(np.uint8))
+    return rgb.getchannel(1)
 
 
 def _alpha_of(path: Path, decoded: Decoded) -> Image.Image | None:

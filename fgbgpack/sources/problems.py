@@ -17,6 +17,7 @@ T = TypeVar("T")
 
 #: The code of an error whose problems have different codes.
 _SEVERAL = "sources-unusable"
+_ADVICE = "{} with the pictures: fix or remove what is named here"
 #: Problems of a kind that are listed one by one where kinds are counted.
 _LISTED = 5
 # Each thread holds one original picture, so a few threads bound the memory as well.
@@ -31,23 +32,45 @@ def problem(where: Path | str, found: str, expected: str, code: str) -> SourceEr
         1 problem with the pictures: fix or remove what is named here
           - fg/a.jpg: no alpha channel; expected transparency
     """
-    return _error([f"{where}: {found}; expected {expected}"], code)
+    return _Problem(str(where), f"{found}; expected {expected}", code)
 
 
 def combined(problems: Sequence[SourceError]) -> SourceError:
-    """One error with the problems of several; its code is that of all, or ``sources-unusable``."""
-    return _error(
-        [line for error in problems for line in error.problems], _common({e.code for e in problems})
-    )
+    """One error with the problems of several; its code is that of all, or ``sources-unusable``. What many
+    files have in common is one line.
+    """
+    alike: dict[str, list[str]] = {}
+    for error in problems:
+        if isinstance(error, _Problem):
+            alike.setdefault(error.what, []).append(error.where)
+    lines: list[str] = []
+    for error in problems:
+        files = alike[error.what] if isinstance(error, _Problem) else []
+        if not isinstance(error, _Problem) or len(files) <= _LISTED:
+            lines += error.problems
+        elif error.where == files[0]:
+            some, more = ", ".join(files[:_LISTED]), len(files) - _LISTED
+            lines.append(f"{some} and {more:,} more: {error.what}")
+    return _error(lines, _common({e.code for e in problems}), sum(len(e.problems) for e in problems))
 
 
 def _common(codes: Set[str]) -> str:
     return next(iter(codes)) if len(codes) == 1 else _SEVERAL
 
 
-def _error(lines: Sequence[str], code: str) -> SourceError:
-    count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
-    return SourceError(f"{count} with the pictures: fix or remove what is named here", lines, code=code)
+def _error(lines: Sequence[str], code: str, count: int) -> SourceError:
+    return SourceError(_ADVICE.format(counted(count, "problem")), lines, code=code)
+
+
+class _Problem(SourceError):
+    """One problem of one file or place."""
+
+    def __init__(self, where: str, what: str, code: str) -> None:
+        self.where, self.what = where, what
+        super().__init__(_ADVICE.format(counted(1, "problem")), [f"{where}: {what}"], code=code)
+
+    def __reduce__(self) -> tuple[type[_Problem], tuple[str, str, str]]:
+        return _Problem, (self.where, self.what, self.code)
 
 
 def run_all(jobs: Sequence[Callable[[], T]], on_done: Callable[[int, int], None] | None = None) -> list[T]:

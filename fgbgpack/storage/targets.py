@@ -43,6 +43,12 @@ def zarr_store(target: Target, *, read_only: bool) -> Store:
         return _remote_store(str(target), read_only)
     # The process may change its folder, and other processes may have another one.
     path = Path(target).absolute()
+    if path.is_symlink() and not path.exists():
+        raise DatasetError(
+            f"{target} is a link to {path.readlink()}, which is not there: make that folder, or remove "
+            "the link.",
+            code="target-is-broken-link",
+        )
     if path.is_file() or (is_hdf5(path) and not path.is_dir()):
         if not read_only:
             raise DatasetError(

@@ -17,6 +17,7 @@ from fgbgpack.document import DepthInfo, ImportedDepthInfo
 from fgbgpack.errors import SpecError
 from fgbgpack.files import require_local
 from fgbgpack.sources.catalog import Catalog
+from fgbgpack.sources.names import pictures_of
 from fgbgpack.visual.canvas import (
     MAX_ROWS,
     MUTED,
@@ -292,7 +293,7 @@ def _draw_title(canvas: _Canvas, dataset: Dataset) -> None:
     details = [f"{len(dataset):,} samples", f"{dataset.width} x {dataset.height} pixels"]
     if dataset.has_recipe:
         catalog = dataset.recipe.catalog
-        details += [f"{len(catalog.backgrounds):,} backgrounds", f"{len(catalog.foregrounds):,} foregrounds"]
+        details.append(pictures_of(len(catalog.backgrounds), len(catalog.foregrounds)))
     else:
         details.append("imported")
     details.append(_origin_of_depth(dataset.document.depth))

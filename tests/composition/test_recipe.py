@@ -10,6 +10,7 @@ from pathlib import Path
 import naive
 import numpy as np
 import pytest
+from builders import Pictures
 from children import send_composites
 from refusals import refused
 from zarr.storage import MemoryStore
@@ -17,6 +18,8 @@ from zarr.storage import MemoryStore
 from fgbgpack import create, open_dataset
 from fgbgpack.composition.recipe import Recipe
 from fgbgpack.errors import SpecError
+from fgbgpack.pipeline import Notice
+from fgbgpack.pipeline.create import load_recipe
 from fgbgpack.sources.catalog import load_catalog
 from fgbgpack.sources.listing import find_sources
 
@@ -148,3 +151,42 @@ def test_another_spec_leaves_the_samples_as_they_are(recipe):
     assert other.spec.backgrounds == "elsewhere"
     assert other.info == recipe.info
     same_pixels(other, recipe)
+
+
+class TestCopies:
+    """Pictures that are copies of each other."""
+
+    @pytest.fixture
+    def copied(self, tmp_path):
+        made = Pictures(tmp_path, backgrounds=3, foregrounds=2)
+        (made.backgrounds / "copy.png").write_bytes((made.backgrounds / "b1.png").read_bytes())
+        (made.foregrounds / "zcopy.png").write_bytes((made.foregrounds / "f0.png").read_bytes())
+        return made
+
+    def test_their_samples_are_the_same_and_said(self, copied):
+        notices = []
+        recipe = load_recipe(copied.spec(), notices.append)
+        told = [event.message for event in notices if isinstance(event, Notice)]
+        everything = recipe.placements(range(len(recipe)))
+        image = np.empty((len(recipe), 21, 33, 3), np.uint8)
+        recipe.compose(range(len(recipe)), image, np.empty(image.shape[:3], np.uint8))
+        distinct = len({picture.tobytes() for picture in image})
+        assert recipe.distinct_samples() == distinct < len(everything)
+        assert any(f"{distinct:,} of {len(recipe):,} samples are distinct" in text for text in told)
+        assert any("1 background and 1 foreground" in text for text in told)
+
+    def test_they_have_placements_of_their_own_if_asked(self, copied):
+        notices = []
+        plain = load_recipe(copied.spec(), notices.append)
+        notices.clear()
+        varied = load_recipe(copied.spec(vary_copies=True), notices.append)
+        assert not [event for event in notices if isinstance(event, Notice)]
+        assert varied.distinct_samples() > plain.distinct_samples()
+        assert not varied.has_copies
+        before, after = (recipe.placements(range(len(recipe))) for recipe in (plain, varied))
+        # Those of the first ones stay.
+        first = (before.background != 3) & (before.foreground != 2)
+        assert np.array_equal(before.x[first], after.x[first])
+        assert np.array_equal(before.y[first], after.y[first])
+        of_copy = before.background == 3
+        assert not np.array_equal(before.x[of_copy], after.x[of_copy])

@@ -101,3 +101,16 @@ class TestFolder:
         samples = [order[name] for name in again.names]
         np.testing.assert_array_equal(again.image[:], split_dataset.image[samples])
         np.testing.assert_array_equal(again.mask[:], split_dataset.mask[samples])
+
+
+def test_names_that_spreadsheets_take_for_formulas_are_paths(tmp_path):
+    made = Pictures(tmp_path / "pictures", 1, 0)
+    for name in ("=1+1", "+2", "@sum", "-x", "a=1"):
+        made.foreground(f"{name}.png", 24, 18, seed=1)
+    create(tmp_path / "a.zarr", made.spec(placements=1, flip=False))
+    with open_dataset(tmp_path / "a.zarr") as dataset:
+        export(dataset, tmp_path / "out", to="folder")
+    table = (tmp_path / "out/placements.csv").read_text().splitlines()[1:]
+    cells = [cell for line in table for cell in line.split(",")]
+    assert not [cell for cell in cells if cell[0] in "=+-@"]
+    assert {"./=1+1.png", "./+2.png", "./@sum.png", "./-x.png", "a=1.png"} <= set(cells)

@@ -915,3 +915,15 @@ def test_shards_of_another_layout_are_refused_and_replaced(tmp_path, pictures, d
             fill_depth(tmp_path / "it.zarr", spec.depth)
     assert create(tmp_path / "it.zarr", spec, overwrite=True).created == whole.samples
     assert tree(tmp_path / "it.zarr") == tree(tmp_path / "whole.zarr")
+
+
+def test_a_link_to_nothing_is_no_place_for_a_dataset(pictures, tmp_path):
+    link = tmp_path / "link.zarr"
+    link.symlink_to(tmp_path / "nowhere")
+    for action in (lambda: create(link, pictures.spec()), lambda: open_dataset(link)):
+        with pytest.raises(DatasetError, match="nowhere, which is not there") as caught:
+            action()
+        assert caught.value.code == "target-is-broken-link"
+    (tmp_path / "nowhere").mkdir()
+    create(link, pictures.spec())
+    assert (tmp_path / "nowhere/zarr.json").is_file()

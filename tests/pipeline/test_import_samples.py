@@ -432,3 +432,27 @@ def test_the_command_fails_with_the_right_status(tmp_path, monkeypatch, numbered
     result = run("import", *arguments)
     assert result.exit_code == status, result.output
     assert named in result.stderr
+
+
+def test_pictures_without_masks(tmp_path, numbered):
+    events = Events()
+    spec = ImportSpec(str(numbered), masks="none", depths="none")
+    import_folder(tmp_path / "out.zarr", spec, on_event=events)
+    assert "No masks are imported" in events.notices
+    dataset = open_dataset(tmp_path / "out.zarr")
+    assert len(dataset) == len(NUMBERS)
+    assert not dataset.mask[:].any()
+    assert dataset.document.imported.patterns["masks"] is None
+    assert np.abs(dataset.image[0].astype(int) - image_of(NUMBERS[0])).mean() < 12
+    with_patterns = ImportSpec(str(numbered), images="images/{n}.jpg", masks="none", depths="depth/{n}.png")
+    import_folder(tmp_path / "b.zarr", with_patterns)
+    assert open_dataset(tmp_path / "b.zarr").depth[:].max() > 0
+
+
+def test_depth_that_cannot_be_stored_is_found_before_the_work(tmp_path):
+    root = write_samples(tmp_path / "in", [str(i) for i in range(160)])
+    write(root / "depth/60.png", np.full((HEIGHT, WIDTH), 65535, np.uint16))  # in none of the probed runs
+    write(root / "depth/61.png", np.full((HEIGHT, WIDTH), 65535, np.uint16))
+    error = refusal(SourceError, scan, ImportSpec(str(root)))
+    assert error.code == "depth-out-of-range"
+    assert "--depth-factor" in error.problems[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from picture_files import cutout, disc, noise, turned
+from picture_files import cutout, disc, encoded, noise, turned
 from PIL import Image
 
 from fgbgpack.errors import SourceError
@@ -252,3 +252,32 @@ def test_the_number_of_threads_changes_nothing(folders, monkeypatch):
         assert np.array_equal(getattr(alone, array), getattr(together, array))
     for source, picture in zip(folders.find().backgrounds, together.background, strict=True):
         assert np.array_equal(picture, load_background(source, height=32, width=32, fit="crop"))
+
+
+# --- what is said ------------------------------------------------------------------------------------
+
+
+def test_what_all_have_in_common_is_said_once_with_the_likely_reason(folders):
+    for i in range(12):
+        folders.background(f"{i}.png", cutout(32, 32, seed=i))
+        folders.foreground(f"{i}.jpg", encoded(noise(40, 30, seed=i), "JPEG"))
+    error = refusal(folders)
+    assert error.message.startswith("24 problems")
+    assert "did you swap the folders?" in error.message
+    assert len(error.problems) == 2
+    assert "/7.jpg" not in error.problems[1]
+    assert "and 7 more: no alpha channel" in error.problems[1]
+    for i in range(12):
+        folders.background(f"{i}.png", noise(32, 32, seed=i))
+    error = refusal(folders)
+    assert error.code == "alpha-missing"
+    assert "JPEG does not" in error.message
+
+
+def test_pictures_that_are_blown_up_are_said(good):
+    good.background("small.png", noise(16, 60))
+    good.foreground("small.png", cutout(8, 8))
+    notices = good.load(height=32, width=32, foreground_height=16).notices
+    assert len(notices) == 2
+    assert "1 picture no more than half as high as --foreground-height 16" in notices[0]
+    assert "1 picture no more than half as large as samples of 32x32" in notices[1]

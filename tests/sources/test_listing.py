@@ -255,3 +255,10 @@ def test_missing_masks_beside_the_foregrounds_are_named(good):
         find_sources(good.backgrounds, good.foregrounds, None, "{name}_mask.png")
     assert caught.value.code == "mask-missing"
     assert "good_mask.png" in caught.value.problems[0]
+
+
+def test_one_folder_may_hold_backgrounds_and_foregrounds(good):
+    good.mask("good.png", disc(40, 30))
+    found = find_sources(good.foregrounds, good.foregrounds, good.masks)
+    assert found.backgrounds[0].mask_name is None
+    assert found.foregrounds[0].mask_name == "good.png"

@@ -12,8 +12,8 @@ from fgbgpack.sources.pairing import Pattern, find_pairs
 KINDS = ("images", "masks", "depths")
 
 
-def pairs(files, without_depth=False, **given):
-    return find_pairs(files, dict.fromkeys(KINDS) | given, folder="in", without_depth=without_depth)
+def pairs(files, without=(), **given):
+    return find_pairs(files, dict.fromkeys(KINDS) | given, folder="in", without=without)
 
 
 def refusal(error, files, **given):
@@ -91,7 +91,7 @@ def test_patterns_say_what_files_share():
 
 def test_folders_can_be_given_and_lie_in_one_another():
     files = [f"merged/{i}.jpg" for i in range(3)] + [f"merged/grey stuff/{i}.png" for i in range(3)]
-    found = pairs([*files, "depth/0.png"], images="merged", masks="merged/grey stuff/", without_depth=True)
+    found = pairs([*files, "depth/0.png"], images="merged", masks="merged/grey stuff/", without=["depths"])
     assert found.files == {"images": files[:3], "masks": files[3:]}
     assert found.names == ["0", "1", "2"]
     assert found.patterns == {"images": "merged/", "masks": "merged/grey stuff/", "depths": None}
