@@ -41,14 +41,17 @@ class Dataset(DatasetReader):
         """The samples for which all of this holds, (n,) int64 in ascending order. No picture is read for it.
 
         Args:
-            background: The number of a background, or its file name, or several of them.
+            background: The number of a background or its name, or several of them, or a truth value for each
+                background. A name is that of the file, the same without its ending, or a pattern with ``*``
+                and ``?``.
             foreground: The same of foregrounds.
             flip: Whether the foreground is mirrored.
             replica: Which placement of its pair a sample is, or which ones.
-            name: Of imported samples, which have none of the others: one of ``names``, or several.
+            name: Of imported samples, which have none of the others: one of ``names``, a pattern, or several.
 
         Raises:
-            SpecError: There is no such background, foreground, replica or name; all are named together.
+            SpecError: There is no such background, foreground, replica or name, or ``flip`` is no truth
+                value; all are named together.
             DatasetError: The dataset was imported, and something else than a name is asked for.
 
         Example:

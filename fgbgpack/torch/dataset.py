@@ -18,7 +18,8 @@ from fgbgpack.dataset.mixing import Mixing
 from fgbgpack.dataset.reader import PixelSource
 from fgbgpack.document import DEPTH, FIELDS, IMAGE, PLACEMENTS
 from fgbgpack.errors import FgbgError, SpecError
-from fgbgpack.storage.indices import Index, sample_indices, whole_number
+from fgbgpack.options import checked_flags, whole_number
+from fgbgpack.storage.indices import Index, sample_indices
 from fgbgpack.storage.targets import Target
 from fgbgpack.torch.batches import GroupBatch, LazySamples, Positions
 from fgbgpack.torch.memory import Allocator, Buffer, BufferLayout, MemoryPool, Tensors, TensorSpec
@@ -106,6 +107,7 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
         pixels: PixelSource = "auto",
         allow_incomplete: bool = False,
     ) -> None:
+        placements, allow_incomplete = checked_flags(placements=placements, allow_incomplete=allow_incomplete)
         if not isinstance(dataset, Dataset):
             dataset = open_dataset(dataset, allow_incomplete=allow_incomplete, pixels=pixels)
         names = dataset.fields if fields is None else (fields,) if isinstance(fields, str) else tuple(fields)

@@ -15,6 +15,7 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from fgbgpack.dataset.dataset import Dataset
 from fgbgpack.errors import SpecError
+from fgbgpack.options import checked_numbers
 from fgbgpack.storage.processes import is_native
 from fgbgpack.storage.reading.threads import usable_cores
 from fgbgpack.storage.targets import Target
@@ -192,6 +193,13 @@ def make_loader(
         raise SpecError(
             "pin_memory: there is no CUDA to pin memory for; leave the option out.", code="device-missing"
         )
+    count, prefetch = checked_numbers(
+        {
+            "workers": (min(_MAX_WORKERS, usable_cores() - 1) if workers is None else workers, 0, 1 << 10),
+            "prefetch": (prefetch, 1, 1 << 10),
+        },
+        "There are no such workers:",
+    )
     if not isinstance(dataset, FgBgDataset):
         dataset = FgBgDataset(dataset, **options)
     elif options:
@@ -210,7 +218,6 @@ def make_loader(
         shuffle=shuffle,
         steps_per_epoch=steps_per_epoch,
     )
-    count = min(_MAX_WORKERS, usable_cores() - 1) if workers is None else workers
     pinned = torch.cuda.is_available() if pin_memory is None else pin_memory
     if not count:
         return FgBgLoader(
