@@ -18,12 +18,12 @@ from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
 from fgbgpack.errors import DatasetError
-from fgbgpack.inputs import open_descriptor
 from fgbgpack.storage.array_metadata import LARGEST_CHUNK
 from fgbgpack.storage.codecs import REPAIR
 from fgbgpack.storage.hdf5 import Hdf5Store
 from fgbgpack.storage.layout import Layout
 from fgbgpack.storage.processes import usable
+from fgbgpack.storage.reading.open_files import OpenFile, OpenFiles
 from fgbgpack.storage.sharding import ABSENT, index_bytes, read_index
 
 Bytes: TypeAlias = NDArray[np.uint8]
@@ -32,7 +32,6 @@ Index: TypeAlias = NDArray[np.uint64]
 Chunk: TypeAlias = tuple[int, int]
 
 
-_OPEN_FILES = 16  # of one array: a process may have about 1,000
 _KEPT_INDEXES = 2048  # of one array, about 1 KB each
 _CONCURRENT_REQUESTS = 32
 _LEAST_LIMIT = 1 << 16  # bytes of the smallest chunks
@@ -122,17 +121,6 @@ def encoded_chunks(store: Store, description: ArrayDescription) -> EncodedChunks
     return _StoreChunks(store, description)
 
 
-class _File:
-    """A file that is closed when it is no longer referenced."""
-
-    def __init__(self, path: str) -> None:
-        self.number = open_descriptor(path)
-
-    def __del__(self) -> None:
-        if hasattr(self, "number"):
-            os.close(self.number)
-
-
 class _LocalChunks:
     """Chunks in files, which are as fast one by one."""
 
@@ -152,10 +140,11 @@ class _FileChunks(_LocalChunks):
     def __init__(self, folder: str, description: ArrayDescription) -> None:
         self._description = description
 
+        files = OpenFiles()
+
         # Neither refers to this object: files are closed with it, not when cycles are collected.
-        @lru_cache(_OPEN_FILES)
-        def opened(shard: int) -> _File:
-            return _File(f"{folder}/{description.layout.key(shard)}")
+        def opened(shard: int) -> OpenFile:
+            return files.get(shard, f"{folder}/{description.layout.key(shard)}")
 
         @lru_cache(_KEPT_INDEXES)
         def index(shard: int) -> Index:
