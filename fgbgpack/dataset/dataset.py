@@ -186,21 +186,26 @@ def open_dataset(
     allow_incomplete: bool = False,
     pixels: PixelSource = "auto",
     layout: LayoutPolicy = DEFAULT_POLICY,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> Dataset:
     """Open a dataset for reading.
 
     Args:
-        path: A local folder, an HDF5 file, a URL that fsspec opens, or a Zarr store.
+        path: A local folder, an HDF5 file, a URL that fsspec opens, a Zarr store, or the root group of one.
         allow_incomplete: Open it also while its creation has not finished; what is not written yet
             reads as 0, and depth as NaN.
         pixels: Where image and mask come from: ``"stored"`` reads them, ``"recomposed"`` composes them of the
             sources and the placements, which gives the same bytes, and ``"auto"`` reads them where they are
             stored.
         layout: How image and mask are cut into chunks where they are not stored.
+        storage_options: What fsspec opens a URL with, such as ``{"anon": True}`` for a public bucket;
+            ``None``: the JSON object in the environment variable ``FGBGPACK_STORAGE_OPTIONS``, which is for
+            commands, too.
 
     Raises:
         DatasetError: There is no dataset, it is damaged, or its schema is of a newer major version; or pixels
             are to be stored and are not.
+        SpecError: An option cannot be used.
         IncompleteDatasetError: Its creation has not finished.
 
     Example:
@@ -209,7 +214,7 @@ def open_dataset(
         >>> ds.image[0:8].shape, ds[5].mask.max()  # doctest: +SKIP
         ((8, 128, 128, 3), 255)
     """
-    store = DatasetStore.open(path, read_only=True)
+    store = DatasetStore.open(path, read_only=True, storage_options=storage_options)
     document = store.existing_document()
     if not (document.complete or allow_incomplete):
         raise IncompleteDatasetError(

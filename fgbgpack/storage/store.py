@@ -42,7 +42,7 @@ from fgbgpack.storage.manifest import (
 from fgbgpack.storage.reading import ArrayReader
 from fgbgpack.storage.reading.checks import ChunkChecks
 from fgbgpack.storage.sharding import ABSENT, index_bytes, read_index
-from fgbgpack.storage.targets import Target, zarr_store
+from fgbgpack.storage.targets import Target, name_of, zarr_store
 
 _CONCURRENT_REQUESTS = 32
 _SHOWN = 3
@@ -72,9 +72,11 @@ class DatasetStore(Keys):
         return {**self.__dict__, "_folder": None}
 
     @classmethod
-    def open(cls, target: Target, *, read_only: bool) -> DatasetStore:
+    def open(
+        cls, target: Target, *, read_only: bool, storage_options: Mapping[str, Any] | None = None
+    ) -> DatasetStore:
         """The store of a target, which need not hold a dataset yet if it is to be written."""
-        return cls(zarr_store(target, read_only=read_only), str(target))
+        return cls(zarr_store(target, read_only=read_only, storage_options=storage_options), name_of(target))
 
     # --- keys --------------------------------------------------------------------------------------
 

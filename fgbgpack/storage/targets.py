@@ -3,28 +3,52 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from zarr import Group
 from zarr.abc.store import Store
 from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore
 
-from fgbgpack.errors import DatasetError
+from fgbgpack.errors import DatasetError, SpecError
+from fgbgpack.inputs import parse_json
 from fgbgpack.storage.hdf5 import Hdf5Store, is_hdf5
 
-#: Where a dataset is: a local folder, an HDF5 file, a URL that fsspec opens, or a Zarr store.
-Target: TypeAlias = str | os.PathLike[str] | Store
+#: Where a dataset is: a local folder, an HDF5 file, a URL that fsspec opens, a Zarr store, or its root group.
+Target: TypeAlias = str | os.PathLike[str] | Store | Group
+#: The environment variable with options for URLs, as a JSON object.
+OPTIONS_VARIABLE = "FGBGPACK_STORAGE_OPTIONS"
 
 
-def zarr_store(target: Target, *, read_only: bool) -> Store:
-    """The Zarr store of a target.
+def name_of(target: Target) -> str:
+    """What messages call a target."""
+    return str(target.store) if isinstance(target, Group) else str(target)
+
+
+def zarr_store(target: Target, *, read_only: bool, storage_options: Mapping[str, Any] | None = None) -> Store:
+    """The Zarr store of a target; ``storage_options`` are those of fsspec for a URL, and default to those of
+    the environment.
 
     Raises DatasetError if a local path to be read is missing or no dataset, an HDF5 file is to be written, or
-    a URL cannot be opened.
+    a URL cannot be opened; SpecError for options that cannot be used.
     """
+    is_url = isinstance(target, (str, os.PathLike)) and "://" in str(target)
+    if storage_options is not None and not is_url:
+        raise SpecError(
+            f"storage_options: {name_of(target)} is no URL and takes none.", code="options-conflict"
+        )
+    if isinstance(target, Group):
+        if target.path:
+            raise DatasetError(
+                f"{target} is a group inside {target.store}: only the root group of a store can be a "
+                "dataset. Open the store, or the URL, of the group itself.",
+                code="target-unsupported",
+            )
+        target = target.store
     if isinstance(target, Store):
         if not isinstance(target, LocalStore):
             _open(target)
@@ -32,7 +56,7 @@ def zarr_store(target: Target, *, read_only: bool) -> Store:
     if str(target).startswith("file://"):
         target = url2pathname(urlsplit(str(target)).path)
     elif "://" in str(target):
-        return _remote_store(str(target), read_only)
+        return _remote_store(str(target), read_only, storage_options)
     # The process may change its folder, and other processes may have another one.
     path = Path(target).absolute()
     if path.is_file() or (is_hdf5(path) and not path.is_dir()):
@@ -58,9 +82,29 @@ def _open(store: Store) -> None:
         raise DatasetError(f"{store} cannot be opened: {exc}.", code="io-failed") from exc
 
 
-def _remote_store(url: str, read_only: bool) -> Store:
+def _options_of_environment() -> dict[str, Any]:
+    text = os.environ.get(OPTIONS_VARIABLE, "")
     try:
-        return FsspecStore.from_url(url, read_only=read_only)
+        options = parse_json(text.encode()) if text else {}
+    except ValueError as exc:
+        raise SpecError(f"{OPTIONS_VARIABLE} is not JSON: {exc}.", code="option-invalid") from exc
+    if not isinstance(options, dict):
+        raise SpecError(
+            f'{OPTIONS_VARIABLE}: found {text!r}, expected an object such as {{"anon": true}}.',
+            code="option-invalid",
+        )
+    return options
+
+
+def _remote_store(url: str, read_only: bool, options: Mapping[str, Any] | None) -> Store:
+    options = _options_of_environment() if options is None else dict(options)
+    try:
+        return FsspecStore.from_url(url, read_only=read_only, storage_options=options or None)
+    except TypeError as exc:
+        raise SpecError(
+            f"storage_options: {url} cannot be opened with {', '.join(options)}: {exc}.",
+            code="option-invalid",
+        ) from exc
     except ImportError as exc:
         raise DatasetError(
             f"{url} is a URL, which needs fsspec and the package of its protocol: pip install fsspec ({exc})",

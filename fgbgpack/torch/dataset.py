@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -75,6 +75,7 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
         placements: Whether samples have their placement; imported samples have none.
         pixels: As for :func:`fgbgpack.open_dataset`, as is the next.
         allow_incomplete: Open a dataset also while its creation has not finished.
+        storage_options: As for :func:`fgbgpack.open_dataset`.
 
     Attributes:
         dataset: The open dataset.
@@ -106,10 +107,16 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
         placements: bool = False,
         pixels: PixelSource = "auto",
         allow_incomplete: bool = False,
+        storage_options: Mapping[str, Any] | None = None,
     ) -> None:
         placements, allow_incomplete = checked_flags(placements=placements, allow_incomplete=allow_incomplete)
         if not isinstance(dataset, Dataset):
-            dataset = open_dataset(dataset, allow_incomplete=allow_incomplete, pixels=pixels)
+            dataset = open_dataset(
+                dataset,
+                allow_incomplete=allow_incomplete,
+                pixels=pixels,
+                storage_options=storage_options,
+            )
         names = dataset.fields if fields is None else (fields,) if isinstance(fields, str) else tuple(fields)
         expected = f"expected some of {', '.join(FIELDS)}"
         problems = [f"fields: found {name!r}, {expected}" for name in names if name not in FIELDS]

@@ -175,8 +175,8 @@ def make_loader(
             default, but never fork where the store runs on threads of native code (obstore). All give the
             same batches.
         worker_init: Called in each worker with its number.
-        **options: ``fields``, ``indices``, ``split``, ``dtype``, ``transform``, ``placements``, ``pixels``
-            and ``allow_incomplete`` of :class:`FgBgDataset`, where ``dataset`` is not one.
+        **options: ``fields``, ``indices``, ``split``, ``dtype``, ``transform``, ``placements``, ``pixels``,
+            ``allow_incomplete`` and ``storage_options`` of :class:`FgBgDataset`, where ``dataset`` is none.
 
     Raises:
         DatasetError: The dataset cannot be opened.

@@ -13,11 +13,11 @@ from typing import Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from zarr.abc.store import ByteRequest, RangeByteRequest, Store, SuffixByteRequest
-from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
 from fgbgpack.errors import DatasetError
+from fgbgpack.storage.answers import answer
 from fgbgpack.storage.array_metadata import LARGEST_CHUNK
 from fgbgpack.storage.codecs import REPAIR
 from fgbgpack.storage.hdf5 import Hdf5Store
@@ -227,10 +227,12 @@ class _StoreChunks:
             return np.array([[0, _ANY_SIZE]], np.uint64)
         index = self._indexes.pop(shard, None)
         if index is None:
-            tail = await self._get(shard, SuffixByteRequest(self._description.index_bytes))
+            where = f"Shard {self._description.name}/{self._description.key(shard)}"
+            tail = await self._get(shard, SuffixByteRequest(self._description.index_bytes), where)
             if tail is None:
                 return None
-            index = self._description.index(shard, tail, _ANY_SIZE)
+            is_whole = len(tail) < self._description.index_bytes
+            index = self._description.index(shard, tail, len(tail) if is_whole else _ANY_SIZE)
         self._indexes[shard] = index
         if len(self._indexes) > _KEPT_INDEXES:
             del self._indexes[next(iter(self._indexes))]
@@ -243,9 +245,8 @@ class _StoreChunks:
         if self._description.sharded:
             self._description.check_size(chunk, size)
         part = RangeByteRequest(offset, offset + size) if self._description.sharded else None
-        return await self._get(chunk[0], part)
+        return await self._get(chunk[0], part, self._description.name_of(chunk))
 
-    async def _get(self, shard: int, request: ByteRequest | None) -> Bytes | None:
-        key = self._description.key(shard)
-        value = await self._store.get(key, default_buffer_prototype(), byte_range=request)
-        return None if value is None else np.frombuffer(value.to_bytes(), np.uint8)
+    async def _get(self, shard: int, request: ByteRequest | None, where: str) -> Bytes | None:
+        value = await answer(self._store, self._description.key(shard), request, where)
+        return None if value is None else np.frombuffer(value, np.uint8)
