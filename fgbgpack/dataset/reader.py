@@ -19,6 +19,8 @@ from fgbgpack.dataset.splits import shuffled
 from fgbgpack.document import (
     BACKGROUND_DEPTH,
     DEPTH,
+    DEPTH_MAX,
+    DEPTH_MIN,
     FIELDS,
     IMAGE,
     MASK,
@@ -141,6 +143,18 @@ class DatasetReader:
     def depth(self) -> StoredArray:
         """Array (n, h, w) float16, NaN where it is not filled; its ``attrs`` tell quantity and unit."""
         return StoredArray(self._readers[DEPTH])
+
+    @cached_property
+    def depth_min(self) -> NDArray[Any] | None:
+        """(n,) the least depth of each sample, in the quantity and unit of ``depth``; NaN where it is not
+        filled, ``None`` where there is no depth.
+        """
+        return self.store.read(DEPTH_MIN)[0] if self.has_depth else None
+
+    @cached_property
+    def depth_max(self) -> NDArray[Any] | None:
+        """(n,) the greatest depth of each sample, as ``depth_min``."""
+        return self.store.read(DEPTH_MAX)[0] if self.has_depth else None
 
     @cached_property
     def _composed(self) -> tuple[ComposedArray, ComposedArray]:

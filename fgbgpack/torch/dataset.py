@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -174,6 +175,13 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
     def __getitems__(self, positions: Sequence[int]) -> LazySamples:
         """Some samples, which are read together when the first is used, or by :func:`collate`."""
         return LazySamples(self, positions)
+
+    def subset(self, positions: Index) -> FgBgDataset:
+        """Some of these samples, by their positions; all else stays the same."""
+        some = copy.copy(self)
+        some.indices = self.indices[sample_indices(positions, len(self))]
+        some.pool, some._groups = MemoryPool(), {}
+        return some
 
     def mixing(self, window: int | None, memory: int) -> Mixing:
         """What an order mixes: ``window`` whole chunks, or with ``None`` what is best in so many bytes."""

@@ -10,7 +10,7 @@ from multiprocessing.context import BaseContext
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from fgbgpack.dataset.dataset import Dataset
@@ -126,7 +126,7 @@ def _shared_of(collate_fn: Any) -> SharedBuffers | None:
 
 
 def make_loader(
-    dataset: Target | Dataset | FgBgDataset,
+    dataset: Target | Dataset | FgBgDataset | Subset[Any],
     batch_size: int = 64,
     *,
     shuffle: bool = True,
@@ -152,8 +152,8 @@ def make_loader(
     of it is left.
 
     Args:
-        dataset: A local folder, an HDF5 file, a URL that fsspec opens, a Zarr store, an open dataset, or a
-            ``FgBgDataset``.
+        dataset: A local folder, an HDF5 file, a URL that fsspec opens, a Zarr store, an open dataset, a
+            ``FgBgDataset``, or a ``Subset`` of one, such as ``random_split`` returns.
         batch_size: Samples in a batch.
         shuffle: Whether samples come in random order, as :class:`BlockShuffleSampler` describes it.
         seed: 64 bits; the order depends on it and on the number of the epoch.
@@ -200,14 +200,15 @@ def make_loader(
         },
         "There are no such workers:",
     )
-    if not isinstance(dataset, FgBgDataset):
-        dataset = FgBgDataset(dataset, **options)
+    samples = _without_subsets(dataset)
+    if not isinstance(samples, FgBgDataset):
+        samples = FgBgDataset(samples, **options)
     elif options:
         raise SpecError(
             f"A FgBgDataset has its own options: leave out {', '.join(options)}.", code="options-conflict"
         )
     order = BlockShuffleSampler(
-        dataset,
+        samples,
         batch_size,
         window=window,
         lanes=lanes,
@@ -221,26 +222,39 @@ def make_loader(
     pinned = torch.cuda.is_available() if pin_memory is None else pin_memory
     if not count:
         return FgBgLoader(
-            dataset=dataset,
+            dataset=samples,
             batch_sampler=order,
             collate_fn=partial(collate, pin_memory=pinned),
             pin_memory=pinned,
         )
-    if start_method is None and is_native(dataset.dataset.store.store):
+    if start_method is None and is_native(samples.dataset.store.store):
         start_method = "spawn" if multiprocessing.get_start_method() == "spawn" else "forkserver"
     context = multiprocessing.get_context(start_method)
-    shared = _shared_buffers(dataset, order, count, count * prefetch + _IN_USE, context)
+    shared = _shared_buffers(samples, order, count, count * prefetch + _IN_USE, context)
     return FgBgLoader(
-        dataset=dataset,
+        dataset=samples,
         batch_sampler=order,
         num_workers=count,
         prefetch_factor=prefetch,
         collate_fn=partial(collate, shared=shared),
         pin_memory=pinned,
-        persistent_workers=dataset.transform is None if persistent_workers is None else persistent_workers,
+        persistent_workers=samples.transform is None if persistent_workers is None else persistent_workers,
         multiprocessing_context=context,
         worker_init_fn=worker_init,
     )
+
+
+def _without_subsets(dataset: Any) -> Any:
+    """The samples of a ``Subset`` of a ``FgBgDataset`` as one; everything else as it is."""
+    if not isinstance(dataset, Subset):
+        return dataset
+    whole = _without_subsets(dataset.dataset)
+    if not isinstance(whole, FgBgDataset):
+        raise SpecError(
+            f"dataset: found a Subset of a {type(whole).__name__}, expected one of a FgBgDataset.",
+            code="samples-invalid",
+        )
+    return whole.subset(dataset.indices)
 
 
 def _shared_buffers(

@@ -306,24 +306,43 @@ class BlockShuffleSampler(Sampler[list[int]]):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Resume from a state: the next iterator returns the remaining batches of its epoch. Raises SpecError
-        where the state is of other samples, or of an order with other options.
+        """Resume from a state: the next iterator returns the remaining batches of its epoch.
+
+        A state between epochs can be loaded with other options than it was made with, such as another
+        ``batch_size`` or ``world_size``; one within an epoch only with the same, or with another
+        ``batch_size`` where samples of one rank are not shuffled and a batch begins there. With
+        ``steps_per_epoch`` options must always be the same.
+
+        Raises:
+            SpecError: The state is of other samples, or of an order with other options.
         """
         own = self._state_options()
+        batches = int(state["batches"])
+        differing = {name for name, value in own.items() if state.get(name) != value}
+        if own["steps_per_epoch"] is None and state.get("steps_per_epoch") is None:
+            if not batches:
+                differing &= {"samples"}
+            elif not self.shuffle:
+                differing -= {"window", "part", "lanes"}
+                returned = batches * state.get("batch_size", 0)
+                if differing == {"batch_size"} and self.world_size == 1 and not returned % self.batch_size:
+                    batches, differing = returned // self.batch_size, set()
         problems = [
             f"{name}: found {state.get(name)!r}, expected {value!r}"
             for name, value in own.items()
-            if state.get(name) != value
+            if name in differing
         ]
         if problems:
+            where = f"after {batches} batches of epoch {state['epoch']}"
             raise SpecError(
-                "This state is of another order: make that with the same options.",
+                f"This state, {where}, is of another order: make that with the same options. Between epochs, "
+                "all but samples and steps_per_epoch may change.",
                 problems,
                 code="state-differs",
             )
         self.seed, self._shared = state["seed"], None
         self._told, self._just_loaded = state["told"], True
-        self.seek(state["epoch"], state["batches"])
+        self.seek(state["epoch"], batches)
 
     def _state_options(self) -> dict[str, Any]:
         return {name: self._samples if name == "samples" else getattr(self, name) for name in _STATE_OPTIONS}
