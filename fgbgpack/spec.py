@@ -12,6 +12,7 @@ from typing import Any, Literal
 from fgbgpack import schema
 from fgbgpack.errors import SpecError
 from fgbgpack.inputs import parse_json, read_file
+from fgbgpack.options import whole_number
 
 DepthMode = Literal["guided", "per-sample"]
 
@@ -189,6 +190,10 @@ class DatasetSpec:
     depth: DepthSpec | None = DepthSpec()
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            if (number := whole_number(getattr(self, field.name))) is not None:
+                # Of NumPy or torch perhaps, which JSON does not have.
+                object.__setattr__(self, field.name, number)
         problems = schema.problems("spec", self.to_dict())
         problems += [
             f"{key}: the name {folder!r} is not valid Unicode (expected: a name that JSON can hold)"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import math
+import sys
 import weakref
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -22,6 +25,8 @@ _UINT8, _FLOAT16, _INT32, _BOOL = map(np.dtype, (np.uint8, np.float16, np.int32,
 
 class Batch:
     """n samples, or one without the leading axis.
+
+    Where JAX was imported, batches that are made from then on are pytrees of their arrays.
 
     Those of a dataset that was imported have no placement: ``background`` and the others are a SpecError.
 
@@ -41,10 +46,15 @@ class Batch:
 
     def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         self.arrays = dict(arrays)
+        if "jax" in sys.modules:
+            _register_pytree()
 
     def __repr__(self) -> str:
-        shapes = ", ".join(f"{name} {array.dtype}{list(array.shape)}" for name, array in self.arrays.items())
-        return f"<fgbgpack.Batch: {shapes}>"
+        parts = [
+            f"{name} {array.dtype}{list(array.shape)}" if np.ndim(array) else f"{name} {array}"
+            for name, array in self.arrays.items()
+        ]
+        return f"<fgbgpack.Batch: {', '.join(parts)}>"
 
     def _array(self, name: str) -> NDArray[Any]:
         if name not in self.arrays:
@@ -98,6 +108,17 @@ class Batch:
     def x(self) -> NDArray[np.int32]:
         """(n,) int32, left column of the patch in pixels."""
         return self._array("x")
+
+
+@cache
+def _register_pytree() -> None:
+    """Tell JAX how a batch is taken apart and put together."""
+    tree_util = importlib.import_module("jax.tree_util")
+    tree_util.register_pytree_node(
+        Batch,
+        lambda batch: (tuple(batch.arrays.values()), tuple(batch.arrays)),
+        lambda names, arrays: Batch(dict(zip(names, arrays, strict=True))),
+    )
 
 
 def shapes(n: int, height: int, width: int, *, placements: bool = True) -> Shapes:

@@ -41,14 +41,17 @@ class Dataset(DatasetReader):
         """The samples for which all of this holds, (n,) int64 in ascending order. No picture is read for it.
 
         Args:
-            background: The number of a background, or its file name, or several of them.
+            background: The number of a background or its name, or several of them, or a truth value for each
+                background. A name is that of the file, the same without its ending, or a pattern with ``*``
+                and ``?``.
             foreground: The same of foregrounds.
             flip: Whether the foreground is mirrored.
             replica: Which placement of its pair a sample is, or which ones.
-            name: Of imported samples, which have none of the others: one of ``names``, or several.
+            name: Of imported samples, which have none of the others: one of ``names``, a pattern, or several.
 
         Raises:
-            SpecError: There is no such background, foreground, replica or name; all are named together.
+            SpecError: There is no such background, foreground, replica or name, or ``flip`` is no truth
+                value; all are named together.
             DatasetError: The dataset was imported, and something else than a name is asked for.
 
         Example:
@@ -183,21 +186,26 @@ def open_dataset(
     allow_incomplete: bool = False,
     pixels: PixelSource = "auto",
     layout: LayoutPolicy = DEFAULT_POLICY,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> Dataset:
     """Open a dataset for reading.
 
     Args:
-        path: A local folder, an HDF5 file, a URL that fsspec opens, or a Zarr store.
+        path: A local folder, an HDF5 file, a URL that fsspec opens, a Zarr store, or the root group of one.
         allow_incomplete: Open it also while its creation has not finished; what is not written yet
             reads as 0, and depth as NaN.
         pixels: Where image and mask come from: ``"stored"`` reads them, ``"recomposed"`` composes them of the
             sources and the placements, which gives the same bytes, and ``"auto"`` reads them where they are
             stored.
         layout: How image and mask are cut into chunks where they are not stored.
+        storage_options: What fsspec opens a URL with, such as ``{"anon": True}`` for a public bucket;
+            ``None``: the JSON object in the environment variable ``FGBGPACK_STORAGE_OPTIONS``, which is for
+            commands, too.
 
     Raises:
         DatasetError: There is no dataset, it is damaged, or its schema is of a newer major version; or pixels
             are to be stored and are not.
+        SpecError: An option cannot be used.
         IncompleteDatasetError: Its creation has not finished.
 
     Example:
@@ -206,7 +214,7 @@ def open_dataset(
         >>> ds.image[0:8].shape, ds[5].mask.max()  # doctest: +SKIP
         ((8, 128, 128, 3), 255)
     """
-    store = DatasetStore.open(path, read_only=True)
+    store = DatasetStore.open(path, read_only=True, storage_options=storage_options)
     document = store.existing_document()
     if not (document.complete or allow_incomplete):
         raise IncompleteDatasetError(

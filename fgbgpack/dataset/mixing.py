@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 #: How many blocks are mixed at least.
 _BLOCKS = 16
+#: How many parts of chunks are mixed where they fit: several may be of one background.
+_MORE_BLOCKS = 32
 #: A part of a chunk is decoded from the chunk's start: in so many parts a chunk takes 4.5 times as long.
 _PARTS = 8
 
@@ -27,13 +29,13 @@ class Mixing(NamedTuple):
     def within(cls, samples: int, chunk: int, *, composed: bool) -> Mixing:
         """What to mix where memory should hold so many samples, in chunks of ``chunk``.
 
-        It is 16 whole chunks where that is affordable. Large chunks are cut into parts, so that 16 parts of
-        different chunks are mixed all the same: up to 8, even if these take more memory. Samples that are
-        ``composed``, not decoded, can be read one by one at the same speed.
+        It is 16 whole chunks where that is affordable. Large chunks are cut into parts, up to 8, so that 32
+        parts are mixed, or at least 16 even if these take more memory. Samples that are ``composed``, not
+        decoded, can be read one by one at the same speed.
         """
         if _BLOCKS * chunk <= samples:
             return cls(chunk, chunk, _BLOCKS)
-        part = 1 if composed else max(1, -(-chunk // _PARTS), samples // _BLOCKS)
+        part = 1 if composed else max(1, -(-chunk // _PARTS), samples // _MORE_BLOCKS)
         part = min(part, chunk)
         return cls(chunk, part, max(_BLOCKS, samples // part))
 

@@ -19,6 +19,8 @@ from fgbgpack.dataset.splits import shuffled
 from fgbgpack.document import (
     BACKGROUND_DEPTH,
     DEPTH,
+    DEPTH_MAX,
+    DEPTH_MIN,
     FIELDS,
     IMAGE,
     MASK,
@@ -30,10 +32,11 @@ from fgbgpack.document import (
     SourcesInfo,
 )
 from fgbgpack.errors import DatasetError, SpecError
+from fgbgpack.options import checked_flags, checked_numbers, whole_number
 from fgbgpack.sources.catalog import Catalog
 from fgbgpack.spec import DatasetSpec
 from fgbgpack.storage import sealing
-from fgbgpack.storage.indices import Index, sample_indices, whole_number
+from fgbgpack.storage.indices import Index, sample_indices
 from fgbgpack.storage.layout import DEFAULT_POLICY, Extent, LayoutPolicy
 from fgbgpack.storage.reading import StoredArray, read_together
 from fgbgpack.storage.store import DatasetStore
@@ -140,6 +143,18 @@ class DatasetReader:
     def depth(self) -> StoredArray:
         """Array (n, h, w) float16, NaN where it is not filled; its ``attrs`` tell quantity and unit."""
         return StoredArray(self._readers[DEPTH])
+
+    @cached_property
+    def depth_min(self) -> NDArray[Any] | None:
+        """(n,) the least depth of each sample, in the quantity and unit of ``depth``; NaN where it is not
+        filled, ``None`` where there is no depth.
+        """
+        return self.store.read(DEPTH_MIN)[0] if self.has_depth else None
+
+    @cached_property
+    def depth_max(self) -> NDArray[Any] | None:
+        """(n,) the greatest depth of each sample, as ``depth_min``."""
+        return self.store.read(DEPTH_MAX)[0] if self.has_depth else None
 
     @cached_property
     def _composed(self) -> tuple[ComposedArray, ComposedArray]:
@@ -322,8 +337,16 @@ class DatasetReader:
             >>> for batch in ds.batches(64, shuffle=True, epoch=3, indices=train):  # doctest: +SKIP
             ...     step(batch.image, batch.mask)
         """
-        if size < 1:
-            raise SpecError(f"size is {size}, expected a batch of 1 sample or more.", code="option-invalid")
+        (size, *_) = checked_numbers(
+            {
+                "size": (size, 1, 1 << 31),
+                "window": (1 if window is None else window, 1, 1 << 31),
+                "seed": (seed, 0, 1 << 64),
+                "epoch": (epoch, 0, 1 << 32),
+            },
+            "There are no such batches:",
+        )
+        shuffle, drop_last, reuse = checked_flags(shuffle=shuffle, drop_last=drop_last, reuse=reuse)
         chosen = self._chosen(fields)
         samples = sample_indices(slice(None) if indices is None else indices, len(self))
         chunk = self.image.chunks[0]
@@ -331,7 +354,7 @@ class DatasetReader:
         composed = self.pixels == "recomposed" and DEPTH not in chosen
         mixing = Mixing.within(most, chunk, composed=composed)
         if window is not None:
-            mixing = Mixing.of_chunks(window, chunk)
+            mixing = Mixing.of_chunks(int(window), chunk)
         windows = shuffled(samples, mixing, seed=seed, epoch=epoch) if shuffle else [samples]
         together = max(size, min(most, mixing.window * mixing.part))
         runs = [run[i : i + together] for run in windows for i in range(0, len(run), together)]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +14,8 @@ from numpy.typing import NDArray
 from fgbgpack.dataset.splits import Split
 from fgbgpack.document import Document
 from fgbgpack.errors import DatasetError, SpecError
-from fgbgpack.storage.indices import whole_number
+from fgbgpack.options import truth, whole_number
+from fgbgpack.storage.indices import plain_array
 from fgbgpack.storage.store import DatasetStore
 from fgbgpack.storage.targets import writable
 
@@ -51,26 +54,65 @@ def where(
             chosen = np.zeros(len(names), np.bool_)
             chosen[_positions(kind, conditions[kind], names, problems)] = True
             holds &= chosen[getattr(dataset.placements, kind)]
+    if conditions["flip"] is not None:
+        flip = truth(conditions["flip"])
+        if flip is None:
+            problems.append(f"flip: found {conditions['flip']!r}, expected True or False")
+        else:
+            holds &= dataset.placements.flip == flip
     if problems:
         raise SpecError(f"{dataset.path} has no such samples.", problems, code="sample-unknown")
-    if conditions["flip"] is not None:
-        holds &= dataset.placements.flip == conditions["flip"]
     return np.flatnonzero(holds)
 
 
 def _positions(kind: str, value: Any, names: Sequence[str | None], problems: list[str]) -> list[int]:
-    """The positions in a list of what is named by position or by name; unknown ones become problems."""
-    found = []
-    for one in [value] if isinstance(value, str) or whole_number(value) is not None else value:
+    """The positions in a list of what is named by position, by name or by truth values; unknown ones become
+    problems.
+    """
+    or_name = " or its file name" if names and names[0] else ""
+    expected = f"expected 0 to {len(names) - 1}{or_name}"
+    if (mask := _mask(value)) is not None:
+        if len(mask) == len(names):
+            return np.flatnonzero(mask).tolist()
+        problems.append(f"{kind}: found {len(mask)} truth values, expected {len(names)}, one for each")
+        return []
+    found: list[int] = []
+    for one in _each(value):
         number = whole_number(one)
-        if isinstance(one, str) and one in names:
-            found.append(names.index(one))
+        named = _called(one, names) if isinstance(one, str) else []
+        if named:
+            found += named
         elif number is not None and 0 <= number < len(names):
             found.append(number)
         else:
-            or_name = " or its file name" if names[0] else ""
-            problems.append(f"{kind}: there is no {one!r}, expected 0 to {len(names) - 1}{or_name}")
+            problems.append(f"{kind}: there is no {one!r}, {expected}")
     return found
+
+
+def _each(value: Any) -> list[Any]:
+    """What is named, of one or of several."""
+    if isinstance(value, str) or whole_number(value) is not None or not isinstance(value, Iterable):
+        return [value]
+    return list(value)
+
+
+def _mask(value: Any) -> NDArray[np.bool_] | None:
+    """Truth values, if that is what several things are named by."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        return None
+    try:
+        array = plain_array(value)
+    except IndexError:  # among numbers: these are told as what they are
+        return None
+    return array if array.ndim == 1 and array.dtype == np.bool_ else None
+
+
+def _called(name: str, names: Sequence[str | None]) -> list[int]:
+    """The positions of what has a name: as it is, without its ending, or as a pattern."""
+    whole = [i for i, known in enumerate(names) if known == name]
+    stems = [i for i, known in enumerate(names) if known and PurePosixPath(known).stem == name]
+    alike = [i for i, known in enumerate(names) if known and fnmatchcase(known, name)]
+    return whole or stems or (alike if any(sign in name for sign in "*?[") else [])
 
 
 def _named(dataset: Dataset, name: str | Sequence[str] | None) -> NDArray[np.int64]:
@@ -78,14 +120,19 @@ def _named(dataset: Dataset, name: str | Sequence[str] | None) -> NDArray[np.int
     if name is None:
         return np.arange(len(dataset))
     names = dataset.names or [""]
-    chosen = {name} if isinstance(name, str) else set(name)
-    found = {one: i for i, one in enumerate(names) if one in chosen}
-    missing = sorted(map(repr, chosen - found.keys()))
-    if missing:
+    places = {one: [i] for i, one in enumerate(names)}
+    chosen: set[int] = set()
+    missing = []
+    for one in [name] if isinstance(name, str) else list(name):
+        found = places.get(one) or (_called(one, names) if isinstance(one, str) else [])
+        chosen.update(found)
+        if not found:
+            missing.append(repr(one))
+    if missing := sorted(set(missing)):
         lines = [f"name: there is no {one}, expected such as {names[0]!r}" for one in missing[:_SHOWN]]
         more = [f"... and {len(missing) - _SHOWN} more"] if len(missing) > _SHOWN else []
         raise SpecError(f"{dataset.path} has no such samples.", lines + more, code="sample-unknown")
-    return np.array(sorted(found.values()), np.int64)
+    return np.array(sorted(chosen), np.int64)
 
 
 def split(dataset: Dataset, recipe: Split) -> dict[str, NDArray[np.int64]]:

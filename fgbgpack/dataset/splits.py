@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal, TypeAlias, cast, get_args
 
 import numpy as np
@@ -19,6 +20,7 @@ from fgbgpack.composition.kernels import philox4x32
 from fgbgpack.composition.placement import Placements
 from fgbgpack.dataset.mixing import Mixing
 from fgbgpack.errors import SpecError
+from fgbgpack.options import checked_numbers, truth, whole_number
 
 #: What must be in one part only.
 By: TypeAlias = Literal["background", "foreground", "both", "sample"]
@@ -47,15 +49,13 @@ def shuffled(
     any order, ``seed`` has 64 bits, ``epoch`` 32. Raises SpecError with all numbers that are out of range.
     """
     chunk, _, window = mixing
-    ranges = {"chunk": (1, 1 << 31), "window": (1, 1 << 31), "seed": (0, _SEEDS), "epoch": (0, 1 << 32)}
-    problems = [
-        f"{name}: found {number!r}, expected a whole number of {least} or more"
-        + (f", below {end:,}" if isinstance(number, int) and number >= end else "")
-        for (name, (least, end)), number in zip(ranges.items(), (chunk, window, seed, epoch), strict=True)
-        if not _is_whole(number, least, end)
-    ]
-    if problems:
-        raise SpecError("Numbers are out of range.", problems, code="option-invalid")
+    limits = {
+        "chunk": (chunk, 1, 1 << 31),
+        "window": (window, 1, 1 << 31),
+        "seed": (seed, 0, _SEEDS),
+        "epoch": (epoch, 0, 1 << 32),
+    }
+    chunk, window, seed, epoch = checked_numbers(limits, "Numbers are out of range.")
     if not len(samples):
         return []
     chunks, place = np.unique(mixing.blocks(samples), return_inverse=True)
@@ -85,14 +85,14 @@ class Split:
         problems = []
         if self.by not in get_args(By):
             problems.append(f"by: found {self.by!r}, expected {', '.join(get_args(By))}")
-        if not _is_whole(self.seed, 0, _SEEDS):
+        if (seed := whole_number(self.seed)) is None or not 0 <= seed < _SEEDS:
             problems.append(f"seed: found {self.seed!r}, expected 0 to 2^64 - 1")
         if not self.parts:
             problems.append("parts: found none, expected at least one, such as {'train': 0.8, 'test': 0.2}")
         for name, fraction in self.parts.items():
             if not is_label(name):
                 problems.append(f"parts: found {str(name)[:_SHOWN]!r}, expected {LABEL}")
-            if isinstance(fraction, bool) or not isinstance(fraction, (int, float)) or not 0 < fraction <= 1:
+            if not _is_fraction(fraction):
                 problems.append(f"parts: {name} is {fraction!r}, expected a fraction above 0 and at most 1")
         if not problems and sum(self.parts.values()) > 1 + _ROUNDING:
             problems.append(f"parts: they add up to {sum(self.parts.values()):g}, expected at most 1")
@@ -200,11 +200,10 @@ def _numbers(seed: int, *words: int | NDArray[Any]) -> NDArray[np.uint64]:
     return (out[:, 1].astype(np.uint64) << np.uint64(32)) | out[:, 0]
 
 
+def _is_fraction(value: Any) -> bool:
+    return isinstance(value, Real) and truth(value) is None and 0 < float(value) <= 1
+
+
 def is_label(name: object) -> bool:
     """Whether a split, or a part of one, can have that name."""
     return isinstance(name, str) and _LABEL.fullmatch(name) is not None
-
-
-def _is_whole(number: Any, least: int, end: int) -> bool:
-    is_integer = isinstance(number, (int, np.integer)) and not isinstance(number, bool)
-    return is_integer and least <= int(number) < end

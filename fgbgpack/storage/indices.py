@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, SupportsIndex, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fgbgpack.options import truth, whole_number
+
 #: Samples by their numbers: what indexes the first axis of a NumPy array.
 Index: TypeAlias = SupportsIndex | slice | range | Sequence[int] | NDArray[Any]
-
-
-def whole_number(value: Any) -> int | None:
-    """A Python, NumPy or torch integer as an ``int``; ``None`` for all else, truth values included."""
-    # NumPy refuses to take its truth values for numbers, torch does not.
-    if isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool") or np.ndim(value):
-        return None
-    try:
-        return operator.index(value)
-    except TypeError:
-        return None
 
 
 def extremes(numbers: NDArray[np.integer[Any]]) -> tuple[int, int]:
@@ -50,15 +41,38 @@ def from_start(index: NDArray[Any], size: int, axis: int = 0) -> NDArray[np.int6
     return numbers
 
 
+def plain_array(index: Any) -> NDArray[Any]:
+    """What names several things, or one, as an array of integers or of truth values: lists, tuples, ranges,
+    arrays, tensors, pandas' Series and the like. Other arrays are returned as they are.
+
+    Raises IndexError where truth values are among numbers, which NumPy would take for 0 and 1.
+    """
+    array = np.asarray(index)
+    if isinstance(index, (list, tuple)) and array.dtype.kind in "iu" and any(map(_is_truth, index)):
+        raise IndexError(f"there are truth values among numbers: {index!r}")
+    if array.dtype.kind == "O" and array.ndim == 1:
+        # Such as pandas' columns that may lack values.
+        if all(map(_is_truth, array)):
+            return array.astype(np.bool_)
+        if all(whole_number(one) is not None for one in array):
+            with suppress(OverflowError):
+                return array.astype(np.int64)
+    return array if array.size or isinstance(index, np.ndarray) else array.astype(np.int64)
+
+
+def _is_truth(value: Any) -> bool:
+    return truth(value) is not None
+
+
 def sample_indices(index: Index, count: int) -> NDArray[np.int64]:
     """(n,) int64: the samples that an index names, from 0 on, in its order.
 
-    An index is a whole number, a slice, a range, a list or an array of whole numbers (negative ones count
-    from the end), or ``count`` truth values; torch's tensors too. Anything else raises IndexError.
+    An index is a whole number, a slice, or what :func:`plain_array` takes: whole numbers (negative ones count
+    from the end), or ``count`` truth values. Anything else raises IndexError.
     """
     if isinstance(index, slice):
         return np.arange(*index.indices(count))
-    array = np.asarray(index)
+    array = plain_array(index)
     if array.dtype == np.bool_ and array.shape == (count,):
         return np.flatnonzero(array)
     if array.ndim == 0 and array.dtype.kind in "iu":

@@ -8,13 +8,13 @@ from contextlib import AbstractContextManager, suppress
 from typing import Any, TypeGuard, TypeVar
 
 from zarr.abc.store import ByteRequest, Store, SuffixByteRequest
-from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
 from fgbgpack.errors import DatasetError
 from fgbgpack.files import PARTIAL, disk_errors
 from fgbgpack.inputs import LARGEST_JSON, check_regular, read_file
+from fgbgpack.storage.answers import answer
 from fgbgpack.storage.arrays import METADATA
 from fgbgpack.storage.beside import HIDDEN
 from fgbgpack.storage.processes import usable
@@ -104,8 +104,7 @@ class Keys:
         if isinstance(self.store, LocalStore):
             # It would wait for what a pipe in the place of a file gives.
             check_regular(self.store.root / key, LARGEST_JSON if key.endswith(METADATA) else None)
-        value = await self.store.get(key, default_buffer_prototype(), part)
-        return None if value is None else value.to_bytes()
+        return await answer(self.store, key, part, f"{self.name}/{key}")
 
     def _each(self, keys: list[str], action: Callable[[str], Coroutine[Any, Any, T]]) -> list[T]:
         async def all_of_them() -> list[T]:

@@ -53,7 +53,7 @@ from fgbgpack.storage.reading import ArrayReader
 from fgbgpack.storage.reading.checks import Checks, ChunkChecks, NoChunks
 from fgbgpack.storage.root import NO_DATASET, Root, is_blank
 from fgbgpack.storage.sharding import ABSENT, index_bytes, read_index
-from fgbgpack.storage.targets import Target, zarr_store
+from fgbgpack.storage.targets import Target, name_of, zarr_store
 
 _CONCURRENT_REQUESTS = 32
 #: Files of this machine from this size on are written to the disk as soon as they are there.
@@ -83,9 +83,11 @@ class DatasetStore(Root):
         self.written = WrittenChunks()
 
     @classmethod
-    def open(cls, target: Target, *, read_only: bool) -> DatasetStore:
+    def open(
+        cls, target: Target, *, read_only: bool, storage_options: Mapping[str, Any] | None = None
+    ) -> DatasetStore:
         """The store of a target, which need not hold a dataset yet if it is to be written."""
-        return cls(zarr_store(target, read_only=read_only), str(target))
+        return cls(zarr_store(target, read_only=read_only, storage_options=storage_options), name_of(target))
 
     # --- keys --------------------------------------------------------------------------------------
 

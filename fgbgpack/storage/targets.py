@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from zarr import Group
 from zarr.abc.store import Store
 from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore, ObjectStore
 
-from fgbgpack.errors import DatasetError
+from fgbgpack.errors import DatasetError, SpecError
+from fgbgpack.inputs import parse_json
 from fgbgpack.storage.hdf5 import SUFFIXES, Hdf5Store, is_hdf5
 
 #: Where a dataset is: a local folder, an HDF5 file, a URL that fsspec opens (or obstore, where it begins with
-#: ``obstore+``), or a Zarr store.
-Target: TypeAlias = str | os.PathLike[str] | Store
+#: ``obstore+``), a Zarr store, or its root group.
+Target: TypeAlias = str | os.PathLike[str] | Store | Group
+#: The environment variable with options for URLs, as a JSON object.
+OPTIONS_VARIABLE = "FGBGPACK_STORAGE_OPTIONS"
 
 #: What names of archives, and of files of other libraries, end with.
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".npz", ".npy", ".mat", ".parquet", ".lmdb", ".nc")
@@ -25,12 +30,31 @@ _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".npz", ".npy", ".mat", "
 _OBSTORE = "obstore+"
 
 
-def zarr_store(target: Target, *, read_only: bool) -> Store:
-    """The Zarr store of a target.
+def name_of(target: Target) -> str:
+    """What messages call a target."""
+    return str(target.store) if isinstance(target, Group) else str(target)
+
+
+def zarr_store(target: Target, *, read_only: bool, storage_options: Mapping[str, Any] | None = None) -> Store:
+    """The Zarr store of a target; ``storage_options`` are those of fsspec for a URL, and default to those of
+    the environment.
 
     Raises DatasetError if a local path to be read is missing or no dataset, an HDF5 file is to be written, or
-    a URL cannot be opened.
+    a URL cannot be opened; SpecError for options that cannot be used.
     """
+    is_url = isinstance(target, (str, os.PathLike)) and "://" in str(target)
+    if storage_options is not None and not is_url:
+        raise SpecError(
+            f"storage_options: {name_of(target)} is no URL and takes none.", code="options-conflict"
+        )
+    if isinstance(target, Group):
+        if target.path:
+            raise DatasetError(
+                f"{target} is a group inside {target.store}: only the root group of a store can be a "
+                "dataset. Open the store, or the URL, of the group itself.",
+                code="target-unsupported",
+            )
+        target = target.store
     if isinstance(target, Store):
         if not isinstance(target, LocalStore):
             _open(target)
@@ -40,7 +64,7 @@ def zarr_store(target: Target, *, read_only: bool) -> Store:
     if str(target).startswith("file://"):
         target = url2pathname(urlsplit(str(target)).path)
     elif "://" in str(target):
-        return _remote_store(str(target), read_only)
+        return _remote_store(str(target), read_only, storage_options)
     # The process may change its folder, and other processes may have another one.
     path = Path(target).absolute()
     if path.is_symlink() and not path.exists():
@@ -66,7 +90,7 @@ def require_writable_name(target: Target) -> None:
     """Refuses names that promise another form than would be written under them: archives, and HDF5 files at a
     URL. Raises DatasetError, ``target-unsupported``.
     """
-    if isinstance(target, Store):
+    if isinstance(target, (Store, Group)):
         return
     text = os.fspath(target)
     name = text.replace("\\", "/").rstrip("/").rpartition("/")[2].lower()
@@ -94,11 +118,31 @@ def _open(store: Store) -> None:
         raise DatasetError(f"{store} cannot be opened: {exc}.", code="io-failed") from exc
 
 
-def _remote_store(url: str, read_only: bool) -> Store:
-    if url.startswith(_OBSTORE):
-        return _object_store(url, read_only)
+def _options_of_environment() -> dict[str, Any]:
+    text = os.environ.get(OPTIONS_VARIABLE, "")
     try:
-        return FsspecStore.from_url(url, read_only=read_only)
+        options = parse_json(text.encode()) if text else {}
+    except ValueError as exc:
+        raise SpecError(f"{OPTIONS_VARIABLE} is not JSON: {exc}.", code="option-invalid") from exc
+    if not isinstance(options, dict):
+        raise SpecError(
+            f'{OPTIONS_VARIABLE}: found {text!r}, expected an object such as {{"anon": true}}.',
+            code="option-invalid",
+        )
+    return options
+
+
+def _remote_store(url: str, read_only: bool, options: Mapping[str, Any] | None) -> Store:
+    options = _options_of_environment() if options is None else dict(options)
+    if url.startswith(_OBSTORE):
+        return _object_store(url, read_only, options)
+    try:
+        return FsspecStore.from_url(url, read_only=read_only, storage_options=options or None)
+    except TypeError as exc:
+        raise SpecError(
+            f"storage_options: {url} cannot be opened with {', '.join(options)}: {exc}.",
+            code="option-invalid",
+        ) from exc
     except ImportError as exc:
         raise DatasetError(
             f"{url} is a URL, which needs fsspec and the package of its protocol: pip install fsspec ({exc})",
@@ -108,13 +152,13 @@ def _remote_store(url: str, read_only: bool) -> Store:
         raise DatasetError(f"{url} is a URL that fsspec does not open: {exc}.", code="url-unknown") from exc
 
 
-def _object_store(url: str, read_only: bool) -> Store:
+def _object_store(url: str, read_only: bool, options: Mapping[str, Any]) -> Store:
     try:
         from obstore.store import from_url
     except ImportError as exc:
         raise DatasetError(f"{url} needs obstore: pip install obstore ({exc})", code="extra-missing") from exc
     try:
-        return ObjectStore(from_url(url.removeprefix(_OBSTORE)), read_only=read_only)
+        return ObjectStore(from_url(url.removeprefix(_OBSTORE), **options), read_only=read_only)
     except Exception as exc:  # it has errors of its own for each kind of store
         raise DatasetError(f"{url} is a URL that obstore does not open: {exc}.", code="url-unknown") from exc
 

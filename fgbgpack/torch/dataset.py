@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ from fgbgpack.dataset.mixing import Mixing
 from fgbgpack.dataset.reader import PixelSource
 from fgbgpack.document import DEPTH, FIELDS, IMAGE, PLACEMENTS
 from fgbgpack.errors import FgbgError, SpecError
-from fgbgpack.storage.indices import Index, sample_indices, whole_number
+from fgbgpack.options import checked_flags, whole_number
+from fgbgpack.storage.indices import Index, sample_indices
 from fgbgpack.storage.targets import Target
 from fgbgpack.torch.batches import GroupBatch, LazySamples, Positions
 from fgbgpack.torch.memory import Allocator, Buffer, BufferLayout, MemoryPool, Tensors, TensorSpec
@@ -74,6 +76,7 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
         placements: Whether samples have their placement; imported samples have none.
         pixels: As for :func:`fgbgpack.open_dataset`, as is the next.
         allow_incomplete: Open a dataset also while its creation has not finished.
+        storage_options: As for :func:`fgbgpack.open_dataset`.
 
     Attributes:
         dataset: The open dataset.
@@ -105,9 +108,16 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
         placements: bool = False,
         pixels: PixelSource = "auto",
         allow_incomplete: bool = False,
+        storage_options: Mapping[str, Any] | None = None,
     ) -> None:
+        placements, allow_incomplete = checked_flags(placements=placements, allow_incomplete=allow_incomplete)
         if not isinstance(dataset, Dataset):
-            dataset = open_dataset(dataset, allow_incomplete=allow_incomplete, pixels=pixels)
+            dataset = open_dataset(
+                dataset,
+                allow_incomplete=allow_incomplete,
+                pixels=pixels,
+                storage_options=storage_options,
+            )
         names = dataset.fields if fields is None else (fields,) if isinstance(fields, str) else tuple(fields)
         expected = f"expected some of {', '.join(FIELDS)}"
         problems = [f"fields: found {name!r}, {expected}" for name in names if name not in FIELDS]
@@ -165,6 +175,13 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
     def __getitems__(self, positions: Sequence[int]) -> LazySamples:
         """Some samples, which are read together when the first is used, or by :func:`collate`."""
         return LazySamples(self, positions)
+
+    def subset(self, positions: Index) -> FgBgDataset:
+        """Some of these samples, by their positions; all else stays the same."""
+        some = copy.copy(self)
+        some.indices = self.indices[sample_indices(positions, len(self))]
+        some.pool, some._groups = MemoryPool(), {}
+        return some
 
     def mixing(self, window: int | None, memory: int) -> Mixing:
         """What an order mixes: ``window`` whole chunks, or with ``None`` what is best in so many bytes."""

@@ -10,11 +10,12 @@ from multiprocessing.context import BaseContext
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from fgbgpack.dataset.dataset import Dataset
 from fgbgpack.errors import SpecError
+from fgbgpack.options import checked_numbers
 from fgbgpack.storage.processes import is_native
 from fgbgpack.storage.reading.threads import usable_cores
 from fgbgpack.storage.targets import Target
@@ -125,7 +126,7 @@ def _shared_of(collate_fn: Any) -> SharedBuffers | None:
 
 
 def make_loader(
-    dataset: Target | Dataset | FgBgDataset,
+    dataset: Target | Dataset | FgBgDataset | Subset[Any],
     batch_size: int = 64,
     *,
     shuffle: bool = True,
@@ -151,8 +152,8 @@ def make_loader(
     of it is left.
 
     Args:
-        dataset: A local folder, an HDF5 file, a URL that fsspec opens, a Zarr store, an open dataset, or a
-            ``FgBgDataset``.
+        dataset: A local folder, an HDF5 file, a URL that fsspec opens, a Zarr store, an open dataset, a
+            ``FgBgDataset``, or a ``Subset`` of one, such as ``random_split`` returns.
         batch_size: Samples in a batch.
         shuffle: Whether samples come in random order, as :class:`BlockShuffleSampler` describes it.
         seed: 64 bits; the order depends on it and on the number of the epoch.
@@ -174,8 +175,8 @@ def make_loader(
             default, but never fork where the store runs on threads of native code (obstore). All give the
             same batches.
         worker_init: Called in each worker with its number.
-        **options: ``fields``, ``indices``, ``split``, ``dtype``, ``transform``, ``placements``, ``pixels``
-            and ``allow_incomplete`` of :class:`FgBgDataset`, where ``dataset`` is not one.
+        **options: ``fields``, ``indices``, ``split``, ``dtype``, ``transform``, ``placements``, ``pixels``,
+            ``allow_incomplete`` and ``storage_options`` of :class:`FgBgDataset`, where ``dataset`` is none.
 
     Raises:
         DatasetError: The dataset cannot be opened.
@@ -192,14 +193,22 @@ def make_loader(
         raise SpecError(
             "pin_memory: there is no CUDA to pin memory for; leave the option out.", code="device-missing"
         )
-    if not isinstance(dataset, FgBgDataset):
-        dataset = FgBgDataset(dataset, **options)
+    count, prefetch = checked_numbers(
+        {
+            "workers": (min(_MAX_WORKERS, usable_cores() - 1) if workers is None else workers, 0, 1 << 10),
+            "prefetch": (prefetch, 1, 1 << 10),
+        },
+        "There are no such workers:",
+    )
+    samples = _without_subsets(dataset)
+    if not isinstance(samples, FgBgDataset):
+        samples = FgBgDataset(samples, **options)
     elif options:
         raise SpecError(
             f"A FgBgDataset has its own options: leave out {', '.join(options)}.", code="options-conflict"
         )
     order = BlockShuffleSampler(
-        dataset,
+        samples,
         batch_size,
         window=window,
         lanes=lanes,
@@ -210,30 +219,42 @@ def make_loader(
         shuffle=shuffle,
         steps_per_epoch=steps_per_epoch,
     )
-    count = min(_MAX_WORKERS, usable_cores() - 1) if workers is None else workers
     pinned = torch.cuda.is_available() if pin_memory is None else pin_memory
     if not count:
         return FgBgLoader(
-            dataset=dataset,
+            dataset=samples,
             batch_sampler=order,
             collate_fn=partial(collate, pin_memory=pinned),
             pin_memory=pinned,
         )
-    if start_method is None and is_native(dataset.dataset.store.store):
+    if start_method is None and is_native(samples.dataset.store.store):
         start_method = "spawn" if multiprocessing.get_start_method() == "spawn" else "forkserver"
     context = multiprocessing.get_context(start_method)
-    shared = _shared_buffers(dataset, order, count, count * prefetch + _IN_USE, context)
+    shared = _shared_buffers(samples, order, count, count * prefetch + _IN_USE, context)
     return FgBgLoader(
-        dataset=dataset,
+        dataset=samples,
         batch_sampler=order,
         num_workers=count,
         prefetch_factor=prefetch,
         collate_fn=partial(collate, shared=shared),
         pin_memory=pinned,
-        persistent_workers=dataset.transform is None if persistent_workers is None else persistent_workers,
+        persistent_workers=samples.transform is None if persistent_workers is None else persistent_workers,
         multiprocessing_context=context,
         worker_init_fn=worker_init,
     )
+
+
+def _without_subsets(dataset: Any) -> Any:
+    """The samples of a ``Subset`` of a ``FgBgDataset`` as one; everything else as it is."""
+    if not isinstance(dataset, Subset):
+        return dataset
+    whole = _without_subsets(dataset.dataset)
+    if not isinstance(whole, FgBgDataset):
+        raise SpecError(
+            f"dataset: found a Subset of a {type(whole).__name__}, expected one of a FgBgDataset.",
+            code="samples-invalid",
+        )
+    return whole.subset(dataset.indices)
 
 
 def _shared_buffers(

@@ -11,7 +11,7 @@ from torch import distributed
 from torch.utils.data import Sampler
 
 from fgbgpack.errors import SpecError
-from fgbgpack.storage.indices import whole_number
+from fgbgpack.options import checked_flags, checked_numbers, whole_number
 from fgbgpack.torch.batches import GroupBatch
 from fgbgpack.torch.dataset import FgBgDataset
 from fgbgpack.torch.order import RankOrder
@@ -119,7 +119,7 @@ class BlockShuffleSampler(Sampler[list[int]]):
         self._rank, self._world_size = rank, world_size
         world = self.world_size
         endless = steps_per_epoch == math.inf
-        whole = _whole_numbers(
+        whole = _checked(
             batch_size=(batch_size, 1, _MANY),
             window=(1 if window is None else window, 1, _MANY),
             lanes=(lanes, 1, 1 << 10),
@@ -128,8 +128,10 @@ class BlockShuffleSampler(Sampler[list[int]]):
             world_size=(world, 1, _MANY),
             rank=(self.rank, 0, max(1, whole_number(world) or 1)),
         )
-        self.batch_size, self.window, self.lanes, self.seed, steps, *_ = whole
-        self.drop_last, self.shuffle = bool(drop_last), bool(shuffle)
+        self.batch_size, self.window, self.lanes, self.seed, steps, whole_world, whole_rank = whole
+        self._rank = None if rank is None else whole_rank
+        self._world_size = None if world_size is None else whole_world
+        self.drop_last, self.shuffle = checked_flags(drop_last=drop_last, shuffle=shuffle)
         self.steps_per_epoch = steps_per_epoch if endless or steps_per_epoch is None else steps
         self._mixing = dataset.mixing(None if window is None else self.window, _WINDOW_BYTES // self.lanes)
         self.window, self.part = self._mixing.window, self._mixing.part
@@ -269,7 +271,7 @@ class BlockShuffleSampler(Sampler[list[int]]):
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch of the next iteration. A state that was loaded for this very epoch stays in force."""
-        (number,) = _whole_numbers(epoch=(epoch, 0, _SEEDS))
+        (number,) = _checked(epoch=(epoch, 0, _SEEDS))
         if number != self._epoch or self._begun:
             self.seek(number, 0)
 
@@ -279,7 +281,7 @@ class BlockShuffleSampler(Sampler[list[int]]):
         Trainers do not count iterations that their users leave early, and some tell the same number again, so
         what a trainer tells matters only where it has not counted on from what it told before.
         """
-        (number,) = _whole_numbers(epoch=(epoch, 0, _SEEDS))
+        (number,) = _checked(epoch=(epoch, 0, _SEEDS))
         before, self._told = self._told, number
         if self._just_loaded:
             # The trainer has ended an epoch that it had limited to fewer batches than there are.
@@ -304,24 +306,43 @@ class BlockShuffleSampler(Sampler[list[int]]):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Resume from a state: the next iterator returns the remaining batches of its epoch. Raises SpecError
-        where the state is of other samples, or of an order with other options.
+        """Resume from a state: the next iterator returns the remaining batches of its epoch.
+
+        A state between epochs can be loaded with other options than it was made with, such as another
+        ``batch_size`` or ``world_size``; one within an epoch only with the same, or with another
+        ``batch_size`` where samples of one rank are not shuffled and a batch begins there. With
+        ``steps_per_epoch`` options must always be the same.
+
+        Raises:
+            SpecError: The state is of other samples, or of an order with other options.
         """
         own = self._state_options()
+        batches = int(state["batches"])
+        differing = {name for name, value in own.items() if state.get(name) != value}
+        if own["steps_per_epoch"] is None and state.get("steps_per_epoch") is None:
+            if not batches:
+                differing &= {"samples"}
+            elif not self.shuffle:
+                differing -= {"window", "part", "lanes"}
+                returned = batches * state.get("batch_size", 0)
+                if differing == {"batch_size"} and self.world_size == 1 and not returned % self.batch_size:
+                    batches, differing = returned // self.batch_size, set()
         problems = [
             f"{name}: found {state.get(name)!r}, expected {value!r}"
             for name, value in own.items()
-            if state.get(name) != value
+            if name in differing
         ]
         if problems:
+            where = f"after {batches} batches of epoch {state['epoch']}"
             raise SpecError(
-                "This state is of another order: make that with the same options.",
+                f"This state, {where}, is of another order: make that with the same options. Between epochs, "
+                "all but samples and steps_per_epoch may change.",
                 problems,
                 code="state-differs",
             )
         self.seed, self._shared = state["seed"], None
         self._told, self._just_loaded = state["told"], True
-        self.seek(state["epoch"], state["batches"])
+        self.seek(state["epoch"], batches)
 
     def _state_options(self) -> dict[str, Any]:
         return {name: self._samples if name == "samples" else getattr(self, name) for name in _STATE_OPTIONS}
@@ -331,16 +352,5 @@ def _is_distributed() -> bool:
     return distributed.is_available() and distributed.is_initialized()
 
 
-def _whole_numbers(**limits: tuple[Any, int, int]) -> list[int]:
-    """Numbers, each with the least that it can be and what it must be below, as ``int``; SpecError names all
-    that are none, or out of range.
-    """
-    numbers = {name: whole_number(value) for name, (value, _, _) in limits.items()}
-    problems = [
-        f"{name}: found {value!r}, expected a whole number from {least} to {end - 1}"
-        for name, (value, least, end) in limits.items()
-        if (number := numbers[name]) is None or not least <= number < end
-    ]
-    if problems:
-        raise SpecError("There is no such order of samples:", problems, code="order-invalid")
-    return [number for number in numbers.values() if number is not None]
+def _checked(**limits: tuple[Any, int, int]) -> list[int]:
+    return checked_numbers(limits, "There is no such order of samples:", "order-invalid")

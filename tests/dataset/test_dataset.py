@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib.util
 import multiprocessing
 import pickle
 import subprocess
@@ -146,6 +147,41 @@ def test_a_batch_says_what_it_holds(depth_dataset):
     again = pickle.loads(pickle.dumps(batch))
     np.testing.assert_array_equal(again.mask, batch.mask)
     assert isinstance(again, Batch)
+
+
+def test_a_sample_says_where_its_foreground_is(depth_dataset):
+    ds = open_dataset(depth_dataset)
+    for number in (0, 17):
+        sample, text = ds[number], repr(ds[number])
+        for name in ("background", "foreground", "flip", "replica", "y", "x"):
+            assert f"{name} {sample.arrays[name]}" in text
+        assert "image uint8[21, 33, 3]" in text
+
+
+def test_the_least_and_the_greatest_depth(depth_dataset, dataset, everything):
+    ds = open_dataset(depth_dataset)
+    np.testing.assert_array_equal(ds.depth_min, everything["depth"].min((1, 2)))
+    np.testing.assert_array_equal(ds.depth_max, everything["depth"].max((1, 2)))
+    assert open_dataset(dataset).depth_min is open_dataset(dataset).depth_max is None
+
+
+@pytest.mark.slow
+def test_a_batch_is_a_pytree_of_jax(depth_dataset):
+    if importlib.util.find_spec("jax") is None:
+        pytest.skip("jax is not installed")
+    script = """
+import sys, fgbgpack
+ds = fgbgpack.open_dataset(sys.argv[1])
+assert "jax" not in sys.modules
+import jax
+batch = ds.read([3, 5])
+twice = jax.jit(lambda batch: jax.tree.map(lambda array: array + array, batch))(batch)
+assert type(twice) is fgbgpack.Batch and list(twice.arrays) == list(batch.arrays)
+assert (twice.y == 2 * batch.y).all() and (twice.mask == batch.mask + batch.mask).all()
+"""
+    command = [sys.executable, "-c", script, str(depth_dataset)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow

@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import http.server
+import json
 import pickle
 import re
 import shutil
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 from builders import assert_same_batch
 from refusals import refused
 from zarr.storage import MemoryStore
 
 from fgbgpack import create, open_dataset
 from fgbgpack.document import PLACEMENTS
-from fgbgpack.errors import DatasetError
+from fgbgpack.errors import DatasetError, SpecError
+from fgbgpack.storage import answers as answers_module
 
 
 class Log(list):
     """The path and the size of each answer."""
 
     fails = False
+    #: Whether ranges are ignored, answers are cut short, or none comes until it is set to something else.
+    answers = ""
+    #: What the header X-Token must be.
+    token: str | None = None
 
 
 class Ranges(http.server.SimpleHTTPRequestHandler):
@@ -35,6 +43,9 @@ class Ranges(http.server.SimpleHTTPRequestHandler):
 
     def do_GET(self):
         path = Path(self.translate_path(self.path))
+        if self._log.token not in (None, self.headers.get("X-Token")):
+            self.send_error(403)
+            return
         if self._log.fails:
             self.send_error(500)
             return
@@ -44,12 +55,18 @@ class Ranges(http.server.SimpleHTTPRequestHandler):
         content = path.read_bytes()
         asked = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
         start, stop = 0, len(content)
+        while self._log.answers == "late" and "/c/" in self.path:
+            time.sleep(0.01)
+        if self._log.answers == "whole":
+            asked = None
         if asked:
             first, last = asked.groups()
             if first:
                 start, stop = int(first), min(int(last) + 1 if last else stop, stop)
             else:
                 start = max(0, stop - int(last))
+        if self._log.answers == "short" and asked:
+            stop -= (stop - start) // 2
         part = content[start:stop]
         self._log.append((self.path.lstrip("/"), len(part)))
         self.send_response(206 if asked else 200)
@@ -130,6 +147,45 @@ def test_a_server_that_fails_is_an_error_that_says_why(served):
 
 
 @pytest.mark.slow
+def test_a_server_that_knows_no_ranges_is_read_whole(served, everything):
+    pytest.importorskip("aiohttp", reason="fsspec needs it for http")
+    url, log = served
+    log.answers = "whole"
+    for pixels in ("stored", "recomposed"):
+        assert_same_batch(open_dataset(url, pixels=pixels).read([17, 3, 30]), everything, [17, 3, 30])
+
+
+@pytest.mark.slow
+def test_an_answer_that_is_cut_short_is_an_error_that_says_so(served, everything):
+    pytest.importorskip("aiohttp", reason="fsspec needs it for http")
+    url, log = served
+    ds = open_dataset(url)
+    _ = ds.placements, ds[20]
+    log.answers = "short"
+    with refused(DatasetError, "shard-cut-short", r"/c/.* cut short: \d{1,6} bytes"):
+        ds.read([3])
+    with refused(DatasetError, "shard-cut-short", r"/c/.* cut short: \d{1,6} bytes"):
+        open_dataset(url).read([3])
+    log.answers = ""
+    assert_same_batch(ds.read([3]), everything, [3])
+
+
+@pytest.mark.slow
+def test_a_server_that_does_not_answer_is_an_error_that_says_so(served, everything, monkeypatch):
+    pytest.importorskip("aiohttp", reason="fsspec needs it for http")
+    url, log = served
+    ds = open_dataset(url)
+    _ = ds.placements, ds[20]
+    log.answers = "late"
+    with monkeypatch.context() as patch:
+        patch.setattr(answers_module, "_TIMEOUT", 0.3)
+        with refused(DatasetError, "store-timeout", "/c/"):
+            ds.read([3])
+    log.answers = ""
+    assert_same_batch(ds.read([3]), everything, [3])
+
+
+@pytest.mark.slow
 def test_a_server_without_a_dataset_is_an_error(served):
     pytest.importorskip("aiohttp", reason="fsspec needs it for http")
     with refused(DatasetError, "dataset-missing", "nothing"):
@@ -166,3 +222,38 @@ def test_a_dataset_that_is_moved_while_it_is_open_is_an_error_that_says_so(depth
     path.rename(tmp_path / "elsewhere.zarr")
     with refused(DatasetError, "array-missing", r"copy\.zarr"):
         ds[0]
+
+
+@pytest.mark.slow
+def test_options_for_urls(served, everything, monkeypatch):
+    pytest.importorskip("aiohttp", reason="fsspec needs it for http")
+    url, log = served
+    log.token = "secret"
+    with refused(DatasetError, "io-failed", "403"):
+        open_dataset(url)
+    options = {"headers": {"X-Token": "secret"}}
+    ds = open_dataset(url, storage_options=options)
+    assert_same_batch(pickle.loads(pickle.dumps(ds)).read([5]), everything, [5])
+    loaders = pytest.importorskip("fgbgpack.torch")
+    assert len(loaders.make_loader(url, 8, workers=0, storage_options=options).dataset) == 36
+    monkeypatch.setenv("FGBGPACK_STORAGE_OPTIONS", json.dumps(options))
+    assert_same_batch(open_dataset(url).read([7]), everything, [7])
+
+
+@pytest.mark.parametrize("text", ["{", "3", "[1]"])
+def test_options_of_the_environment_that_cannot_be_used(monkeypatch, text):
+    monkeypatch.setenv("FGBGPACK_STORAGE_OPTIONS", text)
+    with refused(SpecError, "option-invalid", "FGBGPACK_STORAGE_OPTIONS"):
+        open_dataset("memory://somewhere")
+
+
+def test_options_without_a_url_are_refused(depth_dataset):
+    with refused(SpecError, "options-conflict"):
+        open_dataset(depth_dataset, storage_options={"anon": True})
+
+
+def test_the_root_group_of_a_store_is_a_dataset_and_no_other_is(depth_dataset, everything):
+    group = zarr.open_group(depth_dataset, mode="r")
+    assert_same_batch(open_dataset(group).read([5, 2]), everything, [5, 2])
+    with refused(DatasetError, "target-unsupported", "sources"):
+        open_dataset(group["sources"])

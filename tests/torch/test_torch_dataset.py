@@ -15,7 +15,7 @@ from tensors import SAMPLES, check, check_cropped, crop_by_index, indices_of
 from torch.utils.data import DataLoader, Subset
 
 from fgbgpack import Dataset, DatasetError, SpecError, open_dataset
-from fgbgpack.torch import BlockShuffleSampler, FgBgDataset, collate
+from fgbgpack.torch import BlockShuffleSampler, FgBgDataset, collate, make_loader
 from fgbgpack.torch.memory import MemoryPool
 
 pytestmark = [
@@ -233,6 +233,20 @@ class TestPlainLoader:
         assert [batch["index"].tolist() for batch in batches] == [list(batch) for batch in sampler]
         for batch in batches:
             check(batch, truth)
+
+
+def test_subsets_are_loaded_as_such(path: Path, truth: Any) -> None:
+    data = FgBgDataset(path, indices=range(0, 100, 2))
+    one, two = torch.utils.data.random_split(data, [0.6, 0.4], torch.Generator().manual_seed(1))
+    loaders = [make_loader(part, 8, workers=0) for part in (one, torch.utils.data.Subset(two, range(20)))]
+    assert [len(loader.dataset) for loader in loaders] == [30, 20]
+    seen = [batch for loader in loaders for batch in loader]
+    assert sorted(indices_of(seen)) == list(range(0, 100, 2))
+    for batch in seen:
+        check(batch, truth)
+    with pytest.raises(SpecError) as caught:
+        make_loader(torch.utils.data.Subset([1, 2], [0]))  # type: ignore[arg-type]
+    assert caught.value.code == "samples-invalid"
 
 
 def test_without_pytorch_the_extra_is_named() -> None:

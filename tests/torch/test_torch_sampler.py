@@ -228,8 +228,38 @@ class TestState:
         other.load_state_dict(sampler.state_dict(batches=2))
         assert order_of(other) == order[2:]
 
+    def test_between_epochs_anything_but_the_samples_may_change(self, path: Path) -> None:
+        first = make_loader(path, 8, workers=0, seed=4)
+        list(first)
+        state = first.state_dict()
+        options = {"window": 3, "lanes": 2, "drop_last": True, "seed": 4}
+        ranks = [make_loader(path, 10, workers=0, rank=r, world_size=2, **options) for r in range(2)]
+        for rank in ranks:
+            rank.load_state_dict(state)
+            assert rank.epoch == 1
+        assert sorted(indices_of(ranks[0]) + indices_of(ranks[1])) == list(range(SAMPLES))
+        other = make_loader(path, 8, workers=0, indices=range(60))
+        with pytest.raises(SpecError) as caught:
+            other.load_state_dict(state)
+        assert [problem.split(":")[0] for problem in caught.value.problems] == ["samples"]
+
+    def test_in_order_another_batch_size_goes_on_at_the_same_sample(self, path: Path) -> None:
+        first = make_loader(path, 8, workers=0, shuffle=False)
+        seen = indices_of(batch for batch, _ in zip(first, range(5), strict=False))[:40]
+        first.load_state_dict(first.order.state_dict(5))
+        state = first.state_dict()
+        second = make_loader(path, 20, workers=0, shuffle=False, window=3, lanes=1)
+        second.load_state_dict(state)
+        assert seen + indices_of(second) == list(range(SAMPLES))
+        for options in ({"batch_size": 7}, {"batch_size": 10, "rank": 0, "world_size": 2}):
+            with pytest.raises(SpecError) as caught:
+                make_loader(path, workers=0, shuffle=False, **options).load_state_dict(state)
+            assert caught.value.code == "state-differs"
+
     def test_a_state_of_another_order_is_refused(self, path: Path) -> None:
-        state = make_loader(path, 8, workers=0, window=3).state_dict()
+        loader = make_loader(path, 8, workers=0, window=3)
+        next(iter(loader))
+        state = loader.state_dict()
         other = make_loader(path, 9, workers=0, window=4, indices=range(60), world_size=2)
         with pytest.raises(SpecError) as caught:
             other.load_state_dict(state)

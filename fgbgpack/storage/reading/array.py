@@ -10,7 +10,8 @@ from typing import Any, NamedTuple, Protocol, SupportsIndex, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from fgbgpack.storage.indices import from_start, whole_number
+from fgbgpack.options import whole_number
+from fgbgpack.storage.indices import from_start, plain_array
 from fgbgpack.storage.layout import Layout
 from fgbgpack.storage.reading.reader import Array, Samples
 
@@ -190,14 +191,12 @@ def _parsed(one: Any) -> list[Any]:
     """One entry of an index, or several where it is a mask of several axes."""
     if one is Ellipsis or isinstance(one, slice):
         return [one]
-    if isinstance(one, (list, tuple, np.ndarray)) and np.ndim(one):
-        array = np.asarray(one)
-        if array.dtype == np.bool_:
-            return [_OfMask(*axis) for axis in zip(array.nonzero(), array.shape, strict=True)]
-        # NumPy, too, takes an empty list for one of integers.
-        return [array if array.size or isinstance(one, np.ndarray) else array.astype(np.int64)]
     if (number := whole_number(one)) is not None:
         return [number]
+    if (array := plain_array(one)).ndim:
+        if array.dtype == np.bool_:
+            return [_OfMask(*axis) for axis in zip(array.nonzero(), array.shape, strict=True)]
+        return [array]
     raise IndexError(
         f"only integers, slices, an ellipsis and arrays of integers or truth values index this, not {one!r}"
     )

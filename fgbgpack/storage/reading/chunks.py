@@ -13,17 +13,17 @@ from typing import Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from zarr.abc.store import ByteRequest, RangeByteRequest, Store, SuffixByteRequest
-from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
 from fgbgpack.errors import DatasetError
-from fgbgpack.inputs import open_descriptor
+from fgbgpack.storage.answers import answer
 from fgbgpack.storage.array_metadata import LARGEST_CHUNK
 from fgbgpack.storage.codecs import REPAIR
 from fgbgpack.storage.hdf5 import Hdf5Store
 from fgbgpack.storage.layout import Layout
 from fgbgpack.storage.processes import usable
+from fgbgpack.storage.reading.open_files import OpenFile, OpenFiles
 from fgbgpack.storage.sharding import ABSENT, index_bytes, read_index
 
 Bytes: TypeAlias = NDArray[np.uint8]
@@ -32,7 +32,6 @@ Index: TypeAlias = NDArray[np.uint64]
 Chunk: TypeAlias = tuple[int, int]
 
 
-_OPEN_FILES = 16  # of one array: a process may have about 1,000
 _KEPT_INDEXES = 2048  # of one array, about 1 KB each
 _CONCURRENT_REQUESTS = 32
 _LEAST_LIMIT = 1 << 16  # bytes of the smallest chunks
@@ -122,17 +121,6 @@ def encoded_chunks(store: Store, description: ArrayDescription) -> EncodedChunks
     return _StoreChunks(store, description)
 
 
-class _File:
-    """A file that is closed when it is no longer referenced."""
-
-    def __init__(self, path: str) -> None:
-        self.number = open_descriptor(path)
-
-    def __del__(self) -> None:
-        if hasattr(self, "number"):
-            os.close(self.number)
-
-
 class _LocalChunks:
     """Chunks in files, which are as fast one by one."""
 
@@ -152,10 +140,11 @@ class _FileChunks(_LocalChunks):
     def __init__(self, folder: str, description: ArrayDescription) -> None:
         self._description = description
 
+        files = OpenFiles()
+
         # Neither refers to this object: files are closed with it, not when cycles are collected.
-        @lru_cache(_OPEN_FILES)
-        def opened(shard: int) -> _File:
-            return _File(f"{folder}/{description.layout.key(shard)}")
+        def opened(shard: int) -> OpenFile:
+            return files.get(shard, f"{folder}/{description.layout.key(shard)}")
 
         @lru_cache(_KEPT_INDEXES)
         def index(shard: int) -> Index:
@@ -237,10 +226,12 @@ class _StoreChunks:
             return np.array([[0, _ANY_SIZE]], np.uint64)
         index = self._indexes.pop(shard, None)
         if index is None:
-            tail = await self._get(shard, SuffixByteRequest(self._description.index_bytes))
+            where = f"Shard {self._description.name}/{self._description.key(shard)}"
+            tail = await self._get(shard, SuffixByteRequest(self._description.index_bytes), where)
             if tail is None:
                 return None
-            index = self._description.index(shard, tail, _ANY_SIZE)
+            is_whole = len(tail) < self._description.index_bytes
+            index = self._description.index(shard, tail, len(tail) if is_whole else _ANY_SIZE)
         self._indexes[shard] = index
         if len(self._indexes) > _KEPT_INDEXES:
             del self._indexes[next(iter(self._indexes))]
@@ -253,9 +244,8 @@ class _StoreChunks:
         if self._description.sharded:
             self._description.check_size(chunk, size)
         part = RangeByteRequest(offset, offset + size) if self._description.sharded else None
-        return await self._get(chunk[0], part)
+        return await self._get(chunk[0], part, self._description.name_of(chunk))
 
-    async def _get(self, shard: int, request: ByteRequest | None) -> Bytes | None:
-        key = self._description.key(shard)
-        value = await self._store.get(key, default_buffer_prototype(), byte_range=request)
-        return None if value is None else np.frombuffer(value.to_bytes(), np.uint8)
+    async def _get(self, shard: int, request: ByteRequest | None, where: str) -> Bytes | None:
+        value = await answer(self._store, self._description.key(shard), request, where)
+        return None if value is None else np.frombuffer(value, np.uint8)
