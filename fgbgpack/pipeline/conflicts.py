@@ -137,7 +137,8 @@ def clear(store: DatasetStore, existing: Document | None) -> None:
 
     Its document stays, saying that it is incomplete: a dataset half deleted is still recognised.
     """
-    store.is_new = True
+    # A lock keeps other writers away from all other stores.
+    store.is_new = store.claims is not None
     if not store.has_lost_document():
         if existing is None:
             return
