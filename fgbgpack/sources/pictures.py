@@ -62,14 +62,14 @@ def _upright(
 class Numbers:
     """A picture whose pixels are numbers, upright.
 
-    ``values`` are those numbers as they are in the file, ``(h, w)`` unsigned integers of ``bits``: gray, or
-    entries of a palette; ``None`` for colours. ``gray`` is what they look like, mode L, without regard to the
+    ``values`` are those numbers as they are in the file, ``(h, w)`` integers of ``bits``: gray, or entries of
+    a palette; ``None`` for colours. ``gray`` is what they look like, mode L, without regard to the
     colour profile; ``None`` for colours. ``alpha`` is as that of a picture.
     """
 
     gray: Image.Image | None
     alpha: Image.Image | None
-    values: NDArray[np.unsignedinteger] | None
+    values: NDArray[np.integer] | None
     bits: int
 
 
@@ -84,6 +84,8 @@ def read_numbers(
         image, alpha = decoded.image, _alpha_of(path, decoded)
         if alpha is not None:
             alpha = decoded.turned(alpha)
+        if image.mode == "I" and reading.mask_value is not None:
+            return Numbers(None, alpha, np.asarray(decoded.turned(image)), 32)
         stored, bits = _stored_gray(image), 8
         if stored is None:
             rgb = plain_rgb(path, image)
