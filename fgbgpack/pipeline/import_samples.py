@@ -23,7 +23,8 @@ from fgbgpack.pipeline.conflicts import layout_differences
 from fgbgpack.pipeline.depth import bands, encoded_extremes, known_extremes
 from fgbgpack.pipeline.events import OnEvent, StageName, silent
 from fgbgpack.pipeline.executor import Monitor, Threads
-from fgbgpack.pipeline.import_scan import Failures, ImportScan, ImportSpec
+from fgbgpack.pipeline.import_probe import Failures
+from fgbgpack.pipeline.import_scan import ImportScan, ImportSpec
 from fgbgpack.pipeline.run import Result, Run
 from fgbgpack.pipeline.stage import LayoutStage
 from fgbgpack.pipeline.staging import staged

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-import threading
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -15,10 +14,11 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from fgbgpack.document import DEPTH, IMAGE, MASK, Quantity
+from fgbgpack.document import Quantity
 from fgbgpack.errors import SourceError, SpecError
 from fgbgpack.pipeline.events import Notice, OnEvent, Progress
 from fgbgpack.pipeline.executor import Threads
+from fgbgpack.pipeline.import_probe import Failures, Probe
 from fgbgpack.sources.decoding import EXIF_ADVICE, Header
 from fgbgpack.sources.exported_depth import exported_depth
 from fgbgpack.sources.listing import find_files
@@ -37,25 +37,15 @@ from fgbgpack.sources.sample_files import (
     wrong_size,
 )
 from fgbgpack.spec import LARGEST_ALPHA, LARGEST_MASK_VALUE, Exif, Reading
-from fgbgpack.storage.arrays import DEPTH_CODEC, PIXEL_CODEC
 from fgbgpack.storage.layout import Extent
 
 #: In place of a pattern: the folder's files of this kind are ignored.
 NONE = "none"
 
-#: Samples in a chunk where neighbours look alike, and where they do not. Sorted composites of one background
-#: take a tenth of the bytes of each alone when 40 are compressed together (those that went through JPEG, a
-#: third); pictures that share nothing gain a few percent, and a random one is read faster from a few.
-_SIMILAR_SAMPLES, _OTHER_SAMPLES = 40, 8
-#: Neighbours look alike where a few together take less than this part of what they take each alone.
-_SIMILAR = 0.75
-_CHUNK_BYTES = 32 << 20  # largest chunk of pictures in memory, for each thread
-_PROBED_RUNS, _PROBED_DEPTHS, _MEASURED_RUNS = 3, 100, 200
 _HEADERS_AT_ONCE, _RUNS_AHEAD = 1000, 8
-#: Decoding stops after so many problems: to find all would take as long as the import.
-_MOST_PROBLEMS = 200
 _ASPECT_TOLERANCE = 0.02
 _LARGEST_SIDE = 8192
+_WHOLE_NUMBERS = ("I", "int", "uint16", "uint32", "uint64")  # modes of Pillow, types of NumPy
 _TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")
 _JPEG_EFFECTS: Mapping[Kind, str] = {
     "masks": "around edges they have values that the original masks did not have",
@@ -254,28 +244,8 @@ class ImportScan:
                     failures.add(kind, exc)
 
     def estimated_seconds(self) -> float:
-        """What an import of all samples would take: this scan again, and decoding and encoding, from about a
-        second's work on all threads.
-        """
-        extent, failures = self.extent, Failures()
-        many = min(self.probe.chunk, extent.samples)
-
-        def work(run: range) -> None:
-            image = np.zeros((len(run), extent.height, extent.width, 3), np.uint8)
-            mask = np.zeros(image.shape[:3], np.uint8)
-            self.fill("images", run, image, failures)
-            self.fill("masks", run, mask, failures)
-            PIXEL_CODEC.encode(image)
-            PIXEL_CODEC.encode(mask)
-            if self.has_depth:
-                depth = np.zeros(mask.shape, np.float16)
-                self.fill("depths", run, depth, failures)
-                DEPTH_CODEC.encode(depth)
-
-        spread = np.linspace(0, extent.samples - many, min(_MEASURED_RUNS, -(-extent.samples // many)))
-        runs = [range(first, first + many) for first in spread.astype(int).tolist()]
-        done, seconds = self._threads.measure(work, runs)
-        return self._seconds + seconds * extent.samples / done
+        """What an import of all samples would take, this scan included."""
+        return self._seconds + self.probe.seconds(self, self._threads)
 
     def _path(self, kind: Kind, sample: int) -> Path:
         return self._root / self.pairs.files[kind][sample]
@@ -321,7 +291,7 @@ class ImportScan:
         sizes: dict[Kind, NDArray[np.int64]] = {kind: np.zeros((total, 2), np.int64) for kind in kinds}
         jpegs: dict[Kind, int] = dict.fromkeys(kinds, 0)
         orientations: dict[Kind, NDArray[np.uint8]] = {kind: np.ones(total, np.uint8) for kind in kinds}
-        transparent = done = 0
+        transparent = whole_numbers = done = 0
         self._on_event(Progress("sources", 0, total * len(kinds)))
         for (kind, run), headers in self._threads.in_order(self._read_headers, runs, ahead=_RUNS_AHEAD):
             for sample, header in zip(run, headers, strict=True):
@@ -332,10 +302,19 @@ class ImportScan:
                 sizes[kind][sample] = header.size
                 orientations[kind][sample] = header.orientation
                 jpegs[kind] += header.format == "JPEG"
+                whole_numbers += kind == "depths" and header.mode.startswith(_WHOLE_NUMBERS)
                 transparent += kind == "images" and header.mode in _TRANSPARENT
             done += len(run)
             self._on_event(Progress("sources", done, total * len(kinds)))
         self._report(jpegs, transparent, orientations)
+        if whole_numbers and self.depth.factor == 1 and self.depth.unit is None:
+            many = counted(whole_numbers, "file")
+            self._on_event(
+                Notice(
+                    f"Depth in whole numbers of 16 bits or more, in {many}, is stored as it is. Where they "
+                    "have a unit give it, as in --depth-factor 0.001 --depth-unit m for millimetres."
+                )
+            )
         if self.spec.width is not None and self.spec.height is not None:
             frame = Frame(self.spec.height, self.spec.width, self.spec.fit)
             if all((found == frame.size).all() for found in sizes.values()):
@@ -424,76 +403,3 @@ class ImportScan:
                     f"preview. {EXIF_ADVICE[0].upper()}{EXIF_ADVICE[1:]}."
                 )
         return lines
-
-
-class Failures:
-    """Files that cannot be used, found while they are decoded, and the shards of pixels, and of depth, that
-    were not written because of them. Safe to use from several threads.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.problems = CountedProblems()
-        self.shards: dict[str, set[int]] = {IMAGE: set(), DEPTH: set()}
-
-    def __reduce__(self) -> tuple[type[Failures], tuple[()]]:
-        # A worker in another process collects those of its own shards.
-        return Failures, ()
-
-    def add(self, kind: Kind, error: SourceError) -> None:
-        """Adds a file."""
-        self.problems.add_error(f"{SINGULAR[kind]}s that cannot be used", error)
-
-    def take(self, other: Failures, array: str, shard: int) -> None:
-        """Adds those of one shard, which is then not written."""
-        with self._lock:
-            self.problems.update(other.problems)
-            self.shards[array].add(shard)
-
-    @property
-    def is_enough(self) -> bool:
-        """Whether there are so many that no more are looked for."""
-        return len(self.problems) >= _MOST_PROBLEMS
-
-
-class Probe:
-    """What decoding and encoding some samples from the beginning, the middle and the end shows: how many are
-    worth compressing together, and estimated bytes of each array.
-    """
-
-    def __init__(self, files: ImportScan, problems: CountedProblems) -> None:
-        extent, encode = files.extent, PIXEL_CODEC.encode
-        most = max(1, _CHUNK_BYTES // (extent.height * extent.width * 3))
-        many = min(files.spec.chunk or min(_SIMILAR_SAMPLES, most), extent.samples)
-        few = min(_OTHER_SAMPLES, many)
-        firsts = np.unique(np.linspace(0, extent.samples - many, _PROBED_RUNS).astype(int)).tolist()
-        image = np.zeros((many, extent.height, extent.width, 3), np.uint8)
-        mask = np.zeros(image.shape[:3], np.uint8)
-        depth = np.zeros(mask.shape, np.float16)
-        stored = dict.fromkeys((IMAGE, MASK, DEPTH), 0)
-        few_together = alone = 0
-        failures = Failures()
-        for first in firsts:
-            run = range(first, first + many)
-            files.fill("images", run, image, failures)
-            files.fill("masks", run, mask, failures)
-            stored[IMAGE] += len(encode(image))
-            stored[MASK] += len(encode(mask))
-            if files.has_depth:
-                files.fill("depths", run, depth, failures)
-                stored[DEPTH] += len(DEPTH_CODEC.encode(depth))
-            few_together += sum(len(encode(image[i : i + few])) for i in range(0, many, few))
-            alone += sum(len(encode(one)) for one in image)
-        if files.has_depth:
-            # Values that cannot be stored are found before the work: it would end with them.
-            spread = np.unique(np.linspace(0, extent.samples - 1, _PROBED_DEPTHS).astype(int)).tolist()
-            for sample in spread:
-                if not any(first <= sample < first + many for first in firsts):
-                    files.fill("depths", range(sample, sample + 1), depth, failures)
-        problems.update(failures.problems)
-        are_similar = few_together < _SIMILAR * alone
-        self.chunk = many if files.spec.chunk or are_similar else few
-        if self.chunk == few:
-            stored[IMAGE] = few_together
-        scale = extent.samples / (many * len(firsts))
-        self.bytes = {array: round(size * scale) for array, size in stored.items() if size}

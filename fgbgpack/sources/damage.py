@@ -11,7 +11,7 @@ from PIL import ExifTags, Image
 from fgbgpack.sources import jpeg
 
 _PNG_START = 8
-_TIFF_SEPARATE_PLANES = 2
+_TIFF_SEPARATE_PLANES, _TIFF_SIGNED = 2, 2
 _JP2_SUPERBOX, _JP2_PALETTE = b"jp2h", b"pclr"
 
 
@@ -52,6 +52,8 @@ def misread(image: Image.Image, data: bytes) -> str | None:
         bits = max(tags.get(ExifTags.Base.BitsPerSample, (1,)))
         if planes == _TIFF_SEPARATE_PLANES and bits > 8 and tags.get(ExifTags.Base.SamplesPerPixel, 1) > 1:
             return f"a TIFF file of {bits} bits with its channels one after the other (planar)"
+        if bits <= 8 and _TIFF_SIGNED in tags.get(ExifTags.Base.SampleFormat, ()):
+            return "a TIFF file of numbers with a sign"
     if image.format == "JPEG2000" and any(kind == _JP2_PALETTE for kind in _jp2_boxes(data)):
         return "a JPEG 2000 file with a palette"
     return None

@@ -21,7 +21,7 @@ _GRAY_NOISE = 24
 _OPAQUE = 250
 #: A mask of classes has few numbers, each on many pixels; soft edges have many, each on a few.
 _MOST_CLASSES, _FEWEST_OF_A_CLASS = 40, 16
-_SOLID = 128
+_SOLID = 128  # the least alpha that counts as the object: /area counts those above 127
 _SHOWN = 8
 
 
@@ -126,9 +126,14 @@ def _refuse_uniform(path: Path, alpha: Image.Image, *, is_mask: bool) -> None:
     what = "a mask that" if is_mask else "alpha that"
     lowest, highest = alpha.getextrema()
     assert not isinstance(lowest, tuple)
+    assert not isinstance(highest, tuple)
     if highest == 0:
         code = "mask-empty" if is_mask else "alpha-empty"
         raise problem(path, f"{what} is 0 everywhere", "something opaque (255)", code)
+    if highest < _SOLID:
+        found = f"{what} has no value above {highest}, so that nothing of it counts as the object"
+        expected = f"values of {_SOLID} and more where the object is, or --mask-threshold"
+        raise problem(path, found, expected, "mask-faint")
     if lowest >= _OPAQUE:
         found = f"{what} is {lowest} or more everywhere, so that the object would be the full rectangle"
         expected = "transparency around the object: cut it out" + ("" if is_mask else ", or give --masks")

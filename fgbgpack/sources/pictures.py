@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image
 
 from fgbgpack.sources.colour import PROFILE_UNUSABLE, plain_rgb, to_srgb
 from fgbgpack.sources.decoding import Decoded, decodable, decode
@@ -62,14 +62,14 @@ def _upright(
 class Numbers:
     """A picture whose pixels are numbers, upright.
 
-    ``values`` are those numbers as they are in the file, ``(h, w)`` unsigned integers of ``bits``: gray, or
-    entries of a palette; ``None`` for colours. ``gray`` is what they look like, mode L, without regard to the
+    ``values`` are those numbers as they are in the file, ``(h, w)`` integers of ``bits``: gray, or entries of
+    a palette; ``None`` for colours. ``gray`` is what they look like, mode L, without regard to the
     colour profile; ``None`` for colours. ``alpha`` is as that of a picture.
     """
 
     gray: Image.Image | None
     alpha: Image.Image | None
-    values: NDArray[np.unsignedinteger] | None
+    values: NDArray[np.integer] | None
     bits: int
 
 
@@ -84,6 +84,8 @@ def read_numbers(
         image, alpha = decoded.image, _alpha_of(path, decoded)
         if alpha is not None:
             alpha = decoded.turned(alpha)
+        if image.mode == "I" and reading.mask_value is not None:
+            return Numbers(None, alpha, np.asarray(decoded.turned(image)), 32)
         stored, bits = _stored_gray(image), 8
         if stored is None:
             rgb = plain_rgb(path, image)
@@ -98,9 +100,16 @@ def read_numbers(
         values = None if stored is None else np.asarray(decoded.turned(stored))
     if values is None:
         return Numbers(gray, alpha, None, bits)
-    if image.format == "PNG" and image.mode == "L" and (few := decoded.data[_BITS_IN_PNG]) < 8:
+    if image.mode == "L" and (few := _bits_of_gray(decoded)) < 8:
         values = values // np.uint8(255 // ((1 << few) - 1))  # Pillow scales them to 0..255
     return Numbers(gray, alpha, values.astype(np.uint8) if bits == 1 else values, bits)
+
+
+def _bits_of_gray(decoded: Decoded) -> int:
+    if decoded.image.format == "PNG":
+        return decoded.data[_BITS_IN_PNG]
+    tags = getattr(decoded.image, "tag_v2", {})
+    return int(tags.get(ExifTags.Base.BitsPerSample, (8,))[0])
 
 
 def _stored_gray(image: Image.Image) -> Image.Image | None:

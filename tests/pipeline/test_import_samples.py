@@ -104,6 +104,7 @@ def test_what_users_should_know_of_files(tmp_path):
     assert "masks that are JPEG: 1;" in events.notices
     assert "alpha channel, which is left out: 1." in events.notices
     assert "--depth-quantity" in events.notices
+    assert "--depth-factor 0.001 --depth-unit m" in events.notices
     ds = open_dataset(tmp_path / "out.zarr")
     np.testing.assert_array_equal(ds.image[0], image_of(3))
     np.testing.assert_array_equal(ds.mask[0], np.asarray(Image.open(mask)))

@@ -23,8 +23,9 @@ from fgbgpack.pipeline.depth import DepthFilling, DepthStage
 from fgbgpack.pipeline.depth_modes import BackgroundDepthStage, DepthJob
 from fgbgpack.pipeline.events import Progress, silent
 from fgbgpack.pipeline.executor import Monitor, Threads
+from fgbgpack.pipeline.import_probe import Failures
 from fgbgpack.pipeline.import_samples import _DepthFiles, _layouts, _new_document, _PixelFiles
-from fgbgpack.pipeline.import_scan import Failures, ImportScan, ImportSpec
+from fgbgpack.pipeline.import_scan import ImportScan, ImportSpec
 from fgbgpack.pipeline.materialize import _ShardCopy
 from fgbgpack.pipeline.pixels import Pixels
 from fgbgpack.pipeline.stage import Stage, execute

@@ -84,7 +84,7 @@ def test_a_mask_replaces_alpha_whatever_its_mode(folders):
 
 def speck():
     alpha = np.zeros((400, 300), np.uint8)
-    alpha[0, 0] = 2
+    alpha[0, 0] = 130
     return np.dstack([noise(400, 300), alpha])
 
 

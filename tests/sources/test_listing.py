@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 import pickle
 import unicodedata
 from pathlib import Path
 
 import pytest
 from picture_files import cutout, disc, encoded, noise, write
+from PIL import Image
 
 from fgbgpack.document import SourceInfo
 from fgbgpack.errors import SourceError
+from fgbgpack.sources import listing
 from fgbgpack.sources.decoding import hash_file
 from fgbgpack.sources.listing import find_files, find_sources
 from fgbgpack.sources.names import normal
@@ -262,3 +265,29 @@ def test_one_folder_may_hold_backgrounds_and_foregrounds(good):
     found = find_sources(good.foregrounds, good.foregrounds, good.masks)
     assert found.backgrounds[0].mask_name is None
     assert found.foregrounds[0].mask_name == "good.png"
+
+
+def test_files_of_phones_with_several_pictures_are_pictures(good):
+    first, second = (Image.fromarray(noise(32, 32, seed=seed)) for seed in (1, 2))
+    good.background("a.mpo", encoded(first, "MPO", save_all=True, append_images=[second]))
+    assert [source.name for source in good.find().backgrounds] == ["a.mpo", "good.png"]
+    assert len(good.load().background) == 2
+
+
+def test_pictures_that_need_a_plugin_are_refused_and_not_ignored(good, monkeypatch):
+    monkeypatch.setattr(listing, "missing_suffixes", lambda: frozenset({".heic"}))
+    good.background("a.HEIC", b"whatever")
+    with pytest.raises(SourceError) as caught:
+        good.find()
+    assert caught.value.code == "picture-plugin-missing"
+    assert "fgbgpack[heif]" in caught.value.problems[0]
+    with pytest.raises(SourceError) as caught:
+        find_files(good.backgrounds)
+    assert caught.value.code == "picture-plugin-missing"
+
+
+def test_a_pipe_as_a_table_of_credits_is_refused_at_once(good):
+    os.mkfifo(good.backgrounds / "sources.csv")
+    with pytest.raises(SourceError) as caught:
+        good.find()
+    assert caught.value.code == "credits-unreadable"

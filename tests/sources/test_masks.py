@@ -51,6 +51,7 @@ FILES = {
     "gray": ("a.png", CLASSES),
     "deep": ("a.png", CLASSES.astype(np.uint16)),
     "tiff": ("a.tif", CLASSES.astype(np.uint16)),
+    "integers": ("a.tif", CLASSES.astype(np.int32)),
     "palette": ("a.png", palette(CLASSES)),
     "gif": ("a.gif", encoded(palette(CLASSES), "GIF", optimize=False)),
     "gray and alpha": ("a.png", np.dstack([CLASSES, np.full_like(CLASSES, 255)])),
@@ -78,7 +79,8 @@ def test_numbers_of_classes_are_refused_everywhere_and_the_value_says_which_is_m
         assert np.array_equal(read_sample_mask(path, FRAME, reading), expected * np.uint8(255))
     if "bits" in kind:
         return  # scaled to 0..255 these are gray levels: nothing tells them from such
-    code = "mask-in-colour" if kind in ("palette", "gif") else "mask-of-classes"
+    codes = {"palette": "mask-in-colour", "gif": "mask-in-colour", "integers": "picture-range-unknown"}
+    code = codes.get(kind, "mask-of-classes")
     assert refused(read_mask, path).code == code
     assert refused(read_sample_mask, path, FRAME).code == code
 
@@ -112,9 +114,21 @@ def test_a_value_that_is_not_there_is_said_with_those_that_are(tmp_path):
         (np.full_like(SOFT, 255), "mask-opaque"),
         (np.full_like(SOFT, 251), "mask-opaque"),
         (SOFT * 0, "mask-empty"),
+        (noise(HEIGHT, WIDTH, 0) // 3, "mask-faint"),
         (np.dstack([SOFT, np.zeros_like(SOFT), SOFT]), "mask-in-colour"),
     ],
-    ids=["0-1", "deep-0-1", "deep-0-255", "percent", "void", "full", "nearly-full", "empty", "colour"],
+    ids=[
+        "0-1",
+        "deep-0-1",
+        "deep-0-255",
+        "percent",
+        "void",
+        "full",
+        "nearly-full",
+        "empty",
+        "faint",
+        "colour",
+    ],
 )
 def test_what_is_no_alpha_is_refused(tmp_path, mask, code):
     assert refused(read_mask, write(tmp_path / "a.png", mask)).code == code

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 
 import numpy as np
@@ -105,3 +106,48 @@ def test_an_independent_decoder_reads_the_same(tmp_path, files):
         assert np.percentile(np.abs(found - expected), 95) <= tolerance, file.name
         compared[suffix] += 1
     assert compared.total() >= 20, compared
+
+
+def written_by_gdal(path, bands, **options):
+    """A TIFF file that Pillow does not write."""
+    rasterio = pytest.importorskip("rasterio", reason="GDAL is not installed")
+    count, height, width = bands.shape
+    shape = {"count": count, "height": height, "width": width, "dtype": bands.dtype}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        with rasterio.open(path, "w", driver="GTiff", **shape, **options) as file:
+            file.write(bands)
+    return path
+
+
+@pytest.mark.parametrize("interleave", ["pixel", "band"])
+@pytest.mark.parametrize("compress", ["none", "lzw", "deflate", "packbits"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_tiff_of_another_writer_is_read_or_refused(tmp_path, dtype, compress, interleave):
+    bands = np.random.default_rng(0).integers(0, np.iinfo(dtype).max + 1, (3, 24, 32), dtype)
+    options = {"interleave": interleave, "compress": compress, "photometric": "RGB"}
+    path = written_by_gdal(tmp_path / "a.tif", bands, **options)
+    if dtype == np.uint16 and interleave == "band":
+        with pytest.raises(SourceError) as caught:
+            read_picture(path)
+        assert caught.value.code == "picture-misread"
+        return
+    scaled = bands if dtype == np.uint8 else bands / 257
+    found = np.moveaxis(np.asarray(read_picture(path).rgb), -1, 0)
+    assert np.abs(found - scaled).max() < (1 if dtype == np.uint16 else 1e-9)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_classes_in_tiff_of_few_bits(tmp_path, bits):
+    numbers = np.random.default_rng(bits).integers(0, 1 << bits, (1, 24, 32), np.uint8)
+    path = written_by_gdal(tmp_path / "a.tif", numbers, NBITS=bits)
+    assert np.array_equal(read_mask(path, Reading(mask_value=1)), (numbers[0] == 1) * np.uint8(255))
+    gray = np.asarray(read_picture(path).rgb)[..., 0]
+    assert np.array_equal(gray, numbers[0].astype(int) * 255 // ((1 << bits) - 1))
+
+
+def test_tiff_of_numbers_with_a_sign_is_refused(tmp_path):
+    signed = np.arange(-60, 60, dtype=np.int8).reshape(1, 10, 12)
+    with pytest.raises(SourceError) as caught:
+        read_picture(written_by_gdal(tmp_path / "a.tif", signed))
+    assert caught.value.code == "picture-misread"
