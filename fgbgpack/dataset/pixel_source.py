@@ -13,8 +13,9 @@ PixelSource: TypeAlias = Literal["auto", "stored", "recomposed"]
 
 
 def pixel_source(source: str, document: Document, name: str) -> Pixels:
-    """What ``source`` means for a dataset that messages call ``name``; SpecError or DatasetError where it cannot
-    be.
+    """What ``source`` means for a dataset that messages call ``name``.
+
+    Raises SpecError or DatasetError where it cannot be.
     """
     if source not in get_args(PixelSource):
         raise SpecError(
