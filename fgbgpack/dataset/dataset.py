@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from fgbgpack.dataset import selection
 from fgbgpack.dataset.geometry import Outlines, measure_masks
-from fgbgpack.dataset.reader import DatasetReader, PixelSource
+from fgbgpack.dataset.pixel_source import PixelSource
+from fgbgpack.dataset.reader import DatasetReader
 from fgbgpack.dataset.splits import LABEL, By, Split, is_label
 from fgbgpack.document import SOURCE_ARRAYS
 from fgbgpack.errors import IncompleteDatasetError, SpecError

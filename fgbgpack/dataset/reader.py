@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias, get_args
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from fgbgpack.composition.recipe import Recipe
 from fgbgpack.dataset.batch import Batch, BufferPool, check_out, shapes
 from fgbgpack.dataset.composed import ComposedArray, compose_together
 from fgbgpack.dataset.mixing import Mixing
+from fgbgpack.dataset.pixel_source import PixelSource, pixel_source
 from fgbgpack.dataset.splits import shuffled
 from fgbgpack.document import (
     BACKGROUND_DEPTH,
@@ -41,9 +42,6 @@ from fgbgpack.storage.layout import DEFAULT_POLICY, Extent, LayoutPolicy
 from fgbgpack.storage.reading import StoredArray, read_together
 from fgbgpack.storage.store import DatasetStore
 
-#: Where image and mask come from.
-Pixels: TypeAlias = Literal["stored", "recomposed"]
-PixelSource: TypeAlias = Literal["auto", "stored", "recomposed"]
 #: The names of fields: one, several, or ``None`` for all that there are.
 Fields: TypeAlias = str | Sequence[str] | None
 
@@ -70,7 +68,7 @@ class DatasetReader:
     ) -> None:
         self.store = store
         self.document = document
-        self.pixels = _pixel_source(pixels, document, store.name)
+        self.pixels = pixel_source(pixels, document, store.name)
         self._layout_policy = layout
         # What is missing or damaged is found now, not when it is first read.
         forms = store.forms(FIELDS if self.pixels == "stored" else (DEPTH,))
@@ -481,23 +479,3 @@ class DatasetReader:
     def stored_bytes(self) -> dict[str, int]:
         """Bytes that each array takes in the store, by its path, metadata included."""
         return self.store.stored_bytes()
-
-
-def _pixel_source(source: str, document: Document, name: str) -> Pixels:
-    if source not in get_args(PixelSource):
-        raise SpecError(
-            f"pixels: found {source!r}, expected 'auto', 'stored' or 'recomposed'.", code="option-invalid"
-        )
-    if source == "recomposed" and not document.has_recipe:
-        raise DatasetError(
-            f"{name} was imported from pictures: it has no recipe to make pixels of. Open it with "
-            "pixels='stored'.",
-            code="recipe-missing",
-        )
-    if source == "stored" and document.is_virtual:
-        raise DatasetError(
-            f"{name} is virtual, no pixels are stored: open it with pixels='recomposed', or store them with "
-            "fgbgpack materialize.",
-            code="pixels-not-stored",
-        )
-    return "recomposed" if source == "recomposed" or document.is_virtual else "stored"

@@ -29,6 +29,7 @@ except ModuleNotFoundError as exc:
 from fgbgpack.torch.batches import collate
 from fgbgpack.torch.dataset import FgBgDataset
 from fgbgpack.torch.loader import FgBgLoader, make_loader
+from fgbgpack.torch.mixture import FgBgMixture
 from fgbgpack.torch.sampler import BlockShuffleSampler
 
-__all__ = ["BlockShuffleSampler", "FgBgDataset", "FgBgLoader", "collate", "make_loader"]
+__all__ = ["BlockShuffleSampler", "FgBgDataset", "FgBgLoader", "FgBgMixture", "collate", "make_loader"]

@@ -16,7 +16,7 @@ from torch.utils.data import get_worker_info
 
 from fgbgpack.dataset.dataset import Dataset, open_dataset
 from fgbgpack.dataset.mixing import Mixing
-from fgbgpack.dataset.reader import PixelSource
+from fgbgpack.dataset.pixel_source import PixelSource
 from fgbgpack.document import DEPTH, FIELDS, IMAGE, PLACEMENTS
 from fgbgpack.errors import FgbgError, SpecError
 from fgbgpack.options import checked_flags, whole_number

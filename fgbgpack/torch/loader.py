@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from math import gcd
 from multiprocessing.context import BaseContext
-from typing import Any
+from typing import Any, TypeAlias, overload
 
 import torch
 from torch.utils.data import DataLoader, Subset
@@ -15,15 +15,19 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from fgbgpack.dataset.dataset import Dataset
 from fgbgpack.errors import SpecError
-from fgbgpack.options import checked_numbers
+from fgbgpack.options import checked_numbers, whole_number
 from fgbgpack.storage.processes import is_native
 from fgbgpack.storage.reading.threads import usable_cores
 from fgbgpack.storage.targets import Target
 from fgbgpack.torch.batches import collate
 from fgbgpack.torch.dataset import FgBgDataset
 from fgbgpack.torch.memory import SharedBuffers
+from fgbgpack.torch.mixture import FgBgMixture, shares
 from fgbgpack.torch.sampler import BlockShuffleSampler
 from fgbgpack.torch.trainers import rank_batches
+
+#: What batches can be made of.
+Source: TypeAlias = Target | Dataset | FgBgDataset | Subset[Any]
 
 _MAX_WORKERS = 4
 #: Batches in the training process: the current one, the next one, and one to spare.
@@ -125,10 +129,19 @@ def _shared_of(collate_fn: Any) -> SharedBuffers | None:
     return None
 
 
+@overload
 def make_loader(
-    dataset: Target | Dataset | FgBgDataset | Subset[Any],
+    dataset: Source, batch_size: int = 64, *, weights: None = None, **options: Any
+) -> FgBgLoader: ...
+@overload
+def make_loader(
+    dataset: Sequence[Source], batch_size: int = 64, *, weights: Sequence[float] | None = None, **options: Any
+) -> FgBgMixture: ...
+def make_loader(
+    dataset: Source | Sequence[Source],
     batch_size: int = 64,
     *,
+    weights: Sequence[float] | None = None,
     shuffle: bool = True,
     seed: int = 0,
     workers: int | None = None,
@@ -144,7 +157,7 @@ def make_loader(
     start_method: str | None = None,
     worker_init: Callable[[int], None] | None = None,
     **options: Any,
-) -> FgBgLoader:
+) -> FgBgLoader | FgBgMixture:
     """Batches of a dataset for training: shuffled, read ahead by workers, each chunk decoded once.
 
     A batch is a dictionary of tensors as :class:`FgBgDataset` describes them, with one more axis in front.
@@ -153,8 +166,11 @@ def make_loader(
 
     Args:
         dataset: A local folder, an HDF5 file, a URL that fsspec opens, a Zarr store, an open dataset, a
-            ``FgBgDataset``, or a ``Subset`` of one, such as ``random_split`` returns.
+            ``FgBgDataset``, or a ``Subset`` of one, such as ``random_split`` returns. Of a list of several
+            each batch has samples of all, as :class:`FgBgMixture` describes.
         batch_size: Samples in a batch.
+        weights: Of several datasets, in what proportion a batch has samples of them; ``None``: in that of
+            their numbers of samples.
         shuffle: Whether samples come in random order, as :class:`BlockShuffleSampler` describes it.
         seed: 64 bits; the order depends on it and on the number of the epoch.
         workers: Processes that read ahead; ``None``: one for each processor but one, at most 4. With 0 this
@@ -193,6 +209,27 @@ def make_loader(
         raise SpecError(
             "pin_memory: there is no CUDA to pin memory for; leave the option out.", code="device-missing"
         )
+    if isinstance(dataset, (list, tuple)):
+        given = {
+            "shuffle": shuffle,
+            "seed": seed,
+            "workers": workers,
+            "prefetch": prefetch,
+            "window": window,
+            "lanes": lanes,
+            "rank": rank,
+            "world_size": world_size,
+            "drop_last": drop_last,
+            "pin_memory": pin_memory,
+            "persistent_workers": persistent_workers,
+            "start_method": start_method,
+            "worker_init": worker_init,
+        }
+        return _mixture(dataset, batch_size, weights, steps_per_epoch, given, options)
+    if weights is not None:
+        raise SpecError(
+            "weights: there is only one dataset, expected a list of several.", code="options-conflict"
+        )
     count, prefetch = checked_numbers(
         {
             "workers": (min(_MAX_WORKERS, usable_cores() - 1) if workers is None else workers, 0, 1 << 10),
@@ -200,7 +237,7 @@ def make_loader(
         },
         "There are no such workers:",
     )
-    samples = _without_subsets(dataset)
+    samples: Any = _without_subsets(dataset)
     if not isinstance(samples, FgBgDataset):
         samples = FgBgDataset(samples, **options)
     elif options:
@@ -241,6 +278,37 @@ def make_loader(
         persistent_workers=samples.transform is None if persistent_workers is None else persistent_workers,
         multiprocessing_context=context,
         worker_init_fn=worker_init,
+    )
+
+
+def _mixture(
+    datasets: Sequence[Source],
+    batch_size: int,
+    weights: Sequence[float] | None,
+    steps_per_epoch: float | None,
+    given: dict[str, Any],
+    options: dict[str, Any],
+) -> FgBgMixture:
+    whole: list[Any] = [_without_subsets(dataset) for dataset in datasets]
+    parts = [one if isinstance(one, FgBgDataset) else FgBgDataset(one, **options) for one in whole]
+    if (weights is not None and len(weights) != len(parts)) or not parts:
+        found = "none" if weights is None else len(weights)
+        raise SpecError(f"weights: found {found} for {len(parts)} datasets.", code="option-invalid")
+    (size,) = checked_numbers({"batch_size": (batch_size, 1, 1 << 31)}, "There are no such batches:")
+    counts = shares(size, [len(part) for part in parts] if weights is None else weights)
+    workers = min(_MAX_WORKERS, usable_cores() - 1) if given["workers"] is None else given["workers"]
+    # Each dataset has workers of its own.
+    given = given | {"workers": -(-workers // len(parts)) if whole_number(workers) is not None else workers}
+    if steps_per_epoch is None:
+        ranks = BlockShuffleSampler(
+            parts[0], 1, rank=given["rank"], world_size=given["world_size"]
+        ).world_size
+        steps_per_epoch = max(1, sum(map(len, parts)) // (size * ranks))
+    return FgBgMixture(
+        [
+            make_loader(part, count, steps_per_epoch=steps_per_epoch, **given)
+            for part, count in zip(parts, counts, strict=True)
+        ]
     )
 
 
