@@ -1,7 +1,6 @@
 """What a dataset says of itself: the attribute ``fgbgpack`` of its root group, as frozen dataclasses.
 
-The JSON Schema ``dataset`` describes the document that these are read from and written to. Nothing else
-in the package knows its keys.
+The JSON Schema ``dataset`` describes the document. Nothing else in the package knows its keys.
 """
 
 from __future__ import annotations

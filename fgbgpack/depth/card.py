@@ -12,9 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fgbgpack import schema
 from fgbgpack.errors import DepthModelError
 
@@ -91,10 +88,10 @@ class NetworkInput:
         """The layout without an axis of length 1."""
         return "NCHW" if self.layout in ("NCHW", "N1CHW") else "NHWC"
 
-    def shape(self, size: Size, *, channels: int) -> NDArray[np.int64]:
+    def shape(self, size: Size, *, channels: int) -> tuple[int, ...]:
         """The tensor's shape in the layout, for a network that sees ``size``; -1 for the batch."""
         sides = {"N": -1, "1": 1, "C": channels, "H": size[0], "W": size[1]}
-        return np.array([sides[axis] for axis in self.layout], np.int64)
+        return tuple(sides[axis] for axis in self.layout)
 
 
 @dataclass(frozen=True)

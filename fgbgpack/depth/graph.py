@@ -192,7 +192,7 @@ def _feed(nodes: Nodes, source: NetworkInput, rendered: Size, size: Size) -> str
     if source.dtype == "float16":
         value = nodes.add("Cast", value, to=TensorProto.FLOAT16)
     if source.layout != source.planes:
-        value = nodes.add("Reshape", value, source.shape(size, channels=3))
+        value = nodes.add("Reshape", value, np.array(source.shape(size, channels=3)))
     return value
 
 
@@ -277,7 +277,7 @@ def _bind_inputs(graph: GraphProto, card: Card, size: Size) -> int | None:
     for value in values:
         n: int | str = "n" if batch is None else batch
         _, *sides = card.input.shape(size, channels=channels[value.name])
-        dims = [n, *map(int, sides)]
+        dims = [n, *sides]
         element = value.type.tensor_type.elem_type
         value.CopyFrom(helper.make_tensor_value_info(value.name, element, dims))
     return batch

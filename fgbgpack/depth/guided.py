@@ -127,7 +127,7 @@ class Guidance:
 
     def _laid_out(self, value: str, size: Size) -> str:
         if self._card.input.layout != "NCHW":
-            value = self._nodes.add("Reshape", value, self._card.input.shape(size, channels=1))
+            value = self._nodes.add("Reshape", value, np.array(self._card.input.shape(size, channels=1)))
         if self._card.input.dtype == "float16":
             value = self._nodes.add("Cast", value, to=TensorProto.FLOAT16)
         return value

@@ -157,17 +157,16 @@ def repair(
             place.require_complete(document)
         with run.exclusive():
             done = _Repairer(run, moved, device, layout).repair()
-    done = dataclasses.replace(done, seconds=run.seconds)
-    return _of_file(done, place) if isinstance(place, StagingStore) else done
+    done = _of_file(done, place) if isinstance(place, StagingStore) else done
+    return dataclasses.replace(done, seconds=run.seconds)
 
 
 def _of_file(done: Repair, place: StagingStore) -> Repair:
     """The same of an HDF5 file, which is written as a whole or not at all."""
     more = {} if place.damage is None else {GROUP: 1}
     done = dataclasses.replace(done, fault_count=done.fault_count + len(more))
-    if place.is_kept:
-        return dataclasses.replace(done, restored={}, differing={})
-    return dataclasses.replace(done, restored={**done.restored, **more})
+    restored = {} if place.is_kept else {**done.restored, **more}
+    return dataclasses.replace(done, restored=restored, differing={} if place.is_kept else done.differing)
 
 
 class _Repairer:

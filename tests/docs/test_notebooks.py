@@ -105,5 +105,5 @@ class TestRuns:
         losses = [float(loss) for loss in re.findall(r"loss ([0-9.]+)", printed)]
         assert len(losses) == 2
         assert losses[1] < losses[0]
-        assert "{'seed': 1, 'epoch': 2, 'batches': 2}" in printed
+        assert "{'seed': 1, 'epoch': 3, 'batches': 2}" in printed
         assert len(shown_by(notebook, "image/png")) == len(shown_by(notebook, "image/svg+xml")) == 1
