@@ -16,6 +16,8 @@ from fgbgpack.export.target import Run, Target
 _TABLE = "metadata.csv"
 #: What a text begins with that spreadsheets take for a formula, and what marks it as text.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+#: Words that pandas takes for missing values or for truth, and datasets with it.
+_WORDS = {"na", "n/a", "#na", "#n/a", "<na>", "nan", "null", "none", "true", "false"}
 _TEXT_MARK = "'"
 
 
@@ -69,12 +71,21 @@ def file_column(field: str) -> str:
 
 
 def _cell(value: Any) -> Any:
-    """A value as it is in the table. A text that could be a formula, or begins with an apostrophe, has one
-    more before it: without the first apostrophe, every text is what it was.
+    """A value as it is in the table. A text that could be a formula, a number or a word of the reader's, or
+    begins with an apostrophe, has one more before it: without the first, every text is what it was.
     """
-    if isinstance(value, str):
-        return f"{_TEXT_MARK}{value}" if value.startswith((_TEXT_MARK, *_FORMULA_STARTS)) else value
-    return int(value) if isinstance(value, bool) else value
+    if not isinstance(value, str):
+        return int(value) if isinstance(value, bool) else value
+    is_marked = value.startswith((_TEXT_MARK, *_FORMULA_STARTS)) or value.casefold() in _WORDS
+    return f"{_TEXT_MARK}{value}" if is_marked or _is_number(value) else value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _write_new(path: Path, data: bytes) -> None:

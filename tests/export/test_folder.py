@@ -12,9 +12,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 from builders import Pictures, tree
 from exports import export_document, file_column, read_picture, source_names, table_rows
+from PIL import Image
 
 from fgbgpack import create, open_dataset
 from fgbgpack.export import export
@@ -164,6 +166,42 @@ class TestImageFolder:
         for row in rows:
             expected = names[awkward[int(row["sample"])].background]
             assert row["background"].removeprefix("'") == expected
+
+    def test_names_of_imported_samples_are_texts_to_pandas(self, tmp_path):
+        names = [
+            *(
+                "0001",
+                "12",
+                "1e5",
+                "-3",
+                "inf",
+                "nan",
+                "NA",
+                "N_A",
+                "null",
+                "None",
+                "True",
+                "false",
+                "=1",
+                "'x",
+            ),
+            *("a/007", "x1", "1.5.2"),
+        ]
+        random = np.random.default_rng(2)
+        for name in names:
+            for kind, shape in (("image", (8, 9, 3)), ("mask", (8, 9))):
+                path = tmp_path / "files" / kind / f"{name}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(random.integers(0, 256, shape, np.uint8)).save(path)
+        import_folder(tmp_path / "d.zarr", ImportSpec(str(tmp_path / "files"), images="image", masks="mask"))
+        ds = open_dataset(tmp_path / "d.zarr")
+        # Each alone: pandas must not need the others to know that they are texts.
+        for i, name in enumerate(ds.names):
+            export(ds, tmp_path / str(i), to="folder", samples=[i])
+            (read,) = pandas.read_csv(tmp_path / str(i) / "metadata.csv").name
+            assert isinstance(read, str)
+            assert read.removeprefix("'") == name
+        assert sorted(ds.names) == sorted(names)
 
     def test_a_part_that_is_named_like_a_formula(self, awkward, tmp_path):
         export(awkward, tmp_path / "out", to="folder", split={"=1+1": [0, 1], "+": [2]})
