@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import PurePath
-from typing import Any
 
 from fgbgpack.cards import sentences
 from fgbgpack.cards.about import About
@@ -18,16 +17,20 @@ from fgbgpack.document import SourcesInfo
 #: Length of the list of pictures; croissant.json has all of them.
 _MAX_PICTURES = 500
 
-#: The licences of pictures and datasets that the Hub knows by name.
+#: The licences of pictures and datasets that the Hub knows by name, and those of other names than in SPDX.
 _HUB_LICENCES = {
-    *("apache-2.0", "mit", "isc", "unlicense", "0bsd", "bsd-2-clause", "bsd-3-clause", "odbl", "pddl"),
+    *("apache-2.0", "mit", "isc", "unlicense", "bsd-2-clause", "bsd-3-clause", "odbl", "odc-by", "pddl"),
+    *("cdla-permissive-1.0", "cdla-permissive-2.0", "cdla-sharing-1.0", "etalab-2.0", "gpl-3.0", "agpl-3.0"),
     *("cc0-1.0", "cc-by-2.0", "cc-by-2.5", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0"),
     *("cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nd-4.0", "cc-by-nc-nd-3.0", "cc-by-nc-nd-4.0"),
     *("cc-by-nc-sa-2.0", "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0"),
 }
+#: Plain words that are no texts in YAML.
+_YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
+_HUB_NAMES = {"pddl-1.0": "pddl", "odbl-1.0": "odbl", "odc-by-1.0": "odc-by"}
 _SIZES = (
     *((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M")),
-    *((10**7, "1M<n<10M"), (10**8, "10M<n<100M"), (10**9, "100M<n<1B")),
+    *((10**7, "1M<n<10M"), (10**8, "10M<n<100M"), (10**9, "100M<n<1B"), (10**10, "1B<n<10B")),
 )
 
 
@@ -57,18 +60,20 @@ def datacard(summary: DatasetSummary, about: About, *, croissant: str, picture: 
 
 def _front_matter(summary: DatasetSummary, about: About) -> str:
     has_depth = summary.document.depth is not None
-    fields: dict[str, Any] = {
+    fields: dict[str, bool | str | list[str]] = {
         "pretty_name": about.name or PurePath(summary.name).stem,
         **_hub_licence(about.license),
         "task_categories": ["image-segmentation", *(["depth-estimation"] if has_depth else [])],
-        "size_categories": [next((name for end, name in _SIZES if summary.samples < end), "n>1T")],
+        "size_categories": [next(name for end, name in _SIZES if summary.samples < end)],
         "annotations_creators": ["machine-generated" if summary.document.has_recipe else "other"],
         "tags": [keyword.lower().replace(" ", "-") for keyword in keywords(summary)],
+        # The Hub's viewer shows tables and files of pictures, no arrays.
+        "viewer": False,
     }
     lines = [
-        f"{name}: {_yaml(value)}"
-        if isinstance(value, str)
-        else "\n  - ".join([f"{name}:", *map(_yaml, value)])
+        "\n  - ".join([f"{name}:", *map(_yaml, value)])
+        if isinstance(value, list)
+        else f"{name}: {_yaml(value)}"
         for name, value in fields.items()
     ]
     return "\n".join(["---", *lines, "---"])
@@ -78,16 +83,27 @@ def _hub_licence(licence: str | None) -> dict[str, str]:
     if licence is None:
         return {"license": "unknown"}
     name = (terms_of(licence).spdx or licence).lower()
+    name = _HUB_NAMES.get(name, name)
     if name in _HUB_LICENCES:
         return {"license": name}
     address = address_of(licence)
     link = {"license_link": address} if address.startswith("http") else {}
-    return {"license": "other", "license_name": licence, **link}
+    # The Hub takes names such as my-license-1.0; the text of the card has the licence as it is stated.
+    words = re.findall(r"[a-z0-9.]+", licence.removeprefix("https://").removeprefix("http://").lower())
+    return {"license": "other", "license_name": "-".join(words) or "custom", **link}
 
 
-def _yaml(text: str) -> str:
-    """A text as YAML: bare where that is plain, else as JSON, which is valid YAML."""
-    return text if re.fullmatch(r"[A-Za-z][A-Za-z0-9<>.-]*", text) else json.dumps(text)
+def _yaml(value: bool | str) -> str:
+    """A value as YAML: a text is bare where that is plain, else as in JSON, which is valid YAML."""
+    if isinstance(value, bool):
+        return json.dumps(value)
+    if re.fullmatch(r"[A-Za-z][A-Za-z0-9<>.-]*", value) and value.lower() not in _YAML_WORDS:
+        return value
+    # What YAML takes for no printable characters, or for ends of lines.
+    quoted = json.dumps(value, ensure_ascii=False)
+    return re.sub(
+        "[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]", lambda found: f"\\u{ord(found[0]):04x}", quoted
+    )
 
 
 def _overview(summary: DatasetSummary, about: About) -> str:

@@ -103,7 +103,7 @@ def write_cards(
         drawn = render_preview(opened, rows=_PREVIEW_ROWS)
         contents = {paths.preview: picture_bytes(drawn, paths.preview.suffix)} | contents
     # What a run that was stopped has written is what is going to be written.
-    edited = [path for path, content in contents.items() if existing.is_foreign(path, content)]
+    edited = [path for path in paths.files if path in contents and existing.is_foreign(path, contents[path])]
     if edited and not overwrite:
         raise SpecError(
             "These files were edited, or another program wrote them; --overwrite replaces them:",
@@ -157,6 +157,11 @@ class _Paths:
     preview: Path
     in_dataset: bool
 
+    @property
+    def files(self) -> tuple[Path, Path, Path]:
+        """All of them."""
+        return self.croissant, self.datacard, self.preview
+
     @classmethod
     def of(cls, dataset: str | Path, folder: str | Path | None) -> _Paths:
         path = Path(dataset)
@@ -188,7 +193,7 @@ class _ExistingCards:
     @classmethod
     def read(cls, paths: _Paths) -> _ExistingCards:
         contents = {}
-        for path in (paths.croissant, paths.datacard, paths.preview):
+        for path in paths.files:
             try:
                 contents[path] = read_file(path, LARGEST_JSON)
             except FileNotFoundError:

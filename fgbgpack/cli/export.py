@@ -36,7 +36,7 @@ def export(
     to: str = Panel.CONTENT.option(
         "--to FORMAT",
         "folder: PNG files in folders of their sources; webdataset: tar files; mds: shards for "
-        "mosaicml-streaming; coco: PNG files and JSON for pycocotools; npz: arrays for numpy.load.",
+        "mosaicml-streaming; coco: PNG files and JSON for COCO tools; npz: arrays for numpy.load.",
         completion.one_of(*FORMATS),
         default=...,
     ),
@@ -77,6 +77,11 @@ def export(
     category: str | None = Panel.CONTENT.option(
         "--category NAME", "What the foregrounds are, for coco (default foreground)."
     ),
+    segmentation: str | None = Panel.CONTENT.option(
+        "--segmentation FORM",
+        "How masks are written, for coco: polygons (the default) or rle; both give the same pixels.",
+        completion.one_of("polygons", "rle"),
+    ),
     workers: str | None = options.WORKERS,
     overwrite: bool = Panel.EXECUTION.flag(
         "--overwrite", "Replace another export at OUT; files that are not of it stay."
@@ -113,6 +118,7 @@ def export(
             shard_samples=most,
             compression=compression,
             category=category,
+            segmentation=segmentation,
             workers=threads,
             overwrite=overwrite,
         ),

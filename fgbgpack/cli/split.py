@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from fgbgpack.cli import completion, options
+from fgbgpack.cli import card, completion, options
 from fgbgpack.cli.console import say_rows, say_title
 from fgbgpack.cli.options import argument, command, option
 from fgbgpack.cli.output import Output
@@ -67,4 +67,6 @@ def split(
         say_rows([(part, f"{count:,} samples, {count / len(opened):.1%}") for part, count in rows])
 
     result = {"path": dataset, "name": name, **saved, "samples": counts}
-    Output(as_json, quiet).show(result, summary)
+    output = Output(as_json, quiet)
+    output.show(result, summary)
+    card.warn_if_stale(dataset, output)

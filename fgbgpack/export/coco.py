@@ -1,4 +1,4 @@
-"""PNG files, and JSON with boxes, areas and run-length encoded masks, for COCO tools."""
+"""PNG files, and JSON with boxes, areas and outlines of masks, for COCO tools."""
 
 from __future__ import annotations
 
@@ -17,10 +17,14 @@ from numpy.typing import NDArray
 from fgbgpack.document import DEPTH, IMAGE, MASK, SourcesInfo
 from fgbgpack.errors import SpecError
 from fgbgpack.export.png import png
+from fgbgpack.export.polygons import polygons_of
 from fgbgpack.export.target import ExportJob, Part, Run, Target
 
 #: A pixel is foreground where its mask is greater.
 MASK_ABOVE = 127
+
+#: How masks are written.
+POLYGONS, RLE = SEGMENTATIONS = ("polygons", "rle")
 
 _CATEGORY = 1
 _IMAGES, _DEPTHS, _ANNOTATIONS = "images", "depth", "annotations"
@@ -29,29 +33,35 @@ _IMAGES, _DEPTHS, _ANNOTATIONS = "images", "depth", "annotations"
 class CocoTarget(Target):
     """``images/<sample>.png``, ``annotations/instances_<part>.json``, and ``depth/<sample>.png`` with depth.
 
-    A sample without foreground pixels has no annotation. Parts share the pictures' folders.
+    A sample without foreground pixels has no annotation. The pictures of a part are in a folder of its name.
     """
 
-    OPTIONS: ClassVar = frozenset({"category", "depth_bits"})
+    OPTIONS: ClassVar = frozenset({"category", "depth_bits", "segmentation"})
 
     def __init__(self, job: ExportJob) -> None:
         category = "foreground" if job.options.category is None else job.options.category
+        segmentation = job.options.segmentation or POLYGONS
         problems = []
         if not {IMAGE, MASK} <= set(job.fields):
             problems.append(f"--fields: found {', '.join(job.fields)}; COCO needs image and mask")
         if not category.strip():
             problems.append("--category: found an empty name, expected one such as person")
+        if segmentation not in SEGMENTATIONS:
+            problems.append(f"--segmentation: found {segmentation!r}, expected {' or '.join(SEGMENTATIONS)}")
         if problems:
             raise SpecError("COCO cannot be written so.", problems, code="export-options-invalid")
-        _mask_api()
+        if segmentation == RLE:
+            _mask_api()
         super().__init__(job)
-        self._category, self._licences = category, _Licences(job)
+        self._category, self._segmentation, self._licences = category, segmentation, _Licences(job)
 
     def write(self, folder: Path) -> dict[str, Any]:
         """Writes the pictures of a run together, and the JSON in order; none of it stays in memory."""
-        for name in (_IMAGES, _ANNOTATIONS, *([_DEPTHS] if DEPTH in self._job.fields else [])):
-            (folder / name).mkdir()
+        pictures = (_IMAGES, *([_DEPTHS] if DEPTH in self._job.fields else []))
+        (folder / _ANNOTATIONS).mkdir()
         for part in self._job.parts:
+            for name in pictures:
+                (folder / name / part.slug).mkdir(parents=True)
             # Annotations follow the last image: they wait in a file of their own.
             with (
                 (folder / _ANNOTATIONS / _json_name(part)).open("w", encoding="utf-8", newline="\n") as file,
@@ -60,14 +70,14 @@ class CocoTarget(Target):
                 file.write(f'{_dumps(self._head(part))[:-1]}, "images": [')
                 # What precedes each item of the two JSON arrays.
                 before_image, before_annotation = (chain(["\n"], repeat(",\n")) for _ in range(2))
-                for images, annotations in self._job.encoded(part, partial(self._encode, folder)):
+                for images, annotations in self._job.encoded(part, partial(self._encode, folder, part.slug)):
                     file.writelines(next(before_image) + item for item in images)
                     waiting.writelines(next(before_annotation) + item for item in annotations)
                 file.write('\n], "annotations": [')
                 waiting.seek(0)
                 shutil.copyfileobj(waiting, file)
                 file.write("\n]}\n")
-        return {"mask_above": MASK_ABOVE}
+        return {"mask_above": MASK_ABOVE, "segmentation": self._segmentation}
 
     def _head(self, part: Part) -> dict[str, Any]:
         of_part = f" of part {part.name}" if part.name else ""
@@ -80,20 +90,20 @@ class CocoTarget(Target):
             "categories": [{"id": _CATEGORY, "name": self._category, "supercategory": self._category}],
         }
 
-    def _encode(self, folder: Path, run: Run) -> tuple[list[str], list[str]]:
+    def _encode(self, folder: Path, slug: str, run: Run) -> tuple[list[str], list[str]]:
         """Writes the pictures of a run; the JSON of its images and annotations."""
         images, annotations = [], []
         ids, depth = self._job.ids, self._job.pictures(run, DEPTH) if DEPTH in run.arrays else None
         licences = self._licences.of(run)
-        masks = mask_outlines(run.arrays[MASK])
+        masks = mask_outlines(run.arrays[MASK], self._segmentation)
         _, height, width = run.arrays[MASK].shape
         for i, (record, mask) in enumerate(zip(ids.records(run.samples), masks, strict=True)):
             sample = record.pop("sample")
             name = f"{ids.key(sample)}.png"
-            (folder / _IMAGES / name).write_bytes(png(run.arrays[IMAGE][i]))
+            (folder / _IMAGES / slug / name).write_bytes(png(run.arrays[IMAGE][i]))
             image = {"id": sample, "file_name": name, "width": width, "height": height}
             if depth is not None:
-                (folder / _DEPTHS / name).write_bytes(png(depth[i]))
+                (folder / _DEPTHS / slug / name).write_bytes(png(depth[i]))
                 image["depth_file_name"] = name
             if licences[i] is not None:
                 image["license"] = licences[i]
@@ -113,33 +123,43 @@ class CocoTarget(Target):
         ]
 
 
-def mask_outlines(mask: NDArray[np.uint8]) -> list[dict[str, Any]]:
-    """Box, area and run-length encoding of each of (n, h, w) uint8 masks, as COCO's annotations have them.
+def mask_outlines(mask: NDArray[np.uint8], segmentation: str = POLYGONS) -> list[dict[str, Any]]:
+    """Box, area and polygons of each of (n, h, w) uint8 masks, as COCO's annotations have them.
 
-    The box is left, top, width and height in pixels, all 0 where no pixel is foreground. Raises SpecError
-    where pycocotools is not installed.
+    The box is left, top, width and height in pixels, all 0 where no pixel is foreground. With ``"rle"`` there
+    is a run-length encoding, compressed, in place of polygons; raises SpecError where pycocotools, which
+    makes it, is not installed.
 
     Example:
         >>> mask_outlines(np.array([[[0, 255], [0, 128], [0, 127]]], np.uint8))
-        [{'bbox': [1, 0, 1, 2], 'area': 2, 'iscrowd': 0, 'segmentation': {'size': [3, 2], 'counts': '321'}}]
+        [{'bbox': [1, 0, 1, 2], 'area': 2, 'iscrowd': 0, 'segmentation': [[1, 0, 2, 0, 2, 2, 1, 2]]}]
     """
-    api = _mask_api()
-    is_foreground = mask > MASK_ABOVE
-    # pycocotools takes (h, w, n) in Fortran order: columns of pixels, mask after mask.
-    columns = np.ascontiguousarray(is_foreground.transpose(0, 2, 1)).view(np.uint8)
-    encoded = api.encode(columns.transpose(2, 1, 0))
-    # Its own areas overflow for more than 255 masks, with NumPy 2.
-    areas = np.count_nonzero(is_foreground, axis=(1, 2)).tolist()
-    boxes = api.toBbox(encoded).astype(int).tolist()
+    inside = np.asarray(mask > MASK_ABOVE)
+    areas = np.count_nonzero(inside, axis=(1, 2)).tolist()
+    outlines = _run_lengths(inside) if segmentation == RLE else map(polygons_of, inside)
     return [
-        {
-            "bbox": box,
-            "area": area,
-            "iscrowd": 0,
-            "segmentation": {"size": one["size"], "counts": one["counts"].decode("ascii")},
-        }
-        for box, area, one in zip(boxes, areas, encoded, strict=True)
+        {"bbox": box, "area": area, "iscrowd": 0, "segmentation": outline}
+        for box, area, outline in zip(_boxes(inside), areas, outlines, strict=True)
     ]
+
+
+def _boxes(inside: NDArray[np.bool_]) -> list[list[int]]:
+    """Left, top, width and height of each of (n, h, w) masks."""
+    firsts, lengths = [], []
+    for axis in (1, 2):
+        is_used = np.any(inside, axis=axis)
+        firsts.append(is_used.argmax(axis=1))
+        last = is_used.shape[1] - is_used[:, ::-1].argmax(axis=1)
+        lengths.append(np.where(np.any(is_used, axis=1), last - firsts[-1], 0))
+    boxes: list[list[int]] = np.stack([*firsts, *lengths], axis=1).tolist()
+    return boxes
+
+
+def _run_lengths(inside: NDArray[np.bool_]) -> list[dict[str, Any]]:
+    # pycocotools takes (h, w, n) in Fortran order: columns of pixels, mask after mask.
+    columns = np.ascontiguousarray(inside.transpose(0, 2, 1)).view(np.uint8)
+    encoded = _mask_api().encode(columns.transpose(2, 1, 0))
+    return [{"size": one["size"], "counts": one["counts"].decode("ascii")} for one in encoded]
 
 
 def _mask_api() -> Any:
@@ -147,7 +167,8 @@ def _mask_api() -> Any:
         from pycocotools import mask
     except ImportError as exc:
         raise SpecError(
-            "Exporting to COCO needs pycocotools: pip install 'fgbgpack[coco]'", code="extra-missing"
+            "--segmentation rle needs pycocotools (pip install 'fgbgpack[coco]'); polygons need nothing.",
+            code="extra-missing",
         ) from exc
     return mask
 

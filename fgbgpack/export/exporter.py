@@ -93,6 +93,7 @@ def export(
     shard_samples: int | None = None,
     compression: str | None = None,
     category: str | None = None,
+    segmentation: str | None = None,
     workers: int | None = None,
     overwrite: bool = False,
     on_event: OnEvent | None = None,
@@ -107,8 +108,8 @@ def export(
         dataset: A complete dataset: open, or a local path, a URL that fsspec opens, or a Zarr store.
         out: The folder to create.
         to: ``"folder"`` (PNG files in folders of their sources), ``"webdataset"`` (tar files), ``"mds"``
-            (shards of mosaicml-streaming), ``"coco"`` (PNG files and JSON; needs the extra ``coco``) or
-            ``"npz"`` (arrays for NumPy).
+            (shards of mosaicml-streaming), ``"coco"`` (PNG files and JSON) or ``"npz"`` (arrays for
+            NumPy).
         samples: An index of the first axis as in NumPy, or several slices; each sample is written once, in
             ascending order. ``None`` for all.
         split: The name of a split saved in the dataset, or the samples of each part by its name, as
@@ -122,6 +123,8 @@ def export(
         shard_samples: Maximum number of samples in a shard, for ``"webdataset"`` and ``"npz"``.
         compression: ``"none"``, ``"zstd"`` or ``"zstd:<level>"``, for ``"mds"``.
         category: What the foregrounds show, for ``"coco"``.
+        segmentation: How masks are written, for ``"coco"``: ``"polygons"`` (the default) or ``"rle"``,
+            compressed run lengths (needs the extra ``coco``). Both cover the same pixels.
         workers: Threads; ``None`` for one per processor.
         overwrite: Replace an export at ``out``. Files that others have put into its folder stay.
         on_event: Called in this thread with progress and notices.
@@ -149,7 +152,7 @@ def export(
         raise SpecError(
             f"--to: found {to!r}, expected one of {', '.join(TARGETS)}.", code="export-target-unknown"
         )
-    options = Options(depth_bits, shard_bytes, shard_samples, compression, category)
+    options = Options(depth_bits, shard_bytes, shard_samples, compression, category, segmentation)
     problems = _option_problems(to, options)
     chosen_fields = _select_fields(opened, fields, problems)
     chosen_parts = _select_parts(opened, samples, split, parts, problems)

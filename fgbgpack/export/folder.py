@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+from fgbgpack.document import IMAGE
 from fgbgpack.export.png import png
 from fgbgpack.export.target import Run, Target
 
-_TABLE = "placements.csv"
-#: How cells begin that spreadsheets take for formulas.
-_FORMULAS = ("=", "+", "-", "@")
+_TABLE = "metadata.csv"
+#: What a text begins with that spreadsheets take for a formula, and what marks it as text.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+#: Words that pandas takes for missing values or for truth, and datasets with it.
+_WORDS = {"na", "n/a", "#na", "#n/a", "<na>", "nan", "null", "none", "true", "false"}
+_TEXT_MARK = "'"
 
 
 class FolderTarget(Target):
     """``image/<background>/<foreground>/<flip>-<replica>.png``, the same below ``mask`` and ``depth``, and
-    ``placements.csv``, in a folder for each part.
+    ``metadata.csv``, in a folder for each part.
 
-    Sources are named by their file names without extension, imported samples by their names.
+    Sources are named by their file names without extension, imported samples by their names. Hugging Face
+    ``datasets`` reads a part as its imagefolder: one row for each sample, with all its pictures.
     """
 
     OPTIONS: ClassVar = frozenset({"depth_bits"})
@@ -32,7 +37,7 @@ class FolderTarget(Target):
         for part in job.parts:
             own = part.folder_in(folder)
             with (own / _TABLE).open("w", encoding="utf-8", newline="") as table:
-                table.write(_csv([["sample", *job.fields, *job.ids.columns]]))
+                table.write(_csv([[*map(file_column, job.fields), "sample", *job.ids.columns]]))
                 for rows in job.encoded(part, partial(self._write_pictures, own)):
                     table.write(rows)
         return {}
@@ -46,8 +51,7 @@ class FolderTarget(Target):
                 _write_new(folder / of_sample[column], png(pixels))
         records = (record.values() for record in ids.records(run.samples))
         return _csv(
-            [sample, *of_sample, *(int(value) if isinstance(value, bool) else value for value in rest)]
-            for of_sample, (sample, *rest) in zip(paths, records, strict=True)
+            [*of_sample, *map(_cell, record)] for of_sample, record in zip(paths, records, strict=True)
         )
 
     def how_to_open(self, out: str, details: Mapping[str, Any]) -> list[str]:
@@ -57,8 +61,31 @@ class FolderTarget(Target):
             "import pandas, PIL.Image",
             f"folder = {str(folder)!r}",
             f'samples = pandas.read_csv(folder + "/{_TABLE}")',
-            f'picture = PIL.Image.open(folder + "/" + samples.{self._job.fields[0]}[0])',
+            f'picture = PIL.Image.open(folder + "/" + samples.{file_column(self._job.fields[0])}[0])',
         ]
+
+
+def file_column(field: str) -> str:
+    """The column of the table with the paths of a field's pictures, as Hugging Face's imagefolder has it."""
+    return "file_name" if field == IMAGE else f"{field}_file_name"
+
+
+def _cell(value: Any) -> Any:
+    """A value as it is in the table. A text that could be a formula, a number or a word of the reader's, or
+    begins with an apostrophe, has one more before it: without the first, every text is what it was.
+    """
+    if not isinstance(value, str):
+        return int(value) if isinstance(value, bool) else value
+    is_marked = value.startswith((_TEXT_MARK, *_FORMULA_STARTS)) or value.casefold() in _WORDS
+    return f"{_TEXT_MARK}{value}" if is_marked or _is_number(value) else value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _write_new(path: Path, data: bytes) -> None:
@@ -71,14 +98,7 @@ def _write_new(path: Path, data: bytes) -> None:
         file.write(data)
 
 
-def _csv(rows: Iterable[Iterable[Any]]) -> str:
+def _csv(rows: Any) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([_cell(value) for value in row] for row in rows)
+    csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    """A value as it is written: spreadsheets would take names that begin so for formulas, and the same file
-    has a path that does not.
-    """
-    return f"./{value}" if isinstance(value, str) and value.startswith(_FORMULAS) else value

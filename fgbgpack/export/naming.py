@@ -21,6 +21,10 @@ _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECA
 #: File systems accept 255 bytes, encrypted ones 143; an extension and a number must fit too.
 _MAX_BYTES = 120
 _PICTURE = ".png"
+#: Words in names of folders and files that Hugging Face's datasets takes for the names of splits.
+_SPLIT_WORDS = re.compile(
+    "(?<![^-._ 0-9])(train|training|validation|valid|dev|val|test|testing|eval|evaluation)(?![^-._ 0-9])"
+)
 
 
 class SampleIds:
@@ -81,7 +85,7 @@ class SampleIds:
     @cached_property
     def _source_folders(self) -> list[list[str]]:
         return [
-            distinct_names([safe_name(PurePosixPath(name).stem) for name in names])
+            distinct_names([_picture_name(PurePosixPath(name).stem) for name in names])
             for names in self.source_names.values()
         ]
 
@@ -89,7 +93,7 @@ class SampleIds:
     def _imported_paths(self) -> list[str]:
         paths = []
         for name in self._dataset.names or ():
-            *folders, last = map(safe_name, name.split("/"))
+            *folders, last = map(_picture_name, name.split("/"))
             # A folder whose name ends like a picture's could collide with one.
             folders = [f"{one}_" if one.casefold().endswith(_PICTURE) else one for one in folders]
             paths.append("/".join([*folders, last]))
@@ -97,16 +101,22 @@ class SampleIds:
 
 
 def safe_name(text: str) -> str:
-    """A text as a file or folder name that every file system accepts, with ``_`` for other characters.
+    """A text as a file or folder name that every file system accepts, with ``_`` for other characters. It
+    begins like no hidden file, no option of a command, and no formula of a spreadsheet.
 
     Example:
-        >>> safe_name("a/b?"), safe_name("nul.png"), safe_name("..")
-        ('a_b_', '_nul.png', '_')
+        >>> safe_name("a/b?"), safe_name("nul.png"), safe_name(".."), safe_name("=1+1")
+        ('a_b_', '_nul.png', '_', '_=1+1')
     """
     name = _UNSAFE.sub("_", text).encode()[:_MAX_BYTES].decode(errors="ignore").rstrip(". ")
     if not name:
         return "_"
-    return f"_{name}" if _DEVICES.fullmatch(name) or name[0] in ".-" else name
+    return f"_{name}" if _DEVICES.fullmatch(name) or name[0] in ".-=+@" else name
+
+
+def _picture_name(text: str) -> str:
+    """The name of a picture or its folder, without words that are taken for those of splits."""
+    return _SPLIT_WORDS.sub(r"\1~", safe_name(text))
 
 
 def distinct_names(names: Sequence[str], taken: Iterable[str] = ()) -> list[str]:

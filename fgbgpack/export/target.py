@@ -38,6 +38,7 @@ class Options:
     shard_samples: int | None = None
     compression: str | None = None
     category: str | None = None
+    segmentation: str | None = None
 
 
 @dataclass(frozen=True)

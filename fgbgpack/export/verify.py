@@ -19,6 +19,7 @@ from PIL import Image
 
 from fgbgpack import schema
 from fgbgpack.errors import DatasetError
+from fgbgpack.export.folder import file_column
 from fgbgpack.export.output_folder import DOCUMENT, FILES, files_of, size_of
 from fgbgpack.inputs import read_json
 from fgbgpack.pipeline.events import OnEvent, Progress, silent
@@ -217,8 +218,9 @@ class _Checks:
         prefix = f"{below}/" if below else ""
         for row in rows:
             for field in self._document["fields"]:
-                if prefix + row[field] not in self._listed:
-                    raise ValueError(f"it names {row[field]}, which is not one of the export's files")
+                path = row[file_column(field)]
+                if prefix + path not in self._listed:
+                    raise ValueError(f"it names {path}, which is not one of the export's files")
         self._samples[name] = len(rows)
 
     def _json(self, name: str) -> None:

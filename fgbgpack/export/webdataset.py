@@ -6,7 +6,7 @@ import io
 import json
 import re
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
@@ -16,9 +16,12 @@ import numpy as np
 from fgbgpack.document import DEPTH
 from fgbgpack.export.png import png
 from fgbgpack.export.target import ExportJob, Part, Run, Target
+from fgbgpack.pipeline.events import Notice
 
 _SHARD_BYTES = 256_000_000
 _SIZES = "sizes.json"
+#: The workers of a DataLoader that one does not expect to fail.
+_WORKERS = 8
 #: Two blocks of zeros end a tar file.
 _END = bytes(2 * tarfile.BLOCKSIZE)
 
@@ -36,14 +39,35 @@ class WebdatasetTarget(Target):
         """Writes the shards, and their sizes: they cannot be known without reading the shards."""
         job = self._job
         sizes: dict[str, int] = {}
+        counts = []
         for part in job.parts:
             with closing(_Shards(folder / _prefix(part), job)) as shards:
                 for samples in job.encoded(part, self._encode):
                     for sample in samples:
                         shards.add(sample)
             sizes |= shards.sizes
+            counts.append(len(shards.sizes))
+        self._warn_of_workers(counts)
         (folder / _SIZES).write_text(json.dumps(sizes, indent=2) + "\n", encoding="utf-8")
         return {"shards": sizes}
+
+    def _warn_of_workers(self, shards: Sequence[int]) -> None:
+        """Says where there are fewer shards than workers may be; ``shards`` are those of each part."""
+        parts = zip(self._job.parts, shards, strict=True)
+        few = [(part, count) for part, count in parts if count < min(_WORKERS, len(part.samples))]
+        if not few:
+            return
+        part, count = min(few, key=lambda pair: pair[1])
+        where = f"part {part.name!r}" if part.name else "this export"
+        files = "1 tar file" if count == 1 else f"{count} tar files"
+        most = max(1, min(len(part.samples) for part, _ in few) // _WORKERS)
+        self._job.on_event(
+            Notice(
+                f"There {'is' if count == 1 else 'are'} {files} in {where}. WebDataset shares tar files out "
+                "among the workers of a DataLoader, and stops where one gets none: use at most "
+                f"num_workers={count}, or make more tar files with --shard-samples {most} --overwrite."
+            )
+        )
 
     def _encode(self, run: Run) -> list[bytes]:
         pictures = {

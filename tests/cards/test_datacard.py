@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +20,14 @@ from sealing import is_manifest
 from typer.testing import CliRunner
 
 from fgbgpack import open_dataset
-from fgbgpack.cards import About, write_cards
+from fgbgpack.cards import About, cards_are_stale, write_cards
+from fgbgpack.cards.datacard import datacard
+from fgbgpack.cards.summary import summarize
 from fgbgpack.cli import app
+from fgbgpack.pipeline import verify
 from fgbgpack.visual.info import describe
+
+SPDX = "https://spdx.org/licenses"
 
 
 def front_matter(path: Path) -> dict:
@@ -76,6 +83,8 @@ class TestDataCard:
         assert matter["task_categories"] == ["image-segmentation", "depth-estimation"]
         assert matter["size_categories"] == ["n<1K"]
         assert "synthetic" in matter["tags"]
+        # It shows no arrays.
+        assert matter["viewer"] is False
 
     @pytest.mark.parametrize(
         ("licence", "expected"),
@@ -83,12 +92,17 @@ class TestDataCard:
             (None, {"license": "unknown"}),
             ("MIT", {"license": "mit"}),
             ("https://creativecommons.org/licenses/by/4.0/", {"license": "cc-by-4.0"}),
-            ("Ask: us", {"license": "other", "license_name": "Ask: us"}),
+            ("PDDL-1.0", {"license": "pddl"}),
+            ("ODbL-1.0", {"license": "odbl"}),
+            ("0BSD", {"license": "other", "license_name": "0bsd", "license_link": f"{SPDX}/0BSD"}),
+            ("Ask: us", {"license": "other", "license_name": "ask-us"}),
+            ("Ünïcode", {"license": "other", "license_name": "n-code"}),
+            ("独自", {"license": "other", "license_name": "custom"}),
             (
                 "https://example.org/terms",
                 {
                     "license": "other",
-                    "license_name": "https://example.org/terms",
+                    "license_name": "example.org-terms",
                     "license_link": "https://example.org/terms",
                 },
             ),
@@ -98,6 +112,62 @@ class TestDataCard:
         written = write_cards(kinds["plain"], About(license=licence), folder=tmp_path)
         matter = front_matter(written.datacard)
         assert {key: value for key, value in matter.items() if key.startswith("license")} == expected
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "no",
+            "NULL",
+            "On",
+            "y",
+            "1e5",
+            "a: b",
+            "- a",
+            "\"q'",
+            "line\nline",
+            "# a",
+            "😀 ü",
+            "\x85\u2028\x7f\t|",
+            "---",
+        ],
+    )
+    def test_any_name_is_a_text_in_the_front_matter(self, kinds, tmp_path, name):
+        written = write_cards(kinds["plain"], About(name=name, license=f"{name} licence"), folder=tmp_path)
+        matter = front_matter(written.datacard)
+        assert matter["pretty_name"] == name
+        assert re.fullmatch(r"[a-z0-9.-]+", matter["license_name"])
+
+    @pytest.mark.parametrize(
+        ("samples", "expected"),
+        [
+            (999, "n<1K"), (1000, "1K<n<10K"), (400_000, "100K<n<1M"), (10**9, "1B<n<10B"),
+            (2**31 - 1, "1B<n<10B"),
+        ],
+    )  # fmt: skip
+    def test_sizes_as_the_hub_knows_them(self, kinds, samples, expected):
+        summary = summarize(open_dataset(kinds["plain"]))
+        recipe = replace(summary.document.recipe, samples=samples)
+        larger = replace(summary, document=replace(summary.document, recipe=recipe))
+        text = datacard(larger, About(), croissant="croissant.json")
+        assert yaml.safe_load(text.split("---\n")[1])["size_categories"] == [expected]
+
+    def test_the_hub_takes_it_for_its_readme(self, published, tmp_path):
+        """A copy of a dataset with what a download from the Hub adds to it is the same dataset."""
+        copied = tmp_path / "lobby.zarr"
+        shutil.copytree(published, copied)
+        shutil.copy(copied / "DATACARD.md", copied / "README.md")
+        (copied / ".gitattributes").write_text("*.zip filter=lfs\n")
+        (copied / ".cache" / "huggingface").mkdir(parents=True)
+        (copied / ".cache" / "huggingface" / ".gitignore").write_text("*")
+        # The expression by which the Hub finds it.
+        found = re.search(
+            r"^(\s*---[\r\n]+)([\S\s]*?)([\r\n]+---(\r\n|\n|$))", (copied / "README.md").read_text()
+        )
+        assert found is not None
+        assert yaml.safe_load(found[2]) == front_matter(published / "DATACARD.md")
+        assert verify(copied).sound
+        assert not cards_are_stale(copied)
+        assert np.array_equal(open_dataset(copied).image[:], open_dataset(published).image[:])
 
     def test_it_lists_numbers_and_arrays(self, published):
         text = (published / "DATACARD.md").read_text(encoding="utf-8")

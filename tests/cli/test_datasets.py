@@ -115,6 +115,14 @@ class TestSplit:
         assert sum(counts.values()) < len(saved)
         assert result_of("info", "tiny.zarr")["splits"] == saved.splits
 
+    def test_it_says_that_cards_are_of_an_earlier_state(self, workspace: Path) -> None:
+        assert run("split", "tiny.zarr", "one", "a=1").stderr == ""
+        result_of("card", "tiny.zarr")
+        assert "fgbgpack card tiny.zarr" in run("split", "tiny.zarr", "two", "a=1").stderr
+        assert run("split", "tiny.zarr", "three", "a=1", "--quiet").stderr == ""
+        result_of("card", "tiny.zarr")
+        assert "three" in Path("tiny.zarr/DATACARD.md").read_text(encoding="utf-8")
+
     def test_it_replaces_another_of_its_name(self, workspace: Path) -> None:
         result_of("split", "deep.zarr", "fair", "b=0.5")
         assert open_dataset("deep.zarr").splits == {

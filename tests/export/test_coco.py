@@ -19,7 +19,7 @@ from sealing import edit_document
 from fgbgpack import create, open_dataset
 from fgbgpack.errors import SpecError
 from fgbgpack.export import export
-from fgbgpack.export.coco import MASK_ABOVE, mask_outlines
+from fgbgpack.export.coco import MASK_ABOVE, SEGMENTATIONS, mask_outlines
 
 # pycocotools meets NumPy 2 with a class of its own that is older.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -41,11 +41,22 @@ def masks(draw):
 
 def assert_outlined(mask: np.ndarray) -> None:
     """The outlines of (n, h, w) masks are what NumPy says of their pixels, and pycocotools decodes them."""
-    outlines = mask_outlines(mask)
+    for segmentation in SEGMENTATIONS:
+        assert_outlined_so(mask, segmentation)
+
+
+def assert_outlined_so(mask: np.ndarray, segmentation: str) -> None:
+    outlines = mask_outlines(mask, segmentation)
     assert len(outlines) == len(mask)
     for is_foreground, outline in zip(mask > MASK_ABOVE, outlines, strict=True):
-        assert outline["segmentation"]["size"] == list(is_foreground.shape)
-        np.testing.assert_array_equal(coco_mask.decode(outline["segmentation"]), is_foreground)
+        if segmentation == "rle":
+            assert outline["segmentation"]["size"] == list(is_foreground.shape)
+            np.testing.assert_array_equal(coco_mask.decode(outline["segmentation"]), is_foreground)
+        elif outline["segmentation"]:
+            encoded = coco_mask.frPyObjects(outline["segmentation"], *is_foreground.shape)
+            np.testing.assert_array_equal(coco_mask.decode(coco_mask.merge(encoded)), is_foreground)
+        else:
+            assert not is_foreground.any()
         rows, columns = np.nonzero(is_foreground)
         assert outline["area"] == len(rows)
         box = [0, 0, 0, 0]
@@ -72,19 +83,21 @@ def test_outlines_of_one_value(shape, value):
 def test_a_missing_pycocotools_is_named_before_anything_is_written(tmp_path, dataset, monkeypatch):
     monkeypatch.setitem(sys.modules, "pycocotools", None)
     with pytest.raises(SpecError) as caught:
-        export(dataset, tmp_path / "out", to="coco")
+        export(dataset, tmp_path / "out", to="coco", segmentation="rle")
     assert caught.value.code == "extra-missing"
     assert "pip install 'fgbgpack[coco]'" in caught.value.message
     assert not list(tmp_path.iterdir())
+    # Polygons need nothing.
+    assert export(dataset, tmp_path / "out", to="coco").written == 36
 
 
 # --- the export ------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory, depth_dataset):
+@pytest.fixture(scope="module", params=["polygons", "rle"])
+def exported(tmp_path_factory, depth_dataset, request):
     out = tmp_path_factory.mktemp("coco") / "all"
-    export(depth_dataset, out, to="coco")
+    export(depth_dataset, out, to="coco", segmentation=request.param)
     return out
 
 
@@ -168,14 +181,15 @@ def test_imported_samples_have_their_names(tmp_path, imported):
         )
 
 
-def test_each_part_has_its_annotations_and_they_share_the_pictures(tmp_path, own_pictures):
+def test_each_part_has_its_annotations_and_its_pictures(tmp_path, own_pictures):
     create(tmp_path / "d.zarr", own_pictures.spec())
-    parts = open_dataset(tmp_path / "d.zarr").save_split("two", {"train": 2 / 3, "test": 1 / 3})
+    ds = open_dataset(tmp_path / "d.zarr")
+    parts = ds.save_split("two", {"train": 2 / 3, "test": 1 / 3})
     export(tmp_path / "d.zarr", tmp_path / "out", to="coco", split="two")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         *("annotations", "images", "fgbgpack.json", "fgbgpack-files.csv")
     }
-    assert len(list((tmp_path / "out" / "images").iterdir())) == 36
+    assert {path.name for path in (tmp_path / "out" / "images").iterdir()} == set(parts)
     assert {path.name for path in (tmp_path / "out" / "annotations").iterdir()} == {
         "instances_train.json", "instances_test.json"
     }  # fmt: skip
@@ -183,6 +197,12 @@ def test_each_part_has_its_annotations_and_they_share_the_pictures(tmp_path, own
         coco = COCO(str(tmp_path / "out" / "annotations" / f"instances_{name}.json"))
         assert sorted(coco.getImgIds()) == samples.tolist()
         assert sorted(annotation["image_id"] for annotation in coco.anns.values()) == samples.tolist()
+        # As detectron2, sahi and others join the two: a folder for each JSON file, with these names in it.
+        files = {image["file_name"] for image in coco.imgs.values()}
+        assert files == {path.name for path in (tmp_path / "out" / "images" / name).iterdir()}
+        for image in coco.imgs.values():
+            pixels = read_picture(tmp_path / "out" / "images" / name / image["file_name"])
+            np.testing.assert_array_equal(pixels, ds.image[image["id"]])
 
 
 def test_the_category_can_be_named(tmp_path, dataset):
@@ -199,9 +219,10 @@ def test_the_category_can_be_named(tmp_path, dataset):
 
 def test_all_problems_are_reported_together(tmp_path, dataset):
     with pytest.raises(SpecError) as caught:
-        export(dataset, tmp_path / "out", to="coco", fields=["image"], category=" ")
+        export(dataset, tmp_path / "out", to="coco", fields=["image"], category=" ", segmentation="mask")
     assert caught.value.code == "export-options-invalid"
-    assert [problem.split(":")[0] for problem in caught.value.problems] == ["--fields", "--category"]
+    flags = [problem.split(":")[0] for problem in caught.value.problems]
+    assert flags == ["--fields", "--category", "--segmentation"]
     assert not (tmp_path / "out").exists()
 
 

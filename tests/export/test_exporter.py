@@ -14,7 +14,7 @@ from exports import export_document, names_in, table_rows, webdataset_samples
 from fgbgpack import create, fill_depth, open_dataset
 from fgbgpack.errors import IncompleteDatasetError, SpecError
 from fgbgpack.export import TARGETS, export, npz, target
-from fgbgpack.pipeline import Progress
+from fgbgpack.pipeline import Event, Progress
 
 N, HEIGHT, WIDTH = 36, 21, 33
 
@@ -74,8 +74,9 @@ class TestEveryFormat:
         assert names_in(tmp_path / "new") == []
 
     def test_progress(self, split_dataset, tmp_path, to):
-        events: list[Progress] = []
-        export(split_dataset, tmp_path / "out", to=to, samples=slice(3, 20), on_event=events.append)
+        told: list[Event] = []
+        export(split_dataset, tmp_path / "out", to=to, samples=slice(3, 20), on_event=told.append)
+        events = [event for event in told if isinstance(event, Progress)]
         assert {event.stage for event in events} == {"export"}
         assert [events[0].done, events[-1].done, events[-1].total] == [0, 17, 17]
 

@@ -272,9 +272,9 @@ class TestFilesOfOthers:
     @pytest.mark.parametrize(
         ("mine", "named"),
         [
-            ("placements.csv", "placements.csv"),
+            ("metadata.csv", "metadata.csv"),
             ("image", "image"),
-            ("placements.csv/x", "placements.csv"),
+            ("metadata.csv/x", "metadata.csv"),
         ],
     )
     def test_those_in_the_way_stop_the_export_before_anything_is_touched(

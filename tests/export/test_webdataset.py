@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
+import sys
 import tarfile
 
 import numpy as np
@@ -11,8 +13,64 @@ import pytest
 from exports import source_names, webdataset_samples
 
 from fgbgpack.export import export
+from fgbgpack.pipeline.events import Notice
 
 N = 36
+
+
+class TestWorkers:
+    """WebDataset gives each worker of a DataLoader tar files of its own."""
+
+    @staticmethod
+    def notices(dataset, out, **options) -> list[str]:
+        events: list = []
+        export(dataset, out, to="webdataset", on_event=events.append, **options)
+        return [event.message for event in events if isinstance(event, Notice)]
+
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            ({}, "There is 1 tar file in this export."),
+            ({"shard_samples": 18}, "There are 2 tar files in this export."),
+            ({"split": "by-background", "shard_samples": 4}, "There are 3 tar files in part 'val'."),
+            ({"shard_samples": 4}, None),
+            # No more than one for each sample.
+            ({"samples": [1, 2], "shard_samples": 1}, None),
+        ],
+    )
+    def test_few_tar_files_are_said_with_the_option_that_makes_more(
+        self, split_dataset, tmp_path, options, said
+    ):
+        found = self.notices(split_dataset, tmp_path / "out", **options)
+        assert [message.startswith(said) for message in found] == ([] if said is None else [True])
+        for message in found:
+            (samples,) = re.findall(r"--shard-samples (\d+)", message)
+            assert "--overwrite" in message
+            options = options | {"shard_samples": int(samples), "overwrite": True}
+            assert self.notices(split_dataset, tmp_path / "out", **options) == []
+        assert self.notices(split_dataset, tmp_path / "out", **options | {"overwrite": False}) == [
+            f"{tmp_path / 'out'} is complete already."
+        ]
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("workers", [2, 3])
+    def test_as_many_workers_as_it_says_read_all_and_more_stop(self, split_dataset, tmp_path, workers):
+        (message,) = self.notices(split_dataset, tmp_path / "out", shard_samples=18)
+        assert "num_workers=2," in message
+        program = (
+            "import sys, torch.utils.data, webdataset\n"
+            "samples = webdataset.WebDataset(sys.argv[1], shardshuffle=False)\n"
+            "loader = torch.utils.data.DataLoader(samples, batch_size=None, num_workers=int(sys.argv[2]))\n"
+            "print(sum(1 for _ in loader))\n"
+        )
+        url = str(tmp_path / "out" / "samples-{000000..000001}.tar")
+        command = [sys.executable, "-c", program, url, str(workers)]
+        result = subprocess.run(command, capture_output=True, text=True)
+        if workers == 2:
+            assert (result.returncode, result.stdout) == (0, f"{N}\n"), result.stderr
+        else:
+            assert result.returncode == 1
+            assert "fewer shards than workers" in result.stderr
 
 
 class TestWebdataset:

@@ -19,8 +19,13 @@ def export_document(out: Path) -> dict:
 
 
 def table_rows(folder: Path) -> list[dict[str, str]]:
-    with (folder / "placements.csv").open(encoding="utf-8", newline="") as file:
+    with (folder / "metadata.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def file_column(field: str) -> str:
+    """The column of that table with the paths of a field's pictures."""
+    return {"image": "file_name", "mask": "mask_file_name", "depth": "depth_file_name"}[field]
 
 
 def read_picture(path: Path) -> np.ndarray:

@@ -110,6 +110,22 @@ def paeth(picture, step):
     return np.array(lines, np.uint8)
 
 
+def inside_polygon(polygon, height, width):
+    """Pixels whose centre is in a polygon (x, y, x, y, ...): to the left, they see an odd number of edges."""
+    corners = list(zip(polygon[::2], polygon[1::2], strict=True))
+    edges = list(zip(corners, corners[1:] + corners[:1], strict=True))
+    inside = np.zeros((height, width), bool)
+    for y in range(height):
+        for x in range(width):
+            crossed = [
+                x0 < x + 0.5
+                for (x0, y0), (x1, y1) in edges
+                if x0 == x1 and min(y0, y1) < y + 0.5 < max(y0, y1)
+            ]
+            inside[y, x] = sum(crossed) % 2
+    return inside
+
+
 # --- statistics of depth maps ----------------------------------------------------------------------
 
 
