@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -240,7 +241,11 @@ def test_packages_that_own_the_same_module(tmp_path, monkeypatch):
         folder.mkdir()
         (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 9.9\n")
         (folder / "RECORD").write_text(f"{module}/__init__.py,,\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
+        # Files that are not there do not count.
+        (tmp_path / module).mkdir()
+        (tmp_path / module / "__init__.py").touch()
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    importlib.invalidate_caches()
     assert onnxruntime_packages() == sorted([*before, ("onnxruntime-directml", "9.9")])
     refusal = build_refusal(CUDA)
     assert "onnxruntime-directml 9.9" in refusal.reason

@@ -20,6 +20,7 @@ from fgbgpack import create, open_dataset
 from fgbgpack.errors import SpecError
 from fgbgpack.export import export
 from fgbgpack.export.coco import MASK_ABOVE, SEGMENTATIONS, mask_outlines
+from fgbgpack.pipeline import ImportSpec, import_folder
 
 # pycocotools meets NumPy 2 with a class of its own that is older.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -156,19 +157,21 @@ def test_the_evaluation_of_the_truth_against_itself_is_perfect(coco, kind):
     assert evaluation.stats[0] == 1
 
 
-def test_a_sample_whose_mask_is_empty_has_an_image_alone(tmp_path, own_pictures):
-    picture = own_pictures.foregrounds / "f0.png"
-    with Image.open(picture) as opened:
-        opened.putalpha(opened.getchannel("A").point(lambda alpha: alpha // 4))
-        opened.save(picture)
-    create(tmp_path / "faint.zarr", own_pictures.spec())
+def test_a_sample_whose_mask_is_empty_has_an_image_alone(tmp_path):
+    for name, channels in (("images", (3,)), ("masks", ())):
+        (tmp_path / "files" / name).mkdir(parents=True)
+        for sample in range(3):
+            # Alpha of many values, of which none counts as the object.
+            pixels = np.arange(30, 102, dtype=np.uint8).reshape(8, 9, *(1 for _ in channels))
+            pixels = np.broadcast_to(pixels, (8, 9, *channels)).copy()
+            if sample != 1:
+                pixels[2:] = 200
+            Image.fromarray(pixels).save(tmp_path / "files" / name / f"{sample}.png")
+    import_folder(tmp_path / "faint.zarr", ImportSpec(str(tmp_path / "files")))
     export(tmp_path / "faint.zarr", tmp_path / "out", to="coco")
     coco = COCO(str(tmp_path / "out" / "annotations" / "instances_all.json"))
-    ds = open_dataset(tmp_path / "faint.zarr")
-    faint = set(ds.where(foreground="f0.png").tolist())
-    assert set(coco.getImgIds()) == set(range(len(ds)))
-    assert {annotation["image_id"] for annotation in coco.anns.values()} == set(range(len(ds))) - faint
-    assert 0 in faint
+    assert set(coco.getImgIds()) == {0, 1, 2}
+    assert {annotation["image_id"] for annotation in coco.anns.values()} == {0, 2}
 
 
 def test_imported_samples_have_their_names(tmp_path, imported):
