@@ -364,8 +364,11 @@ def disk_errors(name: str, action: str = "read or written", kept: str = "") -> I
         raise error from exc
 
 
-def try_lock(descriptor: int) -> bool:
-    """Locks an open file or folder until it is closed or the process ends; False if another one holds it."""
+def try_lock(descriptor: int, *, shared: bool = False) -> bool:
+    """Locks an open file or folder until it is closed or the process ends; False if another one holds it.
+
+    A ``shared`` lock is for readers, who only keep out a writer.
+    """
     try:
         if sys.platform == "win32":
             import msvcrt
@@ -374,7 +377,7 @@ def try_lock(descriptor: int) -> bool:
         else:
             import fcntl
 
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         return False
     return True

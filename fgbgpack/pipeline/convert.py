@@ -25,6 +25,7 @@ from fgbgpack.storage.hdf5 import (
     Hdf5Store,
     Hdf5Writer,
     is_hdf5,
+    require_unused,
     root_of,
     root_text,
 )
@@ -286,6 +287,7 @@ def check_target(source: Source, path: Path, run: Run, *, overwrite: bool) -> No
         )
     if not path.exists():
         return
+    require_unused(path)
     if isinstance(source.store.store, Hdf5Store) and path.samefile(source.store.store.path):
         raise SpecError(
             f"{path} is the dataset itself: give another place for the result.", code="target-is-source"

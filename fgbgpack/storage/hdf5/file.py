@@ -29,7 +29,15 @@ from fgbgpack.storage.hdf5.parts import (
     seal_of,
     write_front,
 )
-from fgbgpack.storage.hdf5.probe import Found, FoundArray, OwnNode, own_node, probe
+from fgbgpack.storage.hdf5.probe import (
+    NOT_CLOSED,
+    Found,
+    FoundArray,
+    OwnNode,
+    left_open,
+    own_node,
+    probe,
+)
 from fgbgpack.storage.sharding import ABSENT
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -224,8 +232,12 @@ class Hdf5File:
                 )
 
     @property
-    def index_damage(self) -> DatasetError | None:
-        """What is wrong with a file that can be read, but that has lost the checksums of its chunks."""
+    def damage(self) -> DatasetError | None:
+        """What is wrong with a file that can be read: it has lost the checksums of its chunks, or no other
+        HDF5 library opens it, since a program that was writing to it has been killed.
+        """
+        if (opened := left_open(self.path)) is not None and opened.code == NOT_CLOSED:
+            return opened
         if self.front is None or self.index is not None:
             return None
         return DatasetError(
