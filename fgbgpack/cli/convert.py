@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import typer
 
 from fgbgpack.cli import options
-from fgbgpack.cli.console import amount, duration, per_sample, preview_command, say_next, say_rows, say_title
+from fgbgpack.cli.console import per_sample, preview_command, say_next, say_rows, say_title
 from fgbgpack.cli.options import Panel, argument, command, flag
 from fgbgpack.cli.output import KEPT, NOTHING, Output
 from fgbgpack.cli.parse import Parser
+from fgbgpack.terminal import amount, duration
 
 if TYPE_CHECKING:
     from fgbgpack.pipeline import Conversion, Transfer

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import typer
 
 from fgbgpack.cli import options
-from fgbgpack.cli.console import amount, say, say_rows, say_title
+from fgbgpack.cli.console import say, say_rows, say_title
 from fgbgpack.cli.options import PARTIAL, command
 from fgbgpack.cli.output import Output
 from fgbgpack.cli.parse import DEVICES, Parser
 from fgbgpack.errors import DepthModelError
+from fgbgpack.terminal import amount
 
 if TYPE_CHECKING:
     from fgbgpack.depth.installation import Driver, Folder, Installation, Trial

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import typer
 
 from fgbgpack.cli import completion, options
-from fgbgpack.cli.console import amount, duration, per_sample, say_next, say_rows, say_title
+from fgbgpack.cli.console import per_sample, say_next, say_rows, say_title
 from fgbgpack.cli.options import Panel, argument, command
 from fgbgpack.cli.output import NOTHING, Output
 from fgbgpack.cli.parse import Parser
+from fgbgpack.terminal import amount, duration
 
 if TYPE_CHECKING:
     from fgbgpack.export import ExportReport

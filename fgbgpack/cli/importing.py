@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from fgbgpack.cli import completion, options
-from fgbgpack.cli.console import amount, duration, say, say_next_of_dataset, say_rows, say_title, work_done
+from fgbgpack.cli.console import say, say_next_of_dataset, say_rows, say_title, work_done
 from fgbgpack.cli.options import Panel, argument, command
 from fgbgpack.cli.output import KEPT, NOTHING, Output
 from fgbgpack.cli.parse import FITS, Parser
+from fgbgpack.terminal import amount, duration
 
 if TYPE_CHECKING:
     from fgbgpack.pipeline import Imported, ImportPlan

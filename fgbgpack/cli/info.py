@@ -12,19 +12,11 @@ from typing import Any
 import typer
 
 from fgbgpack.cli import completion, options
-from fgbgpack.cli.console import (
-    amount,
-    per_sample,
-    print_json,
-    say,
-    say_rows,
-    say_title,
-    show_warning,
-    stdout,
-)
+from fgbgpack.cli.console import per_sample, print_json, say, say_rows, say_title, show_warning
 from fgbgpack.cli.options import argument, command, option
 from fgbgpack.cli.output import Output
 from fgbgpack.cli.parse import Parser
+from fgbgpack.terminal import amount, stdout
 from fgbgpack.version import describe_software
 
 app = typer.Typer()

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import typer
 
 from fgbgpack.cli import options
-from fgbgpack.cli.console import duration, say, say_rows, say_title
+from fgbgpack.cli.console import say, say_rows, say_title
 from fgbgpack.cli.options import PARTIAL, command
 from fgbgpack.cli.output import KEPT, Output
 from fgbgpack.cli.parse import DEVICES, Parser
+from fgbgpack.terminal import duration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import typer
 
 from fgbgpack.cli import options
-from fgbgpack.cli.console import amount, duration, say, say_rows, say_title, stdout
+from fgbgpack.cli.console import say, say_rows, say_title
 from fgbgpack.cli.options import PARTIAL, Panel, argument, command, option
 from fgbgpack.cli.output import Output
 from fgbgpack.cli.parse import DEVICES, Parser
 from fgbgpack.errors import SpecError
+from fgbgpack.terminal import amount, duration, stdout
 
 if TYPE_CHECKING:
     from fgbgpack.export import ExportVerification

@@ -21,7 +21,7 @@ from fgbgpack import schema
 from fgbgpack.errors import DatasetError
 from fgbgpack.export.output_folder import DOCUMENT, FILES, files_of, size_of
 from fgbgpack.inputs import read_json
-from fgbgpack.pipeline.events import OnEvent, Progress, silent
+from fgbgpack.pipeline.events import Progress, Reporting, reporting, silent
 from fgbgpack.pipeline.executor import Monitor, Threads
 from fgbgpack.pipeline.faults import Fault, Findings
 
@@ -72,7 +72,7 @@ def is_export(path: str | Path) -> bool:
 
 
 def verify_export(
-    folder: str | Path, *, workers: int | None = None, on_event: OnEvent = silent
+    folder: str | Path, *, workers: int | None = None, on_event: Reporting = silent
 ) -> ExportVerification:
     """Compare the files of an export with its list, and decode them.
 
@@ -82,7 +82,7 @@ def verify_export(
     Args:
         folder: The folder.
         workers: Threads; ``None`` takes one for each processor.
-        on_event: Called in this thread with progress: files.
+        on_event: Called in this thread with progress, in files; ``"progress"`` shows it.
 
     Raises:
         DatasetError: There is no export, or its document or its list is damaged.
@@ -105,10 +105,11 @@ def verify_export(
     def advance(count: int) -> None:
         nonlocal done
         done += count
-        on_event(Progress("verify", done, len(listed)))
+        notify(Progress("verify", done, len(listed)))
 
-    on_event(Progress("verify", 0, len(listed)))
-    threads.run(checks.check, listed, advance, "verify")
+    with reporting(on_event) as notify:
+        notify(Progress("verify", 0, len(listed)))
+        threads.run(checks.check, listed, advance, "verify")
     checks.count()
     faults = checks.findings.all()
     return ExportVerification(

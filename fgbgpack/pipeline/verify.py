@@ -12,7 +12,7 @@ from pathlib import Path
 from fgbgpack.depth import Device
 from fgbgpack.document import DEPTH, VERIFIED, Document
 from fgbgpack.errors import DatasetError, IncompleteDatasetError
-from fgbgpack.pipeline.events import OnEvent, silent
+from fgbgpack.pipeline.events import OnEvent, Reporting, reporting, silent
 from fgbgpack.pipeline.executor import Threads
 from fgbgpack.pipeline.faults import CHANGES, Fault
 from fgbgpack.pipeline.inspection import ArrayCounts, Inspection
@@ -96,7 +96,7 @@ def verify(
     workers: int | None = None,
     accept: bool = False,
     record: bool = False,
-    on_event: OnEvent = silent,
+    on_event: Reporting = silent,
 ) -> Verification:
     """Read all of a dataset, and find what is wrong with it. Nothing is written unless that is asked for.
 
@@ -115,7 +115,7 @@ def verify(
         accept: Take what is stored as right, if it is whole: the dataset gets a new manifest. For arrays that
             another tool has changed.
         record: If it is sound and complete, say so in an attribute of the root group, beside the document.
-        on_event: Called in this thread with progress and notices.
+        on_event: Called in this thread with progress and notices; ``"progress"`` shows them.
 
     Returns:
         What was found, sound or not.
@@ -133,9 +133,12 @@ def verify(
     """
     threads = Threads(workers)
     is_file = accept and is_hdf5(dataset) and Path(str(dataset)).is_file()
-    place = staged_as_changed(Path(str(dataset)), threads, on_event) if is_file else nullcontext(dataset)
-    with place as opened:
-        result, document = _verified(opened, against, depth, seed, device, threads, accept, record, on_event)
+    with reporting(on_event) as notify:
+        place = staged_as_changed(Path(str(dataset)), threads, notify) if is_file else nullcontext(dataset)
+        with place as opened:
+            result, document = _verified(
+                opened, against, depth, seed, device, threads, accept, record, notify
+            )
     if result.recorded:
         _record(DatasetStore.open(dataset, read_only=True), document, result)
     return result

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from fgbgpack.cli import options
-from fgbgpack.cli.console import amount, say, say_rows, say_title, show_warning
+from fgbgpack.cli.console import say, say_rows, say_title, show_warning
 from fgbgpack.cli.models import card, compare, densedepth
 from fgbgpack.cli.models.common import NAME, meaning, say_what_to_do
 from fgbgpack.cli.options import command, show_examples
 from fgbgpack.cli.output import Output
+from fgbgpack.terminal import amount
 
 if TYPE_CHECKING:
     from fgbgpack.depth import Card
