@@ -116,7 +116,7 @@ def test_bars_in_a_notebook_are_one_output(pictures, tmp_path, monkeypatch):
     NotebookClient(notebook, timeout=300, kernel_name="python3", resources=resources).execute()
     bars = [output for output in cell.outputs if "━" in output.get("data", {}).get("text/html", "")]
     assert len(bars) == 1
-    assert len(re.findall(r"(Pictures|Samples) +━+ 100% .*/s", bars[0].data["text/plain"])) == 2
+    assert len(re.findall(r"(Pictures|Samples) +━+ 100% .*/s", plain(bars[0].data["text/plain"]))) == 2
     assert not [output for output in cell.outputs if output.get("name") == "stderr"]
     assert Path(tmp_path / "it.zarr").is_dir()
 
