@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import textwrap
 from functools import partial
 
 from rich.console import Console
@@ -44,6 +45,14 @@ def on_terminal(console: Console) -> bool:
 def visible(text: str) -> str:
     """``text`` with control characters escaped: a file's name must not control the terminal."""
     return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", text)
+
+
+def wrapped(text: str, columns: int) -> list[str]:
+    """Lines of some columns that ``text``, of a line or more, is broken into; words stay whole, such as paths
+    and addresses, also where they are longer.
+    """
+    wrapper = textwrap.TextWrapper(columns, break_long_words=False, break_on_hyphens=False)
+    return [part for line in text.split("\n") for part in wrapper.wrap(line) or [""]]
 
 
 def amount(size: float) -> str:

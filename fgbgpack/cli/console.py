@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-import textwrap
 import traceback
 from collections.abc import Iterable, Sequence
 from pathlib import PurePath
@@ -13,7 +12,7 @@ from typing import Any
 
 from rich.text import Text
 
-from fgbgpack.terminal import stderr, stdout, visible
+from fgbgpack.terminal import stderr, stdout, visible, wrapped
 
 # Of values that are wrapped.
 _LEAST_COLUMNS = 20
@@ -34,12 +33,17 @@ def say_rows(rows: Sequence[tuple[str, str]]) -> None:
     width = max(len(name) for name, _ in rows)
     columns = max(_LEAST_COLUMNS, stdout().width - width - 5)
     for name, value in rows:
-        found = textwrap.wrap(visible(value), columns, break_long_words=False, break_on_hyphens=False)
-        for number, part in enumerate(found or [""]):
+        for number, part in enumerate(wrapped(visible(value), columns)):
             line = Text("  ")
             line.append((name if number == 0 else "").ljust(width), style="dim")
             line.append(f"   {part}")
             stdout().print(line, soft_wrap=True)
+
+
+def say_text(text: str, *, indent: str = "", style: str = "") -> None:
+    """Print text on stdout, in lines as wide as the terminal, if there is one."""
+    for line in wrapped(visible(text), stdout().width - len(indent)):
+        stdout().print(Text(f"{indent}{line}", style=style), soft_wrap=True)
 
 
 def say_next(commands: Iterable[str], python: Iterable[str] = ()) -> None:
@@ -69,13 +73,15 @@ def print_json(document: Any) -> None:
 
 def show_error(message: str, problems: Sequence[str] = (), *, label: str = "error") -> None:
     """Print one red block on stderr: a message, then a line for each problem."""
-    block = Text()
-    block.append(f"{label}{': ' if message else ''}", style="bold red")
-    block.append(visible(message), style="red")
+    console, block = stderr(), Text()
+    title = f"{label}{': ' if message else ''}"
+    first, *others = wrapped(f"{title}{visible(message)}", console.width)
+    block.append(first[: len(title)], style="bold red")
+    block.append("\n".join([first[len(title) :], *others]), style="red")
     for problem in problems:
         block.append("\n  - ", style="red")
-        block.append(visible(problem))
-    stderr().print(block)
+        block.append("\n    ".join(wrapped(visible(problem), console.width - len("  - "))))
+    console.print(block, soft_wrap=True)
 
 
 def show_bug(error: BaseException) -> None:
@@ -90,7 +96,9 @@ def show_bug(error: BaseException) -> None:
 
 def show_warning(message: str) -> None:
     """Print a line on stderr."""
-    stderr().print(Text(f"warning: {visible(message)}", style="yellow"))
+    console = stderr()
+    for line in wrapped(f"warning: {visible(message)}", console.width):
+        console.print(Text(line, style="yellow"), soft_wrap=True)
 
 
 def per_sample(size: float, samples: int) -> str:

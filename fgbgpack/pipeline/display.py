@@ -22,7 +22,7 @@ from rich.progress import Progress as Bars
 from rich.text import Text
 
 from fgbgpack.pipeline.events import Event, Notice, Progress
-from fgbgpack.terminal import duration, on_terminal, stderr, visible
+from fgbgpack.terminal import duration, on_terminal, stderr, visible, wrapped
 
 _TITLES = {
     "sources": "Pictures",
@@ -63,7 +63,7 @@ class Display:
             self._bars = kind(description, bar, *columns, console=self._console, expand=True)
 
     def __enter__(self) -> Self:
-        if self._bars is not None:
+        if self._bars is not None and self._bars.tasks:
             self._bars.start()
         return self
 
@@ -79,7 +79,8 @@ class Display:
 
     def _print(self, line: str, style: str = "") -> None:
         if not self._quiet:
-            self._console.print(Text(line, style=style))
+            for part in wrapped(line, self._console.width):
+                self._console.print(Text(part, style=style), soft_wrap=True)
 
 
 @dataclass
@@ -131,6 +132,7 @@ class ProgressDisplay(Display):
         if self._bars is None:
             self._print(f"{title}: {event.done:,} of {event.total:,}")
         else:
+            self._bars.start()
             bar = self._bars.add_task(title, completed=event.done, total=event.total, initial=event.done)
         return _Stage(title, event.done, bar)
 
@@ -163,8 +165,9 @@ class _Bars(Bars):
         return _Narrow(super().get_renderable())
 
     def stop(self) -> None:
-        super().stop()
-        self.console.print()
+        if self.live.is_started:
+            super().stop()
+            self.console.print()
 
     def advanced(self, *, finished: bool) -> None:
         """Something was done, or all of it."""
@@ -179,7 +182,8 @@ class _NotebookBars(_Bars):
     _drawn = 0.0
 
     def start(self) -> None:
-        self._output = importlib.import_module("IPython.display").display(self, display_id=True)
+        if self._output is None:
+            self._output = importlib.import_module("IPython.display").display(self, display_id=True)
 
     def stop(self) -> None:
         self.refresh()
