@@ -16,6 +16,7 @@ from fgbgpack.cli.console import per_sample, print_json, say, say_rows, say_titl
 from fgbgpack.cli.options import argument, command, option
 from fgbgpack.cli.output import Output
 from fgbgpack.cli.parse import Parser
+from fgbgpack.sources.names import counted
 from fgbgpack.terminal import amount, stdout
 from fgbgpack.version import describe_software
 
@@ -114,7 +115,9 @@ def _show(info: Mapping[str, Any]) -> None:
     state = "complete" if info["complete"] else "NOT COMPLETE: the command that made it finishes it"
     if info["complete"] and info["faulty"]:
         state = "NOT SOUND"
-    say_title(f"{info['path']}: {info['samples']:,} samples of {info['width']}x{info['height']}, {state}")
+    say_title(
+        f"{info['path']}: {counted(info['samples'], 'sample')} of {info['width']}x{info['height']}, {state}"
+    )
     recipe, splits = info["recipe"], info["splits"]
     say_rows(
         [
@@ -163,7 +166,7 @@ def _state_rows(info: Mapping[str, Any]) -> list[tuple[str, str]]:
         rows.append(("to mend it", f"fgbgpack repair {shlex.quote(info['path'])}"))
     elif (verified := info["verified"]) is not None:
         done = "decoded and recomposed" if verified["recomposed"] else "decoded"
-        rows.append(("verified", f"{verified['date']}, all {verified['samples']:,} samples {done}"))
+        rows.append(("verified", f"{verified['date']}, all {counted(verified['samples'], 'sample')} {done}"))
     return rows
 
 
@@ -179,7 +182,11 @@ def _recipe_rows(info: Mapping[str, Any]) -> list[tuple[str, str]]:
     mirrored = ", and as many mirrored" if recipe["flip"] else ""
     masks = f", {info['masks']:,} with mask files" if info["masks"] else ""
     return [
-        ("pictures", f"{info['backgrounds']:,} backgrounds, {info['foregrounds']:,} foregrounds{masks}"),
+        (
+            "pictures",
+            f"{counted(info['backgrounds'], 'background')}, "
+            f"{counted(info['foregrounds'], 'foreground')}{masks}",
+        ),
         ("placements", f"{per_pair}{mirrored}; {recipe['placement']}, seed {recipe['seed']}"),
         ("foregrounds", f"{recipe['foreground_height']} pixels high; backgrounds by {recipe['fit']}"),
     ]
@@ -190,7 +197,7 @@ def _import_rows(imported: Mapping[str, Any]) -> list[tuple[str, str]]:
     count = imported["left_out"]
     left_out = f"; {count:,} without counterparts were left out" if count else ""
     places = ", ".join(place for place in imported["patterns"].values() if place is not None)
-    return [("imported", f"{imported['files']:,} files of {places}{fit}{left_out}")]
+    return [("imported", f"{counted(imported['files'], 'file')} of {places}{fit}{left_out}")]
 
 
 def _depth_rows(depth: Mapping[str, Any] | None) -> list[tuple[str, str]]:

@@ -11,6 +11,7 @@ from fgbgpack.cli.console import say_next, say_title
 from fgbgpack.cli.options import argument, command, option
 from fgbgpack.cli.output import Output
 from fgbgpack.cli.parse import Parser
+from fgbgpack.sources.names import counted
 
 app = typer.Typer()
 
@@ -43,7 +44,9 @@ def sample(
         )
 
     Output().run(work)
-    say_title(f"Made {scenes:,} backgrounds with their true depth and {people:,} foregrounds")
+    say_title(
+        f"Made {counted(scenes, 'background')} with true depth and {counted(people, 'foreground')}"
+    )
     kinds = ("backgrounds", "foregrounds")
     folders = " ".join(f"--{kind} {shlex.quote(str(PurePath(folder) / kind))}" for kind in kinds)
     say_next([f"fgbgpack create samples.zarr {folders}"])

@@ -31,6 +31,7 @@ from fgbgpack.document import (
 )
 from fgbgpack.errors import DatasetError, SpecError
 from fgbgpack.sources.catalog import Catalog
+from fgbgpack.sources.names import counted
 from fgbgpack.spec import DatasetSpec
 from fgbgpack.storage import sealing
 from fgbgpack.storage.indices import Index, sample_indices, whole_number
@@ -82,7 +83,7 @@ class DatasetReader:
         state = "" if self.complete else ", incomplete"
         depth = " with depth" if self.has_depth else ""
         size = f"{self.width}x{self.height}"
-        return f"<fgbgpack.Dataset {self.path!r}: {len(self):,} samples of {size}{depth}{state}>"
+        return f"<fgbgpack.Dataset {self.path!r}: {counted(len(self), 'sample')} of {size}{depth}{state}>"
 
     @property
     def path(self) -> str:

@@ -24,6 +24,7 @@ from fgbgpack.inputs import read_json
 from fgbgpack.pipeline.events import Progress, Reporting, reporting, silent
 from fgbgpack.pipeline.executor import Monitor, Threads
 from fgbgpack.pipeline.faults import Fault, Findings
+from fgbgpack.sources.names import counted
 
 #: The faults that a report names; the rest is counted.
 SHOWN = 20
@@ -59,7 +60,7 @@ class ExportVerification:
     def check(self) -> None:
         """Raise DatasetError (``export-damaged``) if it is not sound."""
         if not self.sound:
-            count = "1 fault" if self.fault_count == 1 else f"{self.fault_count:,} faults"
+            count = counted(self.fault_count, "fault")
             raise DatasetError(
                 f"{self.path} is not sound: {count}. Replace it with fgbgpack export --overwrite.",
                 code="export-damaged",
@@ -170,7 +171,7 @@ class _Checks:
         """Compare the number of samples with that of the document, unless a file is at fault already."""
         found, expected = sum(self._samples.values()), self._document["samples"]
         if found != expected and not self.findings.all():
-            message = f"There are {found:,} samples in the files, expected {expected:,}."
+            message = f"There are {counted(found, 'sample')} in the files, expected {expected:,}."
             self._fault("samples-missing", DOCUMENT, message)
 
     def _fault(self, code: str, name: str, message: str) -> None:

@@ -27,6 +27,7 @@ from fgbgpack.pipeline.pixels import Pixels
 from fgbgpack.pipeline.run import Result, Run
 from fgbgpack.pipeline.staging import staged
 from fgbgpack.sources.catalog import load_catalog
+from fgbgpack.sources.names import counted
 from fgbgpack.spec import DatasetSpec
 from fgbgpack.storage.layout import DEFAULT_POLICY, Layout, LayoutPolicy
 from fgbgpack.storage.store import DatasetStore
@@ -145,7 +146,9 @@ def load_recipe(spec: DatasetSpec, on_event: OnEvent) -> Recipe:
     sources = sources_of(spec)
     if sources.ignored:
         shown = ", ".join(sources.ignored[:_SHOWN]) + (", ..." if len(sources.ignored) > _SHOWN else "")
-        on_event(Notice(f"Ignored {len(sources.ignored)} files that are not used as pictures: {shown}"))
+        on_event(
+            Notice(f"Ignored {counted(len(sources.ignored), 'file')} that are not used as pictures: {shown}")
+        )
     for notice in sources.notices:
         on_event(Notice(notice))
     catalog = load_catalog(

@@ -34,6 +34,7 @@ from fgbgpack.pipeline.pixels import Pixels
 from fgbgpack.pipeline.run import Result, Run
 from fgbgpack.pipeline.stage import LayoutStage
 from fgbgpack.pipeline.staging import staged
+from fgbgpack.sources.names import counted
 from fgbgpack.storage.arrays import METADATA
 from fgbgpack.storage.codecs import REPAIR
 from fgbgpack.storage.layout import DEFAULT_POLICY, Layout, LayoutPolicy
@@ -273,7 +274,7 @@ class _PixelCheck(LayoutStage):
         lines = [self._found[key] for key in sorted(self._found)]
         if len(lines) > _SHOWN:
             samples = len({sample for sample, _ in self._found})
-            lines[_SHOWN:] = [f"... {samples:,} of {self.total:,} samples in all"]
+            lines[_SHOWN:] = [f"... {samples:,} of {counted(self.total, 'sample')} in all"]
         return lines
 
     def _damaged(self, array: str, chunk: Chunk, samples: range, error: DatasetError) -> None:

@@ -49,6 +49,7 @@ from fgbgpack.pipeline.pixels import Pixels
 from fgbgpack.pipeline.recorded_depth import recorded_job, stored_samples
 from fgbgpack.pipeline.run import Result, Run
 from fgbgpack.pipeline.staging import StagingStore, staged
+from fgbgpack.sources.names import counted
 from fgbgpack.spec import DatasetSpec
 from fgbgpack.storage.arrays import METADATA, ArrayForm, ArraySpec, group_metadata
 from fgbgpack.storage.hdf5 import GROUP
@@ -98,7 +99,7 @@ class Repair(Result):
     def check(self) -> None:
         """Raise DatasetError (``repair-incomplete``) if a fault is left."""
         if self.left_count:
-            count = "1 fault" if self.left_count == 1 else f"{self.left_count:,} faults"
+            count = counted(self.left_count, "fault")
             raise DatasetError(f"{self.path} has {count} left.", code="repair-incomplete")
 
 

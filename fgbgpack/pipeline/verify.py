@@ -20,6 +20,7 @@ from fgbgpack.pipeline.recorded_depth import choose, infer_again, network_depth,
 from fgbgpack.pipeline.run import Result, Run
 from fgbgpack.pipeline.staging import staged_as_changed
 from fgbgpack.sources.decoding import hash_file
+from fgbgpack.sources.names import counted
 from fgbgpack.storage.hdf5 import is_hdf5
 from fgbgpack.storage.store import DatasetStore
 from fgbgpack.storage.targets import Target, writable
@@ -70,7 +71,7 @@ class Verification(Result):
         it is not complete.
         """
         if not self.sound:
-            count = "1 fault" if self.fault_count == 1 else f"{self.fault_count:,} faults"
+            count = counted(self.fault_count, "fault")
             codes = {fault.code for fault in self.faults}
             advice = [
                 *(["Mend it with fgbgpack repair."] * bool(codes - _OF_PICTURES)),

@@ -46,7 +46,7 @@ def _common(codes: Set[str]) -> str:
 
 
 def _error(lines: Sequence[str], code: str) -> SourceError:
-    count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
+    count = counted(len(lines), "problem")
     return SourceError(f"{count} with the pictures: fix or remove what is named here", lines, code=code)
 
 
