@@ -44,9 +44,7 @@ def sample(
         )
 
     Output().run(work)
-    say_title(
-        f"Made {counted(scenes, 'background')} with true depth and {counted(people, 'foreground')}"
-    )
+    say_title(f"Made {counted(scenes, 'background')} with true depth and {counted(people, 'foreground')}")
     kinds = ("backgrounds", "foregrounds")
     folders = " ".join(f"--{kind} {shlex.quote(str(PurePath(folder) / kind))}" for kind in kinds)
     say_next([f"fgbgpack create samples.zarr {folders}"])

@@ -12,6 +12,7 @@ from pathlib import Path
 from fgbgpack.depth import Device
 from fgbgpack.document import DEPTH, VERIFIED, Document
 from fgbgpack.errors import DatasetError, IncompleteDatasetError
+from fgbgpack.files import why
 from fgbgpack.pipeline.events import OnEvent, Reporting, reporting, silent
 from fgbgpack.pipeline.executor import Threads
 from fgbgpack.pipeline.faults import CHANGES, Fault
@@ -251,7 +252,7 @@ def _compare_pictures(inspection: Inspection, folders: Sequence[Path], threads: 
         try:
             return {hash_file(path) for path in paths if path.is_file()}
         except OSError as exc:
-            raise DatasetError(f"{one[1]} cannot be read: {exc}.", code="io-failed") from exc
+            raise DatasetError(f"{one[1]} cannot be read: {why(exc, one[1])}.", code="io-failed") from exc
 
     for (kind, name, digest), there in zip(wanted, threads.map(found, wanted), strict=True):
         key = f"{kind}/{name}"

@@ -412,7 +412,8 @@ def _nodes_of_others(found: Found | None, name: str) -> tuple[bytes, dict[str, A
     """The same from attributes, as others may write them: ``fgbgpack`` of the root, ``zarr`` of all nodes."""
     if found is None or ATTRIBUTE not in found.texts[""]:
         raise DatasetError(
-            f"{name} is an HDF5 file that fgbgpack did not make: it has no attribute {ATTRIBUTE!r}.",
+            f"{name} is an HDF5 file that fgbgpack did not make (it has no attribute {ATTRIBUTE!r}): give "
+            "another place.",
             code="dataset-foreign",
         )
     if found.document is not None:
