@@ -53,7 +53,7 @@ def _help_of(command: Any, ctx: Any) -> str:
     ]
     usage = ["Usage:", ctx.command_path, "[OPTIONS]", *map(_shown_argument, arguments)]
     usage += ["COMMAND ..."] if subcommands else []
-    blocks = [" ".join(usage)]
+    blocks = ["\n       ".join(wrapped(" ".join(usage), width - len("Usage: ")))]
     paragraphs = (command.help or "").split("\n\n")
     blocks += ["\n".join(wrapped(" ".join(text.split()), width)) for text in paragraphs]
     blocks += _panel("Arguments", [(one.metavar, one.help or "") for one in arguments], width)
