@@ -11,6 +11,9 @@ from rich.console import Console
 
 #: Columns where there is no terminal: lines are not wrapped for what reads a pipe.
 _UNLIMITED = 10_000
+# Stands for a space at which no line is broken; it is in no text.
+_JOINT = "\x00"
+_WITH_UNIT = re.compile(r"(\d) (B|kB|MB|GB|TB|s|min|h)\b")
 
 
 class _Console(Console):
@@ -49,10 +52,12 @@ def visible(text: str) -> str:
 
 def wrapped(text: str, columns: int) -> list[str]:
     """Lines of some columns that ``text``, of a line or more, is broken into; words stay whole, such as paths
-    and addresses, also where they are longer.
+    and addresses, also where they are longer, and so do numbers with their units.
     """
     wrapper = textwrap.TextWrapper(columns, break_long_words=False, break_on_hyphens=False)
-    return [part for line in text.split("\n") for part in wrapper.wrap(line) or [""]]
+    joined = _WITH_UNIT.sub(rf"\1{_JOINT}\2", text)
+    lines = [part for line in joined.split("\n") for part in wrapper.wrap(line) or [""]]
+    return [line.replace(_JOINT, " ") for line in lines]
 
 
 def amount(size: float) -> str:
