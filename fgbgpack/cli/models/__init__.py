@@ -119,7 +119,7 @@ def _show_list(entries: Sequence[Entry], models: Sequence[Mapping[str, Any]], fo
     for entry, model in zip(entries, models, strict=True):
         where = "models get" if entry.card.download else "by hand"
         if entry.here:
-            where = "comes with fgbgpack" if entry.is_embedded else "here"
+            where = "included" if entry.is_embedded else "here"
         size = amount(model["size"]) if model["size"] else "-"
         result = "foregrounds" if model["guided"] else meaning(model["quantity"], model["unit"])
         rows.append((entry.name, result, model["licence"] or "not stated", size, where))
