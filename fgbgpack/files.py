@@ -340,9 +340,22 @@ def _removed(folder: Path) -> Path:
 # --- errors and locks ------------------------------------------------------------------------------
 
 
+_PARTIAL = re.compile(r"\.[0-9a-f]{32}\.partial$")
+
+
 def is_full(error: OSError) -> bool:
     """Whether an error says that the disk, or the user's share of it, is full."""
     return error.errno in {errno.ENOSPC, errno.EDQUOT}
+
+
+def why(error: OSError, known: str = "") -> str:
+    """What an error says, with the file that it is about, unless that has the name that is ``known``."""
+    if error.strerror is None:
+        return str(error)
+    # The name that a file has while it is written is nothing that a user knows.
+    path = _PARTIAL.sub("", "" if error.filename is None else os.fsdecode(error.filename))
+    is_known = not path or (known != "" and path.endswith(known))
+    return error.strerror if is_known else f"{error.strerror} ({path})"
 
 
 @contextmanager
@@ -354,7 +367,7 @@ def disk_errors(name: str, action: str = "read or written", kept: str = "") -> I
     try:
         yield
     except OSError as exc:
-        message, code = f"{name} cannot be {action}: {exc}.", "io-failed"
+        message, code = f"{name} cannot be {action}: {why(exc, name)}.", "io-failed"
         if is_full(exc):
             message = f"The disk that holds {name} is full: make room and run the same command again. {kept}"
             code = "disk-full"
@@ -364,8 +377,11 @@ def disk_errors(name: str, action: str = "read or written", kept: str = "") -> I
         raise error from exc
 
 
-def try_lock(descriptor: int) -> bool:
-    """Locks an open file or folder until it is closed or the process ends; False if another one holds it."""
+def try_lock(descriptor: int, *, shared: bool = False) -> bool:
+    """Locks an open file or folder until it is closed or the process ends; False if another one holds it.
+
+    A ``shared`` lock is for readers, who only keep out a writer.
+    """
     try:
         if sys.platform == "win32":
             import msvcrt
@@ -374,7 +390,7 @@ def try_lock(descriptor: int) -> bool:
         else:
             import fcntl
 
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         return False
     return True

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from fgbgpack import schema
 from fgbgpack.errors import SpecError
+from fgbgpack.files import why
 from fgbgpack.inputs import parse_json, read_file
 from fgbgpack.options import whole_number
 
@@ -259,7 +260,8 @@ def read_config(path: str | Path) -> dict[str, Any]:
     try:
         fields = loads(read_file(path, _LARGEST_CONFIG).decode("utf-8-sig"))
     except (OSError, UnicodeDecodeError) as exc:
-        raise SpecError(f"The config file {path} cannot be read: {exc}.", code=code) from exc
+        reason = why(exc, str(path)) if isinstance(exc, OSError) else exc
+        raise SpecError(f"The config file {path} cannot be read: {reason}.", code=code) from exc
     except (ValueError, RecursionError) as exc:  # TOML may be nested without end
         raise SpecError(f"The config file {path} is not valid {kind}: {exc}.", code=code) from exc
     if not isinstance(fields, dict):

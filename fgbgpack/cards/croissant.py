@@ -15,6 +15,7 @@ from fgbgpack.cards.about import About
 from fgbgpack.cards.licences import address_of, findings
 from fgbgpack.cards.summary import ArraySummary, DatasetSummary
 from fgbgpack.document import MANIFEST
+from fgbgpack.sources.names import counted
 
 _CONFORMS_TO = ["http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/RAI/1.0"]
 _ZARR = "https://zarr.dev/"
@@ -120,8 +121,8 @@ def _responsible_ai(summary: DatasetSummary) -> dict[str, Any]:
             f"author and address. {' '.join(findings(summary.licences))}"
         )
         described["rai:dataBiases"] = [
-            f"It shows what its {summary.backgrounds:,} backgrounds and {summary.foregrounds:,} foregrounds "
-            "show, each of them equally often.",
+            f"It shows what {counted(summary.backgrounds, 'background')} and "
+            f"{counted(summary.foregrounds, 'foreground')} show, each of them equally often.",
             "Places are uniform over the picture, unlike those in photographs.",
         ]
     return described

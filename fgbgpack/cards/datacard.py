@@ -13,6 +13,7 @@ from fgbgpack.cards.croissant import keywords
 from fgbgpack.cards.licences import address_of, findings, terms_of
 from fgbgpack.cards.summary import DatasetSummary
 from fgbgpack.document import SourcesInfo
+from fgbgpack.sources.names import counted
 
 #: Length of the list of pictures; croissant.json has all of them.
 _MAX_PICTURES = 500
@@ -109,7 +110,7 @@ def _yaml(value: bool | str) -> str:
 def _overview(summary: DatasetSummary, about: About) -> str:
     rows = [("Samples", f"{summary.samples:,}, each {summary.size} pixels")]
     if summary.document.has_recipe:
-        pairs = f"{summary.backgrounds:,} backgrounds x {summary.foregrounds:,} foregrounds"
+        pairs = f"{counted(summary.backgrounds, 'background')} x {counted(summary.foregrounds, 'foreground')}"
         rows.append(("Made of", f"{pairs}, {sentences.placements_per_pair(summary)}"))
     rows.append(("Form", _form(summary)))
     stated = {
@@ -127,7 +128,7 @@ def _form(summary: DatasetSummary) -> str:
     form = "a Zarr v3 store" if summary.form == "zarr" else "an HDF5 file"
     if summary.total is None:
         return form
-    files = f" in {summary.files:,} files" if summary.form == "zarr" and summary.files else ""
+    files = f" in {counted(summary.files, 'file')}" if summary.form == "zarr" and summary.files else ""
     each = f"{summary.total / summary.samples:,.0f} bytes a sample"
     virtual = "; images and masks are made when they are read" if summary.document.is_virtual else ""
     return f"{form} of {_bytes(summary.total)}{files}, {each}{virtual}"
@@ -288,7 +289,7 @@ def _pictures(sources: SourcesInfo, croissant: str) -> str:
     more = len(rows) - len(shown)
     rest = f"\n\n... and {more:,} more, all of which are in `{croissant}`." if more else ""
     table = _table(("picture", "file", "licence", "author", "from"), shown)
-    return f"<details>\n<summary>All {len(rows):,} pictures</summary>\n\n{table}{rest}\n\n</details>"
+    return f"<details>\n<summary>All {counted(len(rows), 'picture')}</summary>\n\n{table}{rest}\n\n</details>"
 
 
 def _python(code: str) -> str:

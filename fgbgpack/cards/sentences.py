@@ -7,6 +7,7 @@ from pathlib import PurePath
 
 from fgbgpack.cards.summary import DatasetSummary
 from fgbgpack.document import ImportedDepthInfo, NetworkDepthInfo
+from fgbgpack.sources.names import counted
 
 
 def description(summary: DatasetSummary) -> str:
@@ -15,10 +16,12 @@ def description(summary: DatasetSummary) -> str:
     size = f"{summary.size} pixels"
     if summary.document.spec is None:
         return (
-            f"{summary.samples:,} samples of {size}: {fields}, imported from files. "
+            f"{counted(summary.samples, 'sample')} of {size}: {fields}, imported from files. "
             f"Put together by {summary.made_by}."
         )
-    pasted = f"{summary.foregrounds:,} foregrounds pasted on {summary.backgrounds:,} backgrounds"
+    pasted = (
+        f"{counted(summary.foregrounds, 'foreground')} pasted on {counted(summary.backgrounds, 'background')}"
+    )
     return (
         f"{summary.samples:,} synthetic samples of {size}: {fields}. They are {pasted} at random places, "
         f"{placements_per_pair(summary)}. Made by {summary.made_by}."
@@ -48,9 +51,9 @@ def limits(summary: DatasetSummary) -> list[str]:
         "a sample; it is neither rotated nor hidden in part.",
         "The mask is that of the pasted foreground. Objects of the same kind that the background already "
         "showed are not in it.",
-        f"There are {summary.samples:,} samples but {summary.backgrounds:,} backgrounds and "
-        f"{summary.foregrounds:,} foregrounds: samples that share one are much alike. Split by background, "
-        "by foreground, or by both.",
+        f"Of {counted(summary.samples, 'sample')} many share one of "
+        f"{counted(summary.backgrounds, 'background')} and {counted(summary.foregrounds, 'foreground')}, and "
+        "are much alike. Split by background, by foreground, or by both.",
         *_limits_of_depth(summary),
     ]
 

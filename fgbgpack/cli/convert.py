@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 import typer
 
 from fgbgpack.cli import options
-from fgbgpack.cli.console import amount, duration, per_sample, preview_command, say_next, say_rows, say_title
+from fgbgpack.cli.console import per_sample, preview_command, say_next, say_rows, say_title
 from fgbgpack.cli.options import Panel, argument, command, flag
 from fgbgpack.cli.output import KEPT, NOTHING, Output
 from fgbgpack.cli.parse import Parser
+from fgbgpack.sources.names import counted
+from fgbgpack.terminal import amount, duration
 
 if TYPE_CHECKING:
     from fgbgpack.pipeline import Conversion, Transfer
@@ -115,7 +117,9 @@ def virtualize(
 
 
 def _show_conversion(done: Conversion) -> None:
-    result = f"{done.path}: a {'virtual ' if done.virtual else ''}dataset of {done.samples:,} samples"
+    result = (
+        f"{done.path}: a {'virtual ' if done.virtual else ''}dataset of {counted(done.samples, 'sample')}"
+    )
     pixels = f"{amount(done.pixel_bytes)}, {per_sample(done.pixel_bytes, done.samples)}"
     rows = [
         ("image, mask", f"not stored; they would take {pixels}" if done.virtual else pixels),
@@ -123,7 +127,9 @@ def _show_conversion(done: Conversion) -> None:
     ]
     if done.checked:
         say_title(f"Made {result} in {duration(done.seconds)}")
-        rows.insert(0, ("checked", f"the pixels of {done.checked:,} samples are those of the recipe"))
+        rows.insert(
+            0, ("checked", f"the pixels of {counted(done.checked, 'sample')} are those of the recipe")
+        )
     else:
         say_title(f"{result}, nothing to do")
     say_rows(rows)
@@ -133,7 +139,7 @@ def _show_conversion(done: Conversion) -> None:
 def _show_transfer(done: Transfer) -> None:
     is_hdf5 = done.kind == "hdf5"
     kind = f"{'a portable' if done.portable else 'an'} HDF5 file" if is_hdf5 else "a Zarr dataset"
-    say_title(f"{done.path}: {kind} of {done.samples:,} samples")
+    say_title(f"{done.path}: {kind} of {counted(done.samples, 'sample')}")
     rate = f", {amount(done.total_bytes / done.seconds)}/s" if done.seconds else ""
     say_rows(
         [

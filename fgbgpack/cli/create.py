@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import typer
 
 from fgbgpack.cli import card, completion, options
-from fgbgpack.cli.console import amount, duration, say, say_next_of_dataset, say_rows, say_title, work_done
+from fgbgpack.cli.console import say, say_next_of_dataset, say_rows, say_title, work_done
 from fgbgpack.cli.options import Panel, command
 from fgbgpack.cli.output import KEPT, NOTHING, Output
 from fgbgpack.cli.parse import DEVICES, FITS, Parser
-from fgbgpack.sources.names import pictures_of
+from fgbgpack.sources.names import counted, pictures_of
+from fgbgpack.terminal import amount, duration
 
 if TYPE_CHECKING:
     from fgbgpack.pipeline import Estimate, Report
@@ -235,7 +236,7 @@ def depth(
 
 
 def _show_report(report: Report, done: str, size: str = "") -> None:
-    samples = f"{report.samples:,} samples{size}"
+    samples = f"{counted(report.samples, 'sample')}{size}"
     has_depth = report.depth_model is not None
     if report.created or report.depth_filled:
         say_title(f"{done}: {samples} in {duration(report.seconds)}")
@@ -260,7 +261,9 @@ def _stored(report: Report, *arrays: str) -> int:
 
 
 def _show_estimate(estimate: Estimate, size: str) -> None:
-    say_title(f"Would create {estimate.samples:,} samples of {size} in about {duration(estimate.seconds)}")
+    say_title(
+        f"Would create {counted(estimate.samples, 'sample')} of {size} in about {duration(estimate.seconds)}"
+    )
     rates = "image and mask are composed when they are read"
     if estimate.sample_rate is not None:
         rates = f"image and mask {estimate.sample_rate:,.0f}/s"
@@ -268,13 +271,13 @@ def _show_estimate(estimate: Estimate, size: str) -> None:
         rates += f", depth {estimate.depth_rate:,.0f}/s on {estimate.provider}"
     if estimate.background_seconds:
         rates += f", after the depth of the backgrounds ({duration(estimate.background_seconds)})"
-    files = f" in {estimate.shards:,} files" if estimate.shards else ""
+    files = f" in {counted(estimate.shards, 'file')}" if estimate.shards else ""
     arrays = ", ".join(f"{name} {amount(stored)}" for name, stored in estimate.bytes.items())
     say_rows(
         [
             ("pictures", pictures_of(estimate.backgrounds, estimate.foregrounds)),
             ("on disk", f"about {amount(sum(estimate.bytes.values()))}{files} ({arrays})"),
-            ("chunk", f"{estimate.chunk:,} samples"),
+            ("chunk", f"{counted(estimate.chunk, 'sample')}"),
             ("rates", rates),
         ]
     )

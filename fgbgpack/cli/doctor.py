@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -10,11 +9,12 @@ from typing import TYPE_CHECKING
 import typer
 
 from fgbgpack.cli import options
-from fgbgpack.cli.console import amount, say, say_rows, say_title
+from fgbgpack.cli.console import say, say_rows, say_title
 from fgbgpack.cli.options import PARTIAL, command
 from fgbgpack.cli.output import Output
 from fgbgpack.cli.parse import DEVICES, Parser
 from fgbgpack.errors import DepthModelError
+from fgbgpack.terminal import amount, wrapped
 
 if TYPE_CHECKING:
     from fgbgpack.depth.installation import Driver, Folder, Installation, Trial
@@ -100,7 +100,7 @@ def _show(found: Installation) -> None:
         say("")
         say_title("To run on an NVIDIA GPU")
         for finding in found.findings:
-            for i, line in enumerate(_wrapped(finding.text, _COLUMNS - 4)):
+            for i, line in enumerate(wrapped(finding.text, _COLUMNS - 4)):
                 say(f"    {line}" if i else f"  - {line}")
             if finding.command is not None:
                 # Not wrapped, so that it can be copied.
@@ -159,14 +159,10 @@ def _say_rows(rows: Sequence[tuple[str, str]]) -> None:
     """Print names and values in two columns, values in as many lines as they need."""
     longest = max(len(name) for name, _ in rows)
     for name, value in rows:
-        first, *others = _wrapped(value, _COLUMNS - 5 - longest) or [""]
+        first, *others = wrapped(value, _COLUMNS - 5 - longest)
         say_rows([(name.ljust(longest), first), *((" " * longest, line) for line in others)])
 
 
 def _without_middle(text: str) -> str:
     """The beginning and the end of what may be pages: ONNX Runtime says where first, and why last."""
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import typer
 
 from fgbgpack.cli import completion, options
-from fgbgpack.cli.console import amount, duration, per_sample, say_next, say_rows, say_title
+from fgbgpack.cli.console import per_sample, say_next, say_rows, say_title
 from fgbgpack.cli.options import Panel, argument, command
 from fgbgpack.cli.output import NOTHING, Output
 from fgbgpack.cli.parse import Parser
+from fgbgpack.sources.names import counted
+from fgbgpack.terminal import amount, duration
 
 if TYPE_CHECKING:
     from fgbgpack.export import ExportReport
@@ -128,8 +130,10 @@ def export(
 
 
 def _show(report: ExportReport) -> None:
-    took = f"Exported {report.samples:,} samples to {report.path} in {duration(report.seconds)}"
-    say_title(took if report.written else f"{report.path} has these {report.samples:,} samples already")
+    took = f"Exported {counted(report.samples, 'sample')} to {report.path} in {duration(report.seconds)}"
+    say_title(
+        took if report.written else f"{report.path} has these {counted(report.samples, 'sample')} already"
+    )
     parts = ", ".join(f"{name} {count:,}" for name, count in (report.parts or {}).items())
     size = f"{amount(report.bytes)}, {per_sample(report.bytes, report.samples)}"
     say_rows(

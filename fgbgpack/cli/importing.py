@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from fgbgpack.cli import completion, options
-from fgbgpack.cli.console import amount, duration, say, say_next_of_dataset, say_rows, say_title, work_done
+from fgbgpack.cli.console import say, say_next_of_dataset, say_rows, say_title, work_done
 from fgbgpack.cli.options import Panel, argument, command
 from fgbgpack.cli.output import KEPT, NOTHING, Output
 from fgbgpack.cli.parse import FITS, Parser
+from fgbgpack.sources.names import counted
+from fgbgpack.terminal import amount, duration
 
 if TYPE_CHECKING:
     from fgbgpack.pipeline import Imported, ImportPlan
@@ -155,12 +157,12 @@ def import_(
 
 
 def _left_out(files: int) -> list[tuple[str, str]]:
-    return [("left out", f"{files:,} files without counterparts")] if files else []
+    return [("left out", f"{counted(files, 'file')} without counterparts")] if files else []
 
 
 def _show_plan(plan: ImportPlan, out: str) -> None:
     say_title(
-        f"Would import {plan.samples:,} samples of {plan.width}x{plan.height} to {out} in about "
+        f"Would import {counted(plan.samples, 'sample')} of {plan.width}x{plan.height} to {out} in about "
         f"{duration(plan.seconds)}"
     )
     names = {"images": "pictures", "masks": "masks", "depths": "depth"}
@@ -169,7 +171,7 @@ def _show_plan(plan: ImportPlan, out: str) -> None:
         [
             *((names[kind], place or "none") for kind, place in plan.patterns.items()),
             *_left_out(plan.left_out),
-            ("chunk", f"{plan.chunk:,} samples"),
+            ("chunk", f"{counted(plan.chunk, 'sample')}"),
             ("on disk", f"about {amount(sum(plan.bytes.values()))} ({arrays})"),
         ]
     )
@@ -179,7 +181,7 @@ def _show_plan(plan: ImportPlan, out: str) -> None:
 
 
 def _show_imported(done: Imported) -> None:
-    samples = f"{done.samples:,} samples of {done.width}x{done.height}"
+    samples = f"{counted(done.samples, 'sample')} of {done.width}x{done.height}"
     if done.written or done.depth_written:
         say_title(f"Imported {samples} to {done.path} in {duration(done.seconds)}")
     else:

@@ -12,20 +12,12 @@ from typing import Any
 import typer
 
 from fgbgpack.cli import completion, options
-from fgbgpack.cli.console import (
-    amount,
-    per_sample,
-    print_json,
-    say,
-    say_rows,
-    say_title,
-    show_warning,
-    stdout,
-)
+from fgbgpack.cli.console import per_sample, print_json, say, say_rows, say_title, show_warning
 from fgbgpack.cli.options import argument, command, option
 from fgbgpack.cli.output import Output
 from fgbgpack.cli.parse import Parser
-from fgbgpack.sources.names import pictures_of
+from fgbgpack.sources.names import counted, pictures_of
+from fgbgpack.terminal import amount, stdout
 from fgbgpack.version import describe_software
 
 app = typer.Typer()
@@ -123,7 +115,9 @@ def _show(info: Mapping[str, Any]) -> None:
     state = "complete" if info["complete"] else "NOT COMPLETE: the command that made it finishes it"
     if info["complete"] and info["faulty"]:
         state = "NOT SOUND"
-    say_title(f"{info['path']}: {info['samples']:,} samples of {info['width']}x{info['height']}, {state}")
+    say_title(
+        f"{info['path']}: {counted(info['samples'], 'sample')} of {info['width']}x{info['height']}, {state}"
+    )
     recipe, splits = info["recipe"], info["splits"]
     say_rows(
         [
@@ -172,7 +166,7 @@ def _state_rows(info: Mapping[str, Any]) -> list[tuple[str, str]]:
         rows.append(("to mend it", f"fgbgpack repair {shlex.quote(info['path'])}"))
     elif (verified := info["verified"]) is not None:
         done = "decoded and recomposed" if verified["recomposed"] else "decoded"
-        rows.append(("verified", f"{verified['date']}, all {verified['samples']:,} samples {done}"))
+        rows.append(("verified", f"{verified['date']}, all {counted(verified['samples'], 'sample')} {done}"))
     return rows
 
 
@@ -199,7 +193,7 @@ def _import_rows(imported: Mapping[str, Any]) -> list[tuple[str, str]]:
     count = imported["left_out"]
     left_out = f"; {count:,} without counterparts were left out" if count else ""
     places = ", ".join(place for place in imported["patterns"].values() if place is not None)
-    return [("imported", f"{imported['files']:,} files of {places}{fit}{left_out}")]
+    return [("imported", f"{counted(imported['files'], 'file')} of {places}{fit}{left_out}")]
 
 
 def _depth_rows(depth: Mapping[str, Any] | None) -> list[tuple[str, str]]:

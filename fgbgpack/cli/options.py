@@ -15,6 +15,7 @@ import typer
 
 from fgbgpack.cli import completion
 from fgbgpack.cli.completion import Completer
+from fgbgpack.cli.help import HelpfulCommand
 from fgbgpack.cli.parse import DEPTH_MODES, DEVICES, EXIFS, PRECISIONS
 
 #: Where a command notes in its context that its result is printed as JSON.
@@ -87,7 +88,7 @@ def command(app: typer.Typer, *examples: str, name: str | None = None) -> Callab
     def register(function: F) -> F:
         paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
         text = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
-        return app.command(name, help=text, epilog=show_examples(*examples))(function)
+        return app.command(name, cls=HelpfulCommand, help=text, epilog=show_examples(*examples))(function)
 
     return register
 

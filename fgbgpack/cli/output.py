@@ -38,11 +38,11 @@ class Output:
 
         ``if_stopped`` is what a user is told who stops it; ``KEPT`` also when the system stops it.
         """
-        from fgbgpack.cli.progress import ProgressDisplay
+        from fgbgpack.pipeline.events import reporting, silent
 
-        with ProgressDisplay(quiet=self.quiet) as display:
+        with reporting(silent if self.quiet else "progress") as on_event:
             try:
-                return work(on_event=display)
+                return work(on_event=on_event)
             except (KeyboardInterrupt, OSError) as exc:
                 # The work itself may know better what is left of it.
                 stopped = isinstance(exc, KeyboardInterrupt) and not getattr(exc, "__notes__", [])

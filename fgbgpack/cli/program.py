@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import warnings
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,10 +36,12 @@ from fgbgpack.cli import (
     verify,
 )
 from fgbgpack.cli.console import print_json, say, show_bug, show_error, show_warning
+from fgbgpack.cli.help import HelpfulGroup
 from fgbgpack.cli.options import AS_JSON, PARTIAL, show_examples
 from fgbgpack.errors import DatasetError, FgbgError
 from fgbgpack.files import is_full
 
+_USAGE = 2
 _INTERRUPTED = 130
 _TERMINATED = 143
 
@@ -58,11 +61,15 @@ class _Failure:
     label: str = "error"
 
     @classmethod
-    def of(cls, error: BaseException) -> _Failure | None:
+    def of(cls, error: Any) -> _Failure | None:
         """The failure of an error; ``None`` for a bug."""
         notes = getattr(error, "__notes__", [])
         if isinstance(error, FgbgError):
             return cls(error.code, error.exit_status, "\n".join([error.message, *notes]), error.problems)
+        if isinstance(error, _UsageError):
+            message = error.format_message()
+            asked = "" if error.ctx is None else f" See {error.ctx.command_path} --help."
+            return cls("usage-invalid", _USAGE, f"{message}{'' if message[-1] in '.?' else '.'}{asked}")
         if isinstance(error, _Terminated):
             return cls("terminated", _TERMINATED, " ".join(notes), label="terminated")
         if isinstance(error, KeyboardInterrupt):
@@ -82,25 +89,47 @@ _ORDER = (
 )
 
 
-class _Commands(typer.core.TyperGroup):
+# Typer does not name it; it is what options that cannot be parsed raise.
+_UsageError: type[Any] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "UsageError")
+
+
+class _Commands(HelpfulGroup):
     """The one place that turns what commands raise into a message and an exit status."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return sorted(self.commands, key=_ORDER.index)
 
+    def make_context(self, info_name: Any, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        # Of what cannot be parsed the option itself is never seen.
+        meta = {AS_JSON: "--json" in args}
+        try:
+            context = super().make_context(info_name, args, parent, **extra)
+        except _UsageError as exc:
+            raise _reported(exc, meta) from exc
+        context.meta.update(meta)
+        return context
+
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except (FgbgError, KeyboardInterrupt, OSError) as exc:
-            failure = _Failure.of(exc)
-            if failure is None:
-                raise
-            if ctx.meta.get(AS_JSON):
-                error = {"code": failure.code, "message": failure.message, "problems": failure.problems}
-                with suppress(OSError):  # stdout itself may have failed
-                    print_json({**ctx.meta.get(PARTIAL, {}), "error": error})
-            show_error(failure.message, failure.problems, label=failure.label)
-            raise typer.Exit(failure.status) from exc
+        except (FgbgError, KeyboardInterrupt, OSError, _UsageError) as exc:
+            raise _reported(exc, ctx.meta) from exc
+
+
+def _reported(error: Any, meta: Mapping[str, Any]) -> Any:
+    """Report an error; returns what ends the program with its status, or the error itself if it is a bug."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        typer.echo(error.ctx.get_help())
+        return typer.Exit(_USAGE)
+    failure = _Failure.of(error)
+    if failure is None:
+        return error
+    if meta.get(AS_JSON):
+        described = {"code": failure.code, "message": failure.message, "problems": failure.problems}
+        with suppress(OSError):  # stdout itself may have failed
+            print_json({**meta.get(PARTIAL, {}), "error": described})
+    show_error(failure.message, failure.problems, label=failure.label)
+    return typer.Exit(failure.status)
 
 
 app = typer.Typer(
@@ -108,7 +137,7 @@ app = typer.Typer(
     cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=show_examples("fgbgpack sample pictures", "fgbgpack create --help"),
 )

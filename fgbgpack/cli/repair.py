@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 import typer
 
 from fgbgpack.cli import options
-from fgbgpack.cli.console import duration, say, say_rows, say_title
+from fgbgpack.cli.console import say, say_rows, say_title
 from fgbgpack.cli.options import PARTIAL, command
 from fgbgpack.cli.output import KEPT, Output
 from fgbgpack.cli.parse import DEVICES, Parser
+from fgbgpack.sources.names import counted
+from fgbgpack.terminal import duration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,7 +78,7 @@ def repair(
 
 def _show(done: Repair) -> None:
     if not done.fault_count:
-        say_title(f"{done.path}: nothing to do, all {done.samples:,} samples are sound")
+        say_title(f"{done.path}: nothing to do, all {counted(done.samples, 'sample')} are sound")
         return
     state = f"{done.left_count:,} of {done.fault_count:,} faults left" if done.left_count else "repaired"
     say_title(f"{done.path}: {state} in {duration(done.seconds)}")
@@ -96,7 +98,7 @@ def _show(done: Repair) -> None:
         for line in textwrap.wrap(one.advice, _COLUMNS - 6, break_long_words=False):
             say(f"      {line}")
     if done.left_count > len(done.left):
-        say(f"  ... {done.left_count:,} faults in all")
+        say(f"  ... {counted(done.left_count, 'fault')} in all")
 
 
 def _counted(objects: Mapping[str, int]) -> str:

@@ -11,6 +11,7 @@ from fgbgpack.cli.console import say_rows, say_title
 from fgbgpack.cli.options import argument, command, option
 from fgbgpack.cli.output import Output
 from fgbgpack.cli.parse import Parser
+from fgbgpack.sources.names import counted
 
 if TYPE_CHECKING:
     from fgbgpack.dataset.splits import By
@@ -64,7 +65,7 @@ def split(
         say_title(f"Saved the split {name!r} by {saved['by']} in {dataset}")
         rest = len(opened) - sum(counts.values())
         rows = [*counts.items(), *([("in no part", rest)] if rest else [])]
-        say_rows([(part, f"{count:,} samples, {count / len(opened):.1%}") for part, count in rows])
+        say_rows([(part, f"{counted(count, 'sample')}, {count / len(opened):.1%}") for part, count in rows])
 
     result = {"path": dataset, "name": name, **saved, "samples": counts}
     output = Output(as_json, quiet)

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 import typer
 
 from fgbgpack.cli import options
-from fgbgpack.cli.console import amount, duration, say, say_rows, say_title, stdout
+from fgbgpack.cli.console import say, say_rows, say_title
 from fgbgpack.cli.options import PARTIAL, Panel, argument, command, option
 from fgbgpack.cli.output import Output
 from fgbgpack.cli.parse import DEVICES, Parser
 from fgbgpack.errors import SpecError
+from fgbgpack.sources.names import counted
+from fgbgpack.terminal import amount, duration, stdout
 
 if TYPE_CHECKING:
     from fgbgpack.export import ExportVerification
@@ -125,14 +127,14 @@ def show_faults(faults: Sequence[Fault], total: int) -> None:
         for line in textwrap.wrap(fault.message, _COLUMNS - 6, break_long_words=False):
             say(f"      {line}")
     if total > len(faults):
-        say(f"  ... {total:,} faults in all")
+        say(f"  ... {counted(total, 'fault')} in all")
 
 
 def _show(done: Verification) -> None:
     state = "sound" if done.sound else "NOT SOUND"
     state = "taken as it is" if done.changed else state
     state = state if done.complete else f"{state}, NOT COMPLETE"
-    say_title(f"{done.path}: {done.samples:,} samples, {state}")
+    say_title(f"{done.path}: {counted(done.samples, 'sample')}, {state}")
     say_rows(_rows(done))
     say("")
     _show_arrays(done)
@@ -145,17 +147,17 @@ def _show(done: Verification) -> None:
 def _rows(done: Verification) -> list[tuple[str, str]]:
     chunks = sum(counts.chunks for counts in done.arrays.values())
     rate = f", {done.samples / done.seconds:,.0f} samples/s" if done.seconds else ""
-    rows = [("decoded", f"{chunks:,} chunks in {duration(done.seconds)}{rate}")]
+    rows = [("decoded", f"{counted(chunks, 'chunk')} in {duration(done.seconds)}{rate}")]
     if done.placed:
-        rows.append(("placements", f"of {done.placed:,} samples compared with the recipe"))
+        rows.append(("placements", f"of {counted(done.placed, 'sample')} compared with the recipe"))
     if done.recomposed:
-        rows.append(("image, mask", f"of {done.recomposed:,} samples composed again and compared"))
+        rows.append(("image, mask", f"of {counted(done.recomposed, 'sample')} composed again and compared"))
     elif done.virtual:
         rows.append(("image, mask", "virtual: composed when they are read"))
     if done.depth_inferred:
-        rows.append(("depth", f"of {done.depth_inferred:,} samples inferred again and compared"))
+        rows.append(("depth", f"of {counted(done.depth_inferred, 'sample')} inferred again and compared"))
     if done.pictures:
-        rows.append(("pictures", f"{done.pictures:,} files compared with the recorded digests"))
+        rows.append(("pictures", f"{counted(done.pictures, 'file')} compared with the recorded digests"))
     if done.changed:
         named = ", ".join(f"{name} ({count:,})" for name, count in done.changed.items())
         rows.append(("changed", f"{named}: the manifest is new"))
@@ -188,8 +190,10 @@ def _show_arrays(done: Verification) -> None:
 
 def _show_export(done: ExportVerification) -> None:
     state = "sound" if done.sound else "NOT SOUND"
-    say_title(f"{done.path}: an export of {done.samples:,} samples to {done.to}, {state}")
-    say_rows([("decoded", f"{done.files:,} files, {amount(done.bytes)}, in {duration(done.seconds)}")])
+    say_title(f"{done.path}: an export of {counted(done.samples, 'sample')} to {done.to}, {state}")
+    say_rows(
+        [("decoded", f"{counted(done.files, 'file')}, {amount(done.bytes)}, in {duration(done.seconds)}")]
+    )
     if done.faults:
         say("")
         say_title("Faults")

@@ -35,6 +35,7 @@ from fgbgpack.document import (
 from fgbgpack.errors import DatasetError, SpecError
 from fgbgpack.options import checked_flags, checked_numbers, whole_number
 from fgbgpack.sources.catalog import Catalog
+from fgbgpack.sources.names import counted
 from fgbgpack.spec import DatasetSpec
 from fgbgpack.storage import sealing
 from fgbgpack.storage.indices import Index, sample_indices
@@ -83,7 +84,7 @@ class DatasetReader:
         state = "" if self.complete else ", incomplete"
         depth = " with depth" if self.has_depth else ""
         size = f"{self.width}x{self.height}"
-        return f"<fgbgpack.Dataset {self.path!r}: {len(self):,} samples of {size}{depth}{state}>"
+        return f"<fgbgpack.Dataset {self.path!r}: {counted(len(self), 'sample')} of {size}{depth}{state}>"
 
     @property
     def path(self) -> str:

@@ -19,6 +19,7 @@ from fgbgpack.errors import SpecError
 from fgbgpack.export.png import png
 from fgbgpack.export.polygons import polygons_of
 from fgbgpack.export.target import ExportJob, Part, Run, Target
+from fgbgpack.sources.names import counted
 
 #: A pixel is foreground where its mask is greater.
 MASK_ABOVE = 127
@@ -83,7 +84,7 @@ class CocoTarget(Target):
         of_part = f" of part {part.name}" if part.name else ""
         return {
             "info": {
-                "description": f"{len(part.samples)} samples{of_part} of an fgbgpack dataset",
+                "description": f"{counted(len(part.samples), 'sample')}{of_part} of an fgbgpack dataset",
                 "mask_above": MASK_ABOVE,
             },
             "licenses": self._licences.entries,

@@ -27,7 +27,7 @@ from fgbgpack.export.npz import NpzTarget
 from fgbgpack.export.output_folder import DOCUMENT, FILES, OutputFolder
 from fgbgpack.export.target import ExportJob, Options, Part, Target
 from fgbgpack.export.webdataset import WebdatasetTarget
-from fgbgpack.pipeline.events import Notice, OnEvent, silent
+from fgbgpack.pipeline.events import Notice, Reporting, reporting, silent
 from fgbgpack.pipeline.executor import Threads
 from fgbgpack.storage.indices import Index, sample_indices
 from fgbgpack.storage.targets import Target as DatasetLocation
@@ -96,7 +96,7 @@ def export(
     segmentation: str | None = None,
     workers: int | None = None,
     overwrite: bool = False,
-    on_event: OnEvent | None = None,
+    on_event: Reporting = silent,
 ) -> ExportReport:
     """Writes samples in a format of another tool, to a folder that appears when it is complete.
 
@@ -127,7 +127,7 @@ def export(
             compressed run lengths (needs the extra ``coco``). Both cover the same pixels.
         workers: Threads; ``None`` for one per processor.
         overwrite: Replace an export at ``out``. Files that others have put into its folder stay.
-        on_event: Called in this thread with progress and notices.
+        on_event: Called in this thread with progress and notices; ``"progress"`` shows them.
 
     Raises:
         SpecError: There are no such samples, parts, fields or options; all problems are reported together.
@@ -142,7 +142,6 @@ def export(
     """
     start = time.perf_counter()
     threads = Threads(workers)
-    notify = silent if on_event is None else on_event
     opened = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
     if not opened.complete:
         raise IncompleteDatasetError(
@@ -159,26 +158,27 @@ def export(
     if problems:
         raise SpecError(f"{opened.path} cannot be exported so.", problems, code="export-options-invalid")
 
-    job = ExportJob(opened, chosen_fields, chosen_parts, options, threads, notify)
-    target, request = TARGETS[to](job), _request(job, to)
-    place = OutputFolder(Path(out), notify)
-    with place.opened() as folder:
-        document = place.check(opened, overwrite=overwrite)
-        written = 0
-        if document is None:
-            job.advance(0)
-            document = _document(job, request, target.write(folder))
-            sizes = place.publish(document)
-            written = job.samples
-        elif lines := _differences(document, request):
-            raise RecipeMismatchError(
-                f"{out} is another export: name another folder, or replace it with --overwrite.",
-                lines,
-                code="output-exists",
-            )
-        else:
-            sizes = place.sizes()
-            notify(Notice(f"{out} is complete already."))
+    with reporting(on_event) as notify:
+        job = ExportJob(opened, chosen_fields, chosen_parts, options, threads, notify)
+        target, request = TARGETS[to](job), _request(job, to)
+        place = OutputFolder(Path(out), notify)
+        with place.opened() as folder:
+            document = place.check(opened, overwrite=overwrite)
+            written = 0
+            if document is None:
+                job.advance(0)
+                document = _document(job, request, target.write(folder))
+                sizes = place.publish(document)
+                written = job.samples
+            elif lines := _differences(document, request):
+                raise RecipeMismatchError(
+                    f"{out} is another export: name another folder, or replace it with --overwrite.",
+                    lines,
+                    code="output-exists",
+                )
+            else:
+                sizes = place.sizes()
+                notify(Notice(f"{out} is complete already."))
     return ExportReport(
         path=str(out),
         to=to,

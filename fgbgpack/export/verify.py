@@ -22,9 +22,10 @@ from fgbgpack.errors import DatasetError
 from fgbgpack.export.folder import file_column
 from fgbgpack.export.output_folder import DOCUMENT, FILES, files_of, size_of
 from fgbgpack.inputs import read_json
-from fgbgpack.pipeline.events import OnEvent, Progress, silent
+from fgbgpack.pipeline.events import Progress, Reporting, reporting, silent
 from fgbgpack.pipeline.executor import Monitor, Threads
 from fgbgpack.pipeline.faults import Fault, Findings
+from fgbgpack.sources.names import counted
 
 #: The faults that a report names; the rest is counted.
 SHOWN = 20
@@ -60,7 +61,7 @@ class ExportVerification:
     def check(self) -> None:
         """Raise DatasetError (``export-damaged``) if it is not sound."""
         if not self.sound:
-            count = "1 fault" if self.fault_count == 1 else f"{self.fault_count:,} faults"
+            count = counted(self.fault_count, "fault")
             raise DatasetError(
                 f"{self.path} is not sound: {count}. Replace it with fgbgpack export --overwrite.",
                 code="export-damaged",
@@ -73,7 +74,7 @@ def is_export(path: str | Path) -> bool:
 
 
 def verify_export(
-    folder: str | Path, *, workers: int | None = None, on_event: OnEvent = silent
+    folder: str | Path, *, workers: int | None = None, on_event: Reporting = silent
 ) -> ExportVerification:
     """Compare the files of an export with its list, and decode them.
 
@@ -83,7 +84,7 @@ def verify_export(
     Args:
         folder: The folder.
         workers: Threads; ``None`` takes one for each processor.
-        on_event: Called in this thread with progress: files.
+        on_event: Called in this thread with progress, in files; ``"progress"`` shows it.
 
     Raises:
         DatasetError: There is no export, or its document or its list is damaged.
@@ -106,10 +107,11 @@ def verify_export(
     def advance(count: int) -> None:
         nonlocal done
         done += count
-        on_event(Progress("verify", done, len(listed)))
+        notify(Progress("verify", done, len(listed)))
 
-    on_event(Progress("verify", 0, len(listed)))
-    threads.run(checks.check, listed, advance, "verify")
+    with reporting(on_event) as notify:
+        notify(Progress("verify", 0, len(listed)))
+        threads.run(checks.check, listed, advance, "verify")
     checks.count()
     faults = checks.findings.all()
     return ExportVerification(
@@ -170,7 +172,7 @@ class _Checks:
         """Compare the number of samples with that of the document, unless a file is at fault already."""
         found, expected = sum(self._samples.values()), self._document["samples"]
         if found != expected and not self.findings.all():
-            message = f"There are {found:,} samples in the files, expected {expected:,}."
+            message = f"There are {counted(found, 'sample')} in the files, expected {expected:,}."
             self._fault("samples-missing", DOCUMENT, message)
 
     def _fault(self, code: str, name: str, message: str) -> None:

@@ -9,7 +9,7 @@ is asked for, begins or resumes, runs stages, and commits the document. A
 from fgbgpack.pipeline.convert import Transfer, convert
 from fgbgpack.pipeline.create import Report, create
 from fgbgpack.pipeline.estimate import Estimate, estimate
-from fgbgpack.pipeline.events import Event, Notice, OnEvent, Progress
+from fgbgpack.pipeline.events import Event, Notice, OnEvent, Progress, Reporting
 from fgbgpack.pipeline.faults import Fault
 from fgbgpack.pipeline.fill_depth import fill_depth
 from fgbgpack.pipeline.import_samples import Imported, ImportPlan, import_folder, scan
@@ -33,6 +33,7 @@ __all__ = [
     "Progress",
     "Repair",
     "Report",
+    "Reporting",
     "Transfer",
     "Unrepaired",
     "Verification",

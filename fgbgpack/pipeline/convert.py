@@ -14,7 +14,7 @@ from fgbgpack.document import ATTRIBUTE, DEPTHS, DIGEST, MANIFEST, SOURCES
 from fgbgpack.errors import DatasetError, SpecError
 from fgbgpack.files import disk_errors
 from fgbgpack.inputs import parse_json
-from fgbgpack.pipeline.events import OnEvent, Progress, StageName, silent
+from fgbgpack.pipeline.events import Progress, Reporting, StageName, reporting, silent
 from fgbgpack.pipeline.executor import Monitor, Threads
 from fgbgpack.pipeline.own_nodes import OwnNodes, cannot_convert, own_nodes, own_paths, put_own_node
 from fgbgpack.pipeline.run import Result, Run
@@ -25,6 +25,7 @@ from fgbgpack.storage.hdf5 import (
     Hdf5Store,
     Hdf5Writer,
     is_hdf5,
+    require_unused,
     root_of,
     root_text,
 )
@@ -65,7 +66,7 @@ def convert(
     portable: bool = False,
     workers: int | None = None,
     overwrite: bool = False,
-    on_event: OnEvent = silent,
+    on_event: Reporting = silent,
 ) -> Transfer:
     """Copy a dataset from Zarr to HDF5 or from HDF5 to Zarr, or from HDF5 to portable HDF5 and back.
 
@@ -82,7 +83,7 @@ def convert(
             of zstd and blosc, for which it needs plugins. Such a file is several times as large.
         workers: Threads; ``None`` takes one for each processor. The bytes do not depend on it.
         overwrite: Replace another dataset at ``out``.
-        on_event: Called in this thread with progress and notices.
+        on_event: Called in this thread with progress and notices; ``"progress"`` shows them.
 
     Raises:
         SpecError: ``out`` is ``source``, both are Zarr, or Zarr is to be portable.
@@ -112,13 +113,14 @@ def convert(
     path = Path(str(out))
     # The file is there only when all is copied.
     store = copied.store if to_file else DatasetStore.open(out, read_only=False)
-    run = Run(store, threads, on_event)
-    if to_file:
-        check_target(copied, path, run, overwrite=overwrite)
-        to_hdf5(copied, path, run, portable=portable)
-        store = DatasetStore.open(path, read_only=True)
-    else:
-        to_zarr(copied, run, overwrite=overwrite)
+    with reporting(on_event) as notify:
+        run = Run(store, threads, notify)
+        if to_file:
+            check_target(copied, path, run, overwrite=overwrite)
+            to_hdf5(copied, path, run, portable=portable)
+            store = DatasetStore.open(path, read_only=True)
+        else:
+            to_zarr(copied, run, overwrite=overwrite)
     return Transfer(
         path=str(out),
         samples=copied.document.samples,
@@ -286,6 +288,7 @@ def check_target(source: Source, path: Path, run: Run, *, overwrite: bool) -> No
         )
     if not path.exists():
         return
+    require_unused(path)
     if isinstance(source.store.store, Hdf5Store) and path.samefile(source.store.store.path):
         raise SpecError(
             f"{path} is the dataset itself: give another place for the result.", code="target-is-source"

@@ -21,7 +21,7 @@ from fgbgpack.pipeline.arrays import (
 from fgbgpack.pipeline.conflicts import differences, layout_differences, with_new_credits
 from fgbgpack.pipeline.depth import DepthFilling
 from fgbgpack.pipeline.depth_modes import DepthJob
-from fgbgpack.pipeline.events import Notice, OnEvent, Progress, silent
+from fgbgpack.pipeline.events import Notice, OnEvent, Progress, Reporting, reporting, silent
 from fgbgpack.pipeline.executor import Threads
 from fgbgpack.pipeline.pixels import Pixels
 from fgbgpack.pipeline.run import Result, Run
@@ -99,7 +99,7 @@ def create(
     overwrite: bool = False,
     virtual: bool = False,
     layout: LayoutPolicy = DEFAULT_POLICY,
-    on_event: OnEvent = silent,
+    on_event: Reporting = silent,
 ) -> Report:
     """Make a dataset, or finish one that the same spec began.
 
@@ -114,7 +114,7 @@ def create(
         virtual: Store sources, placements and depth, but neither image nor mask: they are made of these when
             they are read, with the same bytes.
         layout: How large chunks and shards become.
-        on_event: Called in this thread with progress and notices.
+        on_event: Called in this thread with progress and notices; ``"progress"`` shows them.
 
     Raises:
         SourceError: Pictures that cannot be used.
@@ -129,12 +129,12 @@ def create(
         400
     """
     threads = Threads(workers)
-    with staged(out, threads, on_event) as place:
-        run = Run(DatasetStore.open(place, read_only=False), threads, on_event)
+    with reporting(on_event) as notify, staged(out, threads, notify) as place:
+        run = Run(DatasetStore.open(place, read_only=False), threads, notify)
         if not run.store.has_lost_document():
             run.store.document()  # What must not be overwritten is found before any work is done.
         networks = Networks.load(spec.depth) if spec.depth else None
-        recipe = load_recipe(spec, on_event)
+        recipe = load_recipe(spec, notify)
         creation = _Creation(run, recipe, networks, layout, device, virtual, Pixels(recipe, layout))
         with run.exclusive():
             document = creation.run(overwrite=overwrite)

@@ -18,6 +18,7 @@ from fgbgpack.pipeline.depth_modes import MODES, DepthJob, Mode
 from fgbgpack.pipeline.events import Notice, StageName
 from fgbgpack.pipeline.executor import Monitor, Threads
 from fgbgpack.pipeline.stage import LayoutStage
+from fgbgpack.sources.names import counted
 from fgbgpack.storage.arrays import DEPTH_CODEC, GUIDED_DEPTH_CODEC, PIXEL_CODEC
 from fgbgpack.storage.layout import Layout
 from fgbgpack.storage.store import DatasetStore
@@ -77,7 +78,7 @@ class DepthStage(LayoutStage):
             minimum, maximum = self.source(some, depth)
             return float(minimum.min()), float(maximum.max())
 
-        self._job.on_event(Notice(f"Measuring the range of depth on {count} samples."))
+        self._job.on_event(Notice(f"Measuring the range of depth on {counted(count, 'sample')}."))
         lowest, highest = zip(*self._job.threads.map(extent, range(0, count, batch)), strict=True)
         # frexp gives a fraction in [0.5, 1): the exponent less one is floor(log2), exactly.
         exponent = math.frexp((max(highest) - min(lowest)) * _MARGIN)[1] - 1 - self._job.depth.bits

@@ -14,7 +14,7 @@ from fgbgpack.pipeline.arrays import recipe_sources
 from fgbgpack.pipeline.create import load_recipe
 from fgbgpack.pipeline.depth import DepthFilling, DepthStage
 from fgbgpack.pipeline.depth_modes import DepthJob
-from fgbgpack.pipeline.events import OnEvent, silent
+from fgbgpack.pipeline.events import OnEvent, Reporting, reporting, silent
 from fgbgpack.pipeline.executor import Monitor, Threads
 from fgbgpack.pipeline.pixels import Pixels
 from fgbgpack.spec import DatasetSpec
@@ -68,7 +68,7 @@ def estimate(
     workers: int | None = None,
     virtual: bool = False,
     layout: LayoutPolicy = DEFAULT_POLICY,
-    on_event: OnEvent = silent,
+    on_event: Reporting = silent,
 ) -> Estimate:
     """What ``create`` would make, measured on about a second's work; nothing is written.
 
@@ -78,13 +78,24 @@ def estimate(
         workers: Threads, as for :func:`create`.
         virtual: As for :func:`create`.
         layout: How large chunks and shards would become.
-        on_event: Called in this thread with progress and notices.
+        on_event: Called in this thread with progress and notices; ``"progress"`` shows them.
 
     Raises:
         SourceError: Pictures that cannot be used.
         DepthModelError: A depth model, or a device, that cannot be used.
     """
-    threads = Threads(workers)
+    with reporting(on_event) as notify:
+        return _estimate(spec, device, Threads(workers), virtual, layout, notify)
+
+
+def _estimate(
+    spec: DatasetSpec,
+    device: Device,
+    threads: Threads,
+    virtual: bool,
+    layout: LayoutPolicy,
+    on_event: OnEvent,
+) -> Estimate:
     networks = Networks.load(spec.depth) if spec.depth else None
     recipe = load_recipe(spec, on_event)
     pixels = Pixels(recipe, layout)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
+
+from fgbgpack.errors import SpecError
 
 StageName: TypeAlias = Literal[
     "sources", "samples", "backgrounds", "depth", "checks", "chunks", "export", "verify"
@@ -38,7 +41,30 @@ class Notice:
 
 Event: TypeAlias = Progress | Notice
 OnEvent: TypeAlias = Callable[[Event], None]
+#: What functions take as ``on_event``: what is called with each event, or ``"progress"``, which shows them.
+Reporting: TypeAlias = OnEvent | Literal["progress"]
 
 
 def silent(event: Event) -> None:
     """Ignores events."""
+
+
+@contextmanager
+def reporting(on_event: Reporting) -> Iterator[OnEvent]:
+    """What is called with the events of the block: ``on_event`` itself or, for ``"progress"``, bars on a
+    terminal and in a notebook, and lines on stderr elsewhere, until the block is left.
+
+    Raises SpecError (``on-event-invalid``) if it is neither.
+    """
+    if callable(on_event):
+        yield on_event
+        return
+    if on_event != "progress":
+        raise SpecError(
+            f'on_event: found {on_event!r}, expected a function or "progress".', code="on-event-invalid"
+        )
+    # The display needs a library that those who listen themselves need not load.
+    from fgbgpack.pipeline.display import ProgressDisplay
+
+    with ProgressDisplay() as display:
+        yield display

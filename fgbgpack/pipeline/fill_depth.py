@@ -17,7 +17,7 @@ from fgbgpack.pipeline.conflicts import clear_depth, depth_differences, layout_d
 from fgbgpack.pipeline.create import Report
 from fgbgpack.pipeline.depth import DepthFilling
 from fgbgpack.pipeline.depth_modes import DepthJob
-from fgbgpack.pipeline.events import Notice, OnEvent, silent
+from fgbgpack.pipeline.events import Notice, OnEvent, Reporting, reporting, silent
 from fgbgpack.pipeline.executor import Threads
 from fgbgpack.pipeline.run import Run
 from fgbgpack.pipeline.staging import staged
@@ -38,7 +38,7 @@ def fill_depth(
     foregrounds: str | Path | None = None,
     masks: str | Path | None = None,
     layout: LayoutPolicy = DEFAULT_POLICY,
-    on_event: OnEvent = silent,
+    on_event: Reporting = silent,
 ) -> Report:
     """Fill the depth of a dataset whose images are there, or finish filling it.
 
@@ -55,7 +55,7 @@ def fill_depth(
         foregrounds: The same for the foregrounds, which only depth per sample looks at.
         masks: The same for the masks.
         layout: How large chunks and shards become.
-        on_event: Called in this thread with progress and notices.
+        on_event: Called in this thread with progress and notices; ``"progress"`` shows them.
 
     Raises:
         SpecError: A field of ``depth`` is out of range, or of no use for a dataset that was imported; all
@@ -68,7 +68,7 @@ def fill_depth(
     """
     threads = Threads(workers)
     folders = {"backgrounds": backgrounds, "foregrounds": foregrounds, "masks": masks}
-    with staged(dataset, threads, on_event) as place:
+    with reporting(on_event) as notify, staged(dataset, threads, notify) as place:
         opened = open_dataset(place, allow_incomplete=True)
         if not opened.document.pixels.complete:
             command = "create" if opened.has_recipe else "import"
@@ -80,9 +80,9 @@ def fill_depth(
         if opened.has_recipe:
             samples = _recipe(opened, depth, folders)
         else:
-            depth = _depth_of_stored(opened, depth, folders, on_event)
-        job = DepthJob(samples, depth, Networks.load(depth), device, threads, layout, on_event)
-        run = Run(DatasetStore.open(place, read_only=False), threads, on_event)
+            depth = _depth_of_stored(opened, depth, folders, notify)
+        job = DepthJob(samples, depth, Networks.load(depth), device, threads, layout, notify)
+        run = Run(DatasetStore.open(place, read_only=False), threads, notify)
         with run.exclusive():
             found = run.store.existing_document()
             if found.generation != opened.document.generation:

@@ -21,7 +21,7 @@ from fgbgpack.document import (
 from fgbgpack.pipeline.arrays import depth_arrays, pixel_arrays, write_names
 from fgbgpack.pipeline.conflicts import layout_differences
 from fgbgpack.pipeline.depth import bands, encoded_extremes, known_extremes
-from fgbgpack.pipeline.events import OnEvent, StageName, silent
+from fgbgpack.pipeline.events import Reporting, StageName, reporting, silent
 from fgbgpack.pipeline.executor import Monitor, Threads
 from fgbgpack.pipeline.import_probe import Failures
 from fgbgpack.pipeline.import_scan import ImportScan, ImportSpec
@@ -99,7 +99,7 @@ class Imported(Result):
     complete: bool
 
 
-def scan(spec: ImportSpec, *, workers: int | None = None, on_event: OnEvent = silent) -> ImportPlan:
+def scan(spec: ImportSpec, *, workers: int | None = None, on_event: Reporting = silent) -> ImportPlan:
     """What :func:`import_folder` would make; nothing is written.
 
     Raises:
@@ -111,7 +111,8 @@ def scan(spec: ImportSpec, *, workers: int | None = None, on_event: OnEvent = si
         400000
     """
     threads = Threads(workers)
-    files = ImportScan(spec, threads, on_event)
+    with reporting(on_event) as notify:
+        files = ImportScan(spec, threads, notify)
     total = files.extent.samples
     shown = sorted({0, total // 2, total - 1})[:_SHOWN]
     return ImportPlan(
@@ -135,7 +136,7 @@ def import_folder(
     workers: int | None = None,
     overwrite: bool = False,
     layout: LayoutPolicy = DEFAULT_POLICY,
-    on_event: OnEvent = silent,
+    on_event: Reporting = silent,
 ) -> Imported:
     """Make a dataset of pictures, masks and depth in a folder, or finish that.
 
@@ -149,7 +150,7 @@ def import_folder(
         workers: Threads, each on a shard of its own; ``None`` takes one for each processor.
         overwrite: Replace another dataset. Nothing but a dataset is ever replaced.
         layout: How large chunks and shards become.
-        on_event: Called in this thread with progress and notices.
+        on_event: Called in this thread with progress and notices; ``"progress"`` shows them.
 
     Raises:
         SpecError: Patterns that do not go together.
@@ -164,10 +165,10 @@ def import_folder(
         400000
     """
     threads = Threads(workers)
-    with staged(out, threads, on_event) as place:
-        run = Run(DatasetStore.open(place, read_only=False), threads, on_event)
+    with reporting(on_event) as notify, staged(out, threads, notify) as place:
+        run = Run(DatasetStore.open(place, read_only=False), threads, notify)
         run.store.document()  # What must not be overwritten is found before any work is done.
-        files = ImportScan(spec, threads, on_event)
+        files = ImportScan(spec, threads, notify)
         with run.exclusive():
             document = _import(run, files, layout, overwrite=overwrite)
         return Imported(

@@ -368,9 +368,11 @@ class ImportScan:
     ) -> None:
         lines = []
         if self.ignored:
-            lines.append(f"Ignored {self.ignored:,} files that are no pictures, masks or depth maps.")
+            lines.append(
+                f"Ignored {counted(self.ignored, 'file')} that are no pictures, masks or depth maps."
+            )
         if self.pairs.unmatched and self.spec.skip_unmatched:
-            lines.append(f"Left out {self.pairs.left_out:,} files without partners:")
+            lines.append(f"Left out {counted(self.pairs.left_out, 'file')} without partners:")
             lines += [f"  {line}" for line in self.pairs.unmatched.lines()]
         if "masks" not in self.pairs.files:
             lines.append("No masks are imported: /mask is 0 everywhere.")

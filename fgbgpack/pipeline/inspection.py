@@ -80,7 +80,7 @@ class Inspection:
         if document is None:
             raise DatasetError(f"There is no dataset at {store.name}.", code="dataset-missing")
         self.document: Document = document
-        if isinstance(store.store, Hdf5Store) and (damage := store.store.file.index_damage) is not None:
+        if isinstance(store.store, Hdf5Store) and (damage := store.store.file.damage) is not None:
             self.findings.of_object(f"{GROUP}/index", damage)
         #: How the arrays are cut whose metadata are known.
         self.forms: dict[str, ArrayForm] = {}

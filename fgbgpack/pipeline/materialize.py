@@ -28,12 +28,13 @@ from fgbgpack.errors import DatasetError, SpecError
 from fgbgpack.pipeline.arrays import pixel_arrays, write_recipe
 from fgbgpack.pipeline.chunk_checks import Chunk, ChunkDecoder, PixelChecks
 from fgbgpack.pipeline.conflicts import differences, layout_differences
-from fgbgpack.pipeline.events import OnEvent, StageName, silent
+from fgbgpack.pipeline.events import Reporting, StageName, reporting, silent
 from fgbgpack.pipeline.executor import Monitor, Threads
 from fgbgpack.pipeline.pixels import Pixels
 from fgbgpack.pipeline.run import Result, Run
 from fgbgpack.pipeline.stage import LayoutStage
 from fgbgpack.pipeline.staging import staged
+from fgbgpack.sources.names import counted
 from fgbgpack.storage.arrays import METADATA
 from fgbgpack.storage.codecs import REPAIR
 from fgbgpack.storage.layout import DEFAULT_POLICY, Layout, LayoutPolicy
@@ -87,7 +88,7 @@ def materialize(
     workers: int | None = None,
     overwrite: bool = False,
     layout: LayoutPolicy = DEFAULT_POLICY,
-    on_event: OnEvent = silent,
+    on_event: Reporting = silent,
 ) -> Conversion:
     """Store the pixels of a virtual dataset, or finish that: the same files as if it had never been virtual.
 
@@ -99,7 +100,7 @@ def materialize(
         workers: Threads, each on a shard of its own; ``None`` takes one for each processor.
         overwrite: Replace another dataset at ``out``.
         layout: How large chunks and shards become.
-        on_event: Called in this thread with progress and notices.
+        on_event: Called in this thread with progress and notices; ``"progress"`` shows them.
 
     Raises:
         SpecError: ``out`` is ``dataset``.
@@ -110,9 +111,12 @@ def materialize(
     """
     threads = Threads(workers)
     source = None if out is None else dataset
-    with staged(dataset if out is None else out, threads, on_event, source=source) as place:
+    with (
+        reporting(on_event) as notify,
+        staged(dataset if out is None else out, threads, notify, source=source) as place,
+    ):
         original = _open_whole(place if out is None else dataset)
-        run = Run(DatasetStore.open(place, read_only=False), threads, on_event)
+        run = Run(DatasetStore.open(place, read_only=False), threads, notify)
         pixels = Pixels(original.recipe, layout)
         if out is None:
             document = _store_in_place(run, original, pixels)
@@ -133,7 +137,7 @@ def virtualize(
     *,
     workers: int | None = None,
     overwrite: bool = False,
-    on_event: OnEvent = silent,
+    on_event: Reporting = silent,
 ) -> Conversion:
     """Make a virtual dataset of one that stores its pixels, once all are found to be those of its recipe.
 
@@ -144,7 +148,7 @@ def virtualize(
         out: Where to make the virtual one.
         workers: Threads; ``None`` takes one for each processor.
         overwrite: Replace another dataset at ``out``.
-        on_event: Called in this thread with progress and notices.
+        on_event: Called in this thread with progress and notices; ``"progress"`` shows them.
 
     Raises:
         SpecError: ``out`` is ``dataset``.
@@ -154,13 +158,13 @@ def virtualize(
             something else is at ``out``, or another process is writing it.
     """
     threads = Threads(workers)
-    with staged(out, threads, on_event, source=dataset) as place:
+    with reporting(on_event) as notify, staged(out, threads, notify, source=dataset) as place:
         original = _open_whole(dataset)
         if original.document.is_virtual:
             raise DatasetError(
                 f"{original.path} is virtual already: copy it as it is.", code="pixels-not-stored"
             )
-        run = Run(DatasetStore.open(place, read_only=False), threads, on_event)
+        run = Run(DatasetStore.open(place, read_only=False), threads, notify)
         _check_apart(run, original)
         virtual = dataclasses.replace(original.document, pixels=PixelsInfo(complete=True, stored=False))
         copy = _Copy(run, original, virtual, DEFAULT_POLICY)
@@ -270,7 +274,7 @@ class _PixelCheck(LayoutStage):
         lines = [self._found[key] for key in sorted(self._found)]
         if len(lines) > _SHOWN:
             samples = len({sample for sample, _ in self._found})
-            lines[_SHOWN:] = [f"... {samples:,} of {self.total:,} samples in all"]
+            lines[_SHOWN:] = [f"... {samples:,} of {counted(self.total, 'sample')} in all"]
         return lines
 
     def _damaged(self, array: str, chunk: Chunk, samples: range, error: DatasetError) -> None:

@@ -41,7 +41,7 @@ from fgbgpack.pipeline.arrays import (
 )
 from fgbgpack.pipeline.create import load_recipe
 from fgbgpack.pipeline.depth import DepthFilling, encoded_extremes
-from fgbgpack.pipeline.events import OnEvent, silent
+from fgbgpack.pipeline.events import Reporting, reporting, silent
 from fgbgpack.pipeline.executor import Monitor, Threads
 from fgbgpack.pipeline.faults import VALUES, Fault
 from fgbgpack.pipeline.inspection import Inspection
@@ -49,6 +49,7 @@ from fgbgpack.pipeline.pixels import Pixels
 from fgbgpack.pipeline.recorded_depth import recorded_job, stored_samples
 from fgbgpack.pipeline.run import Result, Run
 from fgbgpack.pipeline.staging import StagingStore, staged
+from fgbgpack.sources.names import counted
 from fgbgpack.spec import DatasetSpec
 from fgbgpack.storage.arrays import METADATA, ArrayForm, ArraySpec, group_metadata
 from fgbgpack.storage.hdf5 import GROUP
@@ -98,7 +99,7 @@ class Repair(Result):
     def check(self) -> None:
         """Raise DatasetError (``repair-incomplete``) if a fault is left."""
         if self.left_count:
-            count = "1 fault" if self.left_count == 1 else f"{self.left_count:,} faults"
+            count = counted(self.left_count, "fault")
             raise DatasetError(f"{self.path} has {count} left.", code="repair-incomplete")
 
 
@@ -111,7 +112,7 @@ def repair(
     device: Device = "auto",
     workers: int | None = None,
     layout: LayoutPolicy = DEFAULT_POLICY,
-    on_event: OnEvent = silent,
+    on_event: Reporting = silent,
 ) -> Repair:
     """Read all of a dataset, and write again what is missing or damaged, as far as something gives it back.
 
@@ -132,7 +133,7 @@ def repair(
             ``"tensorrt"``.
         workers: Threads; ``None`` takes one for each processor.
         layout: How chunks and shards were cut, where neither metadata nor their copies tell.
-        on_event: Called in this thread with progress and notices.
+        on_event: Called in this thread with progress and notices; ``"progress"`` shows them.
 
     Returns:
         What was done, and what is left.
@@ -149,8 +150,8 @@ def repair(
     threads = Threads(workers)
     folders = {"backgrounds": backgrounds, "foregrounds": foregrounds, "masks": masks}
     moved = {key: str(folder) for key, folder in folders.items() if folder is not None}
-    with staged(dataset, threads, on_event) as place:
-        run = Run(DatasetStore.open(place, read_only=False), threads, on_event)
+    with reporting(on_event) as notify, staged(dataset, threads, notify) as place:
+        run = Run(DatasetStore.open(place, read_only=False), threads, notify)
         if (document := run.store.document(lambda error: None)) is None:
             raise DatasetError(f"There is no dataset at {run.name}.", code="dataset-missing")
         if isinstance(place, StagingStore):

@@ -29,12 +29,14 @@ from fgbgpack.pipeline.run import Run
 from fgbgpack.storage import sealing
 from fgbgpack.storage.codecs import REPAIR
 from fgbgpack.storage.hdf5 import (
+    NOT_CLOSED,
     UNFINISHED,
     ChangedFile,
     Hdf5Store,
     Hdf5Writer,
     SalvagedFile,
     is_hdf5,
+    require_unused,
 )
 from fgbgpack.storage.store import DatasetStore
 from fgbgpack.storage.targets import Target
@@ -56,6 +58,7 @@ _DAMAGES = frozenset(
         "file-changed",
         "file-cut-short",
         "file-damaged",
+        NOT_CLOSED,
         "file-not-hdf5",
         "metadata-damaged",
     }
@@ -128,6 +131,7 @@ def staged(
             raise SpecError(
                 f"{path} is the dataset itself: give another place for the result.", code="target-is-source"
             )
+        require_unused(path)
         file, place.damage = _opened(path)
         if place.damage is not None:
             wrong = place.damage.message.partition(REPAIR)[0].rstrip()
@@ -146,6 +150,8 @@ def staged(
                 if staging.find() == unchanged and staging.document() == before:
                     remove_folder(folder)
         raise
+    # Another one: what the block has written is not what the first one remembers of its own writes.
+    staging = DatasetStore(place, str(path))
     with staging.exclusive():
         document = staging.document()
         if document is not None and document.complete:
@@ -193,7 +199,7 @@ def _opened(path: Path) -> tuple[Hdf5Store, DatasetError | None]:
     """A file, or what is whole of it, and then what is wrong with it."""
     try:
         file = Hdf5Store(path)
-        return file, file.file.index_damage
+        return file, file.file.damage
     except DatasetError as exc:
         if exc.code not in _DAMAGES:
             raise

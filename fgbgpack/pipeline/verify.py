@@ -12,7 +12,8 @@ from pathlib import Path
 from fgbgpack.depth import Device
 from fgbgpack.document import DEPTH, VERIFIED, Document
 from fgbgpack.errors import DatasetError, IncompleteDatasetError
-from fgbgpack.pipeline.events import OnEvent, silent
+from fgbgpack.files import why
+from fgbgpack.pipeline.events import OnEvent, Reporting, reporting, silent
 from fgbgpack.pipeline.executor import Threads
 from fgbgpack.pipeline.faults import CHANGES, Fault
 from fgbgpack.pipeline.inspection import ArrayCounts, Inspection
@@ -20,6 +21,7 @@ from fgbgpack.pipeline.recorded_depth import choose, infer_again, network_depth,
 from fgbgpack.pipeline.run import Result, Run
 from fgbgpack.pipeline.staging import staged_as_changed
 from fgbgpack.sources.decoding import hash_file
+from fgbgpack.sources.names import counted
 from fgbgpack.storage.hdf5 import is_hdf5
 from fgbgpack.storage.store import DatasetStore
 from fgbgpack.storage.targets import Target, writable
@@ -70,7 +72,7 @@ class Verification(Result):
         it is not complete.
         """
         if not self.sound:
-            count = "1 fault" if self.fault_count == 1 else f"{self.fault_count:,} faults"
+            count = counted(self.fault_count, "fault")
             codes = {fault.code for fault in self.faults}
             advice = [
                 *(["Mend it with fgbgpack repair."] * bool(codes - _OF_PICTURES)),
@@ -96,7 +98,7 @@ def verify(
     workers: int | None = None,
     accept: bool = False,
     record: bool = False,
-    on_event: OnEvent = silent,
+    on_event: Reporting = silent,
 ) -> Verification:
     """Read all of a dataset, and find what is wrong with it. Nothing is written unless that is asked for.
 
@@ -115,7 +117,7 @@ def verify(
         accept: Take what is stored as right, if it is whole: the dataset gets a new manifest. For arrays that
             another tool has changed.
         record: If it is sound and complete, say so in an attribute of the root group, beside the document.
-        on_event: Called in this thread with progress and notices.
+        on_event: Called in this thread with progress and notices; ``"progress"`` shows them.
 
     Returns:
         What was found, sound or not.
@@ -133,9 +135,12 @@ def verify(
     """
     threads = Threads(workers)
     is_file = accept and is_hdf5(dataset) and Path(str(dataset)).is_file()
-    place = staged_as_changed(Path(str(dataset)), threads, on_event) if is_file else nullcontext(dataset)
-    with place as opened:
-        result, document = _verified(opened, against, depth, seed, device, threads, accept, record, on_event)
+    with reporting(on_event) as notify:
+        place = staged_as_changed(Path(str(dataset)), threads, notify) if is_file else nullcontext(dataset)
+        with place as opened:
+            result, document = _verified(
+                opened, against, depth, seed, device, threads, accept, record, notify
+            )
     if result.recorded:
         _record(DatasetStore.open(dataset, read_only=True), document, result)
     return result
@@ -247,7 +252,7 @@ def _compare_pictures(inspection: Inspection, folders: Sequence[Path], threads: 
         try:
             return {hash_file(path) for path in paths if path.is_file()}
         except OSError as exc:
-            raise DatasetError(f"{one[1]} cannot be read: {exc}.", code="io-failed") from exc
+            raise DatasetError(f"{one[1]} cannot be read: {why(exc, one[1])}.", code="io-failed") from exc
 
     for (kind, name, digest), there in zip(wanted, threads.map(found, wanted), strict=True):
         key = f"{kind}/{name}"

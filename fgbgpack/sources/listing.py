@@ -15,7 +15,7 @@ from fgbgpack.errors import SourceError
 from fgbgpack.sources.credits import CREDITS_FILE, Credit, read_credits
 from fgbgpack.sources.decoding import hash_file, missing_suffixes, picture_suffixes
 from fgbgpack.sources.memory import decoding
-from fgbgpack.sources.names import listed, normal
+from fgbgpack.sources.names import counted, listed, normal
 from fgbgpack.sources.pictures import read_picture
 from fgbgpack.sources.problems import combined, problem, run_all
 from fgbgpack.spec import AS_USUAL, Reading, is_unicode
@@ -222,7 +222,7 @@ class _Listing:
             if entries and len(folders) == len(entries):
                 found = f"only subfolders ({names}), which are not searched"
             elif entries:
-                found = f"no picture among {len(entries)} entries ({names})"
+                found = f"no picture among {counted(len(entries), 'entry', 'entries')} ({names})"
             self._add(where, found, "picture files directly in it", "folder-without-pictures")
         for same in (pictures, self.masks_beside if masks is not None else []):
             self._check_stems(where, same)

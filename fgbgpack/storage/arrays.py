@@ -175,7 +175,9 @@ def parse_array(metadata: bytes | None, path: str, name: str) -> ArrayForm:
         ) from exc
     if isinstance(described, dict) and described.get("node_type") != "array":
         raise DatasetError(
-            f"{name} has no array /{path}: it is damaged, or its creation was cut off.", code="array-missing"
+            f"{name} has no array /{path}: it is damaged, or the command that makes it was stopped: run that "
+            "again, or fgbgpack repair.",
+            code="array-missing",
         )
     return ArrayForm.of(described, f"{name}/{path}")
 

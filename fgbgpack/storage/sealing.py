@@ -79,7 +79,7 @@ def faulty_objects(store: DatasetStore) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     if isinstance(store.store, Hdf5Store):
         # Its chunks are there, or it is not opened.
-        return found if store.store.file.index_damage is None else {f"{GROUP}/index": []}
+        return found if store.store.file.damage is None else {f"{GROUP}/index": []}
     for path in store.manifest.arrays if store.manifest is not None else ():
         checks = store.checks(path)
         try:

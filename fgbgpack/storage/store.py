@@ -168,7 +168,7 @@ class DatasetStore(Root):
         # Another process may begin one meanwhile.
         if root is None and (others := self.find(at_most=_SHOWN)) and (root := self._root()) is None:
             raise DatasetError(
-                f"{self.name} holds other things than a dataset ({', '.join(others)}, ...): give another "
+                f"{self.name} is no dataset, and holds other things ({', '.join(others)}, ...): give another "
                 "place.",
                 code="dataset-foreign",
             )

@@ -76,8 +76,8 @@ def zarr_store(target: Target, *, read_only: bool, storage_options: Mapping[str,
     if path.is_file() or (is_hdf5(path) and not path.is_dir()):
         if not read_only:
             raise DatasetError(
-                f"{target} is {'an HDF5' if is_hdf5(path) else 'a'} file, which is not written here: make a "
-                "folder (Zarr); fgbgpack convert makes HDF5 of that, and that of HDF5.",
+                f"{target} is {'an HDF5' if is_hdf5(path) else 'a'} file, which is not written here: give "
+                "another place, such as lobby.zarr or lobby.h5.",
                 code="target-is-file",
             )
         return Hdf5Store(path, name=str(target))

@@ -20,6 +20,7 @@ from fgbgpack.dataset.pixel_source import PixelSource
 from fgbgpack.document import DEPTH, FIELDS, IMAGE, PLACEMENTS
 from fgbgpack.errors import FgbgError, SpecError
 from fgbgpack.options import checked_flags, whole_number
+from fgbgpack.sources.names import counted
 from fgbgpack.storage.indices import Index, sample_indices
 from fgbgpack.storage.targets import Target
 from fgbgpack.torch.batches import GroupBatch, LazySamples, Positions
@@ -154,7 +155,7 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
         return len(self.indices)
 
     def __repr__(self) -> str:
-        return f"<fgbgpack.torch.FgBgDataset: {len(self):,} samples of {self.dataset!r}>"
+        return f"<fgbgpack.torch.FgBgDataset: {counted(len(self), 'sample')} of {self.dataset!r}>"
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_groups": {}}

@@ -10,6 +10,7 @@ from PIL import Image
 
 from fgbgpack.dataset.dataset import Dataset
 from fgbgpack.errors import SpecError
+from fgbgpack.sources.names import counted
 from fgbgpack.visual.canvas import MAX_ROWS, Canvas, Layout
 from fgbgpack.visual.comparison import STORED, Comparison
 from fgbgpack.visual.statistics import outline_bands, outline_step
@@ -48,7 +49,9 @@ def render_comparison(dataset: Dataset, comparison: Comparison, rows: int = 6) -
     canvas = Canvas(layout)
     x, y = layout.margin, layout.margin + round(1.15 * layout.line)
     canvas.write((x, y), "Depth compared", canvas.title)
-    details = f"{PurePath(dataset.path).name}  ·  {len(comparison.samples):,} samples, medians over them"
+    details = (
+        f"{PurePath(dataset.path).name}  ·  {counted(len(comparison.samples), 'sample')}, medians over them"
+    )
     canvas.write((x, y + round(1.25 * layout.line)), details, canvas.body, width=layout.width)
     for index, (name, notes) in enumerate(headings):
         x, y = layout.column(index), layout.margin + 4 * layout.line

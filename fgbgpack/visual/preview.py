@@ -17,7 +17,7 @@ from fgbgpack.document import DepthInfo, ImportedDepthInfo
 from fgbgpack.errors import SpecError
 from fgbgpack.files import require_local
 from fgbgpack.sources.catalog import Catalog
-from fgbgpack.sources.names import pictures_of
+from fgbgpack.sources.names import counted, pictures_of
 from fgbgpack.visual.canvas import (
     MAX_ROWS,
     MUTED,
@@ -290,7 +290,7 @@ def _render(
 def _draw_title(canvas: _Canvas, dataset: Dataset) -> None:
     layout = canvas.layout
     left, width = layout.margin, layout.width - 2 * layout.margin
-    details = [f"{len(dataset):,} samples", f"{dataset.width} x {dataset.height} pixels"]
+    details = [f"{counted(len(dataset), 'sample')}", f"{dataset.width} x {dataset.height} pixels"]
     if dataset.has_recipe:
         catalog = dataset.recipe.catalog
         details.append(pictures_of(len(catalog.backgrounds), len(catalog.foregrounds)))

@@ -61,12 +61,13 @@ def test_exit_statuses(dataset, tmp_path):
 def test_nothing_is_left_of_an_export_that_is_interrupted(split_dataset, tmp_path):
     code = (
         "import os, signal\n"
-        "from fgbgpack.cli import main, progress\n"
-        "show = progress.ProgressDisplay.__call__\n"
+        "from fgbgpack.cli import main\n"
+        "from fgbgpack.pipeline import display\n"
+        "show = display.ProgressDisplay.__call__\n"
         "def interrupt(self, event):\n"
         "    show(self, event)\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
-        "progress.ProgressDisplay.__call__ = interrupt\n"
+        "display.ProgressDisplay.__call__ = interrupt\n"
         "main()\n"
     )
     command = [

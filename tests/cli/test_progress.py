@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import io
-import os
 import re
 import sys
 from pathlib import Path
 
 import pytest
-from command_line import start
+from command_line import PROGRAM
 from rich.console import Console
+from terminals import in_terminal, plain
 
-from fgbgpack.cli.progress import ProgressDisplay
 from fgbgpack.pipeline import Notice, Progress
+from fgbgpack.pipeline.display import ProgressDisplay
 
 
-def show(*events: Notice | Progress, interval: float = 0.0, quiet: bool = False) -> list[str]:
+def show(*events: Notice | Progress, interval: float = 0.0) -> list[str]:
     file = io.StringIO()
-    with ProgressDisplay(console=Console(file=file), interval=interval, quiet=quiet) as display:
+    with ProgressDisplay(console=Console(file=file), interval=interval) as display:
         for event in events:
             display(event)
     return file.getvalue().splitlines()
@@ -43,44 +43,15 @@ def test_a_finished_stage_is_reported_once() -> None:
     assert show(Progress("samples", 9, 9), Progress("samples", 9, 9)) == ["Samples: 9 of 9"]
 
 
-def test_quiet() -> None:
-    assert show(Notice("note"), Progress("samples", 0, 9), quiet=True) == []
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 @pytest.mark.parametrize("columns", [80, 120])
 def test_bars_on_a_terminal(workspace: Path, columns: int) -> None:
-    shown, stdout, status = in_terminal(columns, "create", "x.zarr", "--config", "tiny.toml")
+    shown, stdout, status = in_terminal(columns, [*PROGRAM, "create", "x.zarr", "--config", "tiny.toml"])
     assert status == 0
     assert stdout.startswith("Created ")
     assert "\x1b" not in stdout
-    last = [re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", line) for line in shown.splitlines()]
+    last = plain(shown).splitlines()
     bars = [line for line in last if re.match(r"(Pictures|Samples) +━+ 100% .*/s", line)]
     assert len(bars) >= 2
     assert max(map(len, last)) <= columns
-
-
-def in_terminal(columns: int, *arguments: object) -> tuple[str, str, int]:
-    """Run a command with a terminal for its stderr; return what that showed, stdout, and the exit status."""
-    import fcntl
-    import pty
-    import struct
-    import termios
-
-    terminal, stderr = pty.openpty()
-    fcntl.ioctl(stderr, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-    environment = {**os.environ, "TERM": "xterm-256color"}
-    for name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR"):
-        environment.pop(name, None)
-    process = start(*arguments, stderr=stderr, env=environment)
-    os.close(stderr)
-    shown = b""
-    try:
-        while part := os.read(terminal, 65536):
-            shown += part
-    except OSError:
-        pass  # Linux reports so that the other side was closed.
-    os.close(terminal)
-    stdout, _ = process.communicate()
-    return shown.decode(), stdout, process.returncode

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from fgbgpack.cli import options
-from fgbgpack.cli.console import amount, say, say_rows, say_title, show_warning
+from fgbgpack.cli.console import say, say_rows, say_text, say_title, show_warning
+from fgbgpack.cli.help import HelpfulGroup
 from fgbgpack.cli.models import card, compare, densedepth
 from fgbgpack.cli.models.common import NAME, meaning, say_what_to_do
 from fgbgpack.cli.options import command, show_examples
 from fgbgpack.cli.output import Output
+from fgbgpack.terminal import amount
 
 if TYPE_CHECKING:
     from fgbgpack.depth import Card
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="models",
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    cls=HelpfulGroup,
     help="Depth models: which there are, how to get them, and whether their cards are right.",
     epilog=show_examples(
         "fgbgpack models list",
@@ -117,7 +119,7 @@ def _show_list(entries: Sequence[Entry], models: Sequence[Mapping[str, Any]], fo
     for entry, model in zip(entries, models, strict=True):
         where = "models get" if entry.card.download else "by hand"
         if entry.here:
-            where = "comes with fgbgpack" if entry.is_embedded else "here"
+            where = "included" if entry.is_embedded else "here"
         size = amount(model["size"]) if model["size"] else "-"
         result = "foregrounds" if model["guided"] else meaning(model["quantity"], model["unit"])
         rows.append((entry.name, result, model["licence"] or "not stated", size, where))
@@ -128,9 +130,9 @@ def _show_list(entries: Sequence[Entry], models: Sequence[Mapping[str, Any]], fo
     say_title(header)
     for line, model in zip(lines, models, strict=True):
         say(line)
-        # On a line of its own: a URL is long, and has to be copied whole.
+        # Below: addresses are long, and have to be copied whole.
         if model["source"]:
-            say(f"    {model['source']}", style="dim")
+            say_text(model["source"], indent="    ", style="dim")
     say(f"\nFiles are looked for in {folder}")
     say("fgbgpack models show NAME describes one model, and how to get it.")
 
@@ -139,7 +141,7 @@ def _show_entry(entry: Entry, how_to_get: str) -> None:
     model_card = entry.card
     say_title(f"{entry.name}: {model_card.title or 'a depth model'}")
     if model_card.description:
-        say(model_card.description)
+        say_text(model_card.description)
     result = meaning(*model_card.output.meaning)
     if model_card.is_guided:
         result = "depth of a pasted foreground; runs after a network for the depth of backgrounds"

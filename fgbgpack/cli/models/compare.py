@@ -16,6 +16,7 @@ from fgbgpack.cli.options import argument, command, option
 from fgbgpack.cli.output import Output
 from fgbgpack.cli.parse import DEVICES, PRECISIONS, Parser
 from fgbgpack.errors import DepthModelError
+from fgbgpack.sources.names import counted
 from fgbgpack.spec import DepthSpec
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ def _show_check(check: ModelCheck) -> None:
 
 def _show_comparison(comparison: Comparison) -> None:
     """Print the figures of each model, then their agreement: medians, with quartiles in brackets."""
-    say_title(f"{len(comparison.samples):,} samples of {comparison.dataset}")
+    say_title(f"{counted(len(comparison.samples), 'sample')} of {comparison.dataset}")
     for model in comparison.models:
         say_title(f"\n{model.label}")
         result = meaning(model.quantity, model.unit)

@@ -9,6 +9,7 @@ import typer
 
 from fgbgpack.cli import completion
 from fgbgpack.cli.console import say_title
+from fgbgpack.cli.help import HelpfulGroup
 from fgbgpack.cli.models.common import FORCE, say_what_to_do
 from fgbgpack.cli.options import argument, command, option, show_examples
 from fgbgpack.errors import SpecError
@@ -17,7 +18,7 @@ from fgbgpack.files import require_local
 app = typer.Typer(
     name="import",
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    cls=HelpfulGroup,
     help="Convert a network of another format to ONNX, with its card.",
     epilog=show_examples("fgbgpack models import densedepth nyu.h5"),
 )

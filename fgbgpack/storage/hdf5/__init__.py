@@ -19,7 +19,7 @@ group ``/fgbgpack`` hold the document and where all chunks are, each with a chec
 from fgbgpack.storage.hdf5.file import Hdf5File, StoredChunks, chunk_sum, root_of, root_text
 from fgbgpack.storage.hdf5.form import ATTRIBUTE_BYTES, SUFFIXES, UNFINISHED, is_hdf5
 from fgbgpack.storage.hdf5.parts import GROUP
-from fgbgpack.storage.hdf5.probe import OwnNode
+from fgbgpack.storage.hdf5.probe import NOT_CLOSED, OwnNode, require_unused
 from fgbgpack.storage.hdf5.salvage import ChangedFile, SalvagedFile
 from fgbgpack.storage.hdf5.store import DerivedStore, Hdf5Store, span_of
 from fgbgpack.storage.hdf5.writer import Hdf5Writer
@@ -27,6 +27,7 @@ from fgbgpack.storage.hdf5.writer import Hdf5Writer
 __all__ = [
     "ATTRIBUTE_BYTES",
     "GROUP",
+    "NOT_CLOSED",
     "SUFFIXES",
     "UNFINISHED",
     "ChangedFile",
@@ -39,6 +40,7 @@ __all__ = [
     "StoredChunks",
     "chunk_sum",
     "is_hdf5",
+    "require_unused",
     "root_of",
     "root_text",
     "span_of",

@@ -29,7 +29,15 @@ from fgbgpack.storage.hdf5.parts import (
     seal_of,
     write_front,
 )
-from fgbgpack.storage.hdf5.probe import Found, FoundArray, OwnNode, own_node, probe
+from fgbgpack.storage.hdf5.probe import (
+    NOT_CLOSED,
+    Found,
+    FoundArray,
+    OwnNode,
+    left_open,
+    own_node,
+    probe,
+)
 from fgbgpack.storage.sharding import ABSENT
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -224,8 +232,12 @@ class Hdf5File:
                 )
 
     @property
-    def index_damage(self) -> DatasetError | None:
-        """What is wrong with a file that can be read, but that has lost the checksums of its chunks."""
+    def damage(self) -> DatasetError | None:
+        """What is wrong with a file that can be read: it has lost the checksums of its chunks, or no other
+        HDF5 library opens it, since a program that was writing to it has been killed.
+        """
+        if (opened := left_open(self.path)) is not None and opened.code == NOT_CLOSED:
+            return opened
         if self.front is None or self.index is not None:
             return None
         return DatasetError(
@@ -400,7 +412,8 @@ def _nodes_of_others(found: Found | None, name: str) -> tuple[bytes, dict[str, A
     """The same from attributes, as others may write them: ``fgbgpack`` of the root, ``zarr`` of all nodes."""
     if found is None or ATTRIBUTE not in found.texts[""]:
         raise DatasetError(
-            f"{name} is an HDF5 file that fgbgpack did not make: it has no attribute {ATTRIBUTE!r}.",
+            f"{name} is an HDF5 file that fgbgpack did not make (it has no attribute {ATTRIBUTE!r}): give "
+            "another place.",
             code="dataset-foreign",
         )
     if found.document is not None:

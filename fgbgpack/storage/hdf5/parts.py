@@ -10,6 +10,7 @@ So a file says in two ordinary arrays of bytes, whose content never moves, all t
 
 The header also has the SHA-256 of the rest of the file, the seal: all bytes that are neither in these two nor
 in a chunk. While it is right, nothing of the file but pixels can be damaged, and pixels have their CRC-32C.
+The superblock counts as it is while no program has the file open for writing: one that has marks it there.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import hashlib
 import json
 import os
 import re
+import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -45,6 +47,9 @@ _FIRST_BYTES = 1 << 16
 _BLOCK_BYTES = 1 << 20
 _PAGE = 4096
 _SPARE_BYTES = 1 << 14
+# Of superblocks in the format of HDF5 1.10; their last 4 bytes are their checksum.
+_SUPERBLOCK_BYTES, _VERSION_AT, _FLAGS_AT, _MARKED_VERSION = 48, 8, 11, 3
+_WORD = 0xFFFFFFFF
 
 Spans = NDArray[np.uint64]
 
@@ -233,8 +238,55 @@ def seal_of(file: int, front: Front, index: Index) -> str:
     digest = hashlib.sha256()
     for start, stop in _gaps(spans, size):
         for at in range(start, stop, _BLOCK_BYTES):
-            digest.update(os.pread(file, min(_BLOCK_BYTES, stop - at), at))
+            content = os.pread(file, min(_BLOCK_BYTES, stop - at), at)
+            digest.update(content if at else _as_closed(content))
     return digest.hexdigest()
+
+
+def is_marked_open(file: int) -> bool:
+    """Whether a file's superblock says that a program has it open for writing, or did not close it."""
+    start = os.pread(file, _SUPERBLOCK_BYTES, 0)
+    return len(start) == _SUPERBLOCK_BYTES and _as_closed(start) != start
+
+
+def _as_closed(start: bytes) -> bytes:
+    """The start of a file as it is once all programs have closed it; unchanged if its checksum is wrong."""
+    flagged, checksum = start[: _SUPERBLOCK_BYTES - 4], start[_SUPERBLOCK_BYTES - 4 : _SUPERBLOCK_BYTES]
+    if len(checksum) < 4 or start[_VERSION_AT] != _MARKED_VERSION or not start[_FLAGS_AT]:
+        return start
+    if _checksum(flagged) != checksum:
+        return start
+    closed = flagged[:_FLAGS_AT] + b"\0" + flagged[_FLAGS_AT + 1 :]
+    return closed + _checksum(closed) + start[_SUPERBLOCK_BYTES:]
+
+
+def _checksum(content: bytes) -> bytes:
+    """The checksum of HDF5's metadata: Bob Jenkins' lookup3, of bytes that are no multiple of 12."""
+    full = len(content) // 12 * 12
+    words: tuple[int, ...] = struct.unpack(f"<{len(content) // 12 * 3 + 3}I", content.ljust(full + 12, b"\0"))
+    a = b = c = 0xDEADBEEF + len(content)
+    for at in range(0, len(words) - 3, 3):
+        a, b, c = a + words[at], b + words[at + 1], c + words[at + 2]
+        a, c = (a - c) & _WORD ^ _rotated(c, 4), c + b
+        b, a = (b - a) & _WORD ^ _rotated(a, 6), a + c
+        c, b = (c - b) & _WORD ^ _rotated(b, 8), b + a
+        a, c = (a - c) & _WORD ^ _rotated(c, 16), c + b
+        b, a = (b - a) & _WORD ^ _rotated(a, 19), a + c
+        c, b = (c - b) & _WORD ^ _rotated(b, 4), b + a
+    a, b, c = a + words[-3], b + words[-2], c + words[-1]
+    c = ((c ^ b) - _rotated(b, 14)) & _WORD
+    a = ((a ^ c) - _rotated(c, 11)) & _WORD
+    b = ((b ^ a) - _rotated(a, 25)) & _WORD
+    c = ((c ^ b) - _rotated(b, 16)) & _WORD
+    a = ((a ^ c) - _rotated(c, 4)) & _WORD
+    b = ((b ^ a) - _rotated(a, 14)) & _WORD
+    c = ((c ^ b) - _rotated(b, 24)) & _WORD
+    return c.to_bytes(4, "little")
+
+
+def _rotated(word: int, bits: int) -> int:
+    word &= _WORD
+    return (word << bits | word >> 32 - bits) & _WORD
 
 
 def _gaps(spans: Spans, size: int) -> Iterable[tuple[int, int]]:

@@ -18,11 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgbgpack.errors import DatasetError
+from fgbgpack.files import try_lock
+from fgbgpack.inputs import open_descriptor
 from fgbgpack.storage.codecs import REPAIR
 from fgbgpack.storage.hdf5 import child
 from fgbgpack.storage.hdf5.form import h5py_for
-from fgbgpack.storage.hdf5.parts import DOCUMENT, GROUP
+from fgbgpack.storage.hdf5.parts import DOCUMENT, GROUP, is_marked_open
 
+#: The code of a file that a program opened for writing and never closed.
+NOT_CLOSED = "file-not-closed"
 #: How long the library may be silent. It reads lists of chunks, seldom more than some megabytes.
 SECONDS = 60.0
 # A line of JSON: the names of nodes and, of files that others wrote, what the dataset says of itself.
@@ -111,6 +115,43 @@ def probe(path: Path, wanted: Sequence[str] | None) -> Found:
         return Found(texts, arrays, document and tuple(document), attributes, left_out)
 
 
+def left_open(path: Path) -> DatasetError | None:
+    """What is to be said of a file that its own superblock calls open for writing, ``None`` of any other.
+
+    Its code is ``file-in-use`` where a program holds the lock that the HDF5 library takes to write, and
+    ``NOT_CLOSED`` where none does: the program was killed, or opened it without a lock.
+    """
+    try:
+        # A lock belongs to whoever opened the file: not even this process has this one.
+        file = open_descriptor(path)
+    except OSError:
+        return None
+    try:
+        if not is_marked_open(file):
+            return None
+        is_held = not try_lock(file, shared=True)
+    except OSError:
+        is_held = False
+    finally:
+        os.close(file)
+    if is_held:
+        return DatasetError(
+            f"{path} is open for writing elsewhere, in this program or another: close it there first.",
+            code="file-in-use",
+        )
+    return DatasetError(
+        f"{path} was opened for writing by a program that has not closed it: close it there, unless that was "
+        f"killed. {REPAIR}",
+        code=NOT_CLOSED,
+    )
+
+
+def require_unused(path: Path) -> None:
+    """See that no program holds a file open to write to it (DatasetError): what it writes would be lost."""
+    if (opened := left_open(path)) is not None and opened.code != NOT_CLOSED:
+        raise opened
+
+
 @contextmanager
 def own_node(path: Path, name: str, found: Found) -> Iterator[tuple[OwnNode, Iterator[NDArray[Any]]]]:
     """A node that is not fgbgpack's, and its elements in parts, along the first axis; as :func:`probe`."""
@@ -189,6 +230,9 @@ class _Answer:
 def _asked(path: Path, task: dict[str, Any]) -> Iterator[_Answer]:
     """Start the other process with a task; it has ended when the block is left."""
     h5py_for(str(path))
+    if (opened := left_open(path)) is not None:
+        # The library refuses it as well, or would read what is half-written.
+        raise opened
     if not sys.executable:
         raise DatasetError(
             f"{path} was changed since fgbgpack wrote it, and there is no Python to look at it with.",

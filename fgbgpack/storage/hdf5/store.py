@@ -17,6 +17,7 @@ from fgbgpack.errors import DatasetError
 from fgbgpack.storage.arrays import METADATA
 from fgbgpack.storage.codecs import encoded_size, recode
 from fgbgpack.storage.hdf5.file import Hdf5File, root_text
+from fgbgpack.storage.hdf5.probe import require_unused
 from fgbgpack.storage.hdf5.repack import locked_file, repack
 from fgbgpack.storage.hdf5.writer import hdf5_errors
 from fgbgpack.storage.sharding import index_bytes, index_of
@@ -226,6 +227,7 @@ class Hdf5Store(DerivedStore):
         text = root_text(node, nodes)
         if text == self.file.root:
             return
+        require_unused(self.path)
         with hdf5_errors(), locked_file(self.path):
             changed = Hdf5File(self.path)
             if changed.root != self.file.root or not self.file.is_at(self.path):
