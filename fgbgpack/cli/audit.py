@@ -42,7 +42,7 @@ _TITLES = {
     "fgbgpack audit fg --json",
 )
 def audit(
-    folders: list[str] = argument("FOLDER...", "Folders of backgrounds, of cut-outs, or of masks."),
+    folders: list[str] = argument("FOLDER", "Folders of backgrounds, of cut-outs, or of masks."),
     output: Path | None = option(
         "--output -o FILE.png", "Also draw the suspicious pictures, with what was found, in a contact sheet."
     ),

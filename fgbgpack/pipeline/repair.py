@@ -227,8 +227,6 @@ class _Repairer:
         checks = {path: self._store.checks(path) for path in manifest.arrays}
         return {path: one.all() for path, one in checks.items() if one is not None}
 
-    # --- metadata ----------------------------------------------------------------------------------
-
     def _restore_metadata(self, inspection: Inspection) -> bool:
         """Write the metadata of arrays and groups again; whether any of an unknown array were."""
         manifest, unknown = self._store.manifest, False
