@@ -247,7 +247,10 @@ def _splits(summary: DatasetSummary) -> list[dict[str, Any]]:
         "url": (["sc:URL", "cr:Split"], "The purpose of the part, where its name states one."),
         "split": ("sc:Text", "The name of the split."),
         "part": ("sc:Text", "The name of its part."),
-        "by": ("sc:Text", "What no two parts share: background, foreground, both or sample."),
+        "by": (
+            "sc:Text",
+            "What no two parts share: background, foreground, both, sample or a field.",
+        ),
         "seed": ("sc:Integer", "The seed of the split."),
         "fraction": ("sc:Float", "The requested fraction of the part."),
         "samples": ("sc:Integer", "Number of samples in the part."),

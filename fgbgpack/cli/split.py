@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 #: What --by takes: fgbgpack.dataset.splits.By, known without importing it.
-BY: tuple[By, ...] = ("background", "foreground", "both", "sample")
+BY = ("background", "foreground", "both", "sample")
 
 
 @command(
     app,
     "fgbgpack split lobby.zarr fair train=0.8 val=0.1 test=0.1",
+    "fgbgpack split imported.zarr fair train=0.9 test=0.1 --by-field bg",
     "fgbgpack split lobby.zarr people train=0.9 test=0.1 --by foreground --seed 1",
 )
 def split(
@@ -39,6 +40,11 @@ def split(
         "sources are in different parts are in no part (default background; sample for imported datasets).",
         complete=completion.one_of(*BY),
     ),
+    by_field: str | None = option(
+        "--by-field FIELD",
+        "What is kept in one part, of imported samples: what this field of the pattern in --images says, "
+        "such as bg in 'fgbg/{bg}/{n}.jpg'.",
+    ),
     seed: str | None = option("--seed N", "Seed of the random assignment, 0 to 2^64 - 1 (default 0)."),
     as_json: bool = options.JSON,
     quiet: bool = options.QUIET,
@@ -52,7 +58,11 @@ def split(
     parser = Parser()
     fractions = parser.fractions(parts)
     key = parser.at_least("--seed", seed, 0, default=0)
-    kind = None if by is None else parser.choice("--by", by, BY)
+    kind: By | None = None if by is None else parser.choice("--by", by, BY)
+    if by_field is not None:
+        if by is not None:
+            parser.problems.append("--by-field: give it or --by, not both")
+        kind = f"field:{by_field}"
     parser.check()
     from fgbgpack.dataset.dataset import open_dataset
 

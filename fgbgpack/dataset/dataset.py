@@ -76,7 +76,8 @@ class Dataset(DatasetReader):
                 ``"sample"``. With ``"both"`` a sample belongs to a part only if both of its sources do: no
                 source is in two parts, and samples whose sources are in different ones are in none (with 80,
                 10 and 10 percent that is one in three). Imported samples are known by their names alone, so
-                ``"sample"`` is their default and all that there is.
+                ``"sample"`` is their default; ``"field:bg"`` keeps together those whose field ``bg`` of the
+                pattern that their pictures were imported by is the same.
             seed: 64 bits; 0 by default.
 
         Returns:

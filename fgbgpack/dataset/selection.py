@@ -15,6 +15,7 @@ from fgbgpack.dataset.splits import Split
 from fgbgpack.document import Document
 from fgbgpack.errors import DatasetError, SpecError
 from fgbgpack.options import truth, whole_number
+from fgbgpack.sources.pairing import Pattern
 from fgbgpack.storage.indices import plain_array
 from fgbgpack.storage.store import DatasetStore
 from fgbgpack.storage.targets import writable
@@ -139,13 +140,51 @@ def split(dataset: Dataset, recipe: Split) -> dict[str, NDArray[np.int64]]:
     """The samples of each part, (n,) int64 in ascending order, as :meth:`Dataset.split` describes."""
     sources = dataset.document.sources
     if sources is None:
+        if recipe.field is not None:
+            return recipe.of_names(_values_of(dataset, recipe.field))
         if recipe.by != "sample":
             dataset.require_recipe(f"sources to split by ({recipe.by}): split it by='sample'")
         return recipe.of_names(dataset.names or [])
+    if recipe.field is not None:
+        raise SpecError(
+            f"{dataset.path} was not imported, and its samples have no fields: split it by background, "
+            "foreground or both.",
+            code="split-invalid",
+        )
     backgrounds, foregrounds = (
         [source.sha256 for source in kind] for kind in (sources.backgrounds, sources.foregrounds)
     )
     return recipe.samples(dataset.placements, backgrounds, foregrounds)
+
+
+def _values_of(dataset: Dataset, field: str) -> list[str]:
+    """What a field of the pattern that pictures were imported by says of each sample."""
+    imported = dataset.document.imported
+    text = (imported.patterns.get("images") if imported else None) or ""
+    pattern = Pattern(text)
+    if field not in pattern.fields:
+        known = ", ".join(pattern.fields) or "none"
+        raise SpecError(
+            f"The pictures of {dataset.path} were imported by {text!r}, which has no field {field!r}; it has "
+            f"{known}.",
+            code="split-invalid",
+        )
+    # Names are below the folder of the pattern, and without extension where that leaves them different.
+    below = text.removeprefix(pattern.folder)
+    stem = str(PurePosixPath(below).with_suffix(""))
+    found = [_first_match(name, Pattern(below), Pattern(stem)) for name in dataset.names or ()]
+    return [fields[field] for fields in found]
+
+
+def _first_match(name: str, *patterns: Pattern) -> dict[str, str]:
+    matches = (pattern.match(name) for pattern in patterns)
+    found = next((fields for fields in matches if fields is not None), None)
+    if found is None:
+        raise DatasetError(
+            f"The name {name!r} does not follow the pattern that the dataset says it was imported by.",
+            code="document-damaged",
+        )
+    return found
 
 
 def save_split(store: DatasetStore, document: Document, name: str, recipe: Split) -> Document:

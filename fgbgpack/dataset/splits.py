@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any, Literal, TypeAlias, cast, get_args
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +22,10 @@ from fgbgpack.dataset.mixing import Mixing
 from fgbgpack.errors import SpecError
 from fgbgpack.options import checked_numbers, truth, whole_number
 
-#: What must be in one part only.
-By: TypeAlias = Literal["background", "foreground", "both", "sample"]
+#: What must be in one part only; "field:NAME" for what a field of the names of imported samples says.
+By: TypeAlias = Literal["background", "foreground", "both", "sample"] | str
+_KINDS = ("background", "foreground", "both", "sample")
+_FIELD = "field:"
 
 _SEEDS = 1 << 64
 #: What the names of splits and of their parts are, as in the schema of the document.
@@ -83,8 +85,8 @@ class Split:
 
     def __post_init__(self) -> None:
         problems = []
-        if self.by not in get_args(By):
-            problems.append(f"by: found {self.by!r}, expected {', '.join(get_args(By))}")
+        if self.by not in _KINDS and self.field is None:
+            problems.append(f"by: found {self.by!r}, expected {', '.join(_KINDS)} or {_FIELD}NAME")
         if (seed := whole_number(self.seed)) is None or not 0 <= seed < _SEEDS:
             problems.append(f"seed: found {self.seed!r}, expected 0 to 2^64 - 1")
         if not self.parts:
@@ -102,7 +104,13 @@ class Split:
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Split:
         """A split as the dataset's document has it."""
-        return cls(document["parts"], cast(By, document["by"]), document["seed"])
+        return cls(document["parts"], document["by"], document["seed"])
+
+    @property
+    def field(self) -> str | None:
+        """The field of imported samples that is dealt out, if one is."""
+        name = self.by.removeprefix(_FIELD) if isinstance(self.by, str) else ""
+        return name if name.isidentifier() and name != self.by else None
 
     def to_dict(self) -> dict[str, Any]:
         """The split as the dataset's document has it."""
@@ -131,11 +139,15 @@ class Split:
         return self._by_name(part)
 
     def of_names(self, names: Sequence[str]) -> dict[str, NDArray[np.int64]]:
-        """The samples of each part, in ascending order, where only their names are known, no two alike."""
-        digests = b"".join(hashlib.sha256(name.encode()).digest()[:12] for name in names)
+        """The samples of each part, in ascending order, by their names alone or what a field in them says:
+        those that have the same are in one part.
+        """
+        distinct, which = np.unique(np.array(names, object), return_inverse=True)
+        what = "samples" if self.field is None else f"different values of {self.field}"
+        digests = b"".join(hashlib.sha256(name.encode()).digest()[:12] for name in distinct)
         words = np.frombuffer(digests, ">u4").reshape(-1, 3)
-        part = self._dealt(_numbers(self.seed, words[:, 0], words[:, 1], _OF_PARTS, words[:, 2]), "samples")
-        return self._by_name(part)
+        part = self._dealt(_numbers(self.seed, words[:, 0], words[:, 1], _OF_PARTS, words[:, 2]), what)
+        return self._by_name(part[which])
 
     def _by_name(self, part: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
         """The samples of each part, from the number of each sample's part: that of its name, in order."""

@@ -157,3 +157,15 @@ class TestPreviewOfSomeSamples:
         assert rejected("preview", "tiny.zarr", "-o", "it.png", *words) == [
             "--samples", "--where", "--where", "--cell",
         ]  # fmt: skip
+
+
+class TestSplitByField:
+    def test_it_keeps_what_names_say_together(self, workspace: Path) -> None:
+        options = ("--images", "images/{bg}.png", "--masks", "masks/{bg}.png", "--depths", "none")
+        assert run("import", "files", "fields.zarr", *options).exit_code == 0
+        split = ("split", "fields.zarr", "fair", "train=0.5", "test=0.5")
+        result = result_of(*split, "--by-field", "bg")
+        assert result["by"] == "field:bg"
+        assert result["samples"] == {"train": 2, "test": 2}
+        assert failure(*split, "--by-field", "fg") == (2, "split-invalid")
+        assert rejected(*split, "--by-field", "bg", "--by", "sample") == ["--by-field"]

@@ -13,6 +13,8 @@ import pytest
 import xarray
 import zarr
 from picture_files import write
+from PIL import Image
+from refusals import refused
 from sample_folders import HEIGHT, WIDTH, depth_of, image_of, mask_of, write_samples
 
 import fgbgpack
@@ -181,3 +183,48 @@ def test_a_document_is_of_a_recipe_or_of_an_import(imported):
     for changed in (both, neither):
         with pytest.raises(DatasetError, match="does not follow schema"):
             Document.from_dict(changed, where="memory")
+
+
+class TestSplitsByField:
+    @pytest.fixture
+    def scenes(self, tmp_path):
+        """12 samples of 4 scenes, named by both."""
+        rng = np.random.default_rng(2)
+        for name, shape in (("fgbg", (8, 9, 3)), ("masks", (8, 9))):
+            (tmp_path / "files" / name / "all").mkdir(parents=True)
+            for scene in range(4):
+                for number in range(3):
+                    file = tmp_path / "files" / name / "all" / f"scene-{scene}_{number}.png"
+                    Image.fromarray(rng.integers(0, 256, shape, np.uint8)).save(file)
+        spec = ImportSpec(
+            str(tmp_path / "files"), images="fgbg/all/{bg}_{n}.png", masks="masks/all/{bg}_{n}.png"
+        )
+        import_folder(tmp_path / "it.zarr", spec)
+        return tmp_path / "it.zarr"
+
+    def test_each_value_is_in_one_part(self, scenes):
+        dataset = open_dataset(scenes)
+        parts = dataset.save_split("fair", {"train": 0.5, "test": 0.5}, by="field:bg", seed=4)
+        scene = np.array([name.rpartition("_")[0].rpartition("-")[2] for name in dataset.names])
+        shown = {name: set(scene[samples]) for name, samples in parts.items()}
+        assert {len(samples) for samples in parts.values()} == {6}
+        assert shown["train"] | shown["test"] == {"0", "1", "2", "3"}
+        assert not shown["train"] & shown["test"]
+        again = open_dataset(scenes).split("fair")
+        assert {name: samples.tolist() for name, samples in again.items()} == {
+            name: samples.tolist() for name, samples in parts.items()
+        }
+
+    def test_too_few_values_and_unknown_fields_are_told(self, scenes):
+        dataset = open_dataset(scenes)
+        with refused(SpecError, "split-impossible", "4 different values of bg cannot be dealt out to 5"):
+            dataset.split({str(i): 0.2 for i in range(5)}, by="field:bg")
+        with refused(SpecError, "split-invalid", "has no field 'fg'; it has bg, n"):
+            dataset.split({"train": 0.5, "test": 0.5}, by="field:fg")
+        for by in ("field:", "field:a b", "fields:bg", 3):
+            with refused(SpecError, "split-invalid"):
+                dataset.split({"train": 0.5}, by=by)
+
+    def test_samples_that_were_made_have_no_fields(self, dataset):
+        with refused(SpecError, "split-invalid", "was not imported"):
+            open_dataset(dataset).split({"train": 0.5, "test": 0.5}, by="field:bg")
