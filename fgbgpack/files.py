@@ -221,13 +221,13 @@ class PartialFile:
 
 
 @contextmanager
-def replacing_file(path: Path) -> Iterator[PartialFile]:
+def replacing_file(path: Path, *, follows_link: bool = True) -> Iterator[PartialFile]:
     """Yields a new file beside ``path``, which it replaces when the block succeeds, or is deleted.
 
-    A link is followed. What writers that were killed have left is deleted first. The new file survives a
-    power loss once the block is left.
+    A link is followed, or replaced itself. What writers that were killed have left is deleted first. The new
+    file survives a power loss once the block is left.
     """
-    target = path.resolve()
+    target = path.resolve() if follows_link else path.parent.resolve() / path.name
     make_folders(target.parent)
     partial = PartialFile(target)
     try:
@@ -268,10 +268,12 @@ def _sweep_one(left_over: Path) -> bool:
     return True
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file in one step, durably: readers see the old content or the new."""
-    with replacing(path) as partial:
-        partial.write_bytes(content)
+def write_atomically(path: Path, content: bytes, *, follows_link: bool = True) -> None:
+    """Writes a file in one step, durably: readers see the old content or the new. A link in its place is
+    followed, or replaced itself.
+    """
+    with replacing_file(path, follows_link=follows_link) as partial:
+        partial.path.write_bytes(content)
 
 
 def swap(new: Path, old: Path) -> None:

@@ -161,7 +161,7 @@ class Root(Keys):
             if self._unsynced and self._folder is not None:
                 self._folder.sync()
                 self._unsynced = False
-            write_atomically(self.store.root / METADATA, root)
+            write_atomically(self.store.root / METADATA, root, follows_link=False)
 
 
 def is_blank(root: bytes | None) -> bool:

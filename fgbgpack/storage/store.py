@@ -117,7 +117,7 @@ class DatasetStore(Root):
             return
         self._note_change()
         with self._disk_errors():
-            write_atomically(self.store.root / key, value)
+            write_atomically(self.store.root / key, value, follows_link=False)
         self.written.note(key, value)
 
     def delete_below(self, prefix: str) -> None:

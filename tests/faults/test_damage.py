@@ -218,3 +218,25 @@ def test_a_spec_that_cannot_be_is_an_error_of_the_dataset(kinds, tmp_path):
     for read in (open_dataset, verify, repair):
         with refused(DatasetError, "document-damaged", r"(?s)it\.zarr .*foreground_height: 50"):
             read(path)
+
+
+@pytest.mark.parametrize("key", ["manifest/*/c/0", "manifest/*/zarr.json", "zarr.json"])
+def test_nothing_is_written_through_a_link_to_another_file(kinds, tmp_path, key):
+    """Another dataset's, or one in a cache of versions, of which a link was made."""
+    path = tmp_path / "it.zarr"
+    shutil.copytree(kinds["imported"], path)
+    (file,) = path.glob(key)
+    content, other = file.read_bytes(), tmp_path / "elsewhere"
+    other.write_bytes(content if key == "zarr.json" else b"something else")
+    before = other.read_bytes()
+    file.unlink()
+    file.symlink_to(other)
+    if key == "zarr.json":
+        with open_dataset(path) as dataset:
+            dataset.save_split("fair", {"train": 0.5, "test": 0.5})
+    else:
+        assert repair(path).left_count == 0
+        assert file.read_bytes() == content
+    assert not file.is_symlink()
+    assert other.read_bytes() == before
+    assert verify(path).sound

@@ -543,6 +543,11 @@ def files_of(path: Path) -> dict[str, bytes]:
     }
 
 
+def bytes_of(file: Path) -> bytes | None:
+    """What a file holds; ``None`` where there is none."""
+    return file.read_bytes() if file.is_file() else None
+
+
 def repair_outcome(path: Path, whole: Path, others: Sequence[Path], known: Known) -> str:
     """What comes of repairing a dataset."""
     try:
@@ -555,9 +560,9 @@ def repair_outcome(path: Path, whole: Path, others: Sequence[Path], known: Known
         return "UNSOUND after it"
     if not done.fault_count:
         return "harmless"
-    there = files_of(path)
+    # Read by their names, as readers do: a link may stand in the place of a folder.
     differing = [
-        [name for name, content in files_of(one).items() if there.get(name) != content]
+        [name for name, content in files_of(one).items() if bytes_of(path / name) != content]
         for one in (whole, *others)
     ]
     if not all(differing):
