@@ -156,6 +156,8 @@ class Inspection:
             if text is None and not (self.document.complete or self._is_covered(path)):
                 continue  # It is not begun.
             expected = self._digest_of(path)
+            if (wrong := self._wrong_copy(path)) is not None:
+                self.findings.of_object(METADATA, wrong)
             try:
                 form = parse_array(text, path, self.store.name)
                 if expected is not None and metadata_digest(parse_json(text or b"{}")) != expected:
@@ -177,7 +179,21 @@ class Inspection:
         if self.manifest is not None and path in self.manifest.arrays:
             return self.manifest.arrays[path].sha256
         copy = self._copies.get(path)
-        return None if copy is None else metadata_digest(copy)
+        return None if copy is None or self._wrong_copy(path) is not None else metadata_digest(copy)
+
+    def _wrong_copy(self, path: str) -> DatasetError | None:
+        """What is wrong with the copy of the metadata of an array of depth that is not filled: no manifest
+        has those.
+        """
+        copy = self._copies.get(path)
+        if copy is None or path not in self.store.unfilled:
+            return None
+        try:
+            form = ArrayForm.of(copy, f"{self.store.name}/{path}")
+            check_unfilled(self.store.name, path, form, self.store.unfilled[path])
+        except DatasetError as exc:
+            return exc
+        return None
 
     def sound_copy(self, path: str) -> Node | None:
         """The copy of an array's metadata in the root, if it is what the manifest says, or nothing tells."""
