@@ -179,7 +179,8 @@ class Inspection:
         if self.manifest is not None and path in self.manifest.arrays:
             return self.manifest.arrays[path].sha256
         copy = self._copies.get(path)
-        return None if copy is None or self._wrong_copy(path) is not None else metadata_digest(copy)
+        # Those of depth that is not filled are looked at by themselves.
+        return None if copy is None or path in self.store.unfilled else metadata_digest(copy)
 
     def _wrong_copy(self, path: str) -> DatasetError | None:
         """What is wrong with the copy of the metadata of an array of depth that is not filled: no manifest
@@ -198,6 +199,8 @@ class Inspection:
     def sound_copy(self, path: str) -> Node | None:
         """The copy of an array's metadata in the root, if it is what the manifest says, or nothing tells."""
         copy = self._copies.get(path)
+        if path in self.store.unfilled:
+            return copy if self._wrong_copy(path) is None else None
         return copy if copy is not None and metadata_digest(copy) == self._digest_of(path) else None
 
     # --- chunks ------------------------------------------------------------------------------------
