@@ -342,9 +342,6 @@ def _removed(folder: Path) -> Path:
 # --- errors and locks ------------------------------------------------------------------------------
 
 
-_PARTIAL = re.compile(r"\.[0-9a-f]{32}\.partial$")
-
-
 def is_full(error: OSError) -> bool:
     """Whether an error says that the disk, or the user's share of it, is full."""
     return error.errno in {errno.ENOSPC, errno.EDQUOT}
@@ -355,7 +352,7 @@ def why(error: OSError, known: str = "") -> str:
     if error.strerror is None:
         return str(error)
     # The name that a file has while it is written is nothing that a user knows.
-    path = _PARTIAL.sub("", "" if error.filename is None else os.fsdecode(error.filename))
+    path = PARTIAL.sub("", "" if error.filename is None else os.fsdecode(error.filename))
     is_known = not path or (known != "" and path.endswith(known))
     return error.strerror if is_known else f"{error.strerror} ({path})"
 

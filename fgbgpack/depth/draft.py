@@ -138,9 +138,7 @@ def _likely_outputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
 
 
 def _channels(dims: list[int | None]) -> tuple[int | None, ...]:
-    """The lengths of the axes that could be that of channels: for any number of them, the last or the third
-    from there.
-    """
+    """The lengths of the two axes that may hold channels: the third from the end, and the last."""
     return (dims[-3], dims[-1]) if len(dims) in (4, 5) else ()
 
 
