@@ -166,7 +166,11 @@ class _Bars(Bars):
 
     def stop(self) -> None:
         if self.live.is_started:
+            redraws = getattr(self.live, "_refresh_thread", None)
             super().stop()
+            # rich tells it to end and does not wait; a fork right after would copy the lock it holds.
+            if redraws is not None:
+                redraws.join()
             self.console.print()
 
     def advanced(self, *, finished: bool) -> None:
