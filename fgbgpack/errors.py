@@ -74,3 +74,10 @@ class DepthModelError(FgbgError, ValueError):
 
     exit_status = 5
     code = "depth-model-unusable"
+
+
+class ClusterError(FgbgError):
+    """Workers in other processes that cannot be reached, or cannot do the work: the message says which."""
+
+    exit_status = 6
+    code = "cluster-unusable"

@@ -47,6 +47,7 @@ def convert(
         "--portable", "Compress HDF5 with gzip, which needs no plugin to read; several times as large."
     ),
     workers: str | None = options.WORKERS,
+    dask: str | None = options.DASK,
     overwrite: bool = _OVERWRITE,
     as_json: bool = options.JSON,
     quiet: bool = options.QUIET,
@@ -65,6 +66,7 @@ def convert(
         partial(pipeline.convert, source, target, portable=portable, workers=threads, overwrite=overwrite),
         _show_transfer,
         if_stopped=NOTHING if is_hdf5(target) else KEPT,
+        dask=dask,
     )
 
 
@@ -73,6 +75,7 @@ def materialize(
     source: str = argument("SRC", "A virtual dataset."),
     target: str | None = argument("DST", "The dataset to create (default: SRC itself).", default=None),
     workers: str | None = options.WORKERS,
+    dask: str | None = options.DASK,
     overwrite: bool = _OVERWRITE,
     as_json: bool = options.JSON,
     quiet: bool = options.QUIET,
@@ -89,6 +92,7 @@ def materialize(
         partial(pipeline.materialize, source, target, workers=threads, overwrite=overwrite),
         _show_conversion,
         if_stopped=KEPT,
+        dask=dask,
     )
 
 
@@ -97,6 +101,7 @@ def virtualize(
     source: str = argument("SRC", "A dataset that stores its pixels."),
     target: str = argument("DST", "The dataset to create."),
     workers: str | None = options.WORKERS,
+    dask: str | None = options.DASK,
     overwrite: bool = _OVERWRITE,
     as_json: bool = options.JSON,
     quiet: bool = options.QUIET,
@@ -113,6 +118,7 @@ def virtualize(
         partial(pipeline.virtualize, source, target, workers=threads, overwrite=overwrite),
         _show_conversion,
         if_stopped=KEPT,
+        dask=dask,
     )
 
 

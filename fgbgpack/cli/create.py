@@ -96,6 +96,7 @@ def create(
         "--chunk N", "Samples that are compressed together (default: about 40, of one background)."
     ),
     workers: str | None = options.WORKERS,
+    dask: str | None = options.DASK,
     virtual: bool = Panel.EXECUTION.flag(
         "--virtual",
         "Do not store images and masks: they are composed when they are read, with the same bytes.",
@@ -165,6 +166,7 @@ def create(
             pipeline.create, out, spec, device=where, workers=threads, overwrite=overwrite, virtual=virtual
         ),
         if_stopped=KEPT,
+        dask=dask,
     )
     written = write_cards(out, overwrite=overwrite) if cards else None
     output.show(report, lambda: _show_report(report, f"Created {report.path}", f" of {shape}"))
@@ -194,6 +196,7 @@ def depth(
     foregrounds: str | None = options.FOREGROUNDS,
     masks: str | None = options.MASKS,
     workers: str | None = options.WORKERS,
+    dask: str | None = options.DASK,
     overwrite: bool = Panel.EXECUTION.flag(
         "--overwrite", "Replace depth of another model or of other options."
     ),
@@ -231,6 +234,7 @@ def depth(
         ),
         lambda report: _show_report(report, f"Filled the depth of {report.path}"),
         if_stopped=KEPT,
+        dask=dask,
     )
     card.warn_if_stale(dataset, output)
 

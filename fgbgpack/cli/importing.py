@@ -97,6 +97,7 @@ def import_(
         "--skip-unmatched", "Leave out files without counterparts, and name them (default: an error)."
     ),
     workers: str | None = options.WORKERS,
+    dask: str | None = options.DASK,
     dry_run: bool = Panel.EXECUTION.flag(
         "--dry-run", "Write nothing; show what was found and what pairs with what."
     ),
@@ -153,6 +154,7 @@ def import_(
         partial(import_folder, out, spec, workers=threads, overwrite=overwrite),
         _show_imported,
         if_stopped=KEPT,
+        dask=dask,
     )
 
 

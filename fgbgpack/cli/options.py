@@ -187,6 +187,11 @@ DEVICE = Panel.DEPTH.option(
 WORKERS = Panel.EXECUTION.option(
     "--workers N", "Threads (default: one per core); the result does not depend on their number."
 )
+DASK = Panel.EXECUTION.option(
+    "--dask WHERE",
+    "Do the work on a Dask cluster: the address of its scheduler, such as tcp://10.0.0.5:8786, or local:N "
+    "for N processes of this machine (default: on threads).",
+)
 OVERWRITE = Panel.EXECUTION.flag("--overwrite", "Replace a dataset made with other options.")
 
 JSON = Panel.OUTPUT.flag(

@@ -39,6 +39,7 @@ def repair(
     masks: str | None = options.MASKS,
     device: str | None = options.DEVICE,
     workers: str | None = options.WORKERS,
+    dask: str | None = options.DASK,
     as_json: bool = options.JSON,
     quiet: bool = options.QUIET,
 ) -> None:
@@ -66,7 +67,7 @@ def repair(
         device=where,
         workers=threads,
     )
-    done = output.run(work, if_stopped=KEPT)
+    done = output.run(work, if_stopped=KEPT, dask=dask)
     ctx.meta[PARTIAL] = done.to_dict()
     if not done.left_count:
         output.show(done, lambda: _show(done))

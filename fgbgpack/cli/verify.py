@@ -58,6 +58,7 @@ def verify(
         default=False,
     ),
     workers: str | None = options.WORKERS,
+    dask: str | None = options.DASK,
     as_json: bool = options.JSON,
     quiet: bool = options.QUIET,
 ) -> None:
@@ -104,7 +105,7 @@ def verify(
         accept=accept,
         record=record,
     )
-    done = output.run(work)
+    done = output.run(work, dask=dask)
     # What is wrong comes as an error after it, with the exit status.
     ctx.meta[PARTIAL] = done.to_dict()
     if done.sound and done.complete:

@@ -122,7 +122,7 @@ def _estimate(
         runs = [
             stage.layout.samples_of(shard)[: stage.source.batch] for shard in _spread(stage.layout.shards)
         ]
-        filled, depth_seconds = stage.threads.measure(encode_depth, runs)
+        filled, depth_seconds = stage.engine.threads.measure(encode_depth, runs)
         stored[DEPTH] = round(samples * sum(sizes) / filled)
         depth_rate = filled / depth_seconds
         seconds += background_seconds + samples / depth_rate

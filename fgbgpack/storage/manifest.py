@@ -13,6 +13,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,18 @@ NEVER_WRITTEN = 0
 
 #: The checksum of each chunk of an array, or of a part of it, as the 4 bytes after the chunk say it.
 Checksums = NDArray[np.uint32]
+
+
+@dataclass(frozen=True)
+class ChunkNotes:
+    """What one writer tells another of an object that it has written: its key, its bytes, the last of them,
+    and the checksums of its chunks; ``None`` where nothing tells how the array is cut.
+    """
+
+    key: str
+    size: int
+    end: bytes
+    checksums: Checksums | None
 
 
 class WrittenChunks:
@@ -71,6 +84,30 @@ class WrittenChunks:
                 of_array[int(number)] = checksums_of(value, index)
             except DatasetError:
                 of_array.pop(int(number), None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Another process tells what it writes itself, by notes.
+        return {**WrittenChunks().__dict__, "_forms": self._forms}
+
+    def pop(self, keys: Iterable[str]) -> list[ChunkNotes]:
+        """What was noted of some keys, for another writer; it is forgotten here."""
+        notes = []
+        for key in keys:
+            path, _, rest = key.partition("/c/")
+            number = rest.partition("/")[0]
+            of_array = self._checksums.get(path, {})
+            checksums = of_array.pop(int(number), None) if number.isdecimal() else None
+            notes.append(ChunkNotes(key, *self._ends.pop(key), checksums))
+        return notes
+
+    def take(self, notes: Iterable[ChunkNotes]) -> None:
+        """Another writer has written these."""
+        for note in notes:
+            path, _, rest = note.key.partition("/c/")
+            self.changed.add(path)
+            self._ends[note.key] = note.size, note.end
+            if note.checksums is not None and path in self._forms:
+                self._checksums.setdefault(path, {})[int(rest.partition("/")[0])] = note.checksums
 
     def forget(self, prefix: str) -> None:
         """All keys below a prefix were deleted."""

@@ -9,9 +9,10 @@ import math
 import os
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import compress
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -31,7 +32,7 @@ from fgbgpack.document import (
     is_own,
 )
 from fgbgpack.errors import DatasetError, IncompleteDatasetError
-from fgbgpack.files import PARTIAL, locked, write_atomically
+from fgbgpack.files import PARTIAL, locked, sync_file, sync_folder, write_atomically
 from fgbgpack.inputs import parse_json
 from fgbgpack.storage import sealing
 from fgbgpack.storage.arrays import METADATA, ArrayForm, ArraySpec, parse_array
@@ -40,6 +41,7 @@ from fgbgpack.storage.codecs import CRC_BYTES
 from fgbgpack.storage.hdf5 import Hdf5Store
 from fgbgpack.storage.layout import Layout
 from fgbgpack.storage.manifest import (
+    ChunkNotes,
     WrittenChunks,
     adds_up,
     differing,
@@ -103,6 +105,24 @@ class DatasetStore(Root):
             self.written.note(key, value)
         if self._folder is not None and len(value) >= _STARTED_BYTES:
             self._folder.start(key)
+
+    def take_notes(self, notes: Sequence[ChunkNotes]) -> None:
+        """Another process has written these, in the name of this one."""
+        self._note_change()
+        self.written.take(notes)
+
+    def sync_files(self, keys: Iterable[str]) -> None:
+        """Make the values of some keys durable that this machine has written to a folder."""
+        if not isinstance(self.store, LocalStore):
+            return
+        root = self.store.root
+        with self._disk_errors():
+            folders = set()
+            for key in keys:
+                sync_file(root / key)
+                folders |= {root / parent for parent in Path(key).parents}
+            for folder in folders:
+                sync_folder(folder)
 
     def put_changed(self, key: str, value: bytes) -> None:
         """Publish a value under a key, unless it is there already.
