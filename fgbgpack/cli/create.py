@@ -103,6 +103,7 @@ def create(
     cards: bool = Panel.EXECUTION.flag(
         "--cards", "Also write croissant.json and DATACARD.md, as 'fgbgpack card' does."
     ),
+    storage_option: list[str] | None = options.STORAGE_OPTIONS,
     dry_run: bool = Panel.EXECUTION.flag(
         "--dry-run", "Write nothing; estimate the number of samples, their size and the time."
     ),
@@ -118,6 +119,7 @@ def create(
     parser = Parser()
     where = parser.choice("--device", device, DEVICES)
     threads = parser.workers(workers)
+    storage_options = parser.storage_options(storage_option)
     if cards and "://" in out:
         parser.problems.append("--cards: OUT is a URL; write its cards with fgbgpack card OUT -o FOLDER")
     spec = parser.dataset(
@@ -162,7 +164,14 @@ def create(
         return
     report = output.run(
         partial(
-            pipeline.create, out, spec, device=where, workers=threads, overwrite=overwrite, virtual=virtual
+            pipeline.create,
+            out,
+            spec,
+            device=where,
+            workers=threads,
+            overwrite=overwrite,
+            virtual=virtual,
+            storage_options=storage_options,
         ),
         if_stopped=KEPT,
     )
@@ -194,6 +203,7 @@ def depth(
     foregrounds: str | None = options.FOREGROUNDS,
     masks: str | None = options.MASKS,
     workers: str | None = options.WORKERS,
+    storage_option: list[str] | None = options.STORAGE_OPTIONS,
     overwrite: bool = Panel.EXECUTION.flag(
         "--overwrite", "Replace depth of another model or of other options."
     ),
@@ -209,6 +219,7 @@ def depth(
     parser = Parser()
     where = parser.choice("--device", device, DEVICES)
     threads = parser.workers(workers)
+    storage_options = parser.storage_options(storage_option)
     fields = parser.depth_fields(
         mode=depth_mode, guide=depth_guide, scale=depth_scale, bits=depth_bits, precision=precision
     )
@@ -228,6 +239,7 @@ def depth(
             backgrounds=backgrounds,
             foregrounds=foregrounds,
             masks=masks,
+            storage_options=storage_options,
         ),
         lambda report: _show_report(report, f"Filled the depth of {report.path}"),
         if_stopped=KEPT,

@@ -187,6 +187,11 @@ DEVICE = Panel.DEPTH.option(
 WORKERS = Panel.EXECUTION.option(
     "--workers N", "Threads (default: one per core); the result does not depend on their number."
 )
+STORAGE_OPTIONS = Panel.EXECUTION.option(
+    "--storage-option KEY=VALUE",
+    "What a URL is opened with, such as region=eu-west-1, endpoint=URL, timeout=30s or max_retries=3; can be "
+    "repeated. Credentials are best left to the environment.",
+)
 OVERWRITE = Panel.EXECUTION.flag("--overwrite", "Replace a dataset made with other options.")
 
 JSON = Panel.OUTPUT.flag(
