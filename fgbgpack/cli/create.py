@@ -104,6 +104,7 @@ def create(
     cards: bool = Panel.EXECUTION.flag(
         "--cards", "Also write croissant.json and DATACARD.md, as 'fgbgpack card' does."
     ),
+    storage_option: list[str] | None = options.STORAGE_OPTIONS,
     dry_run: bool = Panel.EXECUTION.flag(
         "--dry-run", "Write nothing; estimate the number of samples, their size and the time."
     ),
@@ -119,6 +120,7 @@ def create(
     parser = Parser()
     where = parser.choice("--device", device, DEVICES)
     threads = parser.workers(workers)
+    storage_options = parser.storage_options(storage_option)
     if cards and "://" in out:
         parser.problems.append("--cards: OUT is a URL; write its cards with fgbgpack card OUT -o FOLDER")
     spec = parser.dataset(
@@ -163,7 +165,14 @@ def create(
         return
     report = output.run(
         partial(
-            pipeline.create, out, spec, device=where, workers=threads, overwrite=overwrite, virtual=virtual
+            pipeline.create,
+            out,
+            spec,
+            device=where,
+            workers=threads,
+            overwrite=overwrite,
+            virtual=virtual,
+            storage_options=storage_options,
         ),
         if_stopped=KEPT,
         dask=dask,
@@ -197,6 +206,7 @@ def depth(
     masks: str | None = options.MASKS,
     workers: str | None = options.WORKERS,
     dask: str | None = options.DASK,
+    storage_option: list[str] | None = options.STORAGE_OPTIONS,
     overwrite: bool = Panel.EXECUTION.flag(
         "--overwrite", "Replace depth of another model or of other options."
     ),
@@ -212,6 +222,7 @@ def depth(
     parser = Parser()
     where = parser.choice("--device", device, DEVICES)
     threads = parser.workers(workers)
+    storage_options = parser.storage_options(storage_option)
     fields = parser.depth_fields(
         mode=depth_mode, guide=depth_guide, scale=depth_scale, bits=depth_bits, precision=precision
     )
@@ -231,6 +242,7 @@ def depth(
             backgrounds=backgrounds,
             foregrounds=foregrounds,
             masks=masks,
+            storage_options=storage_options,
         ),
         lambda report: _show_report(report, f"Filled the depth of {report.path}"),
         if_stopped=KEPT,

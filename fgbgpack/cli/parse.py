@@ -128,6 +128,22 @@ class Parser:
                 found[name] = float(number)
         return found
 
+    def storage_options(self, texts: Sequence[str] | None) -> dict[str, str] | None:
+        """The values of ``--storage-option``, each as ``KEY=VALUE``; ``None`` if there is none.
+
+        No value is shown: it may be a secret.
+        """
+        found: dict[str, str] = {}
+        for text in texts or ():
+            key, equals, value = text.partition("=")
+            if not (key and equals):
+                self.problems.append("--storage-option: expected KEY=VALUE, such as region=eu-west-1")
+            elif key in found:
+                self.problems.append(f"--storage-option: {_shown(key)} is given twice")
+            else:
+                found[key] = value
+        return found or None
+
     def size(self, text: str | None) -> tuple[int, int] | None:
         """``(width, height)`` from ``WIDTHxHEIGHT`` or a single number for both."""
         if text is None:

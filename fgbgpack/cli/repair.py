@@ -40,6 +40,7 @@ def repair(
     device: str | None = options.DEVICE,
     workers: str | None = options.WORKERS,
     dask: str | None = options.DASK,
+    storage_option: list[str] | None = options.STORAGE_OPTIONS,
     as_json: bool = options.JSON,
     quiet: bool = options.QUIET,
 ) -> None:
@@ -53,6 +54,7 @@ def repair(
     parser = Parser()
     where = parser.choice("--device", device, DEVICES)
     threads = parser.workers(workers)
+    storage_options = parser.storage_options(storage_option)
     parser.check()
 
     from fgbgpack import pipeline
@@ -66,6 +68,7 @@ def repair(
         masks=masks,
         device=where,
         workers=threads,
+        storage_options=storage_options,
     )
     done = output.run(work, if_stopped=KEPT, dask=dask)
     ctx.meta[PARTIAL] = done.to_dict()

@@ -59,6 +59,7 @@ def verify(
     ),
     workers: str | None = options.WORKERS,
     dask: str | None = options.DASK,
+    storage_option: list[str] | None = options.STORAGE_OPTIONS,
     as_json: bool = options.JSON,
     quiet: bool = options.QUIET,
 ) -> None:
@@ -75,6 +76,7 @@ def verify(
     threads = parser.workers(workers)
     count = parser.at_least("--depth", depth, 0, default=0)
     key = parser.at_least("--seed", seed, 0, default=0)
+    storage_options = parser.storage_options(storage_option)
     parser.check()
 
     from fgbgpack import pipeline
@@ -104,6 +106,7 @@ def verify(
         workers=threads,
         accept=accept,
         record=record,
+        storage_options=storage_options,
     )
     done = output.run(work, dask=dask)
     # What is wrong comes as an error after it, with the exit status.

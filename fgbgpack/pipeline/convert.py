@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -37,7 +37,7 @@ from fgbgpack.storage.reading import ArrayReader
 from fgbgpack.storage.sealing import whole_shards
 from fgbgpack.storage.sharding import join
 from fgbgpack.storage.store import DatasetStore
-from fgbgpack.storage.targets import Target, require_writable_name
+from fgbgpack.storage.targets import Target, located_all, name_of, require_writable_name
 
 _GROUP_BYTES = 16 << 20  # of decoded chunks that are copied together
 _AHEAD = 2  # such groups done before their turn to be written
@@ -71,6 +71,7 @@ def convert(
     workers: int | None = None,
     executor: Executor | None = None,
     overwrite: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
     on_event: Reporting = silent,
 ) -> Transfer:
     """Copy a dataset from Zarr to HDF5 or from HDF5 to Zarr, or from HDF5 to portable HDF5 and back.
@@ -89,6 +90,8 @@ def convert(
         workers: Threads; ``None`` takes one for each processor. The bytes do not depend on it.
         executor: What runs the work in place of threads, as for :func:`create`.
         overwrite: Replace another dataset at ``out``.
+        storage_options: What obstore or fsspec opens those of both with that are URLs, beside the
+            environment; see :func:`fgbgpack.open_dataset`.
         on_event: Called in this thread with progress and notices; ``"progress"`` shows them.
 
     Raises:
@@ -103,17 +106,19 @@ def convert(
         >>> convert("lobby.zarr", "lobby.h5").kind  # doctest: +SKIP
         'hdf5'
     """
+    source, out = located_all([source, out], storage_options)
     require_writable_name(out)
     engine, copied = engine_of(workers, executor), Source.open(source)
     to_file = is_hdf5(out)
     if portable and not to_file:
         raise SpecError(
-            f"{out} is no HDF5 file, which only can be portable: call it .h5, or leave that out.",
+            f"{name_of(out)} is no HDF5 file, which only can be portable: call it .h5, or leave that out.",
             code="target-not-hdf5",
         )
     if not to_file and not isinstance(copied.store.store, Hdf5Store):
         raise SpecError(
-            f"{copied.store.name} and {out} are both Zarr: copy the one as it is, or call the other .h5.",
+            f"{copied.store.name} and {name_of(out)} are both Zarr: copy the one as it is, or call the other "
+            ".h5.",
             code="target-not-hdf5",
         )
     path = Path(str(out))
@@ -128,7 +133,7 @@ def convert(
         else:
             to_zarr(copied, run, overwrite=overwrite)
     return Transfer(
-        path=str(out),
+        path=name_of(out),
         samples=copied.document.samples,
         seconds=run.seconds,
         kind="hdf5" if to_file else "zarr",

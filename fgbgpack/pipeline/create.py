@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from typing import Any
 
 from fgbgpack.composition.originals import sources_of
 from fgbgpack.composition.recipe import Recipe
@@ -32,7 +34,7 @@ from fgbgpack.sources.names import counted
 from fgbgpack.spec import DatasetSpec
 from fgbgpack.storage.layout import DEFAULT_POLICY, Layout, LayoutPolicy
 from fgbgpack.storage.store import DatasetStore
-from fgbgpack.storage.targets import Target
+from fgbgpack.storage.targets import Target, located
 from fgbgpack.version import software
 
 _SHOWN = 5
@@ -101,6 +103,7 @@ def create(
     overwrite: bool = False,
     virtual: bool = False,
     layout: LayoutPolicy = DEFAULT_POLICY,
+    storage_options: Mapping[str, Any] | None = None,
     on_event: Reporting = silent,
 ) -> Report:
     """Make a dataset, or finish one that the same spec began.
@@ -119,6 +122,8 @@ def create(
         virtual: Store sources, placements and depth, but neither image nor mask: they are made of these when
             they are read, with the same bytes.
         layout: How large chunks and shards become.
+        storage_options: What obstore or fsspec opens a URL with, such as ``{"region": "eu-west-1"}``, beside
+            the environment; see :func:`fgbgpack.open_dataset`.
         on_event: Called in this thread with progress and notices; ``"progress"`` shows them.
 
     Raises:
@@ -133,6 +138,7 @@ def create(
         >>> create("lobby.zarr", spec).samples  # doctest: +SKIP
         400
     """
+    out = located(out, storage_options)
     engine = engine_of(workers, executor)
     with reporting(on_event) as notify, staged(out, engine, notify) as place:
         run = Run(DatasetStore.open(place, read_only=False), engine, notify)

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from pathlib import Path
+from typing import Any
 
 from fgbgpack.composition.recipe import Recipe
 from fgbgpack.dataset.dataset import Dataset, open_dataset
@@ -25,7 +26,7 @@ from fgbgpack.pipeline.workers import engine_of
 from fgbgpack.spec import DatasetSpec, DepthSpec
 from fgbgpack.storage.layout import DEFAULT_POLICY, LayoutPolicy
 from fgbgpack.storage.store import DatasetStore
-from fgbgpack.storage.targets import Target
+from fgbgpack.storage.targets import Target, located
 
 
 def fill_depth(
@@ -40,6 +41,7 @@ def fill_depth(
     foregrounds: str | Path | None = None,
     masks: str | Path | None = None,
     layout: LayoutPolicy = DEFAULT_POLICY,
+    storage_options: Mapping[str, Any] | None = None,
     on_event: Reporting = silent,
 ) -> Report:
     """Fill the depth of a dataset whose images are there, or finish filling it.
@@ -58,6 +60,8 @@ def fill_depth(
         foregrounds: The same for the foregrounds, which only depth per sample looks at.
         masks: The same for the masks.
         layout: How large chunks and shards become.
+        storage_options: What obstore or fsspec opens a URL with, such as ``{"region": "eu-west-1"}``, beside
+            the environment; see :func:`fgbgpack.open_dataset`.
         on_event: Called in this thread with progress and notices; ``"progress"`` shows them.
 
     Raises:
@@ -69,6 +73,7 @@ def fill_depth(
         DatasetError: There is no dataset, its images are not complete, or another process is writing it or
             has replaced it meanwhile.
     """
+    dataset = located(dataset, storage_options)
     engine = engine_of(workers, executor)
     folders = {"backgrounds": backgrounds, "foregrounds": foregrounds, "masks": masks}
     with reporting(on_event) as notify, staged(dataset, engine, notify) as place:

@@ -38,7 +38,7 @@ from fgbgpack.spec import Reading
 from fgbgpack.storage.arrays import DEPTH_CODEC, PIXEL_CODEC
 from fgbgpack.storage.layout import DEFAULT_POLICY, Layout, LayoutPolicy
 from fgbgpack.storage.store import DatasetStore
-from fgbgpack.storage.targets import Target
+from fgbgpack.storage.targets import Target, located
 from fgbgpack.version import software
 
 #: Files compress less than what fgbgpack makes: so shards are smaller, which threads hold whole.
@@ -142,6 +142,7 @@ def import_folder(
     executor: Executor | None = None,
     overwrite: bool = False,
     layout: LayoutPolicy = DEFAULT_POLICY,
+    storage_options: Mapping[str, Any] | None = None,
     on_event: Reporting = silent,
 ) -> Imported:
     """Make a dataset of pictures, masks and depth in a folder, or finish that.
@@ -157,6 +158,8 @@ def import_folder(
         executor: What runs the work in place of threads, as for :func:`create`.
         overwrite: Replace another dataset. Nothing but a dataset is ever replaced.
         layout: How large chunks and shards become.
+        storage_options: What obstore or fsspec opens a URL with, such as ``{"region": "eu-west-1"}``, beside
+            the environment; see :func:`fgbgpack.open_dataset`.
         on_event: Called in this thread with progress and notices; ``"progress"`` shows them.
 
     Raises:
@@ -171,6 +174,7 @@ def import_folder(
         >>> import_folder("fgbg.zarr", spec).samples  # doctest: +SKIP
         400000
     """
+    out = located(out, storage_options)
     engine = engine_of(workers, executor)
     with reporting(on_event) as notify, staged(out, engine, notify) as place:
         run = Run(DatasetStore.open(place, read_only=False), engine, notify)

@@ -43,7 +43,7 @@ from fgbgpack.storage.codecs import REPAIR
 from fgbgpack.storage.layout import DEFAULT_POLICY, Layout, LayoutPolicy
 from fgbgpack.storage.reading import ArrayReader
 from fgbgpack.storage.store import DatasetStore
-from fgbgpack.storage.targets import Target
+from fgbgpack.storage.targets import Target, located, located_all
 
 _SHOWN = 5
 _PLACED_AT_ONCE = 1 << 16
@@ -92,6 +92,7 @@ def materialize(
     executor: Executor | None = None,
     overwrite: bool = False,
     layout: LayoutPolicy = DEFAULT_POLICY,
+    storage_options: Mapping[str, Any] | None = None,
     on_event: Reporting = silent,
 ) -> Conversion:
     """Store the pixels of a virtual dataset, or finish that: the same files as if it had never been virtual.
@@ -105,6 +106,8 @@ def materialize(
         executor: What runs the work in place of threads, as for :func:`create`.
         overwrite: Replace another dataset at ``out``.
         layout: How large chunks and shards become.
+        storage_options: What obstore or fsspec opens those of both with that are URLs, beside the
+            environment; see :func:`fgbgpack.open_dataset`.
         on_event: Called in this thread with progress and notices; ``"progress"`` shows them.
 
     Raises:
@@ -114,6 +117,10 @@ def materialize(
         DatasetError: ``dataset`` is not virtual or damaged, something else is at ``out``, another process is
             writing it, or the store is full.
     """
+    if out is None:
+        dataset = located(dataset, storage_options)
+    else:
+        dataset, out = located_all([dataset, out], storage_options)
     engine = engine_of(workers, executor)
     source = None if out is None else dataset
     with (
@@ -143,6 +150,7 @@ def virtualize(
     workers: int | None = None,
     executor: Executor | None = None,
     overwrite: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
     on_event: Reporting = silent,
 ) -> Conversion:
     """Make a virtual dataset of one that stores its pixels, once all are found to be those of its recipe.
@@ -155,6 +163,8 @@ def virtualize(
         workers: Threads; ``None`` takes one for each processor.
         executor: What runs the work in place of threads, as for :func:`create`.
         overwrite: Replace another dataset at ``out``.
+        storage_options: What obstore or fsspec opens those of both with that are URLs, beside the
+            environment; see :func:`fgbgpack.open_dataset`.
         on_event: Called in this thread with progress and notices; ``"progress"`` shows them.
 
     Raises:
@@ -164,6 +174,7 @@ def virtualize(
         DatasetError: Stored pixels are not those of the recipe, or damaged; ``dataset`` is virtual already;
             something else is at ``out``, or another process is writing it.
     """
+    dataset, out = located_all([dataset, out], storage_options)
     engine = engine_of(workers, executor)
     with reporting(on_event) as notify, staged(out, engine, notify, source=dataset) as place:
         original = _open_whole(dataset)

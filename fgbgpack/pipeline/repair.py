@@ -58,7 +58,7 @@ from fgbgpack.storage.hdf5 import GROUP
 from fgbgpack.storage.layout import DEFAULT_POLICY, LayoutPolicy
 from fgbgpack.storage.manifest import joined_paths, manifest_array, metadata_digest
 from fgbgpack.storage.store import DatasetStore
-from fgbgpack.storage.targets import Target
+from fgbgpack.storage.targets import Target, located
 
 #: What is left that a report names; the rest is counted.
 SHOWN = 20
@@ -115,6 +115,7 @@ def repair(
     workers: int | None = None,
     executor: Executor | None = None,
     layout: LayoutPolicy = DEFAULT_POLICY,
+    storage_options: Mapping[str, Any] | None = None,
     on_event: Reporting = silent,
 ) -> Repair:
     """Read all of a dataset, and write again what is missing or damaged, as far as something gives it back.
@@ -127,16 +128,16 @@ def repair(
     it is. What is whole of it is copied to a folder beside it, which needs as much room.
 
     Args:
-        dataset: A local folder, an HDF5 file, a URL that fsspec opens, or a Zarr store.
+        dataset: A local folder, an HDF5 file, a URL, or a Zarr store.
         backgrounds: The folder of the original backgrounds; ``None`` takes the one that the dataset's spec
             names. It is only needed where sources are damaged, or depth above scale 1.
         foregrounds: The same for the foregrounds.
         masks: The same for the masks.
-        device: What runs the networks: ``"auto"``, the one that filled the depth, ``"cpu"``, ``"cuda"`` or
-            ``"tensorrt"``.
+        device: What runs the networks: ``"auto"`` (what filled it), ``"cpu"``, ``"cuda"`` or ``"tensorrt"``.
         workers: Threads; ``None`` takes one for each processor.
         executor: What runs the work in place of threads, as for :func:`create`.
         layout: How chunks and shards were cut, where neither metadata nor their copies tell.
+        storage_options: As for :func:`fgbgpack.open_dataset`.
         on_event: Called in this thread with progress and notices; ``"progress"`` shows them.
 
     Returns:
@@ -154,7 +155,7 @@ def repair(
     engine = engine_of(workers, executor)
     folders = {"backgrounds": backgrounds, "foregrounds": foregrounds, "masks": masks}
     moved = {key: str(folder) for key, folder in folders.items() if folder is not None}
-    with reporting(on_event) as notify, staged(dataset, engine, notify) as place:
+    with reporting(on_event) as notify, staged(located(dataset, storage_options), engine, notify) as place:
         run = Run(DatasetStore.open(place, read_only=False), engine, notify)
         if (document := run.store.document(lambda error: None)) is None:
             raise DatasetError(f"There is no dataset at {run.name}.", code="dataset-missing")

@@ -9,6 +9,7 @@ from concurrent.futures import Executor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fgbgpack.depth import Device
 from fgbgpack.document import DEPTH, VERIFIED, Document
@@ -26,7 +27,7 @@ from fgbgpack.sources.decoding import hash_file
 from fgbgpack.sources.names import counted
 from fgbgpack.storage.hdf5 import is_hdf5
 from fgbgpack.storage.store import DatasetStore
-from fgbgpack.storage.targets import Target, writable
+from fgbgpack.storage.targets import Target, located, writable
 from fgbgpack.version import __version__
 
 #: The faults that a report names; the rest is counted.
@@ -101,6 +102,7 @@ def verify(
     executor: Executor | None = None,
     accept: bool = False,
     record: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
     on_event: Reporting = silent,
 ) -> Verification:
     """Read all of a dataset, and find what is wrong with it. Nothing is written unless that is asked for.
@@ -121,6 +123,8 @@ def verify(
         accept: Take what is stored as right, if it is whole: the dataset gets a new manifest. For arrays that
             another tool has changed.
         record: If it is sound and complete, say so in an attribute of the root group, beside the document.
+        storage_options: What obstore or fsspec opens a URL with, such as ``{"region": "eu-west-1"}``, beside
+            the environment; see :func:`fgbgpack.open_dataset`.
         on_event: Called in this thread with progress and notices; ``"progress"`` shows them.
 
     Returns:
@@ -137,6 +141,7 @@ def verify(
         >>> verify("lobby.zarr").sound  # doctest: +SKIP
         True
     """
+    dataset = located(dataset, storage_options)
     engine = engine_of(workers, executor)
     is_file = accept and is_hdf5(dataset) and Path(str(dataset)).is_file()
     with reporting(on_event) as notify:

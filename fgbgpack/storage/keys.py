@@ -9,7 +9,7 @@ from typing import Any, TypeGuard, TypeVar
 
 from zarr.abc.store import ByteRequest, Store, SuffixByteRequest
 from zarr.core.sync import sync
-from zarr.storage import LocalStore
+from zarr.storage import LocalStore, ObjectStore
 
 from fgbgpack.errors import DatasetError
 from fgbgpack.files import PARTIAL, disk_errors
@@ -17,6 +17,9 @@ from fgbgpack.inputs import LARGEST_JSON, check_regular, read_file
 from fgbgpack.storage.answers import answer
 from fgbgpack.storage.arrays import METADATA
 from fgbgpack.storage.beside import HIDDEN
+from fgbgpack.storage.failures import unreadable
+from fgbgpack.storage.hdf5 import Hdf5Store
+from fgbgpack.storage.objects import RemoteStore
 from fgbgpack.storage.processes import usable
 
 _CONCURRENT_REQUESTS = 32
@@ -30,6 +33,8 @@ class Keys:
     """
 
     def __init__(self, store: Store, name: str) -> None:
+        if type(store) is ObjectStore:
+            store = RemoteStore(store.store, read_only=store.read_only, name=name)
         self._store = store
         #: The store itself: ``store`` shows what lies beside a dataset whose place that is going to take.
         self.base = store
@@ -49,6 +54,9 @@ class Keys:
         one, two = self.base, other.base
         if isinstance(one, LocalStore) and isinstance(two, LocalStore):
             return one.root.exists() and two.root.exists() and one.root.samefile(two.root)
+        if isinstance(one, ObjectStore) and isinstance(two, ObjectStore):
+            # One may be open for reading only.
+            return bool(one.store == two.store)
         return one == two
 
     def get(self, key: str) -> bytes | None:
@@ -119,15 +127,15 @@ class Keys:
         return self._run(all_of_them())
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        with self._disk_errors():
-            try:
+        if isinstance(self.base, (LocalStore, Hdf5Store)):
+            with self._disk_errors():
                 return sync(work)
-            except (OSError, DatasetError):
-                raise
-            except Exception as exc:  # each kind of store has errors of its own
-                raise DatasetError(
-                    f"{self.name} cannot be read or written: {exc}.", code="io-failed"
-                ) from exc
+        try:
+            return sync(work)
+        except DatasetError:
+            raise
+        except Exception as exc:  # each kind of store has errors of its own
+            raise unreadable(exc, self.name) from None
 
     def _disk_errors(self) -> AbstractContextManager[None]:
         return disk_errors(self.name, kept="What is written already stays.")

@@ -16,8 +16,9 @@ from fgbgpack.files import FolderSync, write_atomically
 from fgbgpack.inputs import parse_json
 from fgbgpack.storage.arrays import METADATA, Node
 from fgbgpack.storage.beside import WRITING, moving_from
-from fgbgpack.storage.claims import Claims, Version, is_shared, replaced, writer_of
+from fgbgpack.storage.claims import Claims, is_shared, replaced, writer_of
 from fgbgpack.storage.keys import Keys
+from fgbgpack.storage.objects import Version
 
 #: In the place of a generation: there is no dataset.
 NO_DATASET = ""
@@ -29,7 +30,7 @@ class Root(Keys):
     def __init__(self, store: Store, name: str) -> None:
         super().__init__(store, name)
         #: What is written to it is fenced off from other writers, where no lock keeps them apart.
-        self.claims = Claims(store, name) if is_shared(store) else None
+        self.claims = Claims(self.base, name) if is_shared(self.base) else None
         #: That of the dataset that was last read or committed, from which all changes go out.
         self._generation: str | None = None
         self._folder: FolderSync | None = None

@@ -36,7 +36,7 @@ from fgbgpack.files import PARTIAL, locked, sync_file, sync_folder, write_atomic
 from fgbgpack.inputs import parse_json
 from fgbgpack.storage import sealing
 from fgbgpack.storage.arrays import METADATA, ArrayForm, ArraySpec, parse_array
-from fgbgpack.storage.beside import WRITING, BesideStore, moving_from
+from fgbgpack.storage.beside import HIDDEN, WRITING, BesideStore, moving_from
 from fgbgpack.storage.codecs import CRC_BYTES
 from fgbgpack.storage.hdf5 import Hdf5Store
 from fgbgpack.storage.layout import Layout
@@ -51,6 +51,7 @@ from fgbgpack.storage.manifest import (
     metadata_digest,
     with_document,
 )
+from fgbgpack.storage.objects import RemoteStore
 from fgbgpack.storage.reading import ArrayReader
 from fgbgpack.storage.reading.checks import Checks, ChunkChecks, NoChunks
 from fgbgpack.storage.root import NO_DATASET, Root, is_blank
@@ -162,18 +163,29 @@ class DatasetStore(Root):
 
     def own_keys(self) -> list[str]:
         """The keys of the dataset. Files beside the document, such as cards, are not part of it."""
-        return [key for key in self.find() if "/" in key or key == METADATA]
+        return [key for key in self.find() if is_part(key)]
 
     def stored_bytes(self) -> dict[str, int]:
         """Bytes that each array takes, by its path; the document is ``zarr.json``."""
         if isinstance(self.store, Hdf5Store):
             return self.store.file.stored_bytes()
-        keys, total = self.own_keys(), Counter[str]()
-        for key, size in zip(keys, self._each(keys, self.store.getsize), strict=True):
+        total = Counter[str]()
+        for key, size in self._own_sizes():
             parts = key.split("/")
             path = "/".join(parts[:2] if parts[0] == SOURCES and len(parts) > 2 else parts[:1])
             total[path] += size
         return dict(total)
+
+    def _own_sizes(self) -> Iterable[tuple[str, int]]:
+        """The keys of the dataset, each with the bytes of its value."""
+        if isinstance(store := self.store, RemoteStore):
+
+            async def listed() -> list[tuple[str, int]]:
+                return [found async for found in store.sizes()]
+
+            return [(key, size) for key, size in self._run(listed()) if is_part(key)]
+        keys = self.own_keys()
+        return zip(keys, self._each(keys, self.store.getsize), strict=True)
 
     # --- the document ------------------------------------------------------------------------------
 
@@ -467,6 +479,11 @@ class DatasetStore(Root):
                     document = DatasetStore(self.store, self.name).document()
                     if document is not None and document.complete:
                         sealing.sweep_manifests(self, document.manifest)
+
+
+def is_part(key: str) -> bool:
+    """Whether a key is one of a dataset, and not of what is beside it."""
+    return ("/" in key or key == METADATA) and not key.startswith(HIDDEN)
 
 
 def _raise(error: DatasetError) -> None:
