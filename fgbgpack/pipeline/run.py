@@ -186,9 +186,13 @@ class Run:
         """Write the shards of a stage that are missing, on the run's threads or on others."""
         start = time.perf_counter()
         self._tell_of_other_writers()
-        self.written[stage.name] += execute(stage, self.store, threads or self.threads, self.on_event)
+        self.written[stage.name] += execute(stage, self.store, threads or self._threads(), self.on_event)
         self._tell_of_other_writers()
         self.stage_seconds[stage.name] += time.perf_counter() - start
+
+    def _threads(self) -> Threads:
+        """The run's threads, and as many more where each waits for its uploads while others compute."""
+        return self.threads.and_more(self.threads.count) if self.store.is_far else self.threads
 
     def _tell_of_other_writers(self) -> None:
         """Say once that the store does not keep them apart, as soon as that is known."""
