@@ -191,9 +191,13 @@ class Run:
         """Write the shards of a stage that are missing, on the run's engine or on another."""
         start = time.perf_counter()
         self._tell_of_other_writers()
-        self.written[stage.name] += execute(stage, self.store, engine or self.engine, self.on_event)
+        self.written[stage.name] += execute(stage, self.store, engine or self._engine(), self.on_event)
         self._tell_of_other_writers()
         self.stage_seconds[stage.name] += time.perf_counter() - start
+
+    def _engine(self) -> Engine:
+        """The run's engine, with twice the threads where each waits for its uploads while others compute."""
+        return self.engine.and_more(self.engine.threads.count) if self.store.is_far else self.engine
 
     def _tell_of_other_writers(self) -> None:
         """Say once that the store does not keep them apart, as soon as that is known."""

@@ -9,7 +9,7 @@ from typing import Any, TypeGuard, TypeVar
 
 from zarr.abc.store import ByteRequest, Store, SuffixByteRequest
 from zarr.core.sync import sync
-from zarr.storage import LocalStore, ObjectStore
+from zarr.storage import FsspecStore, LocalStore, ObjectStore
 
 from fgbgpack.errors import DatasetError
 from fgbgpack.files import PARTIAL, disk_errors
@@ -48,6 +48,11 @@ class Keys:
     @store.setter
     def store(self, store: Store) -> None:
         self._store = store
+
+    @property
+    def is_far(self) -> bool:
+        """Whether what is read and written goes over a network."""
+        return isinstance(self.base, FsspecStore) or (isinstance(self.base, RemoteStore) and self.base.is_far)
 
     def same_place_as(self, other: Keys) -> bool:
         """Whether two stores are one and the same."""

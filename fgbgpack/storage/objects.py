@@ -38,9 +38,9 @@ _URL = re.compile(r"(?P<scheme>[a-z0-9]+)://(?P<host>[^/?#]*)", re.IGNORECASE)
 
 #: Limits of a request, unless the storage options give others.
 _CLIENT = {"connect_timeout": timedelta(seconds=10), "timeout": timedelta(seconds=60)}
-_MAX_RETRIES = 8
+_MAX_RETRIES = 10
 _RETRY_TIMEOUT = timedelta(seconds=100)
-_INIT_BACKOFF, _MAX_BACKOFF, _BACKOFF_BASE = timedelta(milliseconds=100), timedelta(seconds=10), 2.0
+_INIT_BACKOFF, _MAX_BACKOFF, _BACKOFF_BASE = timedelta(milliseconds=250), timedelta(seconds=10), 2.0
 
 #: Options of obstore's HTTP client, of retries, and of the store as objects: all others are the store's own.
 _CLIENT_OPTIONS = frozenset(
@@ -234,6 +234,11 @@ class RemoteStore(ObjectStore[Any]):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def is_far(self) -> bool:
+        """Whether requests go over a network: obstore has stores in memory and in folders, too."""
+        return hasattr(self.store, "retry_config")
 
     # --- what Zarr asks for ------------------------------------------------------------------------
 

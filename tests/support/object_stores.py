@@ -60,6 +60,8 @@ def s3_server(folder: Path) -> Iterator[str]:
         "-master.telemetry=false",
         "-master.volumeSizeLimitMB=32",
         "-master.volumePreallocate=false",
+        # As many as fit on the disk.
+        "-volume.max=0",
         *(f"-{name}={port}" for name, port in zip(_PORTS, ports, strict=True)),
     ]
     address = f"http://127.0.0.1:{ports[-2]}"
