@@ -47,7 +47,7 @@ class Assumptions:
     Attributes:
         core_speed: A core's speed, relative to one of this machine.
         start_seconds: Until a worker has begun: Python, imports, the sources; 5 on a cluster.
-        task_seconds: What client and scheduler need for one shard, during which no other begins; 0.002 on a
+        task_seconds: What client and scheduler need for one shard, during which no other begins; 0.0025 on a
             cluster.
         request_seconds: Until the store has answered a small request; 0.03 for a URL.
         store_mb_per_second: Megabytes a second that one worker encodes into a shard and writes; 60 for a URL,
@@ -100,7 +100,7 @@ class Assumptions:
         """The same with a number in the place of each ``None`` but prices."""
         usual = {
             "start_seconds": 5.0 if cluster else 0.0,
-            "task_seconds": 0.002 if cluster else 0.0,
+            "task_seconds": 0.0025 if cluster else 0.0,
             "request_seconds": 0.03 if remote else 0.0,
             "store_mb_per_second": 60.0 if remote else 700.0,
         }
