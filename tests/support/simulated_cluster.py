@@ -22,7 +22,7 @@ import numpy as np
 from zarr.abc.store import RangeByteRequest, Store, SuffixByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 
-from fgbgpack.document import IMAGE, MASK, ManifestInfo
+from fgbgpack.document import IMAGE, MANIFEST, MASK, ManifestInfo
 from fgbgpack.pipeline.arrays import pixel_arrays
 from fgbgpack.pipeline.events import StageName, silent
 from fgbgpack.pipeline.executor import Monitor
@@ -211,7 +211,8 @@ class SimulatedStore(Store):
         self.clock.request("PUT")
         shard = self._shard(key)
         if shard is None:
-            self.small[key] = value.to_bytes()
+            # What a server holds is not to count as memory of the client.
+            self.small[key] = b"" if key.startswith(MANIFEST) else value.to_bytes()
             return
         path, number = shard
         self.put[path][number] += 1
