@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from fgbgpack.cli import card, completion, options
+from fgbgpack.cli import card, completion, estimate, options
 from fgbgpack.cli.console import say, say_next_of_dataset, say_rows, say_title, work_done
 from fgbgpack.cli.options import Panel, command
 from fgbgpack.cli.output import KEPT, NOTHING, Output
 from fgbgpack.cli.parse import DEVICES, FITS, Parser
-from fgbgpack.sources.names import counted, pictures_of
+from fgbgpack.sources.names import counted
 from fgbgpack.terminal import amount, duration
 
 if TYPE_CHECKING:
-    from fgbgpack.pipeline import Estimate, Report
+    from fgbgpack.pipeline import Report
 
 app = typer.Typer()
 
@@ -106,7 +106,14 @@ def create(
     ),
     storage_option: list[str] | None = options.STORAGE_OPTIONS,
     dry_run: bool = Panel.EXECUTION.flag(
-        "--dry-run", "Write nothing; estimate the number of samples, their size and the time."
+        "--dry-run",
+        "Write nothing; estimate the number of samples, their size and the time. With more --workers than "
+        "this machine has cores, of that many cores of a cluster.",
+    ),
+    assume: list[str] | None = Panel.EXECUTION.option(
+        "--assume NAME=VALUE",
+        "For --dry-run: what machines, the store and prices are, such as core-speed=1.5 or "
+        "price-core-hour=0.04; may be repeated. docs/scale.md lists the names.",
     ),
     overwrite: bool = options.OVERWRITE,
     as_json: bool = options.JSON,
@@ -121,6 +128,7 @@ def create(
     where = parser.choice("--device", device, DEVICES)
     threads = parser.workers(workers)
     storage_options = parser.storage_options(storage_option)
+    assumptions = parser.assumptions(assume, dry_run=dry_run)
     if cards and "://" in out:
         parser.problems.append("--cards: OUT is a URL; write its cards with fgbgpack card OUT -o FOLDER")
     spec = parser.dataset(
@@ -158,8 +166,16 @@ def create(
     shape, output = f"{spec.width}x{spec.height}", Output(as_json, quiet)
     if dry_run:
         output.run_and_show(
-            partial(pipeline.estimate, spec, device=where, workers=threads, virtual=virtual),
-            lambda estimate: _show_estimate(estimate, shape),
+            partial(
+                pipeline.estimate,
+                spec,
+                device=where,
+                workers=threads,
+                virtual=virtual,
+                out=out,
+                assume=assumptions,
+            ),
+            lambda found: estimate.show(found, shape, in_full=bool(assume) or found.scale.is_cluster),
             if_stopped=NOTHING,
         )
         return
@@ -274,27 +290,3 @@ def _show_report(report: Report, done: str, size: str = "") -> None:
 
 def _stored(report: Report, *arrays: str) -> int:
     return sum(report.stored_bytes.get(name, 0) for name in arrays)
-
-
-def _show_estimate(estimate: Estimate, size: str) -> None:
-    say_title(
-        f"Would create {counted(estimate.samples, 'sample')} of {size} in about {duration(estimate.seconds)}"
-    )
-    rates = "image and mask are composed when they are read"
-    if estimate.sample_rate is not None:
-        rates = f"image and mask {estimate.sample_rate:,.0f}/s"
-    if estimate.depth_rate is not None:
-        rates += f", depth {estimate.depth_rate:,.0f}/s on {estimate.provider}"
-    if estimate.background_seconds:
-        rates += f", after the depth of the backgrounds ({duration(estimate.background_seconds)})"
-    files = f" in {counted(estimate.shards, 'file')}" if estimate.shards else ""
-    arrays = ", ".join(f"{name} {amount(stored)}" for name, stored in estimate.bytes.items())
-    say_rows(
-        [
-            ("pictures", pictures_of(estimate.backgrounds, estimate.foregrounds)),
-            ("on disk", f"about {amount(sum(estimate.bytes.values()))}{files} ({arrays})"),
-            ("chunk", f"{counted(estimate.chunk, 'sample')}"),
-            ("rates", rates),
-        ]
-    )
-    say("\nNothing was written.")

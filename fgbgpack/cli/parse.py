@@ -7,11 +7,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from fgbgpack.errors import SpecError
 from fgbgpack.files import require_local
 from fgbgpack.spec import NO_MODEL, DatasetSpec, DepthMode, DepthSpec, Exif, read_config
+
+if TYPE_CHECKING:
+    from fgbgpack.pipeline.scale import Assumptions
 
 Device = Literal["auto", "cpu", "cuda", "tensorrt"]
 Precision = Literal["fp32", "fp16"]
@@ -67,6 +70,20 @@ class Parser:
     def workers(self, text: str | None) -> int | None:
         """The value of ``--workers``."""
         return None if text is None else self.at_least("--workers", text, 1, default=1)
+
+    def assumptions(self, texts: Sequence[str] | None, *, dry_run: bool) -> Assumptions | None:
+        """The values of ``--assume``."""
+        if texts and not dry_run:
+            self.problems.append("--assume: only with --dry-run")
+        if not texts:
+            return None
+        from fgbgpack.pipeline.scale import Assumptions
+
+        try:
+            return Assumptions.parse(texts)
+        except SpecError as exc:
+            self.problems += [f"--assume: {line}" for line in exc.problems]
+            return None
 
     def ranges(self, option: str, text: str | None) -> list[slice] | None:
         """Numbers and ranges such as ``0:1000``, separated by commas."""

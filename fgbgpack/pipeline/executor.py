@@ -163,13 +163,23 @@ class Threads:
             pool.shutdown(cancel_futures=True)
 
     def measure(self, work: Callable[[range], None], runs: Sequence[range]) -> tuple[int, float]:
-        """Work on runs of samples for about a second: how many samples that was, and the seconds it took."""
-        done = 0
-        start = time.perf_counter()
-        for first in range(0, len(runs), self.count):
-            group = runs[first : first + self.count]
-            self.map(work, group)
-            done += sum(len(run) for run in group)
-            if time.perf_counter() - start > _MEASURE_SECONDS:
-                break
-        return done, time.perf_counter() - start
+        """Work on runs of samples for about a second: how many samples that was, and the seconds that as many
+        take where no thread ever waits for another.
+        """
+        start, left = time.perf_counter(), iter(runs)
+        lock = threading.Lock()
+
+        def take(_: int) -> tuple[int, float]:
+            begun, done = time.perf_counter(), 0
+            while not done or time.perf_counter() - start < _MEASURE_SECONDS:
+                with lock:
+                    run = next(left, None)
+                if run is None:
+                    break
+                work(run)
+                done += len(run)
+            return done, time.perf_counter() - begun
+
+        found = [(done, seconds) for done, seconds in self.map(take, range(self.count)) if done]
+        done = sum(done for done, _ in found)
+        return done, done / sum(done / seconds for done, seconds in found)

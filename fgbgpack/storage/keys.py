@@ -121,13 +121,21 @@ class Keys:
 
     def _each(self, keys: list[str], action: Callable[[str], Coroutine[Any, Any, T]]) -> list[T]:
         async def all_of_them() -> list[T]:
-            limit = asyncio.Semaphore(_CONCURRENT_REQUESTS)
+            found: dict[int, T] = {}
+            left = iter(enumerate(keys))
 
-            async def one(key: str) -> T:
-                async with limit:
-                    return await action(key)
+            async def take_turns() -> None:
+                for number, key in left:
+                    found[number] = await action(key)
 
-            return await asyncio.gather(*(one(key) for key in keys))
+            # A task for each of very many keys would take far more memory than what is found.
+            tasks = [asyncio.ensure_future(take_turns()) for _ in keys[:_CONCURRENT_REQUESTS]]
+            try:
+                await asyncio.gather(*tasks)
+            finally:
+                for task in tasks:
+                    task.cancel()
+            return [found[number] for number in range(len(keys))]
 
         return self._run(all_of_them())
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +26,7 @@ from fgbgpack.storage.manifest import (
     joined_paths,
     manifest_array,
     manifest_of,
+    parts_of,
 )
 from fgbgpack.storage.sharding import read_index
 
@@ -50,10 +52,10 @@ def manifest_for(store: DatasetStore, document: Document, *, may_lack: bool = Fa
     found = zip(paths, store.get_all(f"{path}/{METADATA}" for path in paths), strict=True)
     nodes = {path: parse_json(value or b"{}") for path, value in found}
     checksums = {path: _checksums(store, path, forms[path], may_lack) for path in paths}
-    manifest, everything = manifest_of(nodes, checksums)
+    manifest = manifest_of(nodes, checksums)
     spec = manifest_array(manifest)
-    for number, rows in enumerate(spec.layout.rows()):
-        store.write_rows(spec, number, everything[rows])
+    for number, part in enumerate(parts_of(checksums.values())):
+        store.write_rows(spec, number, part)
     store.declare(spec)
     store.put_changed(f"{MANIFEST}/{METADATA}", group_metadata())
     return manifest
@@ -179,17 +181,20 @@ def _checksums(store: DatasetStore, path: str, form: ArrayForm, may_lack: bool) 
     """The checksums of all chunks of an array: as they were written, as the manifest before has them, or else
     read back.
     """
-    layout, checks = form.layout, store.checks(path)
+    layout, checks, written = form.layout, store.checks(path), store.written.of(path, form.layout)
+    if len(written) == layout.shards:
+        return written.all
     per_shard, count = math.prod(layout.grid), chunk_count(layout)
-    parts = dict(store.written.of(path, layout))
+    found = np.zeros(count, np.uint32)
+    parts: Iterable[tuple[int, Checksums]] = written.items()
     if checks is not None and checks.chunks == count:
-        found = checks.all().copy()
+        found[:] = checks.all()
     else:
-        found = np.zeros(count, np.uint32)
-        missing = [shard for shard in range(layout.shards) if shard not in parts]
-        for start in range(0, len(missing), _READ_BACK):
-            parts |= _read_back(store, path, form, missing[start : start + _READ_BACK], may_lack)
-    for shard, part in parts.items():
+        missing = [shard for shard in range(layout.shards) if shard not in written]
+        groups = (missing[start : start + _READ_BACK] for start in range(0, len(missing), _READ_BACK))
+        read_back = (_read_back(store, path, form, group, may_lack).items() for group in groups)
+        parts = chain(parts, chain.from_iterable(read_back))
+    for shard, part in parts:
         found[shard * per_shard : (shard + 1) * per_shard] = part
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import pickle
@@ -50,6 +51,43 @@ def test_values_are_published_found_and_deleted(store):
     store.delete_below("a")
     assert store.find() == ["d"]
     assert pickle.loads(pickle.dumps(store)).name == store.name
+
+
+class Asked(WrapperStore):
+    """A store that answers in its own time, and counts what it is asked at once; ``bad`` cannot be read."""
+
+    def __init__(self, store, bad=None):
+        super().__init__(store)
+        self.bad, self.asked, self.at_once, self.tasks = bad, 0, 0, 0
+
+    async def get(self, key, prototype, byte_range=None):
+        self.asked += 1
+        self.at_once += 1
+        self.tasks = max(self.tasks, len(asyncio.all_tasks()))
+        assert self.at_once <= 32
+        await asyncio.sleep(0)
+        self.at_once -= 1
+        if key == self.bad:
+            raise OSError("gone")
+        return await super().get(key, prototype, byte_range)
+
+
+def test_many_keys_are_asked_for_a_few_at_once_and_none_after_an_error():
+    keys = [f"a/{number}" for number in range(2000)]
+    inner = MemoryStore()
+    for key in keys[::2]:
+        DatasetStore(inner, "it").put(key, key.encode())
+    asked = Asked(inner)
+    values = DatasetStore(asked, "it").get_all(keys)
+    assert values == [key.encode() if number % 2 == 0 else None for number, key in enumerate(keys)]
+    assert asked.asked == 2000
+    # However many keys there are, so many are in the making.
+    assert asked.tasks < 200
+    broken = Asked(inner, bad="a/100")
+    with refused(DatasetError, "io-failed"):
+        DatasetStore(broken, "it").get_all(keys)
+    assert broken.asked < 200
+    assert DatasetStore(inner, "it").get_all([]) == []
 
 
 def test_a_value_that_is_there_already_is_not_written_again(tmp_path):
