@@ -159,8 +159,9 @@ class _StageWork(Work[int, _Published]):
             for key, value in product.values.items():
                 store.put(key, value)
             return _Published(product.found)
-        # Who has sent this may have been stopped, and another dataset begun.
-        store.require_unchanged()
+        if product.values:
+            # Who has sent this may have been stopped, and another dataset begun.
+            store.require_unchanged()
         for key, value in product.values.items():
             store.put(key, value)
         if product.values and machine_id() != self._machine:

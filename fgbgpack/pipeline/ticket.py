@@ -33,6 +33,7 @@ from fgbgpack.pipeline.executor import Monitor
 from fgbgpack.sources.catalog import Catalog
 from fgbgpack.spec import DatasetSpec
 from fgbgpack.storage.store import DatasetStore
+from fgbgpack.system import keep_memory
 from fgbgpack.version import software
 
 T = TypeVar("T")
@@ -144,6 +145,7 @@ class Ticket:
         with self._lock:
             if self.digest not in self._opened:
                 require_versions(self._made_with)
+                keep_memory()
                 self._opened[self.digest] = self._load()
                 while len(self._opened) > _KEPT:
                     self._opened.popitem(last=False)

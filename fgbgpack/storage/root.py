@@ -113,8 +113,9 @@ class Root(Keys):
         """Get ready for other processes that write the dataset in the name of this one, which holds the lock
         or the claim: they have copies of this object.
         """
-        self.claim()
-        self._note_change()
+        if self._root() is not None:
+            self.claim()
+            self._note_change()
 
     def generation(self) -> str | None:
         """The generation in the document that is there now; ``None`` where there is none."""
@@ -127,7 +128,7 @@ class Root(Keys):
         """See that the dataset is still the one that was read or committed (DatasetError), before something
         is written that no claim fences off.
         """
-        if self.claims is not None or self._generation is None:
+        if self.claims is not None:
             return
         root = self._root()
         if root is None or root != self._seen:
