@@ -85,6 +85,7 @@ def export(
         completion.one_of("polygons", "rle"),
     ),
     workers: str | None = options.WORKERS,
+    dask: str | None = options.DASK,
     storage_option: list[str] | None = options.STORAGE_OPTIONS,
     overwrite: bool = Panel.EXECUTION.flag(
         "--overwrite", "Replace another export at OUT; files that are not of it stay."
@@ -129,6 +130,7 @@ def export(
         ),
         _show,
         if_stopped=NOTHING,
+        dask=dask,
     )
 
 

@@ -133,6 +133,13 @@ class TestSameBytes:
         import_folder(tmp_path / "other.zarr", spec, layout=SMALL_SHARDS, executor=executor)
         assert_same_files(tmp_path / "other.zarr", tmp_path / "it.zarr")
 
+    @pytest.mark.parametrize("to", ["folder", "coco", "npz", "webdataset"])
+    def test_export(self, tmp_path, expected, dask, to):
+        options = {"shard_samples": 10} if to == "npz" else {}
+        export(expected, tmp_path / "it", to=to, **options)
+        export(expected, tmp_path / "other", to=to, executor=dask, **options)
+        assert_same_files(tmp_path / "other", tmp_path / "it")
+
     def test_hdf5(self, tmp_path, spec, dask):
         create(tmp_path / "it.h5", spec, layout=SMALL_SHARDS)
         create(tmp_path / "other.h5", spec, layout=SMALL_SHARDS, executor=dask)
