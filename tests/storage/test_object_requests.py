@@ -199,6 +199,9 @@ def test_a_shard_is_one_put(between, url, pictures):
     shards = {path: count for path, count in puts.items() if re.search(r"/(image|mask)/c/", path)}
     assert len(shards) > 8
     assert set(shards.values()) == {1}
+    # Its version, that of the root, and its end once all are written.
+    asked = Counter(request.kind for request in between.requests if request.path in shards)
+    assert asked == {"PUT": len(shards), "HEAD": len(shards), "GET": len(shards)}
     assert not [request for request in between.requests if "upload" in request.query]
 
 
