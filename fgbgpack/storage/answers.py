@@ -33,6 +33,8 @@ async def _answer_in_time(store: Store, key: str, part: ByteRequest | None, wher
                 f"{where} cannot be read: no answer within {_TIMEOUT:g} seconds.", code="store-timeout"
             ) from exc
         except Exception as exc:  # each kind of store has errors of its own
+            if isinstance(store, LocalStore):
+                raise
             if not may_pass(exc) or tries == _TRIES:
                 raise unreadable(exc, where, "GET", tries=tries) from None
         await asyncio.sleep(_BACKOFF_SECONDS * 2**tries)
@@ -44,8 +46,8 @@ async def answer(store: Store, key: str, part: ByteRequest | None, where: str) -
     Some servers ignore that only a part is asked for and send the whole. Raises DatasetError where no answer
     comes in time, or less than was asked for; and what the store raises.
     """
-    if isinstance(store, (LocalStore, RemoteStore)):
-        # The one has no time limits, the other its own.
+    if isinstance(store, RemoteStore):
+        # It has time limits of its own, and tries again.
         value = await store.get(key, default_buffer_prototype(), byte_range=part)
     else:
         value = await _answer_in_time(store, key, part, where)

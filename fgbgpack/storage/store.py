@@ -170,22 +170,29 @@ class DatasetStore(Root):
         if isinstance(self.store, Hdf5Store):
             return self.store.file.stored_bytes()
         total = Counter[str]()
-        for key, size in self._own_sizes():
+        listed = self._listed_sizes()
+        if listed is None:
+            keys = self.own_keys()
+            listed = dict(zip(keys, self._each(keys, self.store.getsize), strict=True))
+        for key, size in listed.items():
+            if not is_part(key):
+                continue
             parts = key.split("/")
             path = "/".join(parts[:2] if parts[0] == SOURCES and len(parts) > 2 else parts[:1])
             total[path] += size
         return dict(total)
 
-    def _own_sizes(self) -> Iterable[tuple[str, int]]:
-        """The keys of the dataset, each with the bytes of its value."""
-        if isinstance(store := self.store, RemoteStore):
+    def _listed_sizes(self, prefix: str = "") -> dict[str, int] | None:
+        """The keys that start with ``prefix``, sorted, each with the bytes of its value; ``None`` of stores
+        whose listings do not tell.
+        """
+        if not isinstance(store := self.store, RemoteStore):
+            return None
 
-            async def listed() -> list[tuple[str, int]]:
-                return [found async for found in store.sizes()]
+        async def listed() -> dict[str, int]:
+            return dict(sorted([found async for found in store.sizes(prefix)]))
 
-            return [(key, size) for key, size in self._run(listed()) if is_part(key)]
-        keys = self.own_keys()
-        return zip(keys, self._each(keys, self.store.getsize), strict=True)
+        return self._run(listed())
 
     # --- the document ------------------------------------------------------------------------------
 
@@ -401,13 +408,15 @@ class DatasetStore(Root):
             return self.store.file.shards_there(array)
         expected = None if checks is None else checks.all().reshape(layout.shards, -1)
         known = {f"{array}/{layout.key(i)}": i for i in range(layout.shards)}
-        present = [key for key in self.find(f"{array}/c/") if key in known]
+        sizes = self._listed_sizes(f"{array}/c/")
+        keys = self.find(f"{array}/c/") if sizes is None else sizes
+        present = [key for key in keys if key in known]
         if self.is_new:
             # A writer before this one may have been at it until now.
             present = [key for key in present if self.written.has(key)]
 
         async def check(key: str) -> bool:
-            size = await self.store.getsize(key)
+            size = await self.store.getsize(key) if sizes is None else sizes[key]
             length = index_bytes(math.prod(layout.grid)) if sharded else CRC_BYTES
             tail = await self._get(key, SuffixByteRequest(length)) or b""
             ends = np.array([size])
