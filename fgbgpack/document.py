@@ -295,7 +295,8 @@ class Document:
     """What a dataset holds, how it was made, and whether all that was asked for is there.
 
     A dataset that was imported has ``imported`` and neither ``spec``, ``recipe`` nor ``sources``; ``depth``
-    is ``None`` where it is not filled. Saved splits have ``by``, ``seed`` and ``parts``.
+    is ``None`` where it is not filled. Saved splits have ``by``, ``seed`` and ``parts``. One that is made
+    ``in_parts`` has all that its shards are made of, and waits for these.
 
     What commits a document sets its ``manifest``, and its ``generation``, 32 hexadecimal digits: of what the
     arrays hold once it is complete, at random before.
@@ -312,6 +313,7 @@ class Document:
     splits: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     generation: str = ""
     manifest: ManifestInfo | None = None
+    in_parts: bool = False
 
     def __eq__(self, other: object) -> bool:
         # Pictures with other credits are the same pictures, but not the same document.
@@ -319,8 +321,6 @@ class Document:
 
     def __hash__(self) -> int:
         return hash((self.complete, self.recipe, self.pixels))
-
-    # --- from and to JSON ---
 
     @classmethod
     def from_dict(cls, document: object, *, where: str) -> Document:
@@ -374,6 +374,7 @@ class Document:
         """The JSON document, of schema ``dataset``."""
         tag = f"dataset/{schema.CURRENT['dataset']}"
         document: dict[str, Any] = {"schema": tag, "generation": self.generation, "complete": self.complete}
+        document |= {"in_parts": True} if self.in_parts else {}
         if self.imported is not None:
             document["imported"] = dataclasses.asdict(self.imported)
         if self.spec is not None and self.recipe is not None and self.sources is not None:
@@ -397,8 +398,6 @@ class Document:
         document["software"] = dict(self.software)
         document["manifest"] = None if self.manifest is None else self.manifest.to_dict()
         return document
-
-    # --- what it says ---
 
     @property
     def is_virtual(self) -> bool:
@@ -456,28 +455,29 @@ class Document:
         found: list[str] = []
         if self.pixels.complete:
             found += () if self.is_virtual else (IMAGE, MASK)
+        if self.pixels.complete or self.in_parts:
             found += (*PLACEMENTS, *SOURCE_ARRAYS) if self.has_recipe else (NAME,)
-        if self.depth is not None and self.depth.complete:
-            found += (*DEPTHS, *((BACKGROUND_DEPTH,) if self.is_guided else ()))
+        has_depth = self.depth is not None and self.depth.complete
+        found += DEPTHS if has_depth else ()
+        found += (BACKGROUND_DEPTH,) if self.is_guided and (has_depth or self.in_parts) else ()
         return tuple(found)
-
-    # --- its next states ---
 
     def with_depth(self, depth: DepthInfo | None) -> Document:
         """The document with another depth section; it is complete if that and the pixels are."""
         complete = self.pixels.complete and (depth is None or depth.complete)
-        return replace(self, depth=depth, complete=complete)
+        return replace(self, depth=depth, complete=complete, in_parts=self.in_parts and not complete)
 
     def with_pixels_complete(self) -> Document:
         """The document once all pixels are there; it is complete unless depth is yet to be filled."""
         complete = self.depth is None or self.depth.complete
-        return replace(self, pixels=replace(self.pixels, complete=True), complete=complete)
+        pixels, in_parts = replace(self.pixels, complete=True), self.in_parts and not complete
+        return replace(self, pixels=pixels, complete=complete, in_parts=in_parts)
 
     def begun(self) -> Document:
         """The document while all that the dataset holds is still being written."""
         depth = None if self.depth is None else replace(self.depth, complete=False)
-        pixels = replace(self.pixels, complete=False)
-        return replace(self, complete=False, pixels=pixels, depth=depth, generation="", manifest=None)
+        begun = replace(self, complete=False, pixels=replace(self.pixels, complete=False), depth=depth)
+        return replace(begun, in_parts=False, generation="", manifest=None)
 
 
 def _depth_from(section: Mapping[str, Any], where: str) -> DepthInfo:

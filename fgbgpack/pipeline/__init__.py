@@ -16,6 +16,7 @@ from fgbgpack.pipeline.import_samples import Imported, ImportPlan, import_folder
 from fgbgpack.pipeline.import_scan import ImportSpec
 from fgbgpack.pipeline.inspection import ArrayCounts
 from fgbgpack.pipeline.materialize import Conversion, materialize, virtualize
+from fgbgpack.pipeline.parts import PartReport, begin_create, create_part, finish_create
 from fgbgpack.pipeline.repair import Repair, Unrepaired, repair
 from fgbgpack.pipeline.verify import Verification, verify
 
@@ -30,6 +31,7 @@ __all__ = [
     "Imported",
     "Notice",
     "OnEvent",
+    "PartReport",
     "Progress",
     "Repair",
     "Report",
@@ -37,10 +39,13 @@ __all__ = [
     "Transfer",
     "Unrepaired",
     "Verification",
+    "begin_create",
     "convert",
     "create",
+    "create_part",
     "estimate",
     "fill_depth",
+    "finish_create",
     "import_folder",
     "materialize",
     "repair",

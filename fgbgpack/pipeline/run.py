@@ -17,7 +17,6 @@ from fgbgpack.document import (
     BACKGROUND_DEPTH,
     DEPTH,
     EXTREMES,
-    DepthInfo,
     Document,
     ImportedDepthInfo,
 )
@@ -114,6 +113,17 @@ class Run:
                     self._replacement.publish()
                     self.store = DatasetStore(target.store, target.name)
 
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """Write some of the shards of a dataset while other processes write others, whichever they are."""
+        with self.store.shared():
+            try:
+                yield
+            except DatasetError:
+                self.store.check_claim(at_once=True)
+                raise
+            self._tell_of_other_writers()
+
     def replace(self, without: Container[str] | None = None, *, complete: bool) -> bool:
         """Go on with another store, which is put in the place of this one at the end: of nothing, or of all
         arrays but those. Returns whether it does; where it cannot, the dataset is changed where it is, and so
@@ -132,19 +142,34 @@ class Run:
             self.store = self._replacement.open(without, anew=True)
 
     def existing(
-        self, differs: Callable[[Document], list[str]], *, overwrite: bool, other: str = "is another dataset"
+        self,
+        differs: Callable[[Document], list[str]],
+        *,
+        overwrite: bool,
+        other: str = "is another dataset",
+        at_once: bool = False,
     ) -> Document | None:
         """The document of the dataset that is to be finished, or is complete; ``None`` to begin a new one.
 
         ``differs`` says how one that is there differs from the one asked for, one line each. Unless it may be
         overwritten, such a one is a RecipeMismatchError; anything else there is a DatasetError.
+
+        It is overwritten once the new one is complete or, ``at_once``, when that begins; which a store that
+        others may be writing does not allow for one that is not complete.
         """
         existing = self.store.document()
         lines = [] if existing is None else differs(existing)
         if lines and not overwrite:
             message = f"{self.name} {other}: give another place, or --overwrite to replace it."
             raise RecipeMismatchError(message, lines)
-        if existing is not None and lines and self.replace(complete=existing.complete):
+        if existing is not None and lines and at_once:
+            if not existing.complete and self.store.claims is not None:
+                raise DatasetError(
+                    f"{self.name} holds another dataset that is not complete, which others may still be "
+                    "writing: give another place, or delete it once nobody does.",
+                    code="dataset-unfinished",
+                )
+        elif existing is not None and lines and self.replace(complete=existing.complete):
             # A stopped run may have begun it.
             existing = self.store.document()
             lines = [] if existing is None else differs(existing)
@@ -158,8 +183,9 @@ class Run:
 
     def reopened(self, document: Document) -> Document:
         """The document of a dataset that is there, which says that what is missing of it, or is not as its
-        manifest says, is yet to be written.
+        manifest says, is yet to be written; by this run, and not in parts by others.
         """
+        document = dataclasses.replace(document, in_parts=False)
         faulty = sealing.faulty_objects(self.store)
         if not faulty:
             return document
@@ -205,6 +231,18 @@ class Run:
     def fill_depth(self, filling: DepthFilling, document: Document) -> Document:
         """Write all depth that is missing; return the document, now of a complete dataset, and commit it."""
         start = time.perf_counter()
+        job = filling.job
+        document, stage = self.prepare_depth(filling, document)
+        self.execute(stage, stage.threads)
+        job.check(stage.source.session, None)  # reports what the session has to say since it was opened
+        document = self.finish_depth(document, job.layouts(filling.section))
+        self.stage_seconds["depth"] = time.perf_counter() - start
+        return document
+
+    def prepare_depth(self, filling: DepthFilling, document: Document) -> tuple[Document, DepthStage]:
+        """Write what must be there before the depth of samples, its step included; return the document, which
+        is committed if it has changed, and the stage that is then to be run.
+        """
         job, section = filling.job, filling.section
         layouts = job.layouts(section)
         self.store.declare(*depth_arrays(layouts, section))
@@ -216,14 +254,13 @@ class Run:
             document = document.with_depth(section)
             self.store.commit(document)
             self.store.declare(*depth_arrays(layouts, section))
-        self.execute(stage, stage.threads)
-        job.check(stage.source.session, None)  # reports what the session has to say since it was opened
-        document = self.finish_depth(document, section, layouts)
-        self.stage_seconds["depth"] = time.perf_counter() - start
-        return document
+        return document, stage
 
-    def finish_depth(self, document: Document, depth: DepthInfo, layouts: dict[str, Layout]) -> Document:
+    def finish_depth(self, document: Document, layouts: dict[str, Layout]) -> Document:
         """Record the largest rounding error, and that all depth is there; return the document, committed."""
+        depth = document.depth
+        if depth is None:
+            raise ValueError("a document without depth has none to be finished")
         low, high = (values.astype(np.float64) for values in self.store.read(*EXTREMES))
         known = ~np.isnan(low)
         # Imported depth has no grid: only the nearest float16 counts.

@@ -47,19 +47,24 @@ class LayoutStage:
     def __init__(self, layouts: Mapping[str, Layout]) -> None:
         self._layouts = layouts
         self._first = next(iter(layouts.values()))
+        self._among: range | None = None
+
+    def restrict(self, shards: range) -> None:
+        """Leave all shards but these to others."""
+        self._among = shards
 
     @property
     def total(self) -> int:
-        """All samples, or whatever else the first axis counts."""
-        return self._first.shape[0]
+        """All samples of the shards that it writes, or whatever else the first axis counts."""
+        return self._first.shape[0] if self._among is None else sum(map(self.size, self._among))
 
     def size(self, shard: int) -> int:
         """Those of a shard."""
         return len(self._first.samples_of(shard))
 
     def missing(self, store: DatasetStore) -> list[int]:
-        """The shards that one of the arrays lacks."""
-        return store.missing_shards(self._layouts)
+        """The shards that one of the arrays lacks, of those that it writes."""
+        return store.missing_shards(self._layouts, self._among)
 
     def joined(self, shard: int, chunks: Mapping[str, Sequence[bytes]]) -> dict[str, bytes]:
         """The keys and values of a shard of all arrays, whose encoded chunks are in C order."""

@@ -105,14 +105,23 @@ def wrong_copies(name: str, root: Node, manifest: ManifestInfo | None) -> Datase
     )
 
 
-def whole_shards(store: DatasetStore, path: str, layout: Layout, *, sharded: bool = True) -> set[int]:
-    """The shards of an array that can be kept when it is finished: those that are sound and, where a power
-    loss may have left files without some of their pages, of which every chunk is.
+def whole_shards(
+    store: DatasetStore,
+    path: str,
+    layout: Layout,
+    *,
+    sharded: bool = True,
+    among: range | None = None,
+    read_back: bool = False,
+) -> set[int]:
+    """The shards of an array, or ``among`` some of them, that can be kept when it is finished: those that are
+    sound and, where a power loss may have left files without some of their pages, or if they are to be
+    ``read_back``, of which every chunk is.
 
     What was looked at counts as written, and is not read back once more.
     """
-    sound = store.sound_shards(path, layout, sharded=sharded)
-    if not isinstance(store.store, LocalStore):
+    sound = store.sound_shards(path, layout, sharded=sharded, among=among)
+    if not (read_back or isinstance(store.store, LocalStore)):
         return sound
     store.written.declare(path, layout, sharded=sharded)
     unknown = sorted(sound - store.written.of(path, layout).keys())

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import math
 import os
+import shutil
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -35,7 +36,7 @@ from fgbgpack.files import PARTIAL, locked, write_atomically
 from fgbgpack.inputs import parse_json
 from fgbgpack.storage import sealing
 from fgbgpack.storage.arrays import METADATA, ArrayForm, ArraySpec, parse_array
-from fgbgpack.storage.beside import WRITING, BesideStore, moving_from
+from fgbgpack.storage.beside import HIDDEN, WRITING, BesideStore, moving_from
 from fgbgpack.storage.codecs import CRC_BYTES
 from fgbgpack.storage.hdf5 import Hdf5Store
 from fgbgpack.storage.layout import Layout
@@ -360,16 +361,28 @@ class DatasetStore(Root):
     # --- shards ------------------------------------------------------------------------------------
 
     def sound_shards(
-        self, array: str, layout: Layout, *, checks: ChunkChecks | None = None, sharded: bool = True
+        self,
+        array: str,
+        layout: Layout,
+        *,
+        checks: ChunkChecks | None = None,
+        sharded: bool = True,
+        among: range | None = None,
     ) -> set[int]:
-        """Which shards of an array are there, with an index that is whole and points inside them; and with
-        the chunks that the manifest names, where that can be seen from the ends of local files.
+        """Which shards of an array, or ``among`` some of them, are there, with an index that is whole and
+        points inside them; and with the chunks that the manifest names, where that can be seen from the ends
+        of local files.
         """
         if isinstance(self.store, Hdf5Store):
             return self.store.file.shards_there(array)
         expected = None if checks is None else checks.all().reshape(layout.shards, -1)
         known = {f"{array}/{layout.key(i)}": i for i in range(layout.shards)}
-        present = [key for key in self.find(f"{array}/c/") if key in known]
+        if among is None:
+            present = [key for key in self.find(f"{array}/c/") if key in known]
+        else:
+            # All keys of a large array are too many to be listed by everybody who works on a part of it.
+            own = [f"{array}/{layout.key(i)}" for i in among]
+            present = list(compress(own, self.present(own)))
         if self.is_new:
             # A writer before this one may have been at it until now.
             present = [key for key in present if self.written.has(key)]
@@ -394,18 +407,40 @@ class DatasetStore(Root):
 
         return {known[key] for key in compress(present, self._each(present, check))}
 
-    def missing_shards(self, layouts: Mapping[str, Layout]) -> list[int]:
+    def missing_shards(self, layouts: Mapping[str, Layout], among: range | None = None) -> list[int]:
         """The shards, by their numbers, that one of some arrays lacks, or the extremes that belong to depth;
-        all have the same number of shards.
+        all have the same number of shards, of which only those ``among`` some are looked at.
         """
-        there = [sealing.whole_shards(self, array, layout) for array, layout in layouts.items()]
+        there = [sealing.whole_shards(self, array, layout, among=among) for array, layout in layouts.items()]
         if (depth := layouts.get(DEPTH)) is not None:
-            extremes = Layout(depth.shape[:1], depth.shard[:1], depth.shard[:1])
-            there += [sealing.whole_shards(self, array, extremes, sharded=False) for array in EXTREMES]
-        count = next(iter(layouts.values())).shards
-        return sorted(set(range(count)).difference(set[int].intersection(*there)))
+            extremes = depth.vector
+            there += [
+                sealing.whole_shards(self, array, extremes, sharded=False, among=among) for array in EXTREMES
+            ]
+        looked_at = range(next(iter(layouts.values())).shards) if among is None else among
+        return sorted(set(looked_at).difference(set[int].intersection(*there)))
 
     # --- the lock ----------------------------------------------------------------------------------
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """Write together with others that hold this lock, each the same bytes under the same keys, but with
+        nobody who replaces or commits the dataset (DatasetError). What is written is durable at the end.
+        """
+        self.join_claim()
+        if not isinstance(self.store, LocalStore) or os.name != "posix":
+            yield
+            return
+        with ExitStack() as lock:
+            refusal = (
+                f"Another process is making, finishing or replacing {self.name}: wait for it, or end it."
+            )
+            with self._disk_errors():
+                lock.enter_context(locked(self.store.root, refusal, shared=True))
+            try:
+                yield
+            finally:
+                self.sync()
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -433,20 +468,22 @@ class DatasetStore(Root):
                 root.rmdir()
 
     def sweep(self) -> None:
-        """Delete what writers that were killed left in a local folder: files half-written, and manifests that
-        a complete dataset does not have.
+        """Delete what writers left in a local folder that were killed, or wrote only a part: files
+        half-written, and what a complete dataset does not have, manifests and notes.
         """
         if isinstance(self.store, LocalStore):
             with self._disk_errors():
                 for left_over in self.store.root.rglob("*.partial"):
                     if PARTIAL.search(left_over.name):
                         left_over.unlink(missing_ok=True)
-            if len(sealing.manifests_of(self)) > 1:
+            notes = self.store.root / HIDDEN
+            if len(sealing.manifests_of(self)) > 1 or notes.is_dir():
                 # Where something is wrong with the document, it does not say which.
                 with suppress(DatasetError):
                     document = DatasetStore(self.store, self.name).document()
                     if document is not None and document.complete:
                         sealing.sweep_manifests(self, document.manifest)
+                        shutil.rmtree(notes, ignore_errors=True)
 
 
 def _raise(error: DatasetError) -> None:

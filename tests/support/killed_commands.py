@@ -21,7 +21,7 @@ from builders import SMALL_SHARDS, Pictures, Stop, depth_of
 from kinds import write_samples
 from zarr.storage import LocalStore
 
-from fgbgpack import create, fill_depth, open_dataset
+from fgbgpack import begin_create, create, create_part, fill_depth, finish_create, open_dataset
 from fgbgpack.cards import About, write_cards
 from fgbgpack.document import PLACEMENTS
 from fgbgpack.errors import FgbgError
@@ -191,6 +191,14 @@ def _with_own_array(before: Callable[[Inputs, Path], object]) -> Callable[[Input
     return prepare
 
 
+def _in_parts(inputs: Inputs, root: Path) -> None:
+    """Begin a dataset, write its parts, and finish it."""
+    begin_create(root / "it.zarr", inputs.spec(guided=True), workers=1, layout=SHARDS)
+    for part in (1, 0):
+        create_part(root / "it.zarr", part, 2, workers=1)
+    finish_create(root / "it.zarr", workers=1)
+
+
 def _depth(name: str, **options: Any) -> Callable[[Inputs, Path], object]:
     def run(inputs: Inputs, root: Path) -> None:
         model = inputs.other_model if options.get("overwrite") else inputs.model
@@ -297,6 +305,8 @@ _OVERWRITE_EXPORT = Command(
 COMMANDS: Mapping[str, Command] = {
     "create": Command(_made(), readers=ZARR),
     "create guided": Command(_made(guided=True), readers=ZARR),
+    "create in parts": Command(_in_parts, readers=ZARR),
+    "create in parts without flock": Command(_in_parts, readers=ZARR, lacks=("flock",)),
     "create virtual": Command(_made(virtual=True), readers=ZARR),
     "create without syncfs": Command(_made(depth=False), readers=ZARR, lacks=("syncfs",)),
     "create without flock": Command(_made(depth=False), readers=ZARR, lacks=("flock",)),
