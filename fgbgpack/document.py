@@ -22,8 +22,6 @@ DIGEST = "fgbgpack_sha256"
 #: The one beside it in which ``fgbgpack verify --record`` says what it found right, and when.
 VERIFIED = "fgbgpack_verified"
 
-# --- the arrays of a dataset ---
-
 IMAGE, MASK, DEPTH, DEPTH_MIN, DEPTH_MAX = "image", "mask", "depth", "depth_min", "depth_max"
 #: The pictures of a sample.
 FIELDS = (IMAGE, MASK, DEPTH)
@@ -296,7 +294,8 @@ class Document:
 
     A dataset that was imported has ``imported`` and neither ``spec``, ``recipe`` nor ``sources``; ``depth``
     is ``None`` where it is not filled. Saved splits have ``by``, ``seed`` and ``parts``. One that is made
-    ``in_parts`` has all that its shards are made of, and waits for these.
+    ``in_parts`` has all that its shards are made of, and waits for these. One that was ``merged`` names the
+    datasets that it was made of, each by its ``recipe`` (a digest), ``samples`` and ``generation``.
 
     What commits a document sets its ``manifest``, and its ``generation``, 32 hexadecimal digits: of what the
     arrays hold once it is complete, at random before.
@@ -314,6 +313,7 @@ class Document:
     generation: str = ""
     manifest: ManifestInfo | None = None
     in_parts: bool = False
+    merged: tuple[Mapping[str, Any], ...] = ()
 
     def __eq__(self, other: object) -> bool:
         # Pictures with other credits are the same pictures, but not the same document.
@@ -328,6 +328,7 @@ class Document:
         fields = schema.read("dataset", document, where=where)
         fields.pop("schema")
         fields["pixels"] = PixelsInfo(**fields["pixels"])
+        fields["merged"] = tuple(fields.get("merged", ()))
         if "imported" in fields:
             reading = Reading(**fields["imported"].get("reading", {}))
             fields["imported"] = ImportInfo(**fields["imported"] | {"reading": reading})
@@ -361,10 +362,8 @@ class Document:
             expected = math.prod(sides) * (2 if spec.flip else 1)
             if self.recipe.samples != expected:
                 made_of = "{} backgrounds x {} foregrounds x {} placements".format(*sides)
-                yield (
-                    f"recipe.samples: found {self.recipe.samples}, expected {expected}: {made_of}"
-                    + (", and as many flipped" if spec.flip else "")
-                )
+                flipped = ", and as many flipped" if spec.flip else ""
+                yield f"recipe.samples: found {self.recipe.samples}, expected {expected}: {made_of}{flipped}"
         depth = self.depth
         if isinstance(depth, NetworkDepthInfo) and depth.is_guided != (depth.guide is not None):
             found = "none" if depth.guide is None else "one"
@@ -393,6 +392,7 @@ class Document:
                 if self.depth.guide is not None:
                     section["guide"]["devices"] = [device.to_dict() for device in self.depth.guide.devices]
             document["depth"] = {"complete": section.pop("complete"), "mode": self.depth.mode, **section}
+        document |= {"merged": list(map(dict, self.merged))} if self.merged else {}
         if self.splits:
             document["splits"] = {name: dict(split) for name, split in self.splits.items()}
         document["software"] = dict(self.software)

@@ -16,6 +16,7 @@ from fgbgpack.pipeline.import_samples import Imported, ImportPlan, import_folder
 from fgbgpack.pipeline.import_scan import ImportSpec
 from fgbgpack.pipeline.inspection import ArrayCounts
 from fgbgpack.pipeline.materialize import Conversion, materialize, virtualize
+from fgbgpack.pipeline.merge import Merged, merge
 from fgbgpack.pipeline.parts import PartReport, begin_create, create_part, finish_create
 from fgbgpack.pipeline.repair import Repair, Unrepaired, repair
 from fgbgpack.pipeline.verify import Verification, verify
@@ -29,6 +30,7 @@ __all__ = [
     "ImportPlan",
     "ImportSpec",
     "Imported",
+    "Merged",
     "Notice",
     "OnEvent",
     "PartReport",
@@ -48,6 +50,7 @@ __all__ = [
     "finish_create",
     "import_folder",
     "materialize",
+    "merge",
     "repair",
     "scan",
     "verify",

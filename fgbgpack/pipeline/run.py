@@ -17,6 +17,7 @@ from fgbgpack.document import (
     BACKGROUND_DEPTH,
     DEPTH,
     EXTREMES,
+    DepthInfo,
     Document,
     ImportedDepthInfo,
 )
@@ -261,12 +262,16 @@ class Run:
         depth = document.depth
         if depth is None:
             raise ValueError("a document without depth has none to be finished")
+        self.declare_depth(depth, layouts)
+        document = document.with_depth(dataclasses.replace(depth, complete=True))
+        self.store.commit(document)
+        return document
+
+    def declare_depth(self, depth: DepthInfo, layouts: dict[str, Layout]) -> None:
+        """Record the largest rounding error of depth that is all there."""
         low, high = (values.astype(np.float64) for values in self.store.read(*EXTREMES))
         known = ~np.isnan(low)
         # Imported depth has no grid: only the nearest float16 counts.
         step = 0.0 if isinstance(depth, ImportedDepthInfo) else depth.step or 0.0
         largest = rounding_bound(low[known].min(), high[known].max(), step) if known.any() else 0.0
         self.store.declare(*depth_arrays(layouts, depth, largest))
-        document = document.with_depth(dataclasses.replace(depth, complete=True))
-        self.store.commit(document)
-        return document

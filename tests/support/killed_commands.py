@@ -27,7 +27,16 @@ from fgbgpack.document import PLACEMENTS
 from fgbgpack.errors import FgbgError
 from fgbgpack.export import export, verify_export
 from fgbgpack.export.output_folder import DOCUMENT, files_of
-from fgbgpack.pipeline import ImportSpec, convert, import_folder, materialize, repair, verify, virtualize
+from fgbgpack.pipeline import (
+    ImportSpec,
+    convert,
+    import_folder,
+    materialize,
+    merge,
+    repair,
+    verify,
+    virtualize,
+)
 from fgbgpack.rendering.samples import write_samples as write_sample_pictures
 from fgbgpack.spec import DatasetSpec
 
@@ -290,6 +299,10 @@ def _copied(source: str, name: str) -> Callable[[Inputs, Path], object]:
     return prepare
 
 
+def _merge(inputs: Inputs, root: Path) -> None:
+    merge([inputs.source, inputs.virtual], root / "it.zarr", workers=1, layout=SHARDS)
+
+
 def _sample(inputs: Inputs, root: Path) -> None:
     write_sample_pictures(root / "pictures", backgrounds=1, foregrounds=2)
 
@@ -352,6 +365,7 @@ COMMANDS: Mapping[str, Command] = {
         {"virtual.zarr": everything},
         ZARR,
     ),
+    "merge": Command(_merge, readers=ZARR),
     "virtualize": Command(_virtualize, readers=ZARR),
     "repair": Command(lambda inputs, root: repair(root / "it.zarr", workers=1), _damaged, readers=ZARR),
     "verify --record": Command(
