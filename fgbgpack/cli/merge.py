@@ -12,7 +12,7 @@ from fgbgpack.cli import options
 from fgbgpack.cli.console import per_sample, say_next, say_rows, say_title
 from fgbgpack.cli.options import Panel, argument, command
 from fgbgpack.cli.output import KEPT, Output
-from fgbgpack.cli.parse import Parser
+from fgbgpack.cli.parse import DEVICES, Parser
 from fgbgpack.sources.names import counted, pictures_of
 from fgbgpack.terminal import amount, duration
 
@@ -31,6 +31,7 @@ def merge(
     datasets: list[str] = argument("DATASET", "The datasets, two or more."),
     out: str = options.OUT,
     without_depth: bool = Panel.CONTENT.flag("--without-depth", "Leave depth out."),
+    device: str | None = options.DEVICE,
     workers: str | None = options.WORKERS,
     overwrite: bool = Panel.EXECUTION.flag("--overwrite", "Replace another dataset at OUT."),
     as_json: bool = options.JSON,
@@ -40,16 +41,22 @@ def merge(
 
     The result is that of one run with all of their pictures, in the order of their names. Compressed chunks
     are copied as they are wherever they fit. Together the datasets must have every foreground on every
-    background, and depth of the same networks and step. A run that was stopped is resumed by the same
-    command.
+    background, and depth of the same networks. A run that was stopped is resumed by the same command.
     """
     parser = Parser()
+    where = parser.choice("--device", device, DEVICES)
     threads = parser.workers(workers)
     parser.check()
     from fgbgpack import pipeline
 
     merging = partial(
-        pipeline.merge, datasets, out, with_depth=not without_depth, workers=threads, overwrite=overwrite
+        pipeline.merge,
+        datasets,
+        out,
+        with_depth=not without_depth,
+        device=where,
+        workers=threads,
+        overwrite=overwrite,
     )
     Output(as_json, quiet).run_and_show(merging, _show, if_stopped=KEPT)
 

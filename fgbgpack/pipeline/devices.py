@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
-from fgbgpack.document import DeviceInfo
+from fgbgpack.document import DeviceInfo, NetworkDepthInfo
 
 
 def with_device(
@@ -28,6 +28,11 @@ def with_device(
         if made and device != now
     )
     return (*earlier, now)
+
+
+def makers_of(depth: NetworkDepthInfo) -> tuple[DeviceInfo, ...]:
+    """The devices that have seen samples, and not only backgrounds."""
+    return depth.devices if depth.guide is None else depth.guide.devices
 
 
 def with_makers(

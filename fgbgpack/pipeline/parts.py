@@ -32,7 +32,7 @@ from fgbgpack.pipeline.conflicts import depth_differences
 from fgbgpack.pipeline.create import Creation, Report
 from fgbgpack.pipeline.depth import DepthFilling, DepthStage
 from fgbgpack.pipeline.depth_modes import DepthJob
-from fgbgpack.pipeline.devices import with_makers
+from fgbgpack.pipeline.devices import makers_of, with_makers
 from fgbgpack.pipeline.events import Reporting, reporting, silent
 from fgbgpack.pipeline.executor import Threads
 from fgbgpack.pipeline.part import Note, Notes, Part
@@ -290,7 +290,7 @@ class _PartWriting:
             return
         filling = DepthFilling.of(job, self._document.depth, run.store)
         # Before the first shard: what is killed later leaves nothing to be told.
-        note.add(_maker(filling.section), missing)
+        note.add(makers_of(filling.section)[-1], missing)
         stage = DepthStage(job, filling.mode, run.store, self._document.depth.step)
         run.execute(stage, stage.threads)
         job.check(stage.source.session, None)
@@ -318,11 +318,6 @@ class _PartWriting:
             run.on_event,
             shards=shards,
         )
-
-
-def _maker(depth: NetworkDepthInfo) -> DeviceInfo:
-    """The device that runs the network on samples."""
-    return (depth.devices if depth.guide is None else depth.guide.devices)[-1]
 
 
 def _finish(run: Run, document: Document) -> Document:

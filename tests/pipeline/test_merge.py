@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from builders import SMALL_SHARDS, Pictures, Stop, depth_of, names_in, tree, write_depth_model
+from PIL import Image
 from refusals import refused
 
 from fgbgpack import create, open_dataset
@@ -86,6 +87,7 @@ CUTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("depth", [None, "per-sample", "guided"])
 def test_merged_they_are_the_dataset_of_all_pictures(make, tmp_path, depth_model, guide_model, cut, depth):
@@ -105,6 +107,7 @@ def test_merged_they_are_the_dataset_of_all_pictures(make, tmp_path, depth_model
     assert [tree(part) for part in parts] == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", [DEFAULT_POLICY, replace(SMALL_SHARDS, pixel_chunk_bytes=6_000)])
 def test_however_chunks_are_cut_they_are_the_same(make, tmp_path, depth_model, layout):
     maker = make(depth=depth_of(depth_model), placements=7)
@@ -131,6 +134,7 @@ def test_of_virtual_ones_it_is_virtual_and_else_stored(make, tmp_path, depth_mod
     assert_merged(tmp_path / "it.zarr", maker("whole.zarr", virtual=all(virtual)), parts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("portable", [False, True])
 def test_from_files_and_to_a_file(make, tmp_path, depth_model, portable):
     pytest.importorskip("h5py")
@@ -218,6 +222,33 @@ def test_copies_within_a_dataset_stay(make, tmp_path, album, vary):
     assert_merged(tmp_path / "it.zarr", tmp_path / "whole.zarr", parts)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["per-sample", "guided"])
+def test_depth_of_another_step_is_inferred_again(tmp_path, depth_model, guide_model, mode):
+    """The first background is as good as black, and so are foregrounds: depth has a small range."""
+    guide = {"guide": str(guide_model), "scale": 2} if mode == "guided" else {}
+    dull = Pictures(tmp_path / "dull", backgrounds=3)
+    for path in (dull.backgrounds / "b0.png", *dull.foregrounds.iterdir()):
+        picture = np.array(Image.open(path))
+        picture[..., :3] //= 16
+        Image.fromarray(picture).save(path)
+    maker = Maker(dull, tmp_path, chunk=5, depth=depth_of(depth_model, **guide))
+    whole = maker("whole.zarr")
+    coarse = open_dataset(whole).document.depth.step
+    parts = [maker(f"{i}.zarr", chosen) for i, chosen in enumerate([(0,), (1, 2)])]
+    steps = [open_dataset(part).document.depth.step for part in parts]
+    assert min(steps) < max(steps) == coarse, "the test needs pictures of different ranges"
+    events = []
+    merge(parts, tmp_path / "it.zarr", layout=SMALL_SHARDS, on_event=events.append)
+    assert any(isinstance(e, Notice) and "inferred again" in e.message for e in events)
+    assert_merged(tmp_path / "it.zarr", whole, parts)
+    for stage in ("samples", "depth"):
+        with pytest.raises(KeyboardInterrupt):
+            merge(parts, tmp_path / "again.zarr", workers=1, layout=SMALL_SHARDS, on_event=Stop(stage, 1))
+    merge(parts, tmp_path / "again.zarr", layout=SMALL_SHARDS)
+    assert_merged(tmp_path / "again.zarr", whole, parts)
+
+
 # --- refused ---------------------------------------------------------------------------------------
 
 
@@ -296,6 +327,7 @@ def test_damage_is_found_and_not_copied(make, tmp_path):
 # --- stopped, again, in the place of another -------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stage", "n"), [("samples", 1), ("backgrounds", 0), ("depth", 1)])
 def test_one_that_was_stopped_is_resumed(make, tmp_path, depth_model, guide_model, stage, n):
     maker, out = make(depth=depth_of(depth_model, guide=str(guide_model), scale=2)), tmp_path / "it.zarr"
