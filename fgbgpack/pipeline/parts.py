@@ -11,6 +11,7 @@ import dataclasses
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import compress
 
 from fgbgpack.dataset.dataset import Dataset
@@ -33,7 +34,7 @@ from fgbgpack.pipeline.create import Creation, Report
 from fgbgpack.pipeline.depth import DepthFilling, DepthStage
 from fgbgpack.pipeline.depth_modes import DepthJob
 from fgbgpack.pipeline.devices import makers_of, with_makers
-from fgbgpack.pipeline.events import Reporting, reporting, silent
+from fgbgpack.pipeline.events import Progress, Reporting, reporting, silent
 from fgbgpack.pipeline.executor import Threads
 from fgbgpack.pipeline.part import Note, Notes, Part
 from fgbgpack.pipeline.pixels import Pixels
@@ -48,6 +49,8 @@ from fgbgpack.storage.store import DatasetStore
 from fgbgpack.storage.targets import Target
 
 _SHOWN = 20
+#: Shards that a thread reads before it reports.
+_READ_TOGETHER = 8
 
 
 @dataclass(frozen=True)
@@ -370,14 +373,27 @@ def _require_whole(run: Run, layouts: Mapping[str, Layout], count: int | None) -
         checked |= dict.fromkeys(EXTREMES, (layouts[DEPTH].vector, False))
     parts: defaultdict[Part, dict[str, list[int]]] = defaultdict(dict)
     damaged: dict[str, list[int]] = {}
+    done, total = 0, sum(layout.shards for layout, _ in checked.values())
     for path, (layout, sharded) in checked.items():
-        sound = sealing.whole_shards(store, path, layout, sharded=sharded, read_back=True)
+        sound: set[int] = set()
+        groups = [
+            range(first, min(first + _READ_TOGETHER, layout.shards))
+            for first in range(0, layout.shards, _READ_TOGETHER)
+        ]
+        # Before threads are at it: they would find the array declared anew.
+        store.written.declare(path, layout, sharded=sharded)
+        read = partial(_whole_among, store, path, layout, sharded)
+        for group, found in run.threads.in_order(read, groups, ahead=run.threads.count):
+            sound |= found
+            done += len(group)
+            run.on_event(Progress("checks", done, total))
         missing = sorted(set(range(layout.shards)) - sound)
         for shard in missing:
             part = Part.with_shard(shard, layout.shards, count or 1)
             parts[part].setdefault(path, []).append(shard)
-        if found := list(compress(missing, store.present(f"{path}/{layout.key(i)}" for i in missing))):
-            damaged[path] = found
+        there = store.present(f"{path}/{layout.key(shard)}" for shard in missing)
+        if there_but_not_whole := list(compress(missing, there)):
+            damaged[path] = there_but_not_whole
     if not parts:
         return
     if damaged:
@@ -395,6 +411,10 @@ def _require_whole(run: Run, layouts: Mapping[str, Layout], count: int | None) -
         lines,
         code="parts-missing",
     )
+
+
+def _whole_among(store: DatasetStore, path: str, layout: Layout, sharded: bool, among: range) -> set[int]:
+    return sealing.whole_shards(store, path, layout, sharded=sharded, among=among, read_back=True)
 
 
 def _described(missing: Mapping[str, list[int]]) -> Iterator[str]:

@@ -14,6 +14,7 @@ from children import write_parts
 from killed_runs import SHARDS, Run
 from kinds import MADE, layout_of
 from refusals import refused
+from small_disks import needs_small_disk, small_disk
 
 from fgbgpack import begin_create, create, create_part, fill_depth, finish_create, open_dataset
 from fgbgpack.document import DeviceInfo
@@ -323,6 +324,20 @@ def test_parts_keep_others_out_and_not_each_other(begun, kinds):
         create_part(path, 0, 2)
     finish_create(path)
     assert_same_files(path, kinds["depth"])
+
+
+@pytest.mark.slow
+@needs_small_disk
+def test_a_full_disk_is_said_so_and_the_part_is_run_again(tmp_path, kinds):
+    with small_disk(tmp_path / "disk", "152k") as enlarge:
+        path = tmp_path / "disk/it.zarr"
+        begin_create(path, kinds.specs["depth"], layout=SMALL_SHARDS)
+        with refused(DatasetError, "disk-full"):
+            create_part(path, 0, 1)
+        enlarge()
+        create_part(path, 0, 1)
+        finish_create(path)
+        assert_same_files(path, kinds["depth"])
 
 
 @pytest.mark.slow

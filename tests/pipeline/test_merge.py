@@ -11,6 +11,7 @@ import pytest
 from builders import SMALL_SHARDS, Pictures, Stop, depth_of, names_in, tree, write_depth_model
 from PIL import Image
 from refusals import refused
+from small_disks import needs_small_disk, small_disk
 
 from fgbgpack import create, open_dataset
 from fgbgpack.document import ATTRIBUTE, DIGEST, Document
@@ -345,6 +346,20 @@ def test_one_that_was_stopped_is_resumed(make, tmp_path, depth_model, guide_mode
     before = tree(out)
     assert merge(parts, out, layout=SMALL_SHARDS).written == 0
     assert tree(out) == before
+
+
+@pytest.mark.slow
+@needs_small_disk
+def test_a_full_disk_is_said_so_and_the_merge_is_resumed(make, tmp_path):
+    maker = make(placements=6)
+    parts = [maker("a.zarr", (0, 1)), maker("b.zarr", (2, 3, 4))]
+    with small_disk(tmp_path / "disk", "120k") as enlarge:
+        path = tmp_path / "disk/it.zarr"
+        with refused(DatasetError, "disk-full"):
+            merge(parts, path, layout=SMALL_SHARDS)
+        enlarge()
+        merge(parts, path, layout=SMALL_SHARDS)
+        assert_merged(path, maker("whole.zarr"), parts)
 
 
 def test_another_dataset_is_replaced_only_if_asked_for(make, tmp_path, dataset):

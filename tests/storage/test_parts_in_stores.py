@@ -12,10 +12,12 @@ pytest.importorskip("obstore")
 from builders import SMALL_SHARDS, depth_of, tree
 from object_stores import ALL_STORES, EXACT_STORES, contents
 from refusals import refused
+from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
 from fgbgpack import begin_create, create, create_part, finish_create, open_dataset
-from fgbgpack.errors import DatasetError, IncompleteDatasetError
+from fgbgpack.errors import DatasetError, IncompleteDatasetError, SpecError
+from fgbgpack.pipeline import merge
 from fgbgpack.pipeline.events import Progress
 from fgbgpack.storage.store import DatasetStore
 
@@ -82,7 +84,7 @@ def test_damage_in_a_store_is_found_and_written_again(new_store, guided, guided_
     for key in ("mask/c/0/0/0", "depth_min/c/0"):
         value = bytearray(files.get(key) or b"")
         value[len(value) // 3] ^= 1
-        sync(store.set(key, files_buffer(bytes(value))))
+        sync(store.set(key, buffer_of(bytes(value))))
     with refused(IncompleteDatasetError, "parts-missing") as caught:
         finish_create(store)
     assert caught.value.problems == ("0/1: shard 0 of /mask, /depth_min",)
@@ -91,7 +93,23 @@ def test_damage_in_a_store_is_found_and_written_again(new_store, guided, guided_
     assert contents(store) == tree(guided_dataset)
 
 
-def files_buffer(value):
-    from zarr.core.buffer import default_buffer_prototype
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ALL_STORES)
+def test_datasets_in_stores_are_merged(new_store, guided, guided_dataset, kind):
+    stores = [new_store(kind) for _ in range(3)]
+    for store in stores[:2]:
+        create(store, guided, layout=SMALL_SHARDS, virtual=store is stores[1])
+    before = contents(stores[0])
+    merge(stores[:2], stores[2], layout=SMALL_SHARDS)
+    found, expected = contents(stores[2]), tree(guided_dataset)
+    assert len(open_dataset(stores[2]).document.merged) == 2
+    assert found.pop("zarr.json") != expected.pop("zarr.json")
+    assert found == expected
+    assert contents(stores[0]) == before
+    for store in stores[:2]:
+        with refused(SpecError, "target-is-source"):
+            merge(stores[:2], store, overwrite=True)
 
+
+def buffer_of(value):
     return default_buffer_prototype().buffer.from_bytes(value)
