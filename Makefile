@@ -16,12 +16,12 @@ JS := tests/js/node_modules
 .DEFAULT_GOAL := help
 .SUFFIXES:
 .DELETE_ON_ERROR:
-.PHONY: help demo test faults lint format docs bench bench-gpu bench-peers wheel constraints clean FORCE
+.PHONY: help demo test faults lint format docs bench bench-scale bench-gpu bench-peers wheel constraints clean FORCE
 
 help: ## List these commands
 	@sed -n 's/^\([a-z-]*\): .*## /  make \1|/p' Makefile | awk -F '|' '{ printf "%-20s %s\n", $$1, $$2 }'
 	@printf '\n  PYTHON=python3.12 picks the Python that .venv is made with; make clean removes an earlier .venv.\n'
-	@printf '  ARGS="..." is passed on by test, bench, bench-gpu and bench-peers, as in: make test ARGS="-k shards -x"\n'
+	@printf '  ARGS="..." is passed on by test and all of bench, as in: make test ARGS="-k shards -x"\n'
 
 demo: $(DEMO)/pictures/.made ## Set up, make sample pictures, a dataset of them and a preview of it
 	@printf '\n== A dataset\n\n'
@@ -66,6 +66,9 @@ docs: $(VENV)/.dev ## Build the documentation in site; a warning is an error
 
 bench: $(VENV)/.dev ## Measure; ARGS="--quick" takes a minute
 	$(BIN)/python benchmarks/bench.py $(ARGS)
+
+bench-scale: $(VENV)/.dev ## Measure clusters and object stores, and simulate a large one; ARGS="--quick" takes a minute
+	$(BIN)/python benchmarks/scale.py $(ARGS)
 
 bench-gpu: $(VENV)/.dev ## Check and measure depth on an NVIDIA GPU, in five minutes
 	$(BIN)/python benchmarks/gpu.py --json bench-data/gpu.json $(ARGS)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fgbgpack.dataset.batch import Batch
     from fgbgpack.dataset.dataset import Dataset, open_dataset
     from fgbgpack.dataset.virtual import store
-    from fgbgpack.errors import DatasetError, DepthModelError, FgbgError, SourceError, SpecError
+    from fgbgpack.errors import ClusterError, DatasetError, DepthModelError, FgbgError, SourceError, SpecError
     from fgbgpack.pipeline.create import create
     from fgbgpack.pipeline.estimate import estimate
     from fgbgpack.pipeline.fill_depth import fill_depth
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Batch",
+    "ClusterError",
     "Dataset",
     "DatasetError",
     "DatasetSpec",
@@ -51,7 +52,7 @@ _HOME = {
     "pipeline": ("begin_create", "create", "create_part", "estimate", "fill_depth", "finish_create"),
     "dataset.batch": ("Batch",),
     "dataset.dataset": ("Dataset", "open_dataset"),
-    "errors": ("DatasetError", "DepthModelError", "FgbgError", "SourceError", "SpecError"),
+    "errors": ("ClusterError", "DatasetError", "DepthModelError", "FgbgError", "SourceError", "SpecError"),
     "spec": ("DatasetSpec", "DepthSpec"),
     "dataset.virtual": ("store",),
 }

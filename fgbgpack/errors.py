@@ -7,7 +7,25 @@ several problems, they are reported together: one line each, in ``problems``. Ev
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+
+#: What one URL looks like in a text, as far as it may hold something secret.
+_USER = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<user>[^/@\s'\"<>?#]+)@")
+_QUERY = re.compile(r"(?P<url>[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>?#]+)[?#][^\s'\"<>]*")
+_HIDDEN = "***"
+#: Schemes of which what comes before the @ is the container.
+_AZURE = ("abfs", "abfss", "az", "azure", "adl", "wasb", "wasbs")
+
+
+def redacted(text: str) -> str:
+    """A text without passwords, tokens and signatures in the URLs in it."""
+
+    def hide(match: re.Match[str]) -> str:
+        is_container = match["scheme"].lower() in _AZURE and ":" not in match["user"]
+        return match[0] if is_container else f"{match['scheme']}://{_HIDDEN}@"
+
+    return _QUERY.sub(rf"\g<url>?{_HIDDEN}", _USER.sub(hide, text))
 
 
 class FgbgError(Exception):
@@ -74,3 +92,10 @@ class DepthModelError(FgbgError, ValueError):
 
     exit_status = 5
     code = "depth-model-unusable"
+
+
+class ClusterError(FgbgError):
+    """Workers in other processes that cannot be reached, or cannot do the work: the message says which."""
+
+    exit_status = 6
+    code = "cluster-unusable"

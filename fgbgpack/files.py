@@ -22,7 +22,7 @@ from itertools import count
 from pathlib import Path
 
 from fgbgpack import lock_file, system
-from fgbgpack.errors import DatasetError, SpecError
+from fgbgpack.errors import DatasetError, SpecError, redacted
 from fgbgpack.inputs import open_file
 
 #: How the name of a file ends while it is being written: here, and in Zarr's local store.
@@ -38,7 +38,7 @@ def require_local(path: str | os.PathLike[str], what: str) -> None:
     ``what`` begins the message, such as ``"Exports are"``.
     """
     if _URL.match(os.fspath(path)):
-        scheme, rest = os.fspath(path).split(":/", 1)
+        scheme, rest = redacted(os.fspath(path)).split(":/", 1)
         raise SpecError(
             f"{what} written to this machine only: found the URL {scheme}://{rest.lstrip('/')}. Give a path, "
             "and copy the result to its place.",

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import platform
 import re
 import sys
+import uuid
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -58,6 +60,17 @@ def exchange(one: Path, other: Path) -> bool:
     """
     names = os.fsencode(one), os.fsencode(other)
     return _call("renameat2", _AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE)
+
+
+@cache
+def machine_id() -> str:
+    """What tells this machine, since it was started, from others: processes with the same share its caches of
+    files.
+    """
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return f"{platform.node()} {uuid.getnode():x}"
 
 
 def return_memory() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -23,6 +24,7 @@ from fgbgpack.inputs import LARGEST_JSON, parse_json, read_file, read_json
 from fgbgpack.storage.arrays import METADATA
 from fgbgpack.storage.hdf5 import is_hdf5
 from fgbgpack.storage.store import DatasetStore
+from fgbgpack.storage.targets import name_of
 from fgbgpack.visual.canvas import picture_bytes
 from fgbgpack.visual.preview import render_preview
 
@@ -59,12 +61,13 @@ class Cards:
 
 
 def write_cards(
-    dataset: str | Path,
+    dataset: str | os.PathLike[str],
     about: About = About(),  # noqa: B008 (it is frozen)
     *,
     folder: str | Path | None = None,
     preview: bool = False,
     overwrite: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> Cards:
     """Write ``croissant.json`` and ``DATACARD.md`` of a dataset, which must be complete.
 
@@ -73,12 +76,13 @@ def write_cards(
     dataset and statements give the same files.
 
     Args:
-        dataset: A local folder or file, or a URL that fsspec opens.
+        dataset: A local folder or file, or a URL.
         about: What only its authors can say of it.
         folder: Where to write instead; made if it does not exist. Required for a URL. The Croissant file
             names files as if it lay with the dataset.
         preview: Whether to draw some samples, too, for the data card.
         overwrite: Replace cards that were edited, or that another program wrote.
+        storage_options: As for :func:`fgbgpack.open_dataset`, where the dataset is a URL.
 
     Raises:
         DatasetError: There is no dataset, it is not complete, or the cards cannot be written.
@@ -89,7 +93,7 @@ def write_cards(
         PosixPath('lobby.zarr/DATACARD.md')
     """
     paths = _Paths.of(dataset, folder)
-    opened = open_dataset(dataset)
+    opened = open_dataset(dataset, storage_options=storage_options)
     existing = _ExistingCards.read(paths)
     about = about.over(existing.about)
     summary = summarize(opened)
@@ -132,7 +136,7 @@ def write_cards(
     )
 
 
-def cards_are_stale(dataset: str | Path) -> bool:
+def cards_are_stale(dataset: str | os.PathLike[str]) -> bool:
     """Whether a local dataset has changed since its cards were written; False for a URL, or without cards."""
     if "://" in str(dataset):
         return False
@@ -163,11 +167,11 @@ class _Paths:
         return self.croissant, self.datacard, self.preview
 
     @classmethod
-    def of(cls, dataset: str | Path, folder: str | Path | None) -> _Paths:
+    def of(cls, dataset: str | os.PathLike[str], folder: str | Path | None) -> _Paths:
         path = Path(dataset)
         if folder is None and "://" in str(dataset):
             raise SpecError(
-                f"{dataset} is a URL: say in which folder to write its cards, with -o FOLDER.",
+                f"{name_of(dataset)} is a URL: say in which folder to write its cards, with -o FOLDER.",
                 code="folder-missing",
             )
         if folder is not None:

@@ -12,6 +12,7 @@ from fgbgpack.cli import options
 from fgbgpack.cli.console import say, show_warning
 from fgbgpack.cli.options import Panel, command, flag, option
 from fgbgpack.cli.output import Output
+from fgbgpack.cli.parse import Parser
 
 if TYPE_CHECKING:
     from fgbgpack.cards import Cards
@@ -52,6 +53,7 @@ def card(
     citation: str | None = Panel.ABOUT.option("--citation TEXT", "How to cite it, for example in BibTeX."),
     preview: bool = flag("--preview", "Also draw some samples for the data card, as preview.png."),
     overwrite: bool = flag("--overwrite", "Replace cards that were edited by hand."),
+    storage_option: list[str] | None = options.STORAGE_OPTIONS,
     as_json: bool = options.JSON,
     quiet: bool = options.QUIET,
 ) -> None:
@@ -73,7 +75,17 @@ def card(
         published=published,
         citation=citation,
     )
-    written = write_cards(dataset, about, folder=folder, preview=preview, overwrite=overwrite)
+    parser = Parser()
+    storage_options = parser.storage_options(storage_option)
+    parser.check()
+    written = write_cards(
+        dataset,
+        about,
+        folder=folder,
+        preview=preview,
+        overwrite=overwrite,
+        storage_options=storage_options,
+    )
     Output(as_json, quiet).show(written, lambda: show(written))
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -25,11 +26,12 @@ app = typer.Typer()
 _OVERWRITE = Panel.EXECUTION.flag("--overwrite", "Replace another dataset at DST.")
 
 
-def _threads(workers: str | None) -> int | None:
+def _how(workers: str | None, storage_option: Sequence[str] | None, overwrite: bool) -> dict[str, Any]:
+    """What all of these commands pass on."""
     parser = Parser()
-    threads = parser.workers(workers)
+    how = {"workers": parser.workers(workers), "storage_options": parser.storage_options(storage_option)}
     parser.check()
-    return threads
+    return {**how, "overwrite": overwrite}
 
 
 @command(
@@ -47,6 +49,8 @@ def convert(
         "--portable", "Compress HDF5 with gzip, which needs no plugin to read; several times as large."
     ),
     workers: str | None = options.WORKERS,
+    dask: str | None = options.DASK,
+    storage_option: list[str] | None = options.STORAGE_OPTIONS,
     overwrite: bool = _OVERWRITE,
     as_json: bool = options.JSON,
     quiet: bool = options.QUIET,
@@ -57,14 +61,15 @@ def convert(
     same bytes. Readers of the HDF5 file need the filters zstd and blosc (in Python: import hdf5plugin),
     unless it is written with --portable.
     """
-    threads = _threads(workers)
+    how = _how(workers, storage_option, overwrite)
     from fgbgpack import pipeline
     from fgbgpack.storage.hdf5 import is_hdf5
 
     Output(as_json, quiet).run_and_show(
-        partial(pipeline.convert, source, target, portable=portable, workers=threads, overwrite=overwrite),
+        partial(pipeline.convert, source, target, portable=portable, **how),
         _show_transfer,
         if_stopped=NOTHING if is_hdf5(target) else KEPT,
+        dask=dask,
     )
 
 
@@ -73,6 +78,8 @@ def materialize(
     source: str = argument("SRC", "A virtual dataset."),
     target: str | None = argument("DST", "The dataset to create (default: SRC itself).", default=None),
     workers: str | None = options.WORKERS,
+    dask: str | None = options.DASK,
+    storage_option: list[str] | None = options.STORAGE_OPTIONS,
     overwrite: bool = _OVERWRITE,
     as_json: bool = options.JSON,
     quiet: bool = options.QUIET,
@@ -82,13 +89,14 @@ def materialize(
     The result has the same files as if it had never been virtual. All pixels are read back and compared
     before SRC stops being virtual. A run that was stopped is resumed by the same command.
     """
-    threads = _threads(workers)
+    how = _how(workers, storage_option, overwrite)
     from fgbgpack import pipeline
 
     Output(as_json, quiet).run_and_show(
-        partial(pipeline.materialize, source, target, workers=threads, overwrite=overwrite),
+        partial(pipeline.materialize, source, target, **how),
         _show_conversion,
         if_stopped=KEPT,
+        dask=dask,
     )
 
 
@@ -97,6 +105,8 @@ def virtualize(
     source: str = argument("SRC", "A dataset that stores its pixels."),
     target: str = argument("DST", "The dataset to create."),
     workers: str | None = options.WORKERS,
+    dask: str | None = options.DASK,
+    storage_option: list[str] | None = options.STORAGE_OPTIONS,
     overwrite: bool = _OVERWRITE,
     as_json: bool = options.JSON,
     quiet: bool = options.QUIET,
@@ -106,13 +116,14 @@ def virtualize(
     Every stored pixel is compared with the recipe first; if any differs, nothing is written. SRC is not
     changed.
     """
-    threads = _threads(workers)
+    how = _how(workers, storage_option, overwrite)
     from fgbgpack import pipeline
 
     Output(as_json, quiet).run_and_show(
-        partial(pipeline.virtualize, source, target, workers=threads, overwrite=overwrite),
+        partial(pipeline.virtualize, source, target, **how),
         _show_conversion,
         if_stopped=KEPT,
+        dask=dask,
     )
 
 

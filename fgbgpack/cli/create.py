@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from fgbgpack.cli import card, completion, options
+from fgbgpack.cli import card, completion, estimate, options
 from fgbgpack.cli.console import say, say_next, say_next_of_dataset, say_rows, say_title, work_done
 from fgbgpack.cli.options import Panel, command
 from fgbgpack.cli.output import KEPT, NOTHING, Output
 from fgbgpack.cli.parse import DEVICES, FITS, Parser
-from fgbgpack.sources.names import counted, pictures_of
+from fgbgpack.sources.names import counted
 from fgbgpack.terminal import amount, duration
 
 if TYPE_CHECKING:
-    from fgbgpack.pipeline import Estimate, PartReport, Report
+    from fgbgpack.pipeline import PartReport, Report
 
 app = typer.Typer()
 
@@ -100,6 +100,7 @@ def create(
         "--chunk N", "Samples that are compressed together (default: about 40, of one background)."
     ),
     workers: str | None = options.WORKERS,
+    dask: str | None = options.DASK,
     virtual: bool = Panel.EXECUTION.flag(
         "--virtual",
         "Do not store images and masks: they are composed when they are read, with the same bytes.",
@@ -107,8 +108,16 @@ def create(
     cards: bool = Panel.EXECUTION.flag(
         "--cards", "Also write croissant.json and DATACARD.md, as 'fgbgpack card' does."
     ),
+    storage_option: list[str] | None = options.STORAGE_OPTIONS,
     dry_run: bool = Panel.EXECUTION.flag(
-        "--dry-run", "Write nothing; estimate the number of samples, their size and the time."
+        "--dry-run",
+        "Write nothing; estimate the number of samples, their size and the time. With more --workers than "
+        "this machine has cores, of that many cores of a cluster.",
+    ),
+    assume: list[str] | None = Panel.EXECUTION.option(
+        "--assume NAME=VALUE",
+        "For --dry-run: what machines, the store and prices are, such as core-speed=1.5 or "
+        "price-core-hour=0.04; may be repeated. docs/scale.md lists the names.",
     ),
     overwrite: bool = options.OVERWRITE,
     begin: bool = Panel.PARTS.flag(
@@ -138,6 +147,8 @@ def create(
     phase = parser.at_most_one_of(phases)
     part = (0, 1) if shards is None else parser.part("--shards", shards)
     output = Output(as_json, quiet)
+    storage_options = parser.storage_options(storage_option)
+    assumptions = parser.assumptions(assume, dry_run=dry_run)
     if phase is not None:
         _refuse_others(ctx, parser, phase)
     if phase == "--shards" or phase == "--finish" or sum(phases.values()) > 1:
@@ -146,12 +157,19 @@ def create(
 
         if phase == "--shards":
             output.run_and_show(
-                partial(pipeline.create_part, out, *part, device=where, workers=threads),
+                partial(
+                    pipeline.create_part,
+                    out,
+                    *part,
+                    device=where,
+                    workers=threads,
+                    storage_options=storage_options,
+                ),
                 _show_part,
                 if_stopped=KEPT,
             )
         else:
-            finishing = partial(pipeline.finish_create, out, workers=threads)
+            finishing = partial(pipeline.finish_create, out, workers=threads, storage_options=storage_options)
             _run_and_show(finishing, out, output, cards=cards, overwrite=False, done="Finished")
         return
     if cards and "://" in out:
@@ -190,8 +208,16 @@ def create(
     shape = f"{spec.width}x{spec.height}"
     if dry_run:
         output.run_and_show(
-            partial(pipeline.estimate, spec, device=where, workers=threads, virtual=virtual),
-            lambda estimate: _show_estimate(estimate, shape),
+            partial(
+                pipeline.estimate,
+                spec,
+                device=where,
+                workers=threads,
+                virtual=virtual,
+                out=out,
+                assume=assumptions,
+            ),
+            lambda found: estimate.show(found, shape, in_full=bool(assume) or found.scale.is_cluster),
             if_stopped=NOTHING,
         )
         return
@@ -203,20 +229,22 @@ def create(
         workers=threads,
         overwrite=overwrite,
         virtual=virtual,
+        storage_options=storage_options,
     )
     if phase is None:
-        _run_and_show(making, out, output, cards=cards, overwrite=overwrite, size=f" of {shape}")
+        size = f" of {shape}"
+        _run_and_show(making, out, output, cards=cards, overwrite=overwrite, size=size, dask=dask)
     else:
         output.run_and_show(making, _show_begun, if_stopped=KEPT)
 
 
 #: What may be given with each part of a job array, besides OUT.
-_WITH_PART = ("--workers", "--json", "--quiet")
+_WITH_PART = ("--workers", "--storage-option", "--json", "--quiet")
 _WITH: Mapping[str, tuple[str, ...]] = {
     "--shards": ("--device", *_WITH_PART),
     "--finish": ("--cards", *_WITH_PART),
 }
-_NOT_WITH_BEGIN = ("--cards", "--dry-run")
+_NOT_WITH_BEGIN = ("--cards", "--dask", "--dry-run")
 
 
 def _refuse_others(ctx: typer.Context, parser: Parser, phase: str) -> None:
@@ -243,11 +271,12 @@ def _run_and_show(
     overwrite: bool,
     size: str = "",
     done: str = "Created",
+    dask: str | None = None,
 ) -> None:
     """Make or finish a dataset, and print what was done."""
     from fgbgpack.cards import write_cards
 
-    report = output.run(work, if_stopped=KEPT)
+    report = output.run(work, if_stopped=KEPT, dask=dask)
     written = write_cards(out, overwrite=overwrite) if cards else None
     output.show(report, lambda: _show_report(report, f"{done} {report.path}", size))
     if written is None:
@@ -276,6 +305,8 @@ def depth(
     foregrounds: str | None = options.FOREGROUNDS,
     masks: str | None = options.MASKS,
     workers: str | None = options.WORKERS,
+    dask: str | None = options.DASK,
+    storage_option: list[str] | None = options.STORAGE_OPTIONS,
     overwrite: bool = Panel.EXECUTION.flag(
         "--overwrite", "Replace depth of another model or of other options."
     ),
@@ -291,6 +322,7 @@ def depth(
     parser = Parser()
     where = parser.choice("--device", device, DEVICES)
     threads = parser.workers(workers)
+    storage_options = parser.storage_options(storage_option)
     fields = parser.depth_fields(
         mode=depth_mode, guide=depth_guide, scale=depth_scale, bits=depth_bits, precision=precision
     )
@@ -310,9 +342,11 @@ def depth(
             backgrounds=backgrounds,
             foregrounds=foregrounds,
             masks=masks,
+            storage_options=storage_options,
         ),
         lambda report: _show_report(report, f"Filled the depth of {report.path}"),
         if_stopped=KEPT,
+        dask=dask,
     )
     card.warn_if_stale(dataset, output)
 
@@ -366,27 +400,3 @@ def _show_report(report: Report, done: str, size: str = "") -> None:
 
 def _stored(report: Report, *arrays: str) -> int:
     return sum(report.stored_bytes.get(name, 0) for name in arrays)
-
-
-def _show_estimate(estimate: Estimate, size: str) -> None:
-    say_title(
-        f"Would create {counted(estimate.samples, 'sample')} of {size} in about {duration(estimate.seconds)}"
-    )
-    rates = "image and mask are composed when they are read"
-    if estimate.sample_rate is not None:
-        rates = f"image and mask {estimate.sample_rate:,.0f}/s"
-    if estimate.depth_rate is not None:
-        rates += f", depth {estimate.depth_rate:,.0f}/s on {estimate.provider}"
-    if estimate.background_seconds:
-        rates += f", after the depth of the backgrounds ({duration(estimate.background_seconds)})"
-    files = f" in {counted(estimate.shards, 'file')}" if estimate.shards else ""
-    arrays = ", ".join(f"{name} {amount(stored)}" for name, stored in estimate.bytes.items())
-    say_rows(
-        [
-            ("pictures", pictures_of(estimate.backgrounds, estimate.foregrounds)),
-            ("on disk", f"about {amount(sum(estimate.bytes.values()))}{files} ({arrays})"),
-            ("chunk", f"{counted(estimate.chunk, 'sample')}"),
-            ("rates", rates),
-        ]
-    )
-    say("\nNothing was written.")

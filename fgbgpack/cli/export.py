@@ -85,6 +85,7 @@ def export(
         completion.one_of("polygons", "rle"),
     ),
     workers: str | None = options.WORKERS,
+    storage_option: list[str] | None = options.STORAGE_OPTIONS,
     overwrite: bool = Panel.EXECUTION.flag(
         "--overwrite", "Replace another export at OUT; files that are not of it stay."
     ),
@@ -98,6 +99,7 @@ def export(
     """
     parser = Parser()
     threads = parser.workers(workers)
+    storage_options = parser.storage_options(storage_option)
     chosen = parser.ranges("--samples", samples)
     bits = parser.integer("--depth-bits", depth_bits)
     megabytes = parser.integer("--shard-size", shard_size)
@@ -123,6 +125,7 @@ def export(
             segmentation=segmentation,
             workers=threads,
             overwrite=overwrite,
+            storage_options=storage_options,
         ),
         _show,
         if_stopped=NOTHING,

@@ -12,6 +12,7 @@ from fgbgpack.cli.console import say, say_next_of_dataset, say_rows, say_title, 
 from fgbgpack.cli.options import Panel, argument, command
 from fgbgpack.cli.output import KEPT, NOTHING, Output
 from fgbgpack.cli.parse import FITS, Parser
+from fgbgpack.errors import redacted
 from fgbgpack.sources.names import counted
 from fgbgpack.terminal import amount, duration
 
@@ -97,6 +98,8 @@ def import_(
         "--skip-unmatched", "Leave out files without counterparts, and name them (default: an error)."
     ),
     workers: str | None = options.WORKERS,
+    dask: str | None = options.DASK,
+    storage_option: list[str] | None = options.STORAGE_OPTIONS,
     dry_run: bool = Panel.EXECUTION.flag(
         "--dry-run", "Write nothing; show what was found and what pairs with what."
     ),
@@ -112,6 +115,7 @@ def import_(
     """
     parser = Parser()
     threads = parser.workers(workers)
+    storage_options = parser.storage_options(storage_option)
     width, height = parser.size(size) or (None, None)
     given: dict[str, Any] = {
         "images": images,
@@ -150,9 +154,17 @@ def import_(
         )
         return
     output.run_and_show(
-        partial(import_folder, out, spec, workers=threads, overwrite=overwrite),
+        partial(
+            import_folder,
+            out,
+            spec,
+            workers=threads,
+            overwrite=overwrite,
+            storage_options=storage_options,
+        ),
         _show_imported,
         if_stopped=KEPT,
+        dask=dask,
     )
 
 
@@ -162,8 +174,8 @@ def _left_out(files: int) -> list[tuple[str, str]]:
 
 def _show_plan(plan: ImportPlan, out: str) -> None:
     say_title(
-        f"Would import {counted(plan.samples, 'sample')} of {plan.width}x{plan.height} to {out} in about "
-        f"{duration(plan.seconds)}"
+        f"Would import {counted(plan.samples, 'sample')} of {plan.width}x{plan.height} to {redacted(out)} "
+        f"in about {duration(plan.seconds)}"
     )
     names = {"images": "pictures", "masks": "masks", "depths": "depth"}
     arrays = ", ".join(f"{name} {amount(size)}" for name, size in plan.bytes.items())

@@ -24,12 +24,20 @@ app = typer.Typer()
 
 
 @command(app, "fgbgpack info lobby.zarr", "fgbgpack info lobby.zarr --json")
-def info(dataset: str = options.DATASET, as_json: bool = options.JSON) -> None:
+def info(
+    dataset: str = options.DATASET,
+    storage_option: list[str] | None = options.STORAGE_OPTIONS,
+    as_json: bool = options.JSON,
+) -> None:
     """Show what a dataset holds, whether it is complete, how large it is, and what made it."""
+    parser = Parser()
+    storage_options = parser.storage_options(storage_option)
+    parser.check()
+
     from fgbgpack.dataset.dataset import open_dataset
     from fgbgpack.visual.info import describe
 
-    described = describe(open_dataset(dataset, allow_incomplete=True))
+    described = describe(open_dataset(dataset, allow_incomplete=True, storage_options=storage_options))
     Output(as_json).show(described, lambda: _show(described))
 
 
@@ -57,6 +65,7 @@ def preview(
     ),
     cell: str | None = option("--cell N", "The longer side of a picture in pixels (default: about 224)."),
     seed: str | None = options.DRAW_SEED,
+    storage_option: list[str] | None = options.STORAGE_OPTIONS,
 ) -> None:
     """Draw a picture of some samples: background, foreground, mask, composite, its mask, depth."""
     parser = Parser()
@@ -65,14 +74,15 @@ def preview(
     longest = None if cell is None else parser.at_least("--cell", cell, 1, default=1)
     count = parser.at_least("--rows", rows, 1, default=6)
     key = parser.at_least("--seed", seed, 0, default=0)
+    storage_options = parser.storage_options(storage_option)
     parser.check()
 
     from fgbgpack.dataset.dataset import open_dataset
     from fgbgpack.visual.preview import write_preview
 
-    opened = open_dataset(dataset, allow_incomplete=True)
+    opened = open_dataset(dataset, allow_incomplete=True, storage_options=storage_options)
     if not opened.complete:
-        show_warning(f"{dataset} is not complete: what is missing is drawn as it is read.")
+        show_warning(f"{opened.path} is not complete: what is missing is drawn as it is read.")
     chosen = None if ranges is None else [i for part in ranges for i in _numbers(part, len(opened))]
     if conditions:
         found = opened.where(**conditions).tolist()

@@ -33,6 +33,7 @@ def merge(
     without_depth: bool = Panel.CONTENT.flag("--without-depth", "Leave depth out."),
     device: str | None = options.DEVICE,
     workers: str | None = options.WORKERS,
+    storage_option: list[str] | None = options.STORAGE_OPTIONS,
     overwrite: bool = Panel.EXECUTION.flag("--overwrite", "Replace another dataset at OUT."),
     as_json: bool = options.JSON,
     quiet: bool = options.QUIET,
@@ -46,6 +47,7 @@ def merge(
     parser = Parser()
     where = parser.choice("--device", device, DEVICES)
     threads = parser.workers(workers)
+    storage_options = parser.storage_options(storage_option)
     parser.check()
     from fgbgpack import pipeline
 
@@ -57,6 +59,7 @@ def merge(
         device=where,
         workers=threads,
         overwrite=overwrite,
+        storage_options=storage_options,
     )
     Output(as_json, quiet).run_and_show(merging, _show, if_stopped=KEPT)
 

@@ -188,6 +188,16 @@ DEVICE = Panel.DEPTH.option(
 WORKERS = Panel.EXECUTION.option(
     "--workers N", "Threads (default: one per core); the result does not depend on their number."
 )
+DASK = Panel.EXECUTION.option(
+    "--dask WHERE",
+    "Do the work on a Dask cluster: the address of its scheduler, such as tcp://10.0.0.5:8786, or local:N "
+    "for N processes of this machine (default: on threads).",
+)
+STORAGE_OPTIONS = Panel.EXECUTION.option(
+    "--storage-option KEY=VALUE",
+    "What a URL is opened with, such as region=eu-west-1, endpoint=URL, timeout=30s or max_retries=3; can be "
+    "repeated. Credentials are best left to the environment.",
+)
 OVERWRITE = Panel.EXECUTION.flag("--overwrite", "Replace a dataset made with other options.")
 
 JSON = Panel.OUTPUT.flag(

@@ -33,8 +33,9 @@ class Output:
         """Whether text for people is printed."""
         return not (self.as_json or self.quiet)
 
-    def run(self, work: Callable[..., T], *, if_stopped: str = "") -> T:
-        """Run ``work``, which takes ``on_event``, with its progress on stderr.
+    def run(self, work: Callable[..., T], *, if_stopped: str = "", dask: str | None = None) -> T:
+        """Run ``work``, which takes ``on_event``, with its progress on stderr; on a cluster of ``dask``, if
+        that is given, which it takes as ``executor``.
 
         ``if_stopped`` is what a user is told who stops it; ``KEPT`` also when the system stops it.
         """
@@ -42,7 +43,12 @@ class Output:
 
         with reporting(silent if self.quiet else "progress") as on_event:
             try:
-                return work(on_event=on_event)
+                if dask is None:
+                    return work(on_event=on_event)
+                from fgbgpack.pipeline.cluster import dask_executor
+
+                with dask_executor(dask) as executor:
+                    return work(on_event=on_event, executor=executor)
             except (KeyboardInterrupt, OSError) as exc:
                 # The work itself may know better what is left of it.
                 stopped = isinstance(exc, KeyboardInterrupt) and not getattr(exc, "__notes__", [])
@@ -58,8 +64,13 @@ class Output:
             summary()
 
     def run_and_show(
-        self, work: Callable[..., R], summary: Callable[[R], None], *, if_stopped: str = ""
+        self,
+        work: Callable[..., R],
+        summary: Callable[[R], None],
+        *,
+        if_stopped: str = "",
+        dask: str | None = None,
     ) -> None:
         """Run ``work``, then print its result."""
-        result = self.run(work, if_stopped=if_stopped)
+        result = self.run(work, if_stopped=if_stopped, dask=dask)
         self.show(result, lambda: summary(result))

@@ -7,11 +7,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from fgbgpack.errors import SpecError
 from fgbgpack.files import require_local
 from fgbgpack.spec import NO_MODEL, DatasetSpec, DepthMode, DepthSpec, Exif, read_config
+
+if TYPE_CHECKING:
+    from fgbgpack.pipeline.scale import Assumptions
 
 Device = Literal["auto", "cpu", "cuda", "tensorrt"]
 Precision = Literal["fp32", "fp16"]
@@ -91,6 +94,20 @@ class Parser:
         """The value of ``--workers``."""
         return None if text is None else self.at_least("--workers", text, 1, default=1)
 
+    def assumptions(self, texts: Sequence[str] | None, *, dry_run: bool) -> Assumptions | None:
+        """The values of ``--assume``."""
+        if texts and not dry_run:
+            self.problems.append("--assume: only with --dry-run")
+        if not texts:
+            return None
+        from fgbgpack.pipeline.scale import Assumptions
+
+        try:
+            return Assumptions.parse(texts)
+        except SpecError as exc:
+            self.problems += [f"--assume: {line}" for line in exc.problems]
+            return None
+
     def ranges(self, option: str, text: str | None) -> list[slice] | None:
         """Numbers and ranges such as ``0:1000``, separated by commas."""
         if text is None:
@@ -150,6 +167,22 @@ class Parser:
             else:
                 found[name] = float(number)
         return found
+
+    def storage_options(self, texts: Sequence[str] | None) -> dict[str, str] | None:
+        """The values of ``--storage-option``, each as ``KEY=VALUE``; ``None`` if there is none.
+
+        No value is shown: it may be a secret.
+        """
+        found: dict[str, str] = {}
+        for text in texts or ():
+            key, equals, value = text.partition("=")
+            if not (key and equals):
+                self.problems.append("--storage-option: expected KEY=VALUE, such as region=eu-west-1")
+            elif key in found:
+                self.problems.append(f"--storage-option: {_shown(key)} is given twice")
+            else:
+                found[key] = value
+        return found or None
 
     def size(self, text: str | None) -> tuple[int, int] | None:
         """``(width, height)`` from ``WIDTHxHEIGHT`` or a single number for both."""

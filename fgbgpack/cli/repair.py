@@ -39,6 +39,8 @@ def repair(
     masks: str | None = options.MASKS,
     device: str | None = options.DEVICE,
     workers: str | None = options.WORKERS,
+    dask: str | None = options.DASK,
+    storage_option: list[str] | None = options.STORAGE_OPTIONS,
     as_json: bool = options.JSON,
     quiet: bool = options.QUIET,
 ) -> None:
@@ -52,6 +54,7 @@ def repair(
     parser = Parser()
     where = parser.choice("--device", device, DEVICES)
     threads = parser.workers(workers)
+    storage_options = parser.storage_options(storage_option)
     parser.check()
 
     from fgbgpack import pipeline
@@ -65,8 +68,9 @@ def repair(
         masks=masks,
         device=where,
         workers=threads,
+        storage_options=storage_options,
     )
-    done = output.run(work, if_stopped=KEPT)
+    done = output.run(work, if_stopped=KEPT, dask=dask)
     ctx.meta[PARTIAL] = done.to_dict()
     if not done.left_count:
         output.show(done, lambda: _show(done))

@@ -46,6 +46,7 @@ def split(
         "such as bg in 'fgbg/{bg}/{n}.jpg'.",
     ),
     seed: str | None = option("--seed N", "Seed of the random assignment, 0 to 2^64 - 1 (default 0)."),
+    storage_option: list[str] | None = options.STORAGE_OPTIONS,
     as_json: bool = options.JSON,
     quiet: bool = options.QUIET,
 ) -> None:
@@ -58,6 +59,7 @@ def split(
     parser = Parser()
     fractions = parser.fractions(parts)
     key = parser.at_least("--seed", seed, 0, default=0)
+    storage_options = parser.storage_options(storage_option)
     kind: By | None = None if by is None else parser.choice("--by", by, BY)
     if by_field is not None:
         if by is not None:
@@ -66,18 +68,18 @@ def split(
     parser.check()
     from fgbgpack.dataset.dataset import open_dataset
 
-    opened = open_dataset(dataset)
+    opened = open_dataset(dataset, storage_options=storage_options)
     assigned = opened.save_split(name, fractions, by=kind, seed=key)
     saved = opened.splits[name]
     counts = {part: len(samples) for part, samples in assigned.items()}
 
     def summary() -> None:
-        say_title(f"Saved the split {name!r} by {saved['by']} in {dataset}")
+        say_title(f"Saved the split {name!r} by {saved['by']} in {opened.path}")
         rest = len(opened) - sum(counts.values())
         rows = [*counts.items(), *([("in no part", rest)] if rest else [])]
         say_rows([(part, f"{counted(count, 'sample')}, {count / len(opened):.1%}") for part, count in rows])
 
-    result = {"path": dataset, "name": name, **saved, "samples": counts}
+    result = {"path": str(opened.path), "name": name, **saved, "samples": counts}
     output = Output(as_json, quiet)
     output.show(result, summary)
     card.warn_if_stale(dataset, output)

@@ -58,6 +58,8 @@ def verify(
         default=False,
     ),
     workers: str | None = options.WORKERS,
+    dask: str | None = options.DASK,
+    storage_option: list[str] | None = options.STORAGE_OPTIONS,
     as_json: bool = options.JSON,
     quiet: bool = options.QUIET,
 ) -> None:
@@ -74,6 +76,7 @@ def verify(
     threads = parser.workers(workers)
     count = parser.at_least("--depth", depth, 0, default=0)
     key = parser.at_least("--seed", seed, 0, default=0)
+    storage_options = parser.storage_options(storage_option)
     parser.check()
 
     from fgbgpack import pipeline
@@ -103,8 +106,9 @@ def verify(
         workers=threads,
         accept=accept,
         record=record,
+        storage_options=storage_options,
     )
-    done = output.run(work)
+    done = output.run(work, dask=dask)
     # What is wrong comes as an error after it, with the exit status.
     ctx.meta[PARTIAL] = done.to_dict()
     if done.sound and done.complete:

@@ -193,16 +193,18 @@ def open_dataset(
     """Open a dataset for reading.
 
     Args:
-        path: A local folder, an HDF5 file, a URL that fsspec opens, a Zarr store, or the root group of one.
+        path: A local folder, an HDF5 file, a URL, a Zarr store, or the root group of one.
         allow_incomplete: Open it also while its creation has not finished; what is not written yet
             reads as 0, and depth as NaN.
         pixels: Where image and mask come from: ``"stored"`` reads them, ``"recomposed"`` composes them of the
             sources and the placements, which gives the same bytes, and ``"auto"`` reads them where they are
             stored.
         layout: How image and mask are cut into chunks where they are not stored.
-        storage_options: What fsspec opens a URL with, such as ``{"anon": True}`` for a public bucket;
-            ``None``: the JSON object in the environment variable ``FGBGPACK_STORAGE_OPTIONS``, which is for
-            commands, too.
+        storage_options: What a URL is opened with. Of object stores (``s3://``, ``gs://``, ``az://``) these
+            are options of obstore, such as ``{"region": "eu-west-1"}`` or ``{"skip_signature": True}``, with
+            ``timeout``, ``connect_timeout``, ``max_retries`` and ``retry_timeout``; of other URLs those of
+            fsspec. They override those in the environment variable ``FGBGPACK_STORAGE_OPTIONS``, a JSON
+            object.
 
     Raises:
         DatasetError: There is no dataset, it is damaged, or its schema is of a newer major version; or pixels

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -31,7 +31,12 @@ from fgbgpack.storage.targets import Target
 _DIMENSIONS = {IMAGE: ("sample", "height", "width", "channel"), MASK: ("sample", "height", "width")}
 
 
-def store(path: Target, *, layout: LayoutPolicy = DEFAULT_POLICY) -> Store:
+def store(
+    path: Target,
+    *,
+    layout: LayoutPolicy = DEFAULT_POLICY,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Store:
     """A dataset as a read-only Zarr store, for all that reads Zarr.
 
     A virtual dataset has all its arrays in it, made when they are read, and an HDF5 file its chunks, as the
@@ -40,6 +45,7 @@ def store(path: Target, *, layout: LayoutPolicy = DEFAULT_POLICY) -> Store:
     Args:
         path: A dataset: a local folder, an HDF5 file, a URL that fsspec opens, or a Zarr store.
         layout: How the image and mask of a virtual dataset are cut into chunks.
+        storage_options: As for :func:`fgbgpack.open_dataset`.
 
     Returns:
         A store for ``zarr.open_group``, ``xarray.open_zarr`` and whatever else takes one. It can be pickled.
@@ -55,7 +61,7 @@ def store(path: Target, *, layout: LayoutPolicy = DEFAULT_POLICY) -> Store:
         >>> group["image"][5].shape  # doctest: +SKIP
         (128, 128, 3)
     """
-    dataset = open_dataset(path, layout=layout)
+    dataset = open_dataset(path, layout=layout, storage_options=storage_options)
     zarr_store = dataset.store.store
     return _VirtualStore(zarr_store, dataset, layout) if dataset.document.is_virtual else zarr_store
 

@@ -96,6 +96,7 @@ def export(
     segmentation: str | None = None,
     workers: int | None = None,
     overwrite: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
     on_event: Reporting = silent,
 ) -> ExportReport:
     """Writes samples in a format of another tool, to a folder that appears when it is complete.
@@ -127,6 +128,7 @@ def export(
             compressed run lengths (needs the extra ``coco``). Both cover the same pixels.
         workers: Threads; ``None`` for one per processor.
         overwrite: Replace an export at ``out``. Files that others have put into its folder stay.
+        storage_options: As for :func:`fgbgpack.open_dataset`, where the dataset is a URL.
         on_event: Called in this thread with progress and notices; ``"progress"`` shows them.
 
     Raises:
@@ -142,7 +144,14 @@ def export(
     """
     start = time.perf_counter()
     threads = Threads(workers)
-    opened = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
+    if isinstance(dataset, Dataset):
+        opened = dataset
+        if storage_options is not None:
+            raise SpecError(
+                "storage_options: the dataset is open already and takes none.", code="options-conflict"
+            )
+    else:
+        opened = open_dataset(dataset, storage_options=storage_options)
     if not opened.complete:
         raise IncompleteDatasetError(
             f"{opened.path} is not complete: run the command that creates it again to finish it, then export."

@@ -6,6 +6,7 @@ is asked for, begins or resumes, runs stages, and commits the document. A
 :class:`~fgbgpack.pipeline.stage.Stage` knows which of its shards are missing, and produces any of them.
 """
 
+from fgbgpack.pipeline.cluster import dask_executor
 from fgbgpack.pipeline.convert import Transfer, convert
 from fgbgpack.pipeline.create import Report, create
 from fgbgpack.pipeline.estimate import Estimate, estimate
@@ -45,6 +46,7 @@ __all__ = [
     "convert",
     "create",
     "create_part",
+    "dask_executor",
     "estimate",
     "fill_depth",
     "finish_create",

@@ -217,14 +217,15 @@ class PixelChecks:
 class DepthChecks:
     """Decodes the stored depth, and compares its extremes with those that are stored, where these are known.
 
-    ``extremes`` are the least and the greatest depth of each sample, (n,) float16 each.
+    ``extremes`` gives the least or the greatest depth of each of some samples, (n,) float16, by the path of
+    the array; ``None`` where it is not known.
     """
 
     def __init__(
         self,
         decoder: ChunkDecoder,
         array: str,
-        extremes: Mapping[str, NDArray[np.float16]],
+        extremes: Callable[[str, range], NDArray[np.float16] | None],
         on_difference: OnDifference,
     ) -> None:
         self._decoder, self._array, self._extremes = decoder, array, extremes
@@ -234,12 +235,13 @@ class DepthChecks:
     def check(self, shard: int, monitor: Monitor) -> None:
         """Decode and compare a shard."""
         found = self.measure(shard, monitor)
-        first = self._decoder.readers[self._array].layout.samples_of(shard).start
+        samples = self._decoder.readers[self._array].layout.samples_of(shard)
+        first = samples.start
         for values, name in zip(found, EXTREMES, strict=True):
-            if (stored := self._extremes.get(name)) is None:
+            if (stored := self._extremes(name, samples)) is None:
                 continue
             known = ~np.isinf(values)  # of samples that could be decoded
-            expected = stored[first : first + len(values)].astype(np.float32)
+            expected = stored.astype(np.float32)
             differs = (values != expected) & ~(np.isnan(values) & np.isnan(expected)) & known
             for i in np.flatnonzero(differs).tolist():
                 line = f"/{name}[{first + i}]: found {expected[i]:g}, the depth has {values[i]:g}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -15,9 +16,11 @@ from fgbgpack.errors import DatasetError, SpecError
 from fgbgpack.files import disk_errors
 from fgbgpack.inputs import parse_json
 from fgbgpack.pipeline.events import Progress, Reporting, StageName, reporting, silent
-from fgbgpack.pipeline.executor import Monitor, Threads
+from fgbgpack.pipeline.executor import Monitor
 from fgbgpack.pipeline.own_nodes import OwnNodes, cannot_convert, own_nodes, own_paths, put_own_node
 from fgbgpack.pipeline.run import Result, Run
+from fgbgpack.pipeline.stage import Product, Stage
+from fgbgpack.pipeline.workers import engine_of
 from fgbgpack.storage.arrays import METADATA, ArrayForm
 from fgbgpack.storage.codecs import REPAIR, ChunkCodec, recode
 from fgbgpack.storage.hdf5 import (
@@ -30,10 +33,11 @@ from fgbgpack.storage.hdf5 import (
     root_text,
 )
 from fgbgpack.storage.manifest import with_document
+from fgbgpack.storage.reading import ArrayReader
 from fgbgpack.storage.sealing import whole_shards
 from fgbgpack.storage.sharding import join
 from fgbgpack.storage.store import DatasetStore
-from fgbgpack.storage.targets import Target, require_writable_name
+from fgbgpack.storage.targets import Target, located_all, name_of, require_writable_name
 
 _GROUP_BYTES = 16 << 20  # of decoded chunks that are copied together
 _AHEAD = 2  # such groups done before their turn to be written
@@ -65,7 +69,9 @@ def convert(
     *,
     portable: bool = False,
     workers: int | None = None,
+    executor: Executor | None = None,
     overwrite: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
     on_event: Reporting = silent,
 ) -> Transfer:
     """Copy a dataset from Zarr to HDF5 or from HDF5 to Zarr, or from HDF5 to portable HDF5 and back.
@@ -82,7 +88,10 @@ def convert(
         portable: Of HDF5, whether to encode chunks anew with gzip, which every HDF5 library decodes, in place
             of zstd and blosc, for which it needs plugins. Such a file is several times as large.
         workers: Threads; ``None`` takes one for each processor. The bytes do not depend on it.
+        executor: What runs the work in place of threads, as for :func:`create`.
         overwrite: Replace another dataset at ``out``.
+        storage_options: What obstore or fsspec opens those of both with that are URLs, beside the
+            environment; see :func:`fgbgpack.open_dataset`.
         on_event: Called in this thread with progress and notices; ``"progress"`` shows them.
 
     Raises:
@@ -97,24 +106,26 @@ def convert(
         >>> convert("lobby.zarr", "lobby.h5").kind  # doctest: +SKIP
         'hdf5'
     """
+    source, out = located_all([source, out], storage_options)
     require_writable_name(out)
-    threads, copied = Threads(workers), Source.open(source)
+    engine, copied = engine_of(workers, executor), Source.open(source)
     to_file = is_hdf5(out)
     if portable and not to_file:
         raise SpecError(
-            f"{out} is no HDF5 file, which only can be portable: call it .h5, or leave that out.",
+            f"{name_of(out)} is no HDF5 file, which only can be portable: call it .h5, or leave that out.",
             code="target-not-hdf5",
         )
     if not to_file and not isinstance(copied.store.store, Hdf5Store):
         raise SpecError(
-            f"{copied.store.name} and {out} are both Zarr: copy the one as it is, or call the other .h5.",
+            f"{copied.store.name} and {name_of(out)} are both Zarr: copy the one as it is, or call the other "
+            ".h5.",
             code="target-not-hdf5",
         )
     path = Path(str(out))
     # The file is there only when all is copied.
     store = copied.store if to_file else DatasetStore.open(out, read_only=False)
     with reporting(on_event) as notify:
-        run = Run(store, threads, notify)
+        run = Run(store, engine, notify)
         if to_file:
             check_target(copied, path, run, overwrite=overwrite)
             to_hdf5(copied, path, run, portable=portable)
@@ -122,7 +133,7 @@ def convert(
         else:
             to_zarr(copied, run, overwrite=overwrite)
     return Transfer(
-        path=str(out),
+        path=name_of(out),
         samples=copied.document.samples,
         seconds=run.seconds,
         kind="hdf5" if to_file else "zarr",
@@ -141,7 +152,8 @@ def _is_group(metadata: bytes) -> bool:
 
 
 class Source:
-    """The dataset that is copied: its metadata, and its chunks as they are. It can be pickled.
+    """The dataset that is copied: its metadata, and its chunks as they are. What is pickled can only copy
+    chunks.
 
     ``forms`` are how each array is cut and encoded as Zarr, whatever it is stored as. Of one that
     ``may_be_damaged`` shards that are not whole are left out, and collected in ``lost`` by the paths of their
@@ -174,7 +186,16 @@ class Source:
                     f"{store.name} has no group /{path}: it is damaged.", code="metadata-damaged"
                 )
         self.own = own_paths(store, self.document)
-        self._readers = {path: store.reader(path, form) for path, form in self.forms.items()}
+        self._lacks_depth = self.document.depth is None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What is enough to copy chunks.
+        kept = ("store", "may_be_damaged", "forms", "_lacks_depth")
+        return {name: self.__dict__[name] for name in kept}
+
+    @cached_property
+    def _readers(self) -> dict[str, ArrayReader]:
+        return {path: self.store.reader(path, form) for path, form in self.forms.items()}
 
     @classmethod
     def open(cls, dataset: Target) -> Source:
@@ -210,7 +231,7 @@ class Source:
 
     def may_lack(self, path: str) -> bool:
         """Whether an array has no chunks: that of depth where none was asked for."""
-        return path in DEPTHS and self.document.depth is None
+        return path in DEPTHS and self._lacks_depth
 
     def recoded(self, path: str, numbers: Sequence[int], codec: ChunkCodec) -> list[bytes | None]:
         """Some chunks of an array, by their numbers in C order, as a codec encodes them (DatasetError)."""
@@ -304,7 +325,7 @@ def check_target(source: Source, path: Path, run: Run, *, overwrite: bool) -> No
             code="dataset-foreign",
         ) from exc
     differences = [f"/{own}: only the one that is there has it" for own in sorted(lost)]
-    Run(target, run.threads, run.on_event).existing(
+    Run(target, run.engine, run.on_event).existing(
         lambda existing: differences if existing == source.document else [_ANOTHER, *differences],
         overwrite=overwrite,
     )
@@ -353,10 +374,15 @@ class _ChunkCopy:
     """The stage that copies the chunks of all arrays; its shards are those of all of them in turn."""
 
     name: ClassVar[StageName] = "chunks"
+    recipe_store = None
 
     def __init__(self, source: Source) -> None:
         self._source = source
         self._copied: set[int] = set()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What is copied already is known where the work is sent from.
+        return {"_source": self._source, "_copied": set()}
 
     @cached_property
     def _shards(self) -> list[tuple[str, int]]:
@@ -388,7 +414,19 @@ class _ChunkCopy:
         there |= self._source.lost
         return [number for number, shard in enumerate(self._shards) if shard not in there]
 
-    def produce(self, shard: int, monitor: Monitor) -> Mapping[str, bytes]:
+    def is_needed(self, shard: int) -> bool:
+        return True
+
+    def part(self, shard: int) -> Stage:
+        return self
+
+    def take(self, shard: int, found: bool) -> None:
+        """Note that a shard is copied, and whether what it holds is lost."""
+        self._copied.add(shard)
+        if found:
+            self._source.lost.add(self._shards[shard])
+
+    def produce(self, shard: int, monitor: Monitor) -> Product:
         monitor.check()
         path, number = self._shards[shard]
         form = self._source.forms[path]
@@ -397,12 +435,11 @@ class _ChunkCopy:
         except DatasetError as exc:
             if not self._source.may_be_damaged or exc.code == "io-failed":
                 raise
-            self._source.lost.add((path, number))
-            chunks = [None] * len(form.chunks_of(number))
+            monitor.advance(len(form.chunks_of(number)))
+            return Product(found=True)
         monitor.advance(len(chunks))
-        self._copied.add(shard)
         written = [chunk for chunk in chunks if chunk is not None]
         if not written:
-            return {}
+            return Product(found=False)
         value = join(chunks, form.layout.grid) if form.sharded else written[0]
-        return {f"{path}/{form.layout.key(number)}": value}
+        return Product({f"{path}/{form.layout.key(number)}": value}, found=False)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass
+from typing import Any
 
 from fgbgpack.composition.originals import sources_of
 from fgbgpack.composition.recipe import Recipe
@@ -23,17 +26,17 @@ from fgbgpack.pipeline.conflicts import differences, layout_differences, with_ne
 from fgbgpack.pipeline.depth import DepthFilling
 from fgbgpack.pipeline.depth_modes import DepthJob
 from fgbgpack.pipeline.events import Notice, OnEvent, Progress, Reporting, reporting, silent
-from fgbgpack.pipeline.executor import Threads
 from fgbgpack.pipeline.pixels import Pixels
 from fgbgpack.pipeline.run import Result, Run
 from fgbgpack.pipeline.staging import staged
+from fgbgpack.pipeline.workers import engine_of
 from fgbgpack.sources.catalog import load_catalog
 from fgbgpack.sources.names import counted
 from fgbgpack.spec import DatasetSpec
 from fgbgpack.storage import sealing
 from fgbgpack.storage.layout import DEFAULT_POLICY, Layout, LayoutPolicy
 from fgbgpack.storage.store import DatasetStore
-from fgbgpack.storage.targets import Target
+from fgbgpack.storage.targets import Target, located
 from fgbgpack.version import software
 
 _SHOWN = 5
@@ -98,9 +101,11 @@ def create(
     *,
     device: Device = "auto",
     workers: int | None = None,
+    executor: Executor | None = None,
     overwrite: bool = False,
     virtual: bool = False,
     layout: LayoutPolicy = DEFAULT_POLICY,
+    storage_options: Mapping[str, Any] | None = None,
     on_event: Reporting = silent,
 ) -> Report:
     """Make a dataset, or finish one that the same spec began.
@@ -112,10 +117,15 @@ def create(
         device: What runs the depth model: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"tensorrt"``.
         workers: Threads, each on a shard of its own; ``None`` takes one for each processor. The bytes
             do not depend on it.
+        executor: What runs the work in place of threads: a ``concurrent.futures.Executor`` whose workers
+            see the same files, such as ``distributed.Client(...).get_executor(retries=3)``. The bytes do not
+            depend on it.
         overwrite: Replace a dataset made with other options. Nothing but a dataset is ever replaced.
         virtual: Store sources, placements and depth, but neither image nor mask: they are made of these when
             they are read, with the same bytes.
         layout: How large chunks and shards become.
+        storage_options: What obstore or fsspec opens a URL with, such as ``{"region": "eu-west-1"}``, beside
+            the environment; see :func:`fgbgpack.open_dataset`.
         on_event: Called in this thread with progress and notices; ``"progress"`` shows them.
 
     Raises:
@@ -130,9 +140,10 @@ def create(
         >>> create("lobby.zarr", spec).samples  # doctest: +SKIP
         400
     """
-    threads = Threads(workers)
-    with reporting(on_event) as notify, staged(out, threads, notify) as place:
-        run = Run(DatasetStore.open(place, read_only=False), threads, notify)
+    out = located(out, storage_options)
+    engine = engine_of(workers, executor)
+    with reporting(on_event) as notify, staged(out, engine, notify) as place:
+        run = Run(DatasetStore.open(place, read_only=False), engine, notify)
         if not run.store.has_lost_document():
             run.store.document()  # What must not be overwritten is found before any work is done.
         creation = Creation.of(run, spec, layout=layout, device=device, virtual=virtual)
@@ -304,7 +315,7 @@ class Creation:
             return None
         run = self._run
         job = DepthJob(
-            self._recipe, spec.depth, self._networks, self._device, run.threads, self._policy, run.on_event
+            self._recipe, spec.depth, self._networks, self._device, run.engine, self._policy, run.on_event
         )
         begun = previous if isinstance(previous, NetworkDepthInfo) else None
         return DepthFilling.of(job, begun, run.store)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -16,8 +16,8 @@ from fgbgpack.document import DEPTH, EXTREMES, NetworkDepthInfo
 from fgbgpack.errors import DepthModelError
 from fgbgpack.pipeline.depth_modes import MODES, DepthJob, Mode
 from fgbgpack.pipeline.events import Notice, StageName
-from fgbgpack.pipeline.executor import Monitor, Threads
-from fgbgpack.pipeline.stage import LayoutStage
+from fgbgpack.pipeline.executor import Engine, Monitor
+from fgbgpack.pipeline.stage import LayoutStage, Product
 from fgbgpack.sources.names import counted
 from fgbgpack.storage.arrays import DEPTH_CODEC, GUIDED_DEPTH_CODEC, PIXEL_CODEC
 from fgbgpack.storage.layout import Layout
@@ -62,9 +62,9 @@ class DepthStage(LayoutStage):
         return source
 
     @property
-    def threads(self) -> Threads:
-        """The threads that it runs on: besides those that compute, some that wait for a GPU."""
-        return self._job.threads.and_more(self.source.session.waiting_threads)
+    def engine(self) -> Engine:
+        """What it runs on: besides threads that compute, some that wait for a GPU."""
+        return self._job.engine.and_more(self.source.session.waiting_threads)
 
     def _measured_step(self) -> float:
         """A power of two, for the range of samples from all over."""
@@ -86,10 +86,10 @@ class DepthStage(LayoutStage):
         exponent = math.frexp((max(highest) - min(lowest)) * _MARGIN)[1] - 1 - self._job.depth.bits
         return math.ldexp(1.0, max(exponent, _SMALLEST_EXPONENT))
 
-    def produce(self, shard: int, monitor: Monitor) -> Mapping[str, bytes]:
+    def produce(self, shard: int, monitor: Monitor) -> Product:
         """The shard with that number; the extremes that belong to it come first."""
         chunks, extremes = self.encode(self.layout.samples_of(shard), monitor)
-        return encoded_extremes(shard, extremes) | self.joined(shard, {DEPTH: chunks})
+        return Product(encoded_extremes(shard, extremes) | self.joined(shard, {DEPTH: chunks}))
 
     def encode(self, run: range, monitor: Monitor) -> tuple[list[bytes], NDArray[np.float16]]:
         """The encoded chunks of a run of samples, from the start of one; (2, n) least and greatest depth."""

@@ -31,8 +31,8 @@ from fgbgpack.errors import DatasetError, RecipeMismatchError
 from fgbgpack.pipeline.arrays import depth_layouts, extent_of
 from fgbgpack.pipeline.devices import with_device
 from fgbgpack.pipeline.events import Notice, OnEvent, StageName, silent
-from fgbgpack.pipeline.executor import Monitor, Threads
-from fgbgpack.pipeline.stage import LayoutStage, execute
+from fgbgpack.pipeline.executor import Engine, Monitor, Threads
+from fgbgpack.pipeline.stage import LayoutStage, Product, execute
 from fgbgpack.spec import DepthMode, DepthSpec
 from fgbgpack.storage.arrays import BACKGROUND_DEPTH_CODEC
 from fgbgpack.storage.layout import Extent, Layout, LayoutPolicy
@@ -57,7 +57,7 @@ class DepthJob:
     depth: DepthSpec
     networks: Networks
     device: Device
-    threads: Threads
+    engine: Engine
     policy: LayoutPolicy
     on_event: OnEvent
     #: The shards of depth that are filled, where others fill the rest.
@@ -66,6 +66,11 @@ class DepthJob:
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"on_event": silent}
+
+    @property
+    def threads(self) -> Threads:
+        """The threads of this process."""
+        return self.engine.threads
 
     @property
     def extent(self) -> Extent:
@@ -245,7 +250,7 @@ class GuidedMode(Mode):
         """Write the depth of the backgrounds."""
         job, stage = self._job, self._stage
         if stage.missing(store):
-            execute(stage, store, job.threads, job.on_event)
+            execute(stage, store, job.engine, job.on_event)
             job.check(stage.scene.session, self._provider)
         stage.close()
 
@@ -313,14 +318,14 @@ class BackgroundDepthStage(LayoutStage):
         """Release the memory of the session, which the guided network may need."""
         self.__dict__.pop("scene", None)
 
-    def produce(self, shard: int, monitor: Monitor) -> Mapping[str, bytes]:
+    def produce(self, shard: int, monitor: Monitor) -> Product:
         """The shard with that number."""
         chunks = []
         for background in self.layout.samples_of(shard):
             monitor.check()
             chunks.append(BACKGROUND_DEPTH_CODEC.encode(self.scene(background)))
             monitor.advance(1)
-        return self.joined(shard, {BACKGROUND_DEPTH: chunks})
+        return Product(self.joined(shard, {BACKGROUND_DEPTH: chunks}))
 
 
 def _device_of(session: DepthSession) -> DeviceInfo:

@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
+from fgbgpack.composition.originals import sources_of
 from fgbgpack.composition.recipe import Recipe
 from fgbgpack.depth import Device
 from fgbgpack.depth.strategies import Networks
-from fgbgpack.document import DEPTH, IMAGE, MASK, PLACEMENTS
-from fgbgpack.pipeline.arrays import recipe_sources
+from fgbgpack.document import DEPTH, EXTREMES, IMAGE, MASK, PLACEMENTS, SourceInfo
+from fgbgpack.pipeline.arrays import extent_of, recipe_sources
 from fgbgpack.pipeline.create import load_recipe
 from fgbgpack.pipeline.depth import DepthFilling, DepthStage
 from fgbgpack.pipeline.depth_modes import DepthJob
 from fgbgpack.pipeline.events import OnEvent, Reporting, reporting, silent
 from fgbgpack.pipeline.executor import Monitor, Threads
 from fgbgpack.pipeline.pixels import Pixels
+from fgbgpack.pipeline.scale import MOST_SAMPLES, Assumptions, Fixed, Scale, StageWork, scale_of
 from fgbgpack.spec import DatasetSpec
 from fgbgpack.storage.arrays import PIXEL_CODEC
-from fgbgpack.storage.layout import DEFAULT_POLICY, LayoutPolicy
+from fgbgpack.storage.layout import DEFAULT_POLICY, Extent, Layout, LayoutPolicy
+from fgbgpack.storage.manifest import chunk_count
 
 _MEASURED_SHARDS = 97
+_MEASURED_CHUNKS = 16
 _MEASURED_PLACEMENTS = 1 << 16
 _RECIPE = "recipe"
+#: The metadata of the root, two groups, placements, sources, depth with its extremes, and the manifest; and
+#: of image and mask.
+_METADATA_OBJECTS, _PIXEL_METADATA_OBJECTS = 16, 2
 
 
 @dataclass(frozen=True)
@@ -38,10 +49,12 @@ class Estimate:
         shards: Shards of image, mask and depth together: so many files.
         bytes: Estimated bytes of each of them, or of a virtual dataset, those of its recipe and of depth.
         seconds: Estimated time for all.
-        sample_rate: Measured composites a second, compressed; ``None`` for a virtual dataset.
-        depth_rate: Measured depth maps a second; ``None`` without a depth model.
+        sample_rate: Measured composites a second, compressed, of all cores of this machine that would be
+            used; ``None`` for a virtual dataset.
+        depth_rate: Measured depth maps a second, as well; ``None`` without a depth model.
         background_seconds: Estimated time for the depth of the backgrounds, 0 where that guides nothing.
         provider: The execution provider that would run the network on the samples.
+        scale: What the workers that were asked for need: objects, requests, memory, time and money.
     """
 
     backgrounds: int
@@ -55,10 +68,14 @@ class Estimate:
     depth_rate: float | None
     background_seconds: float
     provider: str | None
+    scale: Scale
 
     def to_dict(self) -> dict[str, Any]:
         """The estimate as JSON."""
-        return dataclasses.asdict(self)
+        document = dataclasses.asdict(self)
+        document["scale"]["stages"] = list(document["scale"]["stages"])
+        document["scale"]["limits"] = list(document["scale"]["limits"])
+        return document
 
 
 def estimate(
@@ -68,78 +85,163 @@ def estimate(
     workers: int | None = None,
     virtual: bool = False,
     layout: LayoutPolicy = DEFAULT_POLICY,
+    out: str | None = None,
+    assume: Assumptions | None = None,
     on_event: Reporting = silent,
 ) -> Estimate:
     """What ``create`` would make, measured on about a second's work; nothing is written.
 
     Args:
-        spec: What to make.
+        spec: What to make. There may be more samples than one dataset can hold.
         device: What would run the depth model.
-        workers: Threads, as for :func:`create`.
+        workers: Threads, as for :func:`create`; or more than this machine has cores: those of a cluster.
         virtual: As for :func:`create`.
         layout: How large chunks and shards would become.
+        out: Where the dataset would be: requests count for a URL. It need not exist, and is not looked at.
+        assume: Of machines, store and prices, in the place of what is usual.
         on_event: Called in this thread with progress and notices; ``"progress"`` shows them.
 
     Raises:
         SourceError: Pictures that cannot be used.
         DepthModelError: A depth model, or a device, that cannot be used.
     """
+    here = Threads()
+    threads = Threads(workers)
+    is_cluster = threads.count > here.count
+    remote = out is not None and "://" in out
+    assumed = (assume or Assumptions()).on(cluster=is_cluster, remote=remote)
     with reporting(on_event) as notify:
-        return _estimate(spec, device, Threads(workers), virtual, layout, notify)
+        rehearsal = _Rehearsal(spec, device, here if is_cluster else threads, virtual, layout, notify)
+        return rehearsal.run(threads.count, assumed, cluster=is_cluster, remote=remote)
 
 
-def _estimate(
-    spec: DatasetSpec,
-    device: Device,
-    threads: Threads,
-    virtual: bool,
-    layout: LayoutPolicy,
-    on_event: OnEvent,
-) -> Estimate:
-    networks = Networks.load(spec.depth) if spec.depth else None
-    recipe = load_recipe(spec, on_event)
-    pixels = Pixels(recipe, layout)
-    image, _ = pixels.layouts
-    samples = len(recipe)
-    if virtual:
-        sample_rate, shards, seconds = None, 0, 0.0
-        stored = {_RECIPE: _recipe_bytes(recipe)}
-    else:
-        sample_rate, stored = _rehearse_pixels(pixels, samples, threads)
-        shards, seconds = 2 * image.shards, samples / sample_rate
-    depth_rate = provider = None
-    background_seconds = 0.0
-    if spec.depth is not None and networks is not None:
-        job = DepthJob(recipe, spec.depth, networks, device, threads, layout, on_event)
-        stage = DepthStage(job, DepthFilling.of(job, None, None).mode, None, None)
-        background_seconds = stage.preparation_seconds
-        provider = stage.source.session.provider
-        sizes: list[int] = []
+@dataclass(frozen=True)
+class _Rehearsal:
+    """A little of all that a dataset needs, done on the threads of this machine."""
 
-        def encode_depth(run: range) -> None:
-            sizes.extend(map(len, stage.encode(run, Monitor())[0]))
+    _spec: DatasetSpec
+    _device: Device
+    _threads: Threads
+    _virtual: bool
+    _policy: LayoutPolicy
+    _on_event: OnEvent
 
-        runs = [
-            stage.layout.samples_of(shard)[: stage.source.batch] for shard in _spread(stage.layout.shards)
-        ]
-        filled, depth_seconds = stage.threads.measure(encode_depth, runs)
-        stored[DEPTH] = round(samples * sum(sizes) / filled)
-        depth_rate = filled / depth_seconds
-        seconds += background_seconds + samples / depth_rate
-        shards += stage.layout.shards
-    return Estimate(
-        backgrounds=len(recipe.catalog.backgrounds),
-        foregrounds=len(recipe.catalog.foregrounds),
-        samples=samples,
-        chunk=image.chunk[0],
-        shards=shards,
-        bytes=stored,
-        seconds=seconds,
-        sample_rate=sample_rate,
-        depth_rate=depth_rate,
-        background_seconds=background_seconds,
-        provider=provider,
-    )
+    def run(self, workers: int, assumed: Assumptions, *, cluster: bool, remote: bool) -> Estimate:
+        networks = Networks.load(self._spec.depth) if self._spec.depth else None
+        start = time.perf_counter()
+        recipe = load_recipe(_with_fewer_placements(self._spec), self._on_event)
+        loading = time.perf_counter() - start
+        # All that is asked for: what is measured may be a part of it.
+        per_background = (
+            len(recipe.catalog.foregrounds) * self._spec.placements * (2 if self._spec.flip else 1)
+        )
+        extent = dataclasses.replace(
+            extent_of(recipe),
+            samples=per_background * len(recipe.catalog.backgrounds),
+            per_background=per_background,
+        )
+        image, mask = self._policy.pixels(extent, self._spec.chunk)
+        stored, works, sample_rate = {}, [], None
+        placed, placing = _measured_placements(recipe, extent.samples)
+        sources = _sources_bytes(recipe)
+        if self._virtual:
+            stored[_RECIPE] = placed + sources
+        else:
+            sample_rate, stored = _rehearse_pixels(
+                Pixels(recipe, self._policy), extent.samples, self._threads
+            )
+            works.append(
+                _work("samples", (image, mask), 2, stored, sample_rate / self._threads.count, decoded=0)
+            )
+        depth_rate = provider = None
+        background_seconds = 0.0
+        objects = _small_objects(recipe, extent, self._policy)
+        metadata = 0 if self._virtual else _PIXEL_METADATA_OBJECTS
+        if self._spec.depth is not None and networks is not None:
+            job = DepthJob(
+                recipe, self._spec.depth, networks, self._device, self._threads, self._policy, self._on_event
+            )
+            stage = DepthStage(job, DepthFilling.of(job, None, None).mode, None, None)
+            background_seconds = stage.preparation_seconds
+            provider = stage.source.session.provider
+            depth_rate, bytes_each = _rehearse_depth(stage)
+            stored[DEPTH] = round(extent.samples * bytes_each)
+            if networks.guide is not None:
+                backgrounds = len(recipe.catalog.backgrounds)
+                guiding = self._policy.background_depth(backgrounds, extent.height, extent.width)
+                objects, metadata = objects + guiding.shards, metadata + 1
+            layout = self._policy.depth(extent, guided=networks.guide is not None)
+            decoded = 2 * layout.shard[0] * extent.height * extent.width
+            depth = {DEPTH: stored[DEPTH]}
+            rate = depth_rate / self._threads.count
+            works.append(_work("depth", (layout,), 1 + len(EXTREMES), depth, rate, decoded=decoded))
+        catalog = recipe.catalog
+        fixed = Fixed(
+            seconds=loading + background_seconds,
+            objects=objects,
+            metadata_objects=_METADATA_OBJECTS + metadata,
+            writing_seconds=placing,
+            stored_bytes=placed + sources,
+            source_bytes=sum(array.nbytes for _, array, _ in recipe_sources(recipe)),
+            document_bytes=_document_bytes(recipe),
+            reading_bytes_per_sample=_placement_bytes(recipe),
+        )
+        scale = scale_of(extent.samples, works, fixed, workers, assumed, cluster=cluster, remote=remote)
+        return Estimate(
+            backgrounds=len(catalog.backgrounds),
+            foregrounds=len(catalog.foregrounds),
+            samples=extent.samples,
+            chunk=image.chunk[0],
+            shards=sum(work.shards * (2 if work.name == "samples" else 1) for work in works),
+            bytes=stored,
+            seconds=scale.seconds,
+            sample_rate=sample_rate,
+            depth_rate=depth_rate,
+            background_seconds=background_seconds,
+            provider=provider,
+            scale=scale,
+        )
+
+
+def _with_fewer_placements(spec: DatasetSpec) -> DatasetSpec:
+    """The same spec or, where it has more samples than a dataset can hold, one of as many as it can."""
+    sources = sources_of(spec)
+    pairs = len(sources.backgrounds) * len(sources.foregrounds) * (2 if spec.flip else 1)
+    most = MOST_SAMPLES // max(1, pairs)
+    return spec if spec.placements <= most or not most else dataclasses.replace(spec, placements=most)
+
+
+def _work(
+    name: str,
+    layouts: Sequence[Layout],
+    objects: int,
+    stored: dict[str, int],
+    rate: float,
+    *,
+    decoded: int,
+) -> StageWork:
+    """The shards of arrays that are cut alike; a core makes ``rate`` samples a second of them, and holds
+    ``decoded`` bytes of a shard besides its encoded ones.
+    """
+    first = layouts[0]
+    each = sum(stored.values()) / first.shape[0]
+    chunks = sum(chunk_count(layout) for layout in layouts) // first.shards
+    if objects > len(layouts):
+        chunks += objects - len(layouts)
+    memory = decoded + 2 * each * first.shard[0]
+    return StageWork(name, first.shape[0], first.shard[0], objects, chunks, each, rate, memory)
+
+
+def _rehearse_depth(stage: DepthStage) -> tuple[float, float]:
+    """Depth maps a second, and the bytes of one."""
+    sizes: list[int] = []
+
+    def encode(run: range) -> None:
+        sizes.extend(map(len, stage.encode(run, Monitor())[0]))
+
+    runs = [stage.layout.samples_of(shard)[: stage.source.batch] for shard in _spread(stage.layout.shards)]
+    filled, seconds = stage.engine.threads.measure(encode, runs)
+    return filled / seconds, sum(sizes) / filled
 
 
 def _rehearse_pixels(pixels: Pixels, samples: int, threads: Threads) -> tuple[float, dict[str, int]]:
@@ -151,7 +253,10 @@ def _rehearse_pixels(pixels: Pixels, samples: int, threads: Threads) -> tuple[fl
             sizes[array].append(len(encoded))  # Appending to a list is safe on any thread.
 
     image, _ = pixels.layouts
-    runs = [next(image.chunk_runs(shard)) for shard in _spread(image.shards)]
+    # Several chunks in a row, as in a shard.
+    runs = [
+        run for shard in _spread(image.shards) for run in islice(image.chunk_runs(shard), _MEASURED_CHUNKS)
+    ]
     encode(runs[0])  # Compiles the kernel, which is not to be measured.
     for measured in sizes.values():
         measured.clear()
@@ -161,13 +266,39 @@ def _rehearse_pixels(pixels: Pixels, samples: int, threads: Threads) -> tuple[fl
     }
 
 
-def _recipe_bytes(recipe: Recipe) -> int:
-    """About the bytes that sources and placements take."""
+def _measured_placements(recipe: Recipe, samples: int) -> tuple[int, float]:
+    """About the bytes that the placements of all samples take, and the seconds to compute and encode them."""
+    start = time.perf_counter()
     some = recipe.placements(range(min(len(recipe), _MEASURED_PLACEMENTS)))
-    encode = PIXEL_CODEC.encode
-    placed = sum(len(encode(getattr(some, name))) for name in PLACEMENTS)
-    sources = sum(len(encode(array)) for _, array, _ in recipe_sources(recipe))
-    return sources + placed * len(recipe) // len(some)
+    size = sum(len(PIXEL_CODEC.encode(getattr(some, name))) for name in PLACEMENTS)
+    return size * samples // len(some), (time.perf_counter() - start) * samples / len(some)
+
+
+def _sources_bytes(recipe: Recipe) -> int:
+    """The bytes that the sources take."""
+    return sum(len(PIXEL_CODEC.encode(array)) for _, array, _ in recipe_sources(recipe))
+
+
+def _document_bytes(recipe: Recipe) -> int:
+    """The bytes of the sources in the document, as they are nested in the root's metadata."""
+    names = [field.name for field in dataclasses.fields(SourceInfo)]
+    pictures = [
+        {name: value for name in names if (value := getattr(source, name)) is not None}
+        for source in (*recipe.catalog.backgrounds, *recipe.catalog.foregrounds)
+    ]
+    return len(json.dumps({"attributes": {"fgbgpack": {"sources": {"all": pictures}}}}, indent=2))
+
+
+def _placement_bytes(recipe: Recipe) -> int:
+    """The bytes of one sample's placement in memory."""
+    one = recipe.placements(range(1))
+    return sum(getattr(one, name).nbytes for name in PLACEMENTS)
+
+
+def _small_objects(recipe: Recipe, extent: Extent, policy: LayoutPolicy) -> int:
+    """The chunks of placements and sources."""
+    sources = (policy.rows(array.shape, array[0].nbytes).shards for _, array, _ in recipe_sources(recipe))
+    return len(PLACEMENTS) * policy.vector(extent.samples).shards + sum(sources)
 
 
 def _spread(count: int) -> range:

@@ -1,4 +1,4 @@
-"""What runs the work of a stage: threads of this process."""
+"""What runs the work of a stage: threads of this process, or an engine elsewhere with the same methods."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from typing import TypeVar
+from functools import partial
+from typing import Protocol, TypeVar
 
 from fgbgpack.errors import SpecError
 from fgbgpack.storage.reading.threads import usable_cores
@@ -55,6 +56,31 @@ class _Cancelled(Exception):
     """The work was cancelled."""
 
 
+class Engine(Protocol):
+    """What runs work on many items: threads of this process, or other processes (``Workers``)."""
+
+    @property
+    def threads(self) -> Threads:
+        """The threads of this process, for what is not sent elsewhere."""
+
+    def and_more(self, count: int) -> Engine:
+        """The same with some more threads in this process, which wait for a device most of the time."""
+
+    def run(
+        self,
+        work: Callable[[T, Monitor], R],
+        items: Iterable[T],
+        on_advance: Callable[[int], None],
+        name: str,
+        on_result: Callable[[T, R], None] | None = None,
+    ) -> None:
+        """Do some work for every item, in any order; the first error cancels all that is left.
+
+        ``work`` reports to the monitor. ``on_advance`` gets its counts, and ``on_result`` each item with what
+        ``work`` returned for it, in this thread.
+        """
+
+
 class Threads:
     """Runs work on threads of this process: kernels, codecs and ONNX Runtime release the GIL.
 
@@ -66,38 +92,44 @@ class Threads:
             raise SpecError(f"--workers is {workers}, expected 1 or more threads.", code="workers-invalid")
         self.count: int = usable_cores() if workers is None else workers
 
+    @property
+    def threads(self) -> Threads:
+        """These."""
+        return self
+
     def and_more(self, count: int) -> Threads:
         """These and some more."""
         return Threads(self.count + count)
 
     def run(
         self,
-        work: Callable[[T, Monitor], None],
+        work: Callable[[T, Monitor], R],
         items: Iterable[T],
         on_advance: Callable[[int], None],
         name: str,
+        on_result: Callable[[T, R], None] | None = None,
     ) -> None:
-        """Do some work for every item, in any order; the first error cancels all that is left.
-
-        ``work`` reports to the monitor, whose counts ``on_advance`` gets in this thread.
-        """
+        """As :meth:`Engine.run`."""
         monitor = Monitor()
         pool = ThreadPoolExecutor(self.count, thread_name_prefix=f"fgbgpack-{name}")
         try:
-            finished: queue.SimpleQueue[Future[None]] = queue.SimpleQueue()
+            finished: queue.SimpleQueue[tuple[T, Future[R]]] = queue.SimpleQueue()
 
-            def finish(future: Future[None]) -> None:
-                finished.put(future)
+            def finish(future: Future[R], item: T) -> None:
+                finished.put((item, future))
                 monitor.advance(0)
 
             pending = 0
             for item in items:
-                pool.submit(work, item, monitor).add_done_callback(finish)
+                pool.submit(work, item, monitor).add_done_callback(partial(finish, item=item))
                 pending += 1
             while pending:
                 count = monitor.wait(_POLL_SECONDS)
                 while not finished.empty():
-                    finished.get().result()
+                    item, future = finished.get()
+                    result = future.result()
+                    if on_result is not None:
+                        on_result(item, result)
                     pending -= 1
                 if count:
                     on_advance(count)
@@ -131,13 +163,23 @@ class Threads:
             pool.shutdown(cancel_futures=True)
 
     def measure(self, work: Callable[[range], None], runs: Sequence[range]) -> tuple[int, float]:
-        """Work on runs of samples for about a second: how many samples that was, and the seconds it took."""
-        done = 0
-        start = time.perf_counter()
-        for first in range(0, len(runs), self.count):
-            group = runs[first : first + self.count]
-            self.map(work, group)
-            done += sum(len(run) for run in group)
-            if time.perf_counter() - start > _MEASURE_SECONDS:
-                break
-        return done, time.perf_counter() - start
+        """Work on runs of samples for about a second: how many samples that was, and the seconds that as many
+        take where no thread ever waits for another.
+        """
+        start, left = time.perf_counter(), iter(runs)
+        lock = threading.Lock()
+
+        def take(_: int) -> tuple[int, float]:
+            begun, done = time.perf_counter(), 0
+            while not done or time.perf_counter() - start < _MEASURE_SECONDS:
+                with lock:
+                    run = next(left, None)
+                if run is None:
+                    break
+                work(run)
+                done += len(run)
+            return done, time.perf_counter() - begun
+
+        found = [(done, seconds) for done, seconds in self.map(take, range(self.count)) if done]
+        done = sum(done for done, _ in found)
+        return done, done / sum(done / seconds for done, seconds in found)

@@ -7,6 +7,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from fgbgpack.errors import DatasetError
 from fgbgpack.storage.codecs import REPAIR
@@ -83,6 +84,20 @@ class Findings:
         self._lock = threading.Lock()
         #: The numbers of objects that are not written yet, by the paths of their arrays.
         self.unwritten: defaultdict[str, set[int]] = defaultdict(set)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ = state | {"_lock": threading.Lock()}
+
+    def update(self, other: Findings) -> None:
+        """Note all that others are."""
+        for fault in other.all():
+            self.add(fault)
+        for array, shards in other.unwritten.items():
+            for shard in shards:
+                self.unwritten_object(array, shard)
 
     def add(self, fault: Fault) -> None:
         """Note a fault; chunks and samples of the same kind in the same object are joined."""

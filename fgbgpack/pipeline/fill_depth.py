@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from concurrent.futures import Executor
 from pathlib import Path
+from typing import Any
 
 from fgbgpack.composition.recipe import Recipe
 from fgbgpack.dataset.dataset import Dataset, open_dataset
@@ -18,13 +20,13 @@ from fgbgpack.pipeline.create import Report
 from fgbgpack.pipeline.depth import DepthFilling
 from fgbgpack.pipeline.depth_modes import DepthJob
 from fgbgpack.pipeline.events import Notice, OnEvent, Reporting, reporting, silent
-from fgbgpack.pipeline.executor import Threads
 from fgbgpack.pipeline.run import Run
 from fgbgpack.pipeline.staging import staged
+from fgbgpack.pipeline.workers import engine_of
 from fgbgpack.spec import DatasetSpec, DepthSpec
 from fgbgpack.storage.layout import DEFAULT_POLICY, LayoutPolicy
 from fgbgpack.storage.store import DatasetStore
-from fgbgpack.storage.targets import Target
+from fgbgpack.storage.targets import Target, located
 
 
 def fill_depth(
@@ -33,11 +35,13 @@ def fill_depth(
     *,
     device: Device = "auto",
     workers: int | None = None,
+    executor: Executor | None = None,
     overwrite: bool = False,
     backgrounds: str | Path | None = None,
     foregrounds: str | Path | None = None,
     masks: str | Path | None = None,
     layout: LayoutPolicy = DEFAULT_POLICY,
+    storage_options: Mapping[str, Any] | None = None,
     on_event: Reporting = silent,
 ) -> Report:
     """Fill the depth of a dataset whose images are there, or finish filling it.
@@ -49,12 +53,15 @@ def fill_depth(
             stored: there are neither empty backgrounds nor originals.
         device: What runs it: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"tensorrt"``.
         workers: Threads, each on a shard of its own; ``None`` takes one for each processor.
+        executor: What runs the work in place of threads, as for :func:`create`.
         overwrite: Replace the depth of another model, or of other settings, or that was imported.
         backgrounds: The folder of the original backgrounds, for a scale above 1; ``None`` takes the one
             that the dataset's spec names.
         foregrounds: The same for the foregrounds, which only depth per sample looks at.
         masks: The same for the masks.
         layout: How large chunks and shards become.
+        storage_options: What obstore or fsspec opens a URL with, such as ``{"region": "eu-west-1"}``, beside
+            the environment; see :func:`fgbgpack.open_dataset`.
         on_event: Called in this thread with progress and notices; ``"progress"`` shows them.
 
     Raises:
@@ -66,9 +73,10 @@ def fill_depth(
         DatasetError: There is no dataset, its images are not complete, or another process is writing it or
             has replaced it meanwhile.
     """
-    threads = Threads(workers)
+    dataset = located(dataset, storage_options)
+    engine = engine_of(workers, executor)
     folders = {"backgrounds": backgrounds, "foregrounds": foregrounds, "masks": masks}
-    with reporting(on_event) as notify, staged(dataset, threads, notify) as place:
+    with reporting(on_event) as notify, staged(dataset, engine, notify) as place:
         opened = open_dataset(place, allow_incomplete=True)
         if not opened.document.pixels.complete:
             command = "create" if opened.has_recipe else "import"
@@ -81,8 +89,8 @@ def fill_depth(
             samples = _recipe(opened, depth, folders)
         else:
             depth = _depth_of_stored(opened, depth, folders, notify)
-        job = DepthJob(samples, depth, Networks.load(depth), device, threads, layout, notify)
-        run = Run(DatasetStore.open(place, read_only=False), threads, notify)
+        job = DepthJob(samples, depth, Networks.load(depth), device, engine, layout, notify)
+        run = Run(DatasetStore.open(place, read_only=False), engine, notify)
         with run.exclusive():
             found = run.store.existing_document()
             if found.generation != opened.document.generation:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -39,9 +39,12 @@ class Failures:
         self.problems = CountedProblems()
         self.shards: dict[str, set[int]] = {IMAGE: set(), DEPTH: set()}
 
-    def __reduce__(self) -> tuple[type[Failures], tuple[()]]:
-        # A worker in another process collects those of its own shards.
-        return Failures, ()
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__()  # type: ignore[misc]  # the lock is this process's own
+        self.__dict__ |= state
 
     def add(self, kind: Kind, error: SourceError) -> None:
         """Adds a file."""

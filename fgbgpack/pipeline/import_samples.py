@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -23,17 +24,21 @@ from fgbgpack.pipeline.conflicts import layout_differences
 from fgbgpack.pipeline.depth import bands, encoded_extremes, known_extremes
 from fgbgpack.pipeline.events import Reporting, StageName, reporting, silent
 from fgbgpack.pipeline.executor import Monitor, Threads
+from fgbgpack.pipeline.import_files import SampleFiles
 from fgbgpack.pipeline.import_probe import Failures
 from fgbgpack.pipeline.import_scan import ImportScan, ImportSpec
 from fgbgpack.pipeline.run import Result, Run
-from fgbgpack.pipeline.stage import LayoutStage
+from fgbgpack.pipeline.stage import LayoutStage, Product
 from fgbgpack.pipeline.staging import staged
+from fgbgpack.pipeline.ticket import require_folder
+from fgbgpack.pipeline.workers import engine_of
 from fgbgpack.sources.pairing import KINDS, Kind
+from fgbgpack.sources.problems import Remarks
 from fgbgpack.spec import Reading
 from fgbgpack.storage.arrays import DEPTH_CODEC, PIXEL_CODEC
 from fgbgpack.storage.layout import DEFAULT_POLICY, Layout, LayoutPolicy
 from fgbgpack.storage.store import DatasetStore
-from fgbgpack.storage.targets import Target
+from fgbgpack.storage.targets import Target, located
 from fgbgpack.version import software
 
 #: Files compress less than what fgbgpack makes: so shards are smaller, which threads hold whole.
@@ -134,8 +139,10 @@ def import_folder(
     spec: ImportSpec,
     *,
     workers: int | None = None,
+    executor: Executor | None = None,
     overwrite: bool = False,
     layout: LayoutPolicy = DEFAULT_POLICY,
+    storage_options: Mapping[str, Any] | None = None,
     on_event: Reporting = silent,
 ) -> Imported:
     """Make a dataset of pictures, masks and depth in a folder, or finish that.
@@ -148,8 +155,11 @@ def import_folder(
             of a folder beside it, which takes as much room until then.
         spec: What to import.
         workers: Threads, each on a shard of its own; ``None`` takes one for each processor.
+        executor: What runs the work in place of threads, as for :func:`create`.
         overwrite: Replace another dataset. Nothing but a dataset is ever replaced.
         layout: How large chunks and shards become.
+        storage_options: What obstore or fsspec opens a URL with, such as ``{"region": "eu-west-1"}``, beside
+            the environment; see :func:`fgbgpack.open_dataset`.
         on_event: Called in this thread with progress and notices; ``"progress"`` shows them.
 
     Raises:
@@ -164,11 +174,12 @@ def import_folder(
         >>> import_folder("fgbg.zarr", spec).samples  # doctest: +SKIP
         400000
     """
-    threads = Threads(workers)
-    with reporting(on_event) as notify, staged(out, threads, notify) as place:
-        run = Run(DatasetStore.open(place, read_only=False), threads, notify)
+    out = located(out, storage_options)
+    engine = engine_of(workers, executor)
+    with reporting(on_event) as notify, staged(out, engine, notify) as place:
+        run = Run(DatasetStore.open(place, read_only=False), engine, notify)
         run.store.document()  # What must not be overwritten is found before any work is done.
-        files = ImportScan(spec, threads, notify)
+        files = ImportScan(spec, engine.threads, notify)
         with run.exclusive():
             document = _import(run, files, layout, overwrite=overwrite)
         return Imported(
@@ -221,10 +232,10 @@ def _fill(run: Run, files: ImportScan, document: Document, policy: LayoutPolicy)
     write_names(store, files.pairs.names, policy)
     depth_layouts = {DEPTH: layouts[DEPTH]}
     store.declare(*depth_arrays(depth_layouts, document.depth))
-    run.execute(_PixelFiles(files, layouts, failures))
+    run.execute(_PixelFiles(files.files, layouts, failures))
     if document.depth is not None:
-        run.execute(_DepthFiles(files, layouts, failures))
-    for line in files.remarks.lines():
+        run.execute(_DepthFiles(files.files, layouts, failures))
+    for line in files.files.remarks.lines():
         run.notify(line)
     if failures.problems:
         raise files.error(failures.problems, unfinished=run.name)
@@ -300,6 +311,16 @@ def _differences(existing: Document, new: Document, spec: ImportSpec) -> list[st
     ]
 
 
+@dataclass(frozen=True)
+class _Found:
+    """What was found while the files of a shard were decoded: those that cannot be used and, by another
+    process, remarks on others.
+    """
+
+    failures: Failures | None
+    remarks: Remarks | None
+
+
 class _FileStage(LayoutStage):
     """A stage that decodes files; shards with files that cannot be decoded are not written."""
 
@@ -309,16 +330,40 @@ class _FileStage(LayoutStage):
     kinds: ClassVar[Mapping[Kind, str]]
     fill: ClassVar[Any]
 
-    def __init__(self, files: ImportScan, layouts: Mapping[str, Layout], failures: Failures) -> None:
+    def __init__(
+        self, files: SampleFiles, layouts: Mapping[str, Layout], failures: Failures, *, is_part: bool = False
+    ) -> None:
         super().__init__({array: layouts[array] for array in self.kinds.values()})
-        self._files, self._failures = files, failures
+        self._files, self._failures, self._is_part = files, failures, is_part
+
+    def part(self, shard: int) -> Self:
+        """The files of one shard."""
+        files = self._files.of(self._first.samples_of(shard))
+        return type(self)(files, self._layouts, Failures(), is_part=True)
+
+    def is_needed(self, shard: int) -> bool:
+        """Whether there are not too many files already that cannot be used."""
+        if self._failures.is_enough:
+            self._failures.take(Failures(), self.array, shard)
+            return False
+        return True
+
+    def take(self, shard: int, found: _Found) -> None:
+        """Note the files of a shard that cannot be used, and what is to be said of others."""
+        if found.failures is not None:
+            self._failures.take(found.failures, self.array, shard)
+        if found.remarks is not None:
+            self._files.remarks.update(found.remarks)
 
     def missing(self, store: DatasetStore) -> list[int]:
         """The shards that are not there, without those whose files cannot be decoded."""
         return [shard for shard in super().missing(store) if shard not in self._failures.shards[self.array]]
 
-    def produce(self, shard: int, monitor: Monitor) -> Mapping[str, bytes]:
+    def produce(self, shard: int, monitor: Monitor) -> Product:
         """The shards of all arrays with that number; none where a file of theirs cannot be decoded."""
+        if self._is_part:
+            require_folder(self._files.root)
+        remarks = self._files.remarks if self._is_part else None
         failures = Failures()
         chunks: dict[str, list[bytes]] = {array: [] for array in self.kinds.values()}
         extremes = np.full((2, self._first.shard[0]), np.nan, np.float16)
@@ -336,10 +381,9 @@ class _FileStage(LayoutStage):
                     extremes[:, first : first + len(run)] = known_extremes(samples[: len(run)])
             monitor.advance(len(run))
         if failures.problems or self._failures.is_enough:
-            self._failures.take(failures, self.array, shard)
-            return {}
+            return Product(found=_Found(failures, remarks))
         beside = encoded_extremes(shard, extremes) if self.array == DEPTH else {}
-        return beside | self.joined(shard, chunks)
+        return Product(beside | self.joined(shard, chunks), _Found(None, remarks))
 
 
 class _PixelFiles(_FileStage):

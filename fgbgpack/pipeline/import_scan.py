@@ -18,22 +18,19 @@ from fgbgpack.document import Quantity
 from fgbgpack.errors import SourceError, SpecError
 from fgbgpack.pipeline.events import Notice, OnEvent, Progress
 from fgbgpack.pipeline.executor import Threads
+from fgbgpack.pipeline.import_files import SampleFiles
 from fgbgpack.pipeline.import_probe import Failures, Probe
 from fgbgpack.sources.decoding import EXIF_ADVICE, Header
 from fgbgpack.sources.exported_depth import exported_depth
 from fgbgpack.sources.listing import find_files
-from fgbgpack.sources.memory import decoding
 from fgbgpack.sources.names import counted
 from fgbgpack.sources.pairing import SINGULAR, Kind, find_pairs
-from fgbgpack.sources.problems import CountedProblems, Remarks
+from fgbgpack.sources.problems import CountedProblems
 from fgbgpack.sources.resizing import Fit, Frame
 from fgbgpack.sources.sample_files import (
     ARRAY_SUFFIX,
     DepthValues,
-    read_depth,
     read_file_header,
-    read_image,
-    read_mask,
     wrong_size,
 )
 from fgbgpack.spec import LARGEST_ALPHA, LARGEST_MASK_VALUE, Exif, Reading
@@ -170,15 +167,14 @@ class ImportScan:
     notices.
 
     ``ignored`` files are none of these; ``digest`` is the SHA-256 of their names and sizes: that of their
-    content would take reading all of them. ``depth`` is what the values in depth files mean, ``remarks`` what
-    is to be said of pictures that were decoded. Raises SpecError for patterns that do not go together, and
+    content would take reading all of them. ``depth`` is what the values in depth files mean, ``files``
+    decodes them. Raises SpecError for patterns that do not go together, and
     SourceError with all files that cannot be used or paired.
     """
 
     def __init__(self, spec: ImportSpec, threads: Threads, on_event: OnEvent) -> None:
         self.spec, self._threads, self._on_event = spec, threads, on_event
         self._root, self._reading = Path(spec.folder), spec.reading
-        self.remarks = Remarks()
         start = time.perf_counter()
         self._unusable: set[tuple[Kind, int]] = set()
         sizes, self.ignored = find_files(self._root, (ARRAY_SUFFIX,))
@@ -205,8 +201,11 @@ class ImportScan:
         self.depth = self._depth_values() if self.has_depth else DepthValues()
         self.frame = self._scan_headers(problems)
         self.extent = Extent(len(self.pairs.names), self.frame.height, self.frame.width)
+        self.files = SampleFiles(
+            self._root, self.pairs.files, self.frame, self.depth, self._reading, self._unusable
+        )
         self.probe = Probe(self, problems)
-        self.remarks.clear()
+        self.files.remarks.clear()
         self._seconds = time.perf_counter() - start
         if problems:
             raise self.error(problems)
@@ -233,15 +232,7 @@ class ImportScan:
         """Decodes the files of a kind of some samples into the first places of an array, except those that
         cannot be used, which ``failures`` collects. Of a kind that is not imported it stays as it is.
         """
-        if kind not in self.pairs.files:
-            return
-        for place, sample in zip(into, samples, strict=False):
-            if (kind, sample) not in self._unusable:
-                try:
-                    with decoding():
-                        place[...] = self._decode(kind, self._path(kind, sample))
-                except SourceError as exc:
-                    failures.add(kind, exc)
+        self.files.fill(kind, samples, into, failures)
 
     def estimated_seconds(self) -> float:
         """What an import of all samples would take, this scan included."""
@@ -249,13 +240,6 @@ class ImportScan:
 
     def _path(self, kind: Kind, sample: int) -> Path:
         return self._root / self.pairs.files[kind][sample]
-
-    def _decode(self, kind: Kind, path: Path) -> NDArray[Any]:
-        if kind == "depths":
-            return read_depth(path, self.frame, self.depth, self._reading)
-        if kind == "masks":
-            return read_mask(path, self.frame, self._reading)
-        return read_image(path, self.frame, self._reading, self.remarks)
 
     def _depth_values(self) -> DepthValues:
         """What values of depth mean: what the options say, then the document of an export."""

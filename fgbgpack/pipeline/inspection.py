@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,17 +27,11 @@ from fgbgpack.document import (
 )
 from fgbgpack.errors import DatasetError, FgbgError
 from fgbgpack.inputs import parse_json
-from fgbgpack.pipeline.chunk_checks import (
-    Chunk,
-    ChunkDecoder,
-    DepthChecks,
-    PixelChecks,
-    WholeArrays,
-    chunk_total,
-)
+from fgbgpack.pipeline.chunk_checks import WholeArrays, chunk_total
 from fgbgpack.pipeline.events import OnEvent, Progress
-from fgbgpack.pipeline.executor import Monitor, Threads
+from fgbgpack.pipeline.executor import Engine, Monitor
 from fgbgpack.pipeline.faults import CHANGES, VALUES, Fault, Findings
+from fgbgpack.pipeline.shard_checks import Reports, ShardChecks
 from fgbgpack.sources.catalog import Catalog
 from fgbgpack.storage.arrays import METADATA, ArrayForm, Node, group_metadata, parse_array
 from fgbgpack.storage.hdf5 import GROUP, Hdf5Store
@@ -73,8 +65,8 @@ class Inspection:
     collected in ``findings``. Raises DatasetError where there is no document to go by.
     """
 
-    def __init__(self, store: DatasetStore, threads: Threads, on_event: OnEvent) -> None:
-        self.store, self._threads, self._on_event = store, threads, on_event
+    def __init__(self, store: DatasetStore, engine: Engine, on_event: OnEvent) -> None:
+        self.store, self._engine, self._on_event = store, engine, on_event
         self.findings = Findings()
         document = store.document(lambda error: self.findings.of_object(METADATA, error))
         if document is None:
@@ -218,30 +210,40 @@ class Inspection:
                 self._check_unfilled(path, form)
         self._total = sum(chunk_total(reader.layout) for reader in readers.values())
         self._on_event(Progress("verify", 0, self._total))
+        reports = Reports(self.store, self.document, self.forms, self._covered)
         small = {path: reader for path, reader in readers.items() if path not in (*_PIXELS, DEPTH)}
-        whole = self._whole = WholeArrays(self._decoder(small))
-        self._execute(
-            [partial(whole.check, path, shard) for path in small for shard in range(_shards(small[path]))]
-        )
+        whole = self._whole = WholeArrays(reports.decoder(small))
+
+        def check(part: tuple[str, int], monitor: Monitor) -> Findings:
+            with reports.collected() as findings:
+                whole.check(*part, monitor)
+            return findings
+
+        # This process needs them as a whole.
+        parts = [(path, shard) for path in small for shard in range(small[path].layout.shards)]
+        self._engine.threads.run(check, parts, self._advance, "verify", self._take)
         self._check_recipe(whole)
         self._check_names(whole)
-        work = []
-        pixels = {path: readers[path] for path in _PIXELS if path in readers}
-        if pixels:
-            checks = PixelChecks(self._decoder(pixels), self.recipe, self._pixels_differ)
-            for group in checks.groups:
-                shards = range(_shards(pixels[group[0]]))
-                work += [partial(checks.check, group, shard) for shard in shards]
+        if any(path in readers for path in _PIXELS):
             self.recomposed = 0 if self.recipe is None else self.document.samples
-        if DEPTH in readers:
-            extremes = {path: whole[path] for path in EXTREMES if path in whole}
-            depth = DepthChecks(
-                self._decoder({DEPTH: readers[DEPTH]}), DEPTH, extremes, self._extremes_differ
-            )
-            work += [partial(depth.check, shard) for shard in range(_shards(readers[DEPTH]))]
-        self._execute(work)
-        for reader in readers.values():
+        extremes = {path: whole[path] for path in EXTREMES if path in whole}
+        large = {path: self.forms[path] for path in (*_PIXELS, DEPTH) if path in readers}
+        checks = ShardChecks(self.store, reports, large, self._covered, self.recipe, extremes)
+        self._engine.run(checks, checks.checks(), self._advance, "verify", self._take)
+        for reader in (*readers.values(), *checks.readers.values()):
             reader.close()
+
+    def _take(self, item: object, found: Findings) -> None:
+        self.findings.update(found)
+
+    def _advance(self, count: int) -> None:
+        self._done += count
+        self._on_event(Progress("verify", self._done, self._total))
+
+    @property
+    def _covered(self) -> frozenset[str]:
+        """The arrays whose chunks are compared with the manifest."""
+        return frozenset(path for path in self.forms if self.has_manifest and self._is_covered(path))
 
     def _check_unfilled(self, path: str, form: ArrayForm) -> None:
         """See that no chunk of an array is there, where by the document there is no depth."""
@@ -255,48 +257,12 @@ class Inspection:
             message = f"{keys[shard]} is there, but by its document the dataset has no depth."
             self.findings.add(Fault("chunk-unexpected", path, keys[shard], message, shard))
 
-    def depth_checks(self, extremes: Mapping[str, NDArray[np.float16]]) -> DepthChecks:
+    def depth_checks(self) -> ShardChecks:
         """What measures the extremes of the stored depth again."""
-        reader = self.store.reader(DEPTH, self.forms[DEPTH])
-        return DepthChecks(self._decoder({DEPTH: reader}), DEPTH, extremes, self._extremes_differ)
-
-    def _execute(self, work: Iterable[Any]) -> None:
-        def advance(count: int) -> None:
-            self._done += count
-            self._on_event(Progress("verify", self._done, self._total))
-
-        def call(check: Any, monitor: Monitor) -> None:
-            check(monitor)
-
-        self._threads.run(call, work, advance, "verify")
-
-    def _decoder(self, readers: Mapping[str, ArrayReader]) -> ChunkDecoder:
-        return ChunkDecoder(readers, self._damaged, self._absent)
-
-    def _damaged(self, array: str, chunk: Chunk, samples: range, error: DatasetError) -> None:
-        self.findings.of_chunk(array, self.forms[array].layout, chunk, samples, error)
-
-    def _absent(self, array: str, chunk: Chunk, samples: range) -> None:
-        if array in self.document.whole_arrays:
-            key = f"{self.store.name}/{array}/{self.forms[array].layout.key(chunk[0])}"
-            error = DatasetError(f"Chunk {chunk[1]} of {key} is missing.", code="chunk-missing")
-            # HDF5 files and datasets whose manifest is lost: nothing else than this tells.
-            if not (self._is_covered(array) and self.has_manifest) or self._is_hdf5:
-                self._damaged(array, chunk, samples, error)
-        else:
-            self.findings.unwritten_object(array, chunk[0])
-
-    @property
-    def _is_hdf5(self) -> bool:
-        return isinstance(self.store.store, Hdf5Store)
+        reports = Reports(self.store, self.document, self.forms, frozenset())
+        return ShardChecks(self.store, reports, {DEPTH: self.forms[DEPTH]}, frozenset({DEPTH}), None, {})
 
     # --- what the values must be -------------------------------------------------------------------
-
-    def _pixels_differ(self, array: str, shard: int, sample: int, line: str) -> None:
-        self._differs("pixels-differ", array, shard, sample, f"Not the pixels of the recipe: {line}.")
-
-    def _extremes_differ(self, array: str, shard: int, sample: int, line: str) -> None:
-        self._differs("extremes-differ", array, shard, sample, f"Not the extremes of the depth: {line}.")
 
     def _differs(self, code: str, array: str, shard: int, sample: int, message: str) -> None:
         key = f"{array}/{self.forms[array].layout.key(shard)}"
@@ -418,7 +384,3 @@ class Inspection:
         whole = self._whole
         sound = whole is not None and BACKGROUND_DEPTH in whole
         return whole[BACKGROUND_DEPTH] if whole is not None and sound else None
-
-
-def _shards(reader: ArrayReader) -> int:
-    return reader.layout.shards

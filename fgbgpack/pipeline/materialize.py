@@ -5,13 +5,15 @@ recipe.
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import cached_property
+from typing import Any, ClassVar
 
 import numpy as np
 
-from fgbgpack.composition.recipe import Recipe
 from fgbgpack.dataset.dataset import Dataset
 from fgbgpack.document import (
     BACKGROUND_DEPTH,
@@ -29,18 +31,19 @@ from fgbgpack.pipeline.arrays import pixel_arrays, write_recipe
 from fgbgpack.pipeline.chunk_checks import Chunk, ChunkDecoder, PixelChecks
 from fgbgpack.pipeline.conflicts import differences, layout_differences
 from fgbgpack.pipeline.events import Reporting, StageName, reporting, silent
-from fgbgpack.pipeline.executor import Monitor, Threads
+from fgbgpack.pipeline.executor import Monitor
 from fgbgpack.pipeline.pixels import Pixels
 from fgbgpack.pipeline.run import Result, Run
-from fgbgpack.pipeline.stage import LayoutStage
+from fgbgpack.pipeline.stage import LayoutStage, Product
 from fgbgpack.pipeline.staging import staged
+from fgbgpack.pipeline.workers import engine_of
 from fgbgpack.sources.names import counted
 from fgbgpack.storage.arrays import METADATA
 from fgbgpack.storage.codecs import REPAIR
 from fgbgpack.storage.layout import DEFAULT_POLICY, Layout, LayoutPolicy
 from fgbgpack.storage.reading import ArrayReader
 from fgbgpack.storage.store import DatasetStore
-from fgbgpack.storage.targets import Target
+from fgbgpack.storage.targets import Target, located, located_all
 
 _SHOWN = 5
 _PLACED_AT_ONCE = 1 << 16
@@ -86,8 +89,10 @@ def materialize(
     out: Target | None = None,
     *,
     workers: int | None = None,
+    executor: Executor | None = None,
     overwrite: bool = False,
     layout: LayoutPolicy = DEFAULT_POLICY,
+    storage_options: Mapping[str, Any] | None = None,
     on_event: Reporting = silent,
 ) -> Conversion:
     """Store the pixels of a virtual dataset, or finish that: the same files as if it had never been virtual.
@@ -98,8 +103,11 @@ def materialize(
         dataset: A virtual dataset: a local folder, a URL that fsspec opens, or a Zarr store.
         out: Where to make one that stores its pixels; ``None`` stores them in ``dataset`` itself.
         workers: Threads, each on a shard of its own; ``None`` takes one for each processor.
+        executor: What runs the work in place of threads, as for :func:`create`.
         overwrite: Replace another dataset at ``out``.
         layout: How large chunks and shards become.
+        storage_options: What obstore or fsspec opens those of both with that are URLs, beside the
+            environment; see :func:`fgbgpack.open_dataset`.
         on_event: Called in this thread with progress and notices; ``"progress"`` shows them.
 
     Raises:
@@ -109,14 +117,18 @@ def materialize(
         DatasetError: ``dataset`` is not virtual or damaged, something else is at ``out``, another process is
             writing it, or the store is full.
     """
-    threads = Threads(workers)
+    if out is None:
+        dataset = located(dataset, storage_options)
+    else:
+        dataset, out = located_all([dataset, out], storage_options)
+    engine = engine_of(workers, executor)
     source = None if out is None else dataset
     with (
         reporting(on_event) as notify,
-        staged(dataset if out is None else out, threads, notify, source=source) as place,
+        staged(dataset if out is None else out, engine, notify, source=source) as place,
     ):
         original = _open_whole(place if out is None else dataset)
-        run = Run(DatasetStore.open(place, read_only=False), threads, notify)
+        run = Run(DatasetStore.open(place, read_only=False), engine, notify)
         pixels = Pixels(original.recipe, layout)
         if out is None:
             document = _store_in_place(run, original, pixels)
@@ -136,7 +148,9 @@ def virtualize(
     out: Target,
     *,
     workers: int | None = None,
+    executor: Executor | None = None,
     overwrite: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
     on_event: Reporting = silent,
 ) -> Conversion:
     """Make a virtual dataset of one that stores its pixels, once all are found to be those of its recipe.
@@ -147,7 +161,10 @@ def virtualize(
         dataset: A dataset that stores its pixels: a local folder, a URL that fsspec opens, or a Zarr store.
         out: Where to make the virtual one.
         workers: Threads; ``None`` takes one for each processor.
+        executor: What runs the work in place of threads, as for :func:`create`.
         overwrite: Replace another dataset at ``out``.
+        storage_options: What obstore or fsspec opens those of both with that are URLs, beside the
+            environment; see :func:`fgbgpack.open_dataset`.
         on_event: Called in this thread with progress and notices; ``"progress"`` shows them.
 
     Raises:
@@ -157,14 +174,15 @@ def virtualize(
         DatasetError: Stored pixels are not those of the recipe, or damaged; ``dataset`` is virtual already;
             something else is at ``out``, or another process is writing it.
     """
-    threads = Threads(workers)
-    with reporting(on_event) as notify, staged(out, threads, notify, source=dataset) as place:
+    dataset, out = located_all([dataset, out], storage_options)
+    engine = engine_of(workers, executor)
+    with reporting(on_event) as notify, staged(out, engine, notify, source=dataset) as place:
         original = _open_whole(dataset)
         if original.document.is_virtual:
             raise DatasetError(
                 f"{original.path} is virtual already: copy it as it is.", code="pixels-not-stored"
             )
-        run = Run(DatasetStore.open(place, read_only=False), threads, notify)
+        run = Run(DatasetStore.open(place, read_only=False), engine, notify)
         _check_apart(run, original)
         virtual = dataclasses.replace(original.document, pixels=PixelsInfo(complete=True, stored=False))
         copy = _Copy(run, original, virtual, DEFAULT_POLICY)
@@ -242,7 +260,7 @@ def _store_pixels(run: Run, original: Dataset, pixels: Pixels) -> None:
 
 def _check_pixels(run: Run, original: Dataset, stored: Mapping[str, ArrayReader], message: str) -> None:
     """Compare all stored pixels with those of the recipe; DatasetError names those that differ."""
-    stage = _PixelCheck(stored, original.recipe)
+    stage = _PixelCheck(stored, original)
     run.execute(stage)
     if lines := stage.lines():
         raise DatasetError(message, lines, code="pixels-differ")
@@ -253,21 +271,37 @@ class _PixelCheck(LayoutStage):
 
     name: ClassVar[StageName] = "checks"
 
-    def __init__(self, stored: Mapping[str, ArrayReader], recipe: Recipe) -> None:
-        self._checks = PixelChecks(ChunkDecoder(stored, self._damaged, self._absent), recipe, self._differs)
+    def __init__(self, stored: Mapping[str, ArrayReader], original: Dataset) -> None:
+        self._stored, self._recipe, self.recipe_store = stored, original.recipe, original.store
         self._layout = stored[IMAGE].layout
         super().__init__({IMAGE: self._layout})
         self._done: set[int] = set()
         self._found: dict[tuple[int, str], str] = {}
+        self._here = _Differences()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What is compared already is known where the work is sent from.
+        state = {name: value for name, value in self.__dict__.items() if name != "_checks"}
+        return state | {"_done": set(), "_found": {}}
+
+    @cached_property
+    def _checks(self) -> PixelChecks:
+        decoder = ChunkDecoder(self._stored, self._damaged, self._absent)
+        return PixelChecks(decoder, self._recipe, self._differs)
 
     def missing(self, store: DatasetStore) -> list[int]:
         return [shard for shard in range(self._layout.shards) if shard not in self._done]
 
-    def produce(self, shard: int, monitor: Monitor) -> Mapping[str, bytes]:
+    def produce(self, shard: int, monitor: Monitor) -> Product:
+        self._here.found = {}
         for group in self._checks.groups:
             self._checks.check(group, shard, monitor, by_sample=True)
+        return Product(found=self._here.found)
+
+    def take(self, shard: int, found: dict[tuple[int, str], str]) -> None:
+        """Note that a shard is compared, and what differs."""
         self._done.add(shard)
-        return {}
+        self._found |= found
 
     def lines(self) -> list[str]:
         """The first samples that differ, one line each, and how many do."""
@@ -285,7 +319,17 @@ class _PixelCheck(LayoutStage):
         raise DatasetError(f"A chunk of {key} is missing. {REPAIR}", code="chunk-missing")
 
     def _differs(self, array: str, shard: int, sample: int, line: str) -> None:
-        self._found.setdefault((sample, array), line)
+        self._here.found.setdefault((sample, array), line)
+
+
+class _Differences(threading.local):
+    """The samples that differ in the shard that a thread is at: a line for each array."""
+
+    def __init__(self) -> None:
+        self.found: dict[tuple[int, str], str] = {}
+
+    def __reduce__(self) -> tuple[type[_Differences], tuple[()]]:
+        return _Differences, ()
 
 
 class _Copy:
@@ -360,20 +404,24 @@ class _ShardCopy(LayoutStage):
         self.name: StageName = "backgrounds" if array == BACKGROUND_DEPTH else "depth"
         super().__init__({array: layout})
         self._source, self._array, self._layout = source, array, layout
-        self._sound = source.sound_shards(array, layout)
 
-    def produce(self, shard: int, monitor: Monitor) -> Mapping[str, bytes]:
+    def missing(self, store: DatasetStore) -> list[int]:
+        """The shards that are not there; DatasetError where one is not there to be copied."""
+        missing = super().missing(store)
+        if lost := sorted(set(missing).difference(self._source.sound_shards(self._array, self._layout))):
+            raise DatasetError(
+                f"Shard {self._source.name}/{self._array}/{self._layout.key(lost[0])} is missing or damaged: "
+                "restore it from a copy, or fill depth again with fgbgpack depth --overwrite.",
+                code="shard-damaged",
+            )
+        return missing
+
+    def produce(self, shard: int, monitor: Monitor) -> Product:
         """The shard with that number, as it is; the extremes that belong to it come first."""
         monitor.check()
         key = f"{self._array}/{self._layout.key(shard)}"
-        if shard not in self._sound:
-            raise DatasetError(
-                f"Shard {self._source.name}/{key} is missing or damaged: restore it from a copy, or fill "
-                "depth again with fgbgpack depth --overwrite.",
-                code="shard-damaged",
-            )
         beside = EXTREMES if self._array == DEPTH else ()
         keys = (*(f"{name}/c/{shard}" for name in beside), key)
         values = dict(zip(keys, self._source.get_all(keys), strict=True))
         monitor.advance(self.size(shard))
-        return {key: value for key, value in values.items() if value is not None}
+        return Product({key: value for key, value in values.items() if value is not None})

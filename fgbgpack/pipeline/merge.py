@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fgbgpack.dataset.dataset import Dataset
 from fgbgpack.depth import Device
@@ -40,7 +41,7 @@ from fgbgpack.spec import DepthSpec
 from fgbgpack.storage.arrays import PIXEL_CODEC
 from fgbgpack.storage.layout import DEFAULT_POLICY, LayoutPolicy
 from fgbgpack.storage.store import DatasetStore
-from fgbgpack.storage.targets import Target
+from fgbgpack.storage.targets import Target, located_all
 from fgbgpack.version import software
 
 
@@ -76,6 +77,7 @@ def merge(
     workers: int | None = None,
     overwrite: bool = False,
     layout: LayoutPolicy = DEFAULT_POLICY,
+    storage_options: Mapping[str, Any] | None = None,
     on_event: Reporting = silent,
 ) -> Merged:
     """Make one dataset of several that were made with the same options, of other pictures.
@@ -97,6 +99,7 @@ def merge(
         workers: Threads, each on a shard of its own; ``None`` takes one for each processor.
         overwrite: Replace another dataset at ``out``.
         layout: How large chunks and shards become.
+        storage_options: What those of them that are URLs are opened with, as for :func:`create`.
         on_event: Called in this thread with progress and notices; ``"progress"`` shows them.
 
     Raises:
@@ -117,6 +120,7 @@ def merge(
         raise SpecError(
             f"Found {counted(len(datasets), 'dataset')}, expected two or more to merge.", code="merge-of-one"
         )
+    *datasets, out = located_all([*datasets, out], storage_options)
     threads = Threads(workers)
     with reporting(on_event) as notify, staged(out, threads, notify) as place:
         run = Run(DatasetStore.open(place, read_only=False), threads, notify)
@@ -254,7 +258,7 @@ class _Merging:
             section = depth.section(makers_of(filling.section)[-1])
             self._document = dataclasses.replace(self._document, depth=section)
             run.store.commit(self._document.begun())
-            run.execute(stage, stage.threads)
+            run.execute(stage, stage.engine)
         run.declare_depth(section, self._layouts)
 
     def _filling(self, section: NetworkDepthInfo) -> DepthFilling:

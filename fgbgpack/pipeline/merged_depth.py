@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby, pairwise
@@ -27,7 +27,7 @@ from fgbgpack.pipeline.depth import DepthFilling, DepthStage, bands, encoded_ext
 from fgbgpack.pipeline.devices import makers_of, with_makers
 from fgbgpack.pipeline.events import StageName
 from fgbgpack.pipeline.executor import Monitor
-from fgbgpack.pipeline.stage import LayoutStage
+from fgbgpack.pipeline.stage import LayoutStage, Product
 from fgbgpack.pipeline.union import Union
 from fgbgpack.storage.arrays import BACKGROUND_DEPTH_CODEC, DEPTH_CODEC, GUIDED_DEPTH_CODEC, PIXEL_CODEC
 from fgbgpack.storage.codecs import ChunkCodec, recode
@@ -221,7 +221,7 @@ class MergedBackgrounds(LayoutStage):
         self._layout, self._homes = layout, union.backgrounds.homes()
         self._chunks = Chunks(union, BACKGROUND_DEPTH, BACKGROUND_DEPTH_CODEC)
 
-    def produce(self, shard: int, monitor: Monitor) -> Mapping[str, bytes]:
+    def produce(self, shard: int, monitor: Monitor) -> Product:
         """The shard with that number."""
         chunks: list[bytes] = []
         for background in self._layout.samples_of(shard):
@@ -233,7 +233,7 @@ class MergedBackgrounds(LayoutStage):
                 copied = [] if reader is None else [BACKGROUND_DEPTH_CODEC.encode(reader.read([local])[0])]
             chunks += copied
             monitor.advance(1)
-        return self.joined(shard, {BACKGROUND_DEPTH: chunks})
+        return Product(self.joined(shard, {BACKGROUND_DEPTH: chunks}))
 
 
 class MergedDepth(LayoutStage):
@@ -250,7 +250,7 @@ class MergedDepth(LayoutStage):
         self._chunks = Chunks(union, DEPTH, self._codec)
         self._extremes = [Chunks(union, path, PIXEL_CODEC) for path in EXTREMES]
 
-    def produce(self, shard: int, monitor: Monitor) -> Mapping[str, bytes]:
+    def produce(self, shard: int, monitor: Monitor) -> Product:
         """The shard with that number; the extremes that belong to it come first."""
         samples, chunks = self._layout.samples_of(shard), []
         for run in self._layout.chunk_runs(shard):
@@ -259,7 +259,7 @@ class MergedDepth(LayoutStage):
             monitor.advance(len(run))
         extremes = np.full((2, self._layout.shard[0]), np.nan, np.float16)
         self.read_extremes(samples, extremes[:, : len(samples)])
-        return encoded_extremes(shard, extremes) | self.joined(shard, {DEPTH: chunks})
+        return Product(encoded_extremes(shard, extremes) | self.joined(shard, {DEPTH: chunks}))
 
     def encoded(self, run: range) -> list[bytes]:
         """The encoded chunks of a chunk's worth of samples."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import compress
+from typing import Any
 
 from fgbgpack.dataset.dataset import Dataset
 from fgbgpack.depth import Device
@@ -46,7 +47,7 @@ from fgbgpack.storage.hdf5 import is_hdf5
 from fgbgpack.storage.layout import DEFAULT_POLICY, Layout, LayoutPolicy
 from fgbgpack.storage.manifest import joined_paths
 from fgbgpack.storage.store import DatasetStore
-from fgbgpack.storage.targets import Target
+from fgbgpack.storage.targets import Target, located
 
 _SHOWN = 20
 #: Shards that a thread reads before it reports.
@@ -85,6 +86,7 @@ def begin_create(
     overwrite: bool = False,
     virtual: bool = False,
     layout: LayoutPolicy = DEFAULT_POLICY,
+    storage_options: Mapping[str, Any] | None = None,
     on_event: Reporting = silent,
 ) -> Report:
     """Begin a dataset whose shards are then written by :func:`create_part`, by any number of processes.
@@ -101,6 +103,7 @@ def begin_create(
         overwrite: Replace a dataset made with other options, which is deleted at once.
         virtual: Store neither image nor mask, as with :func:`create`.
         layout: How large chunks and shards become.
+        storage_options: What a URL is opened with, as for :func:`create`.
         on_event: Called in this thread with progress and notices; ``"progress"`` shows them.
 
     Raises:
@@ -121,7 +124,7 @@ def begin_create(
     """
     threads = Threads(workers)
     with reporting(on_event) as notify:
-        run = _run(out, threads, notify)
+        run = _run(located(out, storage_options), threads, notify)
         if not run.store.has_lost_document():
             run.store.document()  # What must not be overwritten is found before any work is done.
         creation = Creation.of(run, spec, layout=layout, device=device, virtual=virtual)
@@ -141,6 +144,7 @@ def create_part(
     *,
     device: Device = "auto",
     workers: int | None = None,
+    storage_options: Mapping[str, Any] | None = None,
     on_event: Reporting = silent,
 ) -> PartReport:
     """Write one of ``parts`` parts of the shards of a dataset that :func:`begin_create` has begun.
@@ -154,6 +158,7 @@ def create_part(
         parts: How many parts there are.
         device: What runs the depth model, if depth is asked for.
         workers: Threads, each on a shard of its own; ``None`` takes one for each processor.
+        storage_options: What a URL is opened with, as for :func:`create`.
         on_event: Called in this thread with progress and notices; ``"progress"`` shows them.
 
     Raises:
@@ -168,7 +173,7 @@ def create_part(
     chosen = Part(part, parts)
     threads = Threads(workers)
     with reporting(on_event) as notify:
-        run = _run(out, threads, notify)
+        run = _run(located(out, storage_options), threads, notify)
         document = _begun(run.store)
         if document.complete:
             run.notify(f"{run.name} is complete already.")
@@ -190,7 +195,13 @@ def create_part(
         )
 
 
-def finish_create(out: Target, *, workers: int | None = None, on_event: Reporting = silent) -> Report:
+def finish_create(
+    out: Target,
+    *,
+    workers: int | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    on_event: Reporting = silent,
+) -> Report:
     """Finish a dataset whose parts are written: check that every shard is there and whole, and complete it.
 
     It is then the dataset that one :func:`create` would have made, byte for byte. Shards that are damaged are
@@ -199,6 +210,7 @@ def finish_create(out: Target, *, workers: int | None = None, on_event: Reportin
     Args:
         out: The dataset: a local folder, a URL that fsspec opens, or a Zarr store.
         workers: Threads; ``None`` takes one for each processor.
+        storage_options: What a URL is opened with, as for :func:`create`.
         on_event: Called in this thread with progress and notices; ``"progress"`` shows them.
 
     Raises:
@@ -209,7 +221,7 @@ def finish_create(out: Target, *, workers: int | None = None, on_event: Reportin
     """
     threads = Threads(workers)
     with reporting(on_event) as notify:
-        run = _run(out, threads, notify)
+        run = _run(located(out, storage_options), threads, notify)
         _begun(run.store)
         with run.exclusive():
             document = _begun(run.store)
@@ -287,7 +299,7 @@ class _PartWriting:
         note = Note(run.store, part)
         missing = []
         if job is not None:
-            missing = run.store.missing_shards({DEPTH: job.depth_layout}, job.shards)
+            missing = sealing.missing_shards(run.store, {DEPTH: job.depth_layout}, job.shards)
         if not missing or job is None or not isinstance(self._document.depth, NetworkDepthInfo):
             note.add(None, [])
             return
@@ -295,7 +307,7 @@ class _PartWriting:
         # Before the first shard: what is killed later leaves nothing to be told.
         note.add(makers_of(filling.section)[-1], missing)
         stage = DepthStage(job, filling.mode, run.store, self._document.depth.step)
-        run.execute(stage, stage.threads)
+        run.execute(stage, stage.engine)
         job.check(stage.source.session, None)
 
     def _depth_job(self) -> DepthJob | None:

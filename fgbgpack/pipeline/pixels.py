@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,7 +14,7 @@ from fgbgpack.document import IMAGE, MASK
 from fgbgpack.pipeline.arrays import extent_of
 from fgbgpack.pipeline.events import StageName
 from fgbgpack.pipeline.executor import Monitor
-from fgbgpack.pipeline.stage import LayoutStage
+from fgbgpack.pipeline.stage import LayoutStage, Product
 from fgbgpack.storage.arrays import PIXEL_CODEC
 from fgbgpack.storage.layout import Layout, LayoutPolicy
 
@@ -35,7 +35,7 @@ class Pixels(LayoutStage):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ |= state | {"_buffers": threading.local()}
 
-    def produce(self, shard: int, monitor: Monitor) -> Mapping[str, bytes]:
+    def produce(self, shard: int, monitor: Monitor) -> Product:
         """The shards of image and mask with that number."""
         chunks: dict[str, list[bytes]] = {IMAGE: [], MASK: []}
         for run in self.layouts[0].chunk_runs(shard):
@@ -43,7 +43,7 @@ class Pixels(LayoutStage):
             for array, encoded in self.encode(run):
                 chunks[array].append(encoded)
             monitor.advance(len(run))
-        return self.joined(shard, chunks)
+        return Product(self.joined(shard, chunks))
 
     def encode(self, run: range) -> Iterator[tuple[str, bytes]]:
         """The encoded chunks of image and mask for one run of samples, band by band from the top."""

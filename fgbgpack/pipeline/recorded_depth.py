@@ -16,7 +16,7 @@ from fgbgpack.errors import DatasetError, RecipeMismatchError, SpecError
 from fgbgpack.pipeline.conflicts import depth_differences
 from fgbgpack.pipeline.depth_modes import MODES, DepthJob
 from fgbgpack.pipeline.events import OnEvent, Progress
-from fgbgpack.pipeline.executor import Threads
+from fgbgpack.pipeline.executor import Engine
 from fgbgpack.spec import DepthSpec
 from fgbgpack.storage.layout import DEFAULT_POLICY, LayoutPolicy
 from fgbgpack.storage.store import DatasetStore
@@ -35,7 +35,7 @@ def recorded_job(
     samples: Recipe | Dataset,
     *,
     device: Device,
-    threads: Threads,
+    engine: Engine,
     on_event: OnEvent,
     policy: LayoutPolicy = DEFAULT_POLICY,
 ) -> DepthJob:
@@ -61,7 +61,7 @@ def recorded_job(
     size = document.height, document.width
     if lines := depth_differences(depth, spec, networks, size):
         raise RecipeMismatchError("The networks are not those that filled the depth:", lines)
-    return DepthJob(samples, spec, networks, device, threads, policy, on_event)
+    return DepthJob(samples, spec, networks, device, engine, policy, on_event)
 
 
 def infer_again(

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections import Counter
 from collections.abc import Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,13 +43,14 @@ from fgbgpack.pipeline.arrays import (
 from fgbgpack.pipeline.create import load_recipe
 from fgbgpack.pipeline.depth import DepthFilling, encoded_extremes
 from fgbgpack.pipeline.events import Reporting, reporting, silent
-from fgbgpack.pipeline.executor import Monitor, Threads
+from fgbgpack.pipeline.executor import Monitor
 from fgbgpack.pipeline.faults import VALUES, Fault
 from fgbgpack.pipeline.inspection import Inspection
 from fgbgpack.pipeline.pixels import Pixels
 from fgbgpack.pipeline.recorded_depth import recorded_job, stored_samples
 from fgbgpack.pipeline.run import Result, Run
 from fgbgpack.pipeline.staging import StagingStore, staged
+from fgbgpack.pipeline.workers import engine_of
 from fgbgpack.sources.names import counted
 from fgbgpack.spec import DatasetSpec
 from fgbgpack.storage.arrays import METADATA, ArrayForm, ArraySpec, group_metadata
@@ -56,7 +58,7 @@ from fgbgpack.storage.hdf5 import GROUP
 from fgbgpack.storage.layout import DEFAULT_POLICY, LayoutPolicy
 from fgbgpack.storage.manifest import joined_paths, manifest_array, metadata_digest
 from fgbgpack.storage.store import DatasetStore
-from fgbgpack.storage.targets import Target
+from fgbgpack.storage.targets import Target, located
 
 #: What is left that a report names; the rest is counted.
 SHOWN = 20
@@ -111,7 +113,9 @@ def repair(
     masks: str | Path | None = None,
     device: Device = "auto",
     workers: int | None = None,
+    executor: Executor | None = None,
     layout: LayoutPolicy = DEFAULT_POLICY,
+    storage_options: Mapping[str, Any] | None = None,
     on_event: Reporting = silent,
 ) -> Repair:
     """Read all of a dataset, and write again what is missing or damaged, as far as something gives it back.
@@ -124,15 +128,16 @@ def repair(
     it is. What is whole of it is copied to a folder beside it, which needs as much room.
 
     Args:
-        dataset: A local folder, an HDF5 file, a URL that fsspec opens, or a Zarr store.
+        dataset: A local folder, an HDF5 file, a URL, or a Zarr store.
         backgrounds: The folder of the original backgrounds; ``None`` takes the one that the dataset's spec
             names. It is only needed where sources are damaged, or depth above scale 1.
         foregrounds: The same for the foregrounds.
         masks: The same for the masks.
-        device: What runs the networks: ``"auto"``, the one that filled the depth, ``"cpu"``, ``"cuda"`` or
-            ``"tensorrt"``.
+        device: What runs the networks: ``"auto"`` (what filled it), ``"cpu"``, ``"cuda"`` or ``"tensorrt"``.
         workers: Threads; ``None`` takes one for each processor.
+        executor: What runs the work in place of threads, as for :func:`create`.
         layout: How chunks and shards were cut, where neither metadata nor their copies tell.
+        storage_options: As for :func:`fgbgpack.open_dataset`.
         on_event: Called in this thread with progress and notices; ``"progress"`` shows them.
 
     Returns:
@@ -147,11 +152,11 @@ def repair(
         >>> repair("lobby.zarr").left_count  # doctest: +SKIP
         0
     """
-    threads = Threads(workers)
+    engine = engine_of(workers, executor)
     folders = {"backgrounds": backgrounds, "foregrounds": foregrounds, "masks": masks}
     moved = {key: str(folder) for key, folder in folders.items() if folder is not None}
-    with reporting(on_event) as notify, staged(dataset, threads, notify) as place:
-        run = Run(DatasetStore.open(place, read_only=False), threads, notify)
+    with reporting(on_event) as notify, staged(located(dataset, storage_options), engine, notify) as place:
+        run = Run(DatasetStore.open(place, read_only=False), engine, notify)
         if (document := run.store.document(lambda error: None)) is None:
             raise DatasetError(f"There is no dataset at {run.name}.", code="dataset-missing")
         if isinstance(place, StagingStore):
@@ -199,7 +204,7 @@ class _Repairer:
         return self._result(inspection.document, len(faults), differing)
 
     def _inspect(self) -> Inspection:
-        inspection = Inspection(self._store, self._run.threads, self._run.on_event)
+        inspection = Inspection(self._store, self._run.engine, self._run.on_event)
         inspection.run()
         return inspection
 
@@ -354,7 +359,7 @@ class _Repairer:
         elif not _are_alike(forms.get(IMAGE), forms.get(MASK)):
             advice = _FROM_COPY
         else:
-            self._delete(inspection, {path: broken[path] for path in paths})
+            self._store.delete(_keys(inspection, {path: broken[path] for path in paths}))
             pixels = Pixels(recipe, self._policy_of(inspection))
             for path, layout in zip((IMAGE, MASK), pixels.layouts, strict=True):
                 self._store.written.declare(path, layout, sharded=True)
@@ -363,9 +368,6 @@ class _Repairer:
             return
         for path in paths:
             self._leave(_faults_of(inspection, path), advice)
-
-    def _delete(self, inspection: Inspection, broken: Mapping[str, list[int]]) -> None:
-        self._store.delete(_keys(inspection, broken))
 
     # --- depth -------------------------------------------------------------------------------------
 
@@ -404,7 +406,7 @@ class _Repairer:
             document,
             recipe or stored_samples(store, document),
             device=self._device,
-            threads=run.threads,
+            engine=run.engine,
             on_event=run.on_event,
             policy=self._policy_of(inspection),
         )
@@ -426,7 +428,7 @@ class _Repairer:
 
     def _measure(self, inspection: Inspection, shards: list[int]) -> None:
         """Write the extremes of sound depth again."""
-        checks = inspection.depth_checks({})
+        checks = inspection.depth_checks()
         layout = inspection.forms[DEPTH].layout
         for path in EXTREMES:
             self._store.written.declare(path, inspection.forms[path].layout, sharded=False)
@@ -484,8 +486,8 @@ class _Repairer:
 
 
 def _keys(inspection: Inspection, broken: Mapping[str, list[int]]) -> list[str]:
-    forms = inspection.forms
-    return [f"{path}/{forms[path].layout.key(shard)}" for path, shards in broken.items() for shard in shards]
+    layouts = {path: inspection.forms[path].layout for path in broken}
+    return [f"{path}/{layouts[path].key(shard)}" for path, shards in broken.items() for shard in shards]
 
 
 def _faults_of(inspection: Inspection, path: str) -> list[Fault]:

@@ -27,7 +27,7 @@ from fgbgpack.pipeline.conflicts import clear
 from fgbgpack.pipeline.depth import DepthFilling, DepthStage
 from fgbgpack.pipeline.events import Notice, OnEvent
 from fgbgpack.pipeline.exchange import Exchange
-from fgbgpack.pipeline.executor import Threads
+from fgbgpack.pipeline.executor import Engine, Threads
 from fgbgpack.pipeline.replacing import Replacement
 from fgbgpack.pipeline.stage import Stage, execute
 from fgbgpack.storage import sealing
@@ -54,14 +54,14 @@ class Result:
 
 
 class Run:
-    """One command at work on one dataset, on threads; ``on_event`` is called in this thread.
+    """One command at work on one dataset, on an engine; ``on_event`` is called in this thread.
 
     ``written`` and ``stage_seconds`` are what each stage has written, by what it counts, and how long it
     took.
     """
 
-    def __init__(self, store: DatasetStore, threads: Threads, on_event: OnEvent) -> None:
-        self.store, self.threads, self.on_event = store, threads, on_event
+    def __init__(self, store: DatasetStore, engine: Engine, on_event: OnEvent) -> None:
+        self.store, self.engine, self.on_event = store, engine, on_event
         self.written: Counter[str] = Counter()
         self.stage_seconds: defaultdict[str, float] = defaultdict(float)
         self._replacement: Replacement | Exchange | None = None
@@ -73,6 +73,11 @@ class Run:
     def name(self) -> str:
         """What messages call the dataset."""
         return self.store.name
+
+    @property
+    def threads(self) -> Threads:
+        """The threads of this process."""
+        return self.engine.threads
 
     @property
     def seconds(self) -> float:
@@ -105,7 +110,7 @@ class Run:
             finally:
                 self._is_exclusive = False
             # Once a replacement is in its place, others may write it.
-            self.store.sweep()
+            sealing.sweep(self.store)
             self._tell_of_other_writers()
             if self._replacement is not None:
                 if self.store is target:
@@ -209,13 +214,17 @@ class Run:
         clear(self.store, self._found)
         self.store.commit(document)
 
-    def execute(self, stage: Stage, threads: Threads | None = None) -> None:
-        """Write the shards of a stage that are missing, on the run's threads or on others."""
+    def execute(self, stage: Stage, engine: Engine | None = None) -> None:
+        """Write the shards of a stage that are missing, on the run's engine or on another."""
         start = time.perf_counter()
         self._tell_of_other_writers()
-        self.written[stage.name] += execute(stage, self.store, threads or self.threads, self.on_event)
+        self.written[stage.name] += execute(stage, self.store, engine or self._engine(), self.on_event)
         self._tell_of_other_writers()
         self.stage_seconds[stage.name] += time.perf_counter() - start
+
+    def _engine(self) -> Engine:
+        """The run's engine, with twice the threads where each waits for its uploads while others compute."""
+        return self.engine.and_more(self.engine.threads.count) if self.store.is_far else self.engine
 
     def _tell_of_other_writers(self) -> None:
         """Say once that the store does not keep them apart, as soon as that is known."""
@@ -234,7 +243,7 @@ class Run:
         start = time.perf_counter()
         job = filling.job
         document, stage = self.prepare_depth(filling, document)
-        self.execute(stage, stage.threads)
+        self.execute(stage, stage.engine)
         job.check(stage.source.session, None)  # reports what the session has to say since it was opened
         document = self.finish_depth(document, job.layouts(filling.section))
         self.stage_seconds["depth"] = time.perf_counter() - start

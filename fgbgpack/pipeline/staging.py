@@ -22,7 +22,7 @@ from fgbgpack.errors import DatasetError, IncompleteDatasetError, SpecError
 from fgbgpack.files import disk_errors, finish_removal, remove_folder
 from fgbgpack.pipeline.convert import Source, check_target, to_hdf5, to_zarr
 from fgbgpack.pipeline.events import OnEvent
-from fgbgpack.pipeline.executor import Threads
+from fgbgpack.pipeline.executor import Engine
 from fgbgpack.pipeline.own_nodes import cannot_convert, own_nodes
 from fgbgpack.pipeline.replacing import Replacement, link_or_copy
 from fgbgpack.pipeline.run import Run
@@ -96,7 +96,7 @@ class StagingStore(LocalStore):
 
 @contextmanager
 def staged(
-    target: Target, threads: Threads, on_event: OnEvent, *, source: Target | None = None
+    target: Target, engine: Engine, on_event: OnEvent, *, source: Target | None = None
 ) -> Iterator[Target]:
     """Where to write the dataset that is to be at ``target``, made of another at ``source`` or of what is
     there.
@@ -124,7 +124,7 @@ def staged(
         finish_removal(folder)
     place = StagingStore(folder, path)
     staging = DatasetStore(place, str(path))
-    run = Run(staging, threads, on_event)
+    run = Run(staging, engine, on_event)
     file, before, portable = None, None, False
     if path.exists():
         if is_hdf5(source) and path.samefile(str(source)):
@@ -170,7 +170,7 @@ def staged(
 
 
 @contextmanager
-def staged_as_changed(path: Path, threads: Threads, on_event: OnEvent) -> Iterator[Target]:
+def staged_as_changed(path: Path, engine: Engine, on_event: OnEvent) -> Iterator[Target]:
     """A folder with the dataset of an HDF5 file as others have left it, chunks that they wrote included.
 
     It becomes the file if its document is another one once the block is left. Raises DatasetError as
@@ -180,7 +180,7 @@ def staged_as_changed(path: Path, threads: Threads, on_event: OnEvent) -> Iterat
     with disk_errors(str(path), kept="It stays as it is."):
         shutil.rmtree(folder, ignore_errors=True)
         staging = DatasetStore(StagingStore(folder, path), str(path))
-        run = Run(staging, threads, on_event)
+        run = Run(staging, engine, on_event)
         try:
             file = Hdf5Store(path, kind=ChangedFile)
             dataset = DatasetStore(file, str(path))

@@ -5,26 +5,29 @@ from __future__ import annotations
 import datetime
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fgbgpack.depth import Device
 from fgbgpack.document import DEPTH, VERIFIED, Document
 from fgbgpack.errors import DatasetError, IncompleteDatasetError
 from fgbgpack.files import why
 from fgbgpack.pipeline.events import OnEvent, Reporting, reporting, silent
-from fgbgpack.pipeline.executor import Threads
+from fgbgpack.pipeline.executor import Engine, Threads
 from fgbgpack.pipeline.faults import CHANGES, Fault
 from fgbgpack.pipeline.inspection import ArrayCounts, Inspection
 from fgbgpack.pipeline.recorded_depth import choose, infer_again, network_depth, recorded_job, stored_samples
 from fgbgpack.pipeline.run import Result, Run
 from fgbgpack.pipeline.staging import staged_as_changed
+from fgbgpack.pipeline.workers import engine_of
 from fgbgpack.sources.decoding import hash_file
 from fgbgpack.sources.names import counted
 from fgbgpack.storage.hdf5 import is_hdf5
 from fgbgpack.storage.store import DatasetStore
-from fgbgpack.storage.targets import Target, writable
+from fgbgpack.storage.targets import Target, located, writable
 from fgbgpack.version import __version__
 
 #: The faults that a report names; the rest is counted.
@@ -96,8 +99,10 @@ def verify(
     seed: int = 0,
     device: Device = "auto",
     workers: int | None = None,
+    executor: Executor | None = None,
     accept: bool = False,
     record: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
     on_event: Reporting = silent,
 ) -> Verification:
     """Read all of a dataset, and find what is wrong with it. Nothing is written unless that is asked for.
@@ -114,9 +119,12 @@ def verify(
         seed: What that choice depends on.
         device: What runs the networks: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"tensorrt"``.
         workers: Threads; ``None`` takes one for each processor.
+        executor: What runs the work in place of threads, as for :func:`create`.
         accept: Take what is stored as right, if it is whole: the dataset gets a new manifest. For arrays that
             another tool has changed.
         record: If it is sound and complete, say so in an attribute of the root group, beside the document.
+        storage_options: What obstore or fsspec opens a URL with, such as ``{"region": "eu-west-1"}``, beside
+            the environment; see :func:`fgbgpack.open_dataset`.
         on_event: Called in this thread with progress and notices; ``"progress"`` shows them.
 
     Returns:
@@ -133,14 +141,13 @@ def verify(
         >>> verify("lobby.zarr").sound  # doctest: +SKIP
         True
     """
-    threads = Threads(workers)
+    dataset = located(dataset, storage_options)
+    engine = engine_of(workers, executor)
     is_file = accept and is_hdf5(dataset) and Path(str(dataset)).is_file()
     with reporting(on_event) as notify:
-        place = staged_as_changed(Path(str(dataset)), threads, notify) if is_file else nullcontext(dataset)
+        place = staged_as_changed(Path(str(dataset)), engine, notify) if is_file else nullcontext(dataset)
         with place as opened:
-            result, document = _verified(
-                opened, against, depth, seed, device, threads, accept, record, notify
-            )
+            result, document = _verified(opened, against, depth, seed, device, engine, accept, record, notify)
     if result.recorded:
         _record(DatasetStore.open(dataset, read_only=True), document, result)
     return result
@@ -152,20 +159,20 @@ def _verified(
     depth: int,
     seed: int,
     device: Device,
-    threads: Threads,
+    engine: Engine,
     accept: bool,
     record: bool,
     on_event: OnEvent,
 ) -> tuple[Verification, Document]:
     store = DatasetStore.open(dataset, read_only=not accept)
-    run = Run(store, threads, on_event)
-    inspection = Inspection(store, threads, on_event)
+    run = Run(store, engine, on_event)
+    inspection = Inspection(store, engine, on_event)
     document = inspection.document
     if depth:
         network_depth(document, store.name)
     inspection.run()
-    inferred = _infer(inspection, depth, seed, device, threads, on_event) if depth else 0
-    pictures = _compare_pictures(inspection, [Path(folder) for folder in against], threads)
+    inferred = _infer(inspection, depth, seed, device, engine, on_event) if depth else 0
+    pictures = _compare_pictures(inspection, [Path(folder) for folder in against], engine.threads)
     faults = inspection.faults()
     changed: Mapping[str, int] = {}
     accepted = accept and not [fault for fault in faults if fault.code not in CHANGES]
@@ -215,7 +222,7 @@ def _record(store: DatasetStore, document: Document, result: Verification) -> No
 
 
 def _infer(
-    inspection: Inspection, count: int, seed: int, device: Device, threads: Threads, on_event: OnEvent
+    inspection: Inspection, count: int, seed: int, device: Device, engine: Engine, on_event: OnEvent
 ) -> int:
     """Infer the depth of some samples again; how many those are: none where it is damaged already."""
     store, document = inspection.store, inspection.document
@@ -223,7 +230,7 @@ def _infer(
     if any(inspection.findings.in_array(path) for path in needed):
         return 0
     samples = inspection.recipe or stored_samples(store, document)
-    job = recorded_job(document, samples, device=device, threads=threads, on_event=on_event)
+    job = recorded_job(document, samples, device=device, engine=engine, on_event=on_event)
     chosen = choose(document.samples, count, seed)
     layout = inspection.forms[DEPTH].layout
     for sample, line in infer_again(job, store, document, chosen).items():

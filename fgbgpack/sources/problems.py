@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fgbgpack.errors import SourceError
 from fgbgpack.sources.names import counted
@@ -103,9 +103,19 @@ class Remarks:
         self._files: dict[str, list[str]] = {}
         self._counts: Counter[str] = Counter()
 
-    def __reduce__(self) -> tuple[type[Remarks], tuple[()]]:
-        # A worker in another process remarks on its own files.
-        return Remarks, ()
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__()  # type: ignore[misc]  # the lock is this process's own
+        self.__dict__ |= state
+
+    def update(self, other: Remarks) -> None:
+        """Adds all of others."""
+        with self._lock:
+            self._counts.update(other._counts)
+            for remark, files in other._files.items():
+                self._files[remark] = [*self._files.get(remark, []), *files][:_LISTED]
 
     def add(self, path: Path, remarks: Iterable[str]) -> None:
         """Adds what is to be said of a file, each as the end of a sentence that begins with "pictures"."""

@@ -17,21 +17,19 @@ from typing import Any
 
 from zarr.abc.store import Store
 from zarr.core.buffer import default_buffer_prototype
-from zarr.storage import FsspecStore, LocalStore, ObjectStore
+from zarr.storage import FsspecStore, LocalStore
 
 from fgbgpack.errors import DatasetError
 from fgbgpack.inputs import parse_json
 from fgbgpack.storage.arrays import METADATA
 from fgbgpack.storage.beside import WRITING, BesideStore
 from fgbgpack.storage.hdf5 import Hdf5Store
+from fgbgpack.storage.objects import RemoteStore, Version
 
 #: Times that an object is put while others put it as well.
 _TRIES = 5
 #: Looking at a root without conditions takes no more than one part in so many of the time.
 _SELDOM = 20
-
-#: What tells an object from all that were, or will be, under its key; ``None`` where there is none.
-Version = Any
 
 
 def is_shared(store: Store) -> bool:
@@ -69,7 +67,7 @@ class Claims:
     @property
     def is_exact(self) -> bool:
         """Whether the store itself keeps writers apart, as far as this is known."""
-        return isinstance(self._located(METADATA)[0], ObjectStore) and not self._ignores_conditions
+        return isinstance(self._located(METADATA)[0], RemoteStore) and not self._ignores_conditions
 
     @property
     def lacks_conditions(self) -> bool:
@@ -103,13 +101,13 @@ class Claims:
 
     async def _try_out(self, root: bytes) -> None:
         """See whether the store keeps to conditions: some that speak the protocol of S3 do not know them."""
-        import obstore
-
         store, key = self._located(METADATA)
+        from obstore.exceptions import AlreadyExistsError
+
         try:
-            self._version = _version_of(await obstore.put_async(store.store, key, root, mode="create"))
+            self._version = await store.put_if(key, root, None)
             self._ignores_conditions = True
-        except obstore.exceptions.AlreadyExistsError:
+        except AlreadyExistsError:
             self._ignores_conditions = False
 
     async def check(self, *, at_once: bool = False) -> None:
@@ -151,10 +149,8 @@ class Claims:
         await self.check()
         store, key_there = self._located(key)
         _, source_there = self._located(source)
-        if isinstance(store, ObjectStore):
-            import obstore
-
-            await obstore.copy_async(store.store, source_there, key_there)
+        if isinstance(store, RemoteStore):
+            await store.copy(source_there, key_there)
         elif isinstance(store, FsspecStore):
             places = [f"{store.path.rstrip('/')}/{name}" for name in (source_there, key_there)]
             await store.fs._cp_file(*places)
@@ -181,28 +177,17 @@ class Claims:
 
     async def _read(self, key: str) -> tuple[bytes | None, Version]:
         store, key_there = self._located(key)
-        if not isinstance(store, ObjectStore):
-            value = await self._store.get(key, default_buffer_prototype())
-            found = None if value is None else value.to_bytes()
-            return found, found
-        import obstore
-
-        try:
-            result = await obstore.get_async(store.store, key_there)
-            return bytes(await result.bytes_async()), _version_of(result.meta)
-        except FileNotFoundError:
-            return None, None
+        if isinstance(store, RemoteStore):
+            return await store.read(key_there)
+        value = await self._store.get(key, default_buffer_prototype())
+        found = None if value is None else value.to_bytes()
+        return found, found
 
     async def _version_of(self, key: str) -> Version:
         store, key_there = self._located(key)
-        if not isinstance(store, ObjectStore):
-            return (await self._read(key))[1]
-        import obstore
-
-        try:
-            return _version_of(await obstore.head_async(store.store, key_there))
-        except FileNotFoundError:
-            return None
+        if isinstance(store, RemoteStore):
+            return await store.version_of(key_there)
+        return (await self._read(key))[1]
 
     async def _put_if(self, key: str, value: bytes, version: Version) -> Version:
         """Put an object in the place of that version of it, and return its own version; else _ChangedError.
@@ -211,13 +196,12 @@ class Claims:
         lost.
         """
         if self.is_exact:
-            import obstore
+            from obstore.exceptions import AlreadyExistsError, PreconditionError
 
             store, key_there = self._located(key)
-            mode: Any = "create" if version is None else version
             try:
-                return _version_of(await obstore.put_async(store.store, key_there, value, mode=mode))
-            except (obstore.exceptions.AlreadyExistsError, obstore.exceptions.PreconditionError):
+                return await store.put_if(key_there, value, version)
+            except (AlreadyExistsError, PreconditionError):
                 found, version = await self._read(key)
                 if found != value:
                     raise _ChangedError from None
@@ -249,8 +233,3 @@ def writer_of(root: bytes | None) -> str | None:
         return str(writing["writer"])
     except (ValueError, KeyError, TypeError):
         return None
-
-
-def _version_of(meta: Any) -> dict[str, str]:
-    """The version of an object, of what obstore says of it."""
-    return {name: meta[name] for name in ("e_tag", "version") if meta[name] is not None}

@@ -9,7 +9,7 @@ from typing import Any, TypeGuard, TypeVar
 
 from zarr.abc.store import ByteRequest, Store, SuffixByteRequest
 from zarr.core.sync import sync
-from zarr.storage import LocalStore
+from zarr.storage import FsspecStore, LocalStore, ObjectStore
 
 from fgbgpack.errors import DatasetError
 from fgbgpack.files import PARTIAL, disk_errors
@@ -17,6 +17,9 @@ from fgbgpack.inputs import LARGEST_JSON, check_regular, read_file
 from fgbgpack.storage.answers import answer
 from fgbgpack.storage.arrays import METADATA
 from fgbgpack.storage.beside import HIDDEN
+from fgbgpack.storage.failures import unreadable
+from fgbgpack.storage.hdf5 import Hdf5Store
+from fgbgpack.storage.objects import RemoteStore
 from fgbgpack.storage.processes import usable
 
 _CONCURRENT_REQUESTS = 32
@@ -30,6 +33,8 @@ class Keys:
     """
 
     def __init__(self, store: Store, name: str) -> None:
+        if type(store) is ObjectStore:
+            store = RemoteStore(store.store, read_only=store.read_only, name=name)
         self._store = store
         #: The store itself: ``store`` shows what lies beside a dataset whose place that is going to take.
         self.base = store
@@ -44,11 +49,19 @@ class Keys:
     def store(self, store: Store) -> None:
         self._store = store
 
+    @property
+    def is_far(self) -> bool:
+        """Whether what is read and written goes over a network."""
+        return isinstance(self.base, FsspecStore) or (isinstance(self.base, RemoteStore) and self.base.is_far)
+
     def same_place_as(self, other: Keys) -> bool:
         """Whether two stores are one and the same."""
         one, two = self.base, other.base
         if isinstance(one, LocalStore) and isinstance(two, LocalStore):
             return one.root.exists() and two.root.exists() and one.root.samefile(two.root)
+        if isinstance(one, ObjectStore) and isinstance(two, ObjectStore):
+            # One may be open for reading only.
+            return bool(one.store == two.store)
         return one == two
 
     def get(self, key: str) -> bytes | None:
@@ -108,26 +121,34 @@ class Keys:
 
     def _each(self, keys: list[str], action: Callable[[str], Coroutine[Any, Any, T]]) -> list[T]:
         async def all_of_them() -> list[T]:
-            limit = asyncio.Semaphore(_CONCURRENT_REQUESTS)
+            found: dict[int, T] = {}
+            left = iter(enumerate(keys))
 
-            async def one(key: str) -> T:
-                async with limit:
-                    return await action(key)
+            async def take_turns() -> None:
+                for number, key in left:
+                    found[number] = await action(key)
 
-            return await asyncio.gather(*(one(key) for key in keys))
+            # A task for each of very many keys would take far more memory than what is found.
+            tasks = [asyncio.ensure_future(take_turns()) for _ in keys[:_CONCURRENT_REQUESTS]]
+            try:
+                await asyncio.gather(*tasks)
+            finally:
+                for task in tasks:
+                    task.cancel()
+            return [found[number] for number in range(len(keys))]
 
         return self._run(all_of_them())
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        with self._disk_errors():
-            try:
+        if isinstance(self.base, (LocalStore, Hdf5Store)):
+            with self._disk_errors():
                 return sync(work)
-            except (OSError, DatasetError):
-                raise
-            except Exception as exc:  # each kind of store has errors of its own
-                raise DatasetError(
-                    f"{self.name} cannot be read or written: {exc}.", code="io-failed"
-                ) from exc
+        try:
+            return sync(work)
+        except DatasetError:
+            raise
+        except Exception as exc:  # each kind of store has errors of its own
+            raise unreadable(exc, self.name) from None
 
     def _disk_errors(self) -> AbstractContextManager[None]:
         return disk_errors(self.name, kept="What is written already stays.")

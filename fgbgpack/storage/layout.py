@@ -6,6 +6,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+#: Arrays of one number a sample, roughly, that one process writes and that count as one array of shards.
+_VECTORS = 16
+
 
 @dataclass(frozen=True)
 class Extent:
@@ -81,6 +84,8 @@ class LayoutPolicy:
         vector_chunk: Elements in a chunk of an array of one number a sample.
         max_shard_chunks: Most chunks in a shard.
         min_shards: Shards of a small dataset, so that every thread has work.
+        max_shards: Shards of an array of very many samples, which become larger so that there are no more.
+        max_growth: How many times as large they become at most.
         background_depth_shards: Shards of the depth of backgrounds: few files, little to repeat after a kill.
     """
 
@@ -96,6 +101,8 @@ class LayoutPolicy:
     vector_chunk: int = 1 << 16
     max_shard_chunks: int = 4096
     min_shards: int = 16
+    max_shards: int = 100_000
+    max_growth: int = 16
     background_depth_shards: int = 64
 
     def pixels(self, extent: Extent, chunk: int | None = None) -> tuple[Layout, Layout]:
@@ -115,6 +122,8 @@ class LayoutPolicy:
             max(1, self.max_shard_chunks // (height // rows)),
             self._fair_share(extent.samples, samples),
         )
+        grown = chunks * self._growth(-(-extent.samples // (samples * chunks)))
+        chunks = max(chunks, min(grown, self.max_shard_chunks // (height // rows)))
         mask = Layout(shape, (samples, rows, extent.width), (samples * chunks, height, extent.width))
         return Layout((*mask.shape, 3), (*mask.chunk, 3), (*mask.shard, 3)), mask
 
@@ -139,6 +148,7 @@ class LayoutPolicy:
         height = -(-extent.height // rows) * rows
         most = max(1, self.depth_shard_bytes // (sample_bytes * samples))
         chunks = min(most, self._fair_share(extent.samples, samples))
+        chunks *= self._growth(-(-extent.samples // (samples * chunks)))
         shape = (extent.samples, extent.height, extent.width)
         return Layout(shape, (samples, rows, extent.width), (samples * chunks, height, extent.width))
 
@@ -155,12 +165,17 @@ class LayoutPolicy:
 
     def vector(self, samples: int) -> Layout:
         """The layout of an array of one number a sample."""
-        chunk = min(samples, self.vector_chunk)
+        chunk = self.vector_chunk * self._growth(-(-samples // self.vector_chunk) * _VECTORS)
+        chunk = min(samples, chunk)
         return Layout((samples,), (chunk,), (chunk,))
 
     def _fair_share(self, samples: int, chunk: int) -> int:
         """The chunks of each shard when there are no more shards than a small dataset needs."""
         return -(-samples // (chunk * self.min_shards))
+
+    def _growth(self, shards: int) -> int:
+        """How many times as large shards have to be."""
+        return min(self.max_growth, max(1, -(-shards // self.max_shards)))
 
 
 DEFAULT_POLICY = LayoutPolicy()

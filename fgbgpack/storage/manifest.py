@@ -12,7 +12,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,50 @@ NEVER_WRITTEN = 0
 Checksums = NDArray[np.uint32]
 
 
+@dataclass(frozen=True)
+class ChunkNotes:
+    """What one writer tells another of an object that it has written: its key, its bytes, the last of them,
+    and the checksums of its chunks; ``None`` where nothing tells how the array is cut.
+    """
+
+    key: str
+    size: int
+    end: bytes
+    checksums: Checksums | None
+
+
+class ShardChecksums(MutableMapping[int, Checksums]):
+    """The checksums of the chunks of an array, by the numbers of the shards that are known: 4 bytes a chunk.
+
+    ``all`` has those of all chunks, 0 where a shard is not known.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._is_known = np.zeros(layout.shards, np.bool_)
+        self._per_shard = math.prod(layout.grid)
+        self.all: Checksums = np.zeros(chunk_count(layout), np.uint32)
+
+    def __getitem__(self, shard: int) -> Checksums:
+        if not (0 <= shard < len(self._is_known) and self._is_known[shard]):
+            raise KeyError(shard)
+        return self.all[shard * self._per_shard : (shard + 1) * self._per_shard]
+
+    def __setitem__(self, shard: int, checksums: Checksums) -> None:
+        if 0 <= shard < len(self._is_known):
+            self.all[shard * self._per_shard : (shard + 1) * self._per_shard] = checksums
+            self._is_known[shard] = True
+
+    def __delitem__(self, shard: int) -> None:
+        self[shard][:] = 0
+        self._is_known[shard] = False
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(np.flatnonzero(self._is_known).tolist())
+
+    def __len__(self) -> int:
+        return int(self._is_known.sum())
+
+
 class WrittenChunks:
     """What one writer has written of a dataset: the checksums of its chunks, and which arrays it has changed.
 
@@ -46,14 +91,14 @@ class WrittenChunks:
     def __init__(self) -> None:
         self.changed: set[str] = set()
         self._forms: dict[str, tuple[Layout, bool]] = {}
-        self._checksums: dict[str, dict[int, Checksums]] = {}
+        self._checksums: dict[str, ShardChecksums] = {}
         self._ends: dict[str, tuple[int, bytes]] = {}
 
     def declare(self, path: str, layout: Layout, *, sharded: bool) -> None:
         """Tell how an array is cut whose objects are going to be written."""
         if self._forms.get(path) != (layout, sharded):
             self._forms[path] = layout, sharded
-            self._checksums.pop(path, None)
+            self._checksums[path] = ShardChecksums(layout)
 
     def note(self, key: str, value: bytes) -> None:
         """A value was written under a key."""
@@ -65,32 +110,67 @@ class WrittenChunks:
         self._ends[key] = len(value), value[-CRC_BYTES:]
         if path in self._forms and (number := rest.partition("/")[0]).isdecimal():
             layout, sharded = self._forms[path]
-            of_array = self._checksums.setdefault(path, {})
+            of_array = self._of(path)
             try:
                 index = read_index(value, len(value), layout.grid, key).reshape(-1, 2) if sharded else None
                 of_array[int(number)] = checksums_of(value, index)
             except DatasetError:
                 of_array.pop(int(number), None)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Another process tells what it writes itself, by notes.
+        return {**WrittenChunks().__dict__, "_forms": self._forms}
+
+    def pop(self, keys: Iterable[str]) -> list[ChunkNotes]:
+        """What was noted of some keys, for another writer; it is forgotten here."""
+        notes = []
+        for key in keys:
+            path, _, rest = key.partition("/c/")
+            number = rest.partition("/")[0]
+            checksums = None
+            if path in self._forms and number.isdecimal() and int(number) in (of_array := self._of(path)):
+                checksums = of_array[int(number)].copy()
+                del of_array[int(number)]
+            notes.append(ChunkNotes(key, *self._ends.pop(key), checksums))
+        return notes
+
+    def take(self, notes: Iterable[ChunkNotes]) -> None:
+        """Another writer has written these."""
+        for note in notes:
+            path, _, rest = note.key.partition("/c/")
+            self.changed.add(path)
+            self._ends[note.key] = note.size, note.end
+            if note.checksums is not None and path in self._forms:
+                self._of(path)[int(rest.partition("/")[0])] = note.checksums
+
     def forget(self, prefix: str) -> None:
         """All keys below a prefix were deleted."""
         path, separator, rest = prefix.partition("/c/")
         if separator:
             self.changed.add(path)
-            self._checksums.get(path, {}).pop(int(rest.partition("/")[0]), None)
+            if path in self._checksums:
+                self._checksums[path].pop(int(rest.partition("/")[0]), None)
             self._ends.pop(prefix, None)
             return
         path = prefix.removesuffix("/c").strip("/")
-        for known in {*self._forms, *self._checksums, path}:
+        for known in {*self._forms, path}:
             if known == path or known.startswith(f"{path}/"):
                 self.changed.add(known)
-                self._checksums.pop(known, None)
+                if known in self._forms:
+                    self._checksums[known] = ShardChecksums(self._forms[known][0])
         for key in [key for key in self._ends if key.startswith(prefix)]:
             self._ends.pop(key, None)
 
-    def of(self, path: str, layout: Layout) -> Mapping[int, Checksums]:
+    def of(self, path: str, layout: Layout) -> ShardChecksums:
         """The checksums of the objects of an array that were written, by the numbers of their shards."""
-        return self._checksums.get(path, {}) if self._forms.get(path, (layout,))[0] == layout else {}
+        if path not in self._forms or self._forms[path][0] != layout:
+            return ShardChecksums(layout)
+        return self._of(path)
+
+    def _of(self, path: str) -> ShardChecksums:
+        if path not in self._checksums:
+            self._checksums[path] = ShardChecksums(self._forms[path][0])
+        return self._checksums[path]
 
     def has(self, key: str) -> bool:
         """Whether a chunk or shard was written under a key."""
@@ -131,18 +211,33 @@ def adds_up(manifest: ManifestInfo) -> bool:
     return len(manifest.parts) == -(-total // PART)
 
 
-def manifest_of(
-    nodes: Mapping[str, Node], checksums: Mapping[str, Checksums]
-) -> tuple[ManifestInfo, Checksums]:
-    """What the document says of a manifest, and the checksums in it, for arrays by their paths in order."""
+def manifest_of(nodes: Mapping[str, Node], checksums: Mapping[str, Checksums]) -> ManifestInfo:
+    """What the document says of a manifest of the checksums of some arrays, by their paths in order."""
     arrays, first = {}, 0
     for path, of_array in checksums.items():
         arrays[path] = ManifestArray(metadata_digest(nodes[path]), first, len(of_array))
         first += len(of_array)
-    everything = np.concatenate([np.zeros(0, np.uint32), *checksums.values()]).astype("<u4")
-    parts = tuple(part_checksum(everything[start : start + PART]) for start in range(0, first, PART))
-    name = hashlib.sha256(everything.tobytes()).hexdigest()[:16]
-    return ManifestInfo(f"{MANIFEST}/{name}", arrays, parts), everything
+    everything, parts = hashlib.sha256(), []
+    for part in parts_of(checksums.values()):
+        everything.update(part.data)
+        parts.append(part_checksum(part))
+    return ManifestInfo(f"{MANIFEST}/{everything.hexdigest()[:16]}", arrays, tuple(parts))
+
+
+def parts_of(checksums: Iterable[Checksums]) -> Iterator[Checksums]:
+    """The parts of a manifest one after the other, of the checksums of several arrays."""
+    pieces: list[Checksums] = []
+    for of_array in checksums:
+        start = 0
+        while start < len(of_array):
+            piece = of_array[start : start + PART - sum(map(len, pieces))]
+            pieces.append(piece)
+            start += len(piece)
+            if sum(map(len, pieces)) == PART:
+                yield np.concatenate(pieces).astype("<u4", copy=False)
+                pieces = []
+    if pieces:
+        yield np.concatenate(pieces).astype("<u4", copy=False)
 
 
 def digest_of(manifest: ManifestInfo) -> str:

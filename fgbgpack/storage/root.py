@@ -16,8 +16,9 @@ from fgbgpack.files import FolderSync, write_atomically
 from fgbgpack.inputs import parse_json
 from fgbgpack.storage.arrays import METADATA, Node
 from fgbgpack.storage.beside import WRITING, moving_from
-from fgbgpack.storage.claims import Claims, Version, is_shared, replaced, writer_of
+from fgbgpack.storage.claims import Claims, is_shared, replaced, writer_of
 from fgbgpack.storage.keys import Keys
+from fgbgpack.storage.objects import Version
 
 #: In the place of a generation: there is no dataset.
 NO_DATASET = ""
@@ -29,14 +30,16 @@ class Root(Keys):
     def __init__(self, store: Store, name: str) -> None:
         super().__init__(store, name)
         #: What is written to it is fenced off from other writers, where no lock keeps them apart.
-        self.claims = Claims(store, name) if is_shared(store) else None
+        self.claims = Claims(self.base, name) if is_shared(self.base) else None
         #: That of the dataset that was last read or committed, from which all changes go out.
         self._generation: str | None = None
         self._folder: FolderSync | None = None
         self._unsynced = False
+        #: The root's metadata that were last found to be of the same generation.
+        self._seen: bytes | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_folder": None}
+        return {**self.__dict__, "_folder": None, "_seen": None}
 
     def has_lost_document(self) -> bool:
         """Whether there is nothing in the file of the document, as after a power loss."""
@@ -117,6 +120,32 @@ class Root(Keys):
         """Raises DatasetError if another writer has begun since this one has."""
         if self.claims is not None:
             self._run(self.claims.check(at_once=at_once))
+
+    def lend(self) -> None:
+        """Get ready for other processes that write the dataset in the name of this one, which holds the lock
+        or the claim: they have copies of this object.
+        """
+        self.claim()
+        self._note_change()
+
+    def generation(self) -> str | None:
+        """The generation in the document that is there now; ``None`` where there is none."""
+        try:
+            return str(parse_json(self._root() or b"{}")["attributes"][ATTRIBUTE]["generation"])
+        except (ValueError, KeyError, TypeError):
+            return None
+
+    def require_unchanged(self) -> None:
+        """See that the dataset is still the one that was read or committed (DatasetError), before something
+        is written that no claim fences off.
+        """
+        if self.claims is not None or self._generation is None:
+            return
+        root = self._root()
+        if root is None or root != self._seen:
+            if self.generation() != self._generation:
+                raise replaced(self.name)
+            self._seen = root
 
     def _root_to_change(self, *, goes_on: bool = False) -> tuple[dict[str, Any], Version]:
         """The metadata of the root, if it is still the one that was read or committed (DatasetError), and

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,8 +14,10 @@ from zarr.storage import LocalStore
 
 from fgbgpack.document import DEPTH, EXTREMES, MANIFEST, Document, ManifestInfo
 from fgbgpack.errors import DatasetError
+from fgbgpack.files import PARTIAL, disk_errors
 from fgbgpack.inputs import parse_json
 from fgbgpack.storage.arrays import METADATA, ArrayForm, Node, group_metadata
+from fgbgpack.storage.beside import HIDDEN
 from fgbgpack.storage.hdf5 import GROUP, Hdf5Store
 from fgbgpack.storage.layout import Layout
 from fgbgpack.storage.manifest import (
@@ -25,6 +30,7 @@ from fgbgpack.storage.manifest import (
     joined_paths,
     manifest_array,
     manifest_of,
+    parts_of,
 )
 from fgbgpack.storage.sharding import read_index
 
@@ -50,10 +56,10 @@ def manifest_for(store: DatasetStore, document: Document, *, may_lack: bool = Fa
     found = zip(paths, store.get_all(f"{path}/{METADATA}" for path in paths), strict=True)
     nodes = {path: parse_json(value or b"{}") for path, value in found}
     checksums = {path: _checksums(store, path, forms[path], may_lack) for path in paths}
-    manifest, everything = manifest_of(nodes, checksums)
+    manifest = manifest_of(nodes, checksums)
     spec = manifest_array(manifest)
-    for number, rows in enumerate(spec.layout.rows()):
-        store.write_rows(spec, number, everything[rows])
+    for number, part in enumerate(parts_of(checksums.values())):
+        store.write_rows(spec, number, part)
     store.declare(spec)
     store.put_changed(f"{MANIFEST}/{METADATA}", group_metadata())
     return manifest
@@ -103,6 +109,39 @@ def wrong_copies(name: str, root: Node, manifest: ManifestInfo | None) -> Datase
         "or restore the dataset from a copy.",
         code="metadata-foreign",
     )
+
+
+def sweep(store: DatasetStore) -> None:
+    """Delete what writers left in a local folder that were killed, or wrote only a part: files half-written,
+    and what a complete dataset does not have, manifests and notes.
+    """
+    if not isinstance(store.store, LocalStore):
+        return
+    root, notes = store.store.root, store.store.root / HIDDEN
+    with disk_errors(store.name):
+        for left_over in root.rglob("*.partial"):
+            if PARTIAL.search(left_over.name):
+                left_over.unlink(missing_ok=True)
+    if len(manifests_of(store)) > 1 or notes.is_dir():
+        # Where something is wrong with the document, it does not say which.
+        with suppress(DatasetError):
+            document = type(store)(store.store, store.name).document()
+            if document is not None and document.complete:
+                sweep_manifests(store, document.manifest)
+                shutil.rmtree(notes, ignore_errors=True)
+
+
+def missing_shards(
+    store: DatasetStore, layouts: Mapping[str, Layout], among: range | None = None
+) -> list[int]:
+    """The shards, by their numbers, that one of some arrays lacks, or the extremes that belong to depth; all
+    have the same number of shards, of which only those ``among`` some are looked at.
+    """
+    there = [whole_shards(store, array, layout, among=among) for array, layout in layouts.items()]
+    if (depth := layouts.get(DEPTH)) is not None:
+        there += [whole_shards(store, array, depth.vector, sharded=False, among=among) for array in EXTREMES]
+    looked_at = range(next(iter(layouts.values())).shards) if among is None else among
+    return sorted(set(looked_at).difference(set[int].intersection(*there)))
 
 
 def whole_shards(
@@ -188,17 +227,20 @@ def _checksums(store: DatasetStore, path: str, form: ArrayForm, may_lack: bool) 
     """The checksums of all chunks of an array: as they were written, as the manifest before has them, or else
     read back.
     """
-    layout, checks = form.layout, store.checks(path)
+    layout, checks, written = form.layout, store.checks(path), store.written.of(path, form.layout)
+    if len(written) == layout.shards:
+        return written.all
     per_shard, count = math.prod(layout.grid), chunk_count(layout)
-    parts = dict(store.written.of(path, layout))
+    found = np.zeros(count, np.uint32)
+    parts: Iterable[tuple[int, Checksums]] = written.items()
     if checks is not None and checks.chunks == count:
-        found = checks.all().copy()
+        found[:] = checks.all()
     else:
-        found = np.zeros(count, np.uint32)
-        missing = [shard for shard in range(layout.shards) if shard not in parts]
-        for start in range(0, len(missing), _READ_BACK):
-            parts |= _read_back(store, path, form, missing[start : start + _READ_BACK], may_lack)
-    for shard, part in parts.items():
+        missing = [shard for shard in range(layout.shards) if shard not in written]
+        groups = (missing[start : start + _READ_BACK] for start in range(0, len(missing), _READ_BACK))
+        read_back = (_read_back(store, path, form, group, may_lack).items() for group in groups)
+        parts = chain(parts, chain.from_iterable(read_back))
+    for shard, part in parts:
         found[shard * per_shard : (shard + 1) * per_shard] = part
     return found
 

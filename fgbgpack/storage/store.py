@@ -7,12 +7,12 @@ import dataclasses
 import json
 import math
 import os
-import shutil
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import compress
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -23,16 +23,14 @@ from zarr.storage import LocalStore
 
 from fgbgpack.document import (
     ATTRIBUTE,
-    DEPTH,
     DIGEST,
-    EXTREMES,
     SOURCES,
     Document,
     ManifestInfo,
     is_own,
 )
 from fgbgpack.errors import DatasetError, IncompleteDatasetError
-from fgbgpack.files import PARTIAL, locked, write_atomically
+from fgbgpack.files import locked, sync_file, sync_folder, write_atomically
 from fgbgpack.inputs import parse_json
 from fgbgpack.storage import sealing
 from fgbgpack.storage.arrays import METADATA, ArrayForm, ArraySpec, parse_array
@@ -41,6 +39,7 @@ from fgbgpack.storage.codecs import CRC_BYTES
 from fgbgpack.storage.hdf5 import Hdf5Store
 from fgbgpack.storage.layout import Layout
 from fgbgpack.storage.manifest import (
+    ChunkNotes,
     WrittenChunks,
     adds_up,
     differing,
@@ -50,6 +49,7 @@ from fgbgpack.storage.manifest import (
     metadata_digest,
     with_document,
 )
+from fgbgpack.storage.objects import RemoteStore
 from fgbgpack.storage.reading import ArrayReader
 from fgbgpack.storage.reading.checks import Checks, ChunkChecks, NoChunks
 from fgbgpack.storage.root import NO_DATASET, Root, is_blank
@@ -105,6 +105,24 @@ class DatasetStore(Root):
         if self._folder is not None and len(value) >= _STARTED_BYTES:
             self._folder.start(key)
 
+    def take_notes(self, notes: Sequence[ChunkNotes]) -> None:
+        """Another process has written these, in the name of this one."""
+        self._note_change()
+        self.written.take(notes)
+
+    def sync_files(self, keys: Iterable[str]) -> None:
+        """Make the values of some keys durable that this machine has written to a folder."""
+        if not isinstance(self.store, LocalStore):
+            return
+        root = self.store.root
+        with self._disk_errors():
+            folders = set()
+            for key in keys:
+                sync_file(root / key)
+                folders |= {root / parent for parent in Path(key).parents}
+            for folder in folders:
+                sync_folder(folder)
+
     def put_changed(self, key: str, value: bytes) -> None:
         """Publish a value under a key, unless it is there already.
 
@@ -143,18 +161,29 @@ class DatasetStore(Root):
 
     def own_keys(self) -> list[str]:
         """The keys of the dataset. Files beside the document, such as cards, are not part of it."""
-        return [key for key in self.find() if "/" in key or key == METADATA]
+        return [key for key in self.find() if is_part(key)]
 
     def stored_bytes(self) -> dict[str, int]:
         """Bytes that each array takes, by its path; the document is ``zarr.json``."""
         if isinstance(self.store, Hdf5Store):
             return self.store.file.stored_bytes()
-        keys, total = self.own_keys(), Counter[str]()
-        for key, size in zip(keys, self._each(keys, self.store.getsize), strict=True):
+        total = Counter[str]()
+        for key, size in self._own_sizes():
             parts = key.split("/")
             path = "/".join(parts[:2] if parts[0] == SOURCES and len(parts) > 2 else parts[:1])
             total[path] += size
         return dict(total)
+
+    def _own_sizes(self) -> Iterable[tuple[str, int]]:
+        """The keys of the dataset, each with the bytes of its value."""
+        if isinstance(store := self.store, RemoteStore):
+
+            async def listed() -> list[tuple[str, int]]:
+                return [found async for found in store.sizes()]
+
+            return [(key, size) for key, size in self._run(listed()) if is_part(key)]
+        keys = self.own_keys()
+        return zip(keys, self._each(keys, self.store.getsize), strict=True)
 
     # --- the document ------------------------------------------------------------------------------
 
@@ -407,19 +436,6 @@ class DatasetStore(Root):
 
         return {known[key] for key in compress(present, self._each(present, check))}
 
-    def missing_shards(self, layouts: Mapping[str, Layout], among: range | None = None) -> list[int]:
-        """The shards, by their numbers, that one of some arrays lacks, or the extremes that belong to depth;
-        all have the same number of shards, of which only those ``among`` some are looked at.
-        """
-        there = [sealing.whole_shards(self, array, layout, among=among) for array, layout in layouts.items()]
-        if (depth := layouts.get(DEPTH)) is not None:
-            extremes = depth.vector
-            there += [
-                sealing.whole_shards(self, array, extremes, sharded=False, among=among) for array in EXTREMES
-            ]
-        looked_at = range(next(iter(layouts.values())).shards) if among is None else among
-        return sorted(set(looked_at).difference(set[int].intersection(*there)))
-
     # --- the lock ----------------------------------------------------------------------------------
 
     @contextmanager
@@ -460,30 +476,17 @@ class DatasetStore(Root):
                 with self._disk_errors():
                     root.mkdir(parents=True, exist_ok=True)
                     lock.enter_context(locked(root, refusal))
-                self.sweep()
+                sealing.sweep(self)
                 yield
         finally:
             # A folder in which nothing was written does not stay.
             with suppress(OSError):
                 root.rmdir()
 
-    def sweep(self) -> None:
-        """Delete what writers left in a local folder that were killed, or wrote only a part: files
-        half-written, and what a complete dataset does not have, manifests and notes.
-        """
-        if isinstance(self.store, LocalStore):
-            with self._disk_errors():
-                for left_over in self.store.root.rglob("*.partial"):
-                    if PARTIAL.search(left_over.name):
-                        left_over.unlink(missing_ok=True)
-            notes = self.store.root / HIDDEN
-            if len(sealing.manifests_of(self)) > 1 or notes.is_dir():
-                # Where something is wrong with the document, it does not say which.
-                with suppress(DatasetError):
-                    document = DatasetStore(self.store, self.name).document()
-                    if document is not None and document.complete:
-                        sealing.sweep_manifests(self, document.manifest)
-                        shutil.rmtree(notes, ignore_errors=True)
+
+def is_part(key: str) -> bool:
+    """Whether a key is one of a dataset, and not of what is beside it."""
+    return ("/" in key or key == METADATA) and not key.startswith(HIDDEN)
 
 
 def _raise(error: DatasetError) -> None:

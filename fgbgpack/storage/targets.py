@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
@@ -12,41 +13,82 @@ from urllib.request import url2pathname
 from zarr import Group
 from zarr.abc.store import Store
 from zarr.core.sync import sync
-from zarr.storage import FsspecStore, LocalStore, ObjectStore
+from zarr.storage import FsspecStore, LocalStore
 
-from fgbgpack.errors import DatasetError, SpecError
+from fgbgpack.errors import DatasetError, SpecError, redacted
 from fgbgpack.inputs import parse_json
 from fgbgpack.storage.hdf5 import SUFFIXES, Hdf5Store, is_hdf5
+from fgbgpack.storage.objects import is_object_url, open_objects
 
-#: Where a dataset is: a local folder, an HDF5 file, a URL that fsspec opens (or obstore, where it begins with
-#: ``obstore+``), a Zarr store, or its root group.
+#: Where a dataset is: a local folder, an HDF5 file, a URL of an object store (which obstore opens) or of
+#: another place (fsspec), a Zarr store, or its root group.
 Target: TypeAlias = str | os.PathLike[str] | Store | Group
 #: The environment variable with options for URLs, as a JSON object.
 OPTIONS_VARIABLE = "FGBGPACK_STORAGE_OPTIONS"
 
 #: What names of archives, and of files of other libraries, end with.
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".npz", ".npy", ".mat", ".parquet", ".lmdb", ".nc")
-#: What a URL begins with that obstore opens.
-_OBSTORE = "obstore+"
+
+
+class Located(os.PathLike[str]):
+    """A URL with the options that its store is opened with. Shown is the URL alone, without passwords,
+    signatures and options.
+    """
+
+    def __init__(self, url: str, storage_options: Mapping[str, Any]) -> None:
+        self.url, self.storage_options = url, dict(storage_options)
+
+    def __fspath__(self) -> str:
+        return redacted(self.url)
+
+    def __str__(self) -> str:
+        return redacted(self.url)
+
+    def __repr__(self) -> str:
+        return f"Located({redacted(self.url)!r})"
+
+
+def is_url(target: object) -> bool:
+    """Whether a target is a URL, of this machine's files or another place."""
+    return isinstance(target, (str, os.PathLike)) and "://" in str(target)
+
+
+def located(target: Target, storage_options: Mapping[str, Any] | None) -> Target:
+    """A target, with the options that its store is opened with if it is a URL; else they are refused
+    (SpecError).
+    """
+    return located_all([target], storage_options)[0]
+
+
+def located_all(targets: Sequence[Target], storage_options: Mapping[str, Any] | None) -> list[Target]:
+    """Several targets, with the same options for those that are URLs, of which there must be one."""
+    if storage_options is None:
+        return list(targets)
+    if not any(map(is_url, targets)):
+        names = " and ".join(map(name_of, targets))
+        raise SpecError(f"storage_options: {names} is no URL and takes none.", code="options-conflict")
+    return [Located(_url_of(one), storage_options) if is_url(one) else one for one in targets]
 
 
 def name_of(target: Target) -> str:
-    """What messages call a target."""
-    return str(target.store) if isinstance(target, Group) else str(target)
+    """What messages call a target: nothing secret is in it."""
+    if isinstance(target, Group):
+        target = target.store
+    return redacted(str(target)) if is_url(target) or isinstance(target, Store) else str(target)
+
+
+def _url_of(target: object) -> str:
+    return target.url if isinstance(target, Located) else str(target)
 
 
 def zarr_store(target: Target, *, read_only: bool, storage_options: Mapping[str, Any] | None = None) -> Store:
-    """The Zarr store of a target; ``storage_options`` are those of fsspec for a URL, and default to those of
-    the environment.
+    """The Zarr store of a target; ``storage_options`` are those that obstore or fsspec opens a URL with,
+    beside those of the environment.
 
     Raises DatasetError if a local path to be read is missing or no dataset, an HDF5 file is to be written, or
     a URL cannot be opened; SpecError for options that cannot be used.
     """
-    is_url = isinstance(target, (str, os.PathLike)) and "://" in str(target)
-    if storage_options is not None and not is_url:
-        raise SpecError(
-            f"storage_options: {name_of(target)} is no URL and takes none.", code="options-conflict"
-        )
+    target = located(target, storage_options)
     if isinstance(target, Group):
         if target.path:
             raise DatasetError(
@@ -63,8 +105,8 @@ def zarr_store(target: Target, *, read_only: bool, storage_options: Mapping[str,
         require_writable_name(target)
     if str(target).startswith("file://"):
         target = url2pathname(urlsplit(str(target)).path)
-    elif "://" in str(target):
-        return _remote_store(str(target), read_only, storage_options)
+    elif is_url(target):
+        return _remote_store(target, read_only)
     # The process may change its folder, and other processes may have another one.
     path = Path(target).absolute()
     if path.is_symlink() and not path.exists():
@@ -92,7 +134,7 @@ def require_writable_name(target: Target) -> None:
     """
     if isinstance(target, (Store, Group)):
         return
-    text = os.fspath(target)
+    text = name_of(target)
     name = text.replace("\\", "/").rstrip("/").rpartition("/")[2].lower()
     if "://" in text and name.endswith(SUFFIXES):
         raise DatasetError(
@@ -110,12 +152,15 @@ def require_writable_name(target: Target) -> None:
 
 def _open(store: Store) -> None:
     """Open a store that was only made: until then one of a zip file has neither a file nor a lock."""
+    name = name_of(store)
     try:
         sync(store._ensure_open())
     except FileNotFoundError as exc:
-        raise DatasetError(f"There is no dataset at {store}: {exc}.", code="dataset-missing") from exc
+        raise DatasetError(
+            f"There is no dataset at {name}: {redacted(str(exc))}.", code="dataset-missing"
+        ) from exc
     except Exception as exc:  # each kind of store has errors of its own
-        raise DatasetError(f"{store} cannot be opened: {exc}.", code="io-failed") from exc
+        raise DatasetError(f"{name} cannot be opened: {redacted(str(exc))}.", code="io-failed") from exc
 
 
 def _options_of_environment() -> dict[str, Any]:
@@ -126,41 +171,44 @@ def _options_of_environment() -> dict[str, Any]:
         raise SpecError(f"{OPTIONS_VARIABLE} is not JSON: {exc}.", code="option-invalid") from exc
     if not isinstance(options, dict):
         raise SpecError(
-            f'{OPTIONS_VARIABLE}: found {text!r}, expected an object such as {{"anon": true}}.',
+            f'{OPTIONS_VARIABLE}: expected an object such as {{"anon": true}}.',
             code="option-invalid",
         )
     return options
 
 
-def _remote_store(url: str, read_only: bool, options: Mapping[str, Any] | None) -> Store:
-    options = _options_of_environment() if options is None else dict(options)
-    if url.startswith(_OBSTORE):
-        return _object_store(url, read_only, options)
+def _remote_store(target: Target, read_only: bool) -> Store:
+    url, name = _url_of(target), name_of(target)
+    options = _options_of_environment()
+    if isinstance(target, Located):
+        options |= target.storage_options
+    if is_object_url(url):
+        return open_objects(url, options, read_only=read_only)
     try:
-        return FsspecStore.from_url(url, read_only=read_only, storage_options=options or None)
-    except TypeError as exc:
+        parsed = {name: _typed(value) for name, value in options.items()}
+        return FsspecStore.from_url(url, read_only=read_only, storage_options=parsed or None)
+    except TypeError:
         raise SpecError(
-            f"storage_options: {url} cannot be opened with {', '.join(options)}: {exc}.",
-            code="option-invalid",
-        ) from exc
+            f"storage_options: {name} cannot be opened with {', '.join(options)}.", code="option-invalid"
+        ) from None
     except ImportError as exc:
         raise DatasetError(
-            f"{url} is a URL, which needs fsspec and the package of its protocol: pip install fsspec ({exc})",
+            f"{name} needs fsspec and the package of its protocol: pip install fsspec ({exc})",
             code="extra-missing",
         ) from exc
     except ValueError as exc:
-        raise DatasetError(f"{url} is a URL that fsspec does not open: {exc}.", code="url-unknown") from exc
+        message = f"{name} is a URL that fsspec does not open: {redacted(str(exc))}."
+        raise DatasetError(message, code="url-unknown") from None
 
 
-def _object_store(url: str, read_only: bool, options: Mapping[str, Any]) -> Store:
+def _typed(value: Any) -> Any:
+    """What text means to fsspec, whose options have types: JSON, where it is that."""
+    if not isinstance(value, str):
+        return value
     try:
-        from obstore.store import from_url
-    except ImportError as exc:
-        raise DatasetError(f"{url} needs obstore: pip install obstore ({exc})", code="extra-missing") from exc
-    try:
-        return ObjectStore(from_url(url.removeprefix(_OBSTORE), **options), read_only=read_only)
-    except Exception as exc:  # it has errors of its own for each kind of store
-        raise DatasetError(f"{url} is a URL that obstore does not open: {exc}.", code="url-unknown") from exc
+        return json.loads(value)
+    except ValueError:
+        return value
 
 
 def writable(store: Store, name: str) -> Store:

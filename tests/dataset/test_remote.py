@@ -142,7 +142,7 @@ def test_a_server_that_fails_is_an_error_that_says_why(served):
     _ = ds.placements
     served[1].fails = True
     for action in (lambda: ds[0], lambda: ds.image[3], lambda: open_dataset(served[0])):
-        with refused(DatasetError, "io-failed", "500"):
+        with refused(DatasetError, "store-busy", "500"):
             action()
 
 
@@ -229,7 +229,7 @@ def test_options_for_urls(served, everything, monkeypatch):
     pytest.importorskip("aiohttp", reason="fsspec needs it for http")
     url, log = served
     log.token = "secret"
-    with refused(DatasetError, "io-failed", "403"):
+    with refused(DatasetError, "store-denied", "403"):
         open_dataset(url)
     options = {"headers": {"X-Token": "secret"}}
     ds = open_dataset(url, storage_options=options)

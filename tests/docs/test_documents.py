@@ -32,6 +32,7 @@ from packaging.utils import canonicalize_name
 
 import fgbgpack
 from fgbgpack import errors, schema
+from fgbgpack.pipeline.scale import Assumptions
 from fgbgpack.spec import DatasetSpec
 
 #: Modules whose names users import: those of the API page.
@@ -114,6 +115,15 @@ class TestTables:
         rows = table("docs/create.md", "option of `create`")
         explained = {word for row in rows for word in re.findall(r"--[a-z-]+", row[0])}
         assert explained == {name for name in option_names("create") if name.startswith("--")} - {"--help"}
+
+    def test_what_can_be_assumed_is_explained_with_its_usual_values(self) -> None:
+        rows = {row[0].strip("`"): row[1:3] for row in table("docs/scale.md", "name of `--assume`")}
+        assert [*rows] == Assumptions.names()
+        for column, many in enumerate((False, True)):
+            usual = Assumptions().on(cluster=many, remote=many)
+            for name, cells in rows.items():
+                value = getattr(usual, name.replace("-", "_"))
+                assert cells[column] == ("none" if value is None else f"{value:g}"), name
 
     def test_defaults_are_those_of_the_spec(self) -> None:
         rows = table("docs/create.md", "option of `create`")

@@ -35,7 +35,7 @@ from fgbgpack.storage.store import DatasetStore
 def produced(pickled: bytes, shard: int) -> dict[str, bytes]:
     """What a stage makes in another process, which has nothing but the pickle."""
     stage: Stage = pickle.loads(pickled)
-    return dict(stage.produce(shard, Monitor()))
+    return dict(stage.produce(shard, Monitor()).values)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_imports_are_the_same_from_another_process(tmp_path, depth_dataset, othe
     scan = ImportScan(spec, Threads(1), silent)
     layouts = _layouts(scan, _new_document(scan), SMALL_SHARDS)
     for kind in (_PixelFiles, _DepthFiles):
-        check(kind(scan, layouts, Failures()), tmp_path / "it.zarr", other_process)
+        check(kind(scan.files, layouts, Failures()), tmp_path / "it.zarr", other_process)
 
 
 def check(stage: Stage, path: Path, other_process: ProcessPoolExecutor) -> None:
@@ -103,7 +103,7 @@ def check(stage: Stage, path: Path, other_process: ProcessPoolExecutor) -> None:
         assert values
         for key, value in values.items():
             assert store.get(key) == value, key
-        assert values == dict(stage.produce(shard, Monitor()))
+        assert values == dict(stage.produce(shard, Monitor()).values)
 
 
 def test_only_missing_and_damaged_shards_are_made(tmp_path, sharded):

@@ -33,6 +33,21 @@ def s3(tmp_path_factory):
         yield address
 
 
+@pytest.fixture(scope="session")
+def moto():
+    """The address of another implementation of the same protocol."""
+    from object_stores import moto_server
+
+    with moto_server() as address:
+        yield address
+
+
+@pytest.fixture(params=["s3", "moto"])
+def server(request):
+    """The addresses of both, one after the other."""
+    return request.getfixturevalue(request.param)
+
+
 @pytest.fixture
 def new_store(request, tmp_path):
     """A function that makes an empty Zarr store of a kind."""

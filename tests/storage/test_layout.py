@@ -37,6 +37,8 @@ def policies(draw):
         vector_chunk=draw(st.integers(1, 1 << 20)),
         max_shard_chunks=draw(st.integers(1, 10_000)),
         min_shards=draw(st.integers(1, 100)),
+        max_shards=draw(st.integers(100, 1_000_000)),
+        max_growth=draw(st.integers(1, 50)),
         background_depth_shards=draw(st.integers(1, 100)),
     )
 
@@ -66,6 +68,11 @@ def check(layout, count):
         assert len(runs) <= layout.grid[0]
 
 
+def growth(layout, policy=DEFAULT_POLICY):
+    """How many times as large as usual the shards of a layout may be: only where there are very many."""
+    return policy.max_growth if layout.shards > policy.max_shards // 2 - 1 else 1
+
+
 # --- by default ------------------------------------------------------------------------------------
 
 
@@ -87,7 +94,7 @@ def test_layouts_of_pixels(extent, chunk):
     assert math.prod(image.chunk) <= 3 << 20
     assert image.chunk[0] <= 64
     one_chunk_deep = image.chunk[0] * math.prod(image.shard[1:])
-    assert math.prod(image.shard) <= max(128 << 20, one_chunk_deep)
+    assert math.prod(image.shard) <= max(128 << 20, one_chunk_deep) * growth(image)
     assert image.chunk[0] >= min(20, extent.samples), "so few that the background is hardly found again"
 
 
@@ -131,7 +138,7 @@ def test_layout_of_depth_per_sample(extent):
     assert layout.chunk[1:] == layout.shard[1:] == layout.shape[1:]
     one = extent.height * extent.width * 2
     assert math.prod(layout.chunk) * 2 <= max(128 << 10, one)
-    assert math.prod(layout.shard) * 2 <= max(8 << 20, one)
+    assert math.prod(layout.shard) * 2 <= max(8 << 20, one) * growth(layout)
 
 
 @pytest.mark.slow
@@ -148,7 +155,8 @@ def test_layout_of_guided_depth(extent):
     assert rows * extent.width < 64 << 10
     together = samples * layout.shard[1] * extent.width * 2
     assert together <= 512 << 20, "what each thread holds to fill a chunk"
-    assert math.prod(layout.shard) * 2 <= max(8 << 20, together) * layout.shard[1] / extent.height
+    most = max(8 << 20, together) * layout.shard[1] / extent.height
+    assert math.prod(layout.shard) * 2 <= most * growth(layout)
     background, size = extent.per_background, extent.height * extent.width * 2
     if size <= 16 << 20 and samples < extent.samples:
         assert 5 <= samples < 65
@@ -191,7 +199,9 @@ def test_layouts_of_rows_and_of_vectors(count, row_bytes, samples):
     assert [*layout.rows()][-1].stop == count
     assert sum(rows.stop - rows.start for rows in layout.rows()) == count
     vector = DEFAULT_POLICY.vector(samples)
-    assert (vector.shape, vector.chunk) == ((samples,), (min(samples, 1 << 16),))
+    assert vector.shape == (samples,)
+    assert vector.chunk[0] in (samples, (1 << 16) * -(-samples // (100_000 // 16 << 16)))
+    assert vector.shards <= 2 * 100_000 / 16
     assert vector.chunk == vector.shard
 
 
@@ -220,12 +230,34 @@ def test_any_policy_covers_every_sample_once_and_keeps_to_its_sizes(extent, poli
     row = image.chunk[0] * extent.width * 3
     assert math.prod(image.chunk) <= max(policy.pixel_chunk_bytes, row)
     one_deep = image.chunk[0] * math.prod(image.shard[1:])
-    assert math.prod(image.shard) <= max(policy.pixel_shard_bytes, one_deep)
+    assert math.prod(image.shard) <= max(policy.pixel_shard_bytes, one_deep) * growth(image, policy)
     assert math.prod(image.grid) <= max(policy.max_shard_chunks, image.grid[1])
     one_map = 2 * extent.height * extent.width
     assert math.prod(per_sample.chunk) * 2 <= max(policy.depth_chunk_bytes, one_map)
     one_deep = 2 * math.prod(per_sample.chunk)
-    assert math.prod(per_sample.shard) * 2 <= max(policy.depth_shard_bytes, one_deep)
+    most = max(policy.depth_shard_bytes, one_deep)
+    assert math.prod(per_sample.shard) * 2 <= most * growth(per_sample, policy)
+    for layout in (per_sample, guided):
+        assert layout.shards <= policy.max_shards or layout.grid[0] >= policy.max_growth
+
+
+@pytest.mark.parametrize(
+    ("samples", "pixels", "depth"),
+    [
+        (400_000, (148, 2720), (1600, 250)),
+        (20_000_000, (7353, 2720), (80_000, 250)),
+        (400_000_000, (73_530, 5440), (100_000, 4000)),
+        (4_000_000_000, (98_040, 40_800), (1_000_000, 4000)),
+    ],
+)
+def test_shards_of_very_many_samples_are_larger(samples, pixels, depth):
+    extent = Extent(samples, 128, 128, 4000)
+    for layout, (shards, each) in (
+        (DEFAULT_POLICY.pixels(extent)[0], pixels),
+        (DEFAULT_POLICY.depth(extent, guided=True), depth),
+    ):
+        check(layout, samples)
+        assert (layout.shards, layout.shard[0]) == (shards, each)
 
 
 EXTENT = Extent(samples=4000, height=100, width=80, per_background=400)
@@ -246,6 +278,7 @@ EXTENT = Extent(samples=4000, height=100, width=80, per_background=400)
         ("vector_chunk", 1000, lambda p: p.vector(4000).chunk, (1000,)),
         ("max_shard_chunks", 2, lambda p: p.pixels(EXTENT)[1].shard, (80, 100, 80)),
         ("min_shards", 50, lambda p: p.pixels(EXTENT)[1].shard, (80, 100, 80)),
+        ("max_shards", 5, lambda p: p.pixels(EXTENT)[1].shard, (840, 100, 80)),
         ("background_depth_shards", 2, lambda p: p.background_depth(9, 100, 80).shard, (5, 100, 80)),
     ],
 )

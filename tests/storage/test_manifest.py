@@ -19,7 +19,16 @@ from fgbgpack import create, open_dataset
 from fgbgpack.document import ATTRIBUTE, DIGEST
 from fgbgpack.errors import DatasetError, FgbgError
 from fgbgpack.pipeline.events import Notice
-from fgbgpack.storage.manifest import checksums_of, chunk_count, is_within, metadata_digest
+from fgbgpack.storage.layout import Layout
+from fgbgpack.storage.manifest import (
+    PART,
+    ShardChecksums,
+    checksums_of,
+    chunk_count,
+    is_within,
+    metadata_digest,
+    parts_of,
+)
 from fgbgpack.storage.sharding import join, read_index
 from fgbgpack.storage.store import DatasetStore
 
@@ -305,3 +314,37 @@ def test_a_digest_does_not_depend_on_how_json_is_written():
     )
     assert metadata_digest({"a": 1}) != metadata_digest({"a": "1"})
     assert DIGEST != ATTRIBUTE
+
+
+# --- many shards -----------------------------------------------------------------------------------
+
+
+def test_checksums_of_shards_are_a_mapping_of_those_that_are_known():
+    layout = Layout((10, 4), (2, 4), (4, 4))
+    found = ShardChecksums(layout)
+    assert (dict(found), len(found), found.all.tolist()) == ({}, 0, [0] * 6)
+    found[2] = np.array([5, 6], np.uint32)
+    found[0] = np.array([1, 2], np.uint32)
+    found[3] = np.array([7, 8], np.uint32)  # the array has three shards
+    assert ([*found], found.all.tolist()) == ([0, 2], [1, 2, 0, 0, 5, 6])
+    assert found[2].tolist() == [5, 6]
+    assert 1 not in found
+    assert found.pop(1, None) is None
+    del found[0]
+    assert ([*found], found.all.tolist()) == ([2], [0, 0, 0, 0, 5, 6])
+    for shard in (0, 1, 3, -1):
+        with pytest.raises(KeyError):
+            found[shard]
+
+
+@pytest.mark.parametrize(
+    "sizes", [(), (0,), (1,), (PART,), (PART - 1, 2), (3, PART, 0, 2 * PART + 5), (PART, PART)]
+)
+def test_parts_of_a_manifest_are_those_of_all_checksums_together(sizes):
+    rng = np.random.default_rng(0)
+    arrays = [rng.integers(0, 2**32, size, dtype=np.uint32) for size in sizes]
+    everything = np.concatenate([np.zeros(0, np.uint32), *arrays])
+    parts = [*parts_of(arrays)]
+    assert [len(part) for part in parts[:-1]] == [PART] * (len(parts) - 1)
+    assert np.array_equal(np.concatenate([np.zeros(0, np.uint32), *parts]), everything)
+    assert all(0 < len(part) <= PART for part in parts)

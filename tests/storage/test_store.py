@@ -404,8 +404,18 @@ def test_a_url(tmp_path, pictures, dataset, protocol):
     same({name: ds.whole(name) for name in ARRAYS}, expected)
 
 
+@pytest.mark.parametrize("url", ["s3://bucket/it.zarr", "gs://bucket/it.zarr", "az://container/it.zarr"])
+def test_a_url_of_an_object_store_without_obstore_says_what_to_install(monkeypatch, pictures, url):
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    monkeypatch.setitem(sys.modules, "obstore.store", None)
+    for action in (lambda: open_dataset(url), lambda: create(url, pictures.spec())):
+        with refused(DatasetError, "extra-missing", r"pip install fgbgpack\[cloud\]"):
+            action()
+
+
 def test_a_url_without_fsspec_says_what_to_install(monkeypatch, pictures):
     monkeypatch.setitem(sys.modules, "fsspec", None)
-    for action in (lambda: open_dataset("s3://bucket/it.zarr"), lambda: create("s3://b/c", pictures.spec())):
+    url = "sftp://host/it.zarr"
+    for action in (lambda: open_dataset(url), lambda: create(url, pictures.spec())):
         with refused(DatasetError, "extra-missing", "fsspec"):
             action()

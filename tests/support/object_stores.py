@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -28,6 +29,8 @@ from zarr.storage import FsspecStore, ObjectStore
 #: SeaweedFS, which its package puts beside Python.
 WEED = Path(sys.executable).with_name("weed")
 BUCKET = "bucket"
+#: What requests are signed with; the servers here take any.
+CREDENTIALS = {"access_key_id": "AKIDFORTESTS", "secret_access_key": "secret-for-tests-0123456789"}
 #: Stores that keep writers apart, and all that there are here.
 EXACT_STORES = ("s3", "obstore memory")
 ALL_STORES = (*EXACT_STORES, "obstore folder", "fsspec memory", "zarr memory")
@@ -36,8 +39,8 @@ _SECONDS = 60
 
 
 @contextmanager
-def s3_server(folder: Path) -> Iterator[str]:
-    """A SeaweedFS with an empty bucket; its address."""
+def s3_server(folder: Path, *, volume_megabytes: int = 32) -> Iterator[str]:
+    """A SeaweedFS with an empty bucket; its address. It keeps objects in eight volumes of that size."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in _PORTS]
     ports = [s.getsockname()[1] for s in sockets]
     for s in sockets:
@@ -55,8 +58,10 @@ def s3_server(folder: Path) -> Iterator[str]:
         "-s3.port.iceberg=0",
         "-s3.port.lance=0",
         "-master.telemetry=false",
-        "-master.volumeSizeLimitMB=32",
+        f"-master.volumeSizeLimitMB={volume_megabytes}",
         "-master.volumePreallocate=false",
+        # As many as fit on the disk.
+        "-volume.max=0",
         *(f"-{name}={port}" for name, port in zip(_PORTS, ports, strict=True)),
     ]
     address = f"http://127.0.0.1:{ports[-2]}"
@@ -79,12 +84,40 @@ def s3_server(folder: Path) -> Iterator[str]:
         process.wait()
 
 
+@contextmanager
+def moto_server() -> Iterator[str]:
+    """Moto's server with an empty bucket, in threads of this process; its address."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        address = f"http://{host}:{port}"
+        put = urllib.request.Request(f"{address}/{BUCKET}", method="PUT")
+        urllib.request.urlopen(put).close()
+        yield address
+    finally:
+        server.stop()
+
+
+def s3_options(address: str, **others: object) -> dict[str, object]:
+    """The storage options for URLs of a server's objects."""
+    return {"endpoint": address, "region": "us-east-1", **CREDENTIALS, **others}
+
+
+def option_words(options: Mapping[str, object]) -> list[str]:
+    """The same on the command line."""
+    return [word for key, value in options.items() for word in ("--storage-option", f"{key}={value}")]
+
+
 def s3_store(address: str, prefix: str) -> ObjectStore:
     """A folder in the bucket of a server."""
     store = S3Store(
         BUCKET,
         prefix=prefix,
-        config={"endpoint": address, "region": "us-east-1", "skip_signature": True},
+        config={"endpoint": address, "region": "us-east-1", **CREDENTIALS},
         client_options={"allow_http": True},
     )
     return ObjectStore(store)

@@ -101,6 +101,7 @@ def compare(
     masks: str | None = options.MASKS,
     precision: str | None = options.PRECISION,
     device: str | None = options.DEVICE,
+    storage_option: list[str] | None = options.STORAGE_OPTIONS,
     output: Path | None = DRAWING,
     as_json: bool = options.JSON,
     quiet: bool = options.QUIET,
@@ -111,6 +112,7 @@ def compare(
     key = parser.at_least("--seed", seed, 0, default=0)
     arithmetic = parser.choice("--precision", precision, PRECISIONS)
     where = parser.choice("--device", device, DEVICES)
+    storage_options = parser.storage_options(storage_option)
     parser.picture(output)
     if guide is not None and not any(model.startswith(_GUIDED) for model in models):
         parser.problems.append(f"--guide: needs a model with {_GUIDED!r} before it")
@@ -124,7 +126,7 @@ def compare(
     from fgbgpack.visual.comparison import compare as run
     from fgbgpack.visual.comparison_picture import render_comparison
 
-    dataset = open_dataset(on, allow_incomplete=True)
+    dataset = open_dataset(on, allow_incomplete=True, storage_options=storage_options)
     chosen = [(Networks.load(depth), depth.resolved_scale(dataset.height, dataset.width)) for depth in depths]
     result = Output(quiet=quiet or as_json).run(
         lambda on_event: run(

@@ -244,6 +244,7 @@ class Hdf5Store(DerivedStore):
 
     async def delete(self, key: str) -> None:
         """Nothing can be deleted."""
+        self._check_writable()
         raise NotImplementedError("nothing of an HDF5 file can be deleted")
 
 
