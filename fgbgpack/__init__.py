@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fgbgpack.pipeline.create import create
     from fgbgpack.pipeline.estimate import estimate
     from fgbgpack.pipeline.fill_depth import fill_depth
+    from fgbgpack.pipeline.parts import begin_create, create_part, finish_create
     from fgbgpack.spec import DatasetSpec, DepthSpec
 
 __all__ = [
@@ -37,15 +38,18 @@ __all__ = [
     "FgbgError",
     "SourceError",
     "SpecError",
+    "begin_create",
     "create",
+    "create_part",
     "estimate",
     "fill_depth",
+    "finish_create",
     "open_dataset",
     "store",
 ]
 
 _HOME = {
-    "pipeline": ("create", "estimate", "fill_depth"),
+    "pipeline": ("begin_create", "create", "create_part", "estimate", "fill_depth", "finish_create"),
     "dataset.batch": ("Batch",),
     "dataset.dataset": ("Dataset", "open_dataset"),
     "errors": ("ClusterError", "DatasetError", "DepthModelError", "FgbgError", "SourceError", "SpecError"),

@@ -37,6 +37,7 @@ class Panel(StrEnum):
     DEPTH = "Depth"
     ABOUT = "About the dataset"
     EXECUTION = "Execution"
+    PARTS = "Job arrays"
     OUTPUT = "Output"
 
     def option(self, names: str, text: str, complete: Completer | None = None, **more: Any) -> Any:

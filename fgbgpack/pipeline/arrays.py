@@ -101,8 +101,7 @@ def depth_arrays(
     attributes = _depth_attributes(depth, largest_error)
     dimensions = ("sample", "height", "width")
     specs = [ArraySpec(DEPTH, layout, np.float16, dimensions, codec, sharded=True, attributes=attributes)]
-    extremes = Layout(layout.shape[:1], layout.shard[:1], layout.shard[:1])
-    specs += [ArraySpec(name, extremes, np.float16, ("sample",)) for name in EXTREMES]
+    specs += [ArraySpec(name, layout.vector, np.float16, ("sample",)) for name in EXTREMES]
     if depth is not None and BACKGROUND_DEPTH in layouts:
         specs.append(
             ArraySpec(

@@ -104,6 +104,18 @@ class Root(Keys):
                 node["attributes"][WRITING] = {"writer": self.claims.writer, **told}
                 self._publish(node, version, was_complete=True)
 
+    def join_claim(self) -> None:
+        """Write together with others for the writer that has begun the dataset; see :meth:`Claims.join`."""
+        if self.claims is not None:
+            self._run(self.claims.join())
+
+    def sync(self) -> None:
+        """Have all that was written to a local folder survive a power loss, without a commit."""
+        if self._unsynced and self._folder is not None:
+            with self._disk_errors():
+                self._folder.sync()
+            self._unsynced = False
+
     def check_claim(self, *, at_once: bool = False) -> None:
         """Raises DatasetError if another writer has begun since this one has."""
         if self.claims is not None:
@@ -188,9 +200,7 @@ class Root(Keys):
         if not was_complete:
             self._note_change()
         with self._disk_errors():
-            if self._unsynced and self._folder is not None:
-                self._folder.sync()
-                self._unsynced = False
+            self.sync()
             write_atomically(self.store.root / METADATA, root, follows_link=False)
 
 

@@ -23,16 +23,14 @@ from zarr.storage import LocalStore
 
 from fgbgpack.document import (
     ATTRIBUTE,
-    DEPTH,
     DIGEST,
-    EXTREMES,
     SOURCES,
     Document,
     ManifestInfo,
     is_own,
 )
 from fgbgpack.errors import DatasetError, IncompleteDatasetError
-from fgbgpack.files import PARTIAL, locked, sync_file, sync_folder, write_atomically
+from fgbgpack.files import locked, sync_file, sync_folder, write_atomically
 from fgbgpack.inputs import parse_json
 from fgbgpack.storage import sealing
 from fgbgpack.storage.arrays import METADATA, ArrayForm, ArraySpec, parse_array
@@ -399,18 +397,28 @@ class DatasetStore(Root):
     # --- shards ------------------------------------------------------------------------------------
 
     def sound_shards(
-        self, array: str, layout: Layout, *, checks: ChunkChecks | None = None, sharded: bool = True
+        self,
+        array: str,
+        layout: Layout,
+        *,
+        checks: ChunkChecks | None = None,
+        sharded: bool = True,
+        among: range | None = None,
     ) -> set[int]:
-        """Which shards of an array are there, with an index that is whole and points inside them; and with
-        the chunks that the manifest names, where that can be seen from the ends of local files.
+        """Which shards of an array, or ``among`` some, are there, with an index that is whole and points inside
+        them; and with the chunks that the manifest names, where the ends of local files show it.
         """
         if isinstance(self.store, Hdf5Store):
             return self.store.file.shards_there(array)
         expected = None if checks is None else checks.all().reshape(layout.shards, -1)
         known = {f"{array}/{layout.key(i)}": i for i in range(layout.shards)}
-        sizes = self._listed_sizes(f"{array}/c/")
-        keys = self.find(f"{array}/c/") if sizes is None else sizes
-        present = [key for key in keys if key in known]
+        # All keys of a large array are too many to be listed by everybody who works on a part of it.
+        sizes = self._listed_sizes(f"{array}/c/") if among is None else None
+        if among is None:
+            present = [key for key in sizes or self.find(f"{array}/c/") if key in known]
+        else:
+            own = [f"{array}/{layout.key(i)}" for i in among]
+            present = list(compress(own, self.present(own)))
         if self.is_new:
             # A writer before this one may have been at it until now.
             present = [key for key in present if self.written.has(key)]
@@ -435,18 +443,27 @@ class DatasetStore(Root):
 
         return {known[key] for key in compress(present, self._each(present, check))}
 
-    def missing_shards(self, layouts: Mapping[str, Layout]) -> list[int]:
-        """The shards, by their numbers, that one of some arrays lacks, or the extremes that belong to depth;
-        all have the same number of shards.
-        """
-        there = [sealing.whole_shards(self, array, layout) for array, layout in layouts.items()]
-        if (depth := layouts.get(DEPTH)) is not None:
-            extremes = Layout(depth.shape[:1], depth.shard[:1], depth.shard[:1])
-            there += [sealing.whole_shards(self, array, extremes, sharded=False) for array in EXTREMES]
-        count = next(iter(layouts.values())).shards
-        return sorted(set(range(count)).difference(set[int].intersection(*there)))
-
     # --- the lock ----------------------------------------------------------------------------------
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """Write together with others that hold this lock, each the same bytes under the same keys, but with
+        nobody who replaces or commits the dataset (DatasetError). What is written is durable at the end.
+        """
+        self.join_claim()
+        if not isinstance(self.store, LocalStore) or os.name != "posix":
+            yield
+            return
+        with ExitStack() as lock:
+            refusal = (
+                f"Another process is making, finishing or replacing {self.name}: wait for it, or end it."
+            )
+            with self._disk_errors():
+                lock.enter_context(locked(self.store.root, refusal, shared=True))
+            try:
+                yield
+            finally:
+                self.sync()
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -466,28 +483,12 @@ class DatasetStore(Root):
                 with self._disk_errors():
                     root.mkdir(parents=True, exist_ok=True)
                     lock.enter_context(locked(root, refusal))
-                self.sweep()
+                sealing.sweep(self)
                 yield
         finally:
             # A folder in which nothing was written does not stay.
             with suppress(OSError):
                 root.rmdir()
-
-    def sweep(self) -> None:
-        """Delete what writers that were killed left in a local folder: files half-written, and manifests that
-        a complete dataset does not have.
-        """
-        if isinstance(self.store, LocalStore):
-            with self._disk_errors():
-                for left_over in self.store.root.rglob("*.partial"):
-                    if PARTIAL.search(left_over.name):
-                        left_over.unlink(missing_ok=True)
-            if len(sealing.manifests_of(self)) > 1:
-                # Where something is wrong with the document, it does not say which.
-                with suppress(DatasetError):
-                    document = DatasetStore(self.store, self.name).document()
-                    if document is not None and document.complete:
-                        sealing.sweep_manifests(self, document.manifest)
 
 
 def is_part(key: str) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 from builders import stages_to
 from killed_runs import SHARDS
 
-from fgbgpack import DatasetSpec, create, fill_depth, open_dataset
+from fgbgpack import DatasetSpec, create, create_part, fill_depth, open_dataset
 from fgbgpack.pipeline import Progress, materialize
 
 
@@ -89,3 +89,9 @@ def stop_at(sender, call, stage, n, *arguments):
 
     *arguments, options = arguments
     call(*arguments, on_event=tell, **options)
+
+
+def write_parts(sender, path, order, parts):
+    """Write parts of a dataset, one after the other."""
+    for part in order:
+        create_part(path, part, parts, workers=1)
