@@ -405,7 +405,7 @@ class DatasetStore(Root):
         sharded: bool = True,
         among: range | None = None,
     ) -> set[int]:
-        """Which shards of an array, or ``among`` some, are there, with an index that is whole and points inside
+        """Which shards of an array, or ``among`` some, are there, with a whole index that points inside
         them; and with the chunks that the manifest names, where the ends of local files show it.
         """
         if isinstance(self.store, Hdf5Store):
