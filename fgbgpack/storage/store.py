@@ -35,7 +35,7 @@ from fgbgpack.errors import DatasetError, IncompleteDatasetError
 from fgbgpack.files import PARTIAL, locked, sync_file, sync_folder, write_atomically
 from fgbgpack.inputs import parse_json
 from fgbgpack.storage import sealing
-from fgbgpack.storage.arrays import METADATA, ArrayForm, ArraySpec, parse_array
+from fgbgpack.storage.arrays import METADATA, ArrayForm, ArraySpec, Node, parse_array
 from fgbgpack.storage.beside import HIDDEN, WRITING, BesideStore, moving_from
 from fgbgpack.storage.codecs import CRC_BYTES
 from fgbgpack.storage.hdf5 import Hdf5Store
@@ -44,6 +44,7 @@ from fgbgpack.storage.manifest import (
     ChunkNotes,
     WrittenChunks,
     adds_up,
+    copies_in,
     differing,
     digest_of,
     ends_of_file,
@@ -53,7 +54,8 @@ from fgbgpack.storage.manifest import (
 )
 from fgbgpack.storage.objects import RemoteStore
 from fgbgpack.storage.reading import ArrayReader
-from fgbgpack.storage.reading.checks import Checks, ChunkChecks, NoChunks
+from fgbgpack.storage.reading.cache import ChunkCache, DatasetCache
+from fgbgpack.storage.reading.checks import Checks, ChunkChecks, ManifestParts, NoChunks
 from fgbgpack.storage.root import NO_DATASET, Root, is_blank
 from fgbgpack.storage.sharding import ABSENT, index_bytes, read_index
 from fgbgpack.storage.targets import Target, name_of, zarr_store
@@ -78,10 +80,15 @@ class DatasetStore(Root):
         self.is_new = False
         #: The manifest, once the document was read: what the readers of arrays are held to.
         self.manifest: ManifestInfo | None = None
+        self._parts: ManifestParts | None = None
         #: The arrays of depth, with their shapes, where by the document that was read there is none.
         self.unfilled: Mapping[str, tuple[int, ...]] = {}
         #: Arrays that are written anew: what is read of them need not be what the manifest says.
         self.unchecked: frozenset[str] = frozenset()
+        #: Copies of the arrays' metadata, where readers need not ask for these one by one.
+        self._copies: Mapping[str, Node] = {}
+        #: Where what is read of a store far away is kept on this machine.
+        self.cache: ChunkCache | None = None
         #: What was written through this object.
         self.written = WrittenChunks()
 
@@ -97,6 +104,7 @@ class DatasetStore(Root):
     def put(self, key: str, value: bytes) -> None:
         """Publish a value under a key, in one step; a commit makes it durable."""
         self._note_change()
+        self._copies = {}
         if self.claims is not None and key != METADATA:
             self.claim()
             self._run(self.claims.put(key, value))
@@ -143,6 +151,7 @@ class DatasetStore(Root):
 
     def delete_below(self, prefix: str) -> None:
         """Delete every key below ``prefix``."""
+        self._copies = {}
         self._note_change()
         self.check_claim()
         self._run(self.store.delete_dir(prefix))
@@ -150,7 +159,7 @@ class DatasetStore(Root):
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete some keys."""
-        keys = list(keys)
+        keys, self._copies = list(keys), {}
         self.check_claim()
         self._each(keys, self.store.delete)
         for key in keys:
@@ -234,9 +243,11 @@ class DatasetStore(Root):
                 f"its digest is not that in the attribute {DIGEST}. Restore it from a copy."
             )
             report(DatasetError(message, code="document-damaged"))
-        if (wrong := sealing.wrong_copies(self.name, node, found.manifest)) is not None:
+        wrong = sealing.wrong_copies(self.name, node, found.manifest)
+        if wrong is not None:
             report(wrong)
-        if (moving := moving_from(node["attributes"].get(WRITING))) is not None:
+        moving = moving_from(node["attributes"].get(WRITING))
+        if moving is not None:
             self.store = BesideStore(self.base, *moving)
         manifest = found.manifest
         covers_all = (
@@ -246,6 +257,8 @@ class DatasetStore(Root):
             message = f"The manifest of {self.name} does not cover what the document says is complete."
             report(DatasetError(message, code="document-damaged"))
         self.manifest = manifest if covers_all else None
+        trusted = covers_all and wrong is None and moving is None and not isinstance(self.store, LocalStore)
+        self._copies = copies_in(node) if trusted else {}
         self.unfilled = sealing.unfilled_arrays(found)
         self._generation = found.generation
         return found
@@ -333,7 +346,9 @@ class DatasetStore(Root):
         """What the chunks of an array must be; ``None`` where no manifest that was read tells."""
         if self.manifest is None or path not in self.manifest.arrays:
             return None
-        return ChunkChecks(self.store, self.name, self.manifest, path)
+        if self._parts is None or self._parts.manifest is not self.manifest:
+            self._parts = ManifestParts(self.store, self.name, self.manifest)
+        return ChunkChecks(self._parts, path)
 
     # --- arrays ------------------------------------------------------------------------------------
 
@@ -348,12 +363,19 @@ class DatasetStore(Root):
         self.written.declare(spec.path, spec.layout, sharded=False)
         self.put_changed(*spec.chunk(number, rows))
 
-    def forms(self, paths: Iterable[str], *, checked: bool = True) -> dict[str, ArrayForm]:
+    def forms(
+        self, paths: Iterable[str], *, checked: bool = True, copied: bool = False
+    ) -> dict[str, ArrayForm]:
         """How some arrays are cut and encoded, as their own metadata describe it, which must be what the
-        manifest says, if it was read.
+        manifest says, if it was read. Of a store far away the root may have them ``copied``.
         """
         paths = list(paths)
-        found = dict(zip(paths, self.get_all(f"{path}/{METADATA}" for path in paths), strict=True))
+        copies = self._copies if copied else {}
+        found: dict[str, bytes | None] = {
+            path: json.dumps(copies[path]).encode() for path in paths if path in copies
+        }
+        others = [path for path in paths if path not in found]
+        found |= zip(others, self.get_all(f"{path}/{METADATA}" for path in others), strict=True)
         forms = {path: parse_array(metadata, path, self.name) for path, metadata in found.items()}
         if checked and self.manifest is not None:
             nodes = {path: parse_json(metadata or b"{}") for path, metadata in found.items()}
@@ -382,11 +404,15 @@ class DatasetStore(Root):
         checks: Checks | None = None
         if checked and path not in self.unchecked:
             checks = NoChunks() if path in self.unfilled else self.checks(path)
-        return ArrayReader(self.store, path, self.name, form or self.forms([path])[path], checks=checks)
+        cache = None
+        if self.cache is not None and isinstance(checks, ChunkChecks) and self._generation:
+            cache = DatasetCache(self.cache, self._generation)
+        form = form or self.forms([path], copied=True)[path]
+        return ArrayReader(self.store, path, self.name, form, checks=checks, cache=cache)
 
     def read(self, *paths: str) -> list[NDArray[Any]]:
         """The whole of some arrays; meant for small ones."""
-        forms = self.forms(paths)
+        forms = self.forms(paths, copied=True)
         return [self.reader(path, forms[path]).read(np.arange(forms[path].layout.shape[0])) for path in paths]
 
     # --- shards ------------------------------------------------------------------------------------
