@@ -10,15 +10,14 @@ from collections import Counter
 import numpy as np
 import pytest
 from builders import SMALL_SHARDS, assert_same_batch, depth_of
-from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
-from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
 from object_stores import s3_store
+from obstore.store import LocalStore as ObstoreFolder
 from proxy import SILENT, SLOW, TRUNCATED, at_random, proxy
 from refusals import refused
 from zarr.abc.store import RangeByteRequest, SuffixByteRequest
-from zarr.storage import FsspecStore, WrapperStore
+from zarr.storage import ObjectStore, WrapperStore
 
 from fgbgpack import create, open_dataset
 from fgbgpack.document import FIELDS
@@ -54,10 +53,8 @@ class Counting(WrapperStore):
 
 
 def far_away(folder):
-    """A copy of a dataset in the file system of fsspec in memory, which is read as a store far away."""
-    name = f"/{uuid.uuid4().hex}"
-    MemoryFileSystem().put(f"{folder}/", f"{name}/", recursive=True)
-    return Counting(FsspecStore(AsyncFileSystemWrapper(MemoryFileSystem(), asynchronous=True), path=name))
+    """A dataset in a folder, which is read through obstore as a store far away."""
+    return Counting(ObjectStore(ObstoreFolder(folder), read_only=True))
 
 
 @pytest.fixture(scope="module")

@@ -73,6 +73,8 @@ class ChunkCache:
         self._lock = threading.Lock()
         #: Bytes that this process may still write before it looks; ``None``: it has not looked yet.
         self._left: int | None = None
+        #: Bytes that it leaves out before it looks again, since there was no room.
+        self._refused = 0
         #: Whether it writes no more, for what was the matter when it did.
         self.failed = False
         self._process = os.getpid()
@@ -91,11 +93,17 @@ class ChunkCache:
         with self._lock:
             if self.failed:
                 return False
+            if self._refused > 0:
+                self._refused -= size
+                return False
             if self._left is None or self._left < size:
                 room = int(self.limit * _ALLOWED) - self._make_room(generation)
                 self._left = min(room, max(size, self.limit // _LOOKS))
+            if self._left < size:
+                self._refused = self.limit // _LOOKS
+                return False
             self._left -= size
-            return self._left >= 0
+            return True
 
     def fail(self, error: OSError) -> None:
         """Write no more in this process, and say so once."""
