@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -97,6 +98,7 @@ def export(
     workers: int | None = None,
     overwrite: bool = False,
     storage_options: Mapping[str, Any] | None = None,
+    cache: str | os.PathLike[str] | None = None,
     on_event: Reporting = silent,
 ) -> ExportReport:
     """Writes samples in a format of another tool, to a folder that appears when it is complete.
@@ -129,6 +131,7 @@ def export(
         workers: Threads; ``None`` for one per processor.
         overwrite: Replace an export at ``out``. Files that others have put into its folder stay.
         storage_options: As for :func:`fgbgpack.open_dataset`, where the dataset is a URL.
+        cache: As for :func:`fgbgpack.open_dataset`, where the dataset is not open.
         on_event: Called in this thread with progress and notices; ``"progress"`` shows them.
 
     Raises:
@@ -146,12 +149,13 @@ def export(
     threads = Threads(workers)
     if isinstance(dataset, Dataset):
         opened = dataset
-        if storage_options is not None:
-            raise SpecError(
-                "storage_options: the dataset is open already and takes none.", code="options-conflict"
-            )
+        for name, given in (("storage_options", storage_options), ("cache", cache)):
+            if given is not None:
+                raise SpecError(
+                    f"{name}: the dataset is open already and takes none.", code="options-conflict"
+                )
     else:
-        opened = open_dataset(dataset, storage_options=storage_options)
+        opened = open_dataset(dataset, storage_options=storage_options, cache=cache)
     if not opened.complete:
         raise IncompleteDatasetError(
             f"{opened.path} is not complete: run the command that creates it again to finish it, then export."

@@ -63,9 +63,7 @@ class _Again(Exception):
         self.error = error
 
 
-async def _in_time(
-    store: Store, key: str, part: ByteRequest | None, where: str, tries: int
-) -> Buffer | None:
+async def _in_time(store: Store, key: str, part: ByteRequest | None, where: str, tries: int) -> Buffer | None:
     """What a store gives, at the given try."""
     request = store.get(key, default_buffer_prototype(), byte_range=part)
     if part is None and isinstance(store, RemoteStore):

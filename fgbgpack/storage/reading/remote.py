@@ -24,6 +24,7 @@ from zarr.core.sync import _get_loop
 from fgbgpack.errors import DatasetError
 from fgbgpack.storage.answers import answer
 from fgbgpack.storage.codecs import CRC_BYTES, crc32c
+from fgbgpack.storage.failures import unreadable
 from fgbgpack.storage.processes import usable
 from fgbgpack.storage.reading.cache import CachedShards
 from fgbgpack.storage.reading.chunks import ArrayDescription, ByteBuffer, Bytes, Chunk, Index
@@ -194,10 +195,7 @@ class RemoteChunks:
         except DatasetError:
             raise
         except Exception as exc:  # each kind of store has errors of its own
-            notes = "".join(f" {note}" for note in getattr(exc, "__notes__", ()))
-            raise DatasetError(
-                f"{self._description.name_of(chunk)} cannot be read: {exc}.{notes}", code="io-failed"
-            ) from exc
+            raise unreadable(exc, self._description.name_of(chunk), "GET") from exc
 
     def _take(self, chunk: Chunk) -> _Coming | None:
         """A chunk that was read ahead, which then holds no bytes any more."""
