@@ -196,3 +196,15 @@ class Root(Keys):
 def is_blank(root: bytes | None) -> bool:
     """Whether a file is there with nothing in it but zeros."""
     return root is not None and not root.strip(b"\0")
+
+
+def parsed_root(root: bytes, name: str) -> tuple[dict[str, Any], Any]:
+    """The metadata of the root of a dataset, and the document in them; DatasetError if it is none."""
+    try:
+        node = parse_json(root)
+        return node, node["attributes"][ATTRIBUTE]
+    except (ValueError, KeyError, TypeError) as exc:
+        kind = "a Zarr store" if b"zarr_format" in root else "a folder"
+        raise DatasetError(
+            f"{name} is {kind} that fgbgpack did not make: give another place.", code="dataset-foreign"
+        ) from exc

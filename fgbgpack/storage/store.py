@@ -45,10 +45,8 @@ from fgbgpack.storage.manifest import (
     WrittenChunks,
     adds_up,
     copies_in,
-    differing,
     digest_of,
     ends_of_file,
-    joined_paths,
     metadata_digest,
     with_document,
 )
@@ -56,7 +54,7 @@ from fgbgpack.storage.objects import RemoteStore
 from fgbgpack.storage.reading import ArrayReader
 from fgbgpack.storage.reading.cache import ChunkCache, DatasetCache
 from fgbgpack.storage.reading.checks import Checks, ChunkChecks, ManifestParts, NoChunks
-from fgbgpack.storage.root import NO_DATASET, Root, is_blank
+from fgbgpack.storage.root import NO_DATASET, Root, is_blank, parsed_root
 from fgbgpack.storage.sharding import ABSENT, index_bytes, read_index
 from fgbgpack.storage.targets import Target, name_of, zarr_store
 
@@ -223,15 +221,7 @@ class DatasetStore(Root):
                 "of yours is in it, and run the command that makes the dataset again.",
                 code="document-empty",
             )
-        try:
-            node = parse_json(root)
-            document = node["attributes"][ATTRIBUTE]
-        except (ValueError, KeyError, TypeError) as exc:
-            kind = "a Zarr store" if b"zarr_format" in root else "a folder"
-            raise DatasetError(
-                f"{self.name} is {kind} that fgbgpack did not make: give another place.",
-                code="dataset-foreign",
-            ) from exc
+        node, document = parsed_root(root, self.name)
         found = Document.from_dict(document, where=self.name)
         if isinstance(self.store, Hdf5Store):
             # The file has checksums of its own: of the document, and of where each chunk is and what it is.
@@ -371,21 +361,12 @@ class DatasetStore(Root):
         """
         paths = list(paths)
         copies = self._copies if copied else {}
-        found: dict[str, bytes | None] = {
-            path: json.dumps(copies[path]).encode() for path in paths if path in copies
-        }
+        found: dict[str, bytes | None] = {p: json.dumps(copies[p]).encode() for p in paths if p in copies}
         others = [path for path in paths if path not in found]
         found |= zip(others, self.get_all(f"{path}/{METADATA}" for path in others), strict=True)
         forms = {path: parse_array(metadata, path, self.name) for path, metadata in found.items()}
         if checked and self.manifest is not None:
-            nodes = {path: parse_json(metadata or b"{}") for path, metadata in found.items()}
-            if wrong := differing(nodes, self.manifest.arrays):
-                raise DatasetError(
-                    f"The metadata of {joined_paths(wrong, _SHOWN)} in {self.name} are not what the manifest "
-                    "says: the dataset was replaced while it was open, or something else than fgbgpack has "
-                    "changed them. Open it again, or restore it from a copy.",
-                    code="metadata-foreign",
-                )
+            sealing.check_metadata(self.name, found, self.manifest)
         for path in self.unfilled.keys() & forms.keys() if checked else ():
             sealing.check_unfilled(self.name, path, forms[path], self.unfilled[path])
         return forms
@@ -405,7 +386,7 @@ class DatasetStore(Root):
         if checked and path not in self.unchecked:
             checks = NoChunks() if path in self.unfilled else self.checks(path)
         cache = None
-        if self.cache is not None and isinstance(checks, ChunkChecks) and self._generation:
+        if self.cache and isinstance(checks, ChunkChecks) and self._generation:
             cache = DatasetCache(self.cache, self._generation)
         form = form or self.forms([path], copied=True)[path]
         return ArrayReader(self.store, path, self.name, form, checks=checks, cache=cache)
@@ -413,7 +394,10 @@ class DatasetStore(Root):
     def read(self, *paths: str) -> list[NDArray[Any]]:
         """The whole of some arrays; meant for small ones."""
         forms = self.forms(paths, copied=True)
-        return [self.reader(path, forms[path]).read(np.arange(forms[path].layout.shape[0])) for path in paths]
+        readers = [self.reader(path, forms[path]) for path in paths]
+        for reader in readers:
+            reader.ahead(self, range(reader.layout.shape[0]))
+        return [reader.read(range(reader.layout.shape[0])) for reader in readers]
 
     # --- shards ------------------------------------------------------------------------------------
 

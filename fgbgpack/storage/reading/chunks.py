@@ -45,6 +45,8 @@ class ArrayDescription:
         self.index_bytes = index_bytes(chunks)
         self.chunks_down = layout.grid[0]
         self.bands = chunks // self.chunks_down
+        #: Bytes of a chunk, decoded: what one is taken for whose size is not known.
+        self.chunk_bytes = chunk_bytes
         # No codec needs so much more than what it encodes.
         self._most_bytes = 2 * chunk_bytes + _LEAST_LIMIT
         rows = zip(layout.shape[1:2], layout.chunk[1:2], layout.shard[1:2], strict=True)

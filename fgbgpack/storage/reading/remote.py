@@ -288,6 +288,8 @@ class RemoteChunks:
                     continue
                 if self._description.sharded:
                     self._description.check_size(chunk, size)
+                else:
+                    size = self._description.chunk_bytes
                 parts.append((chunk[1], offset, size))
         except Exception as exc:
             self._fail(chunks, exc, ahead)
