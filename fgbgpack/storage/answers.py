@@ -17,8 +17,9 @@ from fgbgpack.storage.objects import RemoteStore
 _TRIES = 5
 #: How often a value is asked for whose content is wrong: more often it is not the connection that damages it.
 _CONTENT_TRIES = 3
-#: Seconds that the first answer may take; each further one may take twice as long.
-_TIMEOUT = 10.0
+#: Seconds that the first answer may take, and bytes a second that come at least in addition; each further one
+#: may take twice as long.
+_TIMEOUT, _SLOWEST = 10.0, 256 << 10
 #: Values of any length, such as whole shards, may take longer.
 _WHOLE_TIMEOUT = 60.0
 #: Seconds before the second try, and twice as many before each further one.
@@ -69,14 +70,14 @@ async def _in_time(store: Store, key: str, part: ByteRequest | None, where: str,
     if part is None and isinstance(store, RemoteStore):
         # It has time limits of its own.
         return await request
-    limit = (_WHOLE_TIMEOUT if part is None else _TIMEOUT) * 2 ** (tries - 1)
+    limit = (_WHOLE_TIMEOUT if part is None else _TIMEOUT + _size(part) / _SLOWEST) * 2 ** (tries - 1)
     try:
         return await asyncio.wait_for(request, timeout=limit)
     except DatasetError:
         # Of a store that has tried again by itself.
         raise
     except TimeoutError as exc:
-        message = f"{where} cannot be read: no answer within {limit:g} seconds to {_asked(part)}."
+        message = f"{where} cannot be read: no answer within {limit:.3g} seconds to {_asked(part)}."
         raise _Again(DatasetError(f"{message}{_often(tries)}", code="store-timeout")) from exc
     except Exception as exc:  # each kind of store has errors of its own
         if isinstance(store, LocalStore):
@@ -103,6 +104,13 @@ def _cut(value: Buffer | None, part: ByteRequest | None, where: str) -> bytes | 
             )
             raise _Again(DatasetError(message, code="shard-cut-short"))
     return found
+
+
+def _size(part: ByteRequest) -> int:
+    """Bytes that are asked for."""
+    if isinstance(part, RangeByteRequest):
+        return part.end - part.start
+    return part.suffix if isinstance(part, SuffixByteRequest) else 0
 
 
 def _asked(part: ByteRequest | None) -> str:

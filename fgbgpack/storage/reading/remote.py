@@ -275,7 +275,12 @@ class RemoteChunks:
         of_shards: dict[int, dict[Chunk, _Coming]] = {}
         for chunk, coming in chunks.items():
             of_shards.setdefault(chunk[0], {})[chunk] = coming
-        await asyncio.gather(*(self._fetch_of(shard, some, ahead) for shard, some in of_shards.items()))
+        try:
+            await asyncio.gather(*(self._fetch_of(shard, some, ahead) for shard, some in of_shards.items()))
+        finally:
+            # Nobody waits for ever, not even where the loop is ended.
+            for coming in chunks.values():
+                coming.fail(RuntimeError("the request was given up"))
 
     async def _fetch_of(self, shard: int, chunks: Mapping[Chunk, _Coming], ahead: bool) -> None:
         try:
