@@ -87,6 +87,7 @@ def export(
     workers: str | None = options.WORKERS,
     dask: str | None = options.DASK,
     storage_option: list[str] | None = options.STORAGE_OPTIONS,
+    cache: str | None = options.CACHE,
     overwrite: bool = Panel.EXECUTION.flag(
         "--overwrite", "Replace another export at OUT; files that are not of it stay."
     ),
@@ -127,6 +128,7 @@ def export(
             workers=threads,
             overwrite=overwrite,
             storage_options=storage_options,
+            cache=cache,
         ),
         _show,
         if_stopped=NOTHING,

@@ -198,6 +198,9 @@ STORAGE_OPTIONS = Panel.EXECUTION.option(
     "What a URL is opened with, such as region=eu-west-1, endpoint=URL, timeout=30s or max_retries=3; can be "
     "repeated. Credentials are best left to the environment.",
 )
+CACHE = Panel.EXECUTION.option(
+    "--cache DIR", "Keep what is read of a remote dataset in this folder, for the next time (at most 20 GiB)."
+)
 OVERWRITE = Panel.EXECUTION.flag("--overwrite", "Replace a dataset made with other options.")
 
 JSON = Panel.OUTPUT.flag(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Self, TypeAlias
@@ -14,7 +14,7 @@ from fgbgpack.composition.placement import Placements
 from fgbgpack.composition.recipe import Recipe
 from fgbgpack.dataset.batch import Batch, BufferPool, check_out, shapes
 from fgbgpack.dataset.composed import ComposedArray, compose_together
-from fgbgpack.dataset.mixing import Mixing
+from fgbgpack.dataset.mixing import ADJACENT, Mixing
 from fgbgpack.dataset.pixel_source import PixelSource, pixel_source
 from fgbgpack.dataset.splits import shuffled
 from fgbgpack.document import (
@@ -28,7 +28,6 @@ from fgbgpack.document import (
     NAME,
     PLACEMENTS,
     SOURCE_ARRAYS,
-    VERIFIED,
     Document,
     SourcesInfo,
 )
@@ -37,9 +36,9 @@ from fgbgpack.options import checked_flags, checked_numbers, whole_number
 from fgbgpack.sources.catalog import Catalog
 from fgbgpack.sources.names import counted
 from fgbgpack.spec import DatasetSpec
-from fgbgpack.storage import sealing
 from fgbgpack.storage.indices import Index, sample_indices
 from fgbgpack.storage.layout import DEFAULT_POLICY, Extent, LayoutPolicy
+from fgbgpack.storage.processes import is_far_away
 from fgbgpack.storage.reading import StoredArray, read_together
 from fgbgpack.storage.store import DatasetStore
 
@@ -72,7 +71,7 @@ class DatasetReader:
         self.pixels = pixel_source(pixels, document, store.name)
         self._layout_policy = layout
         # What is missing or damaged is found now, not when it is first read.
-        forms = store.forms(FIELDS if self.pixels == "stored" else (DEPTH,))
+        forms = store.forms(FIELDS if self.pixels == "stored" else (DEPTH,), copied=True)
         self._readers = {path: store.reader(path, form) for path, form in forms.items()}
 
     # --- what it is --------------------------------------------------------------------------------
@@ -115,6 +114,16 @@ class DatasetReader:
     def width(self) -> int:
         """Width of every sample in pixels."""
         return self.document.width
+
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether it is in a store of which chunks can be asked for before they are needed."""
+        return is_far_away(self.store.store)
+
+    @property
+    def adjacent(self) -> int:
+        """How many chunks that follow one another should be read soon after one another."""
+        return ADJACENT if self.reads_ahead else 1
 
     @property
     def sample_bytes(self) -> int:
@@ -294,6 +303,30 @@ class DatasetReader:
         read_together([(self._readers[name], samples, arrays[name]) for name in read], threads=threads)
         return Batch(arrays)
 
+    def read_ahead(self, stream: Hashable, indices: Index, fields: Fields = None) -> None:
+        """Begins to read samples that the next reads of a stream need, where they are in a store far away.
+
+        Nothing waits for it. What the stream has begun to read before, and is not among the samples, is given
+        up; all streams of a process together hold at most 128 MiB.
+
+        Args:
+            stream: What stands for the reads that follow one another, such as a text.
+            indices: As for :meth:`read`.
+            fields: As for :meth:`read`.
+
+        Raises:
+            IndexError: There is no such sample.
+            SpecError: There is no such field.
+
+        Example:
+            >>> ds.read_ahead("mine", range(640, 1280))  # doctest: +SKIP
+            >>> batch = ds.read(range(0, 640))  # doctest: +SKIP
+        """
+        samples = sample_indices(indices, len(self))
+        for name in self._chosen(fields):
+            if name in self._readers:
+                self._readers[name].ahead(stream, samples)
+
     def batches(
         self,
         size: int,
@@ -305,6 +338,7 @@ class DatasetReader:
         indices: Index | None = None,
         drop_last: bool = False,
         window: int | None = None,
+        adjacent: int | None = None,
         reuse: bool = False,
     ) -> Iterator[Batch]:
         """Batches of all samples, or of some, each sample once.
@@ -317,12 +351,16 @@ class DatasetReader:
             fields: As for :meth:`read`.
             shuffle: Whether samples come in random order: chunks are shuffled, and the samples of every
                 ``window`` of them. Else they come in the order of ``indices``.
-            seed: 64 bits: the order depends on nothing but this, ``epoch``, ``window`` and ``indices``.
+            seed: 64 bits: the order depends on nothing but this, ``epoch``, ``window``, ``adjacent`` and
+                ``indices``.
             epoch: The number of the epoch: each has an order of its own.
             indices: Which samples, as for :meth:`read`; ``None`` for all.
             drop_last: Whether a last batch of fewer samples is left out.
             window: How many chunks are mixed; ``None``: 16, or parts of as many where these take more than
                 256 MiB of pictures.
+            adjacent: How many chunks that follow one another come soon after one another, each in a window of
+                its own, so that they can be requested together; ``None``: 4 in a store far away, else 1.
+                Where there are few chunks, fewer.
             reuse: Whether a batch is good only until the next one is asked for. Else it is good for as long
                 as anything refers to it, and takes the memory of all batches that were read with it.
 
@@ -336,10 +374,11 @@ class DatasetReader:
             >>> for batch in ds.batches(64, shuffle=True, epoch=3, indices=train):  # doctest: +SKIP
             ...     step(batch.image, batch.mask)
         """
-        (size, *_) = checked_numbers(
+        size, _, adjacent, *_ = checked_numbers(
             {
                 "size": (size, 1, 1 << 31),
                 "window": (1 if window is None else window, 1, 1 << 31),
+                "adjacent": (self.adjacent if adjacent is None else adjacent, 1, 1 << 31),
                 "seed": (seed, 0, 1 << 64),
                 "epoch": (epoch, 0, 1 << 32),
             },
@@ -354,7 +393,9 @@ class DatasetReader:
         mixing = Mixing.within(most, chunk, composed=composed)
         if window is not None:
             mixing = Mixing.of_chunks(int(window), chunk)
-        windows = shuffled(samples, mixing, seed=seed, epoch=epoch) if shuffle else [samples]
+        windows = [samples]
+        if shuffle:
+            windows = shuffled(samples, mixing, seed=seed, epoch=epoch, adjacent=adjacent)
         together = max(size, min(most, mixing.window * mixing.part))
         runs = [run[i : i + together] for run in windows for i in range(0, len(run), together)]
         return self._batches(runs, size, chosen, drop_last=drop_last, reuse=reuse)
@@ -373,7 +414,10 @@ class DatasetReader:
         pool = BufferPool(most, self.height, self.width, (*chosen, *self._placed))
         rest: dict[str, NDArray[Any]] = {}
         left = 0  # samples that were read and are less than a batch
-        for run in runs:
+        stream = object()
+        for number, run in enumerate(runs):
+            if self.reads_ahead and number % ADJACENT == 0:
+                self.read_ahead(stream, np.concatenate(runs[number : number + 2 * ADJACENT]), chosen)
             total = left + len(run)
             arrays = {name: array[:total] for name, array in pool.arrays(even_in_use=reuse).items()}
             for name, array in rest.items():
@@ -443,40 +487,3 @@ class DatasetReader:
             for name, value in self.__dict__.items()
             if not isinstance(getattr(type(self), name, None), cached_property)
         }
-
-    def written_samples(self) -> dict[str, int]:
-        """How many samples of each array of pictures are in shards that are there and sound."""
-        written, faulty = dict.fromkeys(FIELDS, 0), self.faulty_objects()
-        for name, reader in self._readers.items():
-            shards = self.store.sound_shards(name, reader.layout) - set(faulty.get(name, ()))
-            written[name] = sum(len(reader.layout.samples_of(shard)) for shard in shards)
-        return written
-
-    def faulty_objects(self) -> dict[str, list[int]]:
-        """The numbers of the objects that are missing, or not what the manifest says, of each array that has
-        some, by its path; of metadata and of the manifest itself there are no numbers.
-
-        Nothing is decoded: :func:`fgbgpack.pipeline.verify` finds what this does not.
-        """
-        manifest = self.store.manifest
-        try:
-            return sealing.faulty_objects(self.store)
-        except DatasetError:
-            if manifest is None:
-                raise
-            return {manifest.path: []}
-
-    @property
-    def verified(self) -> Mapping[str, Any] | None:
-        """What ``fgbgpack verify --record`` has said of the dataset as it is now: ``date``, ``samples``, how
-        many of them were ``recomposed``; ``None`` where that is nothing.
-        """
-        recorded = self.store.root().get("attributes", {}).get(VERIFIED)
-        is_of_this = isinstance(recorded, Mapping) and (
-            recorded.get("generation") == self.document.generation
-        )
-        return recorded if is_of_this else None
-
-    def stored_bytes(self) -> dict[str, int]:
-        """Bytes that each array takes in the store, by its path, metadata included."""
-        return self.store.stored_bytes()

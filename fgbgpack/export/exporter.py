@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
@@ -99,6 +100,7 @@ def export(
     executor: Executor | None = None,
     overwrite: bool = False,
     storage_options: Mapping[str, Any] | None = None,
+    cache: str | os.PathLike[str] | None = None,
     on_event: Reporting = silent,
 ) -> ExportReport:
     """Writes samples in a format of another tool, to a folder that appears when it is complete.
@@ -133,6 +135,7 @@ def export(
             :func:`~fgbgpack.create`. The others are written by one process.
         overwrite: Replace an export at ``out``. Files that others have put into its folder stay.
         storage_options: As for :func:`fgbgpack.open_dataset`, where the dataset is a URL.
+        cache: As for :func:`fgbgpack.open_dataset`, where the dataset is not open.
         on_event: Called in this thread with progress and notices; ``"progress"`` shows them.
 
     Raises:
@@ -150,12 +153,13 @@ def export(
     engine = engine_of(workers, executor)
     if isinstance(dataset, Dataset):
         opened = dataset
-        if storage_options is not None:
-            raise SpecError(
-                "storage_options: the dataset is open already and takes none.", code="options-conflict"
-            )
+        for name, given in (("storage_options", storage_options), ("cache", cache)):
+            if given is not None:
+                raise SpecError(
+                    f"{name}: the dataset is open already and takes none.", code="options-conflict"
+                )
     else:
-        opened = open_dataset(dataset, storage_options=storage_options)
+        opened = open_dataset(dataset, storage_options=storage_options, cache=cache)
     if not opened.complete:
         raise IncompleteDatasetError(
             f"{opened.path} is not complete: run the command that creates it again to finish it, then export."

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from zarr.abc.store import Store
@@ -12,7 +13,7 @@ from zarr.storage import LocalStore
 
 from fgbgpack.document import ATTRIBUTE
 from fgbgpack.errors import DatasetError
-from fgbgpack.files import FolderSync, write_atomically
+from fgbgpack.files import FolderSync, sync_file, sync_folder, write_atomically
 from fgbgpack.inputs import parse_json
 from fgbgpack.storage.arrays import METADATA, Node
 from fgbgpack.storage.beside import WRITING, moving_from
@@ -116,6 +117,19 @@ class Root(Keys):
                 self._folder.sync()
             self._unsynced = False
 
+    def sync_files(self, keys: Iterable[str]) -> None:
+        """Make the values of some keys durable that this machine has written to a folder."""
+        if not isinstance(self.store, LocalStore):
+            return
+        root = self.store.root
+        with self._disk_errors():
+            folders = set()
+            for key in keys:
+                sync_file(root / key)
+                folders |= {root / parent for parent in Path(key).parents}
+            for folder in folders:
+                sync_folder(folder)
+
     def check_claim(self, *, at_once: bool = False) -> None:
         """Raises DatasetError if another writer has begun since this one has."""
         if self.claims is not None:
@@ -207,3 +221,15 @@ class Root(Keys):
 def is_blank(root: bytes | None) -> bool:
     """Whether a file is there with nothing in it but zeros."""
     return root is not None and not root.strip(b"\0")
+
+
+def parsed_root(root: bytes, name: str) -> tuple[dict[str, Any], Any]:
+    """The metadata of the root of a dataset, and the document in them; DatasetError if it is none."""
+    try:
+        node = parse_json(root)
+        return node, node["attributes"][ATTRIBUTE]
+    except (ValueError, KeyError, TypeError) as exc:
+        kind = "a Zarr store" if b"zarr_format" in root else "a folder"
+        raise DatasetError(
+            f"{name} is {kind} that fgbgpack did not make: give another place.", code="dataset-foreign"
+        ) from exc

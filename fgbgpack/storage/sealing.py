@@ -99,6 +99,18 @@ def faulty_objects(store: DatasetStore) -> dict[str, list[int]]:
     return found
 
 
+def check_metadata(name: str, found: Mapping[str, bytes | None], manifest: ManifestInfo) -> None:
+    """Raises DatasetError where metadata of arrays, by their paths, are not what the manifest says."""
+    nodes = {path: parse_json(metadata or b"{}") for path, metadata in found.items()}
+    if wrong := differing(nodes, manifest.arrays):
+        raise DatasetError(
+            f"The metadata of {joined_paths(wrong, _SHOWN)} in {name} are not what the manifest says: the "
+            "dataset was replaced while it was open, or something else than fgbgpack has changed them. Open "
+            "it again, or restore it from a copy.",
+            code="metadata-foreign",
+        )
+
+
 def wrong_copies(name: str, root: Node, manifest: ManifestInfo | None) -> DatasetError | None:
     """What is wrong with the copies of the arrays' metadata in the root, if the manifest says others."""
     if manifest is None or not (wrong := differing(copies_in(root), manifest.arrays)):

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import compress
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -30,10 +29,10 @@ from fgbgpack.document import (
     is_own,
 )
 from fgbgpack.errors import DatasetError, IncompleteDatasetError
-from fgbgpack.files import locked, sync_file, sync_folder, write_atomically
+from fgbgpack.files import locked, write_atomically
 from fgbgpack.inputs import parse_json
 from fgbgpack.storage import sealing
-from fgbgpack.storage.arrays import METADATA, ArrayForm, ArraySpec, parse_array
+from fgbgpack.storage.arrays import METADATA, ArrayForm, ArraySpec, Node, parse_array
 from fgbgpack.storage.beside import HIDDEN, WRITING, BesideStore, moving_from
 from fgbgpack.storage.codecs import CRC_BYTES
 from fgbgpack.storage.hdf5 import Hdf5Store
@@ -42,17 +41,17 @@ from fgbgpack.storage.manifest import (
     ChunkNotes,
     WrittenChunks,
     adds_up,
-    differing,
+    copies_in,
     digest_of,
     ends_of_file,
-    joined_paths,
     metadata_digest,
     with_document,
 )
 from fgbgpack.storage.objects import RemoteStore
 from fgbgpack.storage.reading import ArrayReader
-from fgbgpack.storage.reading.checks import Checks, ChunkChecks, NoChunks
-from fgbgpack.storage.root import NO_DATASET, Root, is_blank
+from fgbgpack.storage.reading.cache import ChunkCache, DatasetCache
+from fgbgpack.storage.reading.checks import Checks, ChunkChecks, ManifestParts, NoChunks
+from fgbgpack.storage.root import NO_DATASET, Root, is_blank, parsed_root
 from fgbgpack.storage.sharding import ABSENT, index_bytes, read_index
 from fgbgpack.storage.targets import Target, name_of, zarr_store
 
@@ -76,10 +75,15 @@ class DatasetStore(Root):
         self.is_new = False
         #: The manifest, once the document was read: what the readers of arrays are held to.
         self.manifest: ManifestInfo | None = None
+        self._parts: ManifestParts | None = None
         #: The arrays of depth, with their shapes, where by the document that was read there is none.
         self.unfilled: Mapping[str, tuple[int, ...]] = {}
         #: Arrays that are written anew: what is read of them need not be what the manifest says.
         self.unchecked: frozenset[str] = frozenset()
+        #: Copies of the arrays' metadata, where readers need not ask for these one by one.
+        self._copies: Mapping[str, Node] = {}
+        #: Where what is read of a store far away is kept on this machine.
+        self.cache: ChunkCache | None = None
         #: What was written through this object.
         self.written = WrittenChunks()
 
@@ -95,6 +99,7 @@ class DatasetStore(Root):
     def put(self, key: str, value: bytes) -> None:
         """Publish a value under a key, in one step; a commit makes it durable."""
         self._note_change()
+        self._copies = {}
         if self.claims is not None and key != METADATA:
             self.claim()
             self._run(self.claims.put(key, value))
@@ -109,19 +114,6 @@ class DatasetStore(Root):
         """Another process has written these, in the name of this one."""
         self._note_change()
         self.written.take(notes)
-
-    def sync_files(self, keys: Iterable[str]) -> None:
-        """Make the values of some keys durable that this machine has written to a folder."""
-        if not isinstance(self.store, LocalStore):
-            return
-        root = self.store.root
-        with self._disk_errors():
-            folders = set()
-            for key in keys:
-                sync_file(root / key)
-                folders |= {root / parent for parent in Path(key).parents}
-            for folder in folders:
-                sync_folder(folder)
 
     def put_changed(self, key: str, value: bytes) -> None:
         """Publish a value under a key, unless it is there already.
@@ -141,6 +133,7 @@ class DatasetStore(Root):
 
     def delete_below(self, prefix: str) -> None:
         """Delete every key below ``prefix``."""
+        self._copies = {}
         self._note_change()
         self.check_claim()
         self._run(self.store.delete_dir(prefix))
@@ -148,7 +141,7 @@ class DatasetStore(Root):
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete some keys."""
-        keys = list(keys)
+        keys, self._copies = list(keys), {}
         self.check_claim()
         self._each(keys, self.store.delete)
         for key in keys:
@@ -219,15 +212,7 @@ class DatasetStore(Root):
                 "of yours is in it, and run the command that makes the dataset again.",
                 code="document-empty",
             )
-        try:
-            node = parse_json(root)
-            document = node["attributes"][ATTRIBUTE]
-        except (ValueError, KeyError, TypeError) as exc:
-            kind = "a Zarr store" if b"zarr_format" in root else "a folder"
-            raise DatasetError(
-                f"{self.name} is {kind} that fgbgpack did not make: give another place.",
-                code="dataset-foreign",
-            ) from exc
+        node, document = parsed_root(root, self.name)
         found = Document.from_dict(document, where=self.name)
         if isinstance(self.store, Hdf5Store):
             # The file has checksums of its own: of the document, and of where each chunk is and what it is.
@@ -239,9 +224,11 @@ class DatasetStore(Root):
                 f"its digest is not that in the attribute {DIGEST}. Restore it from a copy."
             )
             report(DatasetError(message, code="document-damaged"))
-        if (wrong := sealing.wrong_copies(self.name, node, found.manifest)) is not None:
+        wrong = sealing.wrong_copies(self.name, node, found.manifest)
+        if wrong is not None:
             report(wrong)
-        if (moving := moving_from(node["attributes"].get(WRITING))) is not None:
+        moving = moving_from(node["attributes"].get(WRITING))
+        if moving is not None:
             self.store = BesideStore(self.base, *moving)
         manifest = found.manifest
         covers_all = (
@@ -251,6 +238,8 @@ class DatasetStore(Root):
             message = f"The manifest of {self.name} does not cover what the document says is complete."
             report(DatasetError(message, code="document-damaged"))
         self.manifest = manifest if covers_all else None
+        trusted = covers_all and wrong is None and moving is None and not isinstance(self.store, LocalStore)
+        self._copies = copies_in(node) if trusted else {}
         self.unfilled = sealing.unfilled_arrays(found)
         self._generation = found.generation
         return found
@@ -338,7 +327,9 @@ class DatasetStore(Root):
         """What the chunks of an array must be; ``None`` where no manifest that was read tells."""
         if self.manifest is None or path not in self.manifest.arrays:
             return None
-        return ChunkChecks(self.store, self.name, self.manifest, path)
+        if self._parts is None or self._parts.manifest is not self.manifest:
+            self._parts = ManifestParts(self.store, self.name, self.manifest)
+        return ChunkChecks(self._parts, path)
 
     # --- arrays ------------------------------------------------------------------------------------
 
@@ -353,22 +344,20 @@ class DatasetStore(Root):
         self.written.declare(spec.path, spec.layout, sharded=False)
         self.put_changed(*spec.chunk(number, rows))
 
-    def forms(self, paths: Iterable[str], *, checked: bool = True) -> dict[str, ArrayForm]:
+    def forms(
+        self, paths: Iterable[str], *, checked: bool = True, copied: bool = False
+    ) -> dict[str, ArrayForm]:
         """How some arrays are cut and encoded, as their own metadata describe it, which must be what the
-        manifest says, if it was read.
+        manifest says, if it was read. Of a store far away the root may have them ``copied``.
         """
         paths = list(paths)
-        found = dict(zip(paths, self.get_all(f"{path}/{METADATA}" for path in paths), strict=True))
+        copies = self._copies if copied else {}
+        found: dict[str, bytes | None] = {p: json.dumps(copies[p]).encode() for p in paths if p in copies}
+        others = [path for path in paths if path not in found]
+        found |= zip(others, self.get_all(f"{path}/{METADATA}" for path in others), strict=True)
         forms = {path: parse_array(metadata, path, self.name) for path, metadata in found.items()}
         if checked and self.manifest is not None:
-            nodes = {path: parse_json(metadata or b"{}") for path, metadata in found.items()}
-            if wrong := differing(nodes, self.manifest.arrays):
-                raise DatasetError(
-                    f"The metadata of {joined_paths(wrong, _SHOWN)} in {self.name} are not what the manifest "
-                    "says: the dataset was replaced while it was open, or something else than fgbgpack has "
-                    "changed them. Open it again, or restore it from a copy.",
-                    code="metadata-foreign",
-                )
+            sealing.check_metadata(self.name, found, self.manifest)
         for path in self.unfilled.keys() & forms.keys() if checked else ():
             sealing.check_unfilled(self.name, path, forms[path], self.unfilled[path])
         return forms
@@ -387,12 +376,19 @@ class DatasetStore(Root):
         checks: Checks | None = None
         if checked and path not in self.unchecked:
             checks = NoChunks() if path in self.unfilled else self.checks(path)
-        return ArrayReader(self.store, path, self.name, form or self.forms([path])[path], checks=checks)
+        cache = None
+        if self.cache and isinstance(checks, ChunkChecks) and self._generation:
+            cache = DatasetCache(self.cache, self._generation)
+        form = form or self.forms([path], copied=True)[path]
+        return ArrayReader(self.store, path, self.name, form, checks=checks, cache=cache)
 
     def read(self, *paths: str) -> list[NDArray[Any]]:
         """The whole of some arrays; meant for small ones."""
-        forms = self.forms(paths)
-        return [self.reader(path, forms[path]).read(np.arange(forms[path].layout.shape[0])) for path in paths]
+        forms = self.forms(paths, copied=True)
+        readers = [self.reader(path, forms[path]) for path in paths]
+        for reader in readers:
+            reader.ahead(self, range(reader.layout.shape[0]))
+        return [reader.read(range(reader.layout.shape[0])) for reader in readers]
 
     # --- shards ------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -30,19 +30,29 @@ if TYPE_CHECKING:
 Positions: TypeAlias = NDArray[np.int64]
 
 
+class Ahead(NamedTuple):
+    """The positions that come after those of a group in its lane, and how many lanes there are."""
+
+    lanes: int
+    positions: Positions
+
+
 class GroupBatch(list[int]):
     """The positions of a batch out of a group: many samples, at (n,) int64 positions, that are best read
-    together. A process that reads several groups at a time reads one of each lane.
+    together. A process that reads several groups at a time reads one of each lane. The first batch of a group
+    knows what comes ``ahead``, if it is to be read ahead.
     """
 
-    def __init__(self, lane: int, group: Positions, start: int, count: int) -> None:
+    def __init__(
+        self, lane: int, group: Positions, start: int, count: int, ahead: Ahead | None = None
+    ) -> None:
         super().__init__(group[start : start + count].tolist())
-        self.lane, self.group, self.start = lane, group, start
+        self.lane, self.group, self.start, self.ahead = lane, group, start, ahead
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         if not self.is_whole:
             return list, (list(self),)
-        return GroupBatch, (self.lane, self.group, self.start, len(self))
+        return GroupBatch, (self.lane, self.group, self.start, len(self), self.ahead)
 
     @property
     def is_whole(self) -> bool:

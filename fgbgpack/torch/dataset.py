@@ -22,8 +22,9 @@ from fgbgpack.errors import FgbgError, SpecError
 from fgbgpack.options import checked_flags, whole_number
 from fgbgpack.sources.names import counted
 from fgbgpack.storage.indices import Index, sample_indices
+from fgbgpack.storage.reading.cache import DEFAULT_BYTES
 from fgbgpack.storage.targets import Target
-from fgbgpack.torch.batches import GroupBatch, LazySamples, Positions
+from fgbgpack.torch.batches import Ahead, GroupBatch, LazySamples, Positions
 from fgbgpack.torch.memory import Allocator, Buffer, BufferLayout, MemoryPool, Tensors, TensorSpec
 
 _WHITE = 255
@@ -77,7 +78,9 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
         placements: Whether samples have their placement; imported samples have none.
         pixels: As for :func:`fgbgpack.open_dataset`, as is the next.
         allow_incomplete: Open a dataset also while its creation has not finished.
-        storage_options: As for :func:`fgbgpack.open_dataset`.
+        storage_options: As for :func:`fgbgpack.open_dataset`, as are the next two.
+        cache: A folder of this machine that keeps what is read of a store far away.
+        cache_bytes: How many bytes it may take.
 
     Attributes:
         dataset: The open dataset.
@@ -110,6 +113,8 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
         pixels: PixelSource = "auto",
         allow_incomplete: bool = False,
         storage_options: Mapping[str, Any] | None = None,
+        cache: str | os.PathLike[str] | None = None,
+        cache_bytes: int = DEFAULT_BYTES,
     ) -> None:
         placements, allow_incomplete = checked_flags(placements=placements, allow_incomplete=allow_incomplete)
         if not isinstance(dataset, Dataset):
@@ -118,6 +123,8 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
                 allow_incomplete=allow_incomplete,
                 pixels=pixels,
                 storage_options=storage_options,
+                cache=cache,
+                cache_bytes=cache_bytes,
             )
         names = dataset.fields if fields is None else (fields,) if isinstance(fields, str) else tuple(fields)
         expected = f"expected some of {', '.join(FIELDS)}"
@@ -219,11 +226,20 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
         if group is None or not group.has(positions):
             group = None  # frees its memory for the next group
             rest = positions.group[positions.start :]
+            if positions.ahead is not None:
+                self._read_ahead(positions.lane, positions.ahead, rest)
             group = _Group(positions.group, positions.start, *self._read(rest, allocate))
         specs = group.take(positions)
         if not group.is_empty:
             self._groups[positions.lane] = group
         return group.buffer, specs
+
+    def _read_ahead(self, lane: int, ahead: Ahead, rest: Positions) -> None:
+        """Begin to read what is left of a group, and what this process reads of its lane after that."""
+        worker = get_worker_info()
+        if worker is None or not ahead.lanes % worker.num_workers:
+            samples = self.indices[np.concatenate([rest, ahead.positions])]
+            self.dataset.read_ahead((id(self), lane), samples, self.fields)
 
     def _read(self, positions: Positions, allocate: Allocator) -> tuple[Buffer, list[TensorSpec]]:
         layout = self.layout(len(positions), None)
