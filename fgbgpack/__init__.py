@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from fgbgpack.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from fgbgpack.augment import Augment
     from fgbgpack.dataset.batch import Batch
     from fgbgpack.dataset.dataset import Dataset, open_dataset
     from fgbgpack.dataset.virtual import store
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from fgbgpack.spec import DatasetSpec, DepthSpec
 
 __all__ = [
+    "Augment",
     "Batch",
     "ClusterError",
     "Dataset",
@@ -45,6 +47,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "augment": ("Augment",),
     "pipeline": ("create", "estimate", "fill_depth"),
     "dataset.batch": ("Batch",),
     "dataset.dataset": ("Dataset", "open_dataset"),

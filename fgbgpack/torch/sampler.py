@@ -12,7 +12,7 @@ from torch.utils.data import Sampler
 
 from fgbgpack.errors import SpecError
 from fgbgpack.options import checked_flags, checked_numbers, whole_number
-from fgbgpack.torch.batches import GroupBatch
+from fgbgpack.torch.batches import EpochBatch, GroupBatch
 from fgbgpack.torch.dataset import FgBgDataset
 from fgbgpack.torch.order import RankOrder
 
@@ -208,11 +208,13 @@ class BlockShuffleSampler(Sampler[list[int]]):
         while number < end:
             place = number % length
             most = int(min(length, place + end - number))
-            for part in order.batches(number // length)[place:most]:
+            # Of a pass over all samples: with steps_per_epoch a sample may come more than once in an epoch.
+            epoch = number // length
+            for part in order.batches(epoch)[place:most]:
                 number, returned = number + 1, returned + 1
                 self._returned = returned
-                batch = GroupBatch(*part)
-                yield batch if self.shuffle else list(batch)
+                batch = GroupBatch(*part, epoch)
+                yield batch if self.shuffle else EpochBatch(batch, epoch)
 
     def changed(self, *, drop_last: bool | None = None) -> BlockShuffleSampler:
         """The same order, at its beginning; with another ``drop_last`` where one is given."""
