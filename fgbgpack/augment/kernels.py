@@ -135,10 +135,11 @@ def draw(
 
 
 @kernel
-def positions(start: int, length: int, size: int, mirrored: bool, index: Int64, weight: UInt64) -> None:
+def positions(start: int, length: int, size: int, mirrored: bool, index: UInt32, weight: UInt64) -> None:
     """Where the n pixels of a row or column come from: ``index`` (n,), and the ``weight`` (n,) of the next.
 
     The middles of n equal parts of a window; those beyond the middle of the last pixel of ``size`` are there.
+    Indices have no sign: Numba then does not ask at each whether it counts from the end.
     """
     n = index.shape[0]
     for k in range(n):
@@ -152,8 +153,8 @@ def positions(start: int, length: int, size: int, mirrored: bool, index: Int64, 
 @kernel
 def nearest(source: UInt8, window: Int64, mirror: UInt8, out: UInt8) -> None:
     """Fill ``out`` (n, oh, ow) with the nearest pixels of windows of ``source`` (n, h, w), of one type."""
-    rows = np.empty(out.shape[1], np.int64)
-    columns = np.empty(out.shape[2], np.int64)
+    rows = np.empty(out.shape[1], np.uint32)
+    columns = np.empty(out.shape[2], np.uint32)
     row_weight = np.empty(rows.size, np.uint64)
     column_weight = np.empty(columns.size, np.uint64)
     for i in range(out.shape[0]):
@@ -172,8 +173,8 @@ def nearest(source: UInt8, window: Int64, mirror: UInt8, out: UInt8) -> None:
 def smooth(source: UInt8, window: Int64, mirror: UInt8, out: UInt8) -> None:
     """Fill ``out`` (n, oh, ow) with windows of ``source`` (n, h, w), linear between pixels."""
     height, width = source.shape[1], source.shape[2]
-    rows = np.empty(out.shape[1], np.int64)
-    columns = np.empty(out.shape[2], np.int64)
+    rows = np.empty(out.shape[1], np.uint32)
+    columns = np.empty(out.shape[2], np.uint32)
     row_weight = np.empty(rows.size, np.uint64)
     column_weight = np.empty(columns.size, np.uint64)
     lines = np.empty((2, columns.size), np.uint16)
@@ -226,14 +227,17 @@ def pictures(
     height, width = source.shape[1], source.shape[2]
     out_height, out_width = out.shape[1], out.shape[2]
     has_alpha = alpha.size > 0
-    rows = np.empty(out_height, np.int64)
-    columns = np.empty(out_width, np.int64)
+    rows = np.empty(out_height, np.uint32)
+    columns = np.empty(out_width, np.uint32)
     row_weight = np.empty(out_height, np.uint64)
     column_weight = np.empty(out_width, np.uint64)
-    packed = np.zeros(width + 1, np.uint64)
+    packed = np.empty(width + 1, np.uint64)
+    transparent = np.zeros(width, np.uint8)
     lines = np.empty((2, out_width), np.uint64)
     held = np.empty(2, np.int64)
     between = np.empty(4 * out_width, np.uint16)
+    red = np.empty(out_width, np.uint8)
+    green, blue, unused = np.empty_like(red), np.empty_like(red), np.empty_like(red)
     planes = np.empty((3, out_height, out_width), np.uint8)
     spare = np.empty((3, out_height, out_width), np.uint8)
     padded = np.empty(out_width + 4, np.uint16)
@@ -252,14 +256,12 @@ def pictures(
                 held[y & 1] = y
                 flat = source[i, y].reshape(-1)[3 * first : 3 * last]
                 part = lanes[4 * first : 4 * last]
+                opaque = alpha[i, y, first:last] if has_alpha else transparent[first:last]
                 for x in range(last - first):
                     part[4 * x] = flat[3 * x]
                     part[4 * x + 1] = flat[3 * x + 1]
                     part[4 * x + 2] = flat[3 * x + 2]
-                if has_alpha:
-                    opaque = alpha[i, y, first:last]
-                    for x in range(last - first):
-                        part[4 * x + 3] = opaque[x]
+                    part[4 * x + 3] = opaque[x]
                 packed[width] = packed[width - 1]
                 line = lines[y & 1]
                 for column in range(out_width):
@@ -274,24 +276,28 @@ def pictures(
             for k in range(between.size):
                 value16 = np.uint16(upper[k] * above + lower[k] * below + np.uint16(128))
                 between[k] = np.uint16(value16 >> np.uint16(8))
-            if has_alpha:
-                opaque = out_alpha[i, row]
-                for column in range(out_width):
-                    opaque[column] = np.uint8(between[4 * column + 3])
+            opaque = out_alpha[i, row] if has_alpha else unused
+            for column in range(out_width):
+                red[column] = np.uint8(between[4 * column])
+                green[column] = np.uint8(between[4 * column + 1])
+                blue[column] = np.uint8(between[4 * column + 2])
+                opaque[column] = np.uint8(between[4 * column + 3])
             for channel in range(3):
                 plane = planes[channel, row]
-                red = factor[4 * channel]
-                green = factor[4 * channel + 1]
-                blue = factor[4 * channel + 2]
+                of_red, of_green, of_blue = (
+                    factor[4 * channel],
+                    factor[4 * channel + 1],
+                    factor[4 * channel + 2],
+                )
                 offset = factor[4 * channel + 3] + np.int32(UNIT // 2)
                 for column in range(out_width):
-                    value32 = np.int32(
-                        red * np.int32(between[4 * column])
-                        + green * np.int32(between[4 * column + 1])
-                        + blue * np.int32(between[4 * column + 2])
+                    total = np.int32(
+                        of_red * np.int32(red[column])
+                        + of_green * np.int32(green[column])
+                        + of_blue * np.int32(blue[column])
                         + offset
                     ) >> np.int32(12)
-                    plane[column] = np.uint8(min(max(value32, np.int32(0)), np.int32(255)))
+                    plane[column] = np.uint8(min(max(total, np.int32(0)), np.int32(255)))
         for _ in range(blur[i, 0]):
             _blur(planes, blur[i], padded, spare)
             planes, spare = spare, planes
