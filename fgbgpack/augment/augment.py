@@ -23,8 +23,10 @@ from fgbgpack.storage.reading.threads import helpers, usable_cores
 Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 
 #: Fields that are changed, with their axes behind that of samples; each only where it has these axes.
-_PICTURES = {IMAGE: 1, "background": 2}  # which seeds of noise
+_PICTURES = {IMAGE: 1, "background_image": 2}  # which seeds of noise
 _NEAREST = ("instance", DEPTH, "background_depth")
+#: Boxes of objects, (n, k, 4).
+_BOX = "objects/box"
 _AXES = {**dict.fromkeys(_PICTURES, 3), MASK: 2, **dict.fromkeys(_NEAREST, 2)}
 
 #: The least and the greatest of what an option can be.
@@ -241,7 +243,8 @@ class Augment:
 
         Image, background and mask are interpolated linearly; of instances and depth the nearest pixel is
         taken. Values of depth stay: a window of a picture is what a longer lens sees, from the same place.
-        What is not a picture, such as placements, still describes the sample as the dataset has it.
+        Boxes of objects are moved, as by ``boxes``. What is no picture and no box, such as placements, still
+        describes the sample as the dataset has it.
 
         Args:
             batch: n samples, or one without the leading axis.
@@ -277,7 +280,14 @@ class Augment:
             for name, array in arrays.items()
             if np.ndim(array) == 1 + _AXES.get(name, -1)
         }
-        numbers, epoch = _checked(sources, indices, epoch)
+        boxes = {_BOX: np.asarray(arrays[_BOX])} if _BOX in arrays else {}
+        numbers, epoch = _checked(sources | boxes, indices, epoch)
+        if boxes and not sources:
+            raise SpecError(
+                "This batch has boxes of objects, but no picture whose size they would be in: read one too, "
+                "or use Augment.boxes.",
+                code="array-misfit",
+            )
         if not sources:
             return dict(arrays)
         height, width = next(iter(sources.values())).shape[1:3]
@@ -291,6 +301,8 @@ class Augment:
         }
         some = [slice(i, i + _AT_ONCE) for i in range(0, len(numbers), _AT_ONCE)]
         helpers.run(some, partial(_fill, sources, filled, changes), threads or usable_cores())
+        for name, box in boxes.items():
+            filled[name] = _moved(box, changes, size).astype(box.dtype)
         return {name: filled.get(name, array) for name, array in arrays.items()}
 
     def boxes(
@@ -316,35 +328,9 @@ class Augment:
         Raises:
             SpecError: As for a call.
         """
-        boxes = np.asarray(boxes)
-        if boxes.ndim not in (2, 3) or boxes.shape[-1] != 4 or boxes.dtype.kind not in "iu":
-            raise SpecError(
-                f"boxes: found {boxes.dtype} of shape {boxes.shape}, expected integers, (n, 4) or (n, k, 4).",
-                code="array-misfit",
-            )
-        numbers, epoch = _checked({"boxes": boxes}, indices, epoch)
-        height, width = size
-        changes, out = self.draw(numbers, height, width, epoch=epoch), self.size_of(height, width)
-        each = boxes.astype(np.int64).reshape(len(numbers), -1, 4)
-        corners, moved = each * kernels.ONE, np.empty_like(each)
-        for axis in range(2):
-            start, length = (changes.window[:, 2 * k + axis, None] for k in range(2))
-            near, far = ((corners[:, :, 2 * k + axis] - start) * out[axis] for k in range(2))
-            moved[:, :, axis] = np.clip(near // length, 0, out[axis])
-            moved[:, :, 2 + axis] = np.clip(-(-far // length), 0, out[axis])
-        mirrored = changes.mirror.astype(bool)
-        moved[mirrored] = np.stack(
-            [
-                moved[mirrored, :, 0],
-                out[1] - moved[mirrored, :, 3],
-                moved[mirrored, :, 2],
-                out[1] - moved[mirrored, :, 1],
-            ],
-            axis=-1,
-        )
-        moved[~_has_area(moved)] = 0
-        found = np.where(_has_area(each)[..., None], moved, each)
-        return found.reshape(boxes.shape).astype(np.int32)
+        numbers, epoch = _checked({_BOX: np.asarray(boxes)}, indices, epoch)
+        changes = self.draw(numbers, *size, epoch=epoch)
+        return _moved(np.asarray(boxes), changes, self.size_of(*size)).astype(np.int32)
 
     def to_dict(self) -> dict[str, Any]:
         """The options as JSON has them: ``Augment(**options)`` is this again."""
@@ -397,6 +383,21 @@ def _fill(sources: Arrays, filled: Arrays, changes: Changes, some: slice) -> Non
             kernels.smooth(source, window, mirror, to)
 
 
+def _moved(boxes: NDArray[Any], changes: Changes, size: tuple[int, int]) -> NDArray[np.int64]:
+    """Where boxes, (n, 4) or (n, k, 4), are in windows that are shown in a size."""
+    each = boxes.astype(np.int64).reshape(len(boxes), -1, 4)
+    corners, moved = each * kernels.ONE, np.empty_like(each)
+    for axis in range(2):
+        start, length = (changes.window[:, 2 * k + axis, None] for k in range(2))
+        near, far = ((corners[:, :, 2 * k + axis] - start) * size[axis] for k in range(2))
+        moved[:, :, axis] = np.clip(near // length, 0, size[axis])
+        moved[:, :, 2 + axis] = np.clip(-(-far // length), 0, size[axis])
+    mirrored = changes.mirror.astype(bool)
+    moved[mirrored, :, 1::2] = size[1] - moved[mirrored, :, :0:-2]
+    moved[~_has_area(moved)] = 0
+    return np.where(_has_area(each)[..., None], moved, each).reshape(boxes.shape)
+
+
 def _has_area(boxes: NDArray[np.int64]) -> NDArray[np.bool_]:
     return (boxes[..., 2] > boxes[..., 0]) & (boxes[..., 3] > boxes[..., 1])
 
@@ -417,6 +418,10 @@ def _checked(arrays: Arrays, indices: Any, epoch: Any) -> tuple[NDArray[np.int64
     for name, array in arrays.items():
         if len(array) != numbers.size:
             problems.append(f"{name}: found {len(array)} samples, expected {numbers.size}, one of each index")
+        if name == _BOX and (array.ndim < 2 or array.shape[-1] != 4 or array.dtype.kind not in "iu"):
+            problems.append(
+                f"{name}: found {array.dtype} of shape {array.shape}, expected integers, (n, k, 4)"
+            )
         if name not in _AXES:
             continue
         if array.shape[1:3] != max(sizes) or 0 in array.shape[1:3]:

@@ -27,7 +27,7 @@ def scenes() -> dict[str, np.ndarray]:
         "mask": np.broadcast_to(y * 4, (n, height, width)),
         "instance": random.integers(0, 4, (n, height, width), np.uint8),
         "depth": depth,
-        "background": np.broadcast_to(image, (n, *image.shape)),
+        "background_image": np.broadcast_to(image, (n, *image.shape)),
         "background_depth": np.float16(1) / (1 + depth),
     }
 
@@ -42,7 +42,7 @@ class TestFields:
             name: (a.dtype, (48, 48)) for name, a in scenes.items()
         }
         np.testing.assert_array_equal(found["image"][..., 0], found["mask"])
-        np.testing.assert_array_equal(found["image"], found["background"])
+        np.testing.assert_array_equal(found["image"], found["background_image"])
         windows = set()
         for i in range(50):
             red, green = found["image"][i, ..., 0].astype(int), found["image"][i, ..., 1].astype(int)
@@ -195,6 +195,17 @@ class TestBoxes:
         # The middle 4x4 of 8x8, twice as large, mirrored.
         expected = [[[0, 4, 8, 8], [-1, -1, -1, -1], [0, 0, 0, 0], [2, 0, 8, 8]]]
         assert augment.boxes(boxes, [0], (8, 8)).tolist() == expected
+
+    def test_with_the_pictures_that_they_are_in(self) -> None:
+        boxes = np.array([[[2, 2, 6, 4], [-1, -1, -1, -1]], [[0, 0, 8, 8], [1, 1, 3, 3]]], np.int16)
+        arrays = {"mask": np.zeros((2, 8, 8), np.uint8), "objects/box": boxes}
+        augment, indices = Augment(size=(16, 16)), np.array([4, 9])
+        found = augment.arrays(arrays, indices, epoch=1)["objects/box"]
+        assert found.dtype == np.int16
+        np.testing.assert_array_equal(found, augment.boxes(boxes, indices, (8, 8), epoch=1))
+        with pytest.raises(SpecError) as caught:
+            augment.arrays({"objects/box": boxes}, indices)
+        assert caught.value.code == "array-misfit"
 
 
 class TestErrors:

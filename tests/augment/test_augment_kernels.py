@@ -172,14 +172,14 @@ def test_noise_is_normal_and_as_strong_as_said():
     np.testing.assert_allclose(shares, [0.683, 0.954, 0.9973], atol=0.006)
     grey = np.full((40, 32, 32, 3), 128, np.uint8)
     augment = Augment(**{**off().to_dict(), "noise": 16, "seed": 3})
-    changed = augment.arrays({"image": grey, "background": grey}, np.arange(40))
+    changed = augment.arrays({"image": grey, "background_image": grey}, np.arange(40))
     found = changed["image"].astype(float) - 128
     deviations = found.std(axis=(1, 2, 3))
     amounts = augment.draw(np.arange(40), 32, 32).noise[:, 0] * 209.02 / 65536
     np.testing.assert_allclose(deviations, amounts, atol=0.6)
     assert 13 < deviations.max() < 17
     # Neither rows, nor colours, nor the picture and the one behind it have the same noise.
-    other = changed["background"].astype(float) - 128
+    other = changed["background_image"].astype(float) - 128
     for first, second in (
         (found, other),
         (found[:, 1:], found[:, :-1]),
