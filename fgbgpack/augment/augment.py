@@ -299,8 +299,10 @@ class Augment:
             else out[name]
             for name, source in sources.items()
         }
-        some = [slice(i, i + _AT_ONCE) for i in range(0, len(numbers), _AT_ONCE)]
-        helpers.run(some, partial(_fill, sources, filled, changes), threads or usable_cores())
+        threads = threads or usable_cores()
+        each = len(numbers) if threads == 1 else _AT_ONCE
+        some = [slice(i, i + each) for i in range(0, len(numbers), max(1, each))]
+        helpers.run(some, partial(_fill, sources, filled, changes), threads)
         for name, box in boxes.items():
             filled[name] = _moved(box, changes, size).astype(box.dtype)
         return {name: filled.get(name, array) for name, array in arrays.items()}
