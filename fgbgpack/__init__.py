@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from fgbgpack.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from fgbgpack.augment import Augment
     from fgbgpack.dataset.batch import Batch
     from fgbgpack.dataset.dataset import Dataset, open_dataset
     from fgbgpack.dataset.virtual import store
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from fgbgpack.spec import DatasetSpec, DepthSpec
 
 __all__ = [
+    "Augment",
     "Batch",
     "ClusterError",
     "Dataset",
@@ -49,6 +51,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "augment": ("Augment",),
     "pipeline": ("begin_create", "create", "create_part", "estimate", "fill_depth", "finish_create"),
     "dataset.batch": ("Batch",),
     "dataset.dataset": ("Dataset", "open_dataset"),

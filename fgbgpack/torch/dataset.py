@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset as MapDataset
 from torch.utils.data import get_worker_info
 
+from fgbgpack.augment import Augment
 from fgbgpack.dataset.dataset import Dataset, open_dataset
 from fgbgpack.dataset.mixing import Mixing
 from fgbgpack.dataset.pixel_source import PixelSource
@@ -73,8 +74,11 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
             ``indices``.
         dtype: ``None`` for the types above. With a floating type image and mask are divided by 255, to 0..1,
             and depth is converted. Small types travel faster, so convert on the GPU where you can.
-        transform: Changes one sample. It gets all fields together, so that a crop or a flip is the same for
-            all of them. It runs in the workers.
+        augment: Changes samples at random, others in each epoch; see :class:`Augment`. Samples that come
+            without an epoch, by their positions or in the order of another sampler than
+            :class:`BlockShuffleSampler`, are those of epoch 0.
+        transform: Changes one sample, after that. It gets all fields together, so that a crop or a flip is
+            the same for all of them. It runs in the workers.
         placements: Whether samples have their placement; imported samples have none.
         pixels: As for :func:`fgbgpack.open_dataset`, as is the next.
         allow_incomplete: Open a dataset also while its creation has not finished.
@@ -86,8 +90,10 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
         dataset: The open dataset.
         indices: (n,) int64, the samples of it.
         fields: The fields that are read.
-        transform: As above, as is the next.
+        augment: As above, as are the next two.
+        transform: As above.
         dtype: As above.
+        size: (height, width) of samples.
         pool: Memory of this process.
 
     Raises:
@@ -108,6 +114,7 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
         indices: Index | None = None,
         split: tuple[str, str] | None = None,
         dtype: torch.dtype | None = None,
+        augment: Augment | None = None,
         transform: Callable[[Tensors], dict[str, Any]] | None = None,
         placements: bool = False,
         pixels: PixelSource = "auto",
@@ -139,6 +146,12 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
             problems.append(f"placements: {dataset.path} was imported and has none, expected False")
         if dtype is not None and not dtype.is_floating_point:
             problems.append(f"dtype: found {dtype}, expected a floating type, or None for pixels as stored")
+        self.size = (dataset.height, dataset.width)
+        try:
+            if augment is not None:
+                self.size = _size_of(augment, *self.size)
+        except SpecError as exc:
+            problems.append(f"augment: {exc}")
         try:
             self.indices = _select(dataset, indices, split)
         except (FgbgError, IndexError, ValueError) as exc:
@@ -150,6 +163,7 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
         self.dataset = dataset
         self.fields = tuple(name for name in FIELDS if name in names)
         self.dtype = dtype
+        self.augment = augment
         self.transform = transform
         self.pool = MemoryPool()
         self._placements = PLACEMENTS if placements else ()
@@ -202,13 +216,15 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
 
     def layout(self, count: int, dtype: torch.dtype | None) -> BufferLayout:
         """The tensors of ``count`` samples, with fields of a floating type, or as stored with ``None``."""
-        height, width = self.dataset.height, self.dataset.width
+        return self._layout(count, dtype, self.size)
+
+    def _layout(self, count: int, dtype: torch.dtype | None, size: tuple[int, int]) -> BufferLayout:
         layout = BufferLayout()
         for name in self.fields:
             channels = 3 if name == IMAGE else 1
             stored = torch.float16 if name == DEPTH else torch.uint8
-            size = (count, channels, height, width)
-            layout.add(name, dtype or stored, size, channels_last=name == IMAGE)
+            shape = (count, channels, *size)
+            layout.add(name, dtype or stored, shape, channels_last=name == IMAGE)
         layout.add("index", torch.int64, (count,))
         for name in self._placements:
             layout.add(name, torch.bool if name == "flip" else torch.int32, (count,))
@@ -242,7 +258,7 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
             self.dataset.read_ahead((id(self), lane), samples, self.fields)
 
     def _read(self, positions: Positions, allocate: Allocator) -> tuple[Buffer, list[TensorSpec]]:
-        layout = self.layout(len(positions), None)
+        layout = self._layout(len(positions), None, (self.dataset.height, self.dataset.width))
         buffer = allocate(layout.bytes)
         tensors = buffer.views(layout.tensors)
         samples = self.indices[positions]
@@ -251,6 +267,20 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
         threads = None if get_worker_info() is None else 1
         self.dataset.read(samples, self.fields, out=out, threads=threads)
         return buffer, layout.tensors
+
+    def change(self, stored: Tensors, changed: Tensors, *, epoch: int) -> None:
+        """Fill tensors with samples that are augmented as in an epoch."""
+        if self.augment is None:
+            raise ValueError("these samples are not augmented")
+        arrays, out = (
+            {name: _as_stored(tensor).numpy() for name, tensor in tensors.items()}
+            for tensors in (stored, changed)
+        )
+        threads = None if get_worker_info() is None else 1
+        found = self.augment.arrays(arrays, arrays["index"], epoch=epoch, out=out, threads=threads)
+        for name, array in found.items():
+            if array is not out[name]:
+                out[name][...] = array
 
     def convert(self, stored: Tensors, converted: Tensors) -> None:
         """Fill tensors of another type: pixels are divided by 255."""
@@ -279,6 +309,13 @@ def _select(dataset: Dataset, indices: Index | None, split: tuple[str, str] | No
     if part not in parts:
         raise ValueError(f"{name!r} has no part {part!r}; it has {', '.join(parts)}")
     return parts[part]
+
+
+def _size_of(augment: Augment, height: int, width: int) -> tuple[int, int]:
+    """What samples of a size are augmented to; SpecError where they cannot be."""
+    if not isinstance(augment, Augment):
+        raise SpecError(f"found {augment!r}, expected an Augment")
+    return augment.size_of(height, width)
 
 
 def _as_stored(tensor: Tensor) -> Tensor:

@@ -193,9 +193,9 @@ def make_loader(
             default, but never fork where the store runs on threads of native code (obstore). All give the
             same batches.
         worker_init: Called in each worker with its number.
-        **options: ``fields``, ``indices``, ``split``, ``dtype``, ``transform``, ``placements``, ``pixels``,
-            ``allow_incomplete``, ``storage_options``, ``cache`` and ``cache_bytes`` of :class:`FgBgDataset`,
-            where ``dataset`` is none.
+        **options: ``fields``, ``indices``, ``split``, ``dtype``, ``augment``, ``transform``, ``placements``,
+            ``pixels``, ``allow_incomplete``, ``storage_options``, ``cache`` and ``cache_bytes`` of
+            :class:`FgBgDataset`, where ``dataset`` is none.
 
     Raises:
         DatasetError: The dataset cannot be opened.
@@ -334,7 +334,7 @@ def _shared_buffers(
     dataset: FgBgDataset, order: BlockShuffleSampler, workers: int, batches: int, context: BaseContext
 ) -> SharedBuffers:
     """Buffers for so many batches of workers: of whole groups where batches are unchanged parts of them."""
-    if order.shuffle and dataset.dtype is None and dataset.transform is None:
+    if order.shuffle and dataset.dtype is None and dataset.augment is None and dataset.transform is None:
         shares = order.batches_per_group
         # A worker reads a group of each lane that it meets, and old groups are held until batches are gone.
         groups = workers * (order.lanes_used // gcd(order.lanes_used, workers)) + -(-batches // shares) + 1

@@ -12,7 +12,7 @@ from torch.utils.data import Sampler
 
 from fgbgpack.errors import SpecError
 from fgbgpack.options import checked_flags, checked_numbers, whole_number
-from fgbgpack.torch.batches import Ahead, GroupBatch
+from fgbgpack.torch.batches import Ahead, EpochBatch, GroupBatch
 from fgbgpack.torch.dataset import FgBgDataset
 from fgbgpack.torch.order import RankOrder
 
@@ -216,13 +216,15 @@ class BlockShuffleSampler(Sampler[list[int]]):
         while number < end:
             place = number % length
             most = int(min(length, place + end - number))
-            for lane, group, first, count, after in order.batches(number // length)[place:most]:
+            # Of a pass over all samples: with steps_per_epoch a sample may come more than once in an epoch.
+            epoch = number // length
+            for lane, group, first, count, after in order.batches(epoch)[place:most]:
                 number, returned = number + 1, returned + 1
                 self._returned = returned
                 reads_ahead = not first and self.dataset.dataset.reads_ahead
                 ahead = Ahead(order.lanes_used, after) if reads_ahead else None
-                batch = GroupBatch(lane, group, first, count, ahead)
-                yield batch if self.shuffle else list(batch)
+                batch = GroupBatch(lane, group, first, count, epoch, ahead)
+                yield batch if self.shuffle else EpochBatch(batch, epoch)
 
     def changed(self, *, drop_last: bool | None = None) -> BlockShuffleSampler:
         """The same order, at its beginning; with another ``drop_last`` where one is given."""
