@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from concurrent.futures import Executor
@@ -99,6 +100,8 @@ def _local_cluster(workers: int | None) -> Iterator[str]:
         # What a task takes does not depend on what runs beside it: none is to be stopped for its memory.
         memory_limit=0,
         env=_QUIET,
+        # What ends a worker at the end is no news.
+        silence_logs=logging.ERROR,
     ) as cluster:
         yield cluster.scheduler_address
 
