@@ -18,15 +18,13 @@ _HEADS_PER_PUT = 2
 #: Requests for each object once more: its size and its end when all are there, its size for the report.
 _CHECKS_PER_OBJECT = 3
 #: Requests of one process that are on their way together while it looks at all objects.
-_TOGETHER = 32
+_TOGETHER = 128
 #: Keys in one answer to a request that lists, and how often all of them are listed.
 _KEYS_PER_LIST, _LISTINGS = 1000, 3
 #: Seconds of Python for each object that the client looks at, and bytes that it keeps of it; measured.
-_LOOK_SECONDS, _KEPT_BYTES = 0.0003, 900
+_LOOK_SECONDS, _KEPT_BYTES = 0.0003, 500
 #: The checksum of a chunk in the manifest, and what the document says of each part of that.
 _CHECKSUM_BYTES, _PART_CHECKSUMS, _PART_TEXT = 4, 1 << 16, 16
-#: Copies of the manifest that are in memory while it is made.
-_MANIFEST_COPIES = 3
 #: A process with all that composes: Python, NumPy, Numba's kernels, Zarr.
 _PROCESS_BYTES = 250_000_000
 #: The metadata of an array, in the root.
@@ -289,9 +287,7 @@ def scale_of(
         manifest_bytes=manifest,
         document_bytes=document,
         opening_bytes=opening,
-        client_bytes=round(
-            _PROCESS_BYTES + fixed.source_bytes + shard_objects * _KEPT_BYTES + _MANIFEST_COPIES * manifest
-        ),
+        client_bytes=round(_PROCESS_BYTES + fixed.source_bytes + shard_objects * _KEPT_BYTES + manifest),
         worker_bytes=round(worker),
         start_seconds=start,
         finish_seconds=finish,

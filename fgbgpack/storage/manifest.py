@@ -92,7 +92,8 @@ class WrittenChunks:
         self.changed: set[str] = set()
         self._forms: dict[str, tuple[Layout, bool]] = {}
         self._checksums: dict[str, ShardChecksums] = {}
-        self._ends: dict[str, tuple[int, bytes]] = {}
+        #: The size of each value and its last bytes, as one number: there may be very many.
+        self._ends: dict[str, int] = {}
 
     def declare(self, path: str, layout: Layout, *, sharded: bool) -> None:
         """Tell how an array is cut whose objects are going to be written."""
@@ -107,7 +108,7 @@ class WrittenChunks:
             self.changed.add(key.rpartition("/")[0])
             return
         self.changed.add(path)
-        self._ends[key] = len(value), value[-CRC_BYTES:]
+        self._ends[key] = _end_of(len(value), value)
         if path in self._forms and (number := rest.partition("/")[0]).isdecimal():
             layout, sharded = self._forms[path]
             of_array = self._of(path)
@@ -179,7 +180,12 @@ class WrittenChunks:
     def is_other(self, key: str, size: int, tail: bytes) -> bool:
         """Whether the value of a key is another one than was written, by its size and its end."""
         written = self._ends.get(key)
-        return written is not None and written != (size, tail[-CRC_BYTES:])
+        return written is not None and written != _end_of(size, tail)
+
+
+def _end_of(size: int, tail: bytes) -> int:
+    """The size of a value, and the last bytes of its ``tail``."""
+    return size << 8 * CRC_BYTES | int.from_bytes(tail[-CRC_BYTES:], "little")
 
 
 def metadata_digest(node: Node) -> str:

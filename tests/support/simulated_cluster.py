@@ -34,7 +34,7 @@ from fgbgpack.storage.layout import Layout
 from fgbgpack.storage.store import DatasetStore
 
 #: Requests of one process that are on their way together, when it looks at many objects.
-_TOGETHER = 32
+_TOGETHER = 128
 #: How often a client of a store asks again, and after how many seconds the first time.
 _TRIES, _BACKOFF = 10, 0.1
 #: Real seconds without a new task after which the first ones count as all that are sent at a time.
