@@ -23,6 +23,7 @@ from fgbgpack.document import (
     DepthInfo,
     ImportedDepthInfo,
 )
+from fgbgpack.pipeline.executor import Threads
 from fgbgpack.storage.arrays import (
     BACKGROUND_DEPTH_CODEC,
     DEPTH_CODEC,
@@ -33,6 +34,9 @@ from fgbgpack.storage.arrays import (
 )
 from fgbgpack.storage.layout import DEFAULT_POLICY, Extent, Layout, LayoutPolicy
 from fgbgpack.storage.store import DatasetStore
+
+#: Chunks of placements and sources that are written at a time, which wait for the store.
+_WRITERS = 16
 
 
 @dataclass(frozen=True)
@@ -146,9 +150,15 @@ def write_names(store: DatasetStore, names: Sequence[str], policy: LayoutPolicy 
 def write_recipe(store: DatasetStore, recipe: Recipe, policy: LayoutPolicy = DEFAULT_POLICY) -> None:
     """Publish the placements and the sources: values before the metadata that tell of them."""
     specs = {}
-    for spec, number, rows in _recipe_chunks(recipe, policy):
-        store.write_rows(spec, number, rows)
-        specs[spec.path] = spec
+
+    def chunks() -> Iterator[tuple[ArraySpec, int, NDArray[Any]]]:
+        for spec, number, rows in _recipe_chunks(recipe, policy):
+            store.written.declare(spec.path, spec.layout, sharded=False)
+            specs[spec.path] = spec
+            yield spec, number, rows
+
+    for _ in Threads(_WRITERS).in_order(lambda chunk: store.write_rows(*chunk), chunks(), ahead=0):
+        pass
     store.put_changed(f"{SOURCES}/{METADATA}", group_metadata())
     store.declare(*specs.values())
 

@@ -19,6 +19,8 @@ _HEADS_PER_PUT = 2
 _CHECKS_PER_OBJECT = 3
 #: Requests of one process that are on their way together while it looks at all objects.
 _TOGETHER = 128
+#: Small objects that the client puts at a time.
+_PUT_TOGETHER = 16
 #: Keys in one answer to a request that lists, and how often all of them are listed.
 _KEYS_PER_LIST, _LISTINGS = 1000, 3
 #: Seconds of Python for each object that the client looks at, and bytes that it keeps of it; measured.
@@ -261,12 +263,8 @@ def scale_of(
     request = _number(assumed.request_seconds)
     put = request * (1 + (_HEADS_PER_PUT if remote else 0))
     lists = _LISTINGS * -(-shard_objects // _KEYS_PER_LIST)
-    start = (
-        fixed.seconds
-        + fixed.writing_seconds
-        + (objects - shard_objects) * put
-        + _number(assumed.start_seconds)
-    )
+    small = (objects - shard_objects) * put / _PUT_TOGETHER
+    start = fixed.seconds + fixed.writing_seconds + small + _number(assumed.start_seconds)
     looking = shard_objects * (_LOOK_SECONDS + _CHECKS_PER_OBJECT * request / _TOGETHER) + lists * request
     finish = looking + manifest / (1e6 * _number(assumed.store_mb_per_second))
     seconds = start + sum(stage.seconds for stage in stages) + finish

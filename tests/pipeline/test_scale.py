@@ -130,3 +130,10 @@ def test_what_is_not_given_is_as_usual():
     assert (here.start_seconds, here.request_seconds, here.task_seconds) == (0.0, 0.0, 0.0)
     assert (there.start_seconds, there.request_seconds, there.store_mb_per_second) == (5.0, 0.03, 60.0)
     assert there.price_core_hour is None
+
+
+def test_small_objects_are_put_several_at_a_time():
+    none, many = Fixed(0.0, 0, 0, 0.0, 0.0, 0, 0, 0), Fixed(0.0, 1600, 0, 0.0, 0.0, 0, 0, 0)
+    before, after = (scale([], 10, fixed, request_seconds=0.1) for fixed in (none, many))
+    # Three requests each, and one more part of the manifest.
+    assert after.start_seconds - before.start_seconds == pytest.approx(1601 * 3 * 0.1 / 16)
