@@ -40,12 +40,19 @@ class _Kind:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
+def _pool_size(executor: Any) -> int:
+    """How many workers an executor says that it has, as those of Python, loky and mpi4py do."""
+    for name in ("_max_workers", "num_workers"):
+        if isinstance(count := getattr(executor, name, None), int) and count > 0:
+            return count
+    return usable_cores()
+
+
 #: By the package that the class of an executor is in. Dask would keep results by the digests of their tasks.
 _KINDS = {
     "distributed": _Kind(lambda executor: sum(executor._client.nthreads().values()), {"pure": False}),
-    "concurrent": _Kind(lambda executor: int(executor._max_workers)),
 }
-_OTHER = _Kind(lambda executor: usable_cores())
+_OTHER = _Kind(_pool_size)
 
 #: What the errors of engines mean, by their names: a code, and what happened.
 _MEANINGS: Mapping[str, tuple[str, str]] = {

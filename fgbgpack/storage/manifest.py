@@ -40,13 +40,12 @@ Checksums = NDArray[np.uint32]
 
 @dataclass(frozen=True)
 class ChunkNotes:
-    """What one writer tells another of an object that it has written: its key, its bytes, the last of them,
-    and the checksums of its chunks; ``None`` where nothing tells how the array is cut.
+    """What one writer tells another of an object that it has written: its key, its size with the last of its
+    bytes, as one number, and the checksums of its chunks; ``None`` where nothing tells how the array is cut.
     """
 
     key: str
-    size: int
-    end: bytes
+    end: int
     checksums: Checksums | None
 
 
@@ -132,7 +131,7 @@ class WrittenChunks:
             if path in self._forms and number.isdecimal() and int(number) in (of_array := self._of(path)):
                 checksums = of_array[int(number)].copy()
                 del of_array[int(number)]
-            notes.append(ChunkNotes(key, *self._ends.pop(key), checksums))
+            notes.append(ChunkNotes(key, self._ends.pop(key), checksums))
         return notes
 
     def take(self, notes: Iterable[ChunkNotes]) -> None:
@@ -140,7 +139,7 @@ class WrittenChunks:
         for note in notes:
             path, _, rest = note.key.partition("/c/")
             self.changed.add(path)
-            self._ends[note.key] = note.size, note.end
+            self._ends[note.key] = note.end
             if note.checksums is not None and path in self._forms:
                 self._of(path)[int(rest.partition("/")[0])] = note.checksums
 
