@@ -15,8 +15,8 @@ from fgbgpack.errors import SpecError
 
 #: Before an object is put, a store with conditional writes is asked for its version and for the root's.
 _HEADS_PER_PUT = 2
-#: Requests for each object once more: its size and its end when all are there, its size for the report.
-_CHECKS_PER_OBJECT = 3
+#: Requests for each object once more, when all are there: its size and its end.
+_CHECKS_PER_OBJECT = 2
 #: Requests of one process that are on their way together while it looks at all objects.
 _TOGETHER = 128
 #: Small objects that the client puts at a time.
@@ -252,7 +252,7 @@ def scale_of(
     remote: bool,
 ) -> Scale:
     """What making ``samples`` takes; ``assumed`` has no ``None`` but prices."""
-    stages = tuple(_stage_scale(work, workers, assumed, remote=remote) for work in works)
+    stages = tuple(_stage_scale(work, workers, assumed, cluster=cluster, remote=remote) for work in works)
     shard_objects = sum(work.shards * work.objects for work in works)
     checksums = sum(work.shards * work.chunks for work in works) + fixed.objects
     manifest, parts = checksums * _CHECKSUM_BYTES, -(-checksums // _PART_CHECKSUMS)
@@ -308,11 +308,17 @@ def seconds_of_all(shards: int, workers: int, each: float) -> float:
     return each * (shards / workers + (workers - 1) / (2 * workers))
 
 
-def _stage_scale(work: StageWork, workers: int, assumed: Assumptions, *, remote: bool) -> StageScale:
+def _stage_scale(
+    work: StageWork, workers: int, assumed: Assumptions, *, cluster: bool, remote: bool
+) -> StageScale:
     samples = min(work.per_shard, work.samples)
     put = _number(assumed.request_seconds) * (1 + (_HEADS_PER_PUT if remote else 0))
-    each = samples / (work.rate * assumed.core_speed) + work.objects * put
-    each += work.shard_bytes / (1e6 * _number(assumed.store_mb_per_second))
+    making = samples / (work.rate * assumed.core_speed)
+    writing = work.objects * put + work.shard_bytes / (1e6 * _number(assumed.store_mb_per_second))
+    each = making + writing
+    if remote and not cluster:
+        # Of two threads for each core one makes a shard while the other one's is on its way.
+        each = max(making, each / 2)
     # The last shard is shorter than the others, where it is the only one it is all.
     shards = work.samples / samples if work.shards > workers else work.shards
     handed_out = work.shards * _number(assumed.task_seconds)

@@ -55,13 +55,25 @@ def test_a_shard_takes_what_making_putting_and_asking_take():
     assert found.shard_seconds - faster.shard_seconds == pytest.approx(made / 2)
 
 
+def test_threads_make_the_next_shard_while_one_is_on_its_way_to_a_store():
+    def each(**more):
+        slow = {"request_seconds": 0.0, "store_mb_per_second": 1000 / 1e6, **more}
+        return scale([work(rate=rate)], 10, **slow).stages[0].shard_seconds
+
+    for rate, together in ((5.0, 2.0), (20.0, 0.75)):
+        made, written = 10 / rate, 1.0
+        assert each(cluster=False) == pytest.approx(max(made, (made + written) / 2)) == together
+        # A worker of a cluster, and what is written to a folder, are one thread's.
+        assert each(cluster=True) == each(cluster=False, remote=False) == pytest.approx(made + written)
+
+
 def test_objects_requests_and_the_index_are_counted():
     fixed = Fixed(0.0, 7, 3, 0.0, 5e6, 1000, 400, 21)
     found = scale([work(), work(size=50.0, objects=3, chunks=5, name="depth")], 10, fixed)
     assert found.objects == 100 * 2 + 100 * 3 + 7 + 3 + 1
     # 500 objects of shards are listed in one answer, three times.
     assert found.puts == found.objects + 3
-    assert found.gets == 2 * found.objects + 3 * 500
+    assert found.gets == 2 * found.objects + 2 * 500
     assert found.manifest_bytes == 4 * (100 * (4 + 5) + 7)
     assert found.opening_bytes == found.manifest_bytes + found.document_bytes + 21 * 1000
     assert found.worker_bytes - found.client_bytes < 1e6
