@@ -396,7 +396,7 @@ class Scale:
         path, key = self._dataset_with_depth(), self.new()
         say("Epoch: copying a dataset to the store")
         upload(path, address, key)
-        epochs = 1 if self.quick else 3
+        epochs = 2 if self.quick else 3
         local = run_job({"job": "epoch", "out": str(path), "epochs": epochs})
 
         def one(name: str, at: str) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fgbgpack.errors import SpecError
+from fgbgpack.sources.names import counted
 
 #: Before an object is put, a store with conditional writes is asked for its version and for the root's.
 _HEADS_PER_PUT = 2
@@ -348,8 +349,9 @@ def _limits(scale: Scale, samples: int, works: Sequence[StageWork]) -> Iterable[
             f"{math.ceil(samples / parts):,}, each of a part of the backgrounds, and train on their mixture."
         )
     for work, stage in zip(works, scale.stages, strict=True):
-        if stage.shards < scale.workers:
-            yield f"{work.name}: {stage.shards:,} shards keep no more than {stage.shards:,} workers busy."
+        if scale.is_cluster and stage.shards < scale.workers:
+            shards = counted(stage.shards, "shard")
+            yield f"{work.name}: {shards} for {scale.workers:,} workers, so some wait."
         handed_out = stage.shards / stage.seconds if stage.seconds else 0.0
         ideal = scale.workers / stage.shard_seconds if stage.shard_seconds else 0.0
         if stage.shards > scale.workers and handed_out < 0.8 * ideal:

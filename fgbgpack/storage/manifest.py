@@ -90,7 +90,9 @@ class WrittenChunks:
     def __init__(self) -> None:
         self.changed: set[str] = set()
         self._forms: dict[str, tuple[Layout, bool]] = {}
-        self._checksums: dict[str, ShardChecksums] = {}
+        self._checksums: dict[str, MutableMapping[int, Checksums]] = {}
+        #: Whether it is told what others write, too: all shards of an array.
+        self._has_all = True
         #: The size of each value and its last bytes, as one number: there may be very many.
         self._ends: dict[str, int] = {}
 
@@ -98,7 +100,7 @@ class WrittenChunks:
         """Tell how an array is cut whose objects are going to be written."""
         if self._forms.get(path) != (layout, sharded):
             self._forms[path] = layout, sharded
-            self._checksums[path] = ShardChecksums(layout)
+            self._checksums.pop(path, None)
 
     def note(self, key: str, value: bytes) -> None:
         """A value was written under a key."""
@@ -119,7 +121,7 @@ class WrittenChunks:
 
     def __getstate__(self) -> dict[str, Any]:
         # Another process tells what it writes itself, by notes.
-        return {**WrittenChunks().__dict__, "_forms": self._forms}
+        return {**WrittenChunks().__dict__, "_forms": self._forms, "_has_all": False}
 
     def pop(self, keys: Iterable[str]) -> list[ChunkNotes]:
         """What was noted of some keys, for another writer; it is forgotten here."""
@@ -156,20 +158,22 @@ class WrittenChunks:
         for known in {*self._forms, path}:
             if known == path or known.startswith(f"{path}/"):
                 self.changed.add(known)
-                if known in self._forms:
-                    self._checksums[known] = ShardChecksums(self._forms[known][0])
+                self._checksums.pop(known, None)
         for key in [key for key in self._ends if key.startswith(prefix)]:
             self._ends.pop(key, None)
 
     def of(self, path: str, layout: Layout) -> ShardChecksums:
         """The checksums of the objects of an array that were written, by the numbers of their shards."""
-        if path not in self._forms or self._forms[path][0] != layout:
-            return ShardChecksums(layout)
-        return self._of(path)
+        known = self._of(path) if self._forms.get(path, (None,))[0] == layout else {}
+        if isinstance(known, ShardChecksums):
+            return known
+        found = ShardChecksums(layout)
+        found.update(known)
+        return found
 
-    def _of(self, path: str) -> ShardChecksums:
+    def _of(self, path: str) -> MutableMapping[int, Checksums]:
         if path not in self._checksums:
-            self._checksums[path] = ShardChecksums(self._forms[path][0])
+            self._checksums[path] = ShardChecksums(self._forms[path][0]) if self._has_all else {}
         return self._checksums[path]
 
     def has(self, key: str) -> bool:

@@ -107,7 +107,8 @@ def test_a_scheduler_that_is_slower_than_the_workers_decides():
 
 def test_what_is_in_the_way_is_said():
     few = scale([work()], 1000).limits
-    assert few == ("samples: 100 shards keep no more than 100 workers busy.",)
+    assert few == ("samples: 100 shards for 1,000 workers, so some wait.",)
+    assert scale([work()], 1000, cluster=False).limits == ()
     many = 2 * MOST_SAMPLES + 5
     lines = "\n".join(scale([work(many, 10**6, rate=1e6)], 10).limits)
     assert f"make 3 of {math.ceil(many / 3):,}" in lines
