@@ -14,11 +14,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fgbgpack.document import DEPTH, IMAGE, MASK, SourcesInfo
+from fgbgpack.document import DEPTH, IMAGE, MASK
 from fgbgpack.errors import SpecError
 from fgbgpack.export.png import png
 from fgbgpack.export.polygons import polygons_of
 from fgbgpack.export.target import ExportJob, Part, Run, Target
+from fgbgpack.source_info import SourcesInfo
 from fgbgpack.sources.names import counted
 
 #: A pixel is foreground where its mask is greater.

@@ -6,12 +6,12 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from fgbgpack.document import SourceInfo
 from fgbgpack.errors import SourceError
+from fgbgpack.source_info import SourceInfo
 from fgbgpack.sources.credits import CREDITS_FILE, Credit, read_credits
 from fgbgpack.sources.decoding import hash_file, missing_suffixes, picture_suffixes
 from fgbgpack.sources.memory import decoding
@@ -29,11 +29,15 @@ _CONTROL = re.compile("[\x00-\x1f\x7f]")
 
 @dataclass(frozen=True, eq=False)
 class Source(SourceInfo):
-    """A picture that was found, and how it is read. It equals what a dataset says of the same picture."""
+    """A picture that was found, and how it is read. It equals what a dataset says of the same picture.
+
+    ``cut`` is at which sides it is cut, where ``sources.csv`` says so.
+    """
 
     path: Path = field(kw_only=True)
     mask_path: Path | None = field(default=None, kw_only=True)
     reading: Reading = field(default=AS_USUAL, kw_only=True)
+    cut: int | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -93,9 +97,20 @@ def find_sources(
     digest = dict(zip(paths, run_all([partial(hash_file, path) for path in paths]), strict=True))
 
     def source(path: Path, mask: Path | None = None) -> Source:
-        credit = astuple(credit_of.get(path, Credit()))
-        of_mask = (None, None) if mask is None else (mask.name, digest[mask])
-        return Source(path.name, digest[path], *of_mask, *credit, path=path, mask_path=mask, reading=reading)
+        stated = credit_of.get(path, Credit())
+        return Source(
+            path.name,
+            digest[path],
+            None if mask is None else mask.name,
+            None if mask is None else digest[mask],
+            stated.license,
+            stated.author,
+            stated.url,
+            path=path,
+            mask_path=mask,
+            reading=reading,
+            cut=stated.cut,
+        )
 
     return Sources(
         tuple(map(source, background_paths)),

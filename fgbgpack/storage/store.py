@@ -26,14 +26,15 @@ from fgbgpack.document import (
     DEPTH,
     DIGEST,
     EXTREMES,
+    OBJECTS,
     SOURCES,
     Document,
-    ManifestInfo,
     is_own,
 )
 from fgbgpack.errors import DatasetError, IncompleteDatasetError
 from fgbgpack.files import PARTIAL, locked, sync_file, sync_folder, write_atomically
 from fgbgpack.inputs import parse_json
+from fgbgpack.manifest_info import ManifestInfo
 from fgbgpack.storage import sealing
 from fgbgpack.storage.arrays import METADATA, ArrayForm, ArraySpec, parse_array
 from fgbgpack.storage.beside import HIDDEN, WRITING, BesideStore, moving_from
@@ -172,7 +173,7 @@ class DatasetStore(Root):
         total = Counter[str]()
         for key, size in self._own_sizes():
             parts = key.split("/")
-            path = "/".join(parts[:2] if parts[0] == SOURCES and len(parts) > 2 else parts[:1])
+            path = "/".join(parts[:2] if parts[0] in (OBJECTS, SOURCES) and len(parts) > 2 else parts[:1])
             total[path] += size
         return dict(total)
 

@@ -186,7 +186,7 @@ def compare(
             if on_map is not None:
                 on_map(done, total)
         figures.append(_model_figures(networks, scale, source))
-    band = band_width(recipe.spec.foreground_height)
+    band = band_width(recipe.spec.scene.height_range[1])
     measured, agreement = measure(_with_unique_labels(figures), maps, batch.mask, truth, band)
     return Comparison(
         dataset=dataset.path,
