@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgbgpack.dataset.splits import Split
-from fgbgpack.document import Document
+from fgbgpack.document import OBJECTS, Document
 from fgbgpack.errors import DatasetError, SpecError
 from fgbgpack.options import truth, whole_number
 from fgbgpack.sources.pairing import Pattern
@@ -46,7 +46,7 @@ def where(
     listed: dict[str, Sequence[str | None]] = {
         "background": [source.name for source in document.sources.backgrounds],
         "foreground": [source.name for source in document.sources.foregrounds],
-        "replica": [None] * document.spec.placements,
+        "replica": [None] * _replicas(dataset),
     }
     problems: list[str] = []
     holds = np.ones(len(dataset), np.bool_)
@@ -54,16 +54,30 @@ def where(
         if conditions[kind] is not None:
             chosen = np.zeros(len(names), np.bool_)
             chosen[_positions(kind, conditions[kind], names, problems)] = True
-            holds &= chosen[getattr(dataset.placements, kind)]
+            holds &= _any(dataset, kind, chosen)
     if conditions["flip"] is not None:
         flip = truth(conditions["flip"])
         if flip is None:
             problems.append(f"flip: found {conditions['flip']!r}, expected True or False")
         else:
-            holds &= dataset.placements.flip == flip
+            holds &= _any(dataset, "flip", np.array([not flip, flip]))
     if problems:
         raise SpecError(f"{dataset.path} has no such samples.", problems, code="sample-unknown")
     return np.flatnonzero(holds)
+
+
+def _replicas(dataset: Dataset) -> int:
+    """How many samples there are of a pair at most or, of scenes, of a background."""
+    plan = dataset.recipe.plan
+    return plan.samples_per_background if dataset.has_objects else plan.placements
+
+
+def _any(dataset: Dataset, kind: str, chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(n,) for which samples a number is one of those chosen or, of scenes, that of any of their objects."""
+    values = dataset.sample_arrays.get(f"{OBJECTS}/{kind}")
+    if values is None:
+        return np.asarray(chosen[dataset.sample_arrays[kind].astype(np.intp)])
+    return np.asarray((chosen[values] & (values >= 0)).any(axis=1))
 
 
 def _positions(kind: str, value: Any, names: Sequence[str | None], problems: list[str]) -> list[int]:
@@ -154,7 +168,7 @@ def split(dataset: Dataset, recipe: Split) -> dict[str, NDArray[np.int64]]:
     backgrounds, foregrounds = (
         [source.sha256 for source in kind] for kind in (sources.backgrounds, sources.foregrounds)
     )
-    return recipe.samples(dataset.placements, backgrounds, foregrounds)
+    return recipe.samples(dataset.sample_arrays, backgrounds, foregrounds)
 
 
 def _values_of(dataset: Dataset, field: str) -> list[str]:
