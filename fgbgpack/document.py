@@ -53,6 +53,7 @@ OBJECT_ARRAYS = tuple(
     f"{OBJECTS}/{name}"
     for name in (
         "foreground",
+        "category",
         "flip",
         "y",
         "x",
@@ -65,6 +66,7 @@ OBJECT_ARRAYS = tuple(
         "box",
     )
 )
+CATEGORIES = OBJECT_ARRAYS[1]
 SOURCES = "sources"
 #: What samples are made of: backgrounds, foregrounds, and the sizes of these.
 SOURCE_ARRAYS = tuple(f"{SOURCES}/{name}" for name in ("background", "foreground", "foreground_size"))

@@ -49,6 +49,7 @@ class SceneOptions:
         blend: What becomes of edges: one of ``BLENDS``, or several, separated by commas.
         light_match: Whether the brightness of an object is brought near that of its surroundings.
         shadow: Whether whole objects darken the ground below them.
+        classes: Whether subfolders of the foregrounds are categories.
     """
 
     samples: int | None
@@ -61,6 +62,7 @@ class SceneOptions:
     blend: str
     light_match: bool
     shadow: bool
+    classes: bool
     height: int
 
     @property
@@ -77,6 +79,7 @@ class SceneOptions:
             or self.overlap > 0
             or self.light_match
             or self.shadow
+            or self.classes
         )
 
     @property

@@ -33,6 +33,11 @@ class SourceInfo:
         return hash(self._identity)
 
     @property
+    def category(self) -> str:
+        """What a foreground is, by the folder that its name begins with; empty where there is none."""
+        return self.name.rpartition("/")[0]
+
+    @property
     def word(self) -> int:
         """The first 32 bits of the digest, which placements identify the picture by."""
         return int(self.sha256[:8], 16)
@@ -49,3 +54,10 @@ class SourcesInfo:
 
     backgrounds: tuple[SourceInfo, ...]
     foregrounds: tuple[SourceInfo, ...]
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """The categories of the foregrounds, in the order of their numbers; one without a name where there
+        are none.
+        """
+        return tuple(dict.fromkeys(source.category for source in self.foregrounds))

@@ -172,6 +172,7 @@ class DatasetSpec:
             by commas.
         light_match: Whether the light of an object is brought near that of its surroundings.
         shadow: Whether whole objects darken the ground below them.
+        classes: Whether the subfolders of ``foregrounds`` are categories.
         chunk: Samples in a chunk of image and mask; ``None`` derives it from the sizes.
         depth: How depth is filled; ``None`` for no depth. By default the two networks that come with fgbgpack
             fill it.
@@ -212,6 +213,7 @@ class DatasetSpec:
     blend: str = "soft"
     light_match: bool = False
     shadow: bool = False
+    classes: bool = False
     chunk: int | None = None
     depth: DepthSpec | None = DepthSpec()
 

@@ -197,7 +197,17 @@ def _devices(depth: NetworkDepthInfo) -> str:
 def _scene_options(spec: DatasetSpec) -> dict[str, object]:
     """The options of scenes that are not as they are by default."""
     usual = {field.name: field.default for field in dataclasses.fields(DatasetSpec)}
-    names = ("samples", "objects", "empty", "truncate", "overlap", "blend", "light_match", "shadow")
+    names = (
+        "samples",
+        "objects",
+        "empty",
+        "truncate",
+        "overlap",
+        "blend",
+        "light_match",
+        "shadow",
+        "classes",
+    )
     changed = {name: value for name in names if (value := getattr(spec, name)) != usual[name]}
     return {f"--{name.replace('_', '-')}": "" if value is True else value for name, value in changed.items()}
 

@@ -49,6 +49,7 @@ _SCENE_MEANINGS = {
             OBJECT_ARRAYS,
             (
                 "which foreground each object is, far to near; -1 in all of these where there is none",
+                "what it is: the number of its category",
                 "whether it is mirrored",
                 "its top row, in pixels",
                 "its left column, in pixels",

@@ -48,6 +48,11 @@ SHADOW = Panel.SCENES.option(
     "--shadow/--no-shadow", "Darken the ground at the feet of whole objects (default: no shadows)."
 )
 
+CLASSES = Panel.SCENES.option(
+    "--classes/--no-classes",
+    "Subfolders of the foregrounds are categories (default: their pictures are in no subfolders).",
+)
+
 _RANGE = re.compile(r"[0-9]{1,4}(%|%?-[0-9]{1,4}%?)")
 
 

@@ -25,6 +25,7 @@ class Objects:
 
     Attributes:
         foreground: int32, the index of the foreground.
+        category: int16, the number of its category.
         flip: int8, 1 where it is mirrored left to right.
         y: int16, the top row of the sprite.
         x: int16, its left column.
@@ -39,6 +40,7 @@ class Objects:
     """
 
     foreground: NDArray[np.int32]
+    category: NDArray[np.int16]
     flip: NDArray[np.int8]
     y: NDArray[np.int16]
     x: NDArray[np.int16]

@@ -103,7 +103,12 @@ def sources_of(spec: DatasetSpec) -> Sources:
     """The pictures in the folders of a spec; raises SourceError as ``find_sources``."""
     masks = Path(spec.masks) if spec.masks else None
     return find_sources(
-        Path(spec.backgrounds), Path(spec.foregrounds), masks, spec.mask_pattern, spec.reading
+        Path(spec.backgrounds),
+        Path(spec.foregrounds),
+        masks,
+        spec.mask_pattern,
+        spec.reading,
+        classes=spec.classes,
     )
 
 

@@ -19,7 +19,7 @@ from fgbgpack.composition.scenes import SceneCompositor, ScenePlacements, SceneP
 from fgbgpack.composition.sprites import Sprites, heights_between
 from fgbgpack.document import IMAGE, INSTANCE, MASK, RecipeInfo
 from fgbgpack.errors import SpecError
-from fgbgpack.source_info import SourceInfo
+from fgbgpack.source_info import SourceInfo, SourcesInfo
 from fgbgpack.sources.catalog import Catalog
 from fgbgpack.spec import DatasetSpec
 
@@ -59,10 +59,11 @@ class Recipe:
             return cls(spec, catalog, Plan(**common))
         if catalog.cut is None:
             raise ValueError("scenes need to know which sides of foregrounds are cut")
-        scene = spec.scene
+        scene, known = spec.scene, SourcesInfo(catalog.backgrounds, catalog.foregrounds).categories
         plan = ScenePlan(
             **common,
             cut=tuple(catalog.cut.tolist()),
+            categories=tuple(known.index(source.category) for source in catalog.foregrounds),
             random_samples=scene.samples,
             objects=scene.object_range,
             empty=round(scene.empty * _WORDS),

@@ -49,8 +49,8 @@ class ScenePlan:
     are dealt out to the backgrounds, as evenly as can be, and foregrounds are drawn; else every foreground is
     the first object of ``placements`` samples of each background, and of as many mirrored with ``flip``.
 
-    ``cut`` says at which sides each foreground is cut, as ``cut_sides`` does; ``empty`` is a share of 2^32,
-    ``least_visible`` one of 2^16, ``slack`` one of 256.
+    ``cut`` says at which sides each foreground is cut, as ``cut_sides`` does, and ``categories`` what it is;
+    ``empty`` is a share of 2^32, ``least_visible`` one of 2^16, ``slack`` one of 256.
     """
 
     height: int
@@ -59,6 +59,7 @@ class ScenePlan:
     foreground_words: tuple[int, ...]
     foreground_sizes: tuple[tuple[int, int], ...]
     cut: tuple[int, ...]
+    categories: tuple[int, ...]
     random_samples: int | None
     placements: int
     flip: bool
@@ -148,10 +149,12 @@ class ScenePlan:
             sprites.pixels,
             sprites.offset,
             self.shadow,
-            tuple(found.arrays().values()),
+            (found.foreground, *list(found.arrays().values())[2:]),
             np.zeros((self.height, self.width), np.uint8),
         )
-        found.gain[found.foreground >= 0] = _SAME_LIGHT
+        is_object = found.foreground >= 0
+        found.category[is_object] = np.asarray(self.categories, np.int16)[found.foreground[is_object]]
+        found.gain[is_object] = _SAME_LIGHT
         if self.light_match:
             where = found.foreground, found.y, found.x, found.height, found.width
             match_light(background, placed.background, sprites.light, *where, found.gain)

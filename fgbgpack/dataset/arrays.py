@@ -251,6 +251,13 @@ class DatasetArrays:
                 code="objects-missing",
             )
 
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """The categories of the foregrounds, by the numbers that objects have; one without a name where the
+        foregrounds are in no subfolders, none where samples were imported.
+        """
+        return () if self.document.sources is None else self.document.sources.categories
+
     @cached_property
     def names(self) -> list[str] | None:
         """The path of each imported sample's picture below the folder of all pictures, without the ending.

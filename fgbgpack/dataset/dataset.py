@@ -38,8 +38,12 @@ class Dataset(DatasetReader):
         flip: bool | None = None,
         replica: int | Sequence[int] | None = None,
         name: str | Sequence[str] | None = None,
+        category: int | str | Sequence[int | str] | None = None,
+        visible: float | tuple[float, float] | None = None,
+        height: float | tuple[float, float] | None = None,
     ) -> NDArray[np.int64]:
         """The samples for which all of this holds, (n,) int64 in ascending order. No picture is read for it.
+        Of scenes, all that is said of objects holds for one of them.
 
         Args:
             background: The number of a background or its name, or several of them, or a truth value for each
@@ -49,6 +53,10 @@ class Dataset(DatasetReader):
             flip: Whether the foreground is mirrored or, of scenes, any object.
             replica: Which placement of its pair a sample is, or which ones; of scenes, which sample of its
                 background.
+            category: Of scenes, the category of an object: its number in ``categories``, its name, or
+                several.
+            visible: Of scenes, the least share of an object that is seen, or the least and the greatest.
+            height: Of scenes, the least height of an object in pixels, or the least and the greatest.
             name: Of imported samples, which have none of the others: one of ``names``, a pattern, or several.
 
         Raises:
@@ -59,7 +67,15 @@ class Dataset(DatasetReader):
         Example:
             >>> ds.image[ds.where(background="mall-03.jpg", foreground=[1, 2], flip=False)]  # doctest: +SKIP
         """
-        asked = {"background": background, "foreground": foreground, "flip": flip, "replica": replica}
+        asked = {
+            "background": background,
+            "foreground": foreground,
+            "flip": flip,
+            "replica": replica,
+            "category": category,
+            "visible": visible,
+            "height": height,
+        }
         return selection.where(self, asked, name)
 
     def split(

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fgbgpack.document import DEPTH, IMAGE, INSTANCE, MASK, OBJECT_ARRAYS
+from fgbgpack.document import CATEGORIES, DEPTH, IMAGE, INSTANCE, MASK, OBJECT_ARRAYS
 from fgbgpack.errors import SpecError
 from fgbgpack.export.png import png
 from fgbgpack.export.polygons import polygons_of
@@ -91,7 +91,10 @@ class CocoTarget(Target):
                 "mask_above": MASK_ABOVE,
             },
             "licenses": self._licences.entries,
-            "categories": [{"id": _CATEGORY, "name": self._category, "supercategory": self._category}],
+            "categories": [
+                {"id": _CATEGORY + number, "name": name or self._category, "supercategory": self._category}
+                for number, name in enumerate(self._job.dataset.categories or ("",))
+            ],
         }
 
     def _encode(self, folder: Path, slug: str, run: Run) -> tuple[list[str], list[str]]:
@@ -100,6 +103,7 @@ class CocoTarget(Target):
         ids, depth = self._job.ids, self._job.pictures(run, DEPTH) if DEPTH in run.arrays else None
         licences = self._licences.of(run)
         masks = self._masks(run)
+        categories = self._categories(run)
         _, height, width = run.arrays[MASK].shape
         for i, (record, of_sample) in enumerate(zip(ids.records(run.samples), masks, strict=True)):
             sample = record.pop("sample")
@@ -114,14 +118,21 @@ class CocoTarget(Target):
             images.append(_dumps(image | record))
             for number, mask in enumerate(of_sample):
                 if mask["area"]:
-                    number = sample * len(of_sample) + number
                     annotation = {
-                        "id": ids.annotation_id(number),
+                        "id": ids.annotation_id(sample * len(of_sample) + number),
                         "image_id": sample,
-                        "category_id": _CATEGORY,
+                        "category_id": _CATEGORY + categories[i][number],
                     }
                     annotations.append(_dumps(annotation | mask))
         return images, annotations
+
+    def _categories(self, run: Run) -> list[list[int]]:
+        """The number of the category of each annotation that a sample can have."""
+        made_of = self._job.dataset.sample_arrays
+        if CATEGORIES not in made_of:
+            return [[0]] * len(run.samples)
+        found: list[list[int]] = made_of[CATEGORIES][run.samples].tolist()
+        return found
 
     def _masks(self, run: Run) -> list[list[dict[str, Any]]]:
         """The outline of each sample or, of scenes, of each object that there can be."""

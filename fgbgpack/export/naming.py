@@ -90,11 +90,13 @@ class SampleIds:
     def _objects(self, objects: Objects) -> list[list[dict[str, Any]]]:
         """What there is to say of the objects of each sample, far to near."""
         names = self.source_names["foreground"]
-        arrays = {name: getattr(objects, name).tolist() for name in ("foreground", *_OF_OBJECTS)}
+        arrays = {name: getattr(objects, name).tolist() for name in ("foreground", "category", *_OF_OBJECTS)}
+        has_names = any(self._dataset.categories)
         return [
             [
                 {
                     "foreground": names[arrays["foreground"][i][k]],
+                    **({"category": self._dataset.categories[arrays["category"][i][k]]} if has_names else {}),
                     **{name: arrays[name][i][k] for name in _OF_OBJECTS},
                 }
                 for k in range(count)

@@ -25,6 +25,7 @@ _RECIPE_OPTIONS = (
     "blend",
     "light_match",
     "shadow",
+    "classes",
 )
 _NETWORK_OPTIONS = ("scale", "bits", "precision", "provider")
 
