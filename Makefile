@@ -16,7 +16,7 @@ JS := tests/js/node_modules
 .DEFAULT_GOAL := help
 .SUFFIXES:
 .DELETE_ON_ERROR:
-.PHONY: help demo test faults lint format docs bench bench-scale bench-gpu bench-peers wheel constraints clean FORCE
+.PHONY: help demo test faults lint format docs bench bench-scale bench-gpu bench-peers bench-transfer wheel constraints clean FORCE
 
 help: ## List these commands
 	@sed -n 's/^\([a-z-]*\): .*## /  make \1|/p' Makefile | awk -F '|' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -75,6 +75,9 @@ bench-gpu: $(VENV)/.dev ## Check and measure depth on an NVIDIA GPU, in five min
 
 bench-peers: $(PEERS)/.made ## Read the same samples in other formats, too; needs 10 GB of disk
 	$(PEERS)/bin/python benchmarks/peers.py --install $(ARGS)
+
+bench-transfer: $(VENV)/.dev ## Train a small network on composites and test it on photographs, in hours
+	$(BIN)/python benchmarks/transfer.py $(ARGS)
 
 wheel: $(VENV)/.dev ## Build a wheel in dist
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import zarr
 
-from fgbgpack import Dataset, open_dataset
+from fgbgpack import Augment, Dataset, open_dataset
 
 #: Reads on and on, and yields how many samples each step gave.
 Work: TypeAlias = Generator[int, None, None]
@@ -113,10 +113,12 @@ class Reads:
             out = dataset.read(self.order[start : start + BATCH], fields, out=out, threads=threads)
             yield BATCH
 
-    def loader(self, dataset: Dataset, fields: tuple[str, ...], workers: int) -> Work:
+    def loader(
+        self, dataset: Dataset, fields: tuple[str, ...], workers: int, augment: Augment | None = None
+    ) -> Work:
         from fgbgpack.torch import make_loader
 
-        loader = make_loader(dataset, BATCH, workers=workers, fields=fields)
+        loader = make_loader(dataset, BATCH, workers=workers, fields=fields, augment=augment)
         while True:
             for batch in loader:
                 yield len(batch["index"])
@@ -159,5 +161,13 @@ def measure(path: str, *, quick: bool) -> dict[str, dict[str, float]]:
                 ("all three, pixels recomposed", recomposed, ALL),
             )
             for workers in (0, 2)
+        }
+        # Everything is on, and no sample stays sharp.
+        augment = Augment(blur_probability=1)
+        groups["loader"] |= {
+            f"image + mask recomposed and augmented, {w} workers": lambda w=w: reads.loader(
+                recomposed, PIXELS, w, augment
+            )
+            for w in (0, 2)
         }
     return {name: by_turns(works, seconds, rounds) for name, works in groups.items()}

@@ -157,7 +157,10 @@ def api_page() -> str:
     for module in MODULES:
         path = ROOT.joinpath(*module.split("."), "__init__.py")
         parts.append(f"## {module}")
-        parts += [f"::: {module}.{name}" for name in _all(path)]
+        for name in _all(path):
+            # A heading of its own for each of two places would leave links to it without one target.
+            known = module != MODULES[0] and name in _all(PACKAGE / "__init__.py")
+            parts.append(f"`{module}.{name}` is `fgbgpack.{name}`." if known else f"::: {module}.{name}")
     return "\n\n".join(parts) + "\n"
 
 

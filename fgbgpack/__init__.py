@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from fgbgpack.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from fgbgpack.augment import Augment
     from fgbgpack.dataset.batch import Batch
     from fgbgpack.dataset.dataset import Dataset, open_dataset
     from fgbgpack.dataset.virtual import store
@@ -24,9 +25,11 @@ if TYPE_CHECKING:
     from fgbgpack.pipeline.create import create
     from fgbgpack.pipeline.estimate import estimate
     from fgbgpack.pipeline.fill_depth import fill_depth
+    from fgbgpack.pipeline.parts import begin_create, create_part, finish_create
     from fgbgpack.spec import DatasetSpec, DepthSpec
 
 __all__ = [
+    "Augment",
     "Batch",
     "ClusterError",
     "Dataset",
@@ -37,15 +40,19 @@ __all__ = [
     "FgbgError",
     "SourceError",
     "SpecError",
+    "begin_create",
     "create",
+    "create_part",
     "estimate",
     "fill_depth",
+    "finish_create",
     "open_dataset",
     "store",
 ]
 
 _HOME = {
-    "pipeline": ("create", "estimate", "fill_depth"),
+    "augment": ("Augment",),
+    "pipeline": ("begin_create", "create", "create_part", "estimate", "fill_depth", "finish_create"),
     "dataset.batch": ("Batch",),
     "dataset.dataset": ("Dataset", "open_dataset"),
     "errors": ("ClusterError", "DatasetError", "DepthModelError", "FgbgError", "SourceError", "SpecError"),

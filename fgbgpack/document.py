@@ -23,8 +23,6 @@ DIGEST = "fgbgpack_sha256"
 #: The one beside it in which ``fgbgpack verify --record`` says what it found right, and when.
 VERIFIED = "fgbgpack_verified"
 
-# --- the arrays of a dataset ---
-
 IMAGE, MASK, DEPTH, DEPTH_MIN, DEPTH_MAX = "image", "mask", "depth", "depth_min", "depth_max"
 INSTANCE = "instance"
 #: The pictures of a sample.
@@ -253,7 +251,9 @@ class Document:
     """What a dataset holds, how it was made, and whether all that was asked for is there.
 
     A dataset that was imported has ``imported`` and neither ``spec``, ``recipe`` nor ``sources``; ``depth``
-    is ``None`` where it is not filled. Saved splits have ``by``, ``seed`` and ``parts``.
+    is ``None`` where it is not filled. Saved splits have ``by``, ``seed`` and ``parts``. One that is made
+    ``in_parts`` has all that its shards are made of, and waits for these. One that was ``merged`` names the
+    datasets that it was made of, each by its ``recipe`` (a digest), ``samples`` and ``generation``.
 
     What commits a document sets its ``manifest``, and its ``generation``, 32 hexadecimal digits: of what the
     arrays hold once it is complete, at random before.
@@ -270,6 +270,8 @@ class Document:
     splits: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     generation: str = ""
     manifest: ManifestInfo | None = None
+    in_parts: bool = False
+    merged: tuple[Mapping[str, Any], ...] = ()
 
     def __eq__(self, other: object) -> bool:
         # Pictures with other credits are the same pictures, but not the same document.
@@ -278,14 +280,13 @@ class Document:
     def __hash__(self) -> int:
         return hash((self.complete, self.recipe, self.pixels))
 
-    # --- from and to JSON ---
-
     @classmethod
     def from_dict(cls, document: object, *, where: str) -> Document:
         """Reads a JSON document, checked (DatasetError) and brought to the newest version of its schemas."""
         fields = schema.read("dataset", document, where=where)
         fields.pop("schema")
         fields["pixels"] = PixelsInfo(**fields["pixels"])
+        fields["merged"] = tuple(fields.get("merged", ()))
         if "imported" in fields:
             reading = Reading(**fields["imported"].get("reading", {}))
             fields["imported"] = ImportInfo(**fields["imported"] | {"reading": reading})
@@ -331,6 +332,7 @@ class Document:
         """The JSON document, of schema ``dataset``."""
         tag = f"dataset/{schema.CURRENT['dataset']}"
         document: dict[str, Any] = {"schema": tag, "generation": self.generation, "complete": self.complete}
+        document |= {"in_parts": True} if self.in_parts else {}
         if self.imported is not None:
             document["imported"] = dataclasses.asdict(self.imported)
         if self.spec is not None and self.recipe is not None and self.sources is not None:
@@ -349,13 +351,12 @@ class Document:
                 if self.depth.guide is not None:
                     section["guide"]["devices"] = [device.to_dict() for device in self.depth.guide.devices]
             document["depth"] = {"complete": section.pop("complete"), "mode": self.depth.mode, **section}
+        document |= {"merged": list(map(dict, self.merged))} if self.merged else {}
         if self.splits:
             document["splits"] = {name: dict(split) for name, split in self.splits.items()}
         document["software"] = dict(self.software)
         document["manifest"] = None if self.manifest is None else self.manifest.to_dict()
         return document
-
-    # --- what it says ---
 
     @property
     def is_virtual(self) -> bool:
@@ -444,28 +445,29 @@ class Document:
         found: list[str] = []
         if self.pixels.complete:
             found += () if self.is_virtual else self.planes
+        if self.pixels.complete or self.in_parts:
             found += self.recipe_arrays if self.has_recipe else (NAME,)
-        if self.depth is not None and self.depth.complete:
-            found += (*DEPTHS, *((BACKGROUND_DEPTH,) if self.is_guided else ()))
+        has_depth = self.depth is not None and self.depth.complete
+        found += DEPTHS if has_depth else ()
+        found += (BACKGROUND_DEPTH,) if self.is_guided and (has_depth or self.in_parts) else ()
         return tuple(found)
-
-    # --- its next states ---
 
     def with_depth(self, depth: DepthInfo | None) -> Document:
         """The document with another depth section; it is complete if that and the pixels are."""
         complete = self.pixels.complete and (depth is None or depth.complete)
-        return replace(self, depth=depth, complete=complete)
+        return replace(self, depth=depth, complete=complete, in_parts=self.in_parts and not complete)
 
     def with_pixels_complete(self) -> Document:
         """The document once all pixels are there; it is complete unless depth is yet to be filled."""
         complete = self.depth is None or self.depth.complete
-        return replace(self, pixels=replace(self.pixels, complete=True), complete=complete)
+        pixels, in_parts = replace(self.pixels, complete=True), self.in_parts and not complete
+        return replace(self, pixels=pixels, complete=complete, in_parts=in_parts)
 
     def begun(self) -> Document:
         """The document while all that the dataset holds is still being written."""
         depth = None if self.depth is None else replace(self.depth, complete=False)
-        pixels = replace(self.pixels, complete=False)
-        return replace(self, complete=False, pixels=pixels, depth=depth, generation="", manifest=None)
+        begun = replace(self, complete=False, pixels=replace(self.pixels, complete=False), depth=depth)
+        return replace(begun, in_parts=False, generation="", manifest=None)
 
 
 def _depth_from(section: Mapping[str, Any], where: str) -> DepthInfo:

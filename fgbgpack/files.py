@@ -400,8 +400,9 @@ _NO_LOCKS = frozenset((errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOS
 
 
 @contextmanager
-def locked(folder: Path, refusal: str) -> Iterator[None]:
-    """Holds the lock of a folder, or raises a DatasetError that starts with ``refusal``.
+def locked(folder: Path, refusal: str, *, shared: bool = False) -> Iterator[None]:
+    """Holds the lock of a folder, or raises a DatasetError that starts with ``refusal``. Those that hold a
+    ``shared`` one keep out others, but not each other.
 
     It is the system's: it leaves no file, and dies with its process. Where the file system has none, it is a
     file beside the folder that names its process, which is deleted at the end.
@@ -415,14 +416,17 @@ def locked(folder: Path, refusal: str) -> Iterator[None]:
         holder: str | None = ""
         try:
             # A folder that another process has just removed can still be locked.
-            if try_lock(descriptor) and folder.is_dir():
+            if try_lock(descriptor, shared=shared) and folder.is_dir():
                 holder = None if os.path.samestat(os.fstat(descriptor), folder.stat()) else ""
         except OSError as exc:
             if exc.errno not in _NO_LOCKS:
                 raise
             path = folder.resolve()
             path = path.with_name(f".{path.name}.fgbgpack-lock")
-            holder = lock_file.acquire(path)
+            if shared:
+                path, holder = lock_file.acquire_shared(path)
+            else:
+                holder = lock_file.acquire(path)
             if holder is None:
                 held.callback(lock_file.release, path)
         if holder is not None:

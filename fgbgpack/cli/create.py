@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from fgbgpack.cli import card, completion, estimate, options, scene_options
-from fgbgpack.cli.console import say, say_next_of_dataset, say_rows, say_title, work_done
+from fgbgpack.cli.console import say, say_next, say_next_of_dataset, say_rows, say_title, work_done
 from fgbgpack.cli.options import Panel, command
 from fgbgpack.cli.output import KEPT, NOTHING, Output
 from fgbgpack.cli.parse import DEVICES, FITS, Parser
@@ -18,7 +20,7 @@ from fgbgpack.sources.names import counted
 from fgbgpack.terminal import amount, duration
 
 if TYPE_CHECKING:
-    from fgbgpack.pipeline import Report
+    from fgbgpack.pipeline import PartReport, Report
 
 app = typer.Typer()
 
@@ -29,8 +31,10 @@ app = typer.Typer()
     "fgbgpack create lobby.zarr --backgrounds bg --foregrounds fg --dry-run",
     "fgbgpack create small.zarr --config small.toml --depth-model none --virtual",
     "fgbgpack create wide.zarr --config wide.toml --size 320x192 --seed 7",
+    "fgbgpack create lobby.zarr --shards 17/100",
 )
 def create(
+    ctx: typer.Context,
     out: str = options.OUT,
     backgrounds: str | None = options.BACKGROUNDS,
     foregrounds: str | None = options.FOREGROUNDS,
@@ -132,6 +136,17 @@ def create(
         "price-core-hour=0.04; may be repeated. docs/scale.md lists the names.",
     ),
     overwrite: bool = options.OVERWRITE,
+    begin: bool = Panel.PARTS.flag(
+        "--begin", "Write all but the shards, which several processes then write with --shards."
+    ),
+    shards: str | None = Panel.PARTS.option(
+        "--shards K/N",
+        "Write one of N parts of the shards of a dataset that has begun, 0/N to N-1/N: at once or not, on "
+        "any machine, in any order. Takes neither pictures nor options: they are in OUT.",
+    ),
+    finish: bool = Panel.PARTS.flag(
+        "--finish", "Check that all shards are there and whole, and complete the dataset."
+    ),
     as_json: bool = options.JSON,
     quiet: bool = options.QUIET,
 ) -> None:
@@ -139,13 +154,41 @@ def create(
     options of scenes, samples have several objects of several sizes, and a map of their instances.
 
     Depth is filled by two networks that come with fgbgpack, unless --depth-model names another or none.
-    A run that was stopped (Ctrl-C, a crash, a full disk) is resumed by the same command.
+    A run that was stopped (Ctrl-C, a crash, a full disk) is resumed by the same command. With --begin,
+    --shards and --finish many processes, on one machine or several, make one dataset.
     """
     parser = Parser()
     where = parser.choice("--device", device, DEVICES)
     threads = parser.workers(workers)
+    phases = {"--begin": begin, "--shards": shards is not None, "--finish": finish}
+    phase = parser.at_most_one_of(phases)
+    part = (0, 1) if shards is None else parser.part("--shards", shards)
+    output = Output(as_json, quiet)
     storage_options = parser.storage_options(storage_option)
     assumptions = parser.assumptions(assume, dry_run=dry_run)
+    if phase is not None:
+        _refuse_others(ctx, parser, phase)
+    if phase == "--shards" or phase == "--finish" or sum(phases.values()) > 1:
+        parser.check()
+        from fgbgpack import pipeline
+
+        if phase == "--shards":
+            output.run_and_show(
+                partial(
+                    pipeline.create_part,
+                    out,
+                    *part,
+                    device=where,
+                    workers=threads,
+                    storage_options=storage_options,
+                ),
+                _show_part,
+                if_stopped=KEPT,
+            )
+        else:
+            finishing = partial(pipeline.finish_create, out, workers=threads, storage_options=storage_options)
+            _run_and_show(finishing, out, output, cards=cards, overwrite=False, done="Finished")
+        return
     if cards and "://" in out:
         parser.problems.append("--cards: OUT is a URL; write its cards with fgbgpack card OUT -o FOLDER")
     spec = parser.dataset(
@@ -193,9 +236,8 @@ def create(
         config=config,
     )
     from fgbgpack import pipeline
-    from fgbgpack.cards import write_cards
 
-    shape, output = f"{spec.width}x{spec.height}", Output(as_json, quiet)
+    shape = f"{spec.width}x{spec.height}"
     if dry_run:
         output.run_and_show(
             partial(
@@ -211,22 +253,64 @@ def create(
             if_stopped=NOTHING,
         )
         return
-    report = output.run(
-        partial(
-            pipeline.create,
-            out,
-            spec,
-            device=where,
-            workers=threads,
-            overwrite=overwrite,
-            virtual=virtual,
-            storage_options=storage_options,
-        ),
-        if_stopped=KEPT,
-        dask=dask,
+    making = partial(
+        pipeline.create if phase is None else pipeline.begin_create,
+        out,
+        spec,
+        device=where,
+        workers=threads,
+        overwrite=overwrite,
+        virtual=virtual,
+        storage_options=storage_options,
     )
+    if phase is None:
+        size = f" of {shape}"
+        _run_and_show(making, out, output, cards=cards, overwrite=overwrite, size=size, dask=dask)
+    else:
+        output.run_and_show(making, _show_begun, if_stopped=KEPT)
+
+
+#: What may be given with each part of a job array, besides OUT.
+_WITH_PART = ("--workers", "--storage-option", "--json", "--quiet")
+_WITH: Mapping[str, tuple[str, ...]] = {
+    "--shards": ("--device", *_WITH_PART),
+    "--finish": ("--cards", *_WITH_PART),
+}
+_NOT_WITH_BEGIN = ("--cards", "--dask", "--dry-run")
+
+
+def _refuse_others(ctx: typer.Context, parser: Parser, phase: str) -> None:
+    """Note a problem for each option that is given and cannot be with this one."""
+    for option in ctx.command.params:
+        flag = max(option.opts, key=len)
+        if flag == phase or not flag.startswith("--") or option.name is None:
+            continue
+        source = ctx.get_parameter_source(option.name)
+        if source is None or source.name == "DEFAULT" or flag in ("--begin", "--shards", "--finish"):
+            continue
+        if phase == "--begin" and flag in _NOT_WITH_BEGIN:
+            parser.problems.append(f"{flag}: not allowed with {phase}")
+        elif phase != "--begin" and flag not in _WITH[phase]:
+            parser.problems.append(f"{flag}: not allowed with {phase}, which takes what OUT was begun with")
+
+
+def _run_and_show(
+    work: Callable[..., Report],
+    out: str,
+    output: Output,
+    *,
+    cards: bool,
+    overwrite: bool,
+    size: str = "",
+    done: str = "Created",
+    dask: str | None = None,
+) -> None:
+    """Make or finish a dataset, and print what was done."""
+    from fgbgpack.cards import write_cards
+
+    report = output.run(work, if_stopped=KEPT, dask=dask)
     written = write_cards(out, overwrite=overwrite) if cards else None
-    output.show(report, lambda: _show_report(report, f"Created {report.path}", f" of {shape}"))
+    output.show(report, lambda: _show_report(report, f"{done} {report.path}", size))
     if written is None:
         card.warn_if_stale(out, output)
     elif output.is_text:
@@ -299,10 +383,36 @@ def depth(
     card.warn_if_stale(dataset, output)
 
 
+def _show_begun(report: Report) -> None:
+    if report.complete:
+        say_title(f"{report.path}: nothing to do, all {counted(report.samples, 'sample')} are there")
+        return
+    say_title(f"{report.path}: {counted(report.samples, 'sample')} begun in {duration(report.seconds)}")
+    say_rows([("all files", amount(sum(report.stored_bytes.values())))])
+    create = f"fgbgpack create {shlex.quote(report.path)}"
+    say_next([f"{create} --shards 0/10  # and so on to 9/10, at once or not", f"{create} --finish"])
+
+
+def _show_part(report: PartReport) -> None:
+    part = f"Part {report.part}/{report.parts} of {report.path}"
+    if report.complete:
+        say_title(f"{report.path}: nothing to do, all {counted(report.samples, 'sample')} are there")
+    elif report.created or report.depth_filled:
+        say_title(f"{part}: written in {duration(report.seconds)}")
+    else:
+        say_title(f"{part}: nothing to do, all its shards are there")
+    for what, count, seconds in (
+        ("image, mask", report.created, report.sample_seconds),
+        ("depth", report.depth_filled, report.depth_seconds),
+    ):
+        if count:
+            say_rows([(what, f"{counted(count, 'sample')}, {count / seconds:,.0f}/s")])
+
+
 def _show_report(report: Report, done: str, size: str = "") -> None:
     samples = f"{counted(report.samples, 'sample')}{size}"
     has_depth = report.depth_model is not None
-    if report.created or report.depth_filled:
+    if report.created or report.depth_filled or done.startswith("Finished"):
         say_title(f"{done}: {samples} in {duration(report.seconds)}")
     else:
         say_title(f"{report.path}: nothing to do, all {samples} are there")

@@ -85,7 +85,9 @@ def export(
         completion.one_of("polygons", "rle"),
     ),
     workers: str | None = options.WORKERS,
+    dask: str | None = options.DASK,
     storage_option: list[str] | None = options.STORAGE_OPTIONS,
+    cache: str | None = options.CACHE,
     overwrite: bool = Panel.EXECUTION.flag(
         "--overwrite", "Replace another export at OUT; files that are not of it stay."
     ),
@@ -126,9 +128,11 @@ def export(
             workers=threads,
             overwrite=overwrite,
             storage_options=storage_options,
+            cache=cache,
         ),
         _show,
         if_stopped=NOTHING,
+        dask=dask,
     )
 
 

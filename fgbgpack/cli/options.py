@@ -38,6 +38,7 @@ class Panel(StrEnum):
     DEPTH = "Depth"
     ABOUT = "About the dataset"
     EXECUTION = "Execution"
+    PARTS = "Job arrays"
     OUTPUT = "Output"
 
     def option(self, names: str, text: str, complete: Completer | None = None, **more: Any) -> Any:
@@ -197,6 +198,9 @@ STORAGE_OPTIONS = Panel.EXECUTION.option(
     "--storage-option KEY=VALUE",
     "What a URL is opened with, such as region=eu-west-1, endpoint=URL, timeout=30s or max_retries=3; can be "
     "repeated. Credentials are best left to the environment.",
+)
+CACHE = Panel.EXECUTION.option(
+    "--cache DIR", "Keep what is read of a remote dataset in this folder, for the next time (at most 20 GiB)."
 )
 OVERWRITE = Panel.EXECUTION.flag("--overwrite", "Replace a dataset made with other options.")
 

@@ -67,6 +67,29 @@ class Parser:
             self.problems.append(f"{option}: {value} is less than {smallest}")
         return default if value is None else value
 
+    def at_most_one_of(self, given: Mapping[str, bool]) -> str | None:
+        """Which of some options is given, if any; they exclude each other."""
+        found = [option for option, is_given in given.items() if is_given]
+        self.problems += [f"{option}: not allowed with {found[0]}" for option in found[1:]]
+        return found[0] if found else None
+
+    def part(self, option: str, text: str) -> tuple[int, int]:
+        """One of some parts, from 0, as ``K/N``; ``(0, 1)`` if it is wrong."""
+        match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
+        if match is None:
+            self.problems.append(
+                f"{option}: {_shown(text)} is not K/N (expected such as 0/100, the first of 100)"
+            )
+            return 0, 1
+        number, count = int(match[1]), int(match[2])
+        if number >= count:
+            expected = (
+                f"the parts of {count} are 0/{count} to {count - 1}/{count}" if count else "N of 1 or more"
+            )
+            self.problems.append(f"{option}: found {text}, expected K from 0 and below N: {expected}")
+            return 0, 1
+        return number, count
+
     def workers(self, text: str | None) -> int | None:
         """The value of ``--workers``."""
         return None if text is None else self.at_least("--workers", text, 1, default=1)

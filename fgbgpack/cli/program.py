@@ -29,6 +29,7 @@ from fgbgpack.cli import (
     export,
     importing,
     info,
+    merge,
     models,
     repair,
     sample,
@@ -85,7 +86,7 @@ class _Failure:
 #: The order of the commands in the help.
 _ORDER = (
     *("create", "import", "audit", "depth", "info", "preview", "split", "verify", "repair", "export"),
-    *("convert", "materialize", "virtualize", "card", "sample", "schema", "models", "doctor"),
+    *("merge", "convert", "materialize", "virtualize", "card", "sample", "schema", "models", "doctor"),
 )
 
 
@@ -150,6 +151,7 @@ for _module in (
     export,
     importing,
     info,
+    merge,
     sample,
     split,
     models,

@@ -14,6 +14,7 @@ from fgbgpack.composition.placement import Placements
 from fgbgpack.composition.recipe import Recipe
 from fgbgpack.composition.scenes import ScenePlacements
 from fgbgpack.dataset.composed import ComposedArray
+from fgbgpack.dataset.mixing import ADJACENT
 from fgbgpack.dataset.pixel_source import PixelSource, pixel_source
 from fgbgpack.document import (
     BACKGROUND_DEPTH,
@@ -38,6 +39,7 @@ from fgbgpack.sources.catalog import Catalog
 from fgbgpack.sources.names import counted
 from fgbgpack.spec import DatasetSpec
 from fgbgpack.storage.layout import DEFAULT_POLICY, Extent, LayoutPolicy
+from fgbgpack.storage.processes import is_far_away
 from fgbgpack.storage.reading import StoredArray
 from fgbgpack.storage.store import DatasetStore
 
@@ -70,7 +72,7 @@ class DatasetArrays:
         self.pixels = pixel_source(pixels, document, store.name)
         self._layout_policy = layout
         # What is missing or damaged is found now, not when it is first read.
-        forms = store.forms((*document.planes, DEPTH) if self.pixels == "stored" else (DEPTH,))
+        forms = store.forms((*document.planes, DEPTH) if self.pixels == "stored" else (DEPTH,), copied=True)
         self._readers = {path: store.reader(path, form) for path, form in forms.items()}
 
     # --- what it is --------------------------------------------------------------------------------
@@ -113,6 +115,16 @@ class DatasetArrays:
     def width(self) -> int:
         """Width of every sample in pixels."""
         return self.document.width
+
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether it is in a store of which chunks can be asked for before they are needed."""
+        return is_far_away(self.store.store)
+
+    @property
+    def adjacent(self) -> int:
+        """How many chunks that follow one another should be read soon after one another."""
+        return ADJACENT if self.reads_ahead else 1
 
     @property
     def sample_bytes(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -14,9 +15,11 @@ from fgbgpack.dataset.geometry import Outlines, enclosing, measure_masks, visibl
 from fgbgpack.dataset.pixel_source import PixelSource
 from fgbgpack.dataset.reader import DatasetReader
 from fgbgpack.dataset.splits import LABEL, By, Split, is_label
-from fgbgpack.document import SOURCE_ARRAYS
-from fgbgpack.errors import IncompleteDatasetError, SpecError
+from fgbgpack.document import DEPTH, SOURCE_ARRAYS, VERIFIED
+from fgbgpack.errors import DatasetError, IncompleteDatasetError, SpecError
+from fgbgpack.storage import sealing
 from fgbgpack.storage.layout import DEFAULT_POLICY, LayoutPolicy
+from fgbgpack.storage.reading.cache import DEFAULT_BYTES, ChunkCache
 from fgbgpack.storage.store import DatasetStore
 from fgbgpack.storage.targets import Target
 
@@ -204,6 +207,45 @@ class Dataset(DatasetReader):
         """``bbox`` and ``area`` of imported samples, measured on their masks."""
         return measure_masks(self)
 
+    # --- what is there -----------------------------------------------------------------------------
+
+    def written_samples(self) -> dict[str, int]:
+        """How many samples of each array of pictures are in shards that are there and sound."""
+        written, faulty = dict.fromkeys((*self.document.planes, DEPTH), 0), self.faulty_objects()
+        for name, reader in self._readers.items():
+            shards = self.store.sound_shards(name, reader.layout) - set(faulty.get(name, ()))
+            written[name] = sum(len(reader.layout.samples_of(shard)) for shard in shards)
+        return written
+
+    def faulty_objects(self) -> dict[str, list[int]]:
+        """The numbers of the objects that are missing, or not what the manifest says, of each array that has
+        some, by its path; of metadata and of the manifest itself there are no numbers.
+
+        Nothing is decoded: :func:`fgbgpack.pipeline.verify` finds what this does not.
+        """
+        manifest = self.store.manifest
+        try:
+            return sealing.faulty_objects(self.store)
+        except DatasetError:
+            if manifest is None:
+                raise
+            return {manifest.path: []}
+
+    @property
+    def verified(self) -> Mapping[str, Any] | None:
+        """What ``fgbgpack verify --record`` has said of the dataset as it is now: ``date``, ``samples``, how
+        many of them were ``recomposed``; ``None`` where that is nothing.
+        """
+        recorded = self.store.root().get("attributes", {}).get(VERIFIED)
+        is_of_this = isinstance(recorded, Mapping) and (
+            recorded.get("generation") == self.document.generation
+        )
+        return recorded if is_of_this else None
+
+    def stored_bytes(self) -> dict[str, int]:
+        """Bytes that each array takes in the store, by its path, metadata included."""
+        return self.store.stored_bytes()
+
 
 def open_dataset(
     path: Target,
@@ -212,6 +254,8 @@ def open_dataset(
     pixels: PixelSource = "auto",
     layout: LayoutPolicy = DEFAULT_POLICY,
     storage_options: Mapping[str, Any] | None = None,
+    cache: str | os.PathLike[str] | None = None,
+    cache_bytes: int = DEFAULT_BYTES,
 ) -> Dataset:
     """Open a dataset for reading.
 
@@ -228,6 +272,10 @@ def open_dataset(
             ``timeout``, ``connect_timeout``, ``max_retries`` and ``retry_timeout``; of other URLs those of
             fsspec. They override those in the environment variable ``FGBGPACK_STORAGE_OPTIONS``, a JSON
             object.
+        cache: A folder of this machine that keeps what is read of image, mask and depth of a dataset in a
+            store far away, for later epochs and other processes. Of local datasets nothing is kept.
+        cache_bytes: How many bytes the folder may take, 20 GiB by default: where there is more, what was
+            used least recently is deleted.
 
     Raises:
         DatasetError: There is no dataset, it is damaged, or its schema is of a newer major version; or pixels
@@ -242,6 +290,8 @@ def open_dataset(
         ((8, 128, 128, 3), 255)
     """
     store = DatasetStore.open(path, read_only=True, storage_options=storage_options)
+    if cache is not None:
+        store.cache = ChunkCache(cache, cache_bytes)
     document = store.existing_document()
     if not (document.complete or allow_incomplete):
         raise IncompleteDatasetError(

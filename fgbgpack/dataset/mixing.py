@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,11 @@ _BLOCKS = 16
 _MORE_BLOCKS = 32
 #: A part of a chunk is decoded from the chunk's start: in so many parts a chunk takes 4.5 times as long.
 _PARTS = 8
+#: How many blocks that follow one another are read soon after one another from a store far away, where one
+#: request for all of them takes hardly longer than one for a single block.
+ADJACENT = 4
+#: How many windows of such runs there are at least.
+_LEAST_WINDOWS = 8
 
 
 class Mixing(NamedTuple):
@@ -51,3 +57,44 @@ class Mixing(NamedTuple):
         chunk, place = np.divmod(samples, self.chunk)
         numbers: NDArray[np.int64] = chunk * -(-self.chunk // self.part) + place // self.part
         return numbers
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Blocks that follow one another, ``length`` at a time, of ``count`` blocks in ascending order.
+
+    The blocks of ``window`` runs are read one after the other, one of each run in turn: any ``window`` blocks
+    that are read together are of as many runs, and those of a run are read at about the same time.
+    """
+
+    count: int
+    length: int
+    window: int
+
+    @classmethod
+    def within(cls, count: int, adjacent: int, window: int) -> Runs:
+        """Runs of at most ``adjacent`` blocks; shorter ones where there are too few blocks to mix."""
+        return cls(count, max(1, min(adjacent, count // (_LEAST_WINDOWS * window))), window)
+
+    def __len__(self) -> int:
+        return -(-self.count // self.length)
+
+    def order(
+        self, runs: NDArray[Any], blocks: NDArray[Any] | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The place of each block in the order that it is read in, and the window that it comes to.
+
+        Runs, and the blocks of each run, are sorted by some numbers; of runs of one block these need none.
+        """
+        rank = np.empty(len(self), np.int64)
+        rank[np.argsort(runs, kind="stable")] = np.arange(len(self))
+        if blocks is None:
+            return rank, rank // self.window
+        run = np.arange(self.count) // self.length
+        turn = np.empty(self.count, np.int64)
+        turn[np.lexsort((blocks, run))] = np.arange(self.count)
+        turn -= run * self.length
+        window = rank[run] // self.window
+        place = np.empty(self.count, np.int64)
+        place[np.lexsort((rank[run], turn, window))] = np.arange(self.count)
+        return place, window

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Self, TypeAlias
@@ -13,17 +13,15 @@ from numpy.typing import NDArray
 from fgbgpack.dataset.arrays import DatasetArrays
 from fgbgpack.dataset.batch import Batch, BufferPool, check_out, shapes
 from fgbgpack.dataset.composed import compose_together
-from fgbgpack.dataset.mixing import Mixing
+from fgbgpack.dataset.mixing import ADJACENT, Mixing
 from fgbgpack.dataset.splits import shuffled
 from fgbgpack.document import (
     BACKGROUND_PICTURE,
     DEPTH,
     OF_BACKGROUND,
-    VERIFIED,
 )
 from fgbgpack.errors import DatasetError, SpecError
 from fgbgpack.options import checked_flags, checked_numbers, whole_number
-from fgbgpack.storage import sealing
 from fgbgpack.storage.indices import Index, sample_indices
 from fgbgpack.storage.reading import read_together
 
@@ -112,6 +110,30 @@ class DatasetReader(DatasetArrays):
         read_together([(self._readers[name], samples, arrays[name]) for name in read], threads=threads)
         return Batch(arrays)
 
+    def read_ahead(self, stream: Hashable, indices: Index, fields: Fields = None) -> None:
+        """Begins to read samples that the next reads of a stream need, where they are in a store far away.
+
+        Nothing waits for it. What the stream has begun to read before, and is not among the samples, is given
+        up; all streams of a process together hold at most 128 MiB.
+
+        Args:
+            stream: What stands for the reads that follow one another, such as a text.
+            indices: As for :meth:`read`.
+            fields: As for :meth:`read`.
+
+        Raises:
+            IndexError: There is no such sample.
+            SpecError: There is no such field.
+
+        Example:
+            >>> ds.read_ahead("mine", range(640, 1280))  # doctest: +SKIP
+            >>> batch = ds.read(range(0, 640))  # doctest: +SKIP
+        """
+        samples = sample_indices(indices, len(self))
+        for name in self._chosen(fields):
+            if name in self._readers:
+                self._readers[name].ahead(stream, samples)
+
     def batches(
         self,
         size: int,
@@ -123,6 +145,7 @@ class DatasetReader(DatasetArrays):
         indices: Index | None = None,
         drop_last: bool = False,
         window: int | None = None,
+        adjacent: int | None = None,
         reuse: bool = False,
     ) -> Iterator[Batch]:
         """Batches of all samples, or of some, each sample once.
@@ -135,12 +158,16 @@ class DatasetReader(DatasetArrays):
             fields: As for :meth:`read`.
             shuffle: Whether samples come in random order: chunks are shuffled, and the samples of every
                 ``window`` of them. Else they come in the order of ``indices``.
-            seed: 64 bits: the order depends on nothing but this, ``epoch``, ``window`` and ``indices``.
+            seed: 64 bits: the order depends on nothing but this, ``epoch``, ``window``, ``adjacent`` and
+                ``indices``.
             epoch: The number of the epoch: each has an order of its own.
             indices: Which samples, as for :meth:`read`; ``None`` for all.
             drop_last: Whether a last batch of fewer samples is left out.
             window: How many chunks are mixed; ``None``: 16, or parts of as many where these take more than
                 256 MiB of pictures.
+            adjacent: How many chunks that follow one another come soon after one another, each in a window of
+                its own, so that they can be requested together; ``None``: 4 in a store far away, else 1.
+                Where there are few chunks, fewer.
             reuse: Whether a batch is good only until the next one is asked for. Else it is good for as long
                 as anything refers to it, and takes the memory of all batches that were read with it.
 
@@ -154,10 +181,11 @@ class DatasetReader(DatasetArrays):
             >>> for batch in ds.batches(64, shuffle=True, epoch=3, indices=train):  # doctest: +SKIP
             ...     step(batch.image, batch.mask)
         """
-        (size, *_) = checked_numbers(
+        size, _, adjacent, *_ = checked_numbers(
             {
                 "size": (size, 1, 1 << 31),
                 "window": (1 if window is None else window, 1, 1 << 31),
+                "adjacent": (self.adjacent if adjacent is None else adjacent, 1, 1 << 31),
                 "seed": (seed, 0, 1 << 64),
                 "epoch": (epoch, 0, 1 << 32),
             },
@@ -172,7 +200,9 @@ class DatasetReader(DatasetArrays):
         mixing = Mixing.within(most, chunk, composed=composed)
         if window is not None:
             mixing = Mixing.of_chunks(int(window), chunk)
-        windows = shuffled(samples, mixing, seed=seed, epoch=epoch) if shuffle else [samples]
+        windows = [samples]
+        if shuffle:
+            windows = shuffled(samples, mixing, seed=seed, epoch=epoch, adjacent=adjacent)
         together = max(size, min(most, mixing.window * mixing.part))
         runs = [run[i : i + together] for run in windows for i in range(0, len(run), together)]
         return self._batches(runs, size, chosen, drop_last=drop_last, reuse=reuse)
@@ -191,7 +221,10 @@ class DatasetReader(DatasetArrays):
         pool = BufferPool(shapes(most, self.document), (*chosen, *self._placed))
         rest: dict[str, NDArray[Any]] = {}
         left = 0  # samples that were read and are less than a batch
-        for run in runs:
+        stream = object()
+        for number, run in enumerate(runs):
+            if self.reads_ahead and number % ADJACENT == 0:
+                self.read_ahead(stream, np.concatenate(runs[number : number + 2 * ADJACENT]), chosen)
             total = left + len(run)
             arrays = {name: array[:total] for name, array in pool.arrays(even_in_use=reuse).items()}
             for name, array in rest.items():
@@ -270,40 +303,3 @@ class DatasetReader(DatasetArrays):
             for name, value in self.__dict__.items()
             if not isinstance(getattr(type(self), name, None), cached_property)
         }
-
-    def written_samples(self) -> dict[str, int]:
-        """How many samples of each array of pictures are in shards that are there and sound."""
-        written, faulty = dict.fromkeys((*self.document.planes, DEPTH), 0), self.faulty_objects()
-        for name, reader in self._readers.items():
-            shards = self.store.sound_shards(name, reader.layout) - set(faulty.get(name, ()))
-            written[name] = sum(len(reader.layout.samples_of(shard)) for shard in shards)
-        return written
-
-    def faulty_objects(self) -> dict[str, list[int]]:
-        """The numbers of the objects that are missing, or not what the manifest says, of each array that has
-        some, by its path; of metadata and of the manifest itself there are no numbers.
-
-        Nothing is decoded: :func:`fgbgpack.pipeline.verify` finds what this does not.
-        """
-        manifest = self.store.manifest
-        try:
-            return sealing.faulty_objects(self.store)
-        except DatasetError:
-            if manifest is None:
-                raise
-            return {manifest.path: []}
-
-    @property
-    def verified(self) -> Mapping[str, Any] | None:
-        """What ``fgbgpack verify --record`` has said of the dataset as it is now: ``date``, ``samples``, how
-        many of them were ``recomposed``; ``None`` where that is nothing.
-        """
-        recorded = self.store.root().get("attributes", {}).get(VERIFIED)
-        is_of_this = isinstance(recorded, Mapping) and (
-            recorded.get("generation") == self.document.generation
-        )
-        return recorded if is_of_this else None
-
-    def stored_bytes(self) -> dict[str, int]:
-        """Bytes that each array takes in the store, by its path, metadata included."""
-        return self.store.stored_bytes()

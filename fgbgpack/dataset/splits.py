@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgbgpack.composition.kernels import philox4x32
-from fgbgpack.dataset.mixing import Mixing
+from fgbgpack.dataset.mixing import Mixing, Runs
 from fgbgpack.document import OBJECT_ARRAYS
 from fgbgpack.errors import SpecError
 from fgbgpack.options import checked_numbers, truth, whole_number
@@ -35,7 +35,7 @@ _SHOWN = 80
 #: Fractions that add up to so much more than 1 were meant to add up to 1.
 _ROUNDING = 1e-9
 #: The third word of counters, apart from one another and from that of placements, which is 0 or 1.
-_OF_CHUNKS, _OF_SAMPLES, _OF_PARTS = 2, 3, 4
+_OF_CHUNKS, _OF_SAMPLES, _OF_PARTS, _OF_RUNS = 2, 3, 4, 6
 #: The second word of those of scenes.
 _OF_SCENES = 1
 #: Stands for the part of a source where a scene has no more objects.
@@ -46,13 +46,14 @@ _NO_SOURCE = -2
 
 
 def shuffled(
-    samples: NDArray[np.int64], mixing: Mixing, *, seed: int = 0, epoch: int = 0
+    samples: NDArray[np.int64], mixing: Mixing, *, seed: int = 0, epoch: int = 0, adjacent: int = 1
 ) -> list[NDArray[np.int64]]:
     """Samples in an order that is random and yet can be read at speed: those of each window.
 
     Blocks are shuffled and taken a window at a time; the samples of these blocks are shuffled. A reader of
-    whole windows, or one that keeps so many chunks, decodes each block once. ``samples`` are (n,) int64 in
-    any order, ``seed`` has 64 bits, ``epoch`` 32. Raises SpecError with all numbers that are out of range.
+    whole windows, or one that keeps so many chunks, decodes each block once. Up to ``adjacent`` blocks that
+    follow one another come to windows that do, as :class:`Runs` describes. ``samples`` are (n,) int64 in any
+    order, ``seed`` has 64 bits, ``epoch`` 32. Raises SpecError with all numbers that are out of range.
     """
     chunk, _, window = mixing
     limits = {
@@ -65,8 +66,12 @@ def shuffled(
     if not len(samples):
         return []
     chunks, place = np.unique(mixing.blocks(samples), return_inverse=True)
-    rank = np.empty(len(chunks), np.int64)
-    rank[np.argsort(_numbers(seed, chunks, epoch, _OF_CHUNKS, 0), kind="stable")] = np.arange(len(chunks))
+    runs = Runs.within(len(chunks), adjacent, window)
+    of_chunks = _numbers(seed, chunks, epoch, _OF_CHUNKS, 0)
+    if runs.length == 1:
+        rank, _ = runs.order(of_chunks, None)
+    else:
+        rank, _ = runs.order(_numbers(seed, np.arange(len(runs)), epoch, _OF_RUNS, 0), of_chunks)
     in_window = rank[place] // window
     order = np.lexsort((samples, _numbers(seed, samples, epoch, _OF_SAMPLES, 0), in_window))
     ends = np.cumsum(np.bincount(in_window))[:-1]

@@ -74,7 +74,9 @@ class CocoTarget(Target):
                 file.write(f'{_dumps(self._head(part))[:-1]}, "images": [')
                 # What precedes each item of the two JSON arrays.
                 before_image, before_annotation = (chain(["\n"], repeat(",\n")) for _ in range(2))
-                for images, annotations in self._job.encoded(part, partial(self._encode, folder, part.slug)):
+                for images, annotations in self._job.encoded(
+                    part, partial(self._encode, folder, part.slug), writes_to=folder
+                ):
                     file.writelines(next(before_image) + item for item in images)
                     waiting.writelines(next(before_annotation) + item for item in annotations)
                 file.write('\n], "annotations": [')

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ from fgbgpack.export.output_folder import DOCUMENT, FILES, OutputFolder
 from fgbgpack.export.target import ExportJob, Options, Part, Target
 from fgbgpack.export.webdataset import WebdatasetTarget
 from fgbgpack.pipeline.events import Notice, Reporting, reporting, silent
-from fgbgpack.pipeline.executor import Threads
+from fgbgpack.pipeline.workers import engine_of
 from fgbgpack.storage.indices import Index, sample_indices
 from fgbgpack.storage.targets import Target as DatasetLocation
 from fgbgpack.version import __version__
@@ -95,8 +97,10 @@ def export(
     category: str | None = None,
     segmentation: str | None = None,
     workers: int | None = None,
+    executor: Executor | None = None,
     overwrite: bool = False,
     storage_options: Mapping[str, Any] | None = None,
+    cache: str | os.PathLike[str] | None = None,
     on_event: Reporting = silent,
 ) -> ExportReport:
     """Writes samples in a format of another tool, to a folder that appears when it is complete.
@@ -127,8 +131,11 @@ def export(
         segmentation: How masks are written, for ``"coco"``: ``"polygons"`` (the default) or ``"rle"``,
             compressed run lengths (needs the extra ``coco``). Both cover the same pixels.
         workers: Threads; ``None`` for one per processor.
+        executor: What writes the files of ``"folder"``, ``"coco"`` and ``"npz"`` in place of threads, as for
+            :func:`~fgbgpack.create`. The others are written by one process.
         overwrite: Replace an export at ``out``. Files that others have put into its folder stay.
         storage_options: As for :func:`fgbgpack.open_dataset`, where the dataset is a URL.
+        cache: As for :func:`fgbgpack.open_dataset`, where the dataset is not open.
         on_event: Called in this thread with progress and notices; ``"progress"`` shows them.
 
     Raises:
@@ -143,15 +150,16 @@ def export(
         >>> export("lobby.zarr", "lobby-tars", to="webdataset", split="by-background")  # doctest: +SKIP
     """
     start = time.perf_counter()
-    threads = Threads(workers)
+    engine = engine_of(workers, executor)
     if isinstance(dataset, Dataset):
         opened = dataset
-        if storage_options is not None:
-            raise SpecError(
-                "storage_options: the dataset is open already and takes none.", code="options-conflict"
-            )
+        for name, given in (("storage_options", storage_options), ("cache", cache)):
+            if given is not None:
+                raise SpecError(
+                    f"{name}: the dataset is open already and takes none.", code="options-conflict"
+                )
     else:
-        opened = open_dataset(dataset, storage_options=storage_options)
+        opened = open_dataset(dataset, storage_options=storage_options, cache=cache)
     if not opened.complete:
         raise IncompleteDatasetError(
             f"{opened.path} is not complete: run the command that creates it again to finish it, then export."
@@ -168,7 +176,7 @@ def export(
         raise SpecError(f"{opened.path} cannot be exported so.", problems, code="export-options-invalid")
 
     with reporting(on_event) as notify:
-        job = ExportJob(opened, chosen_fields, chosen_parts, options, threads, notify)
+        job = ExportJob(opened, chosen_fields, chosen_parts, options, engine, notify)
         target, request = TARGETS[to](job), _request(job, to)
         place = OutputFolder(Path(out), notify)
         with place.opened() as folder:
@@ -176,7 +184,7 @@ def export(
             written = 0
             if document is None:
                 job.advance(0)
-                document = _document(job, request, target.write(folder))
+                document = _document(job, request, target.write(folder.absolute()))
                 sizes = place.publish(document)
                 written = job.samples
             elif lines := _differences(document, request):

@@ -39,7 +39,7 @@ class FolderTarget(Target):
             own = part.folder_in(folder)
             with (own / _TABLE).open("w", encoding="utf-8", newline="") as table:
                 table.write(_csv([[*map(file_column, job.fields), "sample", *job.ids.columns]]))
-                for rows in job.encoded(part, partial(self._write_pictures, own)):
+                for rows in job.encoded(part, partial(self._write_pictures, own), writes_to=own):
                     table.write(rows)
         return {}
 
@@ -49,7 +49,7 @@ class FolderTarget(Target):
         paths = [[f"{field}/{path}.png" for field in fields] for path in ids.paths(run.samples)]
         for column, field in enumerate(fields):
             for of_sample, pixels in zip(paths, self._job.pictures(run, field), strict=True):
-                _write_new(folder / of_sample[column], png(pixels))
+                _write(folder / of_sample[column], png(pixels))
         records = (record.values() for record in ids.records(run.samples))
         return _csv(
             [*of_sample, *map(_cell, record)] for of_sample, record in zip(paths, records, strict=True)
@@ -91,14 +91,12 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _write_new(path: Path, data: bytes) -> None:
+def _write(path: Path, data: bytes) -> None:
     try:
-        file = path.open("xb")
+        path.write_bytes(data)
     except FileNotFoundError:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("xb")
-    with file:
-        file.write(data)
+        path.write_bytes(data)
 
 
 def _csv(rows: Any) -> str:

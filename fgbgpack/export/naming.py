@@ -52,6 +52,11 @@ class SampleIds:
             kinds = {"background": sources.backgrounds, "foreground": sources.foregrounds}
             self.source_names = {kind: [one.name for one in listed] for kind, listed in kinds.items()}
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Other processes make the names of files by themselves.
+        made = ("_source_folders", "_imported_paths")
+        return {name: value for name, value in self.__dict__.items() if name not in made}
+
     @staticmethod
     def key(sample: int) -> str:
         """The name of a sample without extension, in formats that number samples."""

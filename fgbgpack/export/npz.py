@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgbgpack.document import DEPTH
-from fgbgpack.export.target import Target
+from fgbgpack.export.target import ExportJob, Target
 from fgbgpack.pipeline.executor import Monitor
+from fgbgpack.pipeline.ticket import Work, require_folder
 
 _FILE_BYTES = 256_000_000
 #: What a thread reads and compresses at a time.
@@ -40,12 +42,42 @@ class NpzTarget(Target):
             own = part.folder_in(folder)
             for number, start in enumerate(range(0, len(part.samples), length)):
                 files.append((own / f"part-{number:05d}.npz", part.samples[start : start + length]))
-        job.threads.run(self._write_file, files, job.advance, "npz")
+        job.engine.run(_Files(job, folder), files, job.advance, "npz")
         return {"sources": job.ids.source_names} if job.ids.source_names else {}
 
-    def _write_file(self, file: tuple[Path, NDArray[np.int64]], monitor: Monitor) -> None:
+    def how_to_open(self, out: str, details: Mapping[str, Any]) -> list[str]:
+        """With NumPy."""
+        path = str(Path(out) / self._job.parts[0].slug / "part-00000.npz")
+        return ["import numpy", f"arrays = numpy.load({path!r})", f'arrays["{self._job.fields[0]}"]']
+
+
+class _Files(Work[tuple[Path, NDArray[np.int64]], None]):
+    """Writes samples to files, in any process that sees the folder and the dataset."""
+
+    recipe_store = None  # the dataset reads what it needs
+
+    def __init__(self, job: ExportJob, folder: Path) -> None:
+        self._job, self._folder, self._is_sent = job, folder, False
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_is_sent": True}
+
+    def __call__(self, item: tuple[Path, NDArray[np.int64]], monitor: Monitor) -> None:
         """Writes samples to a file as ``numpy.savez`` does, one array after the other and block by block."""
-        path, samples = file
+        path, samples = item
+        if not self._is_sent:
+            self._write(path, samples, monitor)
+            return
+        require_folder(self._folder)
+        # Another process may write it, too: it gets its name when it is whole.
+        unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
+        try:
+            self._write(unfinished, samples, monitor)
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+    def _write(self, path: Path, samples: NDArray[np.int64], monitor: Monitor) -> None:
         with zipfile.ZipFile(path, "x", zipfile.ZIP_DEFLATED) as archive:
             for name, (shape, dtype) in self._job.shapes(len(samples)).items():
                 header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
@@ -62,8 +94,3 @@ class NpzTarget(Target):
             for name, values in self._job.ids.arrays(samples).items():
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                     np.lib.format.write_array(member, values, allow_pickle=False)
-
-    def how_to_open(self, out: str, details: Mapping[str, Any]) -> list[str]:
-        """With NumPy."""
-        path = str(Path(out) / self._job.parts[0].slug / "part-00000.npz")
-        return ["import numpy", f"arrays = numpy.load({path!r})", f'arrays["{self._job.fields[0]}"]']

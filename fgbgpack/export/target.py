@@ -17,8 +17,10 @@ from fgbgpack.dataset.dataset import Dataset
 from fgbgpack.document import DEPTH, DEPTH_MAX, DEPTH_MIN, ImportedDepthInfo
 from fgbgpack.export.naming import SampleIds
 from fgbgpack.export.png import DepthScale
-from fgbgpack.pipeline.events import OnEvent, Progress
-from fgbgpack.pipeline.executor import Threads
+from fgbgpack.pipeline.events import OnEvent, Progress, silent
+from fgbgpack.pipeline.executor import Engine, Monitor, Threads
+from fgbgpack.pipeline.ticket import Work, require_folder
+from fgbgpack.pipeline.workers import Workers
 
 T = TypeVar("T")
 
@@ -68,13 +70,15 @@ class Run:
 
 @dataclass(eq=False)
 class ExportJob:
-    """One export: what is written, and the loop that reads samples and encodes them on threads."""
+    """One export: what is written, and the loop that reads samples and encodes them on an engine. What is
+    pickled has no parts.
+    """
 
     dataset: Dataset
     fields: tuple[str, ...]
     parts: Sequence[Part]
     options: Options
-    threads: Threads
+    engine: Engine
     on_event: OnEvent
 
     def __post_init__(self) -> None:
@@ -82,17 +86,36 @@ class ExportJob:
         self.samples = sum(len(part.samples) for part in self.parts)
         self._done = 0
 
+    def __getstate__(self) -> dict[str, Any]:
+        # What all parts together say is said before.
+        scale = {} if self.depth_scale is None else {"depth_scale": self.depth_scale}
+        return {**self.__dict__, **scale, "parts": (), "on_event": silent}
+
+    @property
+    def threads(self) -> Threads:
+        """The threads of this process."""
+        return self.engine.threads
+
     def advance(self, samples: int) -> None:
         """Reports that so many more samples are written; to be called in the caller's thread."""
         self._done += samples
         self.on_event(Progress("export", self._done, self.samples))
 
-    def encoded(self, part: Part, encode: Callable[[Run], T]) -> Iterator[T]:
+    def encoded(
+        self, part: Part, encode: Callable[[Run], T], *, writes_to: Path | None = None
+    ) -> Iterator[T]:
         """The result of ``encode`` for each run of a part, in order; progress is reported after each.
 
         ``encode`` is called on several threads, a few runs ahead. Runs are cut by memory: the bytes of files
-        must not depend on where they end.
+        must not depend on where they end. Where it ``writes_to`` a folder itself, and returns little, other
+        processes may do it, some of it twice.
         """
+        if writes_to is not None and isinstance(self.engine, Workers):
+            work = Encoding(self, encode, writes_to)
+            for _, (count, result) in self.engine.in_order(work, self._numbers(part)):
+                yield result
+                self.advance(count)
+            return
         for run, result in self.threads.in_order(encode, self._runs(part), ahead=_RUNS_AHEAD):
             yield result
             self.advance(len(run.samples))
@@ -100,13 +123,18 @@ class ExportJob:
     def _runs(self, part: Part) -> Iterator[Run]:
         """Several runs are read together, as samples share chunks."""
         length = max(1, _RUN_BYTES // self.sample_bytes)
-        together = length * max(1, _READ_BYTES // (length * self.sample_bytes))
-        for first in range(0, len(part.samples), together):
-            samples = part.samples[first : first + together]
+        for samples in self._numbers(part):
             batch = self.dataset.read(samples, self.fields)
             for start in range(0, len(samples), length):
                 run = slice(start, start + length)
                 yield Run(samples[run], {name: batch.arrays[name][run] for name in self.fields})
+
+    def _numbers(self, part: Part) -> Iterator[NDArray[np.int64]]:
+        """The samples that are read together."""
+        length = max(1, _RUN_BYTES // self.sample_bytes)
+        together = length * max(1, _READ_BYTES // (length * self.sample_bytes))
+        for first in range(0, len(part.samples), together):
+            yield part.samples[first : first + together]
 
     def shapes(self, samples: int) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
         """The shape and dtype of each exported field of so many samples."""
@@ -135,6 +163,23 @@ class ExportJob:
         """A field of a run as pixels of pictures: depth by ``depth_scale``, the others as they are."""
         values = run.arrays[field]
         return self.depth_scale.apply(values) if field == DEPTH and self.depth_scale else values
+
+
+class Encoding(Work[NDArray[np.int64], tuple[int, T]]):
+    """Reads samples by their numbers and encodes them into files of a folder, in any process that sees both;
+    returns how many those are, and what ``encode`` returns.
+    """
+
+    recipe_store = None  # the dataset reads what it needs
+
+    def __init__(self, job: ExportJob, encode: Callable[[Run], T], folder: Path) -> None:
+        self._job, self._encode, self._folder = job, encode, folder
+
+    def __call__(self, item: NDArray[np.int64], monitor: Monitor) -> tuple[int, T]:
+        """Does it for samples, (n,) int64."""
+        require_folder(self._folder)
+        batch = self._job.dataset.read(item, self._job.fields, threads=1)
+        return len(item), self._encode(Run(item, dict(batch.arrays)))
 
 
 class Target(ABC):

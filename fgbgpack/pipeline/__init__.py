@@ -17,6 +17,8 @@ from fgbgpack.pipeline.import_samples import Imported, ImportPlan, import_folder
 from fgbgpack.pipeline.import_scan import ImportSpec
 from fgbgpack.pipeline.inspection import ArrayCounts
 from fgbgpack.pipeline.materialize import Conversion, materialize, virtualize
+from fgbgpack.pipeline.merge import Merged, merge
+from fgbgpack.pipeline.parts import PartReport, begin_create, create_part, finish_create
 from fgbgpack.pipeline.repair import Repair, Unrepaired, repair
 from fgbgpack.pipeline.verify import Verification, verify
 
@@ -29,8 +31,10 @@ __all__ = [
     "ImportPlan",
     "ImportSpec",
     "Imported",
+    "Merged",
     "Notice",
     "OnEvent",
+    "PartReport",
     "Progress",
     "Repair",
     "Report",
@@ -38,13 +42,17 @@ __all__ = [
     "Transfer",
     "Unrepaired",
     "Verification",
+    "begin_create",
     "convert",
     "create",
+    "create_part",
     "dask_executor",
     "estimate",
     "fill_depth",
+    "finish_create",
     "import_folder",
     "materialize",
+    "merge",
     "repair",
     "scan",
     "verify",

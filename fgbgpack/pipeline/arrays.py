@@ -29,6 +29,7 @@ from fgbgpack.document import (
     DepthInfo,
     ImportedDepthInfo,
 )
+from fgbgpack.pipeline.executor import Threads
 from fgbgpack.storage.arrays import (
     BACKGROUND_DEPTH_CODEC,
     DEPTH_CODEC,
@@ -39,6 +40,9 @@ from fgbgpack.storage.arrays import (
 )
 from fgbgpack.storage.layout import DEFAULT_POLICY, Extent, Layout, LayoutPolicy
 from fgbgpack.storage.store import DatasetStore
+
+#: Chunks of placements and sources that are written at a time, which wait for the store.
+_WRITERS = 16
 
 
 @dataclass(frozen=True)
@@ -116,8 +120,7 @@ def depth_arrays(
     attributes = _depth_attributes(depth, largest_error)
     dimensions = ("sample", "height", "width")
     specs = [ArraySpec(DEPTH, layout, np.float16, dimensions, codec, sharded=True, attributes=attributes)]
-    extremes = Layout(layout.shape[:1], layout.shard[:1], layout.shard[:1])
-    specs += [ArraySpec(name, extremes, np.float16, ("sample",)) for name in EXTREMES]
+    specs += [ArraySpec(name, layout.vector, np.float16, ("sample",)) for name in EXTREMES]
     if depth is not None and BACKGROUND_DEPTH in layouts:
         specs.append(
             ArraySpec(
@@ -161,9 +164,15 @@ def write_names(store: DatasetStore, names: Sequence[str], policy: LayoutPolicy 
 def write_recipe(store: DatasetStore, recipe: Recipe, policy: LayoutPolicy = DEFAULT_POLICY) -> None:
     """Publish the placements and the sources: values before the metadata that tell of them."""
     specs = {}
-    for spec, number, rows in _recipe_chunks(recipe, policy):
-        store.write_rows(spec, number, rows)
-        specs[spec.path] = spec
+
+    def chunks() -> Iterator[tuple[ArraySpec, int, NDArray[Any]]]:
+        for spec, number, rows in _recipe_chunks(recipe, policy):
+            store.written.declare(spec.path, spec.layout, sharded=False)
+            specs[spec.path] = spec
+            yield spec, number, rows
+
+    for _ in Threads(_WRITERS).in_order(lambda chunk: store.write_rows(*chunk), chunks(), ahead=0):
+        pass
     for group in (SOURCES, *((OBJECTS,) if recipe.has_objects else ())):
         store.put_changed(f"{group}/{METADATA}", group_metadata())
     store.declare(*specs.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from concurrent.futures import Executor
@@ -19,6 +20,11 @@ RETRIES = 3
 #: How long the scheduler may take to answer, and a first worker to come.
 _CONNECT_SECONDS = 30
 _CLOSE_SECONDS = 10
+#: Workers on this machine neither profile themselves a hundred times a second nor watch the system.
+_QUIET = {
+    "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",
+    "DASK_DISTRIBUTED__ADMIN__SYSTEM_MONITOR__INTERVAL": "10s",
+}
 _LOCAL = re.compile(r"local(?::(\d+))?")
 _ADDRESS = re.compile(r"(?:tcp|tls|ws|wss|ucx)://[^/\s]+:\d+")
 
@@ -89,9 +95,13 @@ def _local_cluster(workers: int | None) -> Iterator[str]:
         n_workers=usable_cores() if workers is None else workers,
         threads_per_worker=1,
         processes=True,
-        dashboard_address=None,
+        host="127.0.0.1",
+        dashboard_address="127.0.0.1:0",
         # What a task takes does not depend on what runs beside it: none is to be stopped for its memory.
         memory_limit=0,
+        env=_QUIET,
+        # What ends a worker at the end is no news.
+        silence_logs=logging.ERROR,
     ) as cluster:
         yield cluster.scheduler_address
 

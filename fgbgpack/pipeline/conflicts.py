@@ -94,14 +94,14 @@ def depth_differences(existing: DepthInfo, depth: DepthSpec, networks: Networks,
         if was != now
     ]
     if not lines:
-        if _is_fed_differently(existing.model, model.card.document):
+        if is_fed_differently(existing.model, model.card.document):
             lines.append(_CARD_CHANGED.format("model"))
-        if guide and existing.guide and _is_fed_differently(existing.guide.model, guide.card.document):
+        if guide and existing.guide and is_fed_differently(existing.guide.model, guide.card.document):
             lines.append(_CARD_CHANGED.format("guide"))
     return lines
 
 
-def _is_fed_differently(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+def is_fed_differently(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     """Whether two cards differ in what feeds the network: texts and addresses may change with a version."""
     return any(before.get(part) != now.get(part) for part in ("input", "guides", "output"))
 

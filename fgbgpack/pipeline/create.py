@@ -13,6 +13,7 @@ from fgbgpack.composition.recipe import Recipe, heights_of
 from fgbgpack.depth import Device
 from fgbgpack.depth.strategies import Networks
 from fgbgpack.document import Document, NetworkDepthInfo, PixelsInfo
+from fgbgpack.errors import RecipeMismatchError
 from fgbgpack.pipeline.arrays import (
     contradicts_recipe,
     depth_arrays,
@@ -33,6 +34,7 @@ from fgbgpack.source_info import SourcesInfo
 from fgbgpack.sources.catalog import load_catalog
 from fgbgpack.sources.names import counted
 from fgbgpack.spec import DatasetSpec
+from fgbgpack.storage import sealing
 from fgbgpack.storage.layout import DEFAULT_POLICY, Layout, LayoutPolicy
 from fgbgpack.storage.store import DatasetStore
 from fgbgpack.storage.targets import Target, located
@@ -148,9 +150,7 @@ def create(
         run = Run(DatasetStore.open(place, read_only=False), engine, notify)
         if not run.store.has_lost_document():
             run.store.document()  # What must not be overwritten is found before any work is done.
-        networks = Networks.load(spec.depth) if spec.depth else None
-        recipe = load_recipe(spec, notify)
-        creation = _Creation(run, recipe, networks, layout, device, virtual, Pixels(recipe, layout))
+        creation = Creation.of(run, spec, layout=layout, device=device, virtual=virtual)
         with run.exclusive():
             document = creation.run(overwrite=overwrite)
         return Report.of(run, document)
@@ -192,7 +192,7 @@ def load_recipe(spec: DatasetSpec, on_event: OnEvent) -> Recipe:
 
 
 @dataclass(frozen=True)
-class _Creation:
+class Creation:
     """A dataset that is to be made of a recipe, or finished."""
 
     _run: Run
@@ -203,27 +203,19 @@ class _Creation:
     _virtual: bool
     _pixels: Pixels
 
+    @classmethod
+    def of(
+        cls, run: Run, spec: DatasetSpec, *, layout: LayoutPolicy, device: Device, virtual: bool
+    ) -> Creation:
+        """That of a spec, with its networks found and its pictures decoded."""
+        networks = Networks.load(spec.depth) if spec.depth else None
+        recipe = load_recipe(spec, run.on_event)
+        return cls(run, recipe, networks, layout, device, virtual, Pixels(recipe, layout))
+
     def run(self, *, overwrite: bool) -> Document:
+        """Make the dataset, or finish it; return its document."""
         run, spec, name = self._run, self._recipe.spec, self._run.name
-        new = self._new_document()
-        if run.store.has_lost_document() and not contradicts_recipe(run.store, self._recipe, self._policy):
-            run.notify(f"The document of {name} is empty, as after a power loss: all is written again.")
-            existing = None
-        else:
-            existing = run.existing(
-                lambda existing: self._differences(existing, new),
-                overwrite=overwrite,
-                other="was made with other options",
-            )
-        resumed = None if existing is None else self._resumed(existing, new)
-        document = resumed or new
-        filling = self._depth_filling(document)
-        if filling is not None:
-            document = dataclasses.replace(document, depth=filling.section, complete=False)
-        if resumed is None:
-            run.begin(document)
-        elif document != resumed:
-            run.store.commit(document)
+        document, filling = self._open(overwrite=overwrite)
         if not document.pixels.complete:
             document = self._fill_pixels(document)
         if filling is not None:
@@ -235,6 +227,56 @@ class _Creation:
         elif document.depth is not None and not document.depth.complete:
             run.notify(f"The depth of {name} is unfinished: run fgbgpack depth to finish it.")
         return document
+
+    def has_begun(self) -> bool:
+        """Whether the dataset is there, and nothing is missing but shards, which parts of it write."""
+        store = self._run.store
+        document = None if store.has_lost_document() else store.document()
+        if document is None or not document.in_parts or sealing.faulty_objects(store):
+            return False
+        return not self._differences(document, self._new_document())
+
+    def begin(self, *, overwrite: bool) -> Document:
+        """Write all but the shards, which parts of it write; return the document of what is then there."""
+        run = self._run
+        document, filling = self._open(overwrite=overwrite, at_once=True)
+        if document.complete:
+            return document
+        if filling is None and document.depth is not None and not document.depth.complete:
+            raise RecipeMismatchError(
+                f"The depth of {run.name} is unfinished, and none is asked for: ask for the same depth, or "
+                "finish it with fgbgpack depth."
+            )
+        if not document.pixels.complete:
+            self._write_small(document)
+        if filling is not None:
+            document, _ = run.prepare_depth(filling, document)
+        return run.store.commit(dataclasses.replace(document, in_parts=True))
+
+    def _open(self, *, overwrite: bool, at_once: bool = False) -> tuple[Document, DepthFilling | None]:
+        """The document of the dataset, now begun or resumed, and what is to fill its depth."""
+        run, name = self._run, self._run.name
+        new = self._new_document()
+        if run.store.has_lost_document() and not contradicts_recipe(run.store, self._recipe, self._policy):
+            run.notify(f"The document of {name} is empty, as after a power loss: all is written again.")
+            existing = None
+        else:
+            existing = run.existing(
+                lambda existing: self._differences(existing, new),
+                overwrite=overwrite,
+                other="was made with other options",
+                at_once=at_once,
+            )
+        resumed = None if existing is None else self._resumed(existing, new)
+        document = resumed or new
+        filling = self._depth_filling(document)
+        if filling is not None:
+            document = dataclasses.replace(document, depth=filling.section, complete=False)
+        if resumed is None:
+            run.begin(document)
+        elif document != resumed:
+            run.store.commit(document)
+        return document, filling
 
     def _new_document(self) -> Document:
         recipe, catalog = self._recipe, self._recipe.catalog
@@ -283,13 +325,18 @@ class _Creation:
         begun = previous if isinstance(previous, NetworkDepthInfo) else None
         return DepthFilling.of(job, begun, run.store)
 
-    def _fill_pixels(self, document: Document) -> Document:
-        run, store, pixels = self._run, self._run.store, self._pixels
+    def _write_small(self, document: Document) -> None:
+        """Write placements and sources, and the metadata of what is cut into shards."""
+        store = self._run.store
         if not self._virtual:
-            store.declare(*pixel_arrays(pixels.layouts))
+            store.declare(*pixel_arrays(self._pixels.layouts))
         write_recipe(store, self._recipe, self._policy)
         if document.depth is None or not document.depth.complete:
             store.declare(*depth_arrays(self._depth_layouts(document), document.depth))
+
+    def _fill_pixels(self, document: Document) -> Document:
+        run, store, pixels = self._run, self._run.store, self._pixels
+        self._write_small(document)
         if self._virtual:
             run.written["samples"] = document.samples
         else:

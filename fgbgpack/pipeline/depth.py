@@ -44,6 +44,8 @@ class DepthStage(LayoutStage):
         is_guided = job.networks.guide is not None
         self.layout = job.depth_layout
         super().__init__({DEPTH: self.layout})
+        if job.shards is not None:
+            self.restrict(job.shards)
         self._codec = GUIDED_DEPTH_CODEC if is_guided else DEPTH_CODEC
         self.preparation_seconds = 0.0
         self.step = self._measured_step() if step is None else step

@@ -60,6 +60,8 @@ class DepthJob:
     engine: Engine
     policy: LayoutPolicy
     on_event: OnEvent
+    #: The shards of depth that are filled, where others fill the rest.
+    shards: range | None = None
     _told: set[str] = field(default_factory=set, init=False, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -171,7 +173,7 @@ class PerSampleMode(Mode):
         job.check(session, self._provider)
         self._provider = session.provider
         before = () if previous is None else previous.devices
-        self._devices = with_device(before, _device_of(session), _there(store, DEPTH, job.depth_layout))
+        self._devices = with_device(before, _device_of(session), _depth_there(store, job))
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_source"}
@@ -231,7 +233,7 @@ class GuidedMode(Mode):
         unknown = np.zeros((1, job.extent.height, job.extent.width), np.float32)
         trial = self._guided(unknown, job.device_for(guided_by)).session
         job.check(trial, guided_by)
-        there = _there(store, DEPTH, job.depth_layout)
+        there = _depth_there(store, job)
         self._guide_devices = with_device(() if guided is None else guided.devices, _device_of(trial), there)
         self._guide_provider = trial.provider
         message = (
@@ -331,11 +333,16 @@ def _device_of(session: DepthSession) -> DeviceInfo:
     return DeviceInfo(session.provider, session.hardware, onnxruntime.__version__)
 
 
-def _there(store: DatasetStore | None, array: str, layout: Layout) -> list[range]:
+def _depth_there(store: DatasetStore | None, job: DepthJob) -> list[range]:
+    """The samples whose depth is there, of those that the job is to fill."""
+    return _there(store, DEPTH, job.depth_layout, job.shards)
+
+
+def _there(store: DatasetStore | None, array: str, layout: Layout, among: range | None = None) -> list[range]:
     """The samples, or backgrounds, of the shards that a dataset has of an array, in order."""
     if store is None or store.layout(array) != layout:
         return []
-    return [layout.samples_of(shard) for shard in sorted(whole_shards(store, array, layout))]
+    return [layout.samples_of(shard) for shard in sorted(whole_shards(store, array, layout, among=among))]
 
 
 #: What fills depth, by the mode.

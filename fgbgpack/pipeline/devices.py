@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
-from fgbgpack.document import DeviceInfo
+from fgbgpack.document import DeviceInfo, NetworkDepthInfo
 
 
 def with_device(
@@ -28,6 +28,28 @@ def with_device(
         if made and device != now
     )
     return (*earlier, now)
+
+
+def makers_of(depth: NetworkDepthInfo) -> tuple[DeviceInfo, ...]:
+    """The devices that have seen samples, and not only backgrounds."""
+    return depth.devices if depth.guide is None else depth.guide.devices
+
+
+def with_makers(
+    devices: tuple[DeviceInfo, ...], made: Iterable[tuple[DeviceInfo, range]], samples: int
+) -> tuple[DeviceInfo, ...]:
+    """The devices of a network that has seen so many samples, where several have made at once what else the
+    last one had: ``made`` are runs of samples in order, each with the device that made it. What is of no
+    other is still of the last one.
+    """
+    *earlier, last = devices
+    runs: dict[DeviceInfo, list[range]] = {}
+    for device, run in made:
+        runs.setdefault(dataclasses.replace(device, ranges=None), []).append(run)
+    others = [dataclasses.replace(one, ranges=_joined(of_one)) for one, of_one in runs.items() if one != last]
+    if others and last not in runs and sum(len(run) for of_one in runs.values() for run in of_one) == samples:
+        last = dataclasses.replace(others.pop(), ranges=None)
+    return (*earlier, *others, last)
 
 
 def _joined(runs: Iterable[range]) -> tuple[tuple[int, int], ...]:

@@ -20,7 +20,7 @@ from fgbgpack.pipeline.create import load_recipe
 from fgbgpack.pipeline.depth import DepthFilling, DepthStage
 from fgbgpack.pipeline.depth_modes import DepthJob
 from fgbgpack.pipeline.events import OnEvent, Reporting, reporting, silent
-from fgbgpack.pipeline.executor import Monitor, Threads
+from fgbgpack.pipeline.executor import MEASURE_SECONDS, Monitor, Threads
 from fgbgpack.pipeline.pixels import Pixels
 from fgbgpack.pipeline.scale import MOST_SAMPLES, Assumptions, Fixed, Scale, StageWork, scale_of
 from fgbgpack.source_info import SourceInfo
@@ -167,8 +167,11 @@ class _Rehearsal:
             job = DepthJob(
                 recipe, self._spec.depth, networks, self._device, self._threads, self._policy, self._on_event
             )
+            start = time.perf_counter()
             stage = DepthStage(job, DepthFilling.of(job, None, None).mode, None, None)
             background_seconds = stage.preparation_seconds
+            # Networks are loaded and the range of depth is measured, as in a run; some backgrounds were done.
+            loading += time.perf_counter() - start - min(background_seconds, MEASURE_SECONDS)
             provider = stage.source.session.provider
             depth_rate, bytes_each = _rehearse_depth(stage)
             stored[DEPTH] = round(extent.samples * bytes_each)

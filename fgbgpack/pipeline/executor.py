@@ -19,7 +19,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _POLL_SECONDS = 0.1
-_MEASURE_SECONDS = 1.0
+#: How long is measured what work takes.
+MEASURE_SECONDS = 1.0
 
 
 class Monitor:
@@ -171,7 +172,7 @@ class Threads:
 
         def take(_: int) -> tuple[int, float]:
             begun, done = time.perf_counter(), 0
-            while not done or time.perf_counter() - start < _MEASURE_SECONDS:
+            while not done or time.perf_counter() - start < MEASURE_SECONDS:
                 with lock:
                     run = next(left, None)
                 if run is None:

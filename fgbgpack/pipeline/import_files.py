@@ -41,7 +41,8 @@ class SampleFiles:
             kind: {sample: of_kind[sample] for sample in samples} for kind, of_kind in self.paths.items()
         }
         unusable = {(kind, sample) for kind, sample in self.unusable if sample in samples}
-        return dataclasses.replace(self, paths=paths, unusable=unusable, remarks=Remarks())
+        root = self.root.absolute()  # other processes may be in another folder
+        return dataclasses.replace(self, root=root, paths=paths, unusable=unusable, remarks=Remarks())
 
     def path(self, kind: Kind, sample: int) -> Path:
         """Where the file of a sample is."""

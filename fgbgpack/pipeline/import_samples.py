@@ -240,7 +240,7 @@ def _fill(run: Run, files: ImportScan, document: Document, policy: LayoutPolicy)
     if failures.problems:
         raise files.error(failures.problems, unfinished=run.name)
     if document.depth is not None:
-        document = run.finish_depth(document, document.depth, depth_layouts)
+        document = run.finish_depth(document, depth_layouts)
     document = document.with_pixels_complete()
     store.commit(document)
     return document

@@ -145,8 +145,7 @@ def repair(
         What was done, and what is left.
 
     Raises:
-        DatasetError: There is no dataset, neither copy of the document of an HDF5 file is whole, another
-            process is writing it, or the store is full.
+        DatasetError: There is no dataset or no whole document, another process writes it, or it is full.
 
     Example:
         >>> from fgbgpack.pipeline import repair

@@ -110,7 +110,7 @@ class Run:
             finally:
                 self._is_exclusive = False
             # Once a replacement is in its place, others may write it.
-            self.store.sweep()
+            sealing.sweep(self.store)
             self._tell_of_other_writers()
             if self._replacement is not None:
                 if self.store is target:
@@ -118,6 +118,17 @@ class Run:
                 else:
                     self._replacement.publish()
                     self.store = DatasetStore(target.store, target.name)
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """Write some of the shards of a dataset while other processes write others, whichever they are."""
+        with self.store.shared():
+            try:
+                yield
+            except DatasetError:
+                self.store.check_claim(at_once=True)
+                raise
+            self._tell_of_other_writers()
 
     def replace(self, without: Container[str] | None = None, *, complete: bool) -> bool:
         """Go on with another store, which is put in the place of this one at the end: of nothing, or of all
@@ -137,19 +148,34 @@ class Run:
             self.store = self._replacement.open(without, anew=True)
 
     def existing(
-        self, differs: Callable[[Document], list[str]], *, overwrite: bool, other: str = "is another dataset"
+        self,
+        differs: Callable[[Document], list[str]],
+        *,
+        overwrite: bool,
+        other: str = "is another dataset",
+        at_once: bool = False,
     ) -> Document | None:
         """The document of the dataset that is to be finished, or is complete; ``None`` to begin a new one.
 
         ``differs`` says how one that is there differs from the one asked for, one line each. Unless it may be
         overwritten, such a one is a RecipeMismatchError; anything else there is a DatasetError.
+
+        It is overwritten once the new one is complete or, ``at_once``, when that begins; which a store that
+        others may be writing does not allow for one that is not complete.
         """
         existing = self.store.document()
         lines = [] if existing is None else differs(existing)
         if lines and not overwrite:
             message = f"{self.name} {other}: give another place, or --overwrite to replace it."
             raise RecipeMismatchError(message, lines)
-        if existing is not None and lines and self.replace(complete=existing.complete):
+        if existing is not None and lines and at_once:
+            if not existing.complete and self.store.claims is not None:
+                raise DatasetError(
+                    f"{self.name} holds another dataset that is not complete, which others may still be "
+                    "writing: give another place, or delete it once nobody does.",
+                    code="dataset-unfinished",
+                )
+        elif existing is not None and lines and self.replace(complete=existing.complete):
             # A stopped run may have begun it.
             existing = self.store.document()
             lines = [] if existing is None else differs(existing)
@@ -163,8 +189,9 @@ class Run:
 
     def reopened(self, document: Document) -> Document:
         """The document of a dataset that is there, which says that what is missing of it, or is not as its
-        manifest says, is yet to be written.
+        manifest says, is yet to be written; by this run, and not in parts by others.
         """
+        document = dataclasses.replace(document, in_parts=False)
         faulty = sealing.faulty_objects(self.store)
         if not faulty:
             return document
@@ -214,6 +241,18 @@ class Run:
     def fill_depth(self, filling: DepthFilling, document: Document) -> Document:
         """Write all depth that is missing; return the document, now of a complete dataset, and commit it."""
         start = time.perf_counter()
+        job = filling.job
+        document, stage = self.prepare_depth(filling, document)
+        self.execute(stage, stage.engine)
+        job.check(stage.source.session, None)  # reports what the session has to say since it was opened
+        document = self.finish_depth(document, job.layouts(filling.section))
+        self.stage_seconds["depth"] = time.perf_counter() - start
+        return document
+
+    def prepare_depth(self, filling: DepthFilling, document: Document) -> tuple[Document, DepthStage]:
+        """Write what must be there before the depth of samples, its step included; return the document, which
+        is committed if it has changed, and the stage that is then to be run.
+        """
         job, section = filling.job, filling.section
         layouts = job.layouts(section)
         self.store.declare(*depth_arrays(layouts, section))
@@ -225,20 +264,23 @@ class Run:
             document = document.with_depth(section)
             self.store.commit(document)
             self.store.declare(*depth_arrays(layouts, section))
-        self.execute(stage, stage.engine)
-        job.check(stage.source.session, None)  # reports what the session has to say since it was opened
-        document = self.finish_depth(document, section, layouts)
-        self.stage_seconds["depth"] = time.perf_counter() - start
+        return document, stage
+
+    def finish_depth(self, document: Document, layouts: dict[str, Layout]) -> Document:
+        """Record the largest rounding error, and that all depth is there; return the document, committed."""
+        depth = document.depth
+        if depth is None:
+            raise ValueError("a document without depth has none to be finished")
+        self.declare_depth(depth, layouts)
+        document = document.with_depth(dataclasses.replace(depth, complete=True))
+        self.store.commit(document)
         return document
 
-    def finish_depth(self, document: Document, depth: DepthInfo, layouts: dict[str, Layout]) -> Document:
-        """Record the largest rounding error, and that all depth is there; return the document, committed."""
+    def declare_depth(self, depth: DepthInfo, layouts: dict[str, Layout]) -> None:
+        """Record the largest rounding error of depth that is all there."""
         low, high = (values.astype(np.float64) for values in self.store.read(*EXTREMES))
         known = ~np.isnan(low)
         # Imported depth has no grid: only the nearest float16 counts.
         step = 0.0 if isinstance(depth, ImportedDepthInfo) else depth.step or 0.0
         largest = rounding_bound(low[known].min(), high[known].max(), step) if known.any() else 0.0
         self.store.declare(*depth_arrays(layouts, depth, largest))
-        document = document.with_depth(dataclasses.replace(depth, complete=True))
-        self.store.commit(document)
-        return document

@@ -12,21 +12,22 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fgbgpack.errors import SpecError
+from fgbgpack.sources.names import counted
 
 #: Before an object is put, a store with conditional writes is asked for its version and for the root's.
 _HEADS_PER_PUT = 2
-#: Requests for each object once more: its size and its end when all are there, its size for the report.
-_CHECKS_PER_OBJECT = 3
+#: Requests for each object once more, when all are there: its size and its end.
+_CHECKS_PER_OBJECT = 2
 #: Requests of one process that are on their way together while it looks at all objects.
-_TOGETHER = 32
+_TOGETHER = 128
+#: Small objects that the client puts at a time.
+_PUT_TOGETHER = 16
 #: Keys in one answer to a request that lists, and how often all of them are listed.
 _KEYS_PER_LIST, _LISTINGS = 1000, 3
 #: Seconds of Python for each object that the client looks at, and bytes that it keeps of it; measured.
-_LOOK_SECONDS, _KEPT_BYTES = 0.0003, 900
+_LOOK_SECONDS, _KEPT_BYTES = 0.0003, 500
 #: The checksum of a chunk in the manifest, and what the document says of each part of that.
 _CHECKSUM_BYTES, _PART_CHECKSUMS, _PART_TEXT = 4, 1 << 16, 16
-#: Copies of the manifest that are in memory while it is made.
-_MANIFEST_COPIES = 3
 #: A process with all that composes: Python, NumPy, Numba's kernels, Zarr.
 _PROCESS_BYTES = 250_000_000
 #: The metadata of an array, in the root.
@@ -252,7 +253,7 @@ def scale_of(
     remote: bool,
 ) -> Scale:
     """What making ``samples`` takes; ``assumed`` has no ``None`` but prices."""
-    stages = tuple(_stage_scale(work, workers, assumed, remote=remote) for work in works)
+    stages = tuple(_stage_scale(work, workers, assumed, cluster=cluster, remote=remote) for work in works)
     shard_objects = sum(work.shards * work.objects for work in works)
     checksums = sum(work.shards * work.chunks for work in works) + fixed.objects
     manifest, parts = checksums * _CHECKSUM_BYTES, -(-checksums // _PART_CHECKSUMS)
@@ -263,12 +264,8 @@ def scale_of(
     request = _number(assumed.request_seconds)
     put = request * (1 + (_HEADS_PER_PUT if remote else 0))
     lists = _LISTINGS * -(-shard_objects // _KEYS_PER_LIST)
-    start = (
-        fixed.seconds
-        + fixed.writing_seconds
-        + (objects - shard_objects) * put
-        + _number(assumed.start_seconds)
-    )
+    small = (objects - shard_objects) * put / _PUT_TOGETHER
+    start = fixed.seconds + fixed.writing_seconds + small + _number(assumed.start_seconds)
     looking = shard_objects * (_LOOK_SECONDS + _CHECKS_PER_OBJECT * request / _TOGETHER) + lists * request
     finish = looking + manifest / (1e6 * _number(assumed.store_mb_per_second))
     seconds = start + sum(stage.seconds for stage in stages) + finish
@@ -289,9 +286,7 @@ def scale_of(
         manifest_bytes=manifest,
         document_bytes=document,
         opening_bytes=opening,
-        client_bytes=round(
-            _PROCESS_BYTES + fixed.source_bytes + shard_objects * _KEPT_BYTES + _MANIFEST_COPIES * manifest
-        ),
+        client_bytes=round(_PROCESS_BYTES + fixed.source_bytes + shard_objects * _KEPT_BYTES + manifest),
         worker_bytes=round(worker),
         start_seconds=start,
         finish_seconds=finish,
@@ -314,11 +309,17 @@ def seconds_of_all(shards: int, workers: int, each: float) -> float:
     return each * (shards / workers + (workers - 1) / (2 * workers))
 
 
-def _stage_scale(work: StageWork, workers: int, assumed: Assumptions, *, remote: bool) -> StageScale:
+def _stage_scale(
+    work: StageWork, workers: int, assumed: Assumptions, *, cluster: bool, remote: bool
+) -> StageScale:
     samples = min(work.per_shard, work.samples)
     put = _number(assumed.request_seconds) * (1 + (_HEADS_PER_PUT if remote else 0))
-    each = samples / (work.rate * assumed.core_speed) + work.objects * put
-    each += work.shard_bytes / (1e6 * _number(assumed.store_mb_per_second))
+    making = samples / (work.rate * assumed.core_speed)
+    writing = work.objects * put + work.shard_bytes / (1e6 * _number(assumed.store_mb_per_second))
+    each = making + writing
+    if remote and not cluster:
+        # Of two threads for each core one makes a shard while the other one's is on its way.
+        each = max(making, each / 2)
     # The last shard is shorter than the others, where it is the only one it is all.
     shards = work.samples / samples if work.shards > workers else work.shards
     handed_out = work.shards * _number(assumed.task_seconds)
@@ -348,8 +349,9 @@ def _limits(scale: Scale, samples: int, works: Sequence[StageWork]) -> Iterable[
             f"{math.ceil(samples / parts):,}, each of a part of the backgrounds, and train on their mixture."
         )
     for work, stage in zip(works, scale.stages, strict=True):
-        if stage.shards < scale.workers:
-            yield f"{work.name}: {stage.shards:,} shards keep no more than {stage.shards:,} workers busy."
+        if scale.is_cluster and stage.shards < scale.workers:
+            shards = counted(stage.shards, "shard")
+            yield f"{work.name}: {shards} for {scale.workers:,} workers, so some wait."
         handed_out = stage.shards / stage.seconds if stage.seconds else 0.0
         ideal = scale.workers / stage.shard_seconds if stage.shard_seconds else 0.0
         if stage.shards > scale.workers and handed_out < 0.8 * ideal:

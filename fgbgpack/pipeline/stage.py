@@ -14,6 +14,7 @@ from fgbgpack.errors import DatasetError
 from fgbgpack.pipeline.events import OnEvent, Progress, StageName
 from fgbgpack.pipeline.executor import Engine, Monitor
 from fgbgpack.pipeline.ticket import Work
+from fgbgpack.storage import sealing
 from fgbgpack.storage.layout import Layout
 from fgbgpack.storage.manifest import ChunkNotes
 from fgbgpack.storage.sharding import join
@@ -75,19 +76,24 @@ class LayoutStage:
     def __init__(self, layouts: Mapping[str, Layout]) -> None:
         self._layouts = layouts
         self._first = next(iter(layouts.values()))
+        self._among: range | None = None
+
+    def restrict(self, shards: range) -> None:
+        """Leave all shards but these to others."""
+        self._among = shards
 
     @property
     def total(self) -> int:
-        """All samples, or whatever else the first axis counts."""
-        return self._first.shape[0]
+        """All samples of the shards that it writes, or whatever else the first axis counts."""
+        return self._first.shape[0] if self._among is None else sum(map(self.size, self._among))
 
     def size(self, shard: int) -> int:
         """Those of a shard."""
         return len(self._first.samples_of(shard))
 
     def missing(self, store: DatasetStore) -> list[int]:
-        """The shards that one of the arrays lacks."""
-        return store.missing_shards(self._layouts)
+        """The shards that one of the arrays lacks, of those that it writes."""
+        return sealing.missing_shards(store, self._layouts, self._among)
 
     def take(self, shard: int, found: Any) -> None:
         """Nothing is found."""
@@ -159,8 +165,9 @@ class _StageWork(Work[int, _Published]):
             for key, value in product.values.items():
                 store.put(key, value)
             return _Published(product.found)
-        # Who has sent this may have been stopped, and another dataset begun.
-        store.require_unchanged()
+        if product.values:
+            # Who has sent this may have been stopped, and another dataset begun.
+            store.require_unchanged()
         for key, value in product.values.items():
             store.put(key, value)
         if product.values and machine_id() != self._machine:

@@ -33,6 +33,7 @@ from fgbgpack.pipeline.executor import Monitor
 from fgbgpack.sources.catalog import Catalog
 from fgbgpack.spec import DatasetSpec
 from fgbgpack.storage.store import DatasetStore
+from fgbgpack.system import keep_memory
 from fgbgpack.version import software
 
 T = TypeVar("T")
@@ -77,6 +78,12 @@ class Outcome:
     result: Any = None
     count: int = 0
     error: FgbgError | None = None
+
+    def value(self) -> Any:
+        """The result; raises the error."""
+        if self.error is not None:
+            raise self.error
+        return self.result
 
 
 class _Counter(Monitor):
@@ -144,6 +151,7 @@ class Ticket:
         with self._lock:
             if self.digest not in self._opened:
                 require_versions(self._made_with)
+                keep_memory()
                 self._opened[self.digest] = self._load()
                 while len(self._opened) > _KEPT:
                     self._opened.popitem(last=False)
@@ -173,9 +181,9 @@ class _Pickler(pickle.Pickler):
             state = obj.__getstate__(), obj.generation()
             return __newobj__, (DatasetStore,), state, None, None, _set_store
         if isinstance(obj, Recipe) and self._recipe_store is not None:
-            return _read_recipe, (self._recipe_store, obj.spec, obj.info.sha256)
+            return _read_recipe, (self._recipe_store, _absolute(obj.spec), obj.info.sha256)
         if isinstance(obj, DepthModel):
-            return _load_model, (obj.name if _has_name(obj) else str(obj.path), obj.sha256)
+            return _load_model, (obj.name if _has_name(obj) else str(obj.path.absolute()), obj.sha256)
         if isinstance(obj, Store) and _is_in_memory(obj):
             raise ClusterError(
                 f"{obj} is in the memory of this process, and no worker sees it: give a folder or a URL, or "
@@ -216,6 +224,13 @@ def require_folder(folder: Path) -> None:
     """See that a worker has a folder that the sender has (ClusterError)."""
     if not folder.is_dir():
         raise _not_shared(f"It has no folder {folder}.")
+
+
+def _absolute(spec: DatasetSpec) -> DatasetSpec:
+    """The same spec for a process that is in another folder."""
+    folders = {"backgrounds": spec.backgrounds, "foregrounds": spec.foregrounds, "masks": spec.masks}
+    moved = {key: str(Path(folder).absolute()) for key, folder in folders.items() if folder is not None}
+    return DatasetSpec.from_dict({**spec.to_dict(), **moved})
 
 
 def _read_recipe(store: DatasetStore, spec: DatasetSpec, sha256: str) -> Recipe:

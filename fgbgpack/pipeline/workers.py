@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import queue
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor, Executor, Future, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -39,12 +40,19 @@ class _Kind:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
+def _pool_size(executor: Any) -> int:
+    """How many workers an executor says that it has, as those of Python, loky and mpi4py do."""
+    for name in ("_max_workers", "num_workers"):
+        if isinstance(count := getattr(executor, name, None), int) and count > 0:
+            return count
+    return usable_cores()
+
+
 #: By the package that the class of an executor is in. Dask would keep results by the digests of their tasks.
 _KINDS = {
     "distributed": _Kind(lambda executor: sum(executor._client.nthreads().values()), {"pure": False}),
-    "concurrent": _Kind(lambda executor: int(executor._max_workers)),
 }
-_OTHER = _Kind(lambda executor: usable_cores())
+_OTHER = _Kind(_pool_size)
 
 #: What the errors of engines mean, by their names: a code, and what happened.
 _MEANINGS: Mapping[str, tuple[str, str]] = {
@@ -134,13 +142,32 @@ class Workers:
                     continue
                 last = time.monotonic()
                 item, outcome = pending.pop(future), _result(future)
-                if outcome.error is not None:
-                    raise outcome.error
+                result = outcome.value()
                 if on_result is not None:
-                    on_result(item, outcome.result)
+                    on_result(item, result)
                 on_advance(outcome.count)
         finally:
             _cancel(pending)
+
+    def in_order(self, work: Work[T, R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
+        """Each item with what ``work`` returns for it, in order; items are taken as tasks are sent."""
+        work.prepare()
+        ticket, rest = Ticket.of(work), iter(items)
+        waiting: deque[tuple[T, Future[Outcome]]] = deque()
+        try:
+            while True:
+                while len(waiting) < self._most() and (item := next(rest, _NONE)) is not _NONE:
+                    waiting.append((item, self._submit(ticket, work.sent(item))))
+                if not waiting:
+                    break
+                item, future = waiting[0]
+                start = time.monotonic()
+                while not wait([future], _POLL_SECONDS).done:
+                    self._check_patience(start)
+                waiting.popleft()
+                yield item, _result(future).value()
+        finally:
+            _cancel([future for _, future in waiting])
 
     def _submit(self, ticket: Ticket, item: Any) -> Future[Outcome]:
         try:
@@ -204,9 +231,9 @@ def _lost(exc: Exception) -> BaseException:
     return ClusterError(f"The executor takes no more work: {exc}. {_RESUMES}", code="cluster-lost")
 
 
-def _cancel(pending: Mapping[Future[Outcome], object]) -> None:
+def _cancel(pending: Collection[Future[Outcome]]) -> None:
     """Cancel what has not begun, and wait for the rest."""
-    for future in list(pending):
+    for future in pending:
         with suppress(Exception):
             future.cancel()
     wait([future for future in pending if not future.cancelled()], timeout=_END_SECONDS)

@@ -1,8 +1,9 @@
-"""What stores answer: within a time, and of the length that was asked for."""
+"""What stores answer: within a time, of the length that was asked for, and once more where that fails."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from zarr.abc.store import ByteRequest, RangeByteRequest, Store, SuffixByteRequest
 from zarr.core.buffer import Buffer, default_buffer_prototype
@@ -12,43 +13,81 @@ from fgbgpack.errors import DatasetError
 from fgbgpack.storage.failures import may_pass, unreadable
 from fgbgpack.storage.objects import RemoteStore
 
-#: Seconds that an answer may take. Many are asked for at once, so each may have to wait for the others.
-_TIMEOUT = 120.0
-#: How often a value is asked for, and the pause after the first time, in seconds.
-_TRIES, _BACKOFF_SECONDS = 4, 0.1
+#: How often a value is asked for before that is an error.
+_TRIES = 5
+#: How often a value is asked for whose content is wrong: more often it is not the connection that damages it.
+_CONTENT_TRIES = 3
+#: Seconds that the first answer may take, and bytes a second that come at least in addition; each further one
+#: may take twice as long.
+_TIMEOUT, _SLOWEST = 10.0, 256 << 10
+#: Values of any length, such as whole shards, may take longer.
+_WHOLE_TIMEOUT = 60.0
+#: Seconds before the second try, and twice as many before each further one.
+_PAUSE = 0.1
 
 
-async def _answer_in_time(store: Store, key: str, part: ByteRequest | None, where: str) -> Buffer | None:
-    """What a store without retries of its own gives; DatasetError where it fails for good."""
-    tries = 0
+async def answer(
+    store: Store,
+    key: str,
+    part: ByteRequest | None,
+    where: str,
+    *,
+    is_right: Callable[[bytes], bool] | None = None,
+) -> bytes | None:
+    """The value of a key or a part of it, which messages call ``where``; ``None`` if there is no such key.
+
+    Some servers ignore that only a part is asked for and send the whole. The same is asked for again, some
+    times, where no answer comes in time, less than was asked for, an error that may pass, or what is not
+    ``is_right``. After that what comes is returned if it was only not right; else this raises DatasetError,
+    or what a folder of this machine raises.
+    """
+    wrong, tries = 0, 0
     while True:
         tries += 1
         try:
-            request = store.get(key, default_buffer_prototype(), byte_range=part)
-            return await asyncio.wait_for(request, timeout=_TIMEOUT)
-        except DatasetError:
+            found = _cut(await _in_time(store, key, part, where, tries), part, where)
+        except _Again as exc:
+            if tries == _TRIES:
+                raise exc.error from exc.__cause__
+            await asyncio.sleep(_PAUSE * 2 ** (tries - 1))
+            continue
+        wrong += 1
+        if found is None or is_right is None or is_right(found) or wrong == _CONTENT_TRIES:
+            return found
+
+
+class _Again(Exception):
+    """A request that may succeed when it is made again; ``error`` is what it comes to otherwise."""
+
+    def __init__(self, error: DatasetError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+async def _in_time(store: Store, key: str, part: ByteRequest | None, where: str, tries: int) -> Buffer | None:
+    """What a store gives, at the given try."""
+    request = store.get(key, default_buffer_prototype(), byte_range=part)
+    if part is None and isinstance(store, RemoteStore):
+        # It has time limits of its own.
+        return await request
+    limit = (_WHOLE_TIMEOUT if part is None else _TIMEOUT + _size(part) / _SLOWEST) * 2 ** (tries - 1)
+    try:
+        return await asyncio.wait_for(request, timeout=limit)
+    except DatasetError:
+        # Of a store that has tried again by itself.
+        raise
+    except TimeoutError as exc:
+        message = f"{where} cannot be read: no answer within {limit:.3g} seconds to {_asked(part)}."
+        raise _Again(DatasetError(f"{message}{_often(tries)}", code="store-timeout")) from exc
+    except Exception as exc:  # each kind of store has errors of its own
+        if isinstance(store, LocalStore):
             raise
-        except TimeoutError as exc:
-            raise DatasetError(
-                f"{where} cannot be read: no answer within {_TIMEOUT:g} seconds.", code="store-timeout"
-            ) from exc
-        except Exception as exc:  # each kind of store has errors of its own
-            if not may_pass(exc) or tries == _TRIES:
-                raise unreadable(exc, where, "GET", tries=tries) from None
-        await asyncio.sleep(_BACKOFF_SECONDS * 2**tries)
+        error = unreadable(exc, where, "GET", tries=tries)
+        raise _Again(error) if may_pass(exc) else error from None
 
 
-async def answer(store: Store, key: str, part: ByteRequest | None, where: str) -> bytes | None:
-    """The value of a key or a part of it, which messages call ``where``; ``None`` if there is no such key.
-
-    Some servers ignore that only a part is asked for and send the whole. Raises DatasetError where no answer
-    comes in time, or less than was asked for; and what the store raises.
-    """
-    if isinstance(store, (LocalStore, RemoteStore)):
-        # The one has no time limits, the other its own.
-        value = await store.get(key, default_buffer_prototype(), byte_range=part)
-    else:
-        value = await _answer_in_time(store, key, part, where)
+def _cut(value: Buffer | None, part: ByteRequest | None, where: str) -> bytes | None:
+    """The bytes of a part, which the store may have sent more of."""
     if value is None:
         return None
     found = value.to_bytes()
@@ -59,9 +98,29 @@ async def answer(store: Store, key: str, part: ByteRequest | None, where: str) -
         if len(found) > size:
             found = found[part.start : part.end]
         if len(found) < size:
-            raise DatasetError(
-                f"{where} is cut short: {len(found)} bytes of {size}. The connection was cut, or the file is "
-                "damaged: try again, then restore it from a copy.",
-                code="shard-cut-short",
+            message = (
+                f"{where} is cut short: {len(found)} bytes of {size} came for {_asked(part)}. The connection "
+                "was cut, or the file is damaged: try again, then restore it from a copy."
             )
+            raise _Again(DatasetError(message, code="shard-cut-short"))
     return found
+
+
+def _size(part: ByteRequest) -> int:
+    """Bytes that are asked for."""
+    if isinstance(part, RangeByteRequest):
+        return part.end - part.start
+    return part.suffix if isinstance(part, SuffixByteRequest) else 0
+
+
+def _asked(part: ByteRequest | None) -> str:
+    """A request in words."""
+    if isinstance(part, RangeByteRequest):
+        return f"a request for bytes {part.start} to {part.end}"
+    if isinstance(part, SuffixByteRequest):
+        return f"a request for the last {part.suffix} bytes"
+    return "a request for the whole"
+
+
+def _often(tries: int) -> str:
+    return f" It was tried {tries} times." if tries > 1 else ""

@@ -78,6 +78,17 @@ class Claims:
         """The metadata of the root, with their version."""
         return await self._read(METADATA)
 
+    async def join(self) -> None:
+        """Write for the writer that the root names, until another one begins (DatasetError if there is none).
+
+        Those that do that do not keep each other out: they must write the same bytes under the same keys.
+        """
+        root, version = await self.read()
+        self.held = writer_of(root)
+        if self.held is None:
+            raise replaced(self._name)
+        self._version = version
+
     async def publish(self, root: bytes, version: Version) -> None:
         """Put metadata of the root in the place of those of a version; DatasetError if there are others."""
         try:

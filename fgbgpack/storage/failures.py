@@ -78,7 +78,8 @@ class Failure:
         again = "Run the same command again"
         match self.kind:
             case "denied":
-                hint = "Check the credentials, what they permit, and the name of the bucket."
+                hint = "Check the credentials, what they permit, and the name of the bucket. "
+                hint += "Without credentials a public one needs --storage-option skip_signature=true."
                 return failed("the store denies it", hint, "store-denied")
             case "bucket":
                 hint = "Check its name and the endpoint, or make it."

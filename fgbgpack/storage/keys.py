@@ -22,7 +22,8 @@ from fgbgpack.storage.hdf5 import Hdf5Store
 from fgbgpack.storage.objects import RemoteStore
 from fgbgpack.storage.processes import usable
 
-_CONCURRENT_REQUESTS = 32
+#: Enough that a store at a distance is asked as fast as this process can ask.
+_CONCURRENT_REQUESTS = 128
 
 T = TypeVar("T")
 
@@ -121,7 +122,7 @@ class Keys:
 
     def _each(self, keys: list[str], action: Callable[[str], Coroutine[Any, Any, T]]) -> list[T]:
         async def all_of_them() -> list[T]:
-            found: dict[int, T] = {}
+            found: list[Any] = [None] * len(keys)
             left = iter(enumerate(keys))
 
             async def take_turns() -> None:
@@ -135,7 +136,7 @@ class Keys:
             finally:
                 for task in tasks:
                     task.cancel()
-            return [found[number] for number in range(len(keys))]
+            return found
 
         return self._run(all_of_them())
 

@@ -41,6 +41,11 @@ class Layout:
         """Shards in the array."""
         return -(-self.shape[0] // self.shard[0])
 
+    @property
+    def vector(self) -> Layout:
+        """How an array of one number a sample is cut that has a chunk for each shard of this one."""
+        return Layout(self.shape[:1], self.shard[:1], self.shard[:1])
+
     def samples_of(self, shard: int) -> range:
         """The samples in a shard; the last one may hold fewer than its shape says."""
         start = shard * self.shard[0]

@@ -41,13 +41,12 @@ Checksums = NDArray[np.uint32]
 
 @dataclass(frozen=True)
 class ChunkNotes:
-    """What one writer tells another of an object that it has written: its key, its bytes, the last of them,
-    and the checksums of its chunks; ``None`` where nothing tells how the array is cut.
+    """What one writer tells another of an object that it has written: its key, its size with the last of its
+    bytes, as one number, and the checksums of its chunks; ``None`` where nothing tells how the array is cut.
     """
 
     key: str
-    size: int
-    end: bytes
+    end: int
     checksums: Checksums | None
 
 
@@ -92,14 +91,17 @@ class WrittenChunks:
     def __init__(self) -> None:
         self.changed: set[str] = set()
         self._forms: dict[str, tuple[Layout, bool]] = {}
-        self._checksums: dict[str, ShardChecksums] = {}
-        self._ends: dict[str, tuple[int, bytes]] = {}
+        self._checksums: dict[str, MutableMapping[int, Checksums]] = {}
+        #: Whether it is told what others write, too: all shards of an array.
+        self._has_all = True
+        #: The size of each value and its last bytes, as one number: there may be very many.
+        self._ends: dict[str, int] = {}
 
     def declare(self, path: str, layout: Layout, *, sharded: bool) -> None:
         """Tell how an array is cut whose objects are going to be written."""
         if self._forms.get(path) != (layout, sharded):
             self._forms[path] = layout, sharded
-            self._checksums[path] = ShardChecksums(layout)
+            self._checksums.pop(path, None)
 
     def note(self, key: str, value: bytes) -> None:
         """A value was written under a key."""
@@ -108,7 +110,7 @@ class WrittenChunks:
             self.changed.add(key.rpartition("/")[0])
             return
         self.changed.add(path)
-        self._ends[key] = len(value), value[-CRC_BYTES:]
+        self._ends[key] = _end_of(len(value), value)
         if path in self._forms and (number := rest.partition("/")[0]).isdecimal():
             layout, sharded = self._forms[path]
             of_array = self._of(path)
@@ -120,7 +122,7 @@ class WrittenChunks:
 
     def __getstate__(self) -> dict[str, Any]:
         # Another process tells what it writes itself, by notes.
-        return {**WrittenChunks().__dict__, "_forms": self._forms}
+        return {**WrittenChunks().__dict__, "_forms": self._forms, "_has_all": False}
 
     def pop(self, keys: Iterable[str]) -> list[ChunkNotes]:
         """What was noted of some keys, for another writer; it is forgotten here."""
@@ -132,7 +134,7 @@ class WrittenChunks:
             if path in self._forms and number.isdecimal() and int(number) in (of_array := self._of(path)):
                 checksums = of_array[int(number)].copy()
                 del of_array[int(number)]
-            notes.append(ChunkNotes(key, *self._ends.pop(key), checksums))
+            notes.append(ChunkNotes(key, self._ends.pop(key), checksums))
         return notes
 
     def take(self, notes: Iterable[ChunkNotes]) -> None:
@@ -140,7 +142,7 @@ class WrittenChunks:
         for note in notes:
             path, _, rest = note.key.partition("/c/")
             self.changed.add(path)
-            self._ends[note.key] = note.size, note.end
+            self._ends[note.key] = note.end
             if note.checksums is not None and path in self._forms:
                 self._of(path)[int(rest.partition("/")[0])] = note.checksums
 
@@ -157,20 +159,22 @@ class WrittenChunks:
         for known in {*self._forms, path}:
             if known == path or known.startswith(f"{path}/"):
                 self.changed.add(known)
-                if known in self._forms:
-                    self._checksums[known] = ShardChecksums(self._forms[known][0])
+                self._checksums.pop(known, None)
         for key in [key for key in self._ends if key.startswith(prefix)]:
             self._ends.pop(key, None)
 
     def of(self, path: str, layout: Layout) -> ShardChecksums:
         """The checksums of the objects of an array that were written, by the numbers of their shards."""
-        if path not in self._forms or self._forms[path][0] != layout:
-            return ShardChecksums(layout)
-        return self._of(path)
+        known = self._of(path) if self._forms.get(path, (None,))[0] == layout else {}
+        if isinstance(known, ShardChecksums):
+            return known
+        found = ShardChecksums(layout)
+        found.update(known)
+        return found
 
-    def _of(self, path: str) -> ShardChecksums:
+    def _of(self, path: str) -> MutableMapping[int, Checksums]:
         if path not in self._checksums:
-            self._checksums[path] = ShardChecksums(self._forms[path][0])
+            self._checksums[path] = ShardChecksums(self._forms[path][0]) if self._has_all else {}
         return self._checksums[path]
 
     def has(self, key: str) -> bool:
@@ -180,7 +184,12 @@ class WrittenChunks:
     def is_other(self, key: str, size: int, tail: bytes) -> bool:
         """Whether the value of a key is another one than was written, by its size and its end."""
         written = self._ends.get(key)
-        return written is not None and written != (size, tail[-CRC_BYTES:])
+        return written is not None and written != _end_of(size, tail)
+
+
+def _end_of(size: int, tail: bytes) -> int:
+    """The size of a value, and the last bytes of its ``tail``."""
+    return size << 8 * CRC_BYTES | int.from_bytes(tail[-CRC_BYTES:], "little")
 
 
 def metadata_digest(node: Node) -> str:

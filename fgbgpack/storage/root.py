@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from zarr.abc.store import Store
@@ -12,7 +13,7 @@ from zarr.storage import LocalStore
 
 from fgbgpack.document import ATTRIBUTE
 from fgbgpack.errors import DatasetError
-from fgbgpack.files import FolderSync, write_atomically
+from fgbgpack.files import FolderSync, sync_file, sync_folder, write_atomically
 from fgbgpack.inputs import parse_json
 from fgbgpack.storage.arrays import METADATA, Node
 from fgbgpack.storage.beside import WRITING, moving_from
@@ -104,6 +105,31 @@ class Root(Keys):
                 node["attributes"][WRITING] = {"writer": self.claims.writer, **told}
                 self._publish(node, version, was_complete=True)
 
+    def join_claim(self) -> None:
+        """Write together with others for the writer that has begun the dataset; see :meth:`Claims.join`."""
+        if self.claims is not None:
+            self._run(self.claims.join())
+
+    def sync(self) -> None:
+        """Have all that was written to a local folder survive a power loss, without a commit."""
+        if self._unsynced and self._folder is not None:
+            with self._disk_errors():
+                self._folder.sync()
+            self._unsynced = False
+
+    def sync_files(self, keys: Iterable[str]) -> None:
+        """Make the values of some keys durable that this machine has written to a folder."""
+        if not isinstance(self.store, LocalStore):
+            return
+        root = self.store.root
+        with self._disk_errors():
+            folders = set()
+            for key in keys:
+                sync_file(root / key)
+                folders |= {root / parent for parent in Path(key).parents}
+            for folder in folders:
+                sync_folder(folder)
+
     def check_claim(self, *, at_once: bool = False) -> None:
         """Raises DatasetError if another writer has begun since this one has."""
         if self.claims is not None:
@@ -113,8 +139,9 @@ class Root(Keys):
         """Get ready for other processes that write the dataset in the name of this one, which holds the lock
         or the claim: they have copies of this object.
         """
-        self.claim()
-        self._note_change()
+        if self._root() is not None:
+            self.claim()
+            self._note_change()
 
     def generation(self) -> str | None:
         """The generation in the document that is there now; ``None`` where there is none."""
@@ -127,7 +154,7 @@ class Root(Keys):
         """See that the dataset is still the one that was read or committed (DatasetError), before something
         is written that no claim fences off.
         """
-        if self.claims is not None or self._generation is None:
+        if self.claims is not None:
             return
         root = self._root()
         if root is None or root != self._seen:
@@ -187,12 +214,22 @@ class Root(Keys):
         if not was_complete:
             self._note_change()
         with self._disk_errors():
-            if self._unsynced and self._folder is not None:
-                self._folder.sync()
-                self._unsynced = False
+            self.sync()
             write_atomically(self.store.root / METADATA, root, follows_link=False)
 
 
 def is_blank(root: bytes | None) -> bool:
     """Whether a file is there with nothing in it but zeros."""
     return root is not None and not root.strip(b"\0")
+
+
+def parsed_root(root: bytes, name: str) -> tuple[dict[str, Any], Any]:
+    """The metadata of the root of a dataset, and the document in them; DatasetError if it is none."""
+    try:
+        node = parse_json(root)
+        return node, node["attributes"][ATTRIBUTE]
+    except (ValueError, KeyError, TypeError) as exc:
+        kind = "a Zarr store" if b"zarr_format" in root else "a folder"
+        raise DatasetError(
+            f"{name} is {kind} that fgbgpack did not make: give another place.", code="dataset-foreign"
+        ) from exc

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -12,9 +14,11 @@ from zarr.storage import LocalStore
 
 from fgbgpack.document import DEPTH, EXTREMES, MANIFEST, Document
 from fgbgpack.errors import DatasetError
+from fgbgpack.files import PARTIAL, disk_errors
 from fgbgpack.inputs import parse_json
 from fgbgpack.manifest_info import ManifestInfo
 from fgbgpack.storage.arrays import METADATA, ArrayForm, Node, group_metadata
+from fgbgpack.storage.beside import HIDDEN
 from fgbgpack.storage.hdf5 import GROUP, Hdf5Store
 from fgbgpack.storage.layout import Layout
 from fgbgpack.storage.manifest import (
@@ -96,6 +100,18 @@ def faulty_objects(store: DatasetStore) -> dict[str, list[int]]:
     return found
 
 
+def check_metadata(name: str, found: Mapping[str, bytes | None], manifest: ManifestInfo) -> None:
+    """Raises DatasetError where metadata of arrays, by their paths, are not what the manifest says."""
+    nodes = {path: parse_json(metadata or b"{}") for path, metadata in found.items()}
+    if wrong := differing(nodes, manifest.arrays):
+        raise DatasetError(
+            f"The metadata of {joined_paths(wrong, _SHOWN)} in {name} are not what the manifest says: the "
+            "dataset was replaced while it was open, or something else than fgbgpack has changed them. Open "
+            "it again, or restore it from a copy.",
+            code="metadata-foreign",
+        )
+
+
 def wrong_copies(name: str, root: Node, manifest: ManifestInfo | None) -> DatasetError | None:
     """What is wrong with the copies of the arrays' metadata in the root, if the manifest says others."""
     if manifest is None or not (wrong := differing(copies_in(root), manifest.arrays)):
@@ -108,14 +124,56 @@ def wrong_copies(name: str, root: Node, manifest: ManifestInfo | None) -> Datase
     )
 
 
-def whole_shards(store: DatasetStore, path: str, layout: Layout, *, sharded: bool = True) -> set[int]:
-    """The shards of an array that can be kept when it is finished: those that are sound and, where a power
-    loss may have left files without some of their pages, of which every chunk is.
+def sweep(store: DatasetStore) -> None:
+    """Delete what writers left in a local folder that were killed, or wrote only a part: files half-written,
+    and what a complete dataset does not have, manifests and notes.
+    """
+    if not isinstance(store.store, LocalStore):
+        return
+    root, notes = store.store.root, store.store.root / HIDDEN
+    with disk_errors(store.name):
+        for left_over in root.rglob("*.partial"):
+            if PARTIAL.search(left_over.name):
+                left_over.unlink(missing_ok=True)
+    if len(manifests_of(store)) > 1 or notes.is_dir():
+        # Where something is wrong with the document, it does not say which.
+        with suppress(DatasetError):
+            document = type(store)(store.store, store.name).document()
+            if document is not None and document.complete:
+                sweep_manifests(store, document.manifest)
+                shutil.rmtree(notes, ignore_errors=True)
+
+
+def missing_shards(
+    store: DatasetStore, layouts: Mapping[str, Layout], among: range | None = None
+) -> list[int]:
+    """The shards, by their numbers, that one of some arrays lacks, or the extremes that belong to depth; all
+    have the same number of shards, of which only those ``among`` some are looked at.
+    """
+    there = [whole_shards(store, array, layout, among=among) for array, layout in layouts.items()]
+    if (depth := layouts.get(DEPTH)) is not None:
+        there += [whole_shards(store, array, depth.vector, sharded=False, among=among) for array in EXTREMES]
+    looked_at = range(next(iter(layouts.values())).shards) if among is None else among
+    return sorted(set(looked_at).difference(set[int].intersection(*there)))
+
+
+def whole_shards(
+    store: DatasetStore,
+    path: str,
+    layout: Layout,
+    *,
+    sharded: bool = True,
+    among: range | None = None,
+    read_back: bool = False,
+) -> set[int]:
+    """The shards of an array, or ``among`` some of them, that can be kept when it is finished: those that are
+    sound and, where a power loss may have left files without some of their pages, or if they are to be
+    ``read_back``, of which every chunk is.
 
     What was looked at counts as written, and is not read back once more.
     """
-    sound = store.sound_shards(path, layout, sharded=sharded)
-    if not isinstance(store.store, LocalStore):
+    sound = store.sound_shards(path, layout, sharded=sharded, among=among)
+    if not (read_back or isinstance(store.store, LocalStore)):
         return sound
     store.written.declare(path, layout, sharded=sharded)
     unknown = sorted(sound - store.written.of(path, layout).keys())

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import compress
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -23,20 +22,18 @@ from zarr.storage import LocalStore
 
 from fgbgpack.document import (
     ATTRIBUTE,
-    DEPTH,
     DIGEST,
-    EXTREMES,
     OBJECTS,
     SOURCES,
     Document,
     is_own,
 )
 from fgbgpack.errors import DatasetError, IncompleteDatasetError
-from fgbgpack.files import PARTIAL, locked, sync_file, sync_folder, write_atomically
+from fgbgpack.files import locked, write_atomically
 from fgbgpack.inputs import parse_json
 from fgbgpack.manifest_info import ManifestInfo
 from fgbgpack.storage import sealing
-from fgbgpack.storage.arrays import METADATA, ArrayForm, ArraySpec, parse_array
+from fgbgpack.storage.arrays import METADATA, ArrayForm, ArraySpec, Node, parse_array
 from fgbgpack.storage.beside import HIDDEN, WRITING, BesideStore, moving_from
 from fgbgpack.storage.codecs import CRC_BYTES
 from fgbgpack.storage.hdf5 import Hdf5Store
@@ -45,17 +42,17 @@ from fgbgpack.storage.manifest import (
     ChunkNotes,
     WrittenChunks,
     adds_up,
-    differing,
+    copies_in,
     digest_of,
     ends_of_file,
-    joined_paths,
     metadata_digest,
     with_document,
 )
 from fgbgpack.storage.objects import RemoteStore
 from fgbgpack.storage.reading import ArrayReader
-from fgbgpack.storage.reading.checks import Checks, ChunkChecks, NoChunks
-from fgbgpack.storage.root import NO_DATASET, Root, is_blank
+from fgbgpack.storage.reading.cache import ChunkCache, DatasetCache
+from fgbgpack.storage.reading.checks import Checks, ChunkChecks, ManifestParts, NoChunks
+from fgbgpack.storage.root import NO_DATASET, Root, is_blank, parsed_root
 from fgbgpack.storage.sharding import ABSENT, index_bytes, read_index
 from fgbgpack.storage.targets import Target, name_of, zarr_store
 
@@ -79,10 +76,15 @@ class DatasetStore(Root):
         self.is_new = False
         #: The manifest, once the document was read: what the readers of arrays are held to.
         self.manifest: ManifestInfo | None = None
+        self._parts: ManifestParts | None = None
         #: The arrays of depth, with their shapes, where by the document that was read there is none.
         self.unfilled: Mapping[str, tuple[int, ...]] = {}
         #: Arrays that are written anew: what is read of them need not be what the manifest says.
         self.unchecked: frozenset[str] = frozenset()
+        #: Copies of the arrays' metadata, where readers need not ask for these one by one.
+        self._copies: Mapping[str, Node] = {}
+        #: Where what is read of a store far away is kept on this machine.
+        self.cache: ChunkCache | None = None
         #: What was written through this object.
         self.written = WrittenChunks()
 
@@ -98,6 +100,7 @@ class DatasetStore(Root):
     def put(self, key: str, value: bytes) -> None:
         """Publish a value under a key, in one step; a commit makes it durable."""
         self._note_change()
+        self._copies = {}
         if self.claims is not None and key != METADATA:
             self.claim()
             self._run(self.claims.put(key, value))
@@ -112,19 +115,6 @@ class DatasetStore(Root):
         """Another process has written these, in the name of this one."""
         self._note_change()
         self.written.take(notes)
-
-    def sync_files(self, keys: Iterable[str]) -> None:
-        """Make the values of some keys durable that this machine has written to a folder."""
-        if not isinstance(self.store, LocalStore):
-            return
-        root = self.store.root
-        with self._disk_errors():
-            folders = set()
-            for key in keys:
-                sync_file(root / key)
-                folders |= {root / parent for parent in Path(key).parents}
-            for folder in folders:
-                sync_folder(folder)
 
     def put_changed(self, key: str, value: bytes) -> None:
         """Publish a value under a key, unless it is there already.
@@ -144,6 +134,7 @@ class DatasetStore(Root):
 
     def delete_below(self, prefix: str) -> None:
         """Delete every key below ``prefix``."""
+        self._copies = {}
         self._note_change()
         self.check_claim()
         self._run(self.store.delete_dir(prefix))
@@ -151,7 +142,7 @@ class DatasetStore(Root):
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete some keys."""
-        keys = list(keys)
+        keys, self._copies = list(keys), {}
         self.check_claim()
         self._each(keys, self.store.delete)
         for key in keys:
@@ -171,22 +162,29 @@ class DatasetStore(Root):
         if isinstance(self.store, Hdf5Store):
             return self.store.file.stored_bytes()
         total = Counter[str]()
-        for key, size in self._own_sizes():
+        listed = self._listed_sizes()
+        if listed is None:
+            keys = self.own_keys()
+            listed = dict(zip(keys, self._each(keys, self.store.getsize), strict=True))
+        for key, size in listed.items():
+            if not is_part(key):
+                continue
             parts = key.split("/")
             path = "/".join(parts[:2] if parts[0] in (OBJECTS, SOURCES) and len(parts) > 2 else parts[:1])
             total[path] += size
         return dict(total)
 
-    def _own_sizes(self) -> Iterable[tuple[str, int]]:
-        """The keys of the dataset, each with the bytes of its value."""
-        if isinstance(store := self.store, RemoteStore):
+    def _listed_sizes(self, prefix: str = "") -> dict[str, int] | None:
+        """The keys that start with ``prefix``, sorted, each with the bytes of its value; ``None`` of stores
+        whose listings do not tell.
+        """
+        if not isinstance(store := self.store, RemoteStore):
+            return None
 
-            async def listed() -> list[tuple[str, int]]:
-                return [found async for found in store.sizes()]
+        async def listed() -> dict[str, int]:
+            return dict(sorted([found async for found in store.sizes(prefix)]))
 
-            return [(key, size) for key, size in self._run(listed()) if is_part(key)]
-        keys = self.own_keys()
-        return zip(keys, self._each(keys, self.store.getsize), strict=True)
+        return self._run(listed())
 
     # --- the document ------------------------------------------------------------------------------
 
@@ -215,15 +213,7 @@ class DatasetStore(Root):
                 "of yours is in it, and run the command that makes the dataset again.",
                 code="document-empty",
             )
-        try:
-            node = parse_json(root)
-            document = node["attributes"][ATTRIBUTE]
-        except (ValueError, KeyError, TypeError) as exc:
-            kind = "a Zarr store" if b"zarr_format" in root else "a folder"
-            raise DatasetError(
-                f"{self.name} is {kind} that fgbgpack did not make: give another place.",
-                code="dataset-foreign",
-            ) from exc
+        node, document = parsed_root(root, self.name)
         found = Document.from_dict(document, where=self.name)
         if isinstance(self.store, Hdf5Store):
             # The file has checksums of its own: of the document, and of where each chunk is and what it is.
@@ -235,9 +225,11 @@ class DatasetStore(Root):
                 f"its digest is not that in the attribute {DIGEST}. Restore it from a copy."
             )
             report(DatasetError(message, code="document-damaged"))
-        if (wrong := sealing.wrong_copies(self.name, node, found.manifest)) is not None:
+        wrong = sealing.wrong_copies(self.name, node, found.manifest)
+        if wrong is not None:
             report(wrong)
-        if (moving := moving_from(node["attributes"].get(WRITING))) is not None:
+        moving = moving_from(node["attributes"].get(WRITING))
+        if moving is not None:
             self.store = BesideStore(self.base, *moving)
         manifest = found.manifest
         covers_all = (
@@ -247,6 +239,8 @@ class DatasetStore(Root):
             message = f"The manifest of {self.name} does not cover what the document says is complete."
             report(DatasetError(message, code="document-damaged"))
         self.manifest = manifest if covers_all else None
+        trusted = covers_all and wrong is None and moving is None and not isinstance(self.store, LocalStore)
+        self._copies = copies_in(node) if trusted else {}
         self.unfilled = sealing.unfilled_arrays(found)
         self._generation = found.generation
         return found
@@ -334,7 +328,9 @@ class DatasetStore(Root):
         """What the chunks of an array must be; ``None`` where no manifest that was read tells."""
         if self.manifest is None or path not in self.manifest.arrays:
             return None
-        return ChunkChecks(self.store, self.name, self.manifest, path)
+        if self._parts is None or self._parts.manifest is not self.manifest:
+            self._parts = ManifestParts(self.store, self.name, self.manifest)
+        return ChunkChecks(self._parts, path)
 
     # --- arrays ------------------------------------------------------------------------------------
 
@@ -349,22 +345,20 @@ class DatasetStore(Root):
         self.written.declare(spec.path, spec.layout, sharded=False)
         self.put_changed(*spec.chunk(number, rows))
 
-    def forms(self, paths: Iterable[str], *, checked: bool = True) -> dict[str, ArrayForm]:
+    def forms(
+        self, paths: Iterable[str], *, checked: bool = True, copied: bool = False
+    ) -> dict[str, ArrayForm]:
         """How some arrays are cut and encoded, as their own metadata describe it, which must be what the
-        manifest says, if it was read.
+        manifest says, if it was read. Of a store far away the root may have them ``copied``.
         """
         paths = list(paths)
-        found = dict(zip(paths, self.get_all(f"{path}/{METADATA}" for path in paths), strict=True))
+        copies = self._copies if copied else {}
+        found: dict[str, bytes | None] = {p: json.dumps(copies[p]).encode() for p in paths if p in copies}
+        others = [path for path in paths if path not in found]
+        found |= zip(others, self.get_all(f"{path}/{METADATA}" for path in others), strict=True)
         forms = {path: parse_array(metadata, path, self.name) for path, metadata in found.items()}
         if checked and self.manifest is not None:
-            nodes = {path: parse_json(metadata or b"{}") for path, metadata in found.items()}
-            if wrong := differing(nodes, self.manifest.arrays):
-                raise DatasetError(
-                    f"The metadata of {joined_paths(wrong, _SHOWN)} in {self.name} are not what the manifest "
-                    "says: the dataset was replaced while it was open, or something else than fgbgpack has "
-                    "changed them. Open it again, or restore it from a copy.",
-                    code="metadata-foreign",
-                )
+            sealing.check_metadata(self.name, found, self.manifest)
         for path in self.unfilled.keys() & forms.keys() if checked else ():
             sealing.check_unfilled(self.name, path, forms[path], self.unfilled[path])
         return forms
@@ -383,32 +377,51 @@ class DatasetStore(Root):
         checks: Checks | None = None
         if checked and path not in self.unchecked:
             checks = NoChunks() if path in self.unfilled else self.checks(path)
-        return ArrayReader(self.store, path, self.name, form or self.forms([path])[path], checks=checks)
+        cache = None
+        if self.cache and isinstance(checks, ChunkChecks) and self._generation:
+            cache = DatasetCache(self.cache, self._generation)
+        form = form or self.forms([path], copied=True)[path]
+        return ArrayReader(self.store, path, self.name, form, checks=checks, cache=cache)
 
     def read(self, *paths: str) -> list[NDArray[Any]]:
         """The whole of some arrays; meant for small ones."""
-        forms = self.forms(paths)
-        return [self.reader(path, forms[path]).read(np.arange(forms[path].layout.shape[0])) for path in paths]
+        forms = self.forms(paths, copied=True)
+        readers = [self.reader(path, forms[path]) for path in paths]
+        for reader in readers:
+            reader.ahead(self, range(reader.layout.shape[0]))
+        return [reader.read(range(reader.layout.shape[0])) for reader in readers]
 
     # --- shards ------------------------------------------------------------------------------------
 
     def sound_shards(
-        self, array: str, layout: Layout, *, checks: ChunkChecks | None = None, sharded: bool = True
+        self,
+        array: str,
+        layout: Layout,
+        *,
+        checks: ChunkChecks | None = None,
+        sharded: bool = True,
+        among: range | None = None,
     ) -> set[int]:
-        """Which shards of an array are there, with an index that is whole and points inside them; and with
-        the chunks that the manifest names, where that can be seen from the ends of local files.
+        """Which shards of an array, or ``among`` some, are there, with a whole index that points inside
+        them; and with the chunks that the manifest names, where the ends of local files show it.
         """
         if isinstance(self.store, Hdf5Store):
             return self.store.file.shards_there(array)
         expected = None if checks is None else checks.all().reshape(layout.shards, -1)
         known = {f"{array}/{layout.key(i)}": i for i in range(layout.shards)}
-        present = [key for key in self.find(f"{array}/c/") if key in known]
+        # All keys of a large array are too many to be listed by everybody who works on a part of it.
+        sizes = self._listed_sizes(f"{array}/c/") if among is None else None
+        if among is None:
+            present = [key for key in sizes or self.find(f"{array}/c/") if key in known]
+        else:
+            own = [f"{array}/{layout.key(i)}" for i in among]
+            present = list(compress(own, self.present(own)))
         if self.is_new:
             # A writer before this one may have been at it until now.
             present = [key for key in present if self.written.has(key)]
 
         async def check(key: str) -> bool:
-            size = await self.store.getsize(key)
+            size = await self.store.getsize(key) if sizes is None else sizes[key]
             length = index_bytes(math.prod(layout.grid)) if sharded else CRC_BYTES
             tail = await self._get(key, SuffixByteRequest(length)) or b""
             ends = np.array([size])
@@ -427,18 +440,27 @@ class DatasetStore(Root):
 
         return {known[key] for key in compress(present, self._each(present, check))}
 
-    def missing_shards(self, layouts: Mapping[str, Layout]) -> list[int]:
-        """The shards, by their numbers, that one of some arrays lacks, or the extremes that belong to depth;
-        all have the same number of shards.
-        """
-        there = [sealing.whole_shards(self, array, layout) for array, layout in layouts.items()]
-        if (depth := layouts.get(DEPTH)) is not None:
-            extremes = Layout(depth.shape[:1], depth.shard[:1], depth.shard[:1])
-            there += [sealing.whole_shards(self, array, extremes, sharded=False) for array in EXTREMES]
-        count = next(iter(layouts.values())).shards
-        return sorted(set(range(count)).difference(set[int].intersection(*there)))
-
     # --- the lock ----------------------------------------------------------------------------------
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """Write together with others that hold this lock, each the same bytes under the same keys, but with
+        nobody who replaces or commits the dataset (DatasetError). What is written is durable at the end.
+        """
+        self.join_claim()
+        if not isinstance(self.store, LocalStore) or os.name != "posix":
+            yield
+            return
+        with ExitStack() as lock:
+            refusal = (
+                f"Another process is making, finishing or replacing {self.name}: wait for it, or end it."
+            )
+            with self._disk_errors():
+                lock.enter_context(locked(self.store.root, refusal, shared=True))
+            try:
+                yield
+            finally:
+                self.sync()
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -458,28 +480,12 @@ class DatasetStore(Root):
                 with self._disk_errors():
                     root.mkdir(parents=True, exist_ok=True)
                     lock.enter_context(locked(root, refusal))
-                self.sweep()
+                sealing.sweep(self)
                 yield
         finally:
             # A folder in which nothing was written does not stay.
             with suppress(OSError):
                 root.rmdir()
-
-    def sweep(self) -> None:
-        """Delete what writers that were killed left in a local folder: files half-written, and manifests that
-        a complete dataset does not have.
-        """
-        if isinstance(self.store, LocalStore):
-            with self._disk_errors():
-                for left_over in self.store.root.rglob("*.partial"):
-                    if PARTIAL.search(left_over.name):
-                        left_over.unlink(missing_ok=True)
-            if len(sealing.manifests_of(self)) > 1:
-                # Where something is wrong with the document, it does not say which.
-                with suppress(DatasetError):
-                    document = DatasetStore(self.store, self.name).document()
-                    if document is not None and document.complete:
-                        sealing.sweep_manifests(self, document.manifest)
 
 
 def is_part(key: str) -> bool:

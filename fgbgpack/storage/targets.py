@@ -135,7 +135,7 @@ def require_writable_name(target: Target) -> None:
     if isinstance(target, (Store, Group)):
         return
     text = name_of(target)
-    name = text.replace("\\", "/").rstrip("/").rpartition("/")[2].lower()
+    name = _last_part(text)
     if "://" in text and name.endswith(SUFFIXES):
         raise DatasetError(
             f"{text}: HDF5 files are written to this machine only. Give a path and copy the file, or another "
@@ -148,6 +148,11 @@ def require_writable_name(target: Target) -> None:
             "and pack the folder when it is complete.",
             code="target-unsupported",
         )
+
+
+def _last_part(path: str) -> str:
+    """The last part of a path or a URL, in lower case."""
+    return path.partition("?")[0].replace("\\", "/").rstrip("/").rpartition("/")[2].lower()
 
 
 def _open(store: Store) -> None:
@@ -179,6 +184,11 @@ def _options_of_environment() -> dict[str, Any]:
 
 def _remote_store(target: Target, read_only: bool) -> Store:
     url, name = _url_of(target), name_of(target)
+    if _last_part(name).endswith(SUFFIXES):
+        raise DatasetError(
+            f"{name}: HDF5 files are read on this machine only. Download it, and give its path.",
+            code="target-unsupported",
+        )
     options = _options_of_environment()
     if isinstance(target, Located):
         options |= target.storage_options

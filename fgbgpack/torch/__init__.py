@@ -26,10 +26,19 @@ except ModuleNotFoundError as exc:
         'fgbgpack.torch needs PyTorch, which is not installed: pip install "fgbgpack[torch]"', name="torch"
     ) from exc
 
+from fgbgpack.augment import Augment
 from fgbgpack.torch.batches import collate
 from fgbgpack.torch.dataset import FgBgDataset
 from fgbgpack.torch.loader import FgBgLoader, make_loader
 from fgbgpack.torch.mixture import FgBgMixture
 from fgbgpack.torch.sampler import BlockShuffleSampler
 
-__all__ = ["BlockShuffleSampler", "FgBgDataset", "FgBgLoader", "FgBgMixture", "collate", "make_loader"]
+__all__ = [
+    "Augment",
+    "BlockShuffleSampler",
+    "FgBgDataset",
+    "FgBgLoader",
+    "FgBgMixture",
+    "collate",
+    "make_loader",
+]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from fgbgpack.torch.memory import (
     MemoryPool,
     Share,
     SharedBuffers,
+    Tensors,
     TensorSpec,
     received,
 )
@@ -30,19 +31,56 @@ if TYPE_CHECKING:
 Positions: TypeAlias = NDArray[np.int64]
 
 
-class GroupBatch(list[int]):
-    """The positions of a batch out of a group: many samples, at (n,) int64 positions, that are best read
-    together. A process that reads several groups at a time reads one of each lane.
+class Ahead(NamedTuple):
+    """The positions that come after those of a group in its lane, and how many lanes there are."""
+
+    lanes: int
+    positions: Positions
+
+
+class EpochBatch(list[int]):
+    """The positions of a batch, and the number of the pass over all samples that they are of.
+
+    Trainers that share a batch among processes take parts of it, and join such parts.
     """
 
-    def __init__(self, lane: int, group: Positions, start: int, count: int) -> None:
-        super().__init__(group[start : start + count].tolist())
-        self.lane, self.group, self.start = lane, group, start
+    def __init__(self, positions: Iterable[int], epoch: int) -> None:
+        super().__init__(positions)
+        self.epoch = epoch
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return EpochBatch, (list(self), self.epoch)
+
+    def __getitem__(self, index: Any) -> Any:
+        found = super().__getitem__(index)
+        return EpochBatch(found, self.epoch) if isinstance(index, slice) else found
+
+    def __add__(self, others: Any) -> Any:
+        return EpochBatch(super().__add__(others), self.epoch)
+
+
+class GroupBatch(EpochBatch):
+    """The positions of a batch out of a group: many samples, at (n,) int64 positions, that are best read
+    together. A process that reads several groups at a time reads one of each lane. The first batch of a group
+    knows what comes ``ahead``, if it is to be read ahead.
+    """
+
+    def __init__(
+        self,
+        lane: int,
+        group: Positions,
+        start: int,
+        count: int,
+        epoch: int = 0,
+        ahead: Ahead | None = None,
+    ) -> None:
+        super().__init__(group[start : start + count].tolist(), epoch)
+        self.lane, self.group, self.start, self.ahead = lane, group, start, ahead
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         if not self.is_whole:
-            return list, (list(self),)
-        return GroupBatch, (self.lane, self.group, self.start, len(self))
+            return super().__reduce__()
+        return GroupBatch, (self.lane, self.group, self.start, len(self), self.epoch, self.ahead)
 
     @property
     def is_whole(self) -> bool:
@@ -70,15 +108,23 @@ class LazySamples(Sequence[dict[str, Any]]):
         return self._samples[index]
 
     def read(self, allocate: Allocator) -> tuple[Buffer, list[TensorSpec]]:
-        """All samples in one buffer, not transformed."""
+        """All samples in one buffer: read, augmented, converted, but not transformed."""
         dataset = self.dataset
-        if dataset.dtype is None:
-            return dataset.read(self.positions, allocate)
-        stored, specs = dataset.read(self.positions, dataset.pool)
-        layout = dataset.layout(len(self), dataset.dtype)
-        buffer = allocate(layout.bytes)
-        dataset.convert(stored.views(specs), buffer.views(layout.tensors))
-        return buffer, layout.tensors
+        epoch = self.positions.epoch if isinstance(self.positions, EpochBatch) else 0
+        steps: list[tuple[torch.dtype | None, Callable[[Tensors, Tensors], None]]] = []
+        if dataset.augment is not None:
+            steps.append((None, partial(dataset.change, epoch=epoch)))
+        if dataset.dtype is not None:
+            steps.append((dataset.dtype, dataset.convert))
+        # Only the last buffer is that of the batch.
+        allocators = [dataset.pool] * len(steps) + [allocate]
+        buffer, specs = dataset.read(self.positions, allocators[0])
+        for (dtype, fill), allocator in zip(steps, allocators[1:], strict=True):
+            layout = dataset.layout(len(self), dtype)
+            filled = allocator(layout.bytes)
+            fill(buffer.views(specs), filled.views(layout.tensors))
+            buffer, specs = filled, layout.tensors
+        return buffer, specs
 
 
 def collate(

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset as MapDataset
 from torch.utils.data import get_worker_info
 
+from fgbgpack.augment import Augment
 from fgbgpack.dataset.dataset import Dataset, open_dataset
 from fgbgpack.dataset.mixing import Mixing
 from fgbgpack.dataset.pixel_source import PixelSource
@@ -22,8 +23,9 @@ from fgbgpack.errors import FgbgError, SpecError
 from fgbgpack.options import checked_flags, whole_number
 from fgbgpack.sources.names import counted
 from fgbgpack.storage.indices import Index, sample_indices
+from fgbgpack.storage.reading.cache import DEFAULT_BYTES
 from fgbgpack.storage.targets import Target
-from fgbgpack.torch.batches import GroupBatch, LazySamples, Positions
+from fgbgpack.torch.batches import Ahead, GroupBatch, LazySamples, Positions
 from fgbgpack.torch.memory import Allocator, Buffer, BufferLayout, MemoryPool, Tensors, TensorSpec
 
 _WHITE, _PICTURE_AXES = 255, 4
@@ -90,19 +92,26 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
         dtype: ``None`` for the types above. With a floating type image and mask are divided by 255, to 0..1,
             and depth is converted; instances stay. Small types travel faster, so convert on the GPU where you
             can.
-        transform: Changes one sample. It gets all fields together, so that a crop or a flip is the same for
-            all of them. It runs in the workers.
+        augment: Changes samples at random, others in each epoch; see :class:`Augment`. Samples that come
+            without an epoch, by their positions or in the order of another sampler than
+            :class:`BlockShuffleSampler`, are those of epoch 0.
+        transform: Changes one sample, after that. It gets all fields together, so that a crop or a flip is
+            the same for all of them. It runs in the workers.
         placements: Whether samples have their placement; imported samples have none.
         pixels: As for :func:`fgbgpack.open_dataset`, as is the next.
         allow_incomplete: Open a dataset also while its creation has not finished.
-        storage_options: As for :func:`fgbgpack.open_dataset`.
+        storage_options: As for :func:`fgbgpack.open_dataset`, as are the next two.
+        cache: A folder of this machine that keeps what is read of a store far away.
+        cache_bytes: How many bytes it may take.
 
     Attributes:
         dataset: The open dataset.
         indices: (n,) int64, the samples of it.
         fields: The fields that are read.
-        transform: As above, as is the next.
+        augment: As above, as are the next two.
+        transform: As above.
         dtype: As above.
+        size: (height, width) of samples.
         pool: Memory of this process.
 
     Raises:
@@ -123,11 +132,14 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
         indices: Index | None = None,
         split: tuple[str, str] | None = None,
         dtype: torch.dtype | None = None,
+        augment: Augment | None = None,
         transform: Callable[[Tensors], dict[str, Any]] | None = None,
         placements: bool = False,
         pixels: PixelSource = "auto",
         allow_incomplete: bool = False,
         storage_options: Mapping[str, Any] | None = None,
+        cache: str | os.PathLike[str] | None = None,
+        cache_bytes: int = DEFAULT_BYTES,
     ) -> None:
         placements, allow_incomplete = checked_flags(placements=placements, allow_incomplete=allow_incomplete)
         if not isinstance(dataset, Dataset):
@@ -136,6 +148,8 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
                 allow_incomplete=allow_incomplete,
                 pixels=pixels,
                 storage_options=storage_options,
+                cache=cache,
+                cache_bytes=cache_bytes,
             )
         names = dataset.fields if fields is None else (fields,) if isinstance(fields, str) else tuple(fields)
         known = (*dataset.document.planes, DEPTH, *dataset.background_fields)
@@ -151,6 +165,12 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
             problems.append(f"placements: {dataset.path} was imported and has none, expected False")
         if dtype is not None and not dtype.is_floating_point:
             problems.append(f"dtype: found {dtype}, expected a floating type, or None for pixels as stored")
+        self.size = (dataset.height, dataset.width)
+        try:
+            if augment is not None:
+                self.size = _size_of(augment, *self.size)
+        except SpecError as exc:
+            problems.append(f"augment: {exc}")
         try:
             self.indices = _select(dataset, indices, split)
         except (FgbgError, IndexError, ValueError) as exc:
@@ -162,6 +182,7 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
         self.dataset = dataset
         self.fields = tuple(name for name in known if name in names)
         self.dtype = dtype
+        self.augment = augment
         self.transform = transform
         self.pool = MemoryPool()
         self._placements = tuple(dataset.sample_arrays) if placements else ()
@@ -214,14 +235,16 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
 
     def layout(self, count: int, dtype: torch.dtype | None) -> BufferLayout:
         """The tensors of ``count`` samples, with fields of a floating type, or as stored with ``None``."""
-        height, width = self.dataset.height, self.dataset.width
+        return self._layout(count, dtype, self.size)
+
+    def _layout(self, count: int, dtype: torch.dtype | None, size: tuple[int, int]) -> BufferLayout:
         layout = BufferLayout()
         for name in self.fields:
             is_colour = name in (IMAGE, BACKGROUND_PICTURE)
-            size = (count, 3 if is_colour else 1, height, width)
+            shape = (count, 3 if is_colour else 1, *size)
             # Numbers of objects stay whole.
             kept = None if name == INSTANCE else dtype
-            layout.add(name, kept or _STORED.get(name, torch.uint8), size, channels_last=is_colour)
+            layout.add(name, kept or _STORED.get(name, torch.uint8), shape, channels_last=is_colour)
         layout.add("index", torch.int64, (count,))
         for name in self._placements:
             values = self.dataset.sample_arrays[name]
@@ -240,14 +263,23 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
         if group is None or not group.has(positions):
             group = None  # frees its memory for the next group
             rest = positions.group[positions.start :]
+            if positions.ahead is not None:
+                self._read_ahead(positions.lane, positions.ahead, rest)
             group = _Group(positions.group, positions.start, *self._read(rest, allocate))
         specs = group.take(positions)
         if not group.is_empty:
             self._groups[positions.lane] = group
         return group.buffer, specs
 
+    def _read_ahead(self, lane: int, ahead: Ahead, rest: Positions) -> None:
+        """Begin to read what is left of a group, and what this process reads of its lane after that."""
+        worker = get_worker_info()
+        if worker is None or not ahead.lanes % worker.num_workers:
+            samples = self.indices[np.concatenate([rest, ahead.positions])]
+            self.dataset.read_ahead((id(self), lane), samples, self.fields)
+
     def _read(self, positions: Positions, allocate: Allocator) -> tuple[Buffer, list[TensorSpec]]:
-        layout = self.layout(len(positions), None)
+        layout = self._layout(len(positions), None, (self.dataset.height, self.dataset.width))
         buffer = allocate(layout.bytes)
         tensors = buffer.views(layout.tensors)
         samples = self.indices[positions]
@@ -256,6 +288,20 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
         threads = None if get_worker_info() is None else 1
         self.dataset.read(samples, self.fields, out=out, threads=threads)
         return buffer, layout.tensors
+
+    def change(self, stored: Tensors, changed: Tensors, *, epoch: int) -> None:
+        """Fill tensors with samples that are augmented as in an epoch."""
+        if self.augment is None:
+            raise ValueError("these samples are not augmented")
+        arrays, out = (
+            {name: _as_stored(tensor).numpy() for name, tensor in tensors.items()}
+            for tensors in (stored, changed)
+        )
+        threads = None if get_worker_info() is None else 1
+        found = self.augment.arrays(arrays, arrays["index"], epoch=epoch, out=out, threads=threads)
+        for name, array in found.items():
+            if array is not out[name]:
+                out[name][...] = array
 
     def convert(self, stored: Tensors, converted: Tensors) -> None:
         """Fill tensors of another type: pixels are divided by 255."""
@@ -284,6 +330,13 @@ def _select(dataset: Dataset, indices: Index | None, split: tuple[str, str] | No
     if part not in parts:
         raise ValueError(f"{name!r} has no part {part!r}; it has {', '.join(parts)}")
     return parts[part]
+
+
+def _size_of(augment: Augment, height: int, width: int) -> tuple[int, int]:
+    """What samples of a size are augmented to; SpecError where they cannot be."""
+    if not isinstance(augment, Augment):
+        raise SpecError(f"found {augment!r}, expected an Augment")
+    return augment.size_of(height, width)
 
 
 def _as_stored(tensor: Tensor) -> Tensor:

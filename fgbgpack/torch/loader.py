@@ -148,6 +148,7 @@ def make_loader(
     prefetch: int = 4,
     window: int | None = None,
     lanes: int = 4,
+    adjacent: int | None = None,
     rank: int | None = None,
     world_size: int | None = None,
     drop_last: bool = False,
@@ -176,8 +177,9 @@ def make_loader(
         workers: Processes that read ahead; ``None``: one for each processor but one, at most 4. With 0 this
             process reads each batch when it is requested, with threads.
         prefetch: Batches that each worker reads ahead.
-        window: As for :class:`BlockShuffleSampler`, as are the next five.
+        window: As for :class:`BlockShuffleSampler`, as are the next six.
         lanes: Best a multiple of ``workers``.
+        adjacent: Chunks that are requested together.
         rank: Number of this process among ``world_size``.
         world_size: Number of processes that share the samples.
         drop_last: Whether to leave out batches that are not full.
@@ -191,8 +193,9 @@ def make_loader(
             default, but never fork where the store runs on threads of native code (obstore). All give the
             same batches.
         worker_init: Called in each worker with its number.
-        **options: ``fields``, ``indices``, ``split``, ``dtype``, ``transform``, ``placements``, ``pixels``,
-            ``allow_incomplete`` and ``storage_options`` of :class:`FgBgDataset`, where ``dataset`` is none.
+        **options: ``fields``, ``indices``, ``split``, ``dtype``, ``augment``, ``transform``, ``placements``,
+            ``pixels``, ``allow_incomplete``, ``storage_options``, ``cache`` and ``cache_bytes`` of
+            :class:`FgBgDataset`, where ``dataset`` is none.
 
     Raises:
         DatasetError: The dataset cannot be opened.
@@ -217,6 +220,7 @@ def make_loader(
             "prefetch": prefetch,
             "window": window,
             "lanes": lanes,
+            "adjacent": adjacent,
             "rank": rank,
             "world_size": world_size,
             "drop_last": drop_last,
@@ -249,6 +253,7 @@ def make_loader(
         batch_size,
         window=window,
         lanes=lanes,
+        adjacent=adjacent,
         seed=seed,
         rank=rank,
         world_size=world_size,
@@ -329,7 +334,7 @@ def _shared_buffers(
     dataset: FgBgDataset, order: BlockShuffleSampler, workers: int, batches: int, context: BaseContext
 ) -> SharedBuffers:
     """Buffers for so many batches of workers: of whole groups where batches are unchanged parts of them."""
-    if order.shuffle and dataset.dtype is None and dataset.transform is None:
+    if order.shuffle and dataset.dtype is None and dataset.augment is None and dataset.transform is None:
         shares = order.batches_per_group
         # A worker reads a group of each lane that it meets, and old groups are held until batches are gone.
         groups = workers * (order.lanes_used // gcd(order.lanes_used, workers)) + -(-batches // shares) + 1

@@ -34,7 +34,7 @@ class FgBgMixture:
     def __init__(self, loaders: Sequence[FgBgLoader]) -> None:
         self.loaders = list(loaders)
         kinds = {
-            (loader.dataset.fields, loader.dataset.dataset.height, loader.dataset.dataset.width)  # type: ignore[attr-defined]
+            (loader.dataset.fields, *loader.dataset.size)  # type: ignore[attr-defined]
             for loader in loaders
             if loader.dataset.transform is None  # type: ignore[attr-defined]
         }
@@ -42,7 +42,7 @@ class FgBgMixture:
             found = " and ".join(f"{', '.join(f)} of {w}x{h}" for f, h, w in sorted(kinds))
             raise SpecError(
                 f"Samples of a batch must be alike, but these datasets have {found}: name the same fields, "
-                "and give a transform that makes pictures of one size.",
+                "and give pictures one size, by Augment(size=...) or a transform.",
                 code="samples-differ",
             )
 

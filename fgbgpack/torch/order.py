@@ -9,11 +9,13 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from fgbgpack.dataset.mixing import Runs
 from fgbgpack.errors import SpecError
 from fgbgpack.torch.batches import Positions
 
-#: The lane of a batch, the positions of its group, its first place in that, and its size.
-GroupPart: TypeAlias = tuple[int, Positions, int, int]
+#: The lane of a batch, the positions of its group, its first place in that, its size, and what comes after
+#: its group in the lane, as far as that lies together with what is in the group or comes next.
+GroupPart: TypeAlias = tuple[int, Positions, int, int, Positions]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +35,7 @@ class RankOrder:
     shuffle: bool
     rank: int
     world_size: int
+    adjacent: int = 1
 
     def __post_init__(self) -> None:
         if self.drop_last and not self._full_steps:
@@ -93,36 +96,42 @@ class RankOrder:
         total = int(self.sizes.sum())
         first = self.rank * total if self.drop_last else self._end(self.rank)
         rng = np.random.Philox(key=np.array([self.seed, number], np.uint64))
-        everything = self._by_block(rng) if self.shuffle else np.arange(len(self.blocks))
-        own = everything[first : first + total]
         if not self.shuffle:
-            starts = np.cumsum(self.sizes) - self.sizes
-            return [(0, own, int(a), int(n)) for a, n in zip(starts, self.sizes, strict=True)]
+            own, starts = np.arange(first, first + total), np.cumsum(self.sizes) - self.sizes
+            return [(0, own, int(a), int(n), own[:0]) for a, n in zip(starts, self.sizes, strict=True)]
+        own, windows = (part[first : first + total] for part in self._by_block(rng))
         lanes = self.lanes_used
-        batches: list[GroupPart] = [(0, own, 0, 0)] * len(self)
+        batches: list[GroupPart] = [(0, own, 0, 0, own)] * len(self)
         start = 0
         for lane in range(lanes):
             sizes = self.sizes[lane::lanes].tolist()
             # The first groups end one after the other, and so do all later ones: they are not read together.
             count = -(-self.batches_per_group * (lane + 1) // lanes)
-            of_lane = []
+            of_lane: list[GroupPart] = []
+            end = start + sum(sizes)
             while sizes:
                 of_group, sizes = sizes[:count], sizes[count:]
                 group = own[start : start + sum(of_group)]
                 group = group[_shuffled(len(group), rng)]
-                of_lane += [(lane, group, sum(of_group[:i]), size) for i, size in enumerate(of_group)]
                 start += len(group)
+                next_window = windows[start - 1] + 1
+                ahead = own[start : np.searchsorted(windows[:end], next_window, "right")]
+                of_lane += [(lane, group, sum(of_group[:i]), size, ahead) for i, size in enumerate(of_group)]
                 count = self.batches_per_group
             batches[lane::lanes] = of_lane
         return batches
 
-    def _by_block(self, rng: np.random.Philox) -> Positions:
-        """All positions, block by block in random order, and in random order within each."""
+    def _by_block(self, rng: np.random.Philox) -> tuple[Positions, Positions]:
+        """All positions, block by block in random order, and in random order within each; and to which window
+        of :class:`Runs` each belongs.
+        """
         blocks, block_of = np.unique(self.blocks, return_inverse=True)
-        rank = np.empty(len(blocks), np.int64)
-        rank[_shuffled(len(blocks), rng)] = np.arange(len(blocks))
+        runs = Runs.within(len(blocks), self.adjacent, self.window)
+        of_runs = rng.random_raw(len(runs))
+        rank, window = runs.order(of_runs, rng.random_raw(len(blocks)) if runs.length > 1 else None)
         order = _shuffled(len(block_of), rng)
-        return order[np.argsort(rank[block_of[order]], kind="stable")]
+        order = order[np.argsort(rank[block_of[order]], kind="stable")]
+        return order, window[block_of[order]]
 
 
 def _shuffled(count: int, rng: np.random.Philox) -> Positions:

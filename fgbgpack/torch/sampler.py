@@ -12,7 +12,7 @@ from torch.utils.data import Sampler
 
 from fgbgpack.errors import SpecError
 from fgbgpack.options import checked_flags, checked_numbers, whole_number
-from fgbgpack.torch.batches import GroupBatch
+from fgbgpack.torch.batches import Ahead, EpochBatch, GroupBatch
 from fgbgpack.torch.dataset import FgBgDataset
 from fgbgpack.torch.order import RankOrder
 
@@ -28,6 +28,7 @@ _STATE_OPTIONS = (
     "window",
     "part",
     "lanes",
+    "adjacent",
     "world_size",
     "drop_last",
     "shuffle",
@@ -69,6 +70,9 @@ class BlockShuffleSampler(Sampler[list[int]]):
             as many where the groups of all lanes would take more than 1 GiB with image, mask and depth. A
             part is at least an eighth of a chunk, or one sample where samples are recomposed without depth.
         lanes: Number of groups that are read side by side; fewer where there are not enough chunks.
+        adjacent: Number of chunks that follow one another and come soon after one another, each in a group of
+            its own, so that they can be requested together; ``None``: 4 in a store far away, else 1. Fewer
+            where there are not enough chunks.
         seed: 64 bits.
         rank: Number of this process among ``world_size``, from 0; ``None``: that of ``torch.distributed``,
             which may be initialised at any time before an iteration, else 0.
@@ -101,6 +105,7 @@ class BlockShuffleSampler(Sampler[list[int]]):
         *,
         window: int | None = None,
         lanes: int = _LANES,
+        adjacent: int | None = None,
         seed: int = 0,
         rank: int | None = None,
         world_size: int | None = None,
@@ -123,12 +128,14 @@ class BlockShuffleSampler(Sampler[list[int]]):
             batch_size=(batch_size, 1, _MANY),
             window=(1 if window is None else window, 1, _MANY),
             lanes=(lanes, 1, 1 << 10),
+            adjacent=(dataset.dataset.adjacent if adjacent is None else adjacent, 1, _MANY),
             seed=(seed, 0, _SEEDS),
             steps_per_epoch=(1 if endless or steps_per_epoch is None else steps_per_epoch, 1, _MANY),
             world_size=(world, 1, _MANY),
             rank=(self.rank, 0, max(1, whole_number(world) or 1)),
         )
-        self.batch_size, self.window, self.lanes, self.seed, steps, whole_world, whole_rank = whole
+        self.batch_size, self.window, self.lanes, self.adjacent, self.seed, steps, *place = whole
+        whole_world, whole_rank = place
         self._rank = None if rank is None else whole_rank
         self._world_size = None if world_size is None else whole_world
         self.drop_last, self.shuffle = checked_flags(drop_last=drop_last, shuffle=shuffle)
@@ -170,6 +177,7 @@ class BlockShuffleSampler(Sampler[list[int]]):
                 self.drop_last,
                 self.shuffle,
                 *place,
+                self.adjacent,
             )
         return self._shared
 
@@ -208,11 +216,15 @@ class BlockShuffleSampler(Sampler[list[int]]):
         while number < end:
             place = number % length
             most = int(min(length, place + end - number))
-            for part in order.batches(number // length)[place:most]:
+            # Of a pass over all samples: with steps_per_epoch a sample may come more than once in an epoch.
+            epoch = number // length
+            for lane, group, first, count, after in order.batches(epoch)[place:most]:
                 number, returned = number + 1, returned + 1
                 self._returned = returned
-                batch = GroupBatch(*part)
-                yield batch if self.shuffle else list(batch)
+                reads_ahead = not first and self.dataset.dataset.reads_ahead
+                ahead = Ahead(order.lanes_used, after) if reads_ahead else None
+                batch = GroupBatch(lane, group, first, count, epoch, ahead)
+                yield batch if self.shuffle else EpochBatch(batch, epoch)
 
     def changed(self, *, drop_last: bool | None = None) -> BlockShuffleSampler:
         """The same order, at its beginning; with another ``drop_last`` where one is given."""
@@ -235,6 +247,7 @@ class BlockShuffleSampler(Sampler[list[int]]):
             self.batch_size,
             window=self._asked_window,
             lanes=self.lanes,
+            adjacent=self.adjacent,
             seed=self.seed,
             rank=rank,
             world_size=world_size,
@@ -323,7 +336,7 @@ class BlockShuffleSampler(Sampler[list[int]]):
             if not batches:
                 differing &= {"samples"}
             elif not self.shuffle:
-                differing -= {"window", "part", "lanes"}
+                differing -= {"window", "part", "lanes", "adjacent"}
                 returned = batches * state.get("batch_size", 0)
                 if differing == {"batch_size"} and self.world_size == 1 and not returned % self.batch_size:
                     batches, differing = returned // self.batch_size, set()

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from builders import tree
 from command_line import failure, rejected, run
 from exports import names_in
 
@@ -86,3 +87,20 @@ def test_nothing_is_left_of_an_export_that_is_interrupted(split_dataset, tmp_pat
     assert json.loads(done.stdout)["error"]["code"] == "interrupted"
     assert done.stderr.endswith("interrupted: Nothing was written.\n")
     assert names_in(tmp_path) == []
+
+
+@pytest.mark.slow
+def test_what_was_read_of_a_remote_dataset_is_kept(depth_dataset, tmp_path):
+    memory = pytest.importorskip("fsspec").filesystem("memory")
+    memory.put(f"{depth_dataset}/", "/kept/it.zarr/", recursive=True)
+    try:
+        command = ("export", "memory://kept/it.zarr")
+        options = ("--to", "npz", "--cache", tmp_path / "cache", "--quiet")
+        assert run(*command, tmp_path / "one", *options).exit_code == 0
+        for name in ("image", "mask", "depth"):
+            memory.rm(f"/kept/it.zarr/{name}/c", recursive=True)
+        assert run(*command, tmp_path / "two", *options).exit_code == 0
+        assert tree(tmp_path / "one") == tree(tmp_path / "two")
+        assert failure(*command, tmp_path / "three", "--to", "npz")[0] == 4
+    finally:
+        memory.rm("/kept", recursive=True)

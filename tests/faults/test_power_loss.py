@@ -16,7 +16,7 @@ from builders import depth_of, tree
 from durability import recorded
 from refusals import refused
 
-from fgbgpack import create, fill_depth, open_dataset, system
+from fgbgpack import begin_create, create, create_part, fill_depth, finish_create, open_dataset, system
 from fgbgpack.cards import write_cards
 from fgbgpack.errors import DatasetError, IncompleteDatasetError
 from fgbgpack.files import FolderSync
@@ -48,6 +48,22 @@ def test_a_dataset_is_on_disk_before_its_document_is(tmp_path, pictures, monkeyp
     calls = recorded(monkeypatch, tmp_path)
     create(tmp_path / "it.zarr", pictures.spec(), virtual=virtual)
     calls.check_published_last("zarr.json", "it.zarr")
+
+
+def test_shards_of_a_part_are_on_disk_when_it_ends(tmp_path, pictures, monkeypatch):
+    path = tmp_path / "it.zarr"
+    with monkeypatch.context() as patch:
+        calls = recorded(patch, tmp_path)
+        begin_create(path, pictures.spec())
+        calls.check_published_last("zarr.json", "it.zarr")
+    with monkeypatch.context() as patch:
+        calls = recorded(patch, tmp_path)
+        create_part(path, 0, 1)
+        assert calls[-1] == ("syncfs", "it.zarr")
+    with monkeypatch.context() as patch:
+        calls = recorded(patch, tmp_path)
+        finish_create(path)
+        calls.check_published_last("zarr.json", "it.zarr")
 
 
 @pytest.mark.slow

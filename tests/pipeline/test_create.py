@@ -21,6 +21,7 @@ import zarr
 from builders import SMALL_SHARDS, Pictures, depth_of, names_in, tree
 from PIL import Image
 from refusals import refused
+from small_disks import needs_small_disk, small_disk
 from zarr.storage import LocalStore, MemoryStore, WrapperStore
 
 from fgbgpack import create, estimate, fill_depth, open_dataset
@@ -659,24 +660,17 @@ def test_a_full_store_is_said_so_and_the_run_resumes(made):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="only root may mount a small disk")
+@needs_small_disk
 def test_a_full_disk_is_said_so_and_the_run_resumes(tmp_path, made):
     spec, expected = made
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=120k", "none", disk], capture_output=True)
-    if mounted.returncode != 0:
-        pytest.skip("no small disk can be mounted here")
-    try:
-        path = disk / "it.zarr"
+    with small_disk(tmp_path / "disk", "120k") as enlarge:
+        path = tmp_path / "disk/it.zarr"
         with refused(DatasetError, "disk-full"):
             create_small(path, spec)
         assert not [p for p in tree(path) if p.endswith(".partial")]
-        subprocess.run(["mount", "-o", "remount,size=10m", disk], check=True)
+        enlarge()
         create_small(path, spec)
         assert_same_tree(path, expected)
-    finally:
-        subprocess.run(["umount", "-l", disk], check=True)
 
 
 @pytest.mark.slow

@@ -55,13 +55,25 @@ def test_a_shard_takes_what_making_putting_and_asking_take():
     assert found.shard_seconds - faster.shard_seconds == pytest.approx(made / 2)
 
 
+def test_threads_make_the_next_shard_while_one_is_on_its_way_to_a_store():
+    def each(**more):
+        slow = {"request_seconds": 0.0, "store_mb_per_second": 1000 / 1e6, **more}
+        return scale([work(rate=rate)], 10, **slow).stages[0].shard_seconds
+
+    for rate, together in ((5.0, 2.0), (20.0, 0.75)):
+        made, written = 10 / rate, 1.0
+        assert each(cluster=False) == pytest.approx(max(made, (made + written) / 2)) == together
+        # A worker of a cluster, and what is written to a folder, are one thread's.
+        assert each(cluster=True) == each(cluster=False, remote=False) == pytest.approx(made + written)
+
+
 def test_objects_requests_and_the_index_are_counted():
     fixed = Fixed(0.0, 7, 3, 0.0, 5e6, 1000, 400, 21)
     found = scale([work(), work(size=50.0, objects=3, chunks=5, name="depth")], 10, fixed)
     assert found.objects == 100 * 2 + 100 * 3 + 7 + 3 + 1
     # 500 objects of shards are listed in one answer, three times.
     assert found.puts == found.objects + 3
-    assert found.gets == 2 * found.objects + 3 * 500
+    assert found.gets == 2 * found.objects + 2 * 500
     assert found.manifest_bytes == 4 * (100 * (4 + 5) + 7)
     assert found.opening_bytes == found.manifest_bytes + found.document_bytes + 21 * 1000
     assert found.worker_bytes - found.client_bytes < 1e6
@@ -95,7 +107,8 @@ def test_a_scheduler_that_is_slower_than_the_workers_decides():
 
 def test_what_is_in_the_way_is_said():
     few = scale([work()], 1000).limits
-    assert few == ("samples: 100 shards keep no more than 100 workers busy.",)
+    assert few == ("samples: 100 shards for 1,000 workers, so some wait.",)
+    assert scale([work()], 1000, cluster=False).limits == ()
     many = 2 * MOST_SAMPLES + 5
     lines = "\n".join(scale([work(many, 10**6, rate=1e6)], 10).limits)
     assert f"make 3 of {math.ceil(many / 3):,}" in lines
@@ -130,3 +143,10 @@ def test_what_is_not_given_is_as_usual():
     assert (here.start_seconds, here.request_seconds, here.task_seconds) == (0.0, 0.0, 0.0)
     assert (there.start_seconds, there.request_seconds, there.store_mb_per_second) == (5.0, 0.03, 60.0)
     assert there.price_core_hour is None
+
+
+def test_small_objects_are_put_several_at_a_time():
+    none, many = Fixed(0.0, 0, 0, 0.0, 0.0, 0, 0, 0), Fixed(0.0, 1600, 0, 0.0, 0.0, 0, 0, 0)
+    before, after = (scale([], 10, fixed, request_seconds=0.1) for fixed in (none, many))
+    # Three requests each, and one more part of the manifest.
+    assert after.start_seconds - before.start_seconds == pytest.approx(1601 * 3 * 0.1 / 16)

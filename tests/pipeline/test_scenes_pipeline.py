@@ -13,8 +13,20 @@ from refusals import refused
 
 from fgbgpack import create, open_dataset
 from fgbgpack.composition.objects import FORMS
-from fgbgpack.errors import RecipeMismatchError, SourceError, SpecError
-from fgbgpack.pipeline import convert, estimate, fill_depth, materialize, repair, verify, virtualize
+from fgbgpack.errors import DatasetError, RecipeMismatchError, SourceError, SpecError
+from fgbgpack.pipeline import (
+    begin_create,
+    convert,
+    create_part,
+    estimate,
+    fill_depth,
+    finish_create,
+    materialize,
+    merge,
+    repair,
+    verify,
+    virtualize,
+)
 from fgbgpack.storage.store import DatasetStore
 
 SCENES = {
@@ -160,6 +172,20 @@ def test_scenes_become_hdf5_files_and_come_back(made, tmp_path):
     assert verify(tmp_path / "it.h5").sound
     convert(tmp_path / "it.h5", tmp_path / "back.zarr")
     assert_same_files(tmp_path / "back.zarr", made / "stored.zarr")
+
+
+def test_scenes_are_made_in_parts(made, tmp_path, pictures):
+    path = tmp_path / "it.zarr"
+    begin_create(path, pictures.spec(**SCENES), layout=SMALL_SHARDS)
+    for part in (2, 0, 1):
+        create_part(path, part, 3)
+    finish_create(path)
+    assert_same_files(path, made / "stored.zarr")
+
+
+def test_scenes_are_not_merged(made, tmp_path):
+    with refused(DatasetError, "merge-impossible"):
+        merge([made / "stored.zarr"] * 2, tmp_path / "it.zarr")
 
 
 def test_an_estimate_counts_all_arrays(pictures):

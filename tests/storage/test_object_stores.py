@@ -12,6 +12,7 @@ pytest.importorskip("obstore")
 from builders import tree
 from command_line import TINY, run
 from object_stores import BUCKET, contents, option_words, s3_options, s3_store
+from proxy import at_random, proxy
 
 #: Samples of 32x24 with depth of the tests' network.
 SMALL = (*TINY[2:],)
@@ -119,3 +120,16 @@ def test_a_create_that_was_stopped_on_an_object_store_goes_on(place, pictures):
     assert objects(server, name, "it.zarr") != before
     done("create", target, *sources, "--overwrite", *words)
     assert objects(server, name, "it.zarr") == before
+
+
+@pytest.mark.slow
+def test_dask_workers_write_an_object_store_with_the_options_of_the_command(s3, pictures, tmp_path):
+    pytest.importorskip("distributed")
+    sources = ("--backgrounds", pictures.backgrounds, "--foregrounds", pictures.foregrounds, *TINY)
+    done("create", tmp_path / "it.zarr", *sources)
+    name = uuid.uuid4().hex
+    with proxy(s3, at_random(0.05, 4)) as between:
+        words = option_words(s3_options(between.address))
+        done("create", f"s3://{BUCKET}/{name}/it.zarr", *sources, "--dask", "local:2", *words)
+        assert between.faults
+    assert objects(s3, name, "it.zarr") == tree(tmp_path / "it.zarr")

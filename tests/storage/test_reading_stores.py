@@ -93,7 +93,7 @@ def test_a_store_that_fails_is_an_error_that_says_why():
     array, data = pictures()
     reader = reader_of(zarr.open_array(Failing(array.store), path="image"), "lobby.zarr")
     same(reader.read([0]), data[[0]])
-    with refused(DatasetError, "io-failed", r"^Chunk .* shard lobby\.zarr/image/c/.* the line is cut"):
+    with refused(DatasetError, "store-cut-off", r"hard lobby\.zarr/image/c/.*the line is cut"):
         reader.read(range(23))
     same(reader.read([0]), data[[0]])
 

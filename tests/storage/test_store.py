@@ -413,6 +413,13 @@ def test_a_url_of_an_object_store_without_obstore_says_what_to_install(monkeypat
             action()
 
 
+@pytest.mark.parametrize("url", ["s3://bucket/it.h5", "memory://bucket/it.HDF5"])
+def test_an_hdf5_file_at_a_url_is_refused(url, pictures):
+    for action in (lambda: open_dataset(url), lambda: create(url, pictures.spec())):
+        with refused(DatasetError, "target-unsupported"):
+            action()
+
+
 def test_a_url_without_fsspec_says_what_to_install(monkeypatch, pictures):
     monkeypatch.setitem(sys.modules, "fsspec", None)
     url = "sftp://host/it.zarr"

@@ -9,7 +9,7 @@ import numpy as np
 from builders import stages_to
 from killed_runs import SHARDS
 
-from fgbgpack import DatasetSpec, create, fill_depth, open_dataset
+from fgbgpack import DatasetSpec, create, create_part, fill_depth, open_dataset
 from fgbgpack.pipeline import Progress, materialize
 
 
@@ -23,6 +23,22 @@ def put_samples(queue, reader, samples):
     found = [reader.read([i]) for i in samples[:3]]
     found.append(reader.read(samples, threads=3))
     queue.put((np.concatenate(found), reader.chunks_decoded))
+
+
+def read_with_cache(results, path, cache, limit, seed, passes):
+    """Read all samples as from a store far away, in orders of one's own, and put sums of image and mask."""
+    from obstore.store import LocalStore
+    from zarr.storage import ObjectStore
+
+    store = ObjectStore(LocalStore(path), read_only=True)
+    ds = open_dataset(store, cache=cache, cache_bytes=limit)
+    rng = np.random.default_rng(seed)
+    for _ in range(passes):
+        sums = np.zeros(len(ds), np.int64)
+        for some in np.array_split(rng.permutation(len(ds)), 20):
+            batch = ds.read(some)
+            sums[some] = batch.image.sum((1, 2, 3), dtype=np.int64) + batch.mask.sum((1, 2), dtype=np.int64)
+    results.put(sums)
 
 
 def send_composites(sender, recipe, samples, image, mask):
@@ -89,3 +105,9 @@ def stop_at(sender, call, stage, n, *arguments):
 
     *arguments, options = arguments
     call(*arguments, on_event=tell, **options)
+
+
+def write_parts(sender, path, order, parts):
+    """Write parts of a dataset, one after the other."""
+    for part in order:
+        create_part(path, part, parts, workers=1)

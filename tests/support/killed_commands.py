@@ -21,13 +21,22 @@ from builders import SMALL_SHARDS, Pictures, Stop, depth_of
 from kinds import write_samples
 from zarr.storage import LocalStore
 
-from fgbgpack import create, fill_depth, open_dataset
+from fgbgpack import begin_create, create, create_part, fill_depth, finish_create, open_dataset
 from fgbgpack.cards import About, write_cards
 from fgbgpack.document import PLACEMENTS
 from fgbgpack.errors import FgbgError
 from fgbgpack.export import export, verify_export
 from fgbgpack.export.output_folder import DOCUMENT, files_of
-from fgbgpack.pipeline import ImportSpec, convert, import_folder, materialize, repair, verify, virtualize
+from fgbgpack.pipeline import (
+    ImportSpec,
+    convert,
+    import_folder,
+    materialize,
+    merge,
+    repair,
+    verify,
+    virtualize,
+)
 from fgbgpack.rendering.samples import write_samples as write_sample_pictures
 from fgbgpack.spec import DatasetSpec
 
@@ -191,6 +200,14 @@ def _with_own_array(before: Callable[[Inputs, Path], object]) -> Callable[[Input
     return prepare
 
 
+def _in_parts(inputs: Inputs, root: Path) -> None:
+    """Begin a dataset, write its parts, and finish it."""
+    begin_create(root / "it.zarr", inputs.spec(guided=True), workers=1, layout=SHARDS)
+    for part in (1, 0):
+        create_part(root / "it.zarr", part, 2, workers=1)
+    finish_create(root / "it.zarr", workers=1)
+
+
 def _depth(name: str, **options: Any) -> Callable[[Inputs, Path], object]:
     def run(inputs: Inputs, root: Path) -> None:
         model = inputs.other_model if options.get("overwrite") else inputs.model
@@ -282,6 +299,10 @@ def _copied(source: str, name: str) -> Callable[[Inputs, Path], object]:
     return prepare
 
 
+def _merge(inputs: Inputs, root: Path) -> None:
+    merge([inputs.source, inputs.virtual], root / "it.zarr", workers=1, layout=SHARDS)
+
+
 def _sample(inputs: Inputs, root: Path) -> None:
     write_sample_pictures(root / "pictures", backgrounds=1, foregrounds=2)
 
@@ -297,6 +318,8 @@ _OVERWRITE_EXPORT = Command(
 COMMANDS: Mapping[str, Command] = {
     "create": Command(_made(), readers=ZARR),
     "create guided": Command(_made(guided=True), readers=ZARR),
+    "create in parts": Command(_in_parts, readers=ZARR),
+    "create in parts without flock": Command(_in_parts, readers=ZARR, lacks=("flock",)),
     "create virtual": Command(_made(virtual=True), readers=ZARR),
     "create without syncfs": Command(_made(depth=False), readers=ZARR, lacks=("syncfs",)),
     "create without flock": Command(_made(depth=False), readers=ZARR, lacks=("flock",)),
@@ -342,6 +365,7 @@ COMMANDS: Mapping[str, Command] = {
         {"virtual.zarr": everything},
         ZARR,
     ),
+    "merge": Command(_merge, readers=ZARR),
     "virtualize": Command(_virtualize, readers=ZARR),
     "repair": Command(lambda inputs, root: repair(root / "it.zarr", workers=1), _damaged, readers=ZARR),
     "verify --record": Command(

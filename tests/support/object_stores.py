@@ -39,8 +39,8 @@ _SECONDS = 60
 
 
 @contextmanager
-def s3_server(folder: Path, *, volume_megabytes: int = 32) -> Iterator[str]:
-    """A SeaweedFS with an empty bucket; its address. It keeps objects in eight volumes of that size."""
+def s3_server(folder: Path) -> Iterator[str]:
+    """A SeaweedFS with an empty bucket; its address."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in _PORTS]
     ports = [s.getsockname()[1] for s in sockets]
     for s in sockets:
@@ -58,7 +58,7 @@ def s3_server(folder: Path, *, volume_megabytes: int = 32) -> Iterator[str]:
         "-s3.port.iceberg=0",
         "-s3.port.lance=0",
         "-master.telemetry=false",
-        f"-master.volumeSizeLimitMB={volume_megabytes}",
+        "-master.volumeSizeLimitMB=32",
         "-master.volumePreallocate=false",
         # As many as fit on the disk.
         "-volume.max=0",

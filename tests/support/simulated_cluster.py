@@ -8,14 +8,12 @@ missing, handing out, publishing, noting checksums, and the manifest are fgbgpac
 from __future__ import annotations
 
 import heapq
-import queue
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, ClassVar
 
 import numpy as np
@@ -25,16 +23,17 @@ from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from fgbgpack.document import IMAGE, MANIFEST, MASK, ManifestInfo
 from fgbgpack.pipeline.arrays import pixel_arrays
 from fgbgpack.pipeline.events import StageName, silent
-from fgbgpack.pipeline.executor import Monitor
+from fgbgpack.pipeline.executor import Monitor, Threads
 from fgbgpack.pipeline.scale import seconds_of_all
-from fgbgpack.pipeline.stage import LayoutStage, execute
+from fgbgpack.pipeline.stage import LayoutStage, Product, execute
+from fgbgpack.pipeline.workers import Workers
 from fgbgpack.storage import sealing
 from fgbgpack.storage.codecs import crc32c
 from fgbgpack.storage.layout import Layout
 from fgbgpack.storage.store import DatasetStore
 
 #: Requests of one process that are on their way together, when it looks at many objects.
-_TOGETHER = 32
+_TOGETHER = 128
 #: How often a client of a store asks again, and after how many seconds the first time.
 _TRIES, _BACKOFF = 10, 0.1
 #: Real seconds without a new task after which the first ones count as all that are sent at a time.
@@ -110,10 +109,6 @@ class Numbers(LayoutStage):
         self.layouts = Layout((*shape, 3), (1, 1, 1, 3), (chunks, 1, 1, 3)), mask
         super().__init__(dict(zip((IMAGE, MASK), self.layouts, strict=True)))
 
-    @property
-    def recipe_store(self) -> None:
-        """There is no recipe."""
-
     def values(self, shard: int) -> dict[str, bytes]:
         """The objects of a shard."""
         count = self.layouts[0].grid[0]
@@ -127,11 +122,11 @@ class Numbers(LayoutStage):
             },
         )
 
-    def produce(self, shard: int, monitor: Monitor) -> Any:
+    def produce(self, shard: int, monitor: Monitor) -> Product:
         """As :meth:`fgbgpack.pipeline.stage.Stage.produce`."""
         values = self.values(shard)
         monitor.advance(self.size(shard))
-        return values
+        return Product(values)
 
 
 _KINDS = ((IMAGE, b"image"), (MASK, b"mask"))
@@ -398,27 +393,6 @@ class SimulatedCluster(Executor):
                 raise TimeoutError("the client sends no more tasks")
 
 
-class _Bounded:
-    """Hands out shards to an executor, some for each worker at a time."""
-
-    def __init__(self, executor: Executor, most: int) -> None:
-        self._executor, self._most = executor, most
-
-    def run(self, work: Any, items: Iterable[int], on_advance: Callable[[int], None], name: str) -> None:
-        """As :meth:`fgbgpack.pipeline.executor.Threads.run`."""
-        finished: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
-        monitor, rest, pending = Monitor(), iter(items), 0
-        while True:
-            for item in islice(rest, self._most - pending):
-                self._executor.submit(work, item, monitor).add_done_callback(finished.put)
-                pending += 1
-            if not pending:
-                return
-            finished.get().result()
-            pending -= 1
-            on_advance(monitor.wait(0))
-
-
 @dataclass(frozen=True)
 class Outcome:
     """What a simulated run took.
@@ -478,7 +452,7 @@ def simulate(shards: int, chunks: int, conditions: Conditions) -> Outcome:
     clock.counts.clear()
     cluster = SimulatedCluster(values, shards)
     start = time.thread_time()
-    written = execute(stage, store, _Bounded(cluster, 4 * conditions.workers), silent)
+    written = execute(stage, store, Workers(cluster, Threads(1)), silent)
     client_seconds = time.thread_time() - start - stage.own_cpu
     cluster.shutdown()
     assert written == stage.total

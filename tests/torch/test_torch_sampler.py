@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import refused
 from tensors import CHUNK, SAMPLES, indices_of
+from zarr.storage import ObjectStore
 
-from fgbgpack import Dataset, SpecError, open_dataset
+from fgbgpack import Dataset, SpecError, create, open_dataset
 from fgbgpack.torch import BlockShuffleSampler, FgBgDataset, make_loader
 from fgbgpack.torch import sampler as sampler_module
 
@@ -267,3 +270,56 @@ class TestState:
         differing = [problem.split(":")[0] for problem in caught.value.problems]
         assert differing == ["samples", "batch_size", "window", "world_size"]
         assert "batch_size: found 8, expected 9" in caught.value.problems
+
+
+class TestReadingAhead:
+    """Orders of datasets in stores far away."""
+
+    @pytest.fixture
+    def far(self, tmp_path: Path, pictures: Any) -> FgBgDataset:
+        """1,440 samples in 288 chunks, as if they were far away."""
+        store = pytest.importorskip("obstore.store")
+        path = tmp_path / "far.zarr"
+        spec = pictures.spec(width=25, height=15, foreground_height=8, placements=120, chunk=5, depth=None)
+        create(path, spec)
+        return FgBgDataset(ObjectStore(store.LocalStore(path), read_only=True))
+
+    @pytest.mark.parametrize("lanes", [1, 2, 3])
+    @pytest.mark.parametrize("ranks", [1, 2])
+    def test_what_comes_ahead_is_what_comes(self, far: FgBgDataset, lanes: int, ranks: int) -> None:
+        seen: list[int] = []
+        for rank in range(ranks):
+            order = BlockShuffleSampler(far, 10, window=4, lanes=lanes, rank=rank, world_size=ranks)
+            assert order.adjacent == 4
+            batches: list[Any] = list(order)
+            seen += [position for batch in batches for position in batch]
+            for number, batch in enumerate(batches):
+                assert (batch.ahead is None) == (batch.start > 0)
+                if batch.ahead is None:
+                    continue
+                assert batch.ahead.lanes == order.lanes_used
+                ahead = set(batch.ahead.positions.tolist())
+                assert not ahead & set(batch.group.tolist())
+                later = [
+                    one for one in batches[number:] if one.lane == batch.lane and one.group is not batch.group
+                ]
+                known = {position for one in later for position in one}
+                assert ahead <= known
+                following = later[0].group.tolist() if later else []
+                assert ahead >= set(following) or set(following) >= ahead
+                again = pickle.loads(pickle.dumps(batch))
+                assert again.ahead.positions.tolist() == batch.ahead.positions.tolist()
+        assert sorted(seen) == list(range(len(far)))
+
+    def test_the_order_of_a_local_copy_is_the_same_if_asked(self, far: FgBgDataset) -> None:
+        local = FgBgDataset(Path(str(far.dataset.store.store.store.prefix)))
+        for adjacent in (1, 4):
+            orders = [
+                order_of(BlockShuffleSampler(one, 10, window=4, adjacent=adjacent)) for one in (far, local)
+            ]
+            assert orders[0] == orders[1]
+        far_order = BlockShuffleSampler(far, 10, window=4)
+        assert order_of(far_order) == orders[0]
+        next(iter(far_order))
+        with refused(SpecError, "state-differs", "adjacent"):
+            BlockShuffleSampler(local, 10, window=4).load_state_dict(far_order.state_dict(batches=3))

@@ -44,16 +44,16 @@ class NoChunks:
             )
 
 
-class ChunkChecks:
-    """The checksums that the chunks of one array must have. Its parts are read when they are first needed.
+class ManifestParts:
+    """The manifest of a dataset: the checksums of the chunks of all arrays. Its parts are read when they are
+    first needed.
 
     It may be used on threads, forked and pickled.
     """
 
-    def __init__(self, store: Store, name: str, manifest: ManifestInfo, path: str) -> None:
-        entry = manifest.arrays[path]
-        self._store, self._name, self._parts = store, name, manifest.parts
-        self._first, self.chunks = entry.first, entry.chunks
+    def __init__(self, store: Store, name: str, manifest: ManifestInfo) -> None:
+        self.manifest = manifest
+        self._store, self._name = store, name
         self._array = manifest_array(manifest)
         self._read: dict[int, NDArray[np.uint32]] = {}
         self._lock, self._process = threading.Lock(), os.getpid()
@@ -64,6 +64,39 @@ class ChunkChecks:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ = state
         self._lock, self._process = threading.Lock(), os.getpid()
+
+    def __getitem__(self, part: int) -> NDArray[np.uint32]:
+        values = self._read.get(part)
+        return self._load(part) if values is None else values
+
+    def _load(self, part: int) -> NDArray[np.uint32]:
+        from fgbgpack.storage.reading.reader import ArrayReader
+
+        if self._process != os.getpid():
+            # A thread of the parent may have had the lock when this process was forked.
+            self._lock, self._process = threading.Lock(), os.getpid()
+        with self._lock:
+            if part not in self._read:
+                spec = self._array
+                reader = ArrayReader(self._store, spec.path, self._name, spec.form)
+                values = reader.read(
+                    np.arange(part * PART, min((part + 1) * PART, spec.layout.shape[0])), threads=1
+                )
+                if part_checksum(values) != self.manifest.parts[part]:
+                    raise DatasetError(
+                        f"{self._name}/{spec.path} is not the manifest that the document names. {CAUSES}",
+                        code="manifest-foreign",
+                    )
+                self._read[part] = values
+            return self._read[part]
+
+
+class ChunkChecks:
+    """The checksums that the chunks of one array must have."""
+
+    def __init__(self, parts: ManifestParts, path: str) -> None:
+        entry = parts.manifest.arrays[path]
+        self._parts, self._first, self.chunks = parts, entry.first, entry.chunks
 
     def check(self, chunk: int, encoded: NDArray[np.uint8] | None, name: Callable[[], str]) -> None:
         """As :meth:`Checks.check`."""
@@ -79,33 +112,11 @@ class ChunkChecks:
     def expected(self, chunk: int) -> int:
         """The checksum of a chunk, by its number in the array."""
         part, place = divmod(self._first + chunk, PART)
-        values = self._read.get(part)
-        return int((self._load(part) if values is None else values)[place])
+        return int(self._parts[part][place])
 
     def all(self) -> NDArray[np.uint32]:
         """The checksums of all chunks."""
         first, last = self._first // PART, -(-(self._first + self.chunks) // PART)
-        parts = [self._load(part) for part in range(first, last)]
+        parts = [self._parts[part] for part in range(first, last)]
         start = self._first - first * PART
         return np.concatenate([np.zeros(0, np.uint32), *parts])[start : start + self.chunks]
-
-    def _load(self, part: int) -> NDArray[np.uint32]:
-        from fgbgpack.storage.reading.reader import ArrayReader
-
-        if self._process != os.getpid():
-            # A thread of the parent may have had the lock when this process was forked.
-            self._lock, self._process = threading.Lock(), os.getpid()
-        with self._lock:
-            if part not in self._read:
-                spec = self._array
-                reader = ArrayReader(self._store, spec.path, self._name, spec.form)
-                values = reader.read(
-                    np.arange(part * PART, min((part + 1) * PART, spec.layout.shape[0])), threads=1
-                )
-                if part_checksum(values) != self._parts[part]:
-                    raise DatasetError(
-                        f"{self._name}/{spec.path} is not the manifest that the document names. {CAUSES}",
-                        code="manifest-foreign",
-                    )
-                self._read[part] = values
-            return self._read[part]

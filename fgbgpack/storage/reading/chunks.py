@@ -1,28 +1,22 @@
-"""The encoded chunks of an array, from files and from other stores."""
+"""The encoded chunks of an array, from files; what all kinds of them have in common."""
 
 from __future__ import annotations
 
-import asyncio
 import math
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from zarr.abc.store import ByteRequest, RangeByteRequest, Store, SuffixByteRequest
-from zarr.core.sync import sync
-from zarr.storage import LocalStore
 
 from fgbgpack.errors import DatasetError
-from fgbgpack.storage.answers import answer
 from fgbgpack.storage.array_metadata import LARGEST_CHUNK
 from fgbgpack.storage.codecs import REPAIR
 from fgbgpack.storage.hdf5 import Hdf5Store
 from fgbgpack.storage.layout import Layout
-from fgbgpack.storage.processes import usable
 from fgbgpack.storage.reading.open_files import OpenFile, OpenFiles
 from fgbgpack.storage.sharding import ABSENT, index_bytes, read_index
 
@@ -33,10 +27,7 @@ Chunk: TypeAlias = tuple[int, int]
 
 
 _KEPT_INDEXES = 2048  # of one array, about 1 KB each
-_CONCURRENT_REQUESTS = 32
 _LEAST_LIMIT = 1 << 16  # bytes of the smallest chunks
-# For an index whose shard's size is not known: a chunk that is not there shows when it is read.
-_ANY_SIZE = 2**63
 
 
 class ArrayDescription:
@@ -54,6 +45,8 @@ class ArrayDescription:
         self.index_bytes = index_bytes(chunks)
         self.chunks_down = layout.grid[0]
         self.bands = chunks // self.chunks_down
+        #: Bytes of a chunk, decoded: what one is taken for whose size is not known.
+        self.chunk_bytes = chunk_bytes
         # No codec needs so much more than what it encodes.
         self._most_bytes = 2 * chunk_bytes + _LEAST_LIMIT
         rows = zip(layout.shape[1:2], layout.chunk[1:2], layout.shard[1:2], strict=True)
@@ -104,37 +97,39 @@ class EncodedChunks(Protocol):
     """The encoded chunks of an array; DatasetError where the store cannot be read, or an index is damaged."""
 
     prefetch_limit: int
+    #: Whether chunks can be asked for before they are needed.
+    reads_ahead: bool
 
     def prefetch(self, chunks: Sequence[Chunk]) -> Mapping[Chunk, Bytes | None]:
-        """Reads those of some chunks together that are slow one by one; values as of ``read``."""
+        """Asks for those of some chunks together that are slow one by one. A chunk that is not there yet is
+        waited for when it is looked up; values as of ``read``.
+        """
+
+    def ahead(self, stream: Hashable, chunks: Iterable[Chunk]) -> None:
+        """Asks for those of some chunks that are slow one by one; the next reads of a stream need them."""
 
     def read(self, chunk: Chunk, buffer: ByteBuffer) -> Bytes | None:
         """The bytes of a chunk, perhaps in ``buffer``; ``None`` if it was never written."""
-
-
-def encoded_chunks(store: Store, description: ArrayDescription) -> EncodedChunks:
-    """The encoded chunks of an array in a store, for one process."""
-    if isinstance(store, Hdf5Store):
-        return _Hdf5Chunks(store, description)
-    if isinstance(store, LocalStore) and hasattr(os, "preadv"):
-        return _FileChunks(str(store.root / description.path), description)
-    return _StoreChunks(store, description)
 
 
 class _LocalChunks:
     """Chunks in files, which are as fast one by one."""
 
     prefetch_limit = sys.maxsize
+    reads_ahead = False
     _description: ArrayDescription
 
     def prefetch(self, chunks: Sequence[Chunk]) -> Mapping[Chunk, Bytes | None]:
         return {}
 
+    def ahead(self, stream: Hashable, chunks: Iterable[Chunk]) -> None:
+        pass
+
     def _unreadable(self, chunk: Chunk, error: OSError) -> DatasetError:
         return DatasetError(f"{self._description.name_of(chunk)} cannot be read: {error}.", code="io-failed")
 
 
-class _FileChunks(_LocalChunks):
+class FileChunks(_LocalChunks):
     """Chunks in files. They are read, not mapped: a map crashes the process if the file shrinks."""
 
     def __init__(self, folder: str, description: ArrayDescription) -> None:
@@ -159,6 +154,7 @@ class _FileChunks(_LocalChunks):
         self._opened, self._index = opened, index
 
     def read(self, chunk: Chunk, buffer: ByteBuffer) -> Bytes | None:
+        """As :meth:`EncodedChunks.read`."""
         shard, inner = chunk
         try:
             file = self._opened(shard)
@@ -174,7 +170,7 @@ class _FileChunks(_LocalChunks):
             raise self._unreadable(chunk, exc) from exc
 
 
-class _Hdf5Chunks(_LocalChunks):
+class Hdf5Chunks(_LocalChunks):
     """Chunks in an HDF5 file, as they are encoded there."""
 
     def __init__(self, store: Hdf5Store, description: ArrayDescription) -> None:
@@ -183,69 +179,10 @@ class _Hdf5Chunks(_LocalChunks):
         self._in_shard = description.chunks_down * description.bands
 
     def read(self, chunk: Chunk, buffer: ByteBuffer) -> Bytes | None:
+        """As :meth:`EncodedChunks.read`."""
         shard, inner = chunk
         try:
             number = shard * self._in_shard + inner
             return self._file.read(self._description.path, number, buffer.take)
         except OSError as exc:
             raise self._unreadable(chunk, exc) from exc
-
-
-class _StoreChunks:
-    """Chunks in any Zarr store, requested as byte ranges, many at a time."""
-
-    prefetch_limit = _CONCURRENT_REQUESTS
-
-    def __init__(self, store: Store, description: ArrayDescription) -> None:
-        self._store, self._description = usable(store), description
-        self._indexes: dict[int, Index] = {}  # the one used last comes last; only Zarr's thread uses it
-
-    def prefetch(self, chunks: Sequence[Chunk]) -> Mapping[Chunk, Bytes | None]:
-        async def all_of_them() -> list[Bytes | None]:
-            shards = list(dict.fromkeys(shard for shard, _ in chunks))
-            indexes = await asyncio.gather(*(self._index(shard) for shard in shards))
-            index_of = dict(zip(shards, indexes, strict=True))
-            return await asyncio.gather(*(self._chunk(chunk, index_of[chunk[0]]) for chunk in chunks))
-
-        try:
-            return dict(zip(chunks, sync(all_of_them()), strict=True)) if chunks else {}
-        except DatasetError:
-            raise
-        except Exception as exc:  # each kind of store has errors of its own
-            more = f", or one of the {len(chunks) - 1} read with it," if len(chunks) > 1 else ""
-            raise DatasetError(
-                f"{self._description.name_of(chunks[0])}{more} cannot be read: {exc}.", code="io-failed"
-            ) from exc
-
-    def read(self, chunk: Chunk, buffer: ByteBuffer) -> Bytes | None:
-        return self.prefetch([chunk])[chunk]
-
-    async def _index(self, shard: int) -> Index | None:
-        """The index of a shard; ``None`` where there is no shard, for which the next read asks again."""
-        if not self._description.sharded:
-            return np.array([[0, _ANY_SIZE]], np.uint64)
-        index = self._indexes.pop(shard, None)
-        if index is None:
-            where = f"Shard {self._description.name}/{self._description.key(shard)}"
-            tail = await self._get(shard, SuffixByteRequest(self._description.index_bytes), where)
-            if tail is None:
-                return None
-            is_whole = len(tail) < self._description.index_bytes
-            index = self._description.index(shard, tail, len(tail) if is_whole else _ANY_SIZE)
-        self._indexes[shard] = index
-        if len(self._indexes) > _KEPT_INDEXES:
-            del self._indexes[next(iter(self._indexes))]
-        return index
-
-    async def _chunk(self, chunk: Chunk, index: Index | None) -> Bytes | None:
-        offset, size = (ABSENT, 0) if index is None else index[chunk[1]].tolist()
-        if offset == ABSENT:
-            return None
-        if self._description.sharded:
-            self._description.check_size(chunk, size)
-        part = RangeByteRequest(offset, offset + size) if self._description.sharded else None
-        return await self._get(chunk[0], part, self._description.name_of(chunk))
-
-    async def _get(self, shard: int, request: ByteRequest | None, where: str) -> Bytes | None:
-        value = await answer(self._store, self._description.key(shard), request, where)
-        return None if value is None else np.frombuffer(value, np.uint8)

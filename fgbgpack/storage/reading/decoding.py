@@ -13,9 +13,12 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from zarr.abc.store import Store
+from zarr.storage import LocalStore
 
 from fgbgpack.storage.codecs import ChunkCodec
+from fgbgpack.storage.hdf5 import Hdf5Store
 from fgbgpack.storage.manifest import is_within
+from fgbgpack.storage.reading.cache import DatasetCache
 from fgbgpack.storage.reading.checks import Checks
 from fgbgpack.storage.reading.chunks import (
     ArrayDescription,
@@ -23,8 +26,10 @@ from fgbgpack.storage.reading.chunks import (
     Bytes,
     Chunk,
     EncodedChunks,
-    encoded_chunks,
+    FileChunks,
+    Hdf5Chunks,
 )
+from fgbgpack.storage.reading.remote import RemoteChunks
 
 Array: TypeAlias = NDArray[Any]
 #: Encoded chunks that were read together; ``None`` for one that was never written.
@@ -108,6 +113,18 @@ class SlotCache:
             self._spare.append(self._kept.pop(free))
 
 
+def _encoded_chunks(
+    store: Store, description: ArrayDescription, codec: ChunkCodec, cache: DatasetCache | None
+) -> EncodedChunks:
+    """The encoded chunks of an array in a store, for one process."""
+    if isinstance(store, Hdf5Store):
+        return Hdf5Chunks(store, description)
+    if isinstance(store, LocalStore) and hasattr(os, "preadv"):
+        return FileChunks(str(store.root / description.path), description)
+    shards = None if cache is None else cache.shards(description.path, description.index_bytes)
+    return RemoteChunks(store, description, checksummed=codec.checksum == "crc32c", cache=shards)
+
+
 class DecodeState:
     """The open files, indexes and slots of a reader in one process, and how it decodes with them."""
 
@@ -119,12 +136,13 @@ class DecodeState:
         dtype: np.dtype[Any],
         keep: int,
         checks: Checks | None,
+        cache: DatasetCache | None,
     ) -> None:
         self.process = os.getpid()
         self._checks = checks
         self._layout, self._in_shard = description.layout, description.chunks_down * description.bands
         self.slots = SlotCache(codec, keep)
-        self.chunks: EncodedChunks = encoded_chunks(store, description)
+        self.chunks = _encoded_chunks(store, description, codec, cache)
         self.shape = description.layout.chunk
         self.bytes = math.prod(self.shape) * dtype.itemsize
         self._name_of = description.name_of

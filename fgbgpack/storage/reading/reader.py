@@ -5,7 +5,7 @@ caller's array.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -18,6 +18,7 @@ from fgbgpack.errors import SpecError
 from fgbgpack.storage.arrays import ArrayForm
 from fgbgpack.storage.hdf5 import Hdf5Store
 from fgbgpack.storage.indices import extremes, sample_indices
+from fgbgpack.storage.reading.cache import DatasetCache
 from fgbgpack.storage.reading.checks import Checks
 from fgbgpack.storage.reading.chunks import ArrayDescription, ByteBuffer, Bytes, Chunk
 from fgbgpack.storage.reading.decoding import DecodeState
@@ -31,6 +32,8 @@ _ALL = slice(None)
 _THREADED_BYTES = 1 << 19
 # Smaller parts of samples are copied by NumPy all at once, larger ones each on its own.
 _SMALL_BYTES = 1 << 10
+# Of a large read, as many times what is asked for together is read ahead at once, so that it lies together.
+_AHEAD = 4
 
 
 class ArrayReader:
@@ -51,6 +54,7 @@ class ArrayReader:
         *,
         keep: int = 1,
         checks: Checks | None = None,
+        cache: DatasetCache | None = None,
     ) -> None:
         self.layout, self.dtype, self.attributes = form.layout, form.dtype, form.attributes
         # In an HDF5 file chunks have other checksums, or are deflated.
@@ -63,6 +67,7 @@ class ArrayReader:
         self._fill = form.fill
         # Other checksums of an HDF5 file are not those of the manifest.
         self._checks = checks if self.codec.checksum == "crc32c" else None
+        self._cache = cache
         self._state: DecodeState | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -117,6 +122,22 @@ class ArrayReader:
             DatasetError: The chunk is missing, another one, or damaged.
         """
         return self._process_state().decode_into(out, chunk, prefetched, checked=checked)
+
+    def ahead(self, stream: Hashable, samples: Samples) -> None:
+        """Begins to read the chunks of some samples, which the next reads of a stream need; nothing waits.
+
+        What the stream has begun to read before, and is not among them, is given up. Of files on this machine
+        nothing is read.
+        """
+        if not self._process_state().chunks.reads_ahead:
+            return
+        down, bands = self._description.chunks_down, self._description.bands
+        rows = sample_indices(samples, self.layout.shape[0]) // self.layout.chunk[0]
+        _, first = np.unique(rows, return_index=True)
+        places = [divmod(row, down) for row in rows[np.sort(first)].tolist()]
+        self._process_state().chunks.ahead(
+            stream, [(shard, row * bands + band) for shard, row in places for band in range(bands)]
+        )
 
     @property
     def keep(self) -> int:
@@ -206,7 +227,7 @@ class ArrayReader:
         state = self._state
         if state is None or state.process != os.getpid():
             state = self._state = DecodeState(
-                self._store, self._description, self.codec, self.dtype, self._keep, self._checks
+                self._store, self._description, self.codec, self.dtype, self._keep, self._checks, self._cache
             )
         return state
 
@@ -319,7 +340,7 @@ class _Task:
     prefetched: Mapping[Chunk, Bytes | None] = field(default_factory=dict)
 
     def prefetch(self, chunks: Sequence[Chunk]) -> None:
-        """Get those of some chunks that are better got together, where they are not at hand."""
+        """Ask for those of some chunks that are better got together, where they are not at hand."""
         slots = self.state.slots
         self.prefetched = self.state.chunks.prefetch([chunk for chunk in chunks if chunk not in slots])
 
@@ -349,13 +370,30 @@ def _run(tasks: Sequence[_Task], threads: int | None) -> None:
         # One chunk of each array is what a single sample takes: others may have use for the processors.
         little = len(todo) <= len(tasks) or sum(task.state.bytes for task, _ in todo) < _THREADED_BYTES
         threads = 1 if little else usable_cores()
-    prefetch_limit = min((task.state.chunks.prefetch_limit for task in tasks), default=1)
-    for start in range(0, len(todo), prefetch_limit):
-        some = todo[start : start + prefetch_limit]
-        for task in tasks:
-            task.prefetch([part.chunk for its, part in some if its is task])
-        if threads == 1:
-            for task, part in some:
-                task.read(part)
-        else:
-            helpers.run(some, lambda one: one[0].read(one[1]), threads)
+    together = min((task.state.chunks.prefetch_limit for task in tasks), default=1)
+    if len(todo) <= together:
+        _read_some(tasks, todo, threads)
+        return
+    stream = object()
+    try:
+        for number, start in enumerate(range(0, len(todo), together)):
+            if number % _AHEAD == 0:
+                _read_ahead(tasks, stream, todo[start : start + 2 * _AHEAD * together])
+            _read_some(tasks, todo[start : start + together], threads)
+    finally:
+        _read_ahead(tasks, stream, [])
+
+
+def _read_some(tasks: Sequence[_Task], some: list[tuple[_Task, _ChunkPart]], threads: int) -> None:
+    for task in tasks:
+        task.prefetch([part.chunk for its, part in some if its is task])
+    if threads == 1:
+        for task, part in some:
+            task.read(part)
+    else:
+        helpers.run(some, lambda one: one[0].read(one[1]), threads)
+
+
+def _read_ahead(tasks: Sequence[_Task], stream: object, some: list[tuple[_Task, _ChunkPart]]) -> None:
+    for task in tasks:
+        task.state.chunks.ahead(stream, [part.chunk for its, part in some if its is task])
