@@ -580,7 +580,7 @@ def _alone(subject: Subject, settings: Settings, run_by: Any, bare_rate: float) 
     mask = np.empty((count, *subject.size), np.uint8)
 
     def compose() -> None:
-        recipe.compositor.compose(recipe.placements(np.arange(count)), image, mask)
+        recipe.compose(range(count), image, mask)
 
     compose()
     compositing = _best_of_three(compose)

@@ -6,13 +6,14 @@ The JSON Schema ``dataset`` describes the document. Nothing else in the package 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, TypeAlias, cast
 
 from fgbgpack import schema
 from fgbgpack.errors import DatasetError, SpecError
+from fgbgpack.manifest_info import ManifestInfo
+from fgbgpack.source_info import SourceInfo, SourcesInfo
 from fgbgpack.spec import AS_USUAL, DatasetSpec, Reading
 
 #: The attribute of the root group that holds the document.
@@ -23,23 +24,59 @@ DIGEST = "fgbgpack_sha256"
 VERIFIED = "fgbgpack_verified"
 
 IMAGE, MASK, DEPTH, DEPTH_MIN, DEPTH_MAX = "image", "mask", "depth", "depth_min", "depth_max"
+INSTANCE = "instance"
 #: The pictures of a sample.
 FIELDS = (IMAGE, MASK, DEPTH)
+#: The names of the axes of what samples are composed to.
+PLANE_DIMENSIONS: Mapping[str, tuple[str, ...]] = {
+    IMAGE: ("sample", "height", "width", "channel"),
+    MASK: ("sample", "height", "width"),
+    INSTANCE: ("sample", "height", "width"),
+}
+#: The pictures of a sample, of scenes too.
+PICTURES = (IMAGE, MASK, INSTANCE, DEPTH)
+#: What can be read of the empty background of a sample: its picture, and its depth.
+BACKGROUND_PICTURE, OF_BACKGROUND = "background_image", ("background_image", "background_depth")
 #: Depth, and the least and the greatest depth of each sample.
 EXTREMES = (DEPTH_MIN, DEPTH_MAX)
 DEPTHS = (DEPTH, *EXTREMES)
 #: One number a sample.
 PLACEMENTS = ("background", "foreground", "flip", "replica", "y", "x")
+#: The same of a sample that is a scene, and the group of what its objects are.
+SCENE_PLACEMENTS = ("background", "replica")
+OBJECTS = "objects"
+#: What each object is: its foreground, where its sprite lies and how large it is, its blend, light and
+#: shadow, and what can be seen of it.
+OBJECT_ARRAYS = tuple(
+    f"{OBJECTS}/{name}"
+    for name in (
+        "foreground",
+        "category",
+        "flip",
+        "y",
+        "x",
+        "height",
+        "width",
+        "blend",
+        "gain",
+        "shadow",
+        "visible",
+        "box",
+    )
+)
+CATEGORIES = OBJECT_ARRAYS[1]
 SOURCES = "sources"
 #: What samples are made of: backgrounds, foregrounds, and the sizes of these.
 SOURCE_ARRAYS = tuple(f"{SOURCES}/{name}" for name in ("background", "foreground", "foreground_size"))
 BACKGROUND_DEPTH = f"{SOURCES}/background_depth"
+#: At which sides foregrounds are cut.
+FOREGROUND_CUT = f"{SOURCES}/foreground_cut"
 #: The names of imported samples, (n, bytes) of UTF-8 padded with zeros: every reader of Zarr has such arrays.
 NAME = "name"
 #: The group of the manifest: the array in it holds the checksums of all chunks.
 MANIFEST = "manifest"
 
-OWN = (IMAGE, MASK, *DEPTHS, *PLACEMENTS, SOURCES, NAME, MANIFEST)
+OWN = (IMAGE, MASK, INSTANCE, OBJECTS, *DEPTHS, *PLACEMENTS, SOURCES, NAME, MANIFEST)
 
 
 def is_own(path: str) -> bool:
@@ -48,52 +85,6 @@ def is_own(path: str) -> bool:
 
 
 Quantity: TypeAlias = Literal["depth", "inverse_depth"]
-
-
-@dataclass(frozen=True, eq=False)
-class SourceInfo:
-    """One input picture: a background, or a foreground with its mask file if it has one.
-
-    Two are equal when their names (of files, without folder) and SHA-256 digests (64 hexadecimal digits) are,
-    whichever class they are of: what a dataset remembers of a picture equals the picture that is found again.
-    Licence, author and address are as ``sources.csv`` states them, and not compared.
-    """
-
-    name: str
-    sha256: str
-    mask_name: str | None = None
-    mask_sha256: str | None = None
-    license: str | None = None
-    author: str | None = None
-    url: str | None = None
-
-    @property
-    def _identity(self) -> tuple[str | None, ...]:
-        return self.name, self.sha256, self.mask_name, self.mask_sha256
-
-    def __eq__(self, other: object) -> bool:
-        return self._identity == other._identity if isinstance(other, SourceInfo) else NotImplemented
-
-    def __hash__(self) -> int:
-        return hash(self._identity)
-
-    @property
-    def word(self) -> int:
-        """The first 32 bits of the digest, which placements identify the picture by."""
-        return int(self.sha256[:8], 16)
-
-    @property
-    def has_credit(self) -> bool:
-        """Whether anything is stated of licence, author or address."""
-        return not self.license is self.author is self.url is None
-
-
-@dataclass(frozen=True)
-class SourcesInfo:
-    """The pictures of a dataset, in the order of the indices in ``/background`` and ``/foreground``."""
-
-    backgrounds: tuple[SourceInfo, ...]
-    foregrounds: tuple[SourceInfo, ...]
 
 
 @dataclass(frozen=True)
@@ -133,39 +124,6 @@ class PixelsInfo:
 
     complete: bool
     stored: bool = True
-
-
-@dataclass(frozen=True)
-class ManifestArray:
-    """What an array must hold: the SHA-256 of its metadata, and where the checksums of its ``chunks`` begin
-    in the manifest, in the order of their shards.
-    """
-
-    sha256: str
-    first: int
-    chunks: int
-
-
-@dataclass(frozen=True)
-class ManifestInfo:
-    """The manifest: the path of the array that holds it, what it covers, which is the arrays that are there
-    as a whole, by their paths, and the CRC-32C of each of its parts.
-    """
-
-    path: str
-    arrays: Mapping[str, ManifestArray]
-    parts: tuple[str, ...]
-
-    @classmethod
-    def of(cls, fields: Mapping[str, Any]) -> ManifestInfo:
-        """The same from JSON."""
-        arrays = {path: ManifestArray(**entry) for path, entry in fields["arrays"].items()}
-        return cls(fields["path"], arrays, tuple(fields["parts"]))
-
-    def to_dict(self) -> dict[str, Any]:
-        """The same as JSON."""
-        arrays = {path: dataclasses.asdict(entry) for path, entry in self.arrays.items()}
-        return {"path": self.path, "arrays": arrays, "parts": list(self.parts)}
 
 
 @dataclass(frozen=True)
@@ -358,12 +316,13 @@ class Document:
         """What no schema can say: a line for each relation between values that does not hold."""
         if self.spec is not None and self.recipe is not None and self.sources is not None:
             spec, sources = self.spec, self.sources
-            sides = len(sources.backgrounds), len(sources.foregrounds), spec.placements
-            expected = math.prod(sides) * (2 if spec.flip else 1)
+            sides = len(sources.backgrounds), len(sources.foregrounds)
+            expected = spec.sample_count(*sides)
             if self.recipe.samples != expected:
-                made_of = "{} backgrounds x {} foregrounds x {} placements".format(*sides)
-                flipped = ", and as many flipped" if spec.flip else ""
-                yield f"recipe.samples: found {self.recipe.samples}, expected {expected}: {made_of}{flipped}"
+                made_of = "{} backgrounds x {} foregrounds x {} placements".format(*sides, spec.placements)
+                made_of += ", and as many flipped" if spec.flip else ""
+                asked = "as asked for" if spec.samples is not None else made_of
+                yield f"recipe.samples: found {self.recipe.samples}, expected {expected}: {asked}"
         depth = self.depth
         if isinstance(depth, NetworkDepthInfo) and depth.is_guided != (depth.guide is not None):
             found = "none" if depth.guide is None else "one"
@@ -410,6 +369,36 @@ class Document:
         return self.imported is None
 
     @property
+    def has_objects(self) -> bool:
+        """Whether samples are scenes of objects, with instances."""
+        return self.spec is not None and self.spec.is_scene
+
+    @property
+    def most_objects(self) -> int:
+        """The most objects that a scene can have."""
+        return 0 if self.spec is None else self.spec.scene.object_range[1]
+
+    @property
+    def planes(self) -> tuple[str, ...]:
+        """What samples are composed to, or what stands for that in imported ones."""
+        return (IMAGE, MASK, INSTANCE) if self.has_objects else (IMAGE, MASK)
+
+    @property
+    def placements(self) -> tuple[str, ...]:
+        """The arrays of one number a sample that say what it is made of."""
+        if not self.has_recipe:
+            return ()
+        return SCENE_PLACEMENTS if self.has_objects else PLACEMENTS
+
+    @property
+    def recipe_arrays(self) -> tuple[str, ...]:
+        """The paths of all that the pixels of samples are made of."""
+        if not self.has_recipe:
+            return ()
+        more = (FOREGROUND_CUT, *OBJECT_ARRAYS) if self.has_objects else ()
+        return (*self.placements, *SOURCE_ARRAYS, *more)
+
+    @property
     def is_guided(self) -> bool:
         """Whether depth is filled, guided by that of the backgrounds."""
         return self.depth is not None and self.depth.is_guided
@@ -443,8 +432,9 @@ class Document:
     @property
     def nodes(self) -> tuple[str, ...]:
         """The paths of the arrays and groups that the dataset has once it is complete."""
-        pixels = () if self.is_virtual else (IMAGE, MASK)
-        rest = (*PLACEMENTS, SOURCES, *SOURCE_ARRAYS) if self.has_recipe else (NAME,)
+        pixels = () if self.is_virtual else self.planes
+        groups = (SOURCES, *((OBJECTS,) if self.has_objects else ()))
+        rest = (*groups, *self.recipe_arrays) if self.has_recipe else (NAME,)
         guided = (BACKGROUND_DEPTH,) if self.is_guided else ()
         manifest = () if self.manifest is None else (MANIFEST, self.manifest.path)
         return (*pixels, *DEPTHS, *rest, *guided, *manifest)
@@ -454,9 +444,9 @@ class Document:
         """The paths of the arrays that are there as a whole by now."""
         found: list[str] = []
         if self.pixels.complete:
-            found += () if self.is_virtual else (IMAGE, MASK)
+            found += () if self.is_virtual else self.planes
         if self.pixels.complete or self.in_parts:
-            found += (*PLACEMENTS, *SOURCE_ARRAYS) if self.has_recipe else (NAME,)
+            found += self.recipe_arrays if self.has_recipe else (NAME,)
         has_depth = self.depth is not None and self.depth.complete
         found += DEPTHS if has_depth else ()
         found += (BACKGROUND_DEPTH,) if self.is_guided and (has_depth or self.in_parts) else ()

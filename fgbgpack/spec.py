@@ -7,13 +7,14 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, SupportsFloat
 
 from fgbgpack import schema
 from fgbgpack.errors import SpecError
 from fgbgpack.files import why
 from fgbgpack.inputs import parse_json, read_file
 from fgbgpack.options import whole_number
+from fgbgpack.scene_spec import Placement, SceneOptions
 
 DepthMode = Literal["guided", "per-sample"]
 
@@ -118,11 +119,15 @@ class DepthSpec:
         """The guided network; ``None`` where the mode is per sample."""
         return (self.guide or GUIDED_MODEL) if self.resolved_mode == "guided" else None
 
-    def resolved_scale(self, height: int, width: int) -> int:
-        """The scale for samples of ``height`` x ``width`` pixels: 1 to 16 if guided, else 1 to 4."""
+    def resolved_scale(self, height: int, width: int, *, scenes: bool = False) -> int:
+        """The scale for samples of ``height`` x ``width`` pixels: 1 to 16 if guided, else 1 to 4, and 1 for
+        scenes, which are not rendered larger.
+        """
         if self.scale is not None:
             return self.scale
         mode = self.resolved_mode
+        if scenes and mode == "per-sample":
+            return 1
         return min(LARGEST_SCALE[mode], -(-_SHORT_SIDE[mode] // min(height, width)))
 
 
@@ -149,12 +154,25 @@ class DatasetSpec:
         height: Height of every sample, 8 to 8192.
         fit: ``"crop"`` crops backgrounds to the aspect around their centre, then resizes; ``"stretch"`` only
             resizes.
-        foreground_height: Height of every pasted foreground; the aspect is kept.
+        foreground_height: Height of every pasted foreground; the aspect is kept. ``"26-110"``, or
+            ``"20%-86%"`` of the sample's height, is a range of heights.
         placements: Number of times each foreground is pasted on each background.
-        flip: Adds as many placements with the foreground mirrored.
+        flip: Adds as many placements with the foreground mirrored; of random pairs, half of all objects are.
         seed: Key of all random numbers, 0 to 2**64 - 1.
         vary_copies: Whether pictures that are copies of each other get placements of their own.
-        placement: ``"inside"``: uniform over all positions that keep the foreground inside the picture.
+        placement: ``"inside"``: uniform over all positions that keep the foreground inside the picture;
+            ``"anchored"``: cut edges at the picture's border or beyond, whole foregrounds at the lower
+            border.
+        samples: The number of samples of random pairs; ``None`` pastes every foreground on every background.
+        objects: Objects of a sample, 1 to 16: a number, or a range such as ``"1-3"``.
+        empty: The share of samples without any object, 0 to 1.
+        truncate: The largest share of an object's height and width that may be outside the picture.
+        overlap: The least share of each object that is to be visible: those with less are drawn again.
+        blend: What becomes of edges: ``"soft"``, ``"hard"`` or ``"feather"``, or several of them, separated
+            by commas.
+        light_match: Whether the light of an object is brought near that of its surroundings.
+        shadow: Whether whole objects darken the ground below them.
+        classes: Whether the subfolders of ``foregrounds`` are categories.
         chunk: Samples in a chunk of image and mask; ``None`` derives it from the sizes.
         depth: How depth is filled; ``None`` for no depth. By default the two networks that come with fgbgpack
             fill it.
@@ -181,12 +199,21 @@ class DatasetSpec:
     width: int = 128
     height: int = 128
     fit: Literal["crop", "stretch"] = "crop"
-    foreground_height: int = 50
+    foreground_height: int | str = 50
     placements: int = 20
     flip: bool = True
     seed: int = 0
     vary_copies: bool = False
-    placement: Literal["inside"] = "inside"
+    placement: Placement = "inside"
+    samples: int | None = None
+    objects: int | str = 1
+    empty: float = 0.0
+    truncate: float = 0.0
+    overlap: float = 0.0
+    blend: str = "soft"
+    light_match: bool = False
+    shadow: bool = False
+    classes: bool = False
     chunk: int | None = None
     depth: DepthSpec | None = DepthSpec()
 
@@ -195,16 +222,17 @@ class DatasetSpec:
             if (number := whole_number(getattr(self, field.name))) is not None:
                 # Of NumPy or torch perhaps, which JSON does not have.
                 object.__setattr__(self, field.name, number)
+        for name in ("empty", "truncate", "overlap"):
+            if type(share := getattr(self, name)) is not bool and isinstance(share, SupportsFloat):
+                object.__setattr__(self, name, float(share))
         problems = schema.problems("spec", self.to_dict())
         problems += [
             f"{key}: the name {folder!r} is not valid Unicode (expected: a name that JSON can hold)"
             for key in _FOLDERS
             if isinstance(folder := getattr(self, key), str) and not is_unicode(folder)
         ]
-        if not problems and self.foreground_height > self.height:
-            problems.append(
-                f"foreground_height: {self.foreground_height} is more than the samples' height, {self.height}"
-            )
+        if not problems:
+            problems += self.scene.problems
         problems += self.reading.problems
         if problems:
             raise SpecError("These options cannot be used:", problems)
@@ -213,6 +241,23 @@ class DatasetSpec:
     def reading(self) -> Reading:
         """How pictures and masks are read."""
         return Reading(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Reading)})
+
+    @property
+    def scene(self) -> SceneOptions:
+        """What samples hold beyond one foreground of one height, pasted whole."""
+        return SceneOptions(
+            **{field.name: getattr(self, field.name) for field in dataclasses.fields(SceneOptions)}
+        )
+
+    @property
+    def is_scene(self) -> bool:
+        """Whether samples are scenes of objects, and not one whole foreground of one height."""
+        return self.scene.is_scene
+
+    def sample_count(self, backgrounds: int, foregrounds: int) -> int:
+        """The samples of so many pictures."""
+        every = backgrounds * foregrounds * self.placements * (2 if self.flip else 1)
+        return every if self.samples is None else self.samples
 
     def to_dict(self) -> dict[str, Any]:
         """The spec as a JSON document of schema ``spec/1.0``."""

@@ -14,15 +14,9 @@ import zarr
 from refusals import refused
 
 from fgbgpack import open_dataset, schema
-from fgbgpack.document import (
-    Document,
-    ImportedDepthInfo,
-    NetworkDepthInfo,
-    PixelsInfo,
-    SourceInfo,
-    SourcesInfo,
-)
+from fgbgpack.document import Document, ImportedDepthInfo, NetworkDepthInfo, PixelsInfo
 from fgbgpack.errors import DatasetError
+from fgbgpack.source_info import SourceInfo, SourcesInfo
 from fgbgpack.sources.listing import Source
 
 KINDS = ("plain", "depth", "guided", "plain-virtual", "guided-virtual", "split", "imported", "imported-plain")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from fgbgpack import schema
 from fgbgpack.errors import SpecError
+from fgbgpack.scene_spec import PRESETS
 from fgbgpack.spec import DatasetSpec, DepthSpec, read_config
 
 NAMES = st.text(
@@ -119,6 +120,15 @@ def test_a_spec_cannot_be_changed():
         ("flip", [0, 1, "yes", None]),
         ("seed", [-1, 2**64, 1.0, "0"]),
         ("placement", ["outside", None]),
+        ("foreground_height", ["90-20", "0-9", "20%-101%", "20-86%", "x", "", 50.0, None]),
+        ("objects", [0, 17, "3-1", "1-17", "0-2", "1-2-3", "10%", "", None, 2.5]),
+        ("samples", [0, -1, 2**31, 2.0, "10"]),
+        ("empty", [-0.1, 1.1, "0.5", None, True]),
+        ("truncate", [-0.1, 0.91, None]),
+        ("overlap", [-0.1, 1.01, None]),
+        ("blend", ["", "sharp", "soft,", "soft hard", None]),
+        ("light_match", [0, "yes", None]),
+        ("shadow", [1, None]),
         ("chunk", [0, -1, 65537, 40.0]),
         ("depth", [DepthSpec(""), DepthSpec("m", scale=0), DepthSpec("m", scale=5), DepthSpec("m", bits=3)]),
         ("depth", [DepthSpec("m", bits=11), DepthSpec("m", bits=9.0), DepthSpec("m", mode="both")]),
@@ -299,3 +309,45 @@ def test_wrong_types_in_a_config_file_are_left_to_the_spec(tmp_path):
     with pytest.raises(SpecError) as caught:
         DatasetSpec.from_dict(read_config(path))
     assert len(caught.value.problems) == 3
+
+
+def test_ranges_mean_numbers():
+    spec = DatasetSpec("b", "f", height=200, foreground_height="20%-86%", objects="1-3", blend="feather,soft")
+    scene = spec.scene
+    assert (scene.height_range, scene.object_range, scene.blends) == ((40, 172), (1, 3), ("soft", "feather"))
+    assert DatasetSpec("b", "f", foreground_height="26-110").scene.height_range == (26, 110)
+    assert DatasetSpec("b", "f", height=9, foreground_height="50%").scene.height_range == (5, 5)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"samples": 5},
+        {"objects": 2},
+        {"objects": "1-2"},
+        {"empty": 0.1},
+        {"foreground_height": "40-50"},
+        {"truncate": 0.1},
+        {"overlap": 0.1},
+        {"placement": "anchored"},
+        {"blend": "hard"},
+        {"light_match": True},
+        {"shadow": True},
+    ],
+)
+def test_any_option_of_scenes_makes_scenes(fields):
+    assert DatasetSpec("b", "f", **fields).is_scene
+    assert DatasetSpec("b", "f", **fields) != DatasetSpec("b", "f")
+    assert DatasetSpec.from_dict(DatasetSpec("b", "f", **fields).to_dict()) == DatasetSpec("b", "f", **fields)
+
+
+def test_what_is_the_same_as_by_default_makes_no_scenes():
+    same = {"objects": "1-1", "foreground_height": "50-50", "empty": 0, "blend": "soft,soft", "flip": False}
+    assert not DatasetSpec("b", "f", **same).is_scene
+    assert DatasetSpec("b", "f", samples=7).sample_count(3, 2) == 7
+    assert DatasetSpec("b", "f", placements=2).sample_count(3, 2) == 24
+
+
+def test_presets_are_options_that_can_be_used():
+    for name, fields in PRESETS.items():
+        assert DatasetSpec("b", "f", **fields).is_scene == (name == "scenes")

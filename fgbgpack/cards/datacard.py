@@ -12,7 +12,7 @@ from fgbgpack.cards.about import About
 from fgbgpack.cards.croissant import keywords
 from fgbgpack.cards.licences import address_of, findings, terms_of
 from fgbgpack.cards.summary import DatasetSummary
-from fgbgpack.document import SourcesInfo
+from fgbgpack.source_info import SourcesInfo
 from fgbgpack.sources.names import counted
 
 #: Length of the list of pictures; croissant.json has all of them.

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fgbgpack.document import SourcesInfo
+from fgbgpack.source_info import SourcesInfo
 
 _CREATIVE_COMMONS = re.compile(r"CC-BY((?:-(?:NC|ND|SA))*)(?:-([1-4]\.[05]))?(?:-[A-Z]+)?")
 _CC_ADDRESS = re.compile(r"https?://creativecommons\.org/(licenses|publicdomain)/([a-z-]+)(?:/([0-9.]+))?.*")

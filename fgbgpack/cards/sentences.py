@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from pathlib import PurePath
 
 from fgbgpack.cards.summary import DatasetSummary
 from fgbgpack.document import ImportedDepthInfo, NetworkDepthInfo
 from fgbgpack.sources.names import counted
+from fgbgpack.spec import DatasetSpec
 
 
 def description(summary: DatasetSummary) -> str:
@@ -28,11 +30,24 @@ def description(summary: DatasetSummary) -> str:
     )
 
 
+def _objects_in_words(spec: DatasetSpec) -> str:
+    low, high = spec.scene.object_range
+    return counted(low, "object") if low == high else f"{low} to {high} objects"
+
+
+def _heights_in_words(spec: DatasetSpec) -> str:
+    low, high = spec.scene.height_range
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
 def placements_per_pair(summary: DatasetSummary) -> str:
     """How often each foreground is pasted on each background."""
     spec = summary.document.spec
     if spec is None:
         return ""
+    if spec.samples is not None:
+        mirrored = ", half of them mirrored" if spec.flip else ""
+        return f"{_objects_in_words(spec)} a sample, drawn at random{mirrored}"
     times = "once" if spec.placements == 1 else f"{spec.placements:,} times"
     return f"each pair {times}" + (f" and {times} mirrored" if spec.flip else "")
 
@@ -43,12 +58,23 @@ def limits(summary: DatasetSummary) -> list[str]:
     if spec is None:
         imported = "It was imported: how its samples were made, and of what, is not recorded in it."
         return [*_limits_of_depth(summary), imported]
+    light = "its light and colours are not fitted to the background"
+    if spec.light_match:
+        light = "its light is brought near that of its surroundings by their mean alone"
+    shadow = "casts no shadow but below its feet" if spec.shadow else "casts no shadow"
+    pasted = (
+        f"Every foreground is {_heights_in_words(spec)} pixels high, whole, in front of everything, and one "
+        "a sample; it is neither rotated nor hidden in part."
+    )
+    if spec.is_scene:
+        pasted = (
+            f"Objects are {_heights_in_words(spec)} pixels high, in front of all of the background and not "
+            "rotated; others, or the border, may hide a part of them."
+        )
     return [
-        "Samples are composites: a foreground casts no shadow and no reflection, touches nothing, and its "
-        "light and colours are not fitted to the background.",
+        f"Samples are composites: a foreground {shadow} and no reflection, touches nothing, and {light}.",
         "Places are random: a foreground may float, or be of a size that the scene does not allow.",
-        f"Every foreground is {spec.foreground_height:,} pixels high, whole, in front of everything, and one "
-        "a sample; it is neither rotated nor hidden in part.",
+        pasted,
         "The mask is that of the pasted foreground. Objects of the same kind that the background already "
         "showed are not in it.",
         f"Of {counted(summary.samples, 'sample')} many share one of "
@@ -101,9 +127,22 @@ def how_pixels_were_made(summary: DatasetSummary) -> list[str]:
     if spec is None:
         return []
     cut = "cut to the aspect of the samples around their centre, and " if spec.fit == "crop" else ""
+    if spec.is_scene:
+        return [
+            f"Backgrounds were {cut}resized to {summary.size} pixels with a Lanczos filter.",
+            "Foregrounds were resized with a Lanczos filter in premultiplied alpha, to the largest height of "
+            f"{_heights_in_words(spec)} pixels that fits, and from there to eight heights an octave with a "
+            "cubic filter in whole numbers.",
+            f"Samples have {_objects_in_words(spec)}, drawn far to near, placed {spec.placement}, with edges "
+            f"that are {' or '.join(spec.scene.blends)}. All of it depends on the seed, the sample and the "
+            "pictures alone (Philox4x32-10).",
+            "A pixel is (v + (v >> 8)) >> 8 with v = a * object + (255 - a) * below + 128, where a is the "
+            "object's alpha, one object after the other. The mask is the same of white on black, and an "
+            "instance is the number of the object on top whose alpha is above 127.",
+        ]
     return [
         f"Backgrounds were {cut}resized to {summary.size} pixels with a Lanczos filter.",
-        f"Foregrounds were resized to a height of {spec.foreground_height:,} pixels with a Lanczos filter "
+        f"Foregrounds were resized to a height of {_heights_in_words(spec)} pixels with a Lanczos filter "
         "in premultiplied alpha; their aspect was kept.",
         f"Every foreground was pasted on every background, {placements_per_pair(summary)}, uniformly over "
         "all places where it is whole. The place depends on the seed and the two pictures alone "
@@ -155,6 +194,24 @@ def _devices(depth: NetworkDepthInfo) -> str:
     return " and ".join(dict.fromkeys(names))
 
 
+def _scene_options(spec: DatasetSpec) -> dict[str, object]:
+    """The options of scenes that are not as they are by default."""
+    usual = {field.name: field.default for field in dataclasses.fields(DatasetSpec)}
+    names = (
+        "samples",
+        "objects",
+        "empty",
+        "truncate",
+        "overlap",
+        "blend",
+        "light_match",
+        "shadow",
+        "classes",
+    )
+    changed = {name: value for name in names if (value := getattr(spec, name)) != usual[name]}
+    return {f"--{name.replace('_', '-')}": "" if value is True else value for name, value in changed.items()}
+
+
 def command(summary: DatasetSummary) -> str | None:
     """The command that makes the same samples of the same pictures; ``None`` for an imported dataset."""
     spec = summary.document.spec
@@ -172,6 +229,7 @@ def command(summary: DatasetSummary) -> str | None:
         "--placements": spec.placements,
         "--flip" if spec.flip else "--no-flip": "",
         "--placement": spec.placement,
+        **_scene_options(spec),
         "--seed": spec.seed,
         "--chunk": spec.chunk,
     }

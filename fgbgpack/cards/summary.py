@@ -17,9 +17,12 @@ from fgbgpack.document import (
     DEPTH,
     DEPTH_MAX,
     DEPTH_MIN,
+    FOREGROUND_CUT,
     IMAGE,
+    INSTANCE,
     MASK,
     NAME,
+    OBJECT_ARRAYS,
     SOURCE_ARRAYS,
     Document,
     ImportedDepthInfo,
@@ -36,6 +39,31 @@ _PLACEMENT_MEANINGS = {
     "replica": "which placement of its pair",
     "y": "top row of the pasted foreground, in pixels",
     "x": "left column of the pasted foreground, in pixels",
+}
+_SCENE_MEANINGS = {
+    "background": "which background",
+    "replica": "which of the samples of its background",
+    FOREGROUND_CUT: "at which sides each foreground is cut: 1 top, 2 left, 4 bottom, 8 right, added up",
+    **dict(
+        zip(
+            OBJECT_ARRAYS,
+            (
+                "which foreground each object is, far to near; -1 in all of these where there is none",
+                "what it is: the number of its category",
+                "whether it is mirrored",
+                "its top row, in pixels",
+                "its left column, in pixels",
+                "its height, in pixels",
+                "its width, in pixels",
+                "what its edges are: 0 soft, 1 hard, 2 feathered",
+                "what its red, green and blue are multiplied by, times 256",
+                "how dark its shadow is, 0 to 255",
+                "the share of its pixels (alpha above 127) that is seen",
+                "top, left, bottom and right of these pixels",
+            ),
+            strict=True,
+        )
+    ),
 }
 
 
@@ -184,6 +212,9 @@ def _arrays(dataset: Dataset, stored: Mapping[str, int]) -> tuple[ArraySummary, 
     document = dataset.document
     alpha = "alpha of the pasted foreground" if document.has_recipe else "the mask as it was imported"
     meanings = {IMAGE: "RGB, 0 to 255", MASK: f"{alpha}, 0 to 255"}
+    if document.has_objects:
+        meanings[MASK] = "alpha of all objects together, 0 to 255"
+        meanings[INSTANCE] = "0, or 1 + the number of the object on top where its alpha is above 127"
     depth = ""
     if document.depth is not None:
         depth = meaning_of_depth(dataset.depth.attrs)
@@ -201,11 +232,12 @@ def _arrays(dataset: Dataset, stored: Mapping[str, int]) -> tuple[ArraySummary, 
             "the foregrounds, RGBA, padded with zeros",
             "height and width of each foreground, in pixels",
         )
-        meanings |= _PLACEMENT_MEANINGS | dict(zip(SOURCE_ARRAYS, source_meanings, strict=True))
+        placed = _SCENE_MEANINGS if document.has_objects else _PLACEMENT_MEANINGS
+        meanings |= placed | dict(zip(SOURCE_ARRAYS, source_meanings, strict=True))
     if document.is_guided:
         meanings[BACKGROUND_DEPTH] = f"of the backgrounds: {depth}"
 
-    composed = {IMAGE: dataset.image, MASK: dataset.mask} if document.is_virtual else {}
+    composed = {plane: dataset.plane(plane) for plane in document.planes} if document.is_virtual else {}
     forms = dataset.store.forms(path for path in meanings if path not in composed)
     shapes = {path: (form.dtype, form.layout.shape) for path, form in forms.items()}
     shapes |= {path: (array.dtype, array.shape) for path, array in composed.items()}

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from fgbgpack.cli import card, completion, estimate, options
+from fgbgpack.cli import card, completion, estimate, options, scene_options
 from fgbgpack.cli.console import say, say_next, say_next_of_dataset, say_rows, say_title, work_done
 from fgbgpack.cli.options import Panel, command
 from fgbgpack.cli.output import KEPT, NOTHING, Output
 from fgbgpack.cli.parse import DEVICES, FITS, Parser
+from fgbgpack.scene_spec import PLACEMENT_NAMES
 from fgbgpack.sources.names import counted
 from fgbgpack.terminal import amount, duration
 
@@ -62,13 +63,17 @@ def create(
         completion.one_of(*FITS),
     ),
     foreground_height: str | None = Panel.COMPOSITION.option(
-        "--foreground-height PIXELS", "Height of every pasted foreground; its aspect is kept (default 50)."
+        "--foreground-height N|LOW-HIGH",
+        "Height of every pasted foreground in pixels; its aspect is kept. Or a range, such as 26-110, or "
+        "20%-86% of the samples' height (default 50).",
     ),
     placements: str | None = Panel.COMPOSITION.option(
         "--placements N", "Number of times each foreground is pasted on each background (default 20)."
     ),
     flip: bool | None = Panel.COMPOSITION.option(
-        "--flip/--no-flip", "Add as many placements with the foreground mirrored (default --flip)."
+        "--flip/--no-flip",
+        "Add as many placements with the foreground mirrored; with --samples, mirror half of all objects "
+        "(default --flip).",
     ),
     seed: str | None = Panel.COMPOSITION.option(
         "--seed N",
@@ -80,10 +85,21 @@ def create(
         "Give pictures that are copies of each other placements of their own (default: the same).",
     ),
     placement: str | None = Panel.COMPOSITION.option(
-        "--placement inside",
-        "Where foregrounds are pasted; inside: anywhere they fit completely (default inside).",
-        completion.one_of("inside"),
+        "--placement inside|anchored",
+        "Where foregrounds are pasted; inside: anywhere they fit completely; anchored: edges where they are "
+        "cut at the border or beyond, whole ones at the lower border (default inside).",
+        completion.one_of(*PLACEMENT_NAMES),
     ),
+    preset: str | None = scene_options.PRESET,
+    samples: str | None = scene_options.SAMPLES,
+    objects: str | None = scene_options.OBJECTS,
+    empty: str | None = scene_options.EMPTY,
+    truncate: str | None = scene_options.TRUNCATE,
+    overlap: str | None = scene_options.OVERLAP,
+    blend: str | None = scene_options.BLEND,
+    light_match: bool | None = scene_options.LIGHT_MATCH,
+    shadow: bool | None = scene_options.SHADOW,
+    classes: bool | None = scene_options.CLASSES,
     depth_model: str | None = options.DEPTH_MODEL,
     depth_mode: str | None = options.DEPTH_MODE,
     depth_guide: str | None = options.DEPTH_GUIDE,
@@ -134,7 +150,8 @@ def create(
     as_json: bool = options.JSON,
     quiet: bool = options.QUIET,
 ) -> None:
-    """Create a dataset: paste every foreground on every background many times, with masks and depth.
+    """Create a dataset: paste every foreground on every background many times, with masks and depth. With the
+    options of scenes, samples have several objects of several sizes, and a map of their instances.
 
     Depth is filled by two networks that come with fgbgpack, unless --depth-model names another or none.
     A run that was stopped (Ctrl-C, a crash, a full disk) is resumed by the same command. With --begin,
@@ -188,14 +205,29 @@ def create(
             "strict": strict,
             "frame": parser.integer("--frame", frame),
             "fit": fit,
-            "foreground_height": parser.integer("--foreground-height", foreground_height),
+            "foreground_height": scene_options.number_or_range(
+                parser, "--foreground-height", foreground_height
+            ),
             "placements": parser.integer("--placements", placements),
             "flip": flip,
             "seed": parser.integer("--seed", seed),
             "vary_copies": vary_copies,
             "placement": placement,
             "chunk": parser.integer("--chunk", chunk),
+            **scene_options.scene_fields(
+                parser,
+                samples=samples,
+                objects=objects,
+                empty=empty,
+                truncate=truncate,
+                overlap=overlap,
+                blend=blend,
+                light_match=light_match,
+                shadow=shadow,
+                classes=classes,
+            ),
         },
+        preset=scene_options.preset_fields(parser, preset),
         size=size,
         depth_model=depth_model,
         depth=parser.depth_fields(
@@ -384,8 +416,16 @@ def _show_report(report: Report, done: str, size: str = "") -> None:
         say_title(f"{done}: {samples} in {duration(report.seconds)}")
     else:
         say_title(f"{report.path}: nothing to do, all {samples} are there")
-    work = (report.created, report.samples, _stored(report, "image", "mask"), report.sample_seconds)
-    rows = [("image, mask", "virtual: composed when they are read" if report.virtual else work_done(*work))]
+    work = (
+        report.created,
+        report.samples,
+        _stored(report, "image", "mask", "instance"),
+        report.sample_seconds,
+    )
+    planes = ("image", "mask", *(("instance",) if report.objects else ()))
+    rows = [
+        (", ".join(planes), "virtual: composed when they are read" if report.virtual else work_done(*work))
+    ]
     if has_depth:
         guide = "" if report.depth_guide is None else f" on the backgrounds, then {report.depth_guide}"
         networks = f"{report.depth_model}{guide} on {report.provider}"

@@ -190,12 +190,28 @@ def _recipe_rows(info: Mapping[str, Any]) -> list[tuple[str, str]]:
     recipe = info["recipe"]
     per_pair = f"{recipe['placements']:,} per pair"
     mirrored = ", and as many mirrored" if recipe["flip"] else ""
+    if recipe["samples"] is not None:
+        per_pair, mirrored = "of random foregrounds", ", half of them mirrored" if recipe["flip"] else ""
     masks = f", {info['masks']:,} with mask files" if info["masks"] else ""
     return [
         ("pictures", pictures_of(info["backgrounds"], info["foregrounds"]) + masks),
         ("placements", f"{per_pair}{mirrored}; {recipe['placement']}, seed {recipe['seed']}"),
-        ("foregrounds", f"{recipe['foreground_height']} pixels high; backgrounds by {recipe['fit']}"),
+        ("foregrounds", f"{_height_in_words(recipe)} high; backgrounds by {recipe['fit']}"),
+        *([("scenes", _scenes_in_words(recipe))] if info["scenes"] else []),
     ]
+
+
+def _height_in_words(recipe: Mapping[str, Any]) -> str:
+    height = recipe["foreground_height"]
+    return f"{height} of the height" if "%" in str(height) else f"{height} pixels"
+
+
+def _scenes_in_words(recipe: Mapping[str, Any]) -> str:
+    """What scenes are made of, beyond what other samples are."""
+    words = [f"objects {recipe['objects']}", f"edges {recipe['blend']}"]
+    words += [f"{name} {recipe[name]:g}" for name in ("empty", "truncate", "overlap") if recipe[name]]
+    words += [name.replace("_", " ") for name in ("light_match", "shadow") if recipe[name]]
+    return "; ".join(words)
 
 
 def _import_rows(imported: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -32,6 +32,7 @@ class Panel(StrEnum):
 
     PICTURES = "Pictures"
     COMPOSITION = "Composition"
+    SCENES = "Scenes"
     FILES = "Files"
     CONTENT = "Content and format"
     DEPTH = "Depth"

@@ -228,8 +228,10 @@ class Parser:
         depth_model: str | None,
         depth: Mapping[str, Any],
         config: Path | None,
+        preset: Mapping[str, Any] | None = None,
     ) -> DatasetSpec:
-        """The spec of the options, which override the file of ``--config``; ``None`` where one was not given.
+        """The spec of the options, which override the file of ``--config``, which overrides the ``preset``;
+        ``None`` where one was not given.
 
         ``depth`` has the fields of the depth spec other than the model. Raises a SpecError,
         ``options-invalid``, with all problems, earlier ones included.
@@ -238,10 +240,11 @@ class Parser:
         if size is not None:
             # A size that cannot be parsed is one problem; it must not cause others in fields that are right.
             changes["width"], changes["height"] = self.size(size) or (_LARGEST, _LARGEST)
-        document = self._read(config)
+        read = self._read(config)
+        document = dict(preset or {}) | read
         before = document.get("depth", {})
         fields_before = before if isinstance(before, dict) else {}
-        from_file = {*document, *(f"depth.{name}" for name in fields_before)} - changes.keys()
+        from_file = {*read, *(f"depth.{name}" for name in fields_before)} - changes.keys()
         document |= changes
 
         finer = {name: value for name, value in depth.items() if value is not None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from fgbgpack.composition.kernels import composite, composite_differs, paste_alpha
 from fgbgpack.composition.placement import Placements
+from fgbgpack.document import IMAGE, MASK
 from fgbgpack.errors import SpecError
 
 T = TypeVar("T", bound=np.generic)
@@ -31,9 +33,9 @@ class Compositor:
         foreground: NDArray[np.uint8],
         foreground_size: NDArray[np.int32],
     ) -> None:
-        self._background = _array(background, np.uint8, "background", (None, None, None, 3))
-        self._foreground = _array(foreground, np.uint8, "foreground", (None, None, None, 4))
-        self._size = _array(foreground_size, np.int32, "foreground_size", (len(foreground), 2))
+        self._background = checked_array(background, np.uint8, "background", (None, None, None, 3))
+        self._foreground = checked_array(foreground, np.uint8, "foreground", (None, None, None, 4))
+        self._size = checked_array(foreground_size, np.int32, "foreground_size", (len(foreground), 2))
         largest = np.minimum(self._background.shape[1:3], self._foreground.shape[1:3])
         if np.any(self._size < 1) or np.any(self._size > largest):
             raise SpecError(
@@ -48,27 +50,29 @@ class Compositor:
         """Fill ``image`` and ``mask`` with the composites of ``placements``, as :meth:`Composites.compose`
         does.
         """
-        self.place(placements).compose(_EVERY, image, mask, top=top)
+        self.place(placements).compose(_EVERY, {IMAGE: image, MASK: mask}, top=top)
 
     def place(self, placements: Placements) -> Composites:
         """The composites of ``placements``, which are checked here once and for all (SpecError)."""
         n = len(placements)
         _, height, width, _ = self._background.shape
         p = Placements(
-            _array(placements.background, np.int32, "placements.background", (n,)),
-            _array(placements.foreground, np.int32, "placements.foreground", (n,)),
-            _array(placements.flip, np.bool_, "placements.flip", (n,)),
+            checked_array(placements.background, np.int32, "placements.background", (n,)),
+            checked_array(placements.foreground, np.int32, "placements.foreground", (n,)),
+            checked_array(placements.flip, np.bool_, "placements.flip", (n,)),
             placements.replica,
-            _array(placements.y, np.int32, "placements.y", (n,)),
-            _array(placements.x, np.int32, "placements.x", (n,)),
+            checked_array(placements.y, np.int32, "placements.y", (n,)),
+            checked_array(placements.x, np.int32, "placements.x", (n,)),
         )
-        there = _within(p.background, len(self._background)) and _within(p.foreground, len(self._foreground))
+        there = is_within(p.background, len(self._background)) and is_within(
+            p.foreground, len(self._foreground)
+        )
         if not there:
             raise SpecError(
                 "A placement names a background or foreground that is not there.", code="picture-unknown"
             )
         size = self._size[p.foreground]
-        if not (_within(p.y, height - size[:, 0] + 1) and _within(p.x, width - size[:, 1] + 1)):
+        if not (is_within(p.y, height - size[:, 0] + 1) and is_within(p.x, width - size[:, 1] + 1)):
             raise SpecError("A placement puts a patch partly outside the picture.", code="placement-outside")
         return Composites(self._background, self._foreground, self._size, p)
 
@@ -88,17 +92,17 @@ class Composites:
     def compose(
         self,
         samples: slice | NDArray[np.int64],
-        image: NDArray[np.uint8],
-        mask: NDArray[np.uint8],
+        planes: Mapping[str, NDArray[np.uint8]],
         *,
         top: int = 0,
     ) -> None:
-        """Fill ``image`` and ``mask`` with some composites, exactly rounded.
+        """Fill ``planes`` with some composites, exactly rounded.
 
         Args:
             samples: Which n placements; as an index of an array.
-            image: (n, rows, w, 3) uint8, filled with rows ``top`` on of each composite, RGB.
-            mask: (n, rows, w) uint8, filled with the same rows of the pasted alpha, 0..255.
+            planes: By their names: ``image``, (n, rows, w, 3) uint8, filled with rows ``top`` on of each
+                composite, RGB; ``mask``, (n, rows, w) uint8, filled with the same rows of the pasted alpha,
+                0..255. One of the two may be left out.
             top: The first row. Rows below the picture's last are filled with 0.
 
         Raises:
@@ -106,55 +110,47 @@ class Composites:
             IndexError: There is no such placement.
         """
         p, width = self._placements, self._background.shape[2]
+        checked_top(top, self._background.shape[1])
+        image = planes.get(IMAGE)
+        placed = p.foreground[samples], p.flip[samples], p.y[samples], p.x[samples]
+        if image is None:
+            mask = checked_array(planes[MASK], np.uint8, MASK, (len(placed[0]), None, width), copy=False)
+            paste_alpha(self._foreground, self._size, *placed, top, mask)
+            return
+        checked_array(image, np.uint8, IMAGE, (len(placed[0]), None, width, 3), copy=False)
+        mask = planes[MASK] if MASK in planes else np.empty(image.shape[:3], np.uint8)
+        checked_array(mask, np.uint8, MASK, image.shape[:3], copy=False)
         which = p.background[samples]
-        _array(image, np.uint8, "image", (len(which), None, width, 3), copy=False)
-        _array(mask, np.uint8, "mask", image.shape[:3], copy=False)
-        self._check_top(top)
-        placed = which, p.foreground[samples], p.flip[samples], p.y[samples], p.x[samples]
-        composite(self._background, self._foreground, self._size, *placed, top, image, mask)
+        composite(self._background, self._foreground, self._size, which, *placed, top, image, mask)
 
     def differ(
         self,
         samples: slice | NDArray[np.int64],
-        image: NDArray[np.uint8],
-        mask: NDArray[np.uint8],
+        planes: Mapping[str, NDArray[np.uint8]],
         *,
         top: int = 0,
     ) -> NDArray[np.bool_]:
-        """Which of some composites are not what ``image`` and ``mask`` hold, (n,).
+        """Which of some composites are not what ``planes``, both of them, hold, (n,).
 
         Arguments and errors are those of :meth:`compose`, which would fill the two; nothing is filled.
         """
         p, width = self._placements, self._background.shape[2]
-        which = p.background[samples]
-        _array(image, np.uint8, "image", (len(which), None, width, 3), copy=False)
-        _array(mask, np.uint8, "mask", image.shape[:3], copy=False)
-        self._check_top(top)
+        which, image, mask = p.background[samples], planes[IMAGE], planes[MASK]
+        checked_array(image, np.uint8, IMAGE, (len(which), None, width, 3), copy=False)
+        checked_array(mask, np.uint8, MASK, image.shape[:3], copy=False)
+        checked_top(top, self._background.shape[1])
         placed = which, p.foreground[samples], p.flip[samples], p.y[samples], p.x[samples]
         differs = np.zeros(len(which), np.bool_)
         composite_differs(self._background, self._foreground, self._size, *placed, top, image, mask, differs)
         return differs
 
-    def compose_mask(
-        self, samples: slice | NDArray[np.int64], mask: NDArray[np.uint8], *, top: int = 0
-    ) -> None:
-        """Fill ``mask`` as :meth:`compose` does, and raise what it raises."""
-        p, width = self._placements, self._background.shape[2]
-        placed = p.foreground[samples], p.flip[samples], p.y[samples], p.x[samples]
-        _array(mask, np.uint8, "mask", (len(placed[0]), None, width), copy=False)
-        self._check_top(top)
-        paste_alpha(self._foreground, self._size, *placed, top, mask)
 
-    def _check_top(self, top: int) -> None:
-        height = self._background.shape[1]
-        if not 0 <= top < height:
-            raise SpecError(f"The first row is {top}, expected 0 to {height - 1}.", code="row-outside")
-
-
-def _array(
+def checked_array(
     array: NDArray[T], dtype: type[T], name: str, shape: tuple[int | None, ...], *, copy: bool = True
 ) -> NDArray[T]:
-    """``array``, contiguous; an output (``copy=False``) has to be contiguous and writable already."""
+    """``array``, contiguous; an output (``copy=False``) has to be contiguous and writable already. SpecError,
+    ``array-misfit``, where it has another type or shape.
+    """
     fits = array.ndim == len(shape) and all(
         want is None or want == found for want, found in zip(shape, array.shape, strict=True)
     )
@@ -174,5 +170,12 @@ def _array(
     return array
 
 
-def _within(index: NDArray[np.int32], count: int | NDArray[np.int32]) -> bool:
+def checked_top(top: int, height: int) -> None:
+    """Raise SpecError, ``row-outside``, where a picture of that height has no such row."""
+    if not 0 <= top < height:
+        raise SpecError(f"The first row is {top}, expected 0 to {height - 1}.", code="row-outside")
+
+
+def is_within(index: NDArray[np.int32], count: int | NDArray[np.int32]) -> bool:
+    """Whether all of an index are from 0 to below ``count``."""
     return bool(np.all((index >= 0) & (index < count)))

@@ -7,9 +7,14 @@ section 4.3 and table 2). Compositing is the over operator of Porter and Duff ("
 
 from __future__ import annotations
 
+from typing import Any, TypeAlias
+
 import numpy as np
 
 from fgbgpack.jit import Bool, Int32, UInt8, UInt32, kernel
+
+#: A word of 32 bits, of any integer type.
+Word: TypeAlias = Any
 
 _ROUNDS = 10
 _M0 = np.uint64(0xD2511F53)
@@ -27,25 +32,31 @@ def philox4x32(counter: UInt32, key: UInt32, out: UInt32) -> None:
     The arithmetic is done in uint64, where a product of two 32-bit words cannot overflow.
     """
     for i in range(counter.shape[0]):
-        c0 = np.uint64(counter[i, 0])
-        c1 = np.uint64(counter[i, 1])
-        c2 = np.uint64(counter[i, 2])
-        c3 = np.uint64(counter[i, 3])
-        k0 = np.uint64(key[0])
-        k1 = np.uint64(key[1])
-        for _ in range(_ROUNDS):
-            p0 = _M0 * c0
-            p1 = _M1 * c2
-            c0 = (p1 >> _32) ^ c1 ^ k0
-            c1 = p1 & _LOW
-            c2 = (p0 >> _32) ^ c3 ^ k1
-            c3 = p0 & _LOW
-            k0 = (k0 + _W0) & _LOW
-            k1 = (k1 + _W1) & _LOW
-        out[i, 0] = np.uint32(c0)
-        out[i, 1] = np.uint32(c1)
-        out[i, 2] = np.uint32(c2)
-        out[i, 3] = np.uint32(c3)
+        philox_block(counter[i, 0], counter[i, 1], counter[i, 2], counter[i, 3], key, out[i])
+
+
+@kernel
+def philox_block(first: Word, second: Word, third: Word, fourth: Word, key: UInt32, out: UInt32) -> None:
+    """Fill ``out`` (4,) uint32 from the four words of one counter, and ``key`` (2,) uint32."""
+    c0 = np.uint64(first)
+    c1 = np.uint64(second)
+    c2 = np.uint64(third)
+    c3 = np.uint64(fourth)
+    k0 = np.uint64(key[0])
+    k1 = np.uint64(key[1])
+    for _ in range(_ROUNDS):
+        p0 = _M0 * c0
+        p1 = _M1 * c2
+        c0 = (p1 >> _32) ^ c1 ^ k0
+        c1 = p1 & _LOW
+        c2 = (p0 >> _32) ^ c3 ^ k1
+        c3 = p0 & _LOW
+        k0 = (k0 + _W0) & _LOW
+        k1 = (k1 + _W1) & _LOW
+    out[0] = np.uint32(c0)
+    out[1] = np.uint32(c1)
+    out[2] = np.uint32(c2)
+    out[3] = np.uint32(c3)
 
 
 @kernel

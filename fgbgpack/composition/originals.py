@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgbgpack.composition.compositor import Compositor
-from fgbgpack.composition.recipe import Recipe, Samples
-from fgbgpack.document import SourceInfo
-from fgbgpack.errors import SourceError
+from fgbgpack.composition.recipe import Recipe, Samples, heights_of
+from fgbgpack.composition.scenes import ScenePlan
+from fgbgpack.errors import SourceError, SpecError
+from fgbgpack.source_info import SourceInfo
 from fgbgpack.sources.catalog import Catalog, load_background, load_catalog
 from fgbgpack.sources.decoding import hash_file
 from fgbgpack.sources.listing import Source, Sources, find_sources
@@ -33,13 +34,20 @@ class Renderer:
         self._size = (spec.height * scale, spec.width * scale)
         if scale == 1:
             return
+        if isinstance(recipe.plan, ScenePlan):
+            raise SpecError(
+                "Scenes of objects are not rendered larger than they are: give --depth-scale 1, or "
+                "--depth-mode guided.",
+                code="scenes-not-larger",
+            )
+        self._plan = recipe.plan
         sources = _originals(spec, recipe.catalog)
         self._large = load_catalog(
             sources,
             height=spec.height,
             width=spec.width,
             fit=spec.fit,
-            foreground_height=spec.foreground_height,
+            foreground_height=heights_of(spec),
             scale=scale,
             with_backgrounds=False,
         )
@@ -58,7 +66,7 @@ class Renderer:
         if self._scale == 1:
             self._recipe.compose(samples, image, mask)
             return
-        placements = self._recipe.placements(samples).scaled(self._scale)
+        placements = self._plan.placements_of(samples).scaled(self._scale)
         used, local = np.unique(placements.background, return_inverse=True)
         pictures = np.stack([self._background(int(index)) for index in used])
         compositor = Compositor(pictures, self._large.foreground, self._large.foreground_size)
@@ -95,7 +103,12 @@ def sources_of(spec: DatasetSpec) -> Sources:
     """The pictures in the folders of a spec; raises SourceError as ``find_sources``."""
     masks = Path(spec.masks) if spec.masks else None
     return find_sources(
-        Path(spec.backgrounds), Path(spec.foregrounds), masks, spec.mask_pattern, spec.reading
+        Path(spec.backgrounds),
+        Path(spec.foregrounds),
+        masks,
+        spec.mask_pattern,
+        spec.reading,
+        classes=spec.classes,
     )
 
 

@@ -41,6 +41,16 @@ class Placements:
         return replace(self, y=self.y * scale, x=self.x * scale)
 
 
+def check_samples(samples: int) -> None:
+    """Raise SpecError, ``samples-too-many``, where no dataset can hold so many."""
+    if samples > 2**31 - 1:
+        raise SpecError(
+            f"{samples:,} samples are more than the 2,147,483,647 that a dataset can hold: "
+            "use fewer placements or pictures.",
+            code="samples-too-many",
+        )
+
+
 @dataclass(frozen=True)
 class Plan:
     """Sample index to placement. Samples are ordered by background, foreground, flip, replica.
@@ -61,12 +71,7 @@ class Plan:
     seed: int
 
     def __post_init__(self) -> None:
-        if self.samples > 2**31 - 1:
-            raise SpecError(
-                f"{self.samples:,} samples are more than the 2,147,483,647 that a dataset can hold: "
-                "use fewer placements or pictures.",
-                code="samples-too-many",
-            )
+        check_samples(self.samples)
 
     @property
     def samples_per_pair(self) -> int:

@@ -12,13 +12,20 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fgbgpack.composition.compositor import Compositor
+from fgbgpack.composition.compositor import Composites, Compositor
+from fgbgpack.composition.objects import Objects
 from fgbgpack.composition.placement import Placements, Plan
-from fgbgpack.document import RecipeInfo, SourceInfo
+from fgbgpack.composition.scenes import SceneCompositor, ScenePlacements, ScenePlan, Scenes
+from fgbgpack.composition.sprites import Sprites, heights_between
+from fgbgpack.document import IMAGE, INSTANCE, MASK, RecipeInfo
+from fgbgpack.errors import SpecError
+from fgbgpack.source_info import SourceInfo, SourcesInfo
 from fgbgpack.sources.catalog import Catalog
 from fgbgpack.spec import DatasetSpec
 
 _COUNTED = 4_000_000  # samples that are compared with each other
+#: What shares are counted in: of random words, of visible pixels, and of sides.
+_WORDS, _SHARES, _PARTS = 1 << 32, 1 << 16, 1 << 8
 
 #: The numbers of samples in their dataset.
 Samples: TypeAlias = range | NDArray[np.int64]
@@ -33,20 +40,40 @@ class Recipe:
 
     spec: DatasetSpec
     catalog: Catalog
-    plan: Plan
+    plan: Plan | ScenePlan
 
     @classmethod
     def of(cls, spec: DatasetSpec, catalog: Catalog) -> Recipe:
         """The recipe of a spec with its resized pictures; SpecError if a dataset cannot hold all samples."""
-        plan = Plan(
-            height=spec.height,
-            width=spec.width,
-            background_words=_words(catalog.backgrounds, vary_copies=spec.vary_copies),
-            foreground_words=_words(catalog.foregrounds, vary_copies=spec.vary_copies),
-            foreground_sizes=tuple((int(h), int(w)) for h, w in catalog.foreground_size),
-            placements=spec.placements,
-            flip=spec.flip,
-            seed=spec.seed,
+        common: dict[str, Any] = {
+            "height": spec.height,
+            "width": spec.width,
+            "background_words": _words(catalog.backgrounds, vary_copies=spec.vary_copies),
+            "foreground_words": _words(catalog.foregrounds, vary_copies=spec.vary_copies),
+            "foreground_sizes": tuple((int(h), int(w)) for h, w in catalog.foreground_size),
+            "placements": spec.placements,
+            "flip": spec.flip,
+            "seed": spec.seed,
+        }
+        if not spec.is_scene:
+            return cls(spec, catalog, Plan(**common))
+        if catalog.cut is None:
+            raise ValueError("scenes need to know which sides of foregrounds are cut")
+        scene, known = spec.scene, SourcesInfo(catalog.backgrounds, catalog.foregrounds).categories
+        plan = ScenePlan(
+            **common,
+            cut=tuple(catalog.cut.tolist()),
+            categories=tuple(known.index(source.category) for source in catalog.foregrounds),
+            random_samples=scene.samples,
+            objects=scene.object_range,
+            empty=round(scene.empty * _WORDS),
+            heights=heights_of(spec),
+            placement=scene.placement,
+            slack=round(scene.truncate * _PARTS),
+            least_visible=round(scene.overlap * _SHARES),
+            blends=scene.blends,
+            light_match=scene.light_match,
+            shadow=scene.shadow,
         )
         return cls(spec, catalog, plan)
 
@@ -76,10 +103,12 @@ class Recipe:
             np.array([distinct.index(one) for one in identities], np.int64)
             for distinct, identities in zip(pairs, self._identities, strict=True)
         ]
+        if isinstance(self.plan, ScenePlan):
+            return len(pairs[0]) * len(self) // len(self.catalog.backgrounds)
         found = len(pairs[0]) * len(pairs[1]) * self.plan.samples_per_pair
         if len(self) > _COUNTED:
             return found
-        placed = self.placements(range(len(self)))
+        placed = self.plan.placements_of(range(len(self)))
         key = number[0][placed.background] * len(pairs[1]) + number[1][placed.foreground]
         for value, most in ((placed.flip, 2), (placed.y, self.height), (placed.x, self.width)):
             key = key * most + value
@@ -105,24 +134,88 @@ class Recipe:
         return RecipeInfo(self.plan.recipe_digest(catalog.background, catalog.foreground), len(self))
 
     @cached_property
-    def compositor(self) -> Compositor:
-        """What composites placements of its pictures."""
+    def sprites(self) -> Sprites:
+        """What the objects of scenes are pasted as."""
+        catalog, scene = self.catalog, self._scene_plan
+        return Sprites.of(catalog.foreground, catalog.foreground_size, scene.heights, scene.blends)
+
+    @cached_property
+    def _compositor(self) -> Compositor | SceneCompositor:
         catalog = self.catalog
+        if self.has_objects:
+            return SceneCompositor(catalog.background, self.sprites)
         return Compositor(catalog.background, catalog.foreground, catalog.foreground_size)
 
-    def placements(self, samples: Samples) -> Placements:
+    @property
+    def has_objects(self) -> bool:
+        """Whether samples are scenes, of objects; else each has one foreground, pasted whole."""
+        return isinstance(self.plan, ScenePlan)
+
+    @property
+    def most_objects(self) -> int:
+        """The most objects that a sample can have; SpecError (``objects-missing``) where there are none."""
+        return self._scene_plan.most_objects
+
+    @property
+    def planes(self) -> tuple[str, ...]:
+        """What samples are composed to: ``image`` and ``mask`` and, of scenes, ``instance``."""
+        return (IMAGE, MASK, INSTANCE) if self.has_objects else (IMAGE, MASK)
+
+    @property
+    def _scene_plan(self) -> ScenePlan:
+        if not isinstance(self.plan, ScenePlan):
+            raise SpecError("Samples of this recipe have no objects.", code="objects-missing")
+        return self.plan
+
+    def check(self) -> None:
+        """Raise SpecError where the sources do not fit each other."""
+        _ = self._compositor
+
+    def placements(self, samples: Samples) -> Placements | ScenePlacements:
         """The placements of n samples, computed."""
         return self.plan.placements_of(samples)
+
+    def objects(self, samples: Samples) -> Objects:
+        """The objects of n samples, computed; SpecError (``objects-missing``) where there are none."""
+        return self._scene_plan.objects_of(samples, self.sprites, self.catalog.background)
+
+    def sample_arrays(self, samples: Samples) -> dict[str, NDArray[Any]]:
+        """What n samples are made of, by the paths of the arrays in a dataset: placements, and objects."""
+        placed = vars(self.placements(samples))
+        return placed | self.objects(samples).arrays() if self.has_objects else placed
+
+    def place(
+        self,
+        samples: Samples,
+        placements: Placements | ScenePlacements | None = None,
+        objects: Objects | None = None,
+    ) -> Composites | Scenes:
+        """The composites of some samples, by placements and objects that are stored, or else computed.
+
+        Raises SpecError where these name something that is not there.
+        """
+        placed = self.placements(samples) if placements is None else placements
+        compositor = self._compositor
+        if isinstance(compositor, SceneCompositor) and isinstance(placed, ScenePlacements):
+            return compositor.place(placed, self.objects(samples) if objects is None else objects)
+        if isinstance(compositor, Compositor) and isinstance(placed, Placements):
+            return compositor.place(placed)
+        raise SpecError("These placements are not those of this recipe.", code="array-misfit")
 
     def compose(
         self, samples: Samples, image: NDArray[np.uint8], mask: NDArray[np.uint8], *, top: int = 0
     ) -> None:
         """Fill ``image`` and ``mask`` with composites, as :meth:`Composites.compose` does."""
-        self.compositor.compose(self.placements(samples), image, mask, top=top)
+        self.place(samples).compose(slice(None), {IMAGE: image, MASK: mask}, top=top)
 
     def with_spec(self, spec: DatasetSpec) -> Recipe:
         """The same samples with other depth, or with other folders of the original pictures."""
         return replace(self, spec=spec)
+
+
+def heights_of(spec: DatasetSpec) -> tuple[int, ...]:
+    """The heights in pixels that foregrounds are pasted at, ascending."""
+    return heights_between(*spec.scene.height_range)
 
 
 def _words(sources: Sequence[SourceInfo], *, vary_copies: bool) -> tuple[int, ...]:

@@ -13,14 +13,29 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fgbgpack.document import DEPTH, IMAGE, MASK, PLACEMENTS
+from fgbgpack.composition.objects import Objects
+from fgbgpack.composition.objects import shapes as object_shapes
+from fgbgpack.document import (
+    BACKGROUND_PICTURE,
+    DEPTH,
+    IMAGE,
+    INSTANCE,
+    MASK,
+    OBJECT_ARRAYS,
+    OBJECTS,
+    OF_BACKGROUND,
+    PICTURES,
+    PLACEMENTS,
+    Document,
+)
 from fgbgpack.errors import SpecError
 
 #: The shape and the type of each array of a batch, by its name.
 Shapes: TypeAlias = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
 
 _ALIGNMENT = 64  # bytes: a cache line
-_UINT8, _FLOAT16, _INT32, _BOOL = map(np.dtype, (np.uint8, np.float16, np.int32, np.bool_))
+_UINT8, _INT32, _BOOL = map(np.dtype, (np.uint8, np.int32, np.bool_))
+_FLOAT16, _FLOAT32 = map(np.dtype, (np.float16, np.float32))
 
 
 class Batch:
@@ -29,6 +44,7 @@ class Batch:
     Where JAX was imported, batches that are made from then on are pytrees of their arrays.
 
     Those of a dataset that was imported have no placement: ``background`` and the others are a SpecError.
+    Those of scenes have ``background``, ``replica`` and ``objects``, and the others are a SpecError.
 
     Args:
         arrays: The arrays by the names below; of image, mask and depth those that were read.
@@ -59,7 +75,11 @@ class Batch:
     def _array(self, name: str) -> NDArray[Any]:
         if name not in self.arrays:
             why = "its dataset was imported, and has no placements."
-            if name not in PLACEMENTS:
+            if OBJECT_ARRAYS[0] in self.arrays:
+                why = "its samples are scenes, of several objects perhaps: see objects."
+            elif name in (INSTANCE, OBJECTS):
+                why = "its samples are no scenes of objects, or it was read with other fields."
+            if name not in (*PLACEMENTS, OBJECTS, INSTANCE):
                 why = f"it was read with other fields. Name {name!r} among them too."
             raise SpecError(f"This batch has no {name}: {why}", code="field-missing")
         return self.arrays[name]
@@ -75,9 +95,37 @@ class Batch:
         return self._array(MASK)
 
     @property
+    def instance(self) -> NDArray[np.uint8]:
+        """(n, h, w) uint8, 0 or 1 + the number of the object on top, where its alpha is above 127. A
+        SpecError where it was not read, or samples are no scenes.
+        """
+        return self._array(INSTANCE)
+
+    @property
+    def objects(self) -> Objects:
+        """The objects of each sample, far to near. A SpecError where samples are no scenes."""
+        if OBJECT_ARRAYS[0] not in self.arrays:
+            self._array(OBJECTS)
+        return Objects.of(self.arrays)
+
+    @property
     def depth(self) -> NDArray[np.float16] | None:
         """(n, h, w) float16 in the dataset's quantity and unit; ``None`` where there is none, or not read."""
         return self.arrays.get(DEPTH)
+
+    @property
+    def background_image(self) -> NDArray[np.uint8]:
+        """(n, h, w, 3) uint8, RGB, the background of each sample with nothing before it. A SpecError where it
+        was not read.
+        """
+        return self._array(BACKGROUND_PICTURE)
+
+    @property
+    def background_depth(self) -> NDArray[np.float32]:
+        """(n, h, w) float32, the depth of that, in the quantity and unit of depth. A SpecError where it was
+        not read.
+        """
+        return self._array(OF_BACKGROUND[1])
 
     @property
     def background(self) -> NDArray[np.int32]:
@@ -121,27 +169,37 @@ def _register_pytree() -> None:
     )
 
 
-def shapes(n: int, height: int, width: int, *, placements: bool = True) -> Shapes:
-    """Shape and type of each array of a batch of n samples, those of placements if there are any."""
-    size = (n, height, width)
+def shapes(n: int, document: Document) -> Shapes:
+    """Shape and type of each array of a batch of n samples: pictures, and what they are made of."""
+    size = (n, document.height, document.width)
     found: Shapes = {IMAGE: ((*size, 3), _UINT8), MASK: (size, _UINT8), DEPTH: (size, _FLOAT16)}
-    placed = PLACEMENTS if placements else ()
-    return found | {name: ((n,), _BOOL if name == "flip" else _INT32) for name in placed}
+    if document.has_objects:
+        found[INSTANCE] = size, _UINT8
+    if document.has_recipe:
+        found[BACKGROUND_PICTURE] = (*size, 3), _UINT8
+    if document.is_guided:
+        found[OF_BACKGROUND[1]] = size, _FLOAT32
+    found |= {name: ((n,), _BOOL if name == "flip" else _INT32) for name in document.placements}
+    if document.has_objects:
+        forms = object_shapes(n, document.most_objects)
+        found |= {
+            path: (shape, np.dtype(kind)) for path, (shape, kind) in zip(OBJECT_ARRAYS, forms, strict=True)
+        }
+    return found
 
 
 class BufferPool:
-    """Memory for batches of up to n samples, of these arrays, reused once no array in it is referenced.
+    """Memory for batches, of some of the ``expected`` arrays, reused once no array in it is referenced.
 
     Fresh memory costs as much as decoding what is put there: the system clears it, page by page.
     """
 
-    def __init__(self, n: int, height: int, width: int, names: Sequence[str]) -> None:
-        expected = shapes(n, height, width)
+    def __init__(self, expected: Shapes, names: Sequence[str]) -> None:
         self._shapes: Shapes = {name: expected[name] for name in names}
         self._buffers: list[_Buffer] = []
 
     def arrays(self, *, even_in_use: bool = False) -> dict[str, NDArray[Any]]:
-        """Arrays for n samples, with anything in them; ``even_in_use``: even where one is referenced."""
+        """The arrays, with anything in them; ``even_in_use``: even where one is referenced."""
         free = next((buffer for buffer in self._buffers if even_in_use or not buffer.in_use), None)
         if free is None:
             self._buffers.append(free := _Buffer(self._shapes))
@@ -179,7 +237,7 @@ def _padded(size: int) -> int:
 def check_out(given: Mapping[str, NDArray[Any]], fields: Sequence[str], expected: Shapes) -> None:
     """Refuse arrays that cannot be filled, naming all of them."""
     problems = [f"{name}: there is no such array" for name in given if name not in expected]
-    for name in (*fields, *(name for name in PLACEMENTS if name in expected)):
+    for name in (*fields, *(name for name in expected if name not in (*PICTURES, *OF_BACKGROUND))):
         if name not in given:
             if name in fields:
                 problems.append(f"{name}: it is asked for and not among the arrays to fill")

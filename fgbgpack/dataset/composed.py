@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fgbgpack.composition.compositor import Composites
+from fgbgpack.composition.scenes import Scenes
+from fgbgpack.document import IMAGE, MASK
 from fgbgpack.storage.indices import sample_indices
 from fgbgpack.storage.layout import Layout
 from fgbgpack.storage.reading import output
@@ -29,7 +31,7 @@ _THREADED_BYTES = 4 << 20
 
 
 class ComposedArray:
-    """Image or mask of a dataset, made from its sources and placements whenever samples are read.
+    """One plane of a dataset, made from its sources and placements whenever samples are read.
 
     It reads as ``reading.ArrayReader`` does, gives the bytes of a dataset that stores its pixels, and can be
     pickled, forked and shared by threads. ``layout`` is how the array would be cut, were it stored. Nothing
@@ -39,10 +41,10 @@ class ComposedArray:
     chunks_decoded = 0
     dtype: np.dtype[Any] = np.dtype(np.uint8)
 
-    def __init__(self, composites: Composites, layout: Layout, array: Literal["image", "mask"]) -> None:
+    def __init__(self, composites: Composites | Scenes, layout: Layout, plane: str) -> None:
         self.layout, self.keep = layout, 0
         self.attributes: dict[str, Any] = {}
-        self._composites, self._array = composites, array
+        self._composites, self._plane = composites, plane
 
     def read(
         self,
@@ -78,38 +80,41 @@ class ComposedArray:
         return result
 
     def _compose(self, samples: NDArray[np.int64], out: Pixels, top: int) -> None:
-        if self._array == "image":
-            self._composites.compose(samples, out, _scratch.of("mask", out.shape[:3]), top=top)
-        else:
-            self._composites.compose_mask(samples, out, top=top)
+        planes = {self._plane: out}
+        if self._plane == IMAGE:
+            planes[MASK] = _scratch.of("mask", out.shape[:3])
+        self._composites.compose(samples, planes, top=top)
 
 
 def compose_together(
-    image: ComposedArray,
-    mask: ComposedArray,
+    arrays: Mapping[str, ComposedArray],
     samples: Samples,
-    image_out: Pixels | None,
-    mask_out: Pixels | None,
+    out: Mapping[str, Pixels],
     threads: int | None = None,
 ) -> None:
-    """Image and mask of some samples in one pass: half the work of reading one after the other.
+    """Several planes of some samples in one pass: half the work of reading one after the other.
 
-    ``image_out`` (n, h, w, 3) and ``mask_out`` (n, h, w) uint8 are filled; ``None`` leaves one out. Raises
-    what :meth:`ComposedArray.read` raises, and SpecError where an array is not contiguous.
+    Of ``arrays``, all of a dataset by the names of the planes, those are made that ``out`` has: (n, h, w,
+    ...) uint8 each, which are filled. Raises what :meth:`ComposedArray.read` raises, and SpecError where an
+    array is not contiguous.
     """
-    if image_out is None or mask_out is None:
-        for one, out in ((image, image_out), (mask, mask_out)):
-            if out is not None:
-                one.read(samples, out, threads=threads)
+    if len(out) < 2:
+        for plane, filled in out.items():
+            arrays[plane].read(samples, filled, threads=threads)
         return
-    index = sample_indices(samples, image.layout.shape[0])
-    images = output(image_out, (len(index), *image.layout.shape[1:]), image.dtype)
-    masks = output(mask_out, (len(index), *mask.layout.shape[1:]), mask.dtype)
+    one = arrays[IMAGE]
+    index = sample_indices(samples, one.layout.shape[0])
+    results = {
+        plane: output(filled, (len(index), *arrays[plane].layout.shape[1:]), one.dtype)
+        for plane, filled in out.items()
+    }
 
     def work(block: slice) -> None:
-        image._composites.compose(index[block], images[block], masks[block])
+        planes = {plane: result[block] for plane, result in results.items()}
+        one._composites.compose(index[block], planes)
 
-    _in_blocks(work, len(index), 4 * math.prod(mask.layout.shape[1:]), threads)
+    sample_bytes = sum(math.prod(arrays[plane].layout.shape[1:]) for plane in out)
+    _in_blocks(work, len(index), sample_bytes, threads)
 
 
 def _in_blocks(work: Callable[[slice], None], count: int, sample_bytes: int, threads: int | None) -> None:

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgbgpack.dataset import selection
-from fgbgpack.dataset.geometry import Outlines, measure_masks
+from fgbgpack.dataset.geometry import Outlines, enclosing, measure_masks, visible_area
 from fgbgpack.dataset.pixel_source import PixelSource
 from fgbgpack.dataset.reader import DatasetReader
 from fgbgpack.dataset.splits import LABEL, By, Split, is_label
-from fgbgpack.document import FIELDS, SOURCE_ARRAYS, VERIFIED
+from fgbgpack.document import DEPTH, SOURCE_ARRAYS, VERIFIED
 from fgbgpack.errors import DatasetError, IncompleteDatasetError, SpecError
 from fgbgpack.storage import sealing
 from fgbgpack.storage.layout import DEFAULT_POLICY, LayoutPolicy
@@ -41,16 +41,25 @@ class Dataset(DatasetReader):
         flip: bool | None = None,
         replica: int | Sequence[int] | None = None,
         name: str | Sequence[str] | None = None,
+        category: int | str | Sequence[int | str] | None = None,
+        visible: float | tuple[float, float] | None = None,
+        height: float | tuple[float, float] | None = None,
     ) -> NDArray[np.int64]:
         """The samples for which all of this holds, (n,) int64 in ascending order. No picture is read for it.
+        Of scenes, all that is said of objects holds for one of them.
 
         Args:
             background: The number of a background or its name, or several of them, or a truth value for each
                 background. A name is that of the file, the same without its ending, or a pattern with ``*``
                 and ``?``.
-            foreground: The same of foregrounds.
-            flip: Whether the foreground is mirrored.
-            replica: Which placement of its pair a sample is, or which ones.
+            foreground: The same of foregrounds; of scenes, of any object.
+            flip: Whether the foreground is mirrored or, of scenes, any object.
+            replica: Which placement of its pair a sample is, or which ones; of scenes, which sample of its
+                background.
+            category: Of scenes, the category of an object: its number in ``categories``, its name, or
+                several.
+            visible: Of scenes, the least share of an object that is seen, or the least and the greatest.
+            height: Of scenes, the least height of an object in pixels, or the least and the greatest.
             name: Of imported samples, which have none of the others: one of ``names``, a pattern, or several.
 
         Raises:
@@ -61,7 +70,15 @@ class Dataset(DatasetReader):
         Example:
             >>> ds.image[ds.where(background="mall-03.jpg", foreground=[1, 2], flip=False)]  # doctest: +SKIP
         """
-        asked = {"background": background, "foreground": foreground, "flip": flip, "replica": replica}
+        asked = {
+            "background": background,
+            "foreground": foreground,
+            "flip": flip,
+            "replica": replica,
+            "category": category,
+            "visible": visible,
+            "height": height,
+        }
         return selection.where(self, asked, name)
 
     def split(
@@ -154,13 +171,18 @@ class Dataset(DatasetReader):
         Bottom and right are the first row and column that have none any more, so all of the foreground is in
         ``mask[top:bottom, left:right]``. All four are 0 where the mask is empty. No pixel is read for this:
         it is known from the placements and the foregrounds, as are ``area`` and ``visible``. Only where
-        samples were imported all masks are read, once, for this and ``area``.
+        samples were imported all masks are read, once, for this and ``area``. Of scenes it encloses the boxes
+        of all objects that can be seen, which are of alpha above 127.
         """
+        if self.has_objects:
+            return enclosing(self.objects.box, self.objects.visible > 0)
         return self._outlines.boxes(self.placements) if self.has_recipe else self._mask_measures[0]
 
     @property
     def area(self) -> NDArray[np.int64]:
         """(n,) int64: how many pixels have a mask above 127."""
+        if self.has_objects:
+            return np.asarray(visible_area(self.recipe.sprites, self.objects).sum(axis=1))
         return self._outlines.area[self.placements.foreground] if self.has_recipe else self._mask_measures[1]
 
     @property
@@ -170,7 +192,8 @@ class Dataset(DatasetReader):
         It is 1 for foregrounds that are placed inside the picture, as all are so far.
 
         Raises:
-            DatasetError: The dataset was imported: what was outside of its pictures is unknown.
+            DatasetError: The dataset was imported: what was outside of its pictures is unknown. Or samples
+                are scenes, and ``objects`` says it of each object.
         """
         self.require_recipe("foregrounds, and what was outside of its pictures is unknown")
         return self._outlines.visible[self.placements.foreground]
@@ -188,7 +211,7 @@ class Dataset(DatasetReader):
 
     def written_samples(self) -> dict[str, int]:
         """How many samples of each array of pictures are in shards that are there and sound."""
-        written, faulty = dict.fromkeys(FIELDS, 0), self.faulty_objects()
+        written, faulty = dict.fromkeys((*self.document.planes, DEPTH), 0), self.faulty_objects()
         for name, reader in self._readers.items():
             shards = self.store.sound_shards(name, reader.layout) - set(faulty.get(name, ()))
             written[name] = sum(len(reader.layout.samples_of(shard)) for shard in shards)

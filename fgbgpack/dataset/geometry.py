@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from fgbgpack.composition.objects import Objects
 from fgbgpack.composition.placement import Placements
+from fgbgpack.composition.sprites import Sprites
 from fgbgpack.document import MASK
 
 if TYPE_CHECKING:
@@ -51,6 +53,27 @@ class Outlines:
         box = self.box[placements.flip.astype(np.intp), placements.foreground]
         corner = np.stack([placements.y, placements.x] * 2, axis=1)
         return np.where((box[:, 2] > 0)[:, None], box + corner, 0).astype(np.int32)
+
+
+def enclosing(box: NDArray[np.int16], is_seen: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """(n, 4) int32: what encloses those boxes of (n, K, 4) that are seen, (n, K); 0 where none is."""
+    found = np.zeros((len(box), 4), np.int32)
+    for edge in range(4):
+        # Where none is seen, the least of nothing is as good as the greatest.
+        low = edge < 2
+        far = np.where(is_seen, box[..., edge], np.int16(np.iinfo(np.int16).max if low else 0))
+        found[:, edge] = far.min(axis=1) if low else far.max(axis=1)
+    found[~is_seen.any(axis=1)] = 0
+    return found
+
+
+def visible_area(sprites: Sprites, objects: Objects) -> NDArray[np.int64]:
+    """(n, K) int64: how many pixels of each object are seen, of alpha above 127; 0 where there is none."""
+    number = sprites.index(objects.foreground, objects.height, objects.blend)
+    whole = np.where(number < 0, 0, sprites.area[np.maximum(number, 0)])
+    # The share is a quotient of two such numbers, below 2^24, in single precision.
+    share = np.maximum(objects.visible, 0).astype(np.float64)
+    return np.rint(whole * share).astype(np.int64)
 
 
 def measure_masks(dataset: Dataset) -> tuple[NDArray[np.int32], NDArray[np.int64]]:

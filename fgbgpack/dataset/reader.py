@@ -10,37 +10,20 @@ from typing import Any, Self, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fgbgpack.composition.placement import Placements
-from fgbgpack.composition.recipe import Recipe
+from fgbgpack.dataset.arrays import DatasetArrays
 from fgbgpack.dataset.batch import Batch, BufferPool, check_out, shapes
-from fgbgpack.dataset.composed import ComposedArray, compose_together
+from fgbgpack.dataset.composed import compose_together
 from fgbgpack.dataset.mixing import ADJACENT, Mixing
-from fgbgpack.dataset.pixel_source import PixelSource, pixel_source
 from fgbgpack.dataset.splits import shuffled
 from fgbgpack.document import (
-    BACKGROUND_DEPTH,
+    BACKGROUND_PICTURE,
     DEPTH,
-    DEPTH_MAX,
-    DEPTH_MIN,
-    FIELDS,
-    IMAGE,
-    MASK,
-    NAME,
-    PLACEMENTS,
-    SOURCE_ARRAYS,
-    Document,
-    SourcesInfo,
+    OF_BACKGROUND,
 )
 from fgbgpack.errors import DatasetError, SpecError
 from fgbgpack.options import checked_flags, checked_numbers, whole_number
-from fgbgpack.sources.catalog import Catalog
-from fgbgpack.sources.names import counted
-from fgbgpack.spec import DatasetSpec
 from fgbgpack.storage.indices import Index, sample_indices
-from fgbgpack.storage.layout import DEFAULT_POLICY, Extent, LayoutPolicy
-from fgbgpack.storage.processes import is_far_away
-from fgbgpack.storage.reading import StoredArray, read_together
-from fgbgpack.storage.store import DatasetStore
+from fgbgpack.storage.reading import read_together
 
 #: The names of fields: one, several, or ``None`` for all that there are.
 Fields: TypeAlias = str | Sequence[str] | None
@@ -50,192 +33,11 @@ _WINDOW_BYTES = 256 << 20
 _BYTES_PER_PIXEL = 6  # of image, mask and depth together
 
 
-class DatasetReader:
-    """The arrays of an open dataset, and the samples in them.
+class DatasetReader(DatasetArrays):
+    """The samples of an open dataset, in all arrays that are asked for.
 
-    ``pixels`` is ``"stored"`` where image and mask are read, ``"recomposed"`` where they are composed of the
-    sources and the placements, which gives the same bytes; asked for as ``"auto"``, stored where there are
-    some. ``document`` is what the dataset says of itself, ``layout`` how image and mask are cut where they
-    are not stored.
+    :class:`fgbgpack.dataset.arrays.DatasetArrays` describes its arguments and attributes.
     """
-
-    def __init__(
-        self,
-        store: DatasetStore,
-        document: Document,
-        pixels: PixelSource = "auto",
-        layout: LayoutPolicy = DEFAULT_POLICY,
-    ) -> None:
-        self.store = store
-        self.document = document
-        self.pixels = pixel_source(pixels, document, store.name)
-        self._layout_policy = layout
-        # What is missing or damaged is found now, not when it is first read.
-        forms = store.forms(FIELDS if self.pixels == "stored" else (DEPTH,), copied=True)
-        self._readers = {path: store.reader(path, form) for path, form in forms.items()}
-
-    # --- what it is --------------------------------------------------------------------------------
-
-    def __len__(self) -> int:
-        return self.document.samples
-
-    def __repr__(self) -> str:
-        state = "" if self.complete else ", incomplete"
-        depth = " with depth" if self.has_depth else ""
-        size = f"{self.width}x{self.height}"
-        return f"<fgbgpack.Dataset {self.path!r}: {counted(len(self), 'sample')} of {size}{depth}{state}>"
-
-    @property
-    def path(self) -> str:
-        """Where the dataset is, as it was given."""
-        return self.store.name
-
-    @property
-    def complete(self) -> bool:
-        """Whether all that the spec asks for is there."""
-        return self.document.complete
-
-    @property
-    def has_recipe(self) -> bool:
-        """Whether it was made of sources and placements; else it was imported from pictures."""
-        return self.document.has_recipe
-
-    @property
-    def has_depth(self) -> bool:
-        """Whether depth is filled, at least in part."""
-        return self.document.depth is not None
-
-    @property
-    def height(self) -> int:
-        """Height of every sample in pixels."""
-        return self.document.height
-
-    @property
-    def width(self) -> int:
-        """Width of every sample in pixels."""
-        return self.document.width
-
-    @property
-    def reads_ahead(self) -> bool:
-        """Whether it is in a store of which chunks can be asked for before they are needed."""
-        return is_far_away(self.store.store)
-
-    @property
-    def adjacent(self) -> int:
-        """How many chunks that follow one another should be read soon after one another."""
-        return ADJACENT if self.reads_ahead else 1
-
-    @property
-    def sample_bytes(self) -> int:
-        """Bytes of image, mask and depth of a sample in memory."""
-        return self.height * self.width * _BYTES_PER_PIXEL
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """Which of ``"image"``, ``"mask"`` and ``"depth"`` can be read."""
-        return FIELDS if self.has_depth else FIELDS[:2]
-
-    # --- its arrays --------------------------------------------------------------------------------
-
-    @property
-    def image(self) -> StoredArray:
-        """Array (n, h, w, 3) uint8, RGB; it is indexed as NumPy's are, and reads what an index touches."""
-        return StoredArray(self._readers[IMAGE] if self.pixels == "stored" else self._composed[0])
-
-    @property
-    def mask(self) -> StoredArray:
-        """Array (n, h, w) uint8, alpha of the pasted foreground, 0..255."""
-        return StoredArray(self._readers[MASK] if self.pixels == "stored" else self._composed[1])
-
-    @property
-    def depth(self) -> StoredArray:
-        """Array (n, h, w) float16, NaN where it is not filled; its ``attrs`` tell quantity and unit."""
-        return StoredArray(self._readers[DEPTH])
-
-    @cached_property
-    def depth_min(self) -> NDArray[Any] | None:
-        """(n,) the least depth of each sample, in the quantity and unit of ``depth``; NaN where it is not
-        filled, ``None`` where there is no depth.
-        """
-        return self.store.read(DEPTH_MIN)[0] if self.has_depth else None
-
-    @cached_property
-    def depth_max(self) -> NDArray[Any] | None:
-        """(n,) the greatest depth of each sample, as ``depth_min``."""
-        return self.store.read(DEPTH_MAX)[0] if self.has_depth else None
-
-    @cached_property
-    def _composed(self) -> tuple[ComposedArray, ComposedArray]:
-        """Image and mask, composed when they are read."""
-        extent = Extent(len(self), self.height, self.width, self.recipe.plan.samples_per_background)
-        image, mask = self._layout_policy.pixels(extent, self.document.chunk)
-        composites = self.recipe.compositor.place(self.placements)
-        return ComposedArray(composites, image, "image"), ComposedArray(composites, mask, "mask")
-
-    @cached_property
-    def background_depth(self) -> StoredArray | None:
-        """Array (B, h, w) float32: the depth of empty backgrounds where that guided ``depth``, else ``None``.
-
-        It is in the quantity and unit of ``depth``, and NaN where it is not filled yet.
-        """
-        return StoredArray(self.store.reader(BACKGROUND_DEPTH)) if self.document.is_guided else None
-
-    @cached_property
-    def placements(self) -> Placements:
-        """The placements of all samples.
-
-        Raises:
-            DatasetError: The dataset was imported, and has none.
-        """
-        self.require_recipe("placements")
-        return Placements(*self.store.read(*PLACEMENTS))
-
-    @cached_property
-    def names(self) -> list[str] | None:
-        """The path of each imported sample's picture below the folder of all pictures, without the ending.
-
-        ``None`` for samples that were made of a recipe.
-
-        Example:
-            >>> fgbgpack.open_dataset("imported.zarr").names[:2]  # doctest: +SKIP
-            ['bg1/fg1/000', 'bg1/fg1/001']
-        """
-        if self.has_recipe:
-            return None
-        (stored,) = self.store.read(NAME)
-        return [name.decode() for name in stored.view(f"S{stored.shape[1]}")[:, 0].tolist()]
-
-    @property
-    def _placed(self) -> tuple[str, ...]:
-        """The names of the arrays of placements that batches have."""
-        return PLACEMENTS if self.has_recipe else ()
-
-    def require_recipe(self, what: str) -> tuple[DatasetSpec, SourcesInfo]:
-        """The spec and the pictures; DatasetError if the dataset was imported, and so lacks ``what``."""
-        document = self.document
-        if document.spec is None or document.sources is None:
-            raise DatasetError(
-                f"{self.path} was imported from pictures: it has no {what}. Only datasets that fgbgpack "
-                "create made have.",
-                code="recipe-missing",
-            )
-        return document.spec, document.sources
-
-    def whole(self, name: str) -> NDArray[Any]:
-        """The whole of an array, by its path: meant for the small ones."""
-        return np.asarray(getattr(self, name)[:]) if name in FIELDS else self.store.read(name)[0]
-
-    def catalog(self) -> Catalog:
-        """The resized sources that the samples were made of, with their names and digests."""
-        _, sources = self.require_recipe("sources")
-        background, foreground, size = self.store.read(*SOURCE_ARRAYS)
-        return Catalog(background, foreground, size, sources.backgrounds, sources.foregrounds)
-
-    @cached_property
-    def recipe(self) -> Recipe:
-        """What the samples are a function of; DatasetError if the dataset was imported."""
-        spec, _ = self.require_recipe("recipe")
-        return Recipe.of(spec, self.catalog())
 
     # --- reading samples ---------------------------------------------------------------------------
 
@@ -270,8 +72,10 @@ class DatasetReader:
         Args:
             indices: What indexes the first axis of a NumPy array: (n,) integers, negative ones count from
                 the end, a slice, or truth values for all samples.
-            fields: Which of ``"image"``, ``"mask"`` and ``"depth"``; ``None`` for all that there are, or all
-                that ``out`` has. Placements always come with them, where there are any.
+            fields: Which of ``"image"``, ``"mask"``, ``"instance"`` and ``"depth"``; ``None`` for all that
+                there are, or all that ``out`` has. ``"background_image"`` and ``"background_depth"`` are read
+                of the empty background of each sample, where they are named. Placements and objects always
+                come with them, where there are any.
             out: Arrays that are filled instead of new ones, by name, or a batch of them: of the shapes and
                 types that :class:`Batch` describes and C-contiguous.
             threads: How many decode; ``None``: one for each processor, and for little this one alone.
@@ -288,7 +92,7 @@ class DatasetReader:
         samples = sample_indices(indices, len(self))
         given = out.arrays if isinstance(out, Batch) else dict(out or {})
         chosen = self._chosen(fields, given if out is not None else None)
-        expected = shapes(len(samples), self.height, self.width, placements=self.has_recipe)
+        expected = shapes(len(samples), self.document)
         if given:
             check_out(given, chosen, expected)
         arrays = {
@@ -296,9 +100,12 @@ class DatasetReader:
             for name in (*chosen, *self._placed)
         }
         for name in self._placed:
-            getattr(self.placements, name).take(samples, out=arrays[name], mode="clip")
+            self.sample_arrays[name].take(samples, axis=0, out=arrays[name], mode="clip")
+        for name in set(chosen) & set(OF_BACKGROUND):
+            self._of_backgrounds[name].take(arrays["background"], axis=0, out=arrays[name], mode="clip")
         if self.pixels == "recomposed":
-            compose_together(*self._composed, samples, arrays.get(IMAGE), arrays.get(MASK), threads)
+            planes = {name: arrays[name] for name in chosen if name in self.document.planes}
+            compose_together(self._composed, samples, planes, threads)
         read = [name for name in chosen if name in self._readers]
         read_together([(self._readers[name], samples, arrays[name]) for name in read], threads=threads)
         return Batch(arrays)
@@ -411,7 +218,7 @@ class DatasetReader:
     ) -> Iterator[Batch]:
         """Batches of the samples of some runs, each of which is read together."""
         most = size - 1 + max(map(len, runs), default=0)
-        pool = BufferPool(most, self.height, self.width, (*chosen, *self._placed))
+        pool = BufferPool(shapes(most, self.document), (*chosen, *self._placed))
         rest: dict[str, NDArray[Any]] = {}
         left = 0  # samples that were read and are less than a batch
         stream = object()
@@ -445,21 +252,30 @@ class DatasetReader:
         return self.read(slice(None) if indices is None else indices, fields).arrays
 
     def _chosen(self, fields: Fields, given: Mapping[str, Any] | None = None) -> tuple[str, ...]:
-        """The fields to read, in the order of ``FIELDS``."""
+        """The fields to read, in the order of ``document.PICTURES``."""
+        known = (*self.document.planes, DEPTH, *self.background_fields)
         if fields is None:
-            return self.fields if given is None else tuple(name for name in FIELDS if name in given)
+            return self.fields if given is None else tuple(name for name in known if name in given)
         names = {fields} if isinstance(fields, str) else set(fields)
-        if unknown := names - set(FIELDS):
+        if unknown := names - set(known):
             found = ", ".join(sorted(map(repr, unknown)))
             raise SpecError(
-                f"fields: found {found}, expected some of {', '.join(FIELDS)}.", code="field-unknown"
+                f"fields: found {found}, expected some of {', '.join(known)}.", code="field-unknown"
             )
         if DEPTH in names and not self.has_depth:
             raise DatasetError(
                 f"{self.path} has no depth: fill it with fgbgpack depth {self.path}, or name other fields.",
                 code="depth-missing",
             )
-        return tuple(name for name in FIELDS if name in names)
+        return tuple(name for name in known if name in names)
+
+    @cached_property
+    def _of_backgrounds(self) -> dict[str, NDArray[Any]]:
+        """The pictures of the empty backgrounds, and their depth where that guided depth, by the fields."""
+        found: dict[str, NDArray[Any]] = {BACKGROUND_PICTURE: self.recipe.catalog.background}
+        if self.background_depth is not None:
+            found[OF_BACKGROUND[1]] = np.asarray(self.background_depth[:])
+        return found
 
     # --- the store ---------------------------------------------------------------------------------
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from numbers import Real
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgbgpack.dataset.splits import Split
-from fgbgpack.document import Document
+from fgbgpack.document import OBJECT_ARRAYS, OBJECTS, Document
 from fgbgpack.errors import DatasetError, SpecError
 from fgbgpack.options import truth, whole_number
 from fgbgpack.sources.pairing import Pattern
@@ -46,24 +48,79 @@ def where(
     listed: dict[str, Sequence[str | None]] = {
         "background": [source.name for source in document.sources.backgrounds],
         "foreground": [source.name for source in document.sources.foregrounds],
-        "replica": [None] * document.spec.placements,
+        "replica": [None] * _replicas(dataset),
     }
+    if dataset.has_objects:
+        listed["category"] = dataset.categories
     problems: list[str] = []
-    holds = np.ones(len(dataset), np.bool_)
-    for kind, names in listed.items():
-        if conditions[kind] is not None:
-            chosen = np.zeros(len(names), np.bool_)
-            chosen[_positions(kind, conditions[kind], names, problems)] = True
-            holds &= chosen[getattr(dataset.placements, kind)]
-    if conditions["flip"] is not None:
-        flip = truth(conditions["flip"])
-        if flip is None:
-            problems.append(f"flip: found {conditions['flip']!r}, expected True or False")
+    holds = _Holding(dataset)
+    for kind, value in conditions.items():
+        if value is None:
+            continue
+        if kind in listed:
+            chosen = np.zeros(len(listed[kind]), np.bool_)
+            chosen[_positions(kind, value, listed[kind], problems)] = True
+            holds.choose(kind, chosen)
+        elif kind == "flip":
+            flip = truth(value)
+            if flip is None:
+                problems.append(f"flip: found {value!r}, expected True or False")
+            else:
+                holds.choose(kind, np.array([not flip, flip]))
+        elif not dataset.has_objects:
+            problems.append(f"{kind}: samples are no scenes of objects, and have none")
+        elif (limits := _limits(value)) is None:
+            problems.append(f"{kind}: found {value!r}, expected the least, or the least and the greatest")
         else:
-            holds &= dataset.placements.flip == flip
+            holds.limit(kind, *limits)
     if problems:
         raise SpecError(f"{dataset.path} has no such samples.", problems, code="sample-unknown")
-    return np.flatnonzero(holds)
+    return np.flatnonzero(holds.samples)
+
+
+def _replicas(dataset: Dataset) -> int:
+    """How many samples there are of a pair at most or, of scenes, of a background."""
+    plan = dataset.recipe.plan
+    return plan.samples_per_background if dataset.has_objects else plan.placements
+
+
+class _Holding:
+    """Samples for which all conditions hold; of scenes, those on objects for one and the same."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._made_of = dataset.sample_arrays
+        self._samples = np.ones(len(dataset), np.bool_)
+        self._objects: NDArray[np.bool_] | None = None
+
+    def choose(self, kind: str, chosen: NDArray[np.bool_]) -> None:
+        """Hold on to those whose number of a kind is one of those chosen."""
+        values = self._made_of.get(f"{OBJECTS}/{kind}")
+        if values is None:
+            self._samples &= chosen[self._made_of[kind].astype(np.intp)]
+        else:
+            self._keep(chosen[values])
+
+    def limit(self, kind: str, least: float, greatest: float) -> None:
+        """Hold on to objects of which something is within limits, both included."""
+        values = self._made_of[f"{OBJECTS}/{kind}"]
+        self._keep((values >= least) & (values <= greatest))
+
+    def _keep(self, objects: NDArray[np.bool_]) -> None:
+        there = self._made_of[OBJECT_ARRAYS[0]] >= 0
+        self._objects = objects & (there if self._objects is None else self._objects)
+
+    @property
+    def samples(self) -> NDArray[np.bool_]:
+        """(n,) whether they hold."""
+        return self._samples if self._objects is None else self._samples & self._objects.any(axis=1)
+
+
+def _limits(value: Any) -> tuple[float, float] | None:
+    """The least and the greatest of a condition, which may name the least alone."""
+    ends = value if isinstance(value, tuple | list) else (value, math.inf)
+    if len(ends) != 2 or not all(isinstance(end, Real) and not isinstance(end, bool) for end in ends):
+        return None
+    return float(ends[0]), float(ends[1])
 
 
 def _positions(kind: str, value: Any, names: Sequence[str | None], problems: list[str]) -> list[int]:
@@ -154,7 +211,7 @@ def split(dataset: Dataset, recipe: Split) -> dict[str, NDArray[np.int64]]:
     backgrounds, foregrounds = (
         [source.sha256 for source in kind] for kind in (sources.backgrounds, sources.foregrounds)
     )
-    return recipe.samples(dataset.placements, backgrounds, foregrounds)
+    return recipe.samples(dataset.sample_arrays, backgrounds, foregrounds)
 
 
 def _values_of(dataset: Dataset, field: str) -> list[str]:

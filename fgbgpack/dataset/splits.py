@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Literal, TypeAlias
@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgbgpack.composition.kernels import philox4x32
-from fgbgpack.composition.placement import Placements
 from fgbgpack.dataset.mixing import Mixing, Runs
+from fgbgpack.document import OBJECT_ARRAYS
 from fgbgpack.errors import SpecError
 from fgbgpack.options import checked_numbers, truth, whole_number
 
@@ -36,6 +36,10 @@ _SHOWN = 80
 _ROUNDING = 1e-9
 #: The third word of counters, apart from one another and from that of placements, which is 0 or 1.
 _OF_CHUNKS, _OF_SAMPLES, _OF_PARTS, _OF_RUNS = 2, 3, 4, 6
+#: The second word of those of scenes.
+_OF_SCENES = 1
+#: Stands for the part of a source where a scene has no more objects.
+_NO_SOURCE = -2
 
 
 # --- the order of samples --------------------------------------------------------------------------
@@ -122,26 +126,60 @@ class Split:
         return {"by": self.by, "seed": int(self.seed), "parts": {n: float(f) for n, f in self.parts.items()}}
 
     def samples(
-        self, placements: Placements, backgrounds: Sequence[str], foregrounds: Sequence[str]
+        self, made_of: Mapping[str, NDArray[Any]], backgrounds: Sequence[str], foregrounds: Sequence[str]
     ) -> dict[str, NDArray[np.int64]]:
         """The samples of each part, in ascending order; SpecError if there are fewer things to deal out than
         parts.
 
-        Sources are known by the SHA-256 of their pictures: two files with the same content are in the same
-        part. The order in which they are dealt out depends on the seed and on the pictures alone.
+        ``made_of`` are the arrays that say what each sample is made of, by their paths in a dataset. Sources
+        are known by the SHA-256 of their pictures: two files with the same content are in the same part. The
+        order in which they are dealt out depends on the seed and on the pictures alone. Of scenes, a sample
+        is in the part that all of its foregrounds are in; one without any is dealt out by itself, or with its
+        background.
         """
         pictures = {"background": backgrounds, "foreground": foregrounds}
+        foreground = OBJECT_ARRAYS[0] if OBJECT_ARRAYS[0] in made_of else "foreground"
+        used = {"background": made_of["background"], "foreground": made_of[foreground]}
         if self.by == "sample":
-            words = [np.array([int(d[:8], 16) for d in ds], np.uint32) for ds in (backgrounds, foregrounds)]
-            pair = words[0][placements.background], words[1][placements.foreground]
-            tag = placements.flip + np.uint32(_OF_PARTS)
-            part = self._dealt(_numbers(self.seed, *pair, tag, placements.replica), "samples")
-        elif self.by == "both":
-            part, other = (self._part_of_source(kind, pictures, placements) for kind in pictures)
-            part = np.where(part == other, part, -1)
-        else:
-            part = self._part_of_source(self.by, pictures, placements)
-        return self._by_name(part)
+            return self._by_name(self._part_of_sample(made_of, pictures))
+        if self.by != "both":
+            part = self._part_of_source(self.by, pictures, used[self.by])
+            return self._by_name(self._joined(part, lambda: self._part_of_sample(made_of, pictures)))
+        part = self._part_of_source("background", pictures, used["background"])
+        other = self._joined(self._part_of_source("foreground", pictures, used["foreground"]), lambda: part)
+        return self._by_name(np.where(part == other, part, -1))
+
+    def _part_of_sample(
+        self, made_of: Mapping[str, NDArray[Any]], pictures: Mapping[str, Sequence[str]]
+    ) -> NDArray[np.int64]:
+        """(n,) the number of the part that each sample is in, where these are dealt out one by one."""
+        words = {
+            kind: np.array([int(digest[:8], 16) for digest in digests], np.uint32)
+            for kind, digests in pictures.items()
+        }
+        background = words["background"][made_of["background"]]
+        if OBJECT_ARRAYS[0] in made_of:
+            # Which sample of its background it is, is all that tells scenes apart.
+            return self._dealt(
+                _numbers(self.seed, background, _OF_SCENES, _OF_PARTS, made_of["replica"]), "samples"
+            )
+        pair = background, words["foreground"][made_of["foreground"]]
+        tag = made_of["flip"] + np.uint32(_OF_PARTS)
+        return self._dealt(_numbers(self.seed, *pair, tag, made_of["replica"]), "samples")
+
+    def _joined(
+        self, part: NDArray[np.int64], of_empty: Callable[[], NDArray[np.int64]]
+    ) -> NDArray[np.int64]:
+        """(n,) the number of the part that all sources of a sample are in, of (n,) or (n, K); -1 for none.
+
+        Where there is no source, which is -2, it is the part that ``of_empty`` says.
+        """
+        if part.ndim == 1:
+            return part
+        first = part[:, 0]
+        together = np.where(((part == first[:, None]) | (part == _NO_SOURCE)).all(axis=1), first, -1)
+        is_empty = first == _NO_SOURCE
+        return np.where(is_empty, of_empty(), together) if is_empty.any() else together
 
     def of_names(self, names: Sequence[str]) -> dict[str, NDArray[np.int64]]:
         """The samples of each part, in ascending order, by their names alone or what a field in them says:
@@ -160,14 +198,15 @@ class Split:
         return {name: np.flatnonzero(part == names.index(name)) for name in self.parts}
 
     def _part_of_source(
-        self, kind: str, pictures: Mapping[str, Sequence[str]], placements: Placements
+        self, kind: str, pictures: Mapping[str, Sequence[str]], used: NDArray[np.int32]
     ) -> NDArray[np.int64]:
-        """(n,) the number of the part that each sample's background, or foreground, is in; -1 for none."""
+        """The number of the part that each of the ``used`` backgrounds, or foregrounds, is in; -1 for none,
+        and -2 where ``used`` is -1.
+        """
         digests, which = np.unique(np.array(pictures[kind]), return_inverse=True)
         words = np.array([[int(d[i : i + 8], 16) for i in range(0, 32, 8)] for d in digests], np.uint32)
         part = self._dealt(_numbers(self.seed, *words.T), f"different {kind}s")
-        used: NDArray[np.int32] = getattr(placements, kind)
-        return part[which][used]
+        return np.where(used < 0, _NO_SOURCE, part[which][used])
 
     def _dealt(self, numbers: NDArray[np.uint64], what: str) -> NDArray[np.int64]:
         """The number of the part that each of some things gets, in the order of theirs; -1 for none."""

@@ -19,7 +19,7 @@ from zarr.abc.store import ByteRequest, Store
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 
 from fgbgpack.dataset.dataset import Dataset, open_dataset
-from fgbgpack.document import IMAGE, MASK
+from fgbgpack.document import PLANE_DIMENSIONS
 from fgbgpack.inputs import parse_json
 from fgbgpack.storage.arrays import METADATA, ArraySpec
 from fgbgpack.storage.hdf5 import DerivedStore, span_of
@@ -27,8 +27,6 @@ from fgbgpack.storage.layout import DEFAULT_POLICY, Layout, LayoutPolicy
 from fgbgpack.storage.processes import usable
 from fgbgpack.storage.reading import StoredArray
 from fgbgpack.storage.targets import Target
-
-_DIMENSIONS = {IMAGE: ("sample", "height", "width", "channel"), MASK: ("sample", "height", "width")}
 
 
 def store(
@@ -73,8 +71,7 @@ class _VirtualStore(DerivedStore):
         super().__init__(read_only=True)
         self._stored, self._layout = below, layout
         # All that chunks are made of is read now: a read from within a read could wait for itself.
-        arrays = (_Chunks(IMAGE, dataset.image), _Chunks(MASK, dataset.mask))
-        self._arrays = {array.name: array for array in arrays}
+        self._arrays = {plane: _Chunks(plane, dataset.plane(plane)) for plane in dataset.document.planes}
 
     @property
     def _below(self) -> Store:
@@ -99,7 +96,7 @@ class _VirtualStore(DerivedStore):
         return f"<fgbgpack.store of {self._below}>"
 
     def _array_of(self, key: str) -> _Chunks | None:
-        """The array that a key belongs to, if it is one of the two."""
+        """The array that a key belongs to, if it is one of them."""
         return self._arrays.get(key.partition("/")[0])
 
     # --- values ------------------------------------------------------------------------------------
@@ -122,7 +119,7 @@ class _VirtualStore(DerivedStore):
         return prototype.buffer.from_bytes(value[start:stop])
 
     async def _root(self) -> bytes | None:
-        """The root's metadata; the copy of that of all arrays in it has the two as well."""
+        """The root's metadata; the copy of that of all arrays in it has these as well."""
         if (root := await self._below.get(METADATA, default_buffer_prototype())) is None:
             return None
         node = parse_json(root.to_bytes())
@@ -190,7 +187,7 @@ class _Chunks:
         # How many chunks there are along samples and rows; chunks span all other axes.
         self._grid = -(-self._shape[0] // self._chunk[0]), -(-self._shape[1] // self._chunk[1])
         layout = Layout(self._shape, self._chunk, self._chunk)
-        self.metadata = ArraySpec(name, layout, np.uint8, _DIMENSIONS[name], codec=None).metadata()
+        self.metadata = ArraySpec(name, layout, np.uint8, PLANE_DIMENSIONS[name], codec=None).metadata()
 
     def _key(self, row: int, band: int) -> str:
         return "/".join([self.name, "c", str(row), str(band), *["0"] * (len(self._shape) - 2)])

@@ -19,6 +19,7 @@ from fgbgpack.depth.card import NetworkOutput, Size
 from fgbgpack.depth.model import DepthModel, load_model
 from fgbgpack.depth.providers import Execution
 from fgbgpack.depth.session import DepthSession
+from fgbgpack.document import IMAGE, MASK
 from fgbgpack.errors import DepthModelError
 from fgbgpack.spec import GUIDED_MODEL, DepthMode, DepthSpec
 from fgbgpack.storage.reading import StoredArray
@@ -89,8 +90,7 @@ class RenderedPictures:
             self._render(samples, image, mask)
             return
         self._render(samples, image, np.empty(image.shape[:3], np.uint8))
-        placed = self._recipe.compositor.place(self._recipe.placements(samples))
-        placed.compose_mask(slice(None), mask)
+        self._recipe.place(samples).compose(slice(None), {MASK: mask})
 
 
 class StoredPictures:
@@ -164,7 +164,7 @@ class Guided:
         """As :meth:`PerSample.__call__`."""
         placements = self._recipe.placements(samples)
         image, mask = self.session.buffers(len(out))
-        self._recipe.compositor.compose(placements, image, mask)
+        self._recipe.place(samples, placements).compose(slice(None), {IMAGE: image, MASK: mask})
         guide_mask = mask if self._takes_mask else None
         return self.session.run(image, out, step=step, mask=guide_mask, background=placements.background)
 

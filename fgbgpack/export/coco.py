@@ -5,20 +5,21 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import chain, product, repeat
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fgbgpack.document import DEPTH, IMAGE, MASK, SourcesInfo
+from fgbgpack.document import CATEGORIES, DEPTH, IMAGE, INSTANCE, MASK, OBJECT_ARRAYS
 from fgbgpack.errors import SpecError
 from fgbgpack.export.png import png
 from fgbgpack.export.polygons import polygons_of
 from fgbgpack.export.target import ExportJob, Part, Run, Target
+from fgbgpack.source_info import SourcesInfo
 from fgbgpack.sources.names import counted
 
 #: A pixel is foreground where its mask is greater.
@@ -34,7 +35,8 @@ _IMAGES, _DEPTHS, _ANNOTATIONS = "images", "depth", "annotations"
 class CocoTarget(Target):
     """``images/<sample>.png``, ``annotations/instances_<part>.json``, and ``depth/<sample>.png`` with depth.
 
-    A sample without foreground pixels has no annotation. The pictures of a part are in a folder of its name.
+    A sample without foreground pixels has no annotation, and a scene one for each object of which a pixel is
+    seen. The pictures of a part are in a folder of its name.
     """
 
     OPTIONS: ClassVar = frozenset({"category", "depth_bits", "segmentation"})
@@ -43,8 +45,9 @@ class CocoTarget(Target):
         category = "foreground" if job.options.category is None else job.options.category
         segmentation = job.options.segmentation or POLYGONS
         problems = []
-        if not {IMAGE, MASK} <= set(job.fields):
-            problems.append(f"--fields: found {', '.join(job.fields)}; COCO needs image and mask")
+        needed = job.dataset.document.planes
+        if not set(needed) <= set(job.fields):
+            problems.append(f"--fields: found {', '.join(job.fields)}; COCO needs {' and '.join(needed)}")
         if not category.strip():
             problems.append("--category: found an empty name, expected one such as person")
         if segmentation not in SEGMENTATIONS:
@@ -90,7 +93,10 @@ class CocoTarget(Target):
                 "mask_above": MASK_ABOVE,
             },
             "licenses": self._licences.entries,
-            "categories": [{"id": _CATEGORY, "name": self._category, "supercategory": self._category}],
+            "categories": [
+                {"id": _CATEGORY + number, "name": name or self._category, "supercategory": self._category}
+                for number, name in enumerate(self._job.dataset.categories or ("",))
+            ],
         }
 
     def _encode(self, folder: Path, slug: str, run: Run) -> tuple[list[str], list[str]]:
@@ -98,9 +104,10 @@ class CocoTarget(Target):
         images, annotations = [], []
         ids, depth = self._job.ids, self._job.pictures(run, DEPTH) if DEPTH in run.arrays else None
         licences = self._licences.of(run)
-        masks = mask_outlines(run.arrays[MASK], self._segmentation)
+        masks = self._masks(run)
+        categories = self._categories(run)
         _, height, width = run.arrays[MASK].shape
-        for i, (record, mask) in enumerate(zip(ids.records(run.samples), masks, strict=True)):
+        for i, (record, of_sample) in enumerate(zip(ids.records(run.samples), masks, strict=True)):
             sample = record.pop("sample")
             name = f"{ids.key(sample)}.png"
             (folder / _IMAGES / slug / name).write_bytes(png(run.arrays[IMAGE][i]))
@@ -111,10 +118,34 @@ class CocoTarget(Target):
             if licences[i] is not None:
                 image["license"] = licences[i]
             images.append(_dumps(image | record))
-            if mask["area"]:
-                annotation = {"id": ids.annotation_id(sample), "image_id": sample, "category_id": _CATEGORY}
-                annotations.append(_dumps(annotation | mask))
+            for number, mask in enumerate(of_sample):
+                if mask["area"]:
+                    annotation = {
+                        "id": ids.annotation_id(sample * len(of_sample) + number),
+                        "image_id": sample,
+                        "category_id": _CATEGORY + categories[i][number],
+                    }
+                    annotations.append(_dumps(annotation | mask))
         return images, annotations
+
+    def _categories(self, run: Run) -> list[list[int]]:
+        """The number of the category of each annotation that a sample can have."""
+        made_of = self._job.dataset.sample_arrays
+        if CATEGORIES not in made_of:
+            return [[0]] * len(run.samples)
+        found: list[list[int]] = made_of[CATEGORIES][run.samples].tolist()
+        return found
+
+    def _masks(self, run: Run) -> list[list[dict[str, Any]]]:
+        """The outline of each sample or, of scenes, of each object that there can be."""
+        most = self._job.dataset.document.most_objects
+        if INSTANCE not in run.arrays:
+            return [[mask] for mask in mask_outlines(run.arrays[MASK], self._segmentation)]
+        numbers = np.arange(1, most + 1, dtype=np.uint8)[:, None, None]
+        return [
+            mask_outlines((instance == numbers) * np.uint8(255), self._segmentation)
+            for instance in run.arrays[INSTANCE]
+        ]
 
     def how_to_open(self, out: str, details: Mapping[str, Any]) -> list[str]:
         """With pycocotools."""
@@ -177,31 +208,49 @@ def _mask_api() -> Any:
 
 
 class _Licences:
-    """The licences of samples: one for each pair of a background's and a foreground's that occurs."""
+    """The licences of samples: one for each set of a background's and foregrounds' that occurs."""
 
     def __init__(self, job: ExportJob) -> None:
-        sources = job.dataset.document.sources or SourcesInfo((), ())
-        self._ids = job.ids
+        dataset = job.dataset
+        sources = dataset.document.sources or SourcesInfo((), ())
+        self._dataset = dataset
         self._backgrounds = [source.license or None for source in sources.backgrounds]
         self._foregrounds = [source.license or None for source in sources.foregrounds]
-        pairs = product(dict.fromkeys(self._backgrounds), dict.fromkeys(self._foregrounds))
-        known = (pair for pair in pairs if pair != (None, None))
-        self._numbers = {pair: number for number, pair in enumerate(known, start=1)}
-        self.entries = [_licence(number, *pair) for pair, number in self._numbers.items()]
+        if dataset.has_objects:
+            every = [part.samples for part in job.parts]
+            sets = dict.fromkeys(chain.from_iterable(map(self._sets_of, every)))
+        else:
+            pairs = product(dict.fromkeys(self._backgrounds), dict.fromkeys(self._foregrounds))
+            sets = dict.fromkeys((background, (foreground,)) for background, foreground in pairs)
+        known = (one for one in sets if any((one[0], *one[1])))
+        self._numbers = {one: number for number, one in enumerate(known, start=1)}
+        self.entries = [_licence(number, *one) for one, number in self._numbers.items()]
 
     def of(self, run: Run) -> list[int | None]:
+        """The numbers of the licences of a run's samples."""
         if not self.entries:
             return [None] * len(run.samples)
-        arrays = self._ids.arrays(run.samples)
-        pairs = zip(arrays["background"].tolist(), arrays["foreground"].tolist(), strict=True)
-        return [self._numbers.get((self._backgrounds[b], self._foregrounds[f])) for b, f in pairs]
+        return [self._numbers.get(one) for one in self._sets_of(run.samples)]
+
+    def _sets_of(self, samples: NDArray[np.int64]) -> Iterator[_LicenceSet]:
+        made_of = self._dataset.sample_arrays
+        foregrounds = made_of[OBJECT_ARRAYS[0] if self._dataset.has_objects else "foreground"]
+        used = foregrounds[samples].reshape(len(samples), -1).tolist()
+        for background, numbers in zip(made_of["background"][samples].tolist(), used, strict=True):
+            licences = {self._foregrounds[number] for number in numbers if number >= 0}
+            yield self._backgrounds[background], tuple(sorted(licences, key=lambda one: one or ""))
 
 
-def _licence(number: int, background: str | None, foreground: str | None) -> dict[str, Any]:
+#: That of a background, and those of foregrounds; ``None`` for one that is not known.
+_LicenceSet: TypeAlias = tuple[str | None, tuple[str | None, ...]]
+
+
+def _licence(number: int, background: str | None, foregrounds: tuple[str | None, ...]) -> dict[str, Any]:
     name = background or "unknown"
     url = name if name.startswith(("https://", "http://")) else ""
-    if background != foreground:
-        name, url = f"{name} (background), {foreground or 'unknown'} (foreground)", ""
+    if any(background != foreground for foreground in foregrounds):
+        texts = ", ".join(foreground or "unknown" for foreground in foregrounds)
+        name, url = f"{name} (background), {texts} (foreground)", ""
     return {"id": number, "name": name, "url": url}
 
 

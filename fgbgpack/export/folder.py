@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -74,6 +75,8 @@ def _cell(value: Any) -> Any:
     """A value as it is in the table. A text that could be a formula, a number or a word of the reader's, or
     begins with an apostrophe, has one more before it: without the first, every text is what it was.
     """
+    if isinstance(value, list):
+        return json.dumps(value, ensure_ascii=False)
     if not isinstance(value, str):
         return int(value) if isinstance(value, bool) else value
     is_marked = value.startswith((_TEXT_MARK, *_FORMULA_STARTS)) or value.casefold() in _WORDS

@@ -24,6 +24,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numcodecs.zstd import compress
 
+from fgbgpack.document import OBJECTS
 from fgbgpack.errors import SpecError
 from fgbgpack.export.target import ExportJob, Run, Target
 
@@ -176,8 +177,8 @@ def _columns(job: ExportJob) -> dict[str, tuple[str, int | None]]:
     columns: dict[str, tuple[str, int | None]] = dict.fromkeys(
         ("sample", *job.ids.columns), ("int", _INT64.itemsize)
     )
-    if "name" in columns:
-        columns["name"] = "str", None
+    for name in {"name", OBJECTS} & columns.keys():
+        columns[name] = "str", None
     for name, ((_, *shape), dtype) in job.shapes(1).items():
         size = int(np.prod(shape)) * dtype.itemsize
         columns[name] = f"ndarray:{dtype.name}:{','.join(map(str, shape))}", size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -11,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fgbgpack.composition.objects import Objects
 from fgbgpack.dataset.dataset import Dataset
-from fgbgpack.document import PLACEMENTS
+from fgbgpack.document import OBJECTS, PLACEMENTS, SCENE_PLACEMENTS
 
 #: Characters that have a meaning for Windows, shells or paths, and lone surrogates.
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*\ud800-\udfff]')
@@ -27,18 +29,24 @@ _SPLIT_WORDS = re.compile(
 )
 
 
+#: What is said of each object beside its foreground.
+_OF_OBJECTS = ("flip", "y", "x", "height", "width", "visible", "box")
+
+
 class SampleIds:
     """The identity of a dataset's samples in all formats.
 
     A sample is identified by its number in the dataset. It is described by ``columns``: its placement or,
-    where it was imported, its name. ``source_names`` has the file names of the ``"background"`` and
-    ``"foreground"`` pictures that placements number; it is empty for an imported dataset.
+    where it was imported, its name; a scene by its background and its objects, far to near. ``source_names``
+    has the file names of the ``"background"`` and ``"foreground"`` pictures that placements number; it is
+    empty for an imported dataset.
     """
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
         sources = dataset.document.sources
-        self.columns = PLACEMENTS if sources else ("name",)
+        scene = (*SCENE_PLACEMENTS, OBJECTS)
+        self.columns = ("name",) if not sources else scene if dataset.has_objects else PLACEMENTS
         self.source_names: dict[str, list[str]] = {}
         if sources:
             kinds = {"background": sources.backgrounds, "foreground": sources.foregrounds}
@@ -60,26 +68,58 @@ class SampleIds:
         return sample + 1
 
     def arrays(self, samples: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-        """``"sample"``, the (n,) numbers, and the columns of these samples, each (n,)."""
+        """``"sample"``, the (n,) numbers, and the columns of these samples, each (n,); objects as JSON."""
         names = self._dataset.names
         if names is None:
-            return {"sample": samples, **self._dataset.read(samples, ()).arrays}
+            read = self._dataset.read(samples, ())
+            found = {
+                "sample": samples,
+                **{name: read.arrays[name] for name in self.columns if name != OBJECTS},
+            }
+            if OBJECTS in self.columns:
+                texts = [json.dumps(objects, ensure_ascii=False) for objects in self._objects(read.objects)]
+                found[OBJECTS] = np.array(texts, np.str_)
+            return found
         return {"sample": samples, "name": np.array([names[i] for i in samples.tolist()], np.str_)}
 
     def records(self, samples: NDArray[np.int64]) -> list[dict[str, Any]]:
         """The same for each sample, as JSON; backgrounds and foregrounds by their file names."""
         columns = {name: values.tolist() for name, values in self.arrays(samples).items()}
         for kind, names in self.source_names.items():
-            columns[kind] = [names[i] for i in columns[kind]]
+            if kind in columns:
+                columns[kind] = [names[i] for i in columns[kind]]
+        if OBJECTS in columns:
+            columns[OBJECTS] = [json.loads(text) for text in columns[OBJECTS]]
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+    def _objects(self, objects: Objects) -> list[list[dict[str, Any]]]:
+        """What there is to say of the objects of each sample, far to near."""
+        names = self.source_names["foreground"]
+        arrays = {name: getattr(objects, name).tolist() for name in ("foreground", "category", *_OF_OBJECTS)}
+        has_names = any(self._dataset.categories)
+        return [
+            [
+                {
+                    "foreground": names[arrays["foreground"][i][k]],
+                    **({"category": self._dataset.categories[arrays["category"][i][k]]} if has_names else {}),
+                    **{name: arrays[name][i][k] for name in _OF_OBJECTS},
+                }
+                for k in range(count)
+            ]
+            for i, count in enumerate(objects.count.tolist())
+        ]
 
     def paths(self, samples: NDArray[np.int64]) -> list[str]:
         """The path of each sample, without extension: ``<background>/<foreground>/<flip>-<replica>``, or its
-        name. All paths differ, also where case is ignored.
+        name; of scenes ``<background>/<replica>``. All paths differ, also where case is ignored.
         """
         if not self.source_names:
             return [self._imported_paths[i] for i in samples.tolist()]
         backgrounds, foregrounds = self._source_folders
+        if OBJECTS in self.columns:
+            placed = self._dataset.read(samples, ())
+            pairs = zip(placed.background.tolist(), placed.replica.tolist(), strict=True)
+            return [f"{backgrounds[background]}/{replica:06d}" for background, replica in pairs]
         arrays = self.arrays(samples)
         columns = (arrays[name].tolist() for name in ("background", "foreground", "flip", "replica"))
         return [

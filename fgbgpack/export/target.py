@@ -138,7 +138,7 @@ class ExportJob:
 
     def shapes(self, samples: int) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
         """The shape and dtype of each exported field of so many samples."""
-        expected = shapes(samples, self.dataset.height, self.dataset.width)
+        expected = shapes(samples, self.dataset.document)
         return {name: expected[name] for name in self.fields}
 
     @property

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fgbgpack.composition.objects import FORMS
 from fgbgpack.composition.recipe import Recipe
 from fgbgpack.document import (
     BACKGROUND_DEPTH,
     DEPTH,
     EXTREMES,
+    FOREGROUND_CUT,
     IMAGE,
     MASK,
     NAME,
+    OBJECT_ARRAYS,
+    OBJECTS,
     PLACEMENTS,
+    PLANE_DIMENSIONS,
+    SCENE_PLACEMENTS,
     SOURCE_ARRAYS,
     SOURCES,
     DepthInfo,
@@ -66,18 +72,27 @@ class StoredLayouts(LayoutPolicy):
         """The layout of placements."""
         return self.layouts.get(PLACEMENTS[0]) or super().vector(samples)
 
+    def objects(self, shape: tuple[int, ...]) -> Layout:
+        """The layout of an array of objects of that shape."""
+        found = (self.layouts[path] for path in OBJECT_ARRAYS if path in self.layouts)
+        return next((one for one in found if one.shape == shape), super().objects(shape))
+
 
 def extent_of(recipe: Recipe) -> Extent:
     """How many samples a recipe has, and how large they are."""
     return Extent(len(recipe), recipe.height, recipe.width, recipe.plan.samples_per_background)
 
 
-def pixel_arrays(layouts: tuple[Layout, Layout]) -> tuple[ArraySpec, ArraySpec]:
-    """``/image`` and ``/mask``."""
-    image, mask = layouts
-    return (
-        ArraySpec(IMAGE, image, np.uint8, ("sample", "height", "width", "channel"), sharded=True),
-        ArraySpec(MASK, mask, np.uint8, ("sample", "height", "width"), sharded=True),
+def plane_layouts(planes: Sequence[str], layouts: tuple[Layout, Layout]) -> dict[str, Layout]:
+    """How the planes of samples are cut, ``layouts`` being those of image and mask."""
+    return {plane: layouts[0] if plane == IMAGE else layouts[1] for plane in planes}
+
+
+def pixel_arrays(layouts: Mapping[str, Layout]) -> tuple[ArraySpec, ...]:
+    """``/image``, ``/mask`` and, of scenes, ``/instance``, cut so."""
+    return tuple(
+        ArraySpec(plane, layout, np.uint8, PLANE_DIMENSIONS[plane], sharded=True)
+        for plane, layout in layouts.items()
     )
 
 
@@ -158,7 +173,8 @@ def write_recipe(store: DatasetStore, recipe: Recipe, policy: LayoutPolicy = DEF
 
     for _ in Threads(_WRITERS).in_order(lambda chunk: store.write_rows(*chunk), chunks(), ahead=0):
         pass
-    store.put_changed(f"{SOURCES}/{METADATA}", group_metadata())
+    for group in (SOURCES, *((OBJECTS,) if recipe.has_objects else ())):
+        store.put_changed(f"{group}/{METADATA}", group_metadata())
     store.declare(*specs.values())
 
 
@@ -171,29 +187,48 @@ def contradicts_recipe(store: DatasetStore, recipe: Recipe, policy: LayoutPolicy
 
 
 def _recipe_chunks(recipe: Recipe, policy: LayoutPolicy) -> Iterator[tuple[ArraySpec, int, NDArray[Any]]]:
-    layout = policy.vector(len(recipe))
-    dtypes: dict[str, type[np.generic]] = {"flip": np.bool_}
-    specs = [ArraySpec(name, layout, dtypes.get(name, np.int32), ("sample",)) for name in PLACEMENTS]
-    for number, rows in enumerate(layout.rows()):
-        placements = recipe.placements(range(rows.start, rows.stop))
-        for spec in specs:
-            yield spec, number, getattr(placements, spec.path)
+    placements, objects = placement_arrays(recipe, policy), object_arrays(recipe, policy)
+    for number, rows in enumerate(placements[0].layout.rows()):
+        samples = range(rows.start, rows.stop)
+        placed = recipe.placements(samples)
+        for spec in placements:
+            yield spec, number, getattr(placed, spec.path)
+        if objects:
+            found = recipe.objects(samples).arrays()
+            for spec in objects:
+                yield spec, number, found[spec.path]
     for path, array, dimensions in recipe_sources(recipe):
         spec = ArraySpec(path, policy.rows(array.shape, array[0].nbytes), array.dtype.type, dimensions)
         for number, rows in enumerate(spec.layout.rows()):
             yield spec, number, array[rows]
 
 
-def recipe_sources(recipe: Recipe) -> Iterable[tuple[str, NDArray[Any], tuple[str, ...]]]:
+def placement_arrays(recipe: Recipe, policy: LayoutPolicy) -> list[ArraySpec]:
+    """The arrays of one number a sample that say what it is made of."""
+    layout = policy.vector(len(recipe))
+    dtypes: dict[str, type[np.generic]] = {"flip": np.bool_}
+    names = SCENE_PLACEMENTS if recipe.has_objects else PLACEMENTS
+    return [ArraySpec(name, layout, dtypes.get(name, np.int32), ("sample",)) for name in names]
+
+
+def object_arrays(recipe: Recipe, policy: LayoutPolicy) -> list[ArraySpec]:
+    """The arrays of the objects of scenes; none of other samples."""
+    specs = []
+    for path, (dtype, more) in FORMS.items() if recipe.has_objects else ():
+        shape = (len(recipe), recipe.most_objects, *(length for _, length in more))
+        dimensions = ("sample", "object", *(name for name, _ in more))
+        specs.append(ArraySpec(path, policy.objects(shape), dtype, dimensions))
+    return specs
+
+
+def recipe_sources(recipe: Recipe) -> list[tuple[str, NDArray[Any], tuple[str, ...]]]:
     """The arrays of the sources, by their paths, with the names of their axes."""
     catalog = recipe.catalog
-    return zip(
-        SOURCE_ARRAYS,
-        (catalog.background, catalog.foreground, catalog.foreground_size),
-        (
-            ("backgrounds", "height", "width", "channel"),
-            ("foregrounds", "patch_height", "patch_width", "rgba"),
-            ("foregrounds", "side"),
-        ),
-        strict=True,
-    )
+    sources: dict[str, tuple[NDArray[Any], tuple[str, ...]]] = {
+        SOURCE_ARRAYS[0]: (catalog.background, ("backgrounds", "height", "width", "channel")),
+        SOURCE_ARRAYS[1]: (catalog.foreground, ("foregrounds", "patch_height", "patch_width", "rgba")),
+        SOURCE_ARRAYS[2]: (catalog.foreground_size, ("foregrounds", "side")),
+    }
+    if recipe.has_objects and catalog.cut is not None:
+        sources[FOREGROUND_CUT] = (catalog.cut, ("foregrounds",))
+    return [(path, array, dimensions) for path, (array, dimensions) in sources.items()]

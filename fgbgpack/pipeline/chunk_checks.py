@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from fgbgpack.composition.compositor import Composites
 from fgbgpack.composition.recipe import Recipe
+from fgbgpack.composition.scenes import Scenes
 from fgbgpack.depth.kernels import half_extent
-from fgbgpack.document import EXTREMES, IMAGE, MASK
+from fgbgpack.document import EXTREMES
 from fgbgpack.errors import DatasetError
 from fgbgpack.pipeline.depth import known_extremes
 from fgbgpack.pipeline.executor import Monitor
@@ -159,7 +160,7 @@ class PixelChecks:
         chunks, recipe = list(chunks_of(layout, shard)), self._recipe
         placed = None
         if recipe is not None:
-            placed = recipe.compositor.place(recipe.placements(layout.samples_of(shard)))
+            placed = recipe.place(layout.samples_of(shard))
         ahead: dict[str, Mapping[Chunk, Any]] = {array: {} for array in group}
         done = 0
         for number, (chunk, run, top) in enumerate(chunks):
@@ -185,7 +186,7 @@ class PixelChecks:
 
     def _compare(
         self,
-        placed: Composites,
+        placed: Composites | Scenes,
         shard: int,
         run: range,
         top: int,
@@ -194,24 +195,23 @@ class PixelChecks:
         """Compare the rows from ``top`` on of a run of a shard's samples, which were ``placed``."""
         layout = self._decoder.readers[next(iter(found))].layout
         first, n = run.start - layout.samples_of(shard).start, len(run)
-        image, mask = found.get(IMAGE), found.get(MASK)
-        if image is not None and mask is not None:
-            differs = placed.differ(slice(first, first + n), image[:n], mask[:n], top=top)
+        planes = {name: plane[:n] for name, plane in found.items() if plane is not None}
+        if self._recipe is not None and planes.keys() == set(self._recipe.planes):
+            differs = placed.differ(slice(first, first + n), planes, top=top)
             some = np.flatnonzero(differs)
         else:
             some = np.arange(n)
         if not len(some):
             return
-        shape = len(some), *layout.chunk[1:3]
-        expected = {IMAGE: np.empty((*shape, 3), np.uint8), MASK: np.empty(shape, np.uint8)}
-        placed.compose(some + first, expected[IMAGE], expected[MASK], top=top)
+        expected = {name: np.empty_like(plane[: len(some)]) for name, plane in planes.items()}
+        if expected:
+            placed.compose(some + first, expected, top=top)
         # Below the picture there may be anything.
         rows = min(layout.chunk[1], layout.shape[1] - top)
-        for name, whole in found.items():
-            if whole is not None:
-                parts = whole[some, :rows], expected[name][:, :rows]
-                for sample, line in _differing(name, some + run.start, top, *parts):
-                    self._on_difference(name, shard, sample, line)
+        for name, plane in planes.items():
+            parts = plane[some, :rows], expected[name][:, :rows]
+            for sample, line in _differing(name, some + run.start, top, *parts):
+                self._on_difference(name, shard, sample, line)
 
 
 class DepthChecks:

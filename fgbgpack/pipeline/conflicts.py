@@ -7,21 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from fgbgpack.depth.strategies import Networks
-from fgbgpack.document import (
-    BACKGROUND_DEPTH,
-    DEPTHS,
-    IMAGE,
-    MANIFEST,
-    MASK,
-    NAME,
-    PLACEMENTS,
-    SOURCES,
-    DepthInfo,
-    Document,
-    ImportedDepthInfo,
-    SourceInfo,
-    SourcesInfo,
-)
+from fgbgpack.document import BACKGROUND_DEPTH, DEPTHS, OWN, DepthInfo, Document, ImportedDepthInfo
+from fgbgpack.source_info import SourceInfo, SourcesInfo
 from fgbgpack.spec import DatasetSpec, DepthSpec
 from fgbgpack.storage.layout import Layout
 from fgbgpack.storage.store import DatasetStore
@@ -54,7 +41,8 @@ def differences(existing: Document, new: Document, spec: DatasetSpec, networks: 
             model = f"{networks.mode} depth by {networks.model.name}"
             lines.append(f"depth: the dataset has none, asked for {model} (fgbgpack depth adds it)")
         else:
-            lines += depth_differences(existing.depth, spec.depth, networks, (spec.height, spec.width))
+            scale = spec.depth.resolved_scale(spec.height, spec.width, scenes=spec.is_scene)
+            lines += depth_differences(existing.depth, spec.depth, networks, scale)
     return lines
 
 
@@ -85,9 +73,7 @@ def with_new_credits(existing: Document, new: Document) -> Document:
     return dataclasses.replace(existing, sources=SourcesInfo(*kinds))
 
 
-def depth_differences(
-    existing: DepthInfo, depth: DepthSpec, networks: Networks, size: tuple[int, int]
-) -> list[str]:
+def depth_differences(existing: DepthInfo, depth: DepthSpec, networks: Networks, scale: int) -> list[str]:
     """How the depth that is there, or begun, differs from the one asked for, one line each."""
     model, guide = networks.model, networks.guide
     if isinstance(existing, ImportedDepthInfo):
@@ -98,7 +84,7 @@ def depth_differences(
         "model's file": (existing.sha256, model.sha256),
         "guide": (existing.guide_name, guide and guide.name),
         "guide's file": (existing.guide and existing.guide.sha256, guide and guide.sha256),
-        "scale": (existing.scale, depth.resolved_scale(*size)),
+        "scale": (existing.scale, scale),
         "bits": (existing.bits, depth.bits),
         "precision": (existing.precision, depth.precision),
     }
@@ -143,7 +129,7 @@ def clear(store: DatasetStore, existing: Document | None) -> None:
         if existing is None:
             return
         store.commit(dataclasses.replace(existing.begun(), depth=None))
-    for name in (IMAGE, MASK, *DEPTHS, NAME, *PLACEMENTS, SOURCES, MANIFEST):
+    for name in OWN:
         store.delete_below(name)
 
 

@@ -11,7 +11,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from fgbgpack.document import ATTRIBUTE, DEPTHS, DIGEST, MANIFEST, SOURCES
+from fgbgpack.document import ATTRIBUTE, DEPTHS, DIGEST, MANIFEST, OBJECTS, SOURCES
 from fgbgpack.errors import DatasetError, SpecError
 from fgbgpack.files import disk_errors
 from fgbgpack.inputs import parse_json
@@ -176,7 +176,7 @@ class Source:
         # What belongs to it follows from the document: the root's copy of the metadata may lack some.
         nodes = self.document.nodes
         self.forms: dict[str, ArrayForm] = store.forms(
-            path for path in nodes if path not in (SOURCES, MANIFEST)
+            path for path in nodes if path not in (SOURCES, OBJECTS, MANIFEST)
         )
         found = store.get_all(f"{path}/{METADATA}" for path in nodes)
         self.metadata = {path: metadata or b"" for path, metadata in zip(nodes, found, strict=True)}

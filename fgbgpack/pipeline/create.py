@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from fgbgpack.composition.originals import sources_of
-from fgbgpack.composition.recipe import Recipe
+from fgbgpack.composition.recipe import Recipe, heights_of
 from fgbgpack.depth import Device
 from fgbgpack.depth.strategies import Networks
-from fgbgpack.document import IMAGE, MASK, Document, NetworkDepthInfo, PixelsInfo, SourcesInfo
+from fgbgpack.document import Document, NetworkDepthInfo, PixelsInfo
 from fgbgpack.errors import RecipeMismatchError
 from fgbgpack.pipeline.arrays import (
     contradicts_recipe,
@@ -30,6 +30,7 @@ from fgbgpack.pipeline.pixels import Pixels
 from fgbgpack.pipeline.run import Result, Run
 from fgbgpack.pipeline.staging import staged
 from fgbgpack.pipeline.workers import engine_of
+from fgbgpack.source_info import SourcesInfo
 from fgbgpack.sources.catalog import load_catalog
 from fgbgpack.sources.names import counted
 from fgbgpack.spec import DatasetSpec
@@ -53,6 +54,7 @@ class Report(Result):
         depth_seconds: What filling and writing that depth took.
         stored_bytes: Bytes in the store, by array.
         virtual: Whether image and mask are not stored.
+        objects: The most objects that a scene has; 0 where samples are no scenes.
         depth_mode: ``"guided"`` or ``"per-sample"``; ``None`` where depth is not filled.
         depth_model: The name of the model that saw the samples or, where guided, the backgrounds.
         depth_guide: The name of the guided network; ``None`` where there is none.
@@ -66,6 +68,7 @@ class Report(Result):
     depth_seconds: float
     stored_bytes: dict[str, int]
     virtual: bool
+    objects: int
     depth_mode: str | None
     depth_model: str | None
     depth_guide: str | None
@@ -87,6 +90,7 @@ class Report(Result):
             depth_seconds=run.stage_seconds["depth"],
             stored_bytes=run.store.stored_bytes(),
             virtual=document.is_virtual,
+            objects=document.most_objects if document.has_objects else 0,
             complete=document.complete,
             depth_mode=depth.mode if depth else None,
             depth_model=network.model_name if network else None,
@@ -165,7 +169,8 @@ def load_recipe(spec: DatasetSpec, on_event: OnEvent) -> Recipe:
         height=spec.height,
         width=spec.width,
         fit=spec.fit,
-        foreground_height=spec.foreground_height,
+        foreground_height=heights_of(spec),
+        with_cuts=spec.is_scene,
         on_picture=lambda done, total: on_event(Progress("sources", done, total)),
     )
     for notice in catalog.notices:
@@ -289,7 +294,7 @@ class Creation:
         lines = differences(existing, new, self._recipe.spec, self._networks)
         layouts: dict[str, Layout] = {}
         if not existing.pixels.complete:
-            layouts |= dict(zip((IMAGE, MASK), self._pixels.layouts, strict=True))
+            layouts |= self._pixels.layouts
         if self._networks is not None and existing.depth is not None and not existing.depth.complete:
             layouts |= self._depth_layouts(existing)
         return lines + layout_differences(self._run.store, layouts)

@@ -87,7 +87,8 @@ class DepthJob:
     @property
     def scale(self) -> int:
         """How many times as large as a sample the picture is that the model sees."""
-        return self.depth.resolved_scale(self.extent.height, self.extent.width)
+        is_of_scenes = isinstance(self.samples, Recipe) and self.samples.has_objects
+        return self.depth.resolved_scale(self.extent.height, self.extent.width, scenes=is_of_scenes)
 
     @property
     def model_name(self) -> str:

@@ -14,8 +14,8 @@ from fgbgpack.composition.originals import sources_of
 from fgbgpack.composition.recipe import Recipe
 from fgbgpack.depth import Device
 from fgbgpack.depth.strategies import Networks
-from fgbgpack.document import DEPTH, EXTREMES, IMAGE, MASK, PLACEMENTS, SourceInfo
-from fgbgpack.pipeline.arrays import extent_of, recipe_sources
+from fgbgpack.document import DEPTH, EXTREMES, IMAGE
+from fgbgpack.pipeline.arrays import extent_of, object_arrays, placement_arrays, plane_layouts, recipe_sources
 from fgbgpack.pipeline.create import load_recipe
 from fgbgpack.pipeline.depth import DepthFilling, DepthStage
 from fgbgpack.pipeline.depth_modes import DepthJob
@@ -23,6 +23,7 @@ from fgbgpack.pipeline.events import OnEvent, Reporting, reporting, silent
 from fgbgpack.pipeline.executor import MEASURE_SECONDS, Monitor, Threads
 from fgbgpack.pipeline.pixels import Pixels
 from fgbgpack.pipeline.scale import MOST_SAMPLES, Assumptions, Fixed, Scale, StageWork, scale_of
+from fgbgpack.source_info import SourceInfo
 from fgbgpack.spec import DatasetSpec
 from fgbgpack.storage.arrays import PIXEL_CODEC
 from fgbgpack.storage.layout import DEFAULT_POLICY, Extent, Layout, LayoutPolicy
@@ -132,15 +133,13 @@ class _Rehearsal:
         recipe = load_recipe(_with_fewer_placements(self._spec), self._on_event)
         loading = time.perf_counter() - start
         # All that is asked for: what is measured may be a part of it.
-        per_background = (
-            len(recipe.catalog.foregrounds) * self._spec.placements * (2 if self._spec.flip else 1)
-        )
+        backgrounds = len(recipe.catalog.backgrounds)
+        total = self._spec.sample_count(backgrounds, len(recipe.catalog.foregrounds))
         extent = dataclasses.replace(
-            extent_of(recipe),
-            samples=per_background * len(recipe.catalog.backgrounds),
-            per_background=per_background,
+            extent_of(recipe), samples=total, per_background=-(-total // backgrounds)
         )
-        image, mask = self._policy.pixels(extent, self._spec.chunk)
+        layouts = plane_layouts(recipe.planes, self._policy.pixels(extent, self._spec.chunk))
+        image = layouts[IMAGE]
         stored, works, sample_rate = {}, [], None
         placed, placing = _measured_placements(recipe, extent.samples)
         sources = _sources_bytes(recipe)
@@ -151,7 +150,14 @@ class _Rehearsal:
                 Pixels(recipe, self._policy), extent.samples, self._threads
             )
             works.append(
-                _work("samples", (image, mask), 2, stored, sample_rate / self._threads.count, decoded=0)
+                _work(
+                    "samples",
+                    tuple(layouts.values()),
+                    len(layouts),
+                    stored,
+                    sample_rate / self._threads.count,
+                    decoded=0,
+                )
             )
         depth_rate = provider = None
         background_seconds = 0.0
@@ -195,7 +201,7 @@ class _Rehearsal:
             foregrounds=len(catalog.foregrounds),
             samples=extent.samples,
             chunk=image.chunk[0],
-            shards=sum(work.shards * (2 if work.name == "samples" else 1) for work in works),
+            shards=sum(work.shards * (len(layouts) if work.name == "samples" else 1) for work in works),
             bytes=stored,
             seconds=scale.seconds,
             sample_rate=sample_rate,
@@ -211,7 +217,11 @@ def _with_fewer_placements(spec: DatasetSpec) -> DatasetSpec:
     sources = sources_of(spec)
     pairs = len(sources.backgrounds) * len(sources.foregrounds) * (2 if spec.flip else 1)
     most = MOST_SAMPLES // max(1, pairs)
-    return spec if spec.placements <= most or not most else dataclasses.replace(spec, placements=most)
+    return (
+        spec
+        if spec.samples is not None or spec.placements <= most or not most
+        else dataclasses.replace(spec, placements=most)
+    )
 
 
 def _work(
@@ -249,13 +259,13 @@ def _rehearse_depth(stage: DepthStage) -> tuple[float, float]:
 
 def _rehearse_pixels(pixels: Pixels, samples: int, threads: Threads) -> tuple[float, dict[str, int]]:
     """Samples a second, and the bytes that all of them would take."""
-    sizes: dict[str, list[int]] = {IMAGE: [], MASK: []}
+    sizes: dict[str, list[int]] = {plane: [] for plane in pixels.layouts}
 
     def encode(run: range) -> None:
         for array, encoded in pixels.encode(run):
             sizes[array].append(len(encoded))  # Appending to a list is safe on any thread.
 
-    image, _ = pixels.layouts
+    image = pixels.layouts[IMAGE]
     # Several chunks in a row, as in a shard.
     runs = [
         run for shard in _spread(image.shards) for run in islice(image.chunk_runs(shard), _MEASURED_CHUNKS)
@@ -272,8 +282,8 @@ def _rehearse_pixels(pixels: Pixels, samples: int, threads: Threads) -> tuple[fl
 def _measured_placements(recipe: Recipe, samples: int) -> tuple[int, float]:
     """About the bytes that the placements of all samples take, and the seconds to compute and encode them."""
     start = time.perf_counter()
-    some = recipe.placements(range(min(len(recipe), _MEASURED_PLACEMENTS)))
-    size = sum(len(PIXEL_CODEC.encode(getattr(some, name))) for name in PLACEMENTS)
+    some = range(min(len(recipe), _MEASURED_PLACEMENTS))
+    size = sum(len(PIXEL_CODEC.encode(array)) for array in recipe.sample_arrays(some).values())
     return size * samples // len(some), (time.perf_counter() - start) * samples / len(some)
 
 
@@ -294,14 +304,14 @@ def _document_bytes(recipe: Recipe) -> int:
 
 def _placement_bytes(recipe: Recipe) -> int:
     """The bytes of one sample's placement in memory."""
-    one = recipe.placements(range(1))
-    return sum(getattr(one, name).nbytes for name in PLACEMENTS)
+    return sum(array.nbytes for array in recipe.sample_arrays(range(1)).values())
 
 
 def _small_objects(recipe: Recipe, extent: Extent, policy: LayoutPolicy) -> int:
     """The chunks of placements and sources."""
     sources = (policy.rows(array.shape, array[0].nbytes).shards for _, array, _ in recipe_sources(recipe))
-    return len(PLACEMENTS) * policy.vector(extent.samples).shards + sum(sources)
+    arrays = (*placement_arrays(recipe, policy), *object_arrays(recipe, policy))
+    return len(arrays) * policy.vector(extent.samples).shards + sum(sources)
 
 
 def _spread(count: int) -> range:

@@ -113,8 +113,7 @@ def _fill(run: Run, job: DepthJob, found: Document, *, overwrite: bool) -> Docum
             code="dataset-incomplete",
         )
     if (previous := document.depth) is not None:
-        size = (job.extent.height, job.extent.width)
-        lines = depth_differences(previous, job.depth, job.networks, size)
+        lines = depth_differences(previous, job.depth, job.networks, job.scale)
         if isinstance(previous, NetworkDepthInfo) and not previous.complete:
             lines += layout_differences(store, job.layouts(previous))
         if lines and not overwrite:
@@ -122,7 +121,7 @@ def _fill(run: Run, job: DepthJob, found: Document, *, overwrite: bool) -> Docum
         if lines:
             without = {*DEPTHS, BACKGROUND_DEPTH}
             if run.replace(without, complete=previous.complete):
-                begun, previous = _begun(run.store.existing_document(), job, size)
+                begun, previous = _begun(run.store.existing_document(), job)
                 if previous is None and not begun.complete:
                     run.renew(without)
                     begun = run.store.existing_document()
@@ -148,14 +147,12 @@ def _fill(run: Run, job: DepthJob, found: Document, *, overwrite: bool) -> Docum
     return run.fill_depth(filling, document)
 
 
-def _begun(
-    document: Document, job: DepthJob, size: tuple[int, int]
-) -> tuple[Document, NetworkDepthInfo | None]:
+def _begun(document: Document, job: DepthJob) -> tuple[Document, NetworkDepthInfo | None]:
     """The document of a dataset that is made beside another one, and its depth if a stopped run began it."""
     begun = document.depth
     if not isinstance(begun, NetworkDepthInfo) or begun.complete:
         return document, None
-    return document, None if depth_differences(begun, job.depth, job.networks, size) else begun
+    return document, None if depth_differences(begun, job.depth, job.networks, job.scale) else begun
 
 
 def _recipe(dataset: Dataset, depth: DepthSpec, folders: Mapping[str, str | Path | None]) -> Recipe:

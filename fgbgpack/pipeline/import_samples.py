@@ -228,7 +228,7 @@ def _fill(run: Run, files: ImportScan, document: Document, policy: LayoutPolicy)
     Raises SourceError with all files that cannot be decoded, once the others are written.
     """
     store, layouts, failures = run.store, _layouts(files, document, policy), Failures()
-    store.declare(*pixel_arrays((layouts[IMAGE], layouts[MASK])))
+    store.declare(*pixel_arrays({plane: layouts[plane] for plane in (IMAGE, MASK)}))
     write_names(store, files.pairs.names, policy)
     depth_layouts = {DEPTH: layouts[DEPTH]}
     store.declare(*depth_arrays(depth_layouts, document.depth))

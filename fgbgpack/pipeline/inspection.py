@@ -16,10 +16,10 @@ from fgbgpack.document import (
     DEPTH,
     DEPTHS,
     EXTREMES,
-    IMAGE,
+    FOREGROUND_CUT,
     MANIFEST,
-    MASK,
     NAME,
+    OBJECTS,
     PLACEMENTS,
     SOURCE_ARRAYS,
     SOURCES,
@@ -40,7 +40,6 @@ from fgbgpack.storage.reading import ArrayReader
 from fgbgpack.storage.sealing import check_unfilled
 from fgbgpack.storage.store import DatasetStore
 
-_PIXELS = (IMAGE, MASK)
 _PLACED_AT_ONCE = 1 << 16
 _FOLLOWING = CHANGES & VALUES
 
@@ -96,7 +95,7 @@ class Inspection:
         """The paths of the arrays of samples and of what they are made of, that should be there by now."""
         # HDF5 files have a manifest that they are not held to, as they have checksums of their own.
         named = self.document.manifest
-        groups = {SOURCES, MANIFEST, None if named is None else named.path}
+        groups = {SOURCES, OBJECTS, MANIFEST, None if named is None else named.path}
         return tuple(path for path in self.document.nodes if path not in groups)
 
     def _is_covered(self, path: str) -> bool:
@@ -140,8 +139,10 @@ class Inspection:
 
     def _load_forms(self) -> None:
         """Find how the arrays are cut, by their own metadata or the copy of it, and what is wrong with it."""
-        if self.document.has_recipe and (self.document.complete or self.store.get(f"{SOURCES}/{METADATA}")):
-            self._check_node(SOURCES, json.loads(group_metadata()))
+        for group in (SOURCES, OBJECTS):
+            is_named = group in self.document.nodes
+            if is_named and (self.document.complete or self.store.get(f"{group}/{METADATA}")):
+                self._check_node(group, json.loads(group_metadata()))
         paths = list(self.arrays)
         found = zip(paths, self.store.get_all(f"{path}/{METADATA}" for path in paths), strict=True)
         for path, text in found:
@@ -210,8 +211,9 @@ class Inspection:
                 self._check_unfilled(path, form)
         self._total = sum(chunk_total(reader.layout) for reader in readers.values())
         self._on_event(Progress("verify", 0, self._total))
+        planes = self.document.planes
         reports = Reports(self.store, self.document, self.forms, self._covered)
-        small = {path: reader for path, reader in readers.items() if path not in (*_PIXELS, DEPTH)}
+        small = {path: reader for path, reader in readers.items() if path not in (*planes, DEPTH)}
         whole = self._whole = WholeArrays(reports.decoder(small))
 
         def check(part: tuple[str, int], monitor: Monitor) -> Findings:
@@ -224,10 +226,10 @@ class Inspection:
         self._engine.threads.run(check, parts, self._advance, "verify", self._take)
         self._check_recipe(whole)
         self._check_names(whole)
-        if any(path in readers for path in _PIXELS):
+        if any(path in readers for path in planes):
             self.recomposed = 0 if self.recipe is None else self.document.samples
         extremes = {path: whole[path] for path in EXTREMES if path in whole}
-        large = {path: self.forms[path] for path in (*_PIXELS, DEPTH) if path in readers}
+        large = {path: self.forms[path] for path in (*planes, DEPTH) if path in readers}
         checks = ShardChecks(self.store, reports, large, self._covered, self.recipe, extremes)
         self._engine.run(checks, checks.checks(), self._advance, "verify", self._take)
         for reader in (*readers.values(), *checks.readers.values()):
@@ -275,17 +277,34 @@ class Inspection:
             return
         try:
             background, foreground, size = (whole[path] for path in SOURCE_ARRAYS)
-            catalog = Catalog(background, foreground, size, sources.backgrounds, sources.foregrounds)
+            cut = whole[FOREGROUND_CUT] if self.document.has_objects else None
+            catalog = Catalog(background, foreground, size, sources.backgrounds, sources.foregrounds, cut=cut)
             recipe = Recipe.of(spec, catalog)
-            same = recipe.info == self.document.recipe and recipe.compositor is not None
+            recipe.check()
+            same = recipe.info == self.document.recipe
         except (FgbgError, ValueError, IndexError):
             same = False
         if same:
             self.recipe = recipe
-        elif not any(self.findings.in_array(path) for path in SOURCE_ARRAYS):
+        elif not any(self.findings.in_array(path) for path in (*SOURCE_ARRAYS, FOREGROUND_CUT)):
             message = "The sources are not those of the recipe: their digest is another one."
             self.findings.add(Fault("recipe-damaged", SOURCES, SOURCES, message))
-        self._check_placements(whole)
+        if self.document.has_objects:
+            self._check_objects(whole)
+        else:
+            self._check_placements(whole)
+
+    def _check_objects(self, whole: WholeArrays) -> None:
+        """Compare what scenes are made of with the recipe, where there is one."""
+        recipe = self.recipe
+        for start in range(0, 0 if recipe is None else len(recipe), _PLACED_AT_ONCE):
+            samples = range(start, min(start + _PLACED_AT_ONCE, self.document.samples))
+            for path, expected in recipe.sample_arrays(samples).items() if recipe is not None else ():
+                if path not in whole:
+                    continue
+                differs = whole[path][samples.start : samples.stop] != expected
+                for i in np.flatnonzero(differs.reshape(len(samples), -1).any(axis=1)).tolist():
+                    self._misplaced(path, start + i, is_outside=False)
 
     def _check_placements(self, whole: WholeArrays) -> None:
         if not all(path in self.forms for path in PLACEMENTS):
@@ -298,14 +317,14 @@ class Inspection:
             if self.recipe is None:
                 expected = None
             else:
-                expected = self.recipe.placements(range(rows.start, rows.stop))
+                expected = self.recipe.sample_arrays(range(rows.start, rows.stop))
             for field in fields(Placements):
                 path = field.name
                 if path not in whole:
                     continue
                 wrong = outside[path]
                 if expected is not None:
-                    wrong = wrong | (getattr(expected, path) != getattr(stored, path)[rows])
+                    wrong = wrong | (expected[path] != getattr(stored, path)[rows])
                 for i in np.flatnonzero(wrong).tolist():
                     self._misplaced(path, start + i, is_outside=bool(outside[path][i]))
 

@@ -21,8 +21,6 @@ from fgbgpack.document import (
     DEPTHS,
     EXTREMES,
     IMAGE,
-    MASK,
-    PLACEMENTS,
     Document,
     PixelsInfo,
 )
@@ -79,7 +77,7 @@ class Conversion(Result):
             written=run.written["samples"],
             checked=run.written["checks"],
             virtual=document.is_virtual,
-            pixel_bytes=sum(pixels.get(name, 0) for name in (IMAGE, MASK)),
+            pixel_bytes=sum(pixels.get(name, 0) for name in document.planes),
             total_bytes=sum(stored.values()),
         )
 
@@ -192,7 +190,7 @@ def virtualize(
                 f"{original.path} holds pixels that are not those of its recipe, and a virtual dataset would "
                 "not have them. Nothing was written."
             )
-            stored = {path: original.store.reader(path) for path in (IMAGE, MASK)}
+            stored = {path: original.store.reader(path) for path in original.document.planes}
             _check_pixels(run, original, stored, message)
         document = copy.make(None, overwrite=overwrite)
         return Conversion.of(run, document, original.store)
@@ -202,13 +200,13 @@ def _open_whole(dataset: Target) -> Dataset:
     """A complete dataset whose sources and placements are those of its recipe; else a DatasetError."""
     store = DatasetStore.open(dataset, read_only=True)
     original = Dataset(store, store.existing_document(complete=True))
-    recipe, placements = original.recipe, original.placements
-    document, samples = original.document, len(recipe)
-    whole = len(placements) == samples and recipe.info == document.recipe
+    recipe, document = original.recipe, original.document
+    samples, stored = len(recipe), original.sample_arrays
+    whole = all(len(array) == samples for array in stored.values()) and recipe.info == document.recipe
     for start in range(0, samples if whole else 0, _PLACED_AT_ONCE):
         rows = slice(start, min(start + _PLACED_AT_ONCE, samples))
-        expected, stored = recipe.placements(range(rows.start, rows.stop)), placements[rows]
-        whole &= all(np.array_equal(getattr(expected, name), getattr(stored, name)) for name in PLACEMENTS)
+        expected = recipe.sample_arrays(range(rows.start, rows.stop))
+        whole &= all(np.array_equal(array, stored[path][rows]) for path, array in expected.items())
     if not whole:
         digest = document.recipe.sha256 if document.recipe else ""
         raise DatasetError(
@@ -253,7 +251,7 @@ def _store_pixels(run: Run, original: Dataset, pixels: Pixels) -> None:
     stored = {spec.path: run.store.reader(spec.path, spec.form) for spec in pixel_arrays(pixels.layouts)}
     message = (
         f"The pixels that are stored in {run.name} are not those of its recipe. Delete its folders "
-        f"{IMAGE}/c and {MASK}/c, and run the same command again."
+        f"{' and '.join(f'{plane}/c' for plane in pixels.layouts)}, and run the same command again."
     )
     _check_pixels(run, original, stored, message)
 

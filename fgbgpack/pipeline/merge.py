@@ -21,7 +21,6 @@ from fgbgpack.document import (
     Document,
     NetworkDepthInfo,
     PixelsInfo,
-    SourcesInfo,
 )
 from fgbgpack.errors import RecipeMismatchError, SpecError
 from fgbgpack.pipeline.arrays import depth_arrays, depth_layouts, extent_of, pixel_arrays, write_recipe
@@ -36,6 +35,7 @@ from fgbgpack.pipeline.pixels import Pixels
 from fgbgpack.pipeline.run import Result, Run
 from fgbgpack.pipeline.staging import staged
 from fgbgpack.pipeline.union import Union
+from fgbgpack.source_info import SourcesInfo
 from fgbgpack.sources.names import counted
 from fgbgpack.spec import DepthSpec
 from fgbgpack.storage.arrays import PIXEL_CODEC
@@ -266,7 +266,7 @@ class _Merging:
         run, recipe = self._run, self._union.recipe
         spec = recipe.spec.depth or DepthSpec()
         networks = Networks.load(spec)
-        if lines := depth_differences(section, spec, networks, (recipe.height, recipe.width)):
+        if lines := depth_differences(section, spec, networks, section.scale):
             raise RecipeMismatchError(
                 f"Depth of {run.name} cannot be inferred again: the networks on this machine are others.",
                 lines,
@@ -293,10 +293,7 @@ class _MergedPixels(Pixels):
 
     def encode(self, run: range) -> Iterator[tuple[str, bytes]]:
         """The encoded chunks of image and mask for one run of samples, those of each array from the top."""
-        copied = {
-            path: self._chunks[path].of(run, layout)
-            for path, layout in zip((IMAGE, MASK), self.layouts, strict=True)
-        }
+        copied = {path: self._chunks[path].of(run, layout) for path, layout in self.layouts.items()}
         if any(chunks is None for chunks in copied.values()):
             yield from super().encode(run)
             return

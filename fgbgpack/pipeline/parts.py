@@ -23,7 +23,6 @@ from fgbgpack.document import (
     DEPTH,
     EXTREMES,
     IMAGE,
-    MASK,
     DeviceInfo,
     Document,
     NetworkDepthInfo,
@@ -258,7 +257,7 @@ def _pixel_layouts(store: DatasetStore, document: Document) -> dict[str, Layout]
     """How the arrays of pixels are cut that parts write."""
     if document.is_virtual or document.pixels.complete:
         return {}
-    return _layouts(store, IMAGE, MASK)
+    return _layouts(store, *document.planes)
 
 
 def _depth_layouts(store: DatasetStore, document: Document) -> dict[str, Layout]:
@@ -317,8 +316,8 @@ class _PartWriting:
         if not self._depth or spec is None or spec.depth is None or document.depth is None:
             return None
         networks = Networks.load(spec.depth)
-        size = (self._recipe.height, self._recipe.width)
-        if lines := depth_differences(document.depth, spec.depth, networks, size):
+        scale = spec.depth.resolved_scale(spec.height, spec.width, scenes=spec.is_scene)
+        if lines := depth_differences(document.depth, spec.depth, networks, scale):
             raise RecipeMismatchError(
                 f"The depth networks on this machine are not those that {run.name} was begun with:", lines
             )

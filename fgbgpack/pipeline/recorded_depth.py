@@ -58,8 +58,7 @@ def recorded_job(
     # The numbers that a spec leaves open are those that were chosen.
     spec = dataclasses.replace(spec, scale=depth.scale, bits=depth.bits, precision=depth.precision)
     networks = Networks.load(spec)
-    size = document.height, document.width
-    if lines := depth_differences(depth, spec, networks, size):
+    if lines := depth_differences(depth, spec, networks, depth.scale):
         raise RecipeMismatchError("The networks are not those that filled the depth:", lines)
     return DepthJob(samples, spec, networks, device, engine, policy, on_event)
 

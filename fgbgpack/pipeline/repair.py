@@ -23,10 +23,8 @@ from fgbgpack.document import (
     EXTREMES,
     IMAGE,
     MANIFEST,
-    MASK,
     NAME,
-    PLACEMENTS,
-    SOURCE_ARRAYS,
+    OBJECTS,
     SOURCES,
     Document,
     NetworkDepthInfo,
@@ -37,7 +35,10 @@ from fgbgpack.pipeline.arrays import (
     depth_arrays,
     depth_layouts,
     extent_of,
+    object_arrays,
     pixel_arrays,
+    placement_arrays,
+    plane_layouts,
     write_recipe,
 )
 from fgbgpack.pipeline.create import load_recipe
@@ -238,7 +239,7 @@ class _Repairer:
             path = fault.array
             if not path or fault.key != f"{path}/{METADATA}":
                 continue
-            if path in (SOURCES, MANIFEST):
+            if path in (SOURCES, OBJECTS, MANIFEST):
                 text: bytes | None = group_metadata()
             elif manifest is not None and path == manifest.path:
                 text = manifest_array(manifest).metadata()
@@ -269,11 +270,9 @@ class _Repairer:
         """The arrays of a dataset whose metadata follow from its document."""
         extent, backgrounds = extent_of(recipe), len(recipe.catalog.backgrounds)
         layouts = depth_layouts(extent, document.depth, backgrounds, self._policy)
-        pixels = pixel_arrays(self._policy.pixels(extent, document.chunk))
-        vector = self._policy.vector(len(recipe))
-        dtypes: dict[str, type[np.generic]] = {"flip": np.bool_}
-        placements = [ArraySpec(name, vector, dtypes.get(name, np.int32), ("sample",)) for name in PLACEMENTS]
-        return [*pixels, *depth_arrays(layouts, document.depth), *placements]
+        planes = plane_layouts(recipe.planes, self._policy.pixels(extent, document.chunk))
+        placed = (*placement_arrays(recipe, self._policy), *object_arrays(recipe, self._policy))
+        return [*pixel_arrays(planes), *depth_arrays(layouts, document.depth), *placed]
 
     # --- values ------------------------------------------------------------------------------------
 
@@ -316,9 +315,9 @@ class _Repairer:
 
     def _restore_recipe(self, inspection: Inspection, broken: Mapping[str, list[int]]) -> Recipe | None:
         """Write sources and placements again; the recipe, if there is one."""
-        paths = [path for path in (*SOURCE_ARRAYS, *PLACEMENTS) if path in broken]
+        paths = [path for path in inspection.document.recipe_arrays if path in broken]
         recipe = inspection.recipe
-        if recipe is None and any(path in broken for path in SOURCE_ARRAYS):
+        if recipe is None and any(path.startswith(f"{SOURCES}/") for path in paths):
             recipe = self._recipe_of_pictures(inspection, paths)
         if recipe is not None and paths:
             self._run.notify(f"Writing {joined_paths(paths, len(paths))} again.")
@@ -347,20 +346,20 @@ class _Repairer:
     def _restore_pixels(
         self, inspection: Inspection, broken: Mapping[str, list[int]], recipe: Recipe | None
     ) -> None:
-        paths = [path for path in (IMAGE, MASK) if path in broken]
+        planes, forms = inspection.document.planes, inspection.forms
+        paths = [path for path in planes if path in broken]
         if not paths:
             return
-        forms = inspection.forms
         if not inspection.document.has_recipe:
             advice = _IMPORT
         elif recipe is None:
             advice = "The sources are damaged: give --backgrounds and --foregrounds (and --masks)."
-        elif not _are_alike(forms.get(IMAGE), forms.get(MASK)):
+        elif not all(_are_alike(forms.get(IMAGE), forms.get(path)) for path in planes[1:]):
             advice = _FROM_COPY
         else:
             self._store.delete(_keys(inspection, {path: broken[path] for path in paths}))
             pixels = Pixels(recipe, self._policy_of(inspection))
-            for path, layout in zip((IMAGE, MASK), pixels.layouts, strict=True):
+            for path, layout in pixels.layouts.items():
                 self._store.written.declare(path, layout, sharded=True)
             self._run.execute(pixels)
             self._count(broken, paths)

@@ -11,15 +11,16 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fgbgpack.composition.placement import Plan
 from fgbgpack.composition.recipe import Recipe
 from fgbgpack.dataset.dataset import Dataset
-from fgbgpack.document import SourceInfo
 from fgbgpack.errors import DatasetError, RecipeMismatchError
+from fgbgpack.source_info import SourceInfo
 from fgbgpack.sources.catalog import Catalog
 from fgbgpack.sources.names import counted, normal
 from fgbgpack.spec import DatasetSpec
@@ -63,6 +64,7 @@ class Union:
     """
 
     recipe: Recipe
+    plan: Plan
     datasets: tuple[Dataset, ...]
     backgrounds: _Pictures
     foregrounds: _Pictures
@@ -75,6 +77,12 @@ class Union:
         options, and DatasetError where no recipe has just their samples.
         """
         _require_same_options(datasets)
+        if any(dataset.has_objects for dataset in datasets):
+            raise DatasetError(
+                "Datasets of scenes cannot be merged: which objects their samples hold depends on all of "
+                "their pictures.",
+                code="merge-impossible",
+            )
         notices: list[str] = []
         problems: list[str] = []
         kinds = {
@@ -92,15 +100,17 @@ class Union:
                 code="merge-names-clash",
             )
         owners = _owners(backgrounds, foregrounds)
-        _require_product(backgrounds, foregrounds, owners)
         recipe = Recipe.of(_spec(datasets), _catalog(datasets, backgrounds, foregrounds))
-        union = cls(recipe, tuple(datasets), backgrounds, foregrounds, tuple(notices), owners)
+        _require_product(backgrounds, foregrounds, owners)
+        union = cls(
+            recipe, cast(Plan, recipe.plan), tuple(datasets), backgrounds, foregrounds, tuple(notices), owners
+        )
         union._require_same_samples()
         return union
 
     def located(self, samples: range) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
         """Of each of some samples, the number of the dataset that it is taken from, and its number there."""
-        plan = self.recipe.plan
+        plan = self.plan
         index = np.asarray(samples, np.int64)
         pair, within = np.divmod(index, plan.samples_per_pair)
         background, foreground = np.divmod(pair, len(plan.foreground_words))
@@ -116,7 +126,7 @@ class Union:
 
     def _require_same_samples(self) -> None:
         """See that the samples of each dataset are those of the union (DatasetError)."""
-        plan, problems = self.recipe.plan, []
+        plan, problems = self.plan, []
         for dataset, b, f in zip(
             self.datasets, self.backgrounds.places, self.foregrounds.places, strict=True
         ):

@@ -6,7 +6,7 @@ The files were listed before (``find_sources``). They are read again, and must h
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fgbgpack.document import SourceInfo
 from fgbgpack.errors import SourceError
+from fgbgpack.source_info import SourceInfo
+from fgbgpack.sources.cuts import cut_sides
 from fgbgpack.sources.decoding import EXIF_ADVICE, is_turned_apart
 from fgbgpack.sources.listing import Source, Sources
 from fgbgpack.sources.masks import check_alpha, read_mask
@@ -45,6 +46,8 @@ class Catalog:
             corner and padded with zeros to the largest one. Colour is 0 where alpha is 0.
         foreground_size: ``(F, 2)`` int32, height and width of each patch in pixels.
         notices: What is to be said of pictures that can be used.
+        cut: ``(F,)`` uint8, at which sides each foreground is cut, as ``cut_sides`` says; ``None`` where that
+            is of no use, since they are pasted whole.
     """
 
     background: NDArray[np.uint8]
@@ -53,6 +56,7 @@ class Catalog:
     backgrounds: tuple[SourceInfo, ...]
     foregrounds: tuple[SourceInfo, ...]
     notices: tuple[str, ...] = ()
+    cut: NDArray[np.uint8] | None = None
 
 
 def load_background(
@@ -89,17 +93,19 @@ def load_catalog(
     height: int,
     width: int,
     fit: Fit,
-    foreground_height: int,
+    foreground_height: int | Sequence[int],
     scale: int = 1,
     with_backgrounds: bool = True,
+    with_cuts: bool = False,
     on_picture: Callable[[int, int], None] | None = None,
 ) -> Catalog:
     """Decodes and resizes all pictures on a few threads; the result does not depend on their number.
 
     A patch is ``foreground_height`` high and ``max(1, round(w * foreground_height / h))`` wide, with ``h``
-    and ``w`` the size of its upright picture. It is resized with a Lanczos filter in premultiplied alpha, at
-    float precision, so that colours of transparent pixels do not bleed into its edges. At scale ``k`` every
-    size is exactly ``k`` times that at scale 1, in pixels.
+    and ``w`` the size of its upright picture; of several heights (ascending) it has the largest that fits. It
+    is resized with a Lanczos filter in premultiplied alpha, at float precision, so that colours of
+    transparent pixels do not bleed into its edges. At scale ``k`` every size is exactly ``k`` times that at
+    scale 1, in pixels.
 
     After each picture (a foreground and its mask are one) ``on_picture`` is called in this thread with how
     many are done, from 1, and how many there are. Raises SourceError with every file that cannot be used:
@@ -119,8 +125,10 @@ def load_catalog(
         )
         return place
 
+    heights = (foreground_height,) if isinstance(foreground_height, int) else tuple(foreground_height)
+
     def load_patch(source: Source) -> NDArray[np.uint8]:
-        return _load_patch(source, height, width, foreground_height, scale, remarks)
+        return _load_patch(source, height, width, heights, scale, remarks)
 
     remarks, codes = Remarks(), Counter[str]()
     jobs = [
@@ -144,7 +152,15 @@ def load_catalog(
         sources.backgrounds,
         sources.foregrounds,
         tuple(remarks.lines()),
+        np.array([_cut(p, s) for p, s in zip(patches, sources.foregrounds, strict=True)], np.uint8)
+        if with_cuts
+        else None,
     )
+
+
+def _cut(patch: NDArray[np.uint8], source: Source) -> int:
+    """At which sides a foreground is cut, as ``sources.csv`` says or its alpha shows."""
+    return cut_sides(patch) if source.cut is None else source.cut
 
 
 def _counting(
@@ -172,25 +188,27 @@ def _likely_reason(codes: Counter[str], backgrounds: int, foregrounds: int) -> s
 
 
 def _load_patch(
-    source: Source, height: int, width: int, foreground_height: int, scale: int, remarks: Remarks
+    source: Source, height: int, width: int, heights: tuple[int, ...], scale: int, remarks: Remarks
 ) -> NDArray[np.uint8]:
     """One foreground, resized: ``(patch height, patch width, 4)`` uint8, RGBA."""
     with decoding():
-        return _resized(source, height, width, foreground_height, scale, remarks)
+        return _resized(source, height, width, heights, scale, remarks)
 
 
 def _resized(
-    source: Source, height: int, width: int, foreground_height: int, scale: int, remarks: Remarks
+    source: Source, height: int, width: int, heights: tuple[int, ...], scale: int, remarks: Remarks
 ) -> NDArray[np.uint8]:
     rgb, alpha = _load_cutout(source, remarks)
     if not source.reading.premultiplied and _looks_premultiplied(rgb, alpha):
         remarks.add(source.path, [_PREMULTIPLIED])
+    fitting = [tall for tall in heights if tall <= height and _patch_width(rgb.size, tall) <= width]
+    foreground_height = max(fitting, default=heights[0])
     if scale == 1 and rgb.height * _BLOWN_UP <= foreground_height:
         remarks.add(source.path, [f"no more than half as high as --foreground-height {foreground_height}"])
     patch_width = _patch_width(rgb.size, foreground_height)
-    if foreground_height > height or patch_width > width:
-        fitting = [tall for tall in range(height, 0, -1) if _patch_width(rgb.size, tall) <= width][:1]
-        advice = f"--foreground-height of at most {fitting[0]}" if fitting else "a less elongated picture"
+    if not fitting:
+        lower = [tall for tall in range(height, 0, -1) if _patch_width(rgb.size, tall) <= width][:1]
+        advice = f"--foreground-height of at most {lower[0]}" if lower else "a less elongated picture"
         found = f"a foreground of {patch_width}x{foreground_height} pixels (width x height) once resized"
         found = f"{found}, larger than the dataset's {width}x{height}"
         raise problem(source.path, found, advice, "foreground-too-large")

@@ -1,7 +1,8 @@
 """``sources.csv``: the licence of each picture of a folder, who made it, and where it comes from.
 
 It is a table in UTF-8 with a header. ``file`` names a picture of the same folder; ``license`` (or
-``licence``), ``author`` and ``url`` are what is known of it. Each may be left out or empty.
+``licence``), ``author`` and ``url`` are what is known of it; ``cut`` of a foreground names the sides at which
+it is cut, such as ``bottom`` or ``bottom left``, or ``none``. Each may be left out or empty.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from fgbgpack.errors import SourceError
 from fgbgpack.inputs import read_file
+from fgbgpack.sources.cuts import SIDES, parse_sides
 from fgbgpack.sources.names import listed, normal
 from fgbgpack.sources.problems import combined, problem
 
@@ -21,7 +23,8 @@ from fgbgpack.sources.problems import combined, problem
 CREDITS_FILE = "sources.csv"
 
 _FILE = "file"
-_COLUMNS = (_FILE, "license", "author", "url")
+_CUT = "cut"
+_COLUMNS = (_FILE, "license", "author", "url", _CUT)
 _SPELLINGS = {"licence": "license"}
 #: What may separate cells: whichever the header uses first.
 _DELIMITERS = ",;\t"
@@ -31,11 +34,14 @@ _LARGEST_TABLE = 64 << 20  # bytes
 
 @dataclass(frozen=True)
 class Credit:
-    """What is known of a picture: an SPDX identifier, address or sentence; who made it; where it is from."""
+    """What is known of a picture: an SPDX identifier, address or sentence; who made it; where it is from; and
+    at which sides it is cut, as :func:`fgbgpack.sources.cuts.cut_sides` says.
+    """
 
     license: str | None = None
     author: str | None = None
     url: str | None = None
+    cut: int | None = None
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,10 @@ def read_credits(folder: Path, names: Iterable[str]) -> Credits:
     absent = []
     for line, file, credit in _rows(path, table[1:], columns, credits):
         name = pictures.get(normal(file))
-        if name is None:
+        if name is None and credit.cut is not None:
+            found = f"{file}, which is cut as it says, is not there"
+            credits.problems.append(_problem(path, line, found, "the name of a picture"))
+        elif name is None:
             absent.append(f"{file} (line {line})")
         elif credit != Credit():
             credits.by_name[name] = credit
@@ -119,7 +128,7 @@ def _columns(path: Path, header: list[str], credits: Credits) -> list[str]:
     ]
     if _FILE not in names:
         found = f"no column 'file' among {', '.join(header)}"
-        problems.insert(0, _problem(path, None, found, "file, license, author, url"))
+        problems.insert(0, _problem(path, None, found, "file, license, author, url, cut"))
     if problems:
         raise combined(problems)
     unused = [written for written, name in zip(header, names, strict=True) if name not in _COLUMNS]
@@ -143,13 +152,17 @@ def _rows(
             continue
         # A row may leave out its last cells.
         values = {name: cell or None for name, cell in zip(columns, cells, strict=False) if name}
-        file = values.pop(_FILE, None)
+        file, sides = values.pop(_FILE, None), values.pop(_CUT, None)
+        cut = None if sides is None else parse_sides(sides)
+        if sides is not None and cut is None:
+            found = f"{sides!r} in the column 'cut'"
+            credits.problems.append(_problem(path, line, found, f"some of {', '.join(SIDES)}, or none"))
         if file is None:
             credits.problems.append(_problem(path, line, "no file is named", "the name of a picture"))
         elif (first := lines.setdefault(normal(file), line)) != line:
             credits.problems.append(_problem(path, line, f"{file} is on line {first} too", "it once"))
         else:
-            rows.append((line, file, Credit(**values)))
+            rows.append((line, file, Credit(**values, cut=cut)))
     return rows
 
 

@@ -6,12 +6,12 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from fgbgpack.document import SourceInfo
 from fgbgpack.errors import SourceError
+from fgbgpack.source_info import SourceInfo
 from fgbgpack.sources.credits import CREDITS_FILE, Credit, read_credits
 from fgbgpack.sources.decoding import hash_file, missing_suffixes, picture_suffixes
 from fgbgpack.sources.memory import decoding
@@ -29,11 +29,15 @@ _CONTROL = re.compile("[\x00-\x1f\x7f]")
 
 @dataclass(frozen=True, eq=False)
 class Source(SourceInfo):
-    """A picture that was found, and how it is read. It equals what a dataset says of the same picture."""
+    """A picture that was found, and how it is read. It equals what a dataset says of the same picture.
+
+    ``cut`` is at which sides it is cut, where ``sources.csv`` says so.
+    """
 
     path: Path = field(kw_only=True)
     mask_path: Path | None = field(default=None, kw_only=True)
     reading: Reading = field(default=AS_USUAL, kw_only=True)
+    cut: int | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,8 @@ def find_sources(
     masks: Path | None = None,
     mask_pattern: str | None = None,
     reading: Reading = AS_USUAL,
+    *,
+    classes: bool = False,
 ) -> Sources:
     """Lists and hashes the pictures of each folder.
 
@@ -62,7 +68,9 @@ def find_sources(
     NFC; hidden files are ignored and subfolders are not searched. Masks are matched by file stem in NFC, or
     are called as ``mask_pattern`` says, with ``{name}`` for the stem of the foreground, and then lie beside
     the foregrounds unless there is a folder of them. Without either the foregrounds' own alpha is their mask.
-    A ``sources.csv`` beside backgrounds or foregrounds may state their licences, authors and addresses.
+    A ``sources.csv`` beside backgrounds or foregrounds may state their licences, authors and addresses. With
+    ``classes`` each subfolder of the foregrounds is a category: it is searched, its masks are in a subfolder
+    of the same name, and the names of its pictures begin with it and a slash.
 
     Raises:
         SourceError: A folder is missing, a file, or without pictures; two files of a folder share a stem; a
@@ -74,14 +82,22 @@ def find_sources(
     # Masks beside the foregrounds are told from these by their names alone.
     beside = mask_pattern is not None and (masks is None or _is_same(masks, foregrounds))
     background_paths = listing.pictures(_BACKGROUNDS, backgrounds)
-    foreground_paths = listing.pictures(_FOREGROUNDS, foregrounds, naming if beside else None)
-    mask_of: dict[Path, Path] = {}
-    if masks is not None or beside:
-        mask_paths = listing.masks_beside if beside else listing.pictures(_MASKS, masks or foregrounds)
-        if foreground_paths and (mask_paths or beside):
-            mask_of = listing.matched(foregrounds, foreground_paths, masks or foregrounds, mask_paths, naming)
     credit_of = listing.credits(backgrounds, background_paths)
-    credit_of |= listing.credits(foregrounds, foreground_paths)
+    name_of = {path: path.name for path in background_paths}
+    foreground_paths: list[Path] = []
+    mask_of: dict[Path, Path] = {}
+    for category in listing.categories(foregrounds) if classes else [""]:
+        folder, mask_folder = foregrounds / category, None if masks is None else masks / category
+        found = listing.pictures(_FOREGROUNDS, folder, naming if beside else None)
+        if mask_folder is not None or beside:
+            mask_paths = listing.masks_beside if beside else listing.pictures(_MASKS, mask_folder or folder)
+            if found and (mask_paths or beside):
+                mask_of |= listing.matched(folder, found, mask_folder or folder, mask_paths, naming)
+        credit_of |= listing.credits(folder, found)
+        foreground_paths += found
+        masks_found = [mask_of[path] for path in found if path in mask_of]
+        prefix = f"{category}/" if category else ""
+        name_of |= {path: f"{prefix}{path.name}" for path in (*found, *masks_found)}
 
     paths = [*background_paths, *foreground_paths, *mask_of.values()]
     if listing.problems:
@@ -93,9 +109,20 @@ def find_sources(
     digest = dict(zip(paths, run_all([partial(hash_file, path) for path in paths]), strict=True))
 
     def source(path: Path, mask: Path | None = None) -> Source:
-        credit = astuple(credit_of.get(path, Credit()))
-        of_mask = (None, None) if mask is None else (mask.name, digest[mask])
-        return Source(path.name, digest[path], *of_mask, *credit, path=path, mask_path=mask, reading=reading)
+        stated = credit_of.get(path, Credit())
+        return Source(
+            name_of[path],
+            digest[path],
+            None if mask is None else name_of[mask],
+            None if mask is None else digest[mask],
+            stated.license,
+            stated.author,
+            stated.url,
+            path=path,
+            mask_path=mask,
+            reading=reading,
+            cut=stated.cut,
+        )
 
     return Sources(
         tuple(map(source, background_paths)),
@@ -171,6 +198,23 @@ class _Listing:
 
     def _add(self, where: Path | str, found: str, expected: str, code: str) -> None:
         self.problems.append(problem(where, found, expected, code))
+
+    def categories(self, folder: Path) -> list[str]:
+        """The names of the subfolders of a folder; what lies beside them is ignored."""
+        where, expected = f"{_FOREGROUNDS} {folder}", "a folder with a subfolder for each category"
+        try:
+            if not folder.is_dir():
+                self._add(where, _no_folder(folder), expected, "folder-missing")
+                return []
+            entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+        except OSError as error:
+            self._add(where, f"it cannot be listed ({error.strerror})", expected, "folder-unreadable")
+            return []
+        names = [entry.name for entry in entries if entry.is_dir() and is_unicode(entry.name)]
+        self.ignored += sorted(str(entry) for entry in entries if not entry.is_dir())
+        if not names:
+            self._add(where, "no subfolders", expected, "folder-without-categories")
+        return sorted(names, key=lambda name: (normal(name), name))
 
     def pictures(self, option: str, folder: Path, masks: _MaskNames | None = None) -> list[Path]:
         """The pictures of a folder; those that are called as masks are ``masks_beside``."""

@@ -20,8 +20,8 @@ from fgbgpack.storage.layout import Layout
 T = TypeVar("T")
 
 #: Zarr's names of the types of elements that fgbgpack writes.
-DTYPES = ("bool", "uint8", "uint16", "uint32", "int32", "float16", "float32")
-_OTHER_DTYPES = ("int8", "int16", "int64", "uint32", "uint64", "float64", "complex64", "complex128")
+DTYPES = ("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "float16", "float32")
+_OTHER_DTYPES = ("int64", "uint64", "float64", "complex64", "complex128")
 #: Bytes of a decoded chunk: most that fgbgpack chooses have 3 MiB, and one large sample may have 200.
 LARGEST_CHUNK = 2 << 30
 #: Chunks in a shard, whose index takes 16 bytes for each.

@@ -169,6 +169,11 @@ class LayoutPolicy:
         chunk = min(samples, chunk)
         return Layout((samples,), (chunk,), (chunk,))
 
+    def objects(self, shape: tuple[int, ...]) -> Layout:
+        """The layout of an array of some numbers for each object of a sample."""
+        chunk = (min(shape[0], self.vector_chunk), *shape[1:])
+        return Layout(shape, chunk, chunk)
+
     def _fair_share(self, samples: int, chunk: int) -> int:
         """The chunks of each shard when there are no more shards than a small dataset needs."""
         return -(-samples // (chunk * self.min_shards))

@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fgbgpack.document import ATTRIBUTE, DIGEST, MANIFEST, ManifestArray, ManifestInfo
+from fgbgpack.document import ATTRIBUTE, DIGEST, MANIFEST
 from fgbgpack.errors import DatasetError
+from fgbgpack.manifest_info import ManifestArray, ManifestInfo
 from fgbgpack.storage.arrays import ArraySpec, Node
 from fgbgpack.storage.codecs import CRC_BYTES, REPAIR, crc32c
 from fgbgpack.storage.layout import Layout

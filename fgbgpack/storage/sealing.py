@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from zarr.storage import LocalStore
 
-from fgbgpack.document import DEPTH, EXTREMES, MANIFEST, Document, ManifestInfo
+from fgbgpack.document import DEPTH, EXTREMES, MANIFEST, Document
 from fgbgpack.errors import DatasetError
 from fgbgpack.files import PARTIAL, disk_errors
 from fgbgpack.inputs import parse_json
+from fgbgpack.manifest_info import ManifestInfo
 from fgbgpack.storage.arrays import METADATA, ArrayForm, Node, group_metadata
 from fgbgpack.storage.beside import HIDDEN
 from fgbgpack.storage.hdf5 import GROUP, Hdf5Store

@@ -23,14 +23,15 @@ from zarr.storage import LocalStore
 from fgbgpack.document import (
     ATTRIBUTE,
     DIGEST,
+    OBJECTS,
     SOURCES,
     Document,
-    ManifestInfo,
     is_own,
 )
 from fgbgpack.errors import DatasetError, IncompleteDatasetError
 from fgbgpack.files import locked, write_atomically
 from fgbgpack.inputs import parse_json
+from fgbgpack.manifest_info import ManifestInfo
 from fgbgpack.storage import sealing
 from fgbgpack.storage.arrays import METADATA, ArrayForm, ArraySpec, Node, parse_array
 from fgbgpack.storage.beside import HIDDEN, WRITING, BesideStore, moving_from
@@ -169,7 +170,7 @@ class DatasetStore(Root):
             if not is_part(key):
                 continue
             parts = key.split("/")
-            path = "/".join(parts[:2] if parts[0] == SOURCES and len(parts) > 2 else parts[:1])
+            path = "/".join(parts[:2] if parts[0] in (OBJECTS, SOURCES) and len(parts) > 2 else parts[:1])
             total[path] += size
         return dict(total)
 

@@ -18,7 +18,7 @@ from fgbgpack.augment import Augment
 from fgbgpack.dataset.dataset import Dataset, open_dataset
 from fgbgpack.dataset.mixing import Mixing
 from fgbgpack.dataset.pixel_source import PixelSource
-from fgbgpack.document import DEPTH, FIELDS, IMAGE, PLACEMENTS
+from fgbgpack.document import BACKGROUND_PICTURE, DEPTH, IMAGE, INSTANCE, OF_BACKGROUND
 from fgbgpack.errors import FgbgError, SpecError
 from fgbgpack.options import checked_flags, whole_number
 from fgbgpack.sources.names import counted
@@ -28,7 +28,16 @@ from fgbgpack.storage.targets import Target
 from fgbgpack.torch.batches import Ahead, GroupBatch, LazySamples, Positions
 from fgbgpack.torch.memory import Allocator, Buffer, BufferLayout, MemoryPool, Tensors, TensorSpec
 
-_WHITE = 255
+_WHITE, _PICTURE_AXES = 255, 4
+#: The types of fields that are no bytes, and of arrays of placements and objects, as they are stored.
+_STORED = {DEPTH: torch.float16, OF_BACKGROUND[1]: torch.float32}
+_TYPES = {
+    "bool": torch.bool,
+    "int8": torch.int8,
+    "int16": torch.int16,
+    "int32": torch.int32,
+    "float32": torch.float32,
+}
 
 
 class _Group:
@@ -61,19 +70,28 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
     - ``mask``: (1, h, w) uint8, alpha of the pasted foreground, 0..255.
     - ``depth``: (1, h, w) float16 in the quantity and unit of the dataset.
     - ``index``: int64, the number of the sample in the dataset.
-    - with ``placements``: ``background``, ``foreground``, ``replica``, ``y``, ``x``: int32, ``flip``: bool.
+    - ``instance``: (1, h, w) uint8, of scenes: 0, or 1 + the number of the object on top.
+    - ``background_image``, ``background_depth``: (3, h, w) uint8 and (1, h, w) float32 of the empty
+    background;
+      only where they are named.
+    - with ``placements``: ``background``, ``foreground``, ``replica``, ``y``, ``x``: int32, ``flip``: bool;
+    of
+      scenes ``background``, ``replica``, and of all objects, far to near, ``objects/foreground`` and the
+      others of :class:`fgbgpack.composition.objects.Objects`: (K,) or more, -1 where there is no object.
 
     It may be forked and pickled at any time: each process opens its own files, and workers started by any
     method read alike.
 
     Args:
         dataset: A local folder, an HDF5 file, a URL that fsspec opens, a Zarr store, or an open dataset.
-        fields: Which of ``"image"``, ``"mask"`` and ``"depth"``; ``None`` for all that there are.
+        fields: Which of ``"image"``, ``"mask"``, ``"instance"`` and ``"depth"``; ``None`` for all that there
+            are. Also ``"background_image"`` and ``"background_depth"``.
         indices: Which samples of the dataset: what indexes the first axis of a NumPy array; ``None`` for all.
         split: The name of a saved split and of one of its parts, such as ``("eighty", "train")``, in place of
             ``indices``.
         dtype: ``None`` for the types above. With a floating type image and mask are divided by 255, to 0..1,
-            and depth is converted. Small types travel faster, so convert on the GPU where you can.
+            and depth is converted; instances stay. Small types travel faster, so convert on the GPU where you
+            can.
         augment: Changes samples at random, others in each epoch; see :class:`Augment`. Samples that come
             without an epoch, by their positions or in the order of another sampler than
             :class:`BlockShuffleSampler`, are those of epoch 0.
@@ -134,8 +152,9 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
                 cache_bytes=cache_bytes,
             )
         names = dataset.fields if fields is None else (fields,) if isinstance(fields, str) else tuple(fields)
-        expected = f"expected some of {', '.join(FIELDS)}"
-        problems = [f"fields: found {name!r}, {expected}" for name in names if name not in FIELDS]
+        known = (*dataset.document.planes, DEPTH, *dataset.background_fields)
+        expected = f"expected some of {', '.join(known)}"
+        problems = [f"fields: found {name!r}, {expected}" for name in names if name not in known]
         if not names:
             problems.append(f"fields: found none, {expected}")
         if DEPTH in names and not dataset.has_depth:
@@ -161,14 +180,14 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
                 f"These samples of {dataset.path} cannot be read:", problems, code="samples-invalid"
             )
         self.dataset = dataset
-        self.fields = tuple(name for name in FIELDS if name in names)
+        self.fields = tuple(name for name in known if name in names)
         self.dtype = dtype
         self.augment = augment
         self.transform = transform
         self.pool = MemoryPool()
-        self._placements = PLACEMENTS if placements else ()
+        self._placements = tuple(dataset.sample_arrays) if placements else ()
         if dataset.has_recipe:
-            _ = dataset.placements  # read once here for all workers that are forked
+            _ = dataset.sample_arrays  # read once here for all workers that are forked
         self._groups: dict[int, _Group] = {}
         self._process = os.getpid()
 
@@ -221,13 +240,15 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
     def _layout(self, count: int, dtype: torch.dtype | None, size: tuple[int, int]) -> BufferLayout:
         layout = BufferLayout()
         for name in self.fields:
-            channels = 3 if name == IMAGE else 1
-            stored = torch.float16 if name == DEPTH else torch.uint8
-            shape = (count, channels, *size)
-            layout.add(name, dtype or stored, shape, channels_last=name == IMAGE)
+            is_colour = name in (IMAGE, BACKGROUND_PICTURE)
+            shape = (count, 3 if is_colour else 1, *size)
+            # Numbers of objects stay whole.
+            kept = None if name == INSTANCE else dtype
+            layout.add(name, kept or _STORED.get(name, torch.uint8), shape, channels_last=is_colour)
         layout.add("index", torch.int64, (count,))
         for name in self._placements:
-            layout.add(name, torch.bool if name == "flip" else torch.int32, (count,))
+            values = self.dataset.sample_arrays[name]
+            layout.add(name, _TYPES[values.dtype.name], (count, *values.shape[1:]))
         return layout
 
     def read(self, positions: Sequence[int], allocate: Allocator) -> tuple[Buffer, list[TensorSpec]]:
@@ -319,7 +340,7 @@ def _size_of(augment: Augment, height: int, width: int) -> tuple[int, int]:
 
 
 def _as_stored(tensor: Tensor) -> Tensor:
-    """A batch's tensor in the shape of the dataset's arrays: (n, h, w, 3), (n, h, w) or (n,)."""
-    if tensor.ndim == 1:
+    """A batch's tensor in the shape of the dataset's arrays: pictures are (n, h, w, 3) or (n, h, w)."""
+    if tensor.ndim != _PICTURE_AXES:
         return tensor
     return tensor.permute(0, 2, 3, 1) if tensor.shape[1] == 3 else tensor[:, 0]

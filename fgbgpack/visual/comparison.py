@@ -24,7 +24,7 @@ from fgbgpack.depth.strategies import DepthSource, Guided, Networks, PerSample, 
 from fgbgpack.document import NetworkDepthInfo
 from fgbgpack.errors import DatasetError, IncompleteDatasetError, SpecError
 from fgbgpack.spec import LARGEST_SCALE
-from fgbgpack.visual.preview import choose_samples
+from fgbgpack.visual.shown_samples import spread_samples
 from fgbgpack.visual.statistics import (
     Spread,
     aligned_error,
@@ -167,8 +167,8 @@ def compare(
     given = {"backgrounds": backgrounds, "foregrounds": foregrounds, "masks": masks}
     folders: dict[str, Any] = {kind: str(folder) for kind, folder in given.items() if folder is not None}
     recipe = dataset.recipe.with_spec(replace(dataset.recipe.spec, **folders))
-    chosen = choose_samples(dataset.placements, samples, seed)
-    backgrounds_seen = dataset.placements.background[chosen]
+    chosen = spread_samples(dataset, samples, seed)
+    backgrounds_seen = dataset.sample_arrays["background"][chosen]
     batch = dataset[chosen]
     truth_folder, truth = read_true_depth(recipe, backgrounds_seen, true_depth)
     if truth is not None:
@@ -186,7 +186,7 @@ def compare(
             if on_map is not None:
                 on_map(done, total)
         figures.append(_model_figures(networks, scale, source))
-    band = band_width(recipe.spec.foreground_height)
+    band = band_width(recipe.spec.scene.height_range[1])
     measured, agreement = measure(_with_unique_labels(figures), maps, batch.mask, truth, band)
     return Comparison(
         dataset=dataset.path,

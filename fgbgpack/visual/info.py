@@ -7,26 +7,43 @@ from dataclasses import asdict
 from typing import Any
 
 from fgbgpack.dataset.dataset import Dataset
-from fgbgpack.document import DEPTH, IMAGE, MANIFEST, MASK, GuideInfo, NetworkDepthInfo
+from fgbgpack.document import DEPTH, MANIFEST, GuideInfo, NetworkDepthInfo
 from fgbgpack.storage.reading import StoredArray
 
-_RECIPE_OPTIONS = ("fit", "foreground_height", "placements", "flip", "placement", "seed")
+_RECIPE_OPTIONS = (
+    "fit",
+    "foreground_height",
+    "placements",
+    "flip",
+    "placement",
+    "seed",
+    "samples",
+    "objects",
+    "empty",
+    "truncate",
+    "overlap",
+    "blend",
+    "light_match",
+    "shadow",
+    "classes",
+)
 _NETWORK_OPTIONS = ("scale", "bits", "precision", "provider")
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
     """Describe a dataset, complete or not, as JSON data, without reading a sample.
 
-    ``arrays`` has ``dtype``, ``shape`` and ``chunk`` of ``image``, ``mask`` and ``depth``, the number of
-    samples that are ``filled``, their bytes ``stored`` and ``raw`` (in memory), and ``ratio`` (raw to stored)
-    and ``bytes_per_sample``; both are ``None`` where nothing is filled, as in image and mask of a ``virtual``
-    dataset. ``depth`` is ``None`` where there is none; ``mode`` is how it was filled, and ``guide`` the
-    guided network, if any; all about networks is ``None`` for imported depth. ``bytes`` is the size of all
-    stored arrays, placements and sources included. ``splits`` are the saved splits. ``imported`` is the
-    document's section on an imported dataset, for which ``recipe``, ``sources``, ``backgrounds``,
-    ``foregrounds`` and ``masks`` are ``None``. ``faulty`` has, for each array that lacks objects or has some
-    that are not what the manifest says, their number and that of all; that needs no decoding. ``verified`` is
-    what ``fgbgpack verify --record`` has said of the dataset as it is now; ``None`` where that is nothing.
+    ``arrays`` has ``dtype``, ``shape`` and ``chunk`` of ``image``, ``mask``, of scenes ``instance``, and
+    ``depth``, the number of samples that are ``filled``, their bytes ``stored`` and ``raw`` (in memory), and
+    ``ratio`` (raw to stored) and ``bytes_per_sample``; both are ``None`` where nothing is filled, as in image
+    and mask of a ``virtual`` dataset. ``depth`` is ``None`` where there is none; ``mode`` is how it was
+    filled, and ``guide`` the guided network, if any; all about networks is ``None`` for imported depth.
+    ``bytes`` is the size of all stored arrays, placements and sources included. ``splits`` are the saved
+    splits. ``imported`` is the document's section on an imported dataset, for which ``recipe``, ``sources``,
+    ``backgrounds``, ``foregrounds`` and ``masks`` are ``None``. ``faulty`` has, for each array that lacks
+    objects or has some that are not what the manifest says, their number and that of all; that needs no
+    decoding. ``verified`` is what ``fgbgpack verify --record`` has said of the dataset as it is now; ``None``
+    where that is nothing.
     """
     document = dataset.document.to_dict()
     stored = dataset.stored_bytes()
@@ -38,6 +55,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "faulty": _describe_faulty(dataset),
         "verified": dataset.verified,
         "virtual": dataset.document.is_virtual,
+        "scenes": dataset.has_objects,
         "samples": len(dataset),
         "width": dataset.width,
         "height": dataset.height,
@@ -45,7 +63,10 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "imported": document.get("imported"),
         "arrays": {
             name: _describe_array(array, written[name], stored.get(name, 0))
-            for name, array in ((IMAGE, dataset.image), (MASK, dataset.mask), (DEPTH, dataset.depth))
+            for name, array in (
+                *((plane, dataset.plane(plane)) for plane in dataset.document.planes),
+                (DEPTH, dataset.depth),
+            )
         },
         "bytes": sum(stored.values()),
         "splits": dataset.splits,

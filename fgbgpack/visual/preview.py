@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fgbgpack.composition.placement import Placements
 from fgbgpack.dataset.batch import Batch
 from fgbgpack.dataset.dataset import Dataset
-from fgbgpack.document import DepthInfo, ImportedDepthInfo
+from fgbgpack.document import DEPTH, INSTANCE, DepthInfo, ImportedDepthInfo
 from fgbgpack.errors import SpecError
 from fgbgpack.files import require_local
 from fgbgpack.sources.catalog import Catalog
@@ -30,13 +29,14 @@ from fgbgpack.visual.canvas import (
     write_picture,
 )
 from fgbgpack.visual.colours import colour_map, depth_limits
+from fgbgpack.visual.shown_samples import instance_picture, objects_in_words, spread_samples
 
 _SHOWN_PROBLEMS = 8
 
-#: The columns. The first three, of the sources, are left out for imported samples.
-#: What a row can show of a sample.
-COLUMNS = ("background", "foreground", "alpha", "image", "mask", "depth")
-_BACKGROUND, _FOREGROUND, _ALPHA, _IMAGE, _MASK, _DEPTH = range(6)
+#: What a row can show of a sample. The first three, of the sources, are left out for imported samples, two of
+#: them for scenes, and instances for all others.
+COLUMNS = ("background", "foreground", "alpha", "image", "mask", "instance", "depth")
+_BACKGROUND, _FOREGROUND, _ALPHA, _IMAGE, _MASK, _INSTANCE, _DEPTH = range(7)
 
 _SMALLEST_CELL, _LARGEST_CELL = 16, 4096
 #: The most pixels that cells take from top to bottom: WebP has 16,383.
@@ -113,33 +113,6 @@ def render_preview(
     return _render(dataset, samples, rows, seed, columns, cell)
 
 
-def choose_samples(placements: Placements, count: int, seed: int) -> list[int]:
-    """Draw ``count`` different samples, or all if there are fewer, at random; sorted.
-
-    They are spread over backgrounds, foregrounds, and mirrored or not: no background or foreground is drawn
-    again before all others have been, and no pair of them either.
-    """
-    rng = np.random.default_rng(seed)
-    backgrounds = rng.permutation(np.unique(placements.background))
-    foregrounds = rng.permutation(np.unique(placements.foreground))
-    cycle = int(np.lcm(len(backgrounds), len(foregrounds)))
-    chosen: list[int] = []
-    draw = 0
-    while len(chosen) < min(count, len(placements)):
-        # Walking both lists at once meets every pair if one of them slips by one after each cycle of both.
-        background = backgrounds[draw % len(backgrounds)]
-        foreground = foregrounds[(draw + draw // cycle) % len(foregrounds)]
-        draw += 1
-        of_pair = np.flatnonzero(
-            (placements.background == background) & (placements.foreground == foreground)
-        )
-        left = of_pair[~np.isin(of_pair, chosen)]
-        turned = left[placements.flip[left] == bool(draw % 2)]
-        if len(left):
-            chosen.append(int(rng.choice(turned if len(turned) else left)))
-    return sorted(chosen)
-
-
 def _refuse(problems: list[str]) -> None:
     if problems:
         raise SpecError("The preview cannot be drawn:", problems, code="preview-invalid")
@@ -157,8 +130,10 @@ def _problems(
     for name in columns or ():
         if name not in COLUMNS:
             problems.append(f"columns: {name!r} is not one of {', '.join(COLUMNS)}")
-        elif not dataset.has_recipe and COLUMNS.index(name) < _IMAGE:
-            problems.append(f"columns: {dataset.path} is imported, and has no {name}")
+        elif name not in _columns_of(dataset) and not (name == DEPTH and not dataset.has_depth):
+            kind = "made of scenes" if dataset.has_objects else "not made of scenes"
+            kind = kind if dataset.has_recipe else "imported"
+            problems.append(f"columns: {dataset.path} is {kind}, and has no {name}")
     if columns is not None and not len(columns):
         problems.append("columns: found none, expected at least one")
     count = min(rows, len(dataset)) if samples is None else len(samples)
@@ -264,11 +239,11 @@ def _render(
     if samples is not None:
         chosen = [int(i) for i in samples]
     elif dataset.has_recipe:
-        chosen = choose_samples(dataset.placements, rows, seed)
+        chosen = spread_samples(dataset, rows, seed)
     else:
         drawn = np.random.default_rng(seed).choice(len(dataset), min(rows, len(dataset)), replace=False)
         chosen = sorted(drawn.tolist())
-    shown = COLUMNS[_BACKGROUND if dataset.has_recipe else _IMAGE :] if columns is None else columns
+    shown = _columns_of(dataset) if columns is None else columns
     indices = [index for index, name in enumerate(COLUMNS) if name in shown]
     layout = _PreviewLayout(
         (dataset.width, dataset.height),
@@ -330,6 +305,7 @@ def _draw_headings(canvas: _Canvas, dataset: Dataset) -> None:
         ("Its mask", "alpha, 0 to 255"),
         ("Composite", f"{size}, RGB"),
         ("Mask", f"{size}, 0 to 255"),
+        ("Instances", "boxes of what is seen"),
         ("Depth", _meaning(quantity, unit) if dataset.has_depth else "no depth"),
     )
     for index in layout.columns:
@@ -349,7 +325,12 @@ def _draw_row(canvas: _Canvas, row: int, sample: int, dataset: Dataset, catalog:
     layout = canvas.layout
     batch = dataset[sample]
     top = layout.row(row) + (layout.row_height - layout.cell_height) // 2
-    if catalog is None:
+    if catalog is not None and dataset.has_objects:
+        names = [("bg", catalog.backgrounds[int(batch.background)].name)]
+        _draw_label(canvas, row, sample, names, objects_in_words(batch.objects, catalog))
+        if _BACKGROUND in layout.columns:
+            canvas.picture_cell(layout.column(_BACKGROUND), top, catalog.background[int(batch.background)])
+    elif catalog is None:
         _draw_label(canvas, row, sample, [("", (dataset.names or [""])[sample])], [])
     else:
         source_names = [
@@ -365,7 +346,10 @@ def _draw_row(canvas: _Canvas, row: int, sample: int, dataset: Dataset, catalog:
 
     # Written samples are never empty: the pasted foreground has some alpha.
     written = dataset.document.pixels.complete or batch.mask.any() or batch.image.any()
-    for index, pixels in ((_IMAGE, batch.image), (_MASK, batch.mask)):
+    cells = {_IMAGE: batch.image, _MASK: batch.mask}
+    if _INSTANCE in layout.columns:
+        cells[_INSTANCE] = instance_picture(batch)
+    for index, pixels in cells.items():
         if index not in layout.columns:
             continue
         if written:
@@ -374,6 +358,14 @@ def _draw_row(canvas: _Canvas, row: int, sample: int, dataset: Dataset, catalog:
             canvas.empty_cell(layout.column(index), top, "not written")
     if _DEPTH in layout.columns:
         _draw_depth(canvas, top, batch.depth, dataset.depth.attrs)
+
+
+def _columns_of(dataset: Dataset) -> tuple[str, ...]:
+    """The columns that there are of a dataset."""
+    if not dataset.has_recipe:
+        return tuple(name for name in COLUMNS[_IMAGE:] if name != INSTANCE)
+    without = COLUMNS[_FOREGROUND : _ALPHA + 1] if dataset.has_objects else (INSTANCE,)
+    return tuple(name for name in COLUMNS if name not in without)
 
 
 def _draw_sources(canvas: _Canvas, top: int, batch: Batch, catalog: Catalog) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fgbgpack.cards.licences import Terms, findings, group_by_licence, terms_of
-from fgbgpack.document import SourceInfo, SourcesInfo
+from fgbgpack.source_info import SourceInfo, SourcesInfo
 
 
 class TestLicences:

@@ -49,6 +49,16 @@ class TestOptions:
             ("--foreground-height", "0", ["--foreground-height"]),
             ("--foreground-height", "25", ["--foreground-height"]),
             ("--placement", "outside", ["--placement"]),
+            ("--foreground-height", "20-6", ["--foreground-height"]),
+            ("--foreground-height", "10%-120%", ["--foreground-height"]),
+            ("--objects", "3-1", ["--objects"]),
+            ("--objects", "17", ["--objects"]),
+            ("--objects", "some", ["--objects"]),
+            ("--samples", "0", ["--samples"]),
+            ("--empty", "1.5", ["--empty"]),
+            ("--overlap", "half", ["--overlap"]),
+            ("--blend", "sharp", ["--blend"]),
+            ("--preset", "portraits", ["--preset"]),
             ("--workers", "many", ["--workers"]),
             ("--depth-scale", "2", ["--depth-scale"]),
             ("--depth-model", "", ["--depth-model"]),
@@ -131,6 +141,29 @@ class TestCreate:
         created(*CREATE, "--cards")
         assert Path("x.zarr/croissant.json").is_file()
         assert Path("x.zarr/DATACARD.md").is_file()
+
+
+class TestScenes:
+    def test_a_preset_is_overridden_by_the_file_and_the_options(self, workspace: Path) -> None:
+        Path("tiny.toml").write_text(
+            'backgrounds = "bg"\nforegrounds = "fg"\nwidth = 32\nheight = 24\nobjects = 2\nblend = "soft"\n'
+        )
+        report = created(
+            "create", "x.zarr", "--config", "tiny.toml", "--preset", "scenes", "--samples", "12",
+            "--blend", "hard", "--depth-model", "none",
+        )  # fmt: skip
+        made = spec()
+        assert (report["samples"], report["objects"]) == (12, 2)
+        assert (made.objects, made.blend, made.placement, made.overlap) == (2, "hard", "anchored", 0.3)
+
+    def test_options_of_scenes_are_those_of_the_spec(self, workspace: Path) -> None:
+        options = ["--samples", 9, "--objects", "1-2", "--empty", 0.25, "--foreground-height", "5-9"]
+        options += ["--truncate", 0.5, "--overlap", 0.1, "--blend", "soft,hard", "--light-match", "--shadow"]
+        created(*CREATE, *options)
+        made = spec()
+        found = made.samples, made.objects, made.empty, made.foreground_height, made.truncate, made.overlap
+        assert found == (9, "1-2", 0.25, "5-9", 0.5, 0.1)
+        assert (made.blend, made.light_match, made.shadow) == ("soft,hard", True, True)
 
 
 class TestDepth:

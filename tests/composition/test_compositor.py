@@ -70,13 +70,13 @@ def test_any_of_placed_samples_are_composited_in_any_order_and_by_rows():
     for top, rows in ((0, HEIGHT), (5, 4), (9, 6)):
         inside = min(rows, HEIGHT - top)
         image, mask = outputs(5, rows)
-        placed.compose(some, image, mask, top=top)
+        placed.compose(some, {"image": image, "mask": mask}, top=top)
         np.testing.assert_array_equal(image[:, :inside], expected[0][some, top : top + inside])
         np.testing.assert_array_equal(mask[:, :inside], expected[1][some, top : top + inside])
         assert not image[:, inside:].any()
         assert not mask[:, inside:].any()
         alone = outputs(5, rows)[1]
-        placed.compose_mask(some, alone, top=top)
+        placed.compose(some, {"mask": alone}, top=top)
         np.testing.assert_array_equal(alone, mask)
 
 
@@ -84,7 +84,7 @@ def test_placed_samples_that_are_not_there_and_outputs_that_do_not_fit_are_refus
     placed = Compositor(BACKGROUND, FOREGROUND, SIZE).place(GOOD)
     image, mask = outputs(1)
     with pytest.raises(IndexError):
-        placed.compose(np.array([4]), image, mask)
+        placed.compose(np.array([4]), {"image": image, "mask": mask})
     for wrong in (
         outputs(2)[1],
         outputs(1, width=WIDTH + 1)[1],
@@ -93,10 +93,10 @@ def test_placed_samples_that_are_not_there_and_outputs_that_do_not_fit_are_refus
         mask[0],
     ):
         with refused(SpecError, "array-misfit", "^mask "):
-            placed.compose_mask(np.array([0]), wrong)
+            placed.compose(np.array([0]), {"mask": wrong})
     for top in (-1, HEIGHT):
         with refused(SpecError, "row-outside", f"{top}.* {HEIGHT - 1}"):
-            placed.compose_mask(np.array([0]), mask, top=top)
+            placed.compose(np.array([0]), {"mask": mask}, top=top)
     assert (mask == 7).all()
 
 

@@ -101,17 +101,19 @@ def test_composites_differ_where_one_byte_does_in_every_band(scene, data):
     image, mask = np.empty((n, rows, width, 3), np.uint8), np.empty((n, rows, width), np.uint8)
     placed = Compositor(background, foreground, size).place(placements)
     # That these are the naive ones another test says.
-    placed.compose(slice(None), image, mask, top=top)
-    assert not placed.differ(slice(None), image, mask, top=top).any()
+    planes = {"image": image, "mask": mask}
+    placed.compose(slice(None), planes, top=top)
+    assert not placed.differ(slice(None), planes, top=top).any()
     if n:
         changed = data.draw(st.sampled_from([image, mask]))
         place = data.draw(st.integers(0, changed.size - 1))
         before = changed.copy()
         changed.reshape(-1)[place] ^= 1 << data.draw(st.integers(0, 7))
         ref = (changed != before).reshape(n, -1).any(axis=1)
-        np.testing.assert_array_equal(placed.differ(slice(None), image, mask, top=top), ref)
+        np.testing.assert_array_equal(placed.differ(slice(None), planes, top=top), ref)
         reverse = np.arange(n)[::-1].copy()
-        there = placed.differ(reverse, image[::-1].copy(), mask[::-1].copy(), top=top)
+        reversed_planes = {name: plane[::-1].copy() for name, plane in planes.items()}
+        there = placed.differ(reverse, reversed_planes, top=top)
         np.testing.assert_array_equal(there, ref[::-1])
 
 

@@ -91,7 +91,7 @@ def test_arrays_that_do_not_fit_are_refused(recipe):
 def test_a_pickled_recipe_composes_the_same(recipe, used):
     fresh = Recipe.of(recipe.spec, recipe.catalog)
     if used:
-        _ = fresh.info, fresh.compositor
+        _ = fresh.info, composed(fresh)
     again = pickle.loads(pickle.dumps(fresh))
     assert (again.spec, again.plan, again.info) == (recipe.spec, recipe.plan, recipe.info)
     same_pixels(again, recipe)

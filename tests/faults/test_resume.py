@@ -25,10 +25,23 @@ from fgbgpack.errors import IncompleteDatasetError
 
 #: How often runs are killed in each mode of depth; and when those of a dataset are, one after the other,
 #: before one is left to finish it.
-KILLS = {"per-sample": 20, "guided": 10}
+KILLS = {"per-sample": 20, "guided": 10, "scenes": 20}
 STAGES = {
     "per-sample": ("samples", "start", "samples", "depth", "start", "depth"),
     "guided": ("samples", "backgrounds", "start", "backgrounds", "depth", "depth"),
+    "scenes": ("samples", "start", "samples", "depth", "start", "depth"),
+}
+#: What scenes are made with, as many as of the other samples.
+SCENES = {
+    "samples": 768,
+    "objects": "1-3",
+    "empty": 0.1,
+    "foreground_height": "12-50",
+    "placement": "anchored",
+    "blend": "soft,hard,feather",
+    "overlap": 0.3,
+    "light_match": True,
+    "shadow": True,
 }
 #: More runs than any machine should need.
 RUNS = 150
@@ -74,11 +87,12 @@ def check_killed(path, expected):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["per-sample", "guided"])
+@pytest.mark.parametrize("mode", ["per-sample", "guided", "scenes"])
 def test_killed_at_random_and_resumed_it_is_the_same_to_the_last_byte(
     tmp_path, processes, spec, guided_spec, mode
 ):
     document = (guided_spec if mode == "guided" else spec).to_dict()
+    document |= SCENES if mode == "scenes" else {}
     Run(
         processes, make_dataset, tmp_path / "whole.zarr", document, 2, False
     ).finish()  # It fills Numba's cache.

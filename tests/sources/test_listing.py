@@ -13,8 +13,8 @@ import pytest
 from picture_files import cutout, disc, encoded, noise, write
 from PIL import Image
 
-from fgbgpack.document import SourceInfo
 from fgbgpack.errors import SourceError
+from fgbgpack.source_info import SourceInfo
 from fgbgpack.sources import listing
 from fgbgpack.sources.decoding import hash_file
 from fgbgpack.sources.listing import find_files, find_sources

@@ -26,7 +26,7 @@ from fgbgpack.sources.listing import find_sources
 from fgbgpack.visual.colours import depth_colours
 from fgbgpack.visual.comparison import compare
 from fgbgpack.visual.comparison_picture import render_comparison
-from fgbgpack.visual.preview import choose_samples
+from fgbgpack.visual.shown_samples import choose_samples
 from fgbgpack.visual.statistics import Spread
 
 # --- networks of known answers ---------------------------------------------------------------------

@@ -16,7 +16,8 @@ from fgbgpack import SpecError, create, open_dataset
 from fgbgpack.pipeline import ImportSpec, import_folder
 from fgbgpack.visual import canvas, preview
 from fgbgpack.visual.colours import colour_map, depth_colours, depth_limits
-from fgbgpack.visual.preview import choose_samples, render_preview, write_preview
+from fgbgpack.visual.preview import render_preview, write_preview
+from fgbgpack.visual.shown_samples import choose_samples
 
 
 def unfinished(source, folder, *, without: str, section: str):

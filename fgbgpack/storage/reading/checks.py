@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from zarr.abc.store import Store
 
-from fgbgpack.document import ManifestInfo
 from fgbgpack.errors import DatasetError
+from fgbgpack.manifest_info import ManifestInfo
 from fgbgpack.storage.codecs import CRC_BYTES
 from fgbgpack.storage.manifest import NEVER_WRITTEN, PART, manifest_array, part_checksum
 

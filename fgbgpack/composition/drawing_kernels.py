@@ -1,0 +1,272 @@
+"""The kernel that draws the objects of scenes: whole numbers of Philox, no state from sample to sample."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fgbgpack.composition.kernels import philox_block
+from fgbgpack.jit import Int32, UInt8, UInt32, kernel
+
+Int8: TypeAlias = NDArray[np.int8]
+Int16: TypeAlias = NDArray[np.int16]
+Int64: TypeAlias = NDArray[np.int64]
+Float32: TypeAlias = NDArray[np.float32]
+#: The arrays of the objects, in the order of the fields of ``Objects``.
+ObjectArrays: TypeAlias = tuple[Any, ...]
+#: Whole numbers of 64 bits.
+Int: TypeAlias = Any
+
+#: How often an object is drawn again before it is left out.
+ATTEMPTS = 16
+#: The fourth word of counters: of a sample as a whole, and of its objects by their numbers and attempts.
+_OF_SAMPLE = np.uint32(0xFFFFFFFF)
+#: Placements, as the kernel knows them.
+INSIDE, ANCHORED = 0, 1
+
+_HALF_OPAQUE = 127
+_32 = np.uint64(32)
+_TOP, _LEFT, _BOTTOM, _RIGHT = 1, 2, 4, 8
+_PARTS = 256
+#: Shadows are so dark, and up to so much darker.
+_DARK, _DARKER = 80, 80
+#: How far an object's cut edge may be beyond the picture's border: a part of its size.
+_BEYOND = 4
+#: Surroundings are looked at in every so many rows and columns.
+_STRIDE = 4
+
+
+@kernel
+def _below(word: Int, count: Int) -> Int:
+    """A number from 0 to below ``count``: the high half of ``word * count``."""
+    return np.int64((np.uint64(word) * np.uint64(count)) >> _32)
+
+
+@kernel
+def draw_objects(
+    counter: UInt32,
+    key: UInt32,
+    given: Int32,
+    height: Int,
+    width: Int,
+    low: Int,
+    high: Int,
+    empty: Int,
+    placement: Int,
+    slack: Int,
+    least_visible: Int,
+    mirrored: bool,
+    blends: Int8,
+    levels: Int32,
+    first_sprite: Int32,
+    size: Int32,
+    area: Int32,
+    feet: Int32,
+    cut: UInt8,
+    pixels: UInt8,
+    offset: Int64,
+    with_shadow: bool,
+    objects: ObjectArrays,
+    canvas: UInt8,
+) -> None:
+    """Fill ``objects``, arrays (n, K, ...) that hold -1, with those of n samples, all but their ``gain``.
+
+    Each draw is two blocks of Philox, with ``counter`` (n, 3) and as fourth word the object's number times
+    2^16 plus twice the attempt. ``given`` (n, 2) holds the foreground and the mirroring of the first object,
+    -1 where they are drawn. ``empty`` and ``least_visible`` are shares of 2^32 and of 2^16, ``slack`` is one
+    of 256. ``canvas`` (height, width) is 0 everywhere, before and after.
+    """
+    n = counter.shape[0]
+    most = high
+    foreground, flips, ys, xs, heights, widths, blend, _, shadow, visible, box = objects
+    words = np.empty(4, np.uint32)
+    more = np.empty(4, np.uint32)
+    # What is placed, far to near: foreground, mirroring, y, x, blend, shadow, sprite, nearness.
+    placed = np.empty((most + 1, 8), np.int64)
+    trial = np.empty((most + 1, 8), np.int64)
+    seen = np.empty(most + 2, np.int64)
+    boxes = np.empty((most + 2, 4), np.int64)
+    for i in range(n):
+        philox_block(counter[i, 0], counter[i, 1], counter[i, 2], _OF_SAMPLE, key, words)
+        wanted = 0
+        if np.int64(words[0]) >= empty:
+            wanted = low + _below(words[1], high - low + 1)
+        count = 0
+        for number in range(wanted):
+            for attempt in range(ATTEMPTS):
+                draw = (number << 16) | (attempt << 1)
+                philox_block(counter[i, 0], counter[i, 1], counter[i, 2], draw, key, words)
+                philox_block(counter[i, 0], counter[i, 1], counter[i, 2], draw + 1, key, more)
+                f = _below(words[0], len(levels))
+                flip = np.int64(more[0] >> np.uint32(31)) if mirrored else 0
+                if number == 0 and given[i, 0] >= 0:
+                    f = np.int64(given[i, 0])
+                    flip = np.int64(given[i, 1])
+                level = _below(words[1], levels[f])
+                which = _below(more[1], len(blends))
+                sprite = first_sprite[f] + level * len(blends) + which
+                h = np.int64(size[sprite, 0])
+                w = np.int64(size[sprite, 1])
+                # Where nothing else is said, anywhere inside, or a little outside.
+                out_y = (h * slack) >> 8
+                out_x = (w * slack) >> 8
+                y = _below(words[2], height - h + 1 + 2 * out_y) - out_y
+                x = _below(words[3], width - w + 1 + 2 * out_x) - out_x
+                sides = np.int64(cut[f])
+                if placement == ANCHORED:
+                    left = (sides & _LEFT) != 0
+                    right = (sides & _RIGHT) != 0
+                    if flip:
+                        left, right = right, left
+                    if sides & _BOTTOM:
+                        y = height - h + _below(words[2], h // _BEYOND + 1)
+                    elif sides & _TOP:
+                        y = -_below(words[2], h // _BEYOND + 1)
+                    elif not (left or right):
+                        y = height - h
+                    if left and not right:
+                        x = -_below(words[3], w // _BEYOND + 1)
+                    elif right and not left:
+                        x = width - w + _below(words[3], w // _BEYOND + 1)
+                dark = 0
+                if with_shadow and not (sides & _BOTTOM) and feet[sprite, 0] >= 0:
+                    dark = _DARK + _below(more[2], _DARKER)
+                # Those that end further up are further away. Where those end that end at the border, or
+                # below, is not known, but larger ones are nearer. Of two alike, the one drawn first is
+                # further away.
+                near = y + h if y + h < height else height + h
+                at = count
+                while at > 0 and placed[at - 1, 7] > near:
+                    at -= 1
+                for k in range(count):
+                    trial[k if k < at else k + 1] = placed[k]
+                trial[at] = (f, flip, y, x, which, dark, sprite, near)
+                accepted = True
+                if least_visible > 0:
+                    _see(trial, count + 1, size, pixels, offset, canvas, seen, boxes, False)
+                    for k in range(count + 1):
+                        whole = np.int64(area[trial[k, 6]])
+                        if whole == 0 or seen[k] * (1 << 16) < whole * least_visible:
+                            accepted = False
+                if accepted:
+                    count += 1
+                    placed[:count] = trial[:count]
+                    break
+        _see(placed, count, size, pixels, offset, canvas, seen, boxes, True)
+        for k in range(count):
+            sprite = placed[k, 6]
+            foreground[i, k] = placed[k, 0]
+            flips[i, k] = placed[k, 1]
+            ys[i, k] = placed[k, 2]
+            xs[i, k] = placed[k, 3]
+            heights[i, k] = size[sprite, 0]
+            widths[i, k] = size[sprite, 1]
+            blend[i, k] = blends[placed[k, 4]]
+            shadow[i, k] = placed[k, 5]
+            whole = area[sprite]
+            visible[i, k] = np.float32(seen[k]) / np.float32(whole) if whole > 0 else np.float32(0)
+            for edge in range(4):
+                box[i, k, edge] = boxes[k, edge]
+
+
+@kernel
+def _see(
+    placed: Int64,
+    count: Int,
+    size: Int32,
+    pixels: UInt8,
+    offset: Int64,
+    canvas: UInt8,
+    seen: Int64,
+    boxes: Int64,
+    with_boxes: bool,
+) -> None:
+    """Count in ``seen`` the pixels of each object that are in the picture and not hidden; fill ``boxes``
+    (top, left, bottom, right) with what encloses them, if asked. ``canvas`` is left as it was, 0.
+    """
+    height = canvas.shape[0]
+    width = canvas.shape[1]
+    for k in range(count):
+        seen[k] = 0
+        flip = placed[k, 1]
+        y = placed[k, 2]
+        x = placed[k, 3]
+        sprite = placed[k, 6]
+        w = np.int64(size[sprite, 1])
+        for row in range(max(0, y), min(height, y + size[sprite, 0])):
+            start = offset[sprite] + 4 * (row - y) * w + 3
+            for column in range(max(0, x), min(width, x + w)):
+                across = x + w - 1 - column if flip else column - x
+                if pixels[start + 4 * across] > _HALF_OPAQUE:
+                    before = canvas[row, column]
+                    if before:
+                        seen[before - 1] -= 1
+                    canvas[row, column] = k + 1
+                    seen[k] += 1
+    for k in range(count):
+        y = placed[k, 2]
+        x = placed[k, 3]
+        sprite = placed[k, 6]
+        if with_boxes:
+            boxes[k] = (0, 0, 0, 0)
+            if seen[k]:
+                boxes[k] = (height, width, 0, 0)
+                for row in range(max(0, y), min(height, y + size[sprite, 0])):
+                    for column in range(max(0, x), min(width, x + size[sprite, 1])):
+                        if canvas[row, column] == k + 1:
+                            boxes[k, 0] = min(boxes[k, 0], row)
+                            boxes[k, 1] = min(boxes[k, 1], column)
+                            boxes[k, 2] = row + 1
+                            boxes[k, 3] = max(boxes[k, 3], column + 1)
+    for k in range(count):
+        y = placed[k, 2]
+        x = placed[k, 3]
+        sprite = placed[k, 6]
+        for row in range(max(0, y), min(height, y + size[sprite, 0])):
+            for column in range(max(0, x), min(width, x + size[sprite, 1])):
+                canvas[row, column] = 0
+
+
+@kernel
+def match_light(
+    background: UInt8,
+    which_background: Int32,
+    light: Int32,
+    foreground: Int32,
+    y: Int16,
+    x: Int16,
+    height: Int16,
+    width: Int16,
+    gain: Int16,
+) -> None:
+    """Fill ``gain`` (n, K, 3), times 256, of objects (n, K) with what brings them near their surroundings.
+
+    Half of the ratio of brightness, that of the background under the object to that of the foreground, whose
+    mean colour is in ``light`` (F, 3), within 160 to 400; times a quarter of the background's tint, within
+    224 to 288. All of it is whole numbers, rounded down.
+    """
+    rows = background.shape[1]
+    columns = background.shape[2]
+    for i in range(foreground.shape[0]):
+        scene = background[which_background[i]]
+        for k in range(foreground.shape[1]):
+            f = foreground[i, k]
+            if f < 0:
+                continue
+            total = np.zeros(3, np.int64)
+            count = np.int64(0)
+            for row in range(max(0, y[i, k]), min(rows, y[i, k] + height[i, k]), _STRIDE):
+                for column in range(max(0, x[i, k]), min(columns, x[i, k] + width[i, k]), _STRIDE):
+                    for channel in range(3):
+                        total[channel] += scene[row, column, channel]
+                    count += 1
+            count = max(count, np.int64(1))
+            there = max(np.int64(1), (77 * total[0] + 150 * total[1] + 29 * total[2]) // (256 * count))
+            here = max(np.int64(1), (77 * light[f, 0] + 150 * light[f, 1] + 29 * light[f, 2]) // 256)
+            bright = min(np.int64(400), max(np.int64(160), 128 + 128 * there // here))
+            for channel in range(3):
+                tint = 192 + 64 * (total[channel] // count) // there
+                tint = min(np.int64(288), max(np.int64(224), tint))
+                gain[i, k, channel] = bright * tint // 256

@@ -1,0 +1,153 @@
+"""The kernel that composites scenes: several objects over a background, far to near, in whole numbers."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fgbgpack.jit import Int32, UInt8, kernel
+
+Int8: TypeAlias = NDArray[np.int8]
+Int16: TypeAlias = NDArray[np.int16]
+Int64: TypeAlias = NDArray[np.int64]
+Int: TypeAlias = Any
+
+_OPAQUE = np.uint32(255)
+_HALF = np.uint32(128)
+_BYTE = np.uint32(8)
+_HALF_OPAQUE = 127
+_SAME = 256
+
+
+@kernel
+def compose_scenes(
+    background: UInt8,
+    which_background: Int32,
+    pixels: UInt8,
+    offset: Int64,
+    size: Int32,
+    feet: Int32,
+    sprite: Int32,
+    flip: Int8,
+    y: Int16,
+    x: Int16,
+    gain: Int16,
+    shadow: Int16,
+    top: Int,
+    with_image: bool,
+    image: UInt8,
+    mask: UInt8,
+    instance: UInt8,
+) -> None:
+    """Fill ``mask`` and ``instance`` (n, rows, w), and ``image`` (n, rows, w, 3) if asked, with bands of
+    scenes.
+
+    The band is the picture's rows from ``top`` on; rows below the picture are filled with 0. ``background``
+    is (B, h, w, 3); objects are (n, K), drawn in their order up to the first of ``sprite`` -1, and ``gain``
+    is (n, K, 3). Sprites are (h, w, 4) of ``size`` (S, 2) at ``offset`` (S,) of ``pixels``, with ``feet`` (S,
+    3). What is outside the picture is left out; nothing else is checked here.
+
+    Before each object its shadow is drawn: below the feet, an ellipse a quarter as high as it is wide,
+    darkest in its middle. Colours are then multiplied, and blended as
+    :func:`fgbgpack.composition.kernels.composite` does; mask is blended as a colour of 255 is, and instance
+    is the object's number from 1 where alpha is above 127.
+    """
+    rows = mask.shape[1]
+    width = mask.shape[2]
+    inside = min(rows, background.shape[1] - top)
+    lut = np.empty((3, 256), np.uint8)
+    for i in range(mask.shape[0]):
+        flat_mask = mask[i].reshape(-1)
+        flat_instance = instance[i].reshape(-1)
+        for k in range(flat_mask.size):
+            flat_mask[k] = 0
+        for k in range(flat_instance.size):
+            flat_instance[k] = 0
+        if with_image:
+            # Plain loops over flat rows become memory copies.
+            scene = background[which_background[i], top : top + inside].reshape(-1)
+            flat_image = image[i].reshape(-1)
+            for k in range(scene.size):
+                flat_image[k] = scene[k]
+            for k in range(scene.size, flat_image.size):
+                flat_image[k] = 0
+
+        for k in range(sprite.shape[1]):
+            s = sprite[i, k]
+            if s < 0:
+                break
+            h = np.int64(size[s, 0])
+            w = np.int64(size[s, 1])
+            corner_y = np.int64(y[i, k]) - top
+            corner_x = np.int64(x[i, k])
+            is_flipped = flip[i, k] == 1
+            if with_image and shadow[i, k] > 0 and feet[s, 0] >= 0:
+                left = w - 1 - feet[s, 2] if is_flipped else np.int64(feet[s, 1])
+                right = w - 1 - feet[s, 1] if is_flipped else np.int64(feet[s, 2])
+                _darken(
+                    image[i],
+                    inside,
+                    corner_y + feet[s, 0],
+                    2 * corner_x + left + right,
+                    right - left + 3,
+                    np.int64(shadow[i, k]),
+                )
+            lit = with_image and not (
+                gain[i, k, 0] == _SAME and gain[i, k, 1] == _SAME and gain[i, k, 2] == _SAME
+            )
+            if lit:
+                for channel in range(3):
+                    for value in range(256):
+                        lighter = (np.int64(gain[i, k, channel]) * value + 128) >> 8
+                        lut[channel, value] = min(max(lighter, np.int64(0)), np.int64(255))
+            first_column = max(np.int64(0), -corner_x)
+            last_column = min(w, width - corner_x)
+            for row in range(max(np.int64(0), -corner_y), min(h, inside - corner_y)):
+                to_row = corner_y + row
+                start = offset[s] + 4 * row * w
+                for column in range(first_column, last_column):
+                    at = start + 4 * (w - 1 - column if is_flipped else column)
+                    alpha = np.uint32(pixels[at + 3])
+                    if alpha == 0:
+                        continue
+                    to = corner_x + column
+                    rest = _OPAQUE - alpha
+                    v = alpha * _OPAQUE + rest * np.uint32(mask[i, to_row, to]) + _HALF
+                    mask[i, to_row, to] = (v + (v >> _BYTE)) >> _BYTE
+                    if alpha > _HALF_OPAQUE:
+                        instance[i, to_row, to] = k + 1
+                    if with_image:
+                        for channel in range(3):
+                            colour = pixels[at + channel]
+                            if lit:
+                                colour = lut[channel, colour]
+                            v = (
+                                alpha * np.uint32(colour)
+                                + rest * np.uint32(image[i, to_row, to, channel])
+                                + _HALF
+                            )
+                            image[i, to_row, to, channel] = (v + (v >> _BYTE)) >> _BYTE
+
+
+@kernel
+def _darken(image: UInt8, inside: Int, row: Int, middle: Int, span: Int, dark: Int) -> None:
+    """Darken an ellipse of ``image`` (rows, w, 3), of which ``inside`` rows are of the picture.
+
+    It is in units of half a pixel: the centre is at column ``middle``, half the width is ``span`` and half
+    the height a quarter of that, about the pixels of a ``row``. It takes away ``dark`` / 256 in the middle,
+    and less with the square of the distance.
+    """
+    across = span * span
+    for to_row in range(max(0, row - span // 8 - 1), min(inside, row + span // 8 + 2)):
+        # Four times as far as across, and twice for halves of a pixel.
+        down = 8 * (to_row - row)
+        down *= down
+        for to in range(max(0, (middle - span) // 2), min(image.shape[1], (middle + span) // 2 + 1)):
+            aside = 2 * to - middle
+            near = across - down - aside * aside
+            if near > 0:
+                keep = 256 - dark * near // across
+                for channel in range(3):
+                    image[to_row, to, channel] = (np.int64(image[to_row, to, channel]) * keep + 128) >> 8

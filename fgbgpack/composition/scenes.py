@@ -1,0 +1,279 @@
+"""Scenes: which objects each sample has, and what composites them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fgbgpack.composition.compositor import checked_array, checked_top, is_within
+from fgbgpack.composition.drawing_kernels import ANCHORED, INSIDE, draw_objects, match_light
+from fgbgpack.composition.objects import Objects
+from fgbgpack.composition.placement import check_samples
+from fgbgpack.composition.scene_kernels import compose_scenes
+from fgbgpack.composition.sprites import Sprites
+from fgbgpack.document import IMAGE, INSTANCE, MASK
+from fgbgpack.errors import SpecError
+from fgbgpack.scene_spec import BLENDS, Blend, Placement
+
+_PLACEMENTS: Mapping[Placement, int] = {"inside": INSIDE, "anchored": ANCHORED}
+#: The third word of counters, apart from those of other draws: that of random pairs, and of every pair.
+_OF_SCENES, _RANDOM = 0x80000000, 0x40000000
+_SAME_LIGHT = 256
+
+
+@dataclass(frozen=True)
+class ScenePlacements:
+    """The background of each of n scenes, and which of the samples of that background it is: (n,) each."""
+
+    background: NDArray[np.int32]
+    replica: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.background)
+
+    def __getitem__(self, index: slice | NDArray[np.int64]) -> ScenePlacements:
+        return ScenePlacements(self.background[index], self.replica[index])
+
+
+@dataclass(frozen=True)
+class ScenePlan:
+    """Sample index to objects, in the order of the backgrounds.
+
+    Objects depend on the seed, the sample and the pictures, not on other samples. With ``samples`` that many
+    are dealt out to the backgrounds, as evenly as can be, and foregrounds are drawn; else every foreground is
+    the first object of ``placements`` samples of each background, and of as many mirrored with ``flip``.
+
+    ``cut`` says at which sides each foreground is cut, as ``cut_sides`` does, and ``categories`` what it is;
+    ``empty`` is a share of 2^32, ``least_visible`` one of 2^16, ``slack`` one of 256.
+    """
+
+    height: int
+    width: int
+    background_words: tuple[int, ...]
+    foreground_words: tuple[int, ...]
+    foreground_sizes: tuple[tuple[int, int], ...]
+    cut: tuple[int, ...]
+    categories: tuple[int, ...]
+    random_samples: int | None
+    placements: int
+    flip: bool
+    seed: int
+    objects: tuple[int, int]
+    empty: int
+    heights: tuple[int, ...]
+    placement: Placement
+    slack: int
+    least_visible: int
+    blends: tuple[Blend, ...]
+    light_match: bool
+    shadow: bool
+
+    def __post_init__(self) -> None:
+        check_samples(self.samples)
+
+    @property
+    def samples(self) -> int:
+        """All samples."""
+        if self.random_samples is not None:
+            return self.random_samples
+        return len(self.background_words) * self._samples_of_every_pair
+
+    @property
+    def samples_per_background(self) -> int:
+        """Samples of one background, or one more than some have."""
+        if self.random_samples is None:
+            return self._samples_of_every_pair
+        return -(-self.random_samples // len(self.background_words))
+
+    @property
+    def _samples_of_every_pair(self) -> int:
+        return len(self.foreground_words) * self.placements * (2 if self.flip else 1)
+
+    @property
+    def most_objects(self) -> int:
+        """The most objects that a sample can have."""
+        return self.objects[1]
+
+    def placements_of(self, samples: range | NDArray[np.int64]) -> ScenePlacements:
+        """The backgrounds of some samples."""
+        index = np.asarray(samples, np.int64)
+        backgrounds = len(self.background_words)
+        background = index * backgrounds // self.samples
+        first = -(-background * self.samples // backgrounds)
+        return ScenePlacements(background.astype(np.int32), (index - first).astype(np.int32))
+
+    def objects_of(
+        self, samples: range | NDArray[np.int64], sprites: Sprites, background: NDArray[np.uint8]
+    ) -> Objects:
+        """The objects of some samples, of these sprites and backgrounds (B, h, w, 3)."""
+        placed = self.placements_of(samples)
+        n = len(placed)
+        counter = np.empty((n, 3), np.uint32)
+        counter[:, 0] = np.asarray(self.background_words, np.uint32)[placed.background]
+        given = np.full((n, 2), -1, np.int32)
+        if self.random_samples is None:
+            pair = 2 if self.flip else 1
+            given[:, 0], within = np.divmod(placed.replica, pair * self.placements)
+            given[:, 1], again = np.divmod(within, self.placements)
+            counter[:, 1] = np.asarray(self.foreground_words, np.uint32)[given[:, 0]]
+            counter[:, 2] = (2 * again + given[:, 1]).astype(np.uint32) | np.uint32(_OF_SCENES)
+        else:
+            counter[:, 1] = placed.replica
+            counter[:, 2] = _OF_SCENES | _RANDOM
+        found = Objects.none(n, self.most_objects)
+        draw_objects(
+            counter,
+            np.array([self.seed & 0xFFFFFFFF, self.seed >> 32], np.uint32),
+            given,
+            self.height,
+            self.width,
+            *self.objects,
+            self.empty,
+            _PLACEMENTS[self.placement],
+            self.slack,
+            self.least_visible,
+            self.flip,
+            np.array([BLENDS.index(blend) for blend in self.blends], np.int8),
+            sprites.levels,
+            sprites.first,
+            sprites.size,
+            sprites.area,
+            sprites.feet,
+            np.array(self.cut, np.uint8),
+            sprites.pixels,
+            sprites.offset,
+            self.shadow,
+            (found.foreground, *list(found.arrays().values())[2:]),
+            np.zeros((self.height, self.width), np.uint8),
+        )
+        is_object = found.foreground >= 0
+        found.category[is_object] = np.asarray(self.categories, np.int16)[found.foreground[is_object]]
+        found.gain[is_object] = _SAME_LIGHT
+        if self.light_match:
+            where = found.foreground, found.y, found.x, found.height, found.width
+            match_light(background, placed.background, sprites.light, *where, found.gain)
+        return found
+
+    def recipe_digest(self, background: NDArray[np.uint8], foreground: NDArray[np.uint8]) -> str:
+        """SHA-256, 64 hexadecimal digits, of what the pixels are a function of: plan and resized sources.
+
+        ``background`` is (B, h, w, 3) uint8, ``foreground`` (F, ph, pw, 4) uint8, zero-padded.
+        """
+        digest = hashlib.sha256(b"fgbgpack scenes 1\n")
+        digest.update(json.dumps(asdict(self), sort_keys=True, separators=(",", ":")).encode())
+        digest.update(np.ascontiguousarray(background).data)
+        for patch, (height, width) in zip(foreground, self.foreground_sizes, strict=True):
+            digest.update(np.ascontiguousarray(patch[:height, :width]).data)
+        return digest.hexdigest()
+
+
+class SceneCompositor:
+    """Composites objects of a set of sprites. Safe to use from several threads at once.
+
+    Backgrounds are (B, h, w, 3) uint8, RGB.
+    """
+
+    def __init__(self, background: NDArray[np.uint8], sprites: Sprites) -> None:
+        self._background = checked_array(background, np.uint8, "background", (None, None, None, 3))
+        self._sprites = sprites
+
+    def place(self, placements: ScenePlacements, objects: Objects) -> Scenes:
+        """The scenes of some samples, which are checked here once and for all (SpecError)."""
+        n, most = len(placements), objects.foreground.shape[1]
+        which = checked_array(placements.background, np.int32, "background", (n,))
+        if not is_within(which, len(self._background)):
+            raise SpecError("A placement names a background that is not there.", code="picture-unknown")
+        forms = {"gain": (np.int16, (3,)), "flip": (np.int8, ()), "y": (np.int16, ()), "x": (np.int16, ())}
+        forms["shadow"] = (np.int16, ())
+        arrays = {
+            name: checked_array(getattr(objects, name), dtype, f"objects.{name}", (n, most, *more))
+            for name, (dtype, more) in forms.items()
+        }
+        sprite = self._sprites.index(objects.foreground, objects.height, objects.blend)
+        if np.any((sprite < 0) & (objects.foreground >= 0)):
+            raise SpecError(
+                "An object names a foreground, a height or a blend that is not there.", code="picture-unknown"
+            )
+        return Scenes(self._background, self._sprites, which, sprite, arrays)
+
+
+@dataclass(frozen=True, eq=False)
+class Scenes:
+    """Scenes of objects, any of them at any time: :meth:`SceneCompositor.place` has checked all.
+
+    Safe to use from several threads at once.
+    """
+
+    _background: NDArray[np.uint8]
+    _sprites: Sprites
+    _which: NDArray[np.int32]
+    _sprite: NDArray[np.int32]
+    _objects: Mapping[str, NDArray[Any]]
+
+    def compose(
+        self,
+        samples: slice | NDArray[np.int64],
+        planes: Mapping[str, NDArray[np.uint8]],
+        *,
+        top: int = 0,
+    ) -> None:
+        """Fill planes of some scenes, as :meth:`fgbgpack.composition.compositor.Composites.compose` does.
+
+        ``planes`` are those of ``image``, ``mask`` and ``instance`` that are wanted.
+        """
+        which, width = self._which[samples], self._background.shape[2]
+        rows = next(iter(planes.values())).shape[1]
+        for name, plane in planes.items():
+            shape = (len(which), rows, width, *((3,) if name == IMAGE else ()))
+            checked_array(plane, np.uint8, name, shape, copy=False)
+        checked_top(top, self._background.shape[1])
+        image = planes.get(IMAGE)
+        shape = (len(which), rows, width)
+        mask, instance = (
+            planes[name] if name in planes else np.empty(shape, np.uint8) for name in (MASK, INSTANCE)
+        )
+        sprites = self._sprites
+        flip, y, x, gain, shadow = (
+            self._objects[name][samples] for name in ("flip", "y", "x", "gain", "shadow")
+        )
+        compose_scenes(
+            self._background,
+            which,
+            sprites.pixels,
+            sprites.offset,
+            sprites.size,
+            sprites.feet,
+            self._sprite[samples],
+            flip,
+            y,
+            x,
+            gain,
+            shadow,
+            top,
+            image is not None,
+            np.empty((0, 0, 0, 3), np.uint8) if image is None else image,
+            mask,
+            instance,
+        )
+
+    def differ(
+        self,
+        samples: slice | NDArray[np.int64],
+        planes: Mapping[str, NDArray[np.uint8]],
+        *,
+        top: int = 0,
+    ) -> NDArray[np.bool_]:
+        """Which of some scenes are not what ``planes`` hold, (n,); nothing in them is changed."""
+        expected = {name: np.empty_like(plane) for name, plane in planes.items()}
+        self.compose(samples, expected, top=top)
+        n = len(self._which[samples])
+        differs = np.zeros(n, np.bool_)
+        for name, plane in planes.items():
+            differs |= (plane != expected[name]).reshape(n, -1).any(axis=1)
+        return differs

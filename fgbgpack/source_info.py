@@ -1,0 +1,63 @@
+"""What a dataset says of the pictures that it was made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, eq=False)
+class SourceInfo:
+    """One input picture: a background, or a foreground with its mask file if it has one.
+
+    Two are equal when their names (of files, without folder) and SHA-256 digests (64 hexadecimal digits) are,
+    whichever class they are of: what a dataset remembers of a picture equals the picture that is found again.
+    Licence, author and address are as ``sources.csv`` states them, and not compared.
+    """
+
+    name: str
+    sha256: str
+    mask_name: str | None = None
+    mask_sha256: str | None = None
+    license: str | None = None
+    author: str | None = None
+    url: str | None = None
+
+    @property
+    def _identity(self) -> tuple[str | None, ...]:
+        return self.name, self.sha256, self.mask_name, self.mask_sha256
+
+    def __eq__(self, other: object) -> bool:
+        return self._identity == other._identity if isinstance(other, SourceInfo) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
+
+    @property
+    def category(self) -> str:
+        """What a foreground is, by the folder that its name begins with; empty where there is none."""
+        return self.name.rpartition("/")[0]
+
+    @property
+    def word(self) -> int:
+        """The first 32 bits of the digest, which placements identify the picture by."""
+        return int(self.sha256[:8], 16)
+
+    @property
+    def has_credit(self) -> bool:
+        """Whether anything is stated of licence, author or address."""
+        return not self.license is self.author is self.url is None
+
+
+@dataclass(frozen=True)
+class SourcesInfo:
+    """The pictures of a dataset, in the order of the indices in ``/background`` and ``/foreground``."""
+
+    backgrounds: tuple[SourceInfo, ...]
+    foregrounds: tuple[SourceInfo, ...]
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """The categories of the foregrounds, in the order of their numbers; one without a name where there
+        are none.
+        """
+        return tuple(dict.fromkeys(source.category for source in self.foregrounds))

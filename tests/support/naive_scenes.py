@@ -1,0 +1,283 @@
+"""Slow, obvious twins of the kernels of scenes, written from their descriptions."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from math import floor
+
+import numpy as np
+from naive import blend, multiply_high, philox4x32
+
+LEFT, BOTTOM, RIGHT, TOP = 2, 4, 8, 1
+
+
+# --- sprites ---------------------------------------------------------------------------------------
+
+
+def catmull_rom(t):
+    """The filter at a distance, as a fraction: Keys, equation 15 with a = -1/2."""
+    t = abs(t)
+    if t < 1:
+        return Fraction(3, 2) * t**3 - Fraction(5, 2) * t**2 + 1
+    if t < 2:
+        return -Fraction(1, 2) * t**3 + Fraction(5, 2) * t**2 - 4 * t + 2
+    return Fraction(0)
+
+
+def half_up(value):
+    """Rounded to nearest, halves up."""
+    return floor(value + Fraction(1, 2))
+
+
+def filter_matrix(source, target):
+    """The weights of ``source`` pixels in each of ``target``, whole numbers that add up to 2^14."""
+    rows = []
+    for i in range(target):
+        stretch = Fraction(source, target)
+        weights = [
+            catmull_rom(((j + Fraction(1, 2)) - (i + Fraction(1, 2)) * stretch) / stretch)
+            for j in range(source)
+        ]
+        total = sum(weights)
+        scaled = [half_up(abs(w) / total * 2**14) * (1 if w > 0 else -1) for w in weights]
+        scaled[scaled.index(max(scaled))] += 2**14 - sum(scaled)
+        rows.append(scaled)
+    return rows
+
+
+def resize(patch, height, width):
+    """A patch (ph, pw, 4) of straight alpha at another size: columns first, rounded to 1/64, then rows."""
+    if patch.shape[:2] == (height, width):
+        return patch.copy()
+    across, down = filter_matrix(patch.shape[1], width), filter_matrix(patch.shape[0], height)
+    middle = np.empty((patch.shape[0], width, 4), object)
+    for row in range(patch.shape[0]):
+        for i in range(width):
+            for channel in range(4):
+                total = 0
+                for j in range(patch.shape[1]):
+                    alpha = int(patch[row, j, 3])
+                    value = 255 * alpha if channel == 3 else int(patch[row, j, channel]) * alpha
+                    total += across[i][j] * value
+                middle[row, i, channel] = Fraction(half_up(Fraction(total * 64, 2**14)), 64)
+    out = np.zeros((height, width, 4), np.uint8)
+    for i in range(height):
+        for column in range(width):
+            sums = [sum(down[i][j] * middle[j, column, c] for j in range(patch.shape[0])) for c in range(4)]
+            if sums[3] > 0:
+                out[i, column, 3] = min(255, half_up(sums[3] / 2**14 / 255))
+            if out[i, column, 3]:
+                for channel in range(3):
+                    colour = half_up(255 * max(Fraction(0), Fraction(sums[channel])) / sums[3])
+                    out[i, column, channel] = min(255, colour)
+    return out
+
+
+def harden(sprite):
+    """Alpha 0 or 255."""
+    out = np.where(sprite[..., 3:] > 127, sprite, 0)
+    out[..., 3] = np.where(sprite[..., 3] > 127, 255, 0)
+    return out.astype(np.uint8)
+
+
+def feather(sprite):
+    """The least of alpha and its mean over 3x3 pixels with weights 1 2 1, the border repeated outwards."""
+    alpha = np.pad(sprite[..., 3].astype(int), 1, mode="edge")
+    rows = alpha[:-2] + 2 * alpha[1:-1] + alpha[2:]
+    mean = (rows[:, :-2] + 2 * rows[:, 1:-1] + rows[:, 2:] + 8) // 16
+    out = sprite.copy()
+    out[..., 3] = np.minimum(mean, sprite[..., 3])
+    out[out[..., 3] == 0] = 0
+    return out
+
+
+def feet(sprite):
+    """The lowest row with alpha above 127, and the columns of such pixels in the lowest eighth above it."""
+    opaque = sprite[..., 3] > 127
+    rows = np.flatnonzero(opaque.any(axis=1))
+    if not len(rows):
+        return -1, -1, -1
+    lowest = int(rows[-1])
+    columns = np.flatnonzero(opaque[max(0, lowest - len(sprite) // 8) : lowest + 1].any(axis=0))
+    return lowest, int(columns[0]), int(columns[-1])
+
+
+BLENDED = {"soft": lambda sprite: sprite, "hard": harden, "feather": feather}
+
+
+def sprite_of(patch, height, blend_name):
+    """A foreground at a height, with the alpha of a blend."""
+    full_height, full_width = patch.shape[:2]
+    width = max(1, half_up(Fraction(full_width * height, full_height)))
+    return BLENDED[blend_name](resize(patch, height, width))
+
+
+# --- what scenes hold ------------------------------------------------------------------------------
+
+
+def placed_alpha(sprite, flip, y, x, height, width):
+    """The alpha of a sprite in a picture of that size, 0 elsewhere."""
+    if flip:
+        sprite = sprite[:, ::-1]
+    out = np.zeros((height, width), np.uint8)
+    for row in range(len(sprite)):
+        for column in range(sprite.shape[1]):
+            if 0 <= y + row < height and 0 <= x + column < width:
+                out[y + row, x + column] = sprite[row, column, 3]
+    return out
+
+
+def instances(objects, height, width):
+    """The instance map of objects ``(sprite, flip, y, x)``, far to near."""
+    out = np.zeros((height, width), np.uint8)
+    for number, placed in enumerate(objects):
+        out[placed_alpha(*placed, height, width) > 127] = number + 1
+    return out
+
+
+def draw(plan, counter, given, sprites):
+    """The objects of one sample, far to near, as dictionaries; ``sprites`` are (h, w, 4) by (foreground,
+    height, blend).
+    """
+    key = plan.seed % 2**32, plan.seed >> 32
+    sample = philox4x32([*counter, 0xFFFFFFFF], key)
+    low, high = plan.objects
+    if sample[0] < plan.empty:
+        return []
+    found = []
+    for number in range(low + multiply_high(sample[1], high - low + 1)):
+        for attempt in range(16):
+            first = philox4x32([*counter, number * 65536 + 2 * attempt], key)
+            second = philox4x32([*counter, number * 65536 + 2 * attempt + 1], key)
+            one = place(plan, first, second, given if number == 0 else None, sprites)
+            one["order"] = number
+            trial = sorted([*found, one], key=lambda o: (o["near"], o["order"]))
+            if plan.least_visible and not all(
+                share is not None and share * 2**16 >= plan.least_visible for share in shares(plan, trial)
+            ):
+                continue
+            found = trial
+            break
+    for one, share, number in zip(found, shares(plan, found), range(1, 99), strict=False):
+        one["visible"] = share or Fraction(0)
+        seen = np.argwhere(instances([o["placed"] for o in found], plan.height, plan.width) == number)
+        one["box"] = [*seen.min(axis=0), *(seen.max(axis=0) + 1)] if len(seen) else [0] * 4
+    return found
+
+
+def shares(plan, objects):
+    """What share of each object's opaque pixels can be seen; ``None`` where it has none."""
+    seen = instances([one["placed"] for one in objects], plan.height, plan.width)
+    whole = [int((one["placed"][0][..., 3] > 127).sum()) for one in objects]
+    counts = [int((seen == number + 1).sum()) for number in range(len(objects))]
+    return [Fraction(count, total) if total else None for count, total in zip(counts, whole, strict=True)]
+
+
+def place(plan, first, second, given, sprites):
+    """One object, of the words of its two blocks."""
+    foreground = multiply_high(first[0], len(plan.foreground_words))
+    flip = second[0] >> 31 if plan.flip else 0
+    if given is not None:
+        foreground, flip = given
+    heights = [height for height in plan.heights if height <= plan.foreground_sizes[foreground][0]]
+    height = heights[multiply_high(first[1], len(heights))]
+    blend_name = plan.blends[multiply_high(second[1], len(plan.blends))]
+    sprite = sprites[foreground, height, blend_name]
+    h, w = sprite.shape[:2]
+    more_y, more_x = h * plan.slack // 256, w * plan.slack // 256
+    y = multiply_high(first[2], plan.height - h + 1 + 2 * more_y) - more_y
+    x = multiply_high(first[3], plan.width - w + 1 + 2 * more_x) - more_x
+    cut = plan.cut[foreground]
+    if plan.placement == "anchored":
+        left, right = bool(cut & LEFT), bool(cut & RIGHT)
+        if flip:
+            left, right = right, left
+        below, beside = multiply_high(first[2], h // 4 + 1), multiply_high(first[3], w // 4 + 1)
+        if cut & BOTTOM:
+            y = plan.height - h + below
+        elif cut & TOP:
+            y = -below
+        elif not left and not right:
+            y = plan.height - h
+        if left and not right:
+            x = -beside
+        if right and not left:
+            x = plan.width - w + beside
+    dark = 0
+    if plan.shadow and not cut & BOTTOM and feet(sprite)[0] >= 0:
+        dark = 80 + multiply_high(second[2], 80)
+    return {
+        "foreground": foreground,
+        "flip": flip,
+        "y": y,
+        "x": x,
+        "height": h,
+        "width": w,
+        "blend": blend_name,
+        "shadow": dark,
+        "near": y + h if y + h < plan.height else plan.height + h,
+        "placed": (sprite, flip, y, x),
+    }
+
+
+def light(scene, patch, one):
+    """The gain of an object: of brightness half of the ratio, and a quarter of the tint."""
+    alpha = patch[..., 3].astype(int)
+    here = [half_up(Fraction(int((patch[..., c] * alpha).sum()), int(alpha.sum()))) for c in range(3)]
+    part = [
+        [int(v) for v in scene[row, column]]
+        for row in range(max(0, one["y"]), min(len(scene), one["y"] + one["height"]), 4)
+        for column in range(max(0, one["x"]), min(scene.shape[1], one["x"] + one["width"]), 4)
+    ]
+    there = [sum(pixel[c] for pixel in part) for c in range(3)]
+    weights = 77, 150, 29
+    bright_there = max(
+        1, sum(w * v for w, v in zip(weights, there, strict=True)) // (256 * max(1, len(part)))
+    )
+    bright_here = max(1, sum(w * v for w, v in zip(weights, here, strict=True)) // 256)
+    bright = min(400, max(160, 128 + 128 * bright_there // bright_here))
+    tints = [min(288, max(224, 192 + 64 * (v // max(1, len(part))) // bright_there)) for v in there]
+    return [bright * tint // 256 for tint in tints]
+
+
+# --- compositing -----------------------------------------------------------------------------------
+
+
+def compose(scene, objects):
+    """Image, mask and instance of objects with ``placed``, ``gain`` and ``shadow``, pixel by pixel."""
+    height, width = scene.shape[:2]
+    image, mask = scene.astype(int), np.zeros((height, width), int)
+    for one in objects:
+        sprite, flip, y, x = one["placed"]
+        if flip:
+            sprite = sprite[:, ::-1]
+        row, left, right = feet(sprite)
+        if one["shadow"] and row >= 0:
+            darken(
+                image,
+                y + row,
+                Fraction(2 * x + left + right, 2),
+                Fraction(right - left + 3, 2),
+                one["shadow"],
+            )
+        for i in range(len(sprite)):
+            for j in range(sprite.shape[1]):
+                if not (0 <= y + i < height and 0 <= x + j < width):
+                    continue
+                *colour, alpha = (int(v) for v in sprite[i, j])
+                mask[y + i, x + j] = blend(alpha, 255, int(mask[y + i, x + j]))
+                for c in range(3):
+                    lit = min(255, (one["gain"][c] * colour[c] + 128) // 256)
+                    image[y + i, x + j, c] = blend(alpha, lit, int(image[y + i, x + j, c]))
+    seen = instances([one["placed"] for one in objects], height, width)
+    return image.astype(np.uint8), mask.astype(np.uint8), seen
+
+
+def darken(image, row, middle, half_width, dark):
+    """An ellipse four times as wide as high, darkest in the middle."""
+    for i in range(len(image)):
+        for j in range(image.shape[1]):
+            far = ((j - middle) ** 2 + (4 * (i - row)) ** 2) / half_width**2
+            if far < 1:
+                keep = 256 - floor(dark * (1 - far))
+                image[i, j] = (image[i, j] * keep + 128) // 256
