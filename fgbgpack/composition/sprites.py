@@ -109,7 +109,7 @@ class Sprites:
         ends = list(accumulate(4 * height * width for height, width in shapes))
         if ends[-1] > MOST_BYTES:
             raise SpecError(
-                f"The foregrounds take {ends[-1] / 2**30:.1f} GiB of memory at all {len(heights)} heights and "
+                f"All foregrounds take {ends[-1] / 2**30:.1f} GiB of memory at {len(heights)} heights and "
                 f"with {len(blends)} blends, and {MOST_BYTES / 2**30:.0f} GiB is the most: use fewer "
                 "foregrounds or blends, or a lower or narrower range of heights.",
                 code="sprites-too-large",
