@@ -26,6 +26,9 @@ _BLENDED: Mapping[Blend, Callable[[NDArray[np.uint8], NDArray[np.uint8]], None]]
 }
 _HALF_OPAQUE = 127
 
+#: All sprites are in memory, once in each process.
+MOST_BYTES = 2 << 30
+
 
 def heights_between(low: int, high: int) -> tuple[int, ...]:
     """Heights from ``low`` to ``high`` pixels, both included, eight to an octave, ascending.
@@ -82,7 +85,8 @@ class Sprites:
         """Those of (F, ph, pw, 4) uint8 foregrounds in the top-left corners of their arrays.
 
         Each has one of ``heights`` (ascending), the largest that it is made at. SpecError (``array-misfit``)
-        if one has another height, or a size beyond its array.
+        if one has another height, or a size beyond its array, and ``sprites-too-large`` if all take more than
+        ``MOST_BYTES``.
         """
         sizes = [(int(height), int(width)) for height, width in foreground_size]
         known = {height: level for level, height in enumerate(heights)}
@@ -103,6 +107,13 @@ class Sprites:
             for _ in blends
         ]
         ends = list(accumulate(4 * height * width for height, width in shapes))
+        if ends[-1] > MOST_BYTES:
+            raise SpecError(
+                f"All foregrounds take {ends[-1] / 2**30:.1f} GiB of memory at {len(heights)} heights and "
+                f"with {len(blends)} blends, and {MOST_BYTES / 2**30:.0f} GiB is the most: use fewer "
+                "foregrounds or blends, or a lower or narrower range of heights.",
+                code="sprites-too-large",
+            )
         pixels = np.empty(ends[-1], np.uint8)
         offset = [0, *ends[:-1]]
         area, feet = np.empty(len(shapes), np.int32), np.empty((len(shapes), 3), np.int32)

@@ -31,7 +31,7 @@ from fgbgpack.storage.manifest import chunk_count
 
 _MEASURED_SHARDS = 97
 _MEASURED_CHUNKS = 16
-_MEASURED_PLACEMENTS = 1 << 16
+_MEASURED_PLACEMENTS, _MEASURED_SCENES = 1 << 16, 1 << 11
 _RECIPE = "recipe"
 #: The metadata of the root, two groups, placements, sources, depth with its extremes, and the manifest; and
 #: of image and mask.
@@ -282,7 +282,8 @@ def _rehearse_pixels(pixels: Pixels, samples: int, threads: Threads) -> tuple[fl
 def _measured_placements(recipe: Recipe, samples: int) -> tuple[int, float]:
     """About the bytes that the placements of all samples take, and the seconds to compute and encode them."""
     start = time.perf_counter()
-    some = range(min(len(recipe), _MEASURED_PLACEMENTS))
+    most = _MEASURED_SCENES if recipe.has_objects else _MEASURED_PLACEMENTS
+    some = range(min(len(recipe), most))
     size = sum(len(PIXEL_CODEC.encode(array)) for array in recipe.sample_arrays(some).values())
     return size * samples // len(some), (time.perf_counter() - start) * samples / len(some)
 

@@ -241,3 +241,11 @@ def test_wide_foregrounds_have_the_heights_that_fit(pictures):
     recipe = load_recipe(wide, quiet)
     assert (recipe.catalog.foreground_size[:, 1] <= 12).all()
     assert recipe.catalog.foreground_size[:, 0].tolist() == [16, 15]
+
+
+def test_more_sprites_than_memory_is_for_are_refused_before_they_are_made():
+    # A foreground of 8192 x 8192 pixels, which takes no memory of its own, at 33 heights with three blends.
+    heights = heights_between(512, 8192)
+    patch = np.broadcast_to(np.zeros((1, 1, 1, 4), np.uint8), (1, 8192, 8192, 4))
+    with refused(SpecError, "sprites-too-large"):
+        Sprites.of(patch, np.array([[8192, 8192]], np.int32), heights, BLENDS)

@@ -204,6 +204,9 @@ class TestCutForegrounds:
         create(store, spec)
         assert before.samples == 4
         assert open_dataset(store).catalog().cut.tolist() == [6, 0]
+        table.write_text("file,cut\nf0.png,bottom\n")
+        with refused(RecipeMismatchError, "dataset-differs", "cut"):
+            create(store, spec)
 
     @pytest.mark.parametrize(
         "row", ["f0.png,sideways", "f0.png,bottom none", "absent.png,bottom"], ids=["word", "two", "file"]

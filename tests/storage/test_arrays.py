@@ -23,7 +23,7 @@ from fgbgpack.storage.sealing import missing_shards
 from fgbgpack.storage.sharding import join
 from fgbgpack.storage.store import DatasetStore
 
-DTYPES = (np.uint8, np.int32, np.bool_, np.float16, np.float32)
+DTYPES = (np.uint8, np.int8, np.int16, np.int32, np.bool_, np.float16, np.float32)
 NAMES = ("sample", "y", "x", "channel")
 
 
@@ -239,7 +239,7 @@ def test_absurd_shapes_and_cuts_are_refused(value):
         (put("zarr_format", to=2), "array-foreign"),
         (put("zarr_format", to=3.0), "array-foreign"),
         (lambda node: node.pop("zarr_format"), "metadata-damaged"),
-        (put("data_type", to="int8"), "array-foreign"),
+        (put("data_type", to="int64"), "array-foreign"),
         (put("data_type", to=["uint8"]), "metadata-damaged"),
         (put("chunk_grid", "name", to="rectangular"), "array-foreign"),
         (put("chunk_key_encoding", "configuration", "separator", to="."), "array-foreign"),

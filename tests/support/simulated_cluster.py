@@ -106,12 +106,12 @@ class Numbers(LayoutStage):
     def __init__(self, shards: int, chunks: int) -> None:
         shape = (shards * chunks, 1, 1)
         mask = Layout(shape, (1, 1, 1), (chunks, 1, 1))
-        self.layouts = Layout((*shape, 3), (1, 1, 1, 3), (chunks, 1, 1, 3)), mask
-        super().__init__(dict(zip((IMAGE, MASK), self.layouts, strict=True)))
+        self.layouts = {IMAGE: Layout((*shape, 3), (1, 1, 1, 3), (chunks, 1, 1, 3)), MASK: mask}
+        super().__init__(self.layouts)
 
     def values(self, shard: int) -> dict[str, bytes]:
         """The objects of a shard."""
-        count = self.layouts[0].grid[0]
+        count = self.layouts[IMAGE].grid[0]
         numbers = np.arange(shard * count, (shard + 1) * count, dtype="<u4").view("S4")
         texts = [number.ljust(4, b"\0") for number in numbers.tolist()]
         return self.joined(
@@ -145,7 +145,7 @@ class SimulatedStore(Store):
         self._is_open = True
         self.stage, self.clock = stage, clock
         #: How often each shard of each array was put.
-        self.put = {array: np.zeros(stage.layouts[0].shards, np.uint8) for array in (IMAGE, MASK)}
+        self.put = {array: np.zeros(stage.layouts[IMAGE].shards, np.uint8) for array in (IMAGE, MASK)}
         self.small: dict[str, bytes] = {}
         #: How many more objects may be put before the worker dies; ``None`` where it does not.
         self.puts_to_live: int | None = None
@@ -229,7 +229,7 @@ class SimulatedStore(Store):
 
     async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
         found = [key for key in self.small if key.startswith(prefix)]
-        for path, layout in zip((IMAGE, MASK), self.stage.layouts, strict=True):
+        for path, layout in self.stage.layouts.items():
             if f"{path}/c/".startswith(prefix) or prefix == f"{path}/c/":
                 found += [
                     f"{path}/{layout.key(number)}" for number in np.flatnonzero(self.put[path]).tolist()
