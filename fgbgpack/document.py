@@ -14,7 +14,7 @@ from fgbgpack import schema
 from fgbgpack.errors import DatasetError, SpecError
 from fgbgpack.manifest_info import ManifestInfo
 from fgbgpack.source_info import SourceInfo, SourcesInfo
-from fgbgpack.spec import AS_USUAL, DatasetSpec, Reading
+from fgbgpack.spec import AS_USUAL, DatasetSpec, DepthMode, Reading
 
 #: The attribute of the root group that holds the document.
 ATTRIBUTE = "fgbgpack"
@@ -71,6 +71,11 @@ SOURCE_ARRAYS = tuple(f"{SOURCES}/{name}" for name in ("background", "foreground
 BACKGROUND_DEPTH = f"{SOURCES}/background_depth"
 #: At which sides foregrounds are cut.
 FOREGROUND_CUT = f"{SOURCES}/foreground_cut"
+#: Where depth is layered, how far a person is by the height, in each background.
+FIGURE_DEPTH = f"{SOURCES}/figure_depth"
+#: What depth may be made of, and is by its mode.
+OF_BACKGROUNDS = (BACKGROUND_DEPTH, FIGURE_DEPTH)
+DEPTH_SOURCES: Mapping[str, tuple[str, ...]] = {"layered": OF_BACKGROUNDS, "guided": OF_BACKGROUNDS[:1]}
 #: The names of imported samples, (n, bytes) of UTF-8 padded with zeros: every reader of Zarr has such arrays.
 NAME = "name"
 #: The group of the manifest: the array in it holds the checksums of all chunks.
@@ -178,7 +183,7 @@ class NetworkDepthInfo:
     """
 
     complete: bool
-    mode: Literal["guided", "per-sample"]
+    mode: DepthMode
     model: Mapping[str, Any]
     sha256: str
     guide: GuideInfo | None
@@ -192,11 +197,6 @@ class NetworkDepthInfo:
     def provider(self) -> str:
         """The execution provider that ran the model last."""
         return self.devices[-1].provider
-
-    @property
-    def is_guided(self) -> bool:
-        """Whether the depth of the backgrounds guided that of the samples."""
-        return self.mode == "guided"
 
     @property
     def quantity(self) -> Quantity:
@@ -240,7 +240,6 @@ class ImportedDepthInfo:
     invalid: float | None
 
     mode: ClassVar[Literal["imported"]] = "imported"
-    is_guided: ClassVar[bool] = False
 
 
 DepthInfo: TypeAlias = NetworkDepthInfo | ImportedDepthInfo
@@ -324,7 +323,7 @@ class Document:
                 asked = "as asked for" if spec.samples is not None else made_of
                 yield f"recipe.samples: found {self.recipe.samples}, expected {expected}: {asked}"
         depth = self.depth
-        if isinstance(depth, NetworkDepthInfo) and depth.is_guided != (depth.guide is not None):
+        if isinstance(depth, NetworkDepthInfo) and (depth.mode == "guided") != (depth.guide is not None):
             found = "none" if depth.guide is None else "one"
             yield f"depth.guide: found {found}, which mode {depth.mode!r} does not have"
 
@@ -399,9 +398,9 @@ class Document:
         return (*self.placements, *SOURCE_ARRAYS, *more)
 
     @property
-    def is_guided(self) -> bool:
-        """Whether depth is filled, guided by that of the backgrounds."""
-        return self.depth is not None and self.depth.is_guided
+    def depth_sources(self) -> tuple[str, ...]:
+        """The arrays that depth is made of."""
+        return () if self.depth is None else DEPTH_SOURCES.get(self.depth.mode, ())
 
     @property
     def samples(self) -> int:
@@ -435,9 +434,8 @@ class Document:
         pixels = () if self.is_virtual else self.planes
         groups = (SOURCES, *((OBJECTS,) if self.has_objects else ()))
         rest = (*groups, *self.recipe_arrays) if self.has_recipe else (NAME,)
-        guided = (BACKGROUND_DEPTH,) if self.is_guided else ()
         manifest = () if self.manifest is None else (MANIFEST, self.manifest.path)
-        return (*pixels, *DEPTHS, *rest, *guided, *manifest)
+        return (*pixels, *DEPTHS, *rest, *self.depth_sources, *manifest)
 
     @property
     def whole_arrays(self) -> tuple[str, ...]:
@@ -449,7 +447,7 @@ class Document:
             found += self.recipe_arrays if self.has_recipe else (NAME,)
         has_depth = self.depth is not None and self.depth.complete
         found += DEPTHS if has_depth else ()
-        found += (BACKGROUND_DEPTH,) if self.is_guided and (has_depth or self.in_parts) else ()
+        found += self.depth_sources if has_depth or self.in_parts else ()
         return tuple(found)
 
     def with_depth(self, depth: DepthInfo | None) -> Document:

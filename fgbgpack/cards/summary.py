@@ -17,6 +17,7 @@ from fgbgpack.document import (
     DEPTH,
     DEPTH_MAX,
     DEPTH_MIN,
+    FIGURE_DEPTH,
     FOREGROUND_CUT,
     IMAGE,
     INSTANCE,
@@ -234,8 +235,12 @@ def _arrays(dataset: Dataset, stored: Mapping[str, int]) -> tuple[ArraySummary, 
         )
         placed = _SCENE_MEANINGS if document.has_objects else _PLACEMENT_MEANINGS
         meanings |= placed | dict(zip(SOURCE_ARRAYS, source_meanings, strict=True))
-    if document.is_guided:
-        meanings[BACKGROUND_DEPTH] = f"of the backgrounds: {depth}"
+    of_sources = {
+        BACKGROUND_DEPTH: f"of the backgrounds: {depth}",
+        FIGURE_DEPTH: "of each background: inverse depth of a person who is p pixels high is the first "
+        "number plus p times the second",
+    }
+    meanings |= {path: of_sources[path] for path in document.depth_sources}
 
     composed = {plane: dataset.plane(plane) for plane in document.planes} if document.is_virtual else {}
     forms = dataset.store.forms(path for path in meanings if path not in composed)

@@ -139,7 +139,7 @@ class DatasetArrays:
     @property
     def background_fields(self) -> tuple[str, ...]:
         """Which of ``"background_image"`` and ``"background_depth"`` can be read as well."""
-        return OF_BACKGROUND[: self.has_recipe + self.document.is_guided]
+        return OF_BACKGROUND[: self.has_recipe + bool(self.document.depth_sources)]
 
     @property
     def has_objects(self) -> bool:
@@ -203,11 +203,12 @@ class DatasetArrays:
 
     @cached_property
     def background_depth(self) -> StoredArray | None:
-        """Array (B, h, w) float32: the depth of empty backgrounds where that guided ``depth``, else ``None``.
+        """Array (B, h, w) float32: the depth of empty backgrounds, ``None`` where ``depth`` is per sample.
 
         It is in the quantity and unit of ``depth``, and NaN where it is not filled yet.
         """
-        return StoredArray(self.store.reader(BACKGROUND_DEPTH)) if self.document.is_guided else None
+        is_there = BACKGROUND_DEPTH in self.document.depth_sources
+        return StoredArray(self.store.reader(BACKGROUND_DEPTH)) if is_there else None
 
     @cached_property
     def placements(self) -> Placements:

@@ -22,8 +22,6 @@ from fgbgpack.depth.kernels import LARGEST_CODE, layer_depth
 
 #: Metres from the lower edge to the upper one of a cut-out of a person that is cut off below.
 PORTRAIT_HEIGHT = 0.7
-#: The mean alpha of the lowest row, in tenths of 255, above which a cut-out is cut off below.
-_CUT_TENTHS = 4
 _SMALLEST_EXPONENT = -24  # of a float16
 
 
@@ -35,29 +33,25 @@ class Outlines:
         alpha: uint8, ``(h, w)`` of each in C order, one after the other.
         offset: ``(2 S,)`` int64, where each begins in ``alpha``.
         size: ``(2 S, 2)`` int32, height and width of each.
+        person_pixels: ``(2 S,)`` float64: how high a standing person would be, in pixels, who is as far away
+            as what is shown.
     """
 
     alpha: NDArray[np.uint8]
     offset: NDArray[np.int64]
     size: NDArray[np.int32]
+    person_pixels: NDArray[np.float64]
 
     @classmethod
-    def of(cls, alphas: Sequence[NDArray[np.uint8]]) -> Outlines:
-        """Those of ``(h, w)`` alphas."""
+    def of(cls, alphas: Sequence[NDArray[np.uint8]], is_portrait: Sequence[bool]) -> Outlines:
+        """Those of ``(h, w)`` alphas, each of a whole person, or of a portrait that is cut off below."""
         each = [np.ascontiguousarray(one) for one in (*alphas, *(one[:, ::-1] for one in alphas))]
         ends = np.cumsum([one.size for one in each])
         offset = np.concatenate([[0], ends[:-1]]).astype(np.int64)
-        return cls(np.concatenate([one.reshape(-1) for one in each]), offset, _sizes(each))
-
-    @cached_property
-    def person_pixels(self) -> NDArray[np.float64]:
-        """``(2 S,)``: how high a standing person would be, in pixels, who is as far away as what is shown."""
-        scales = []
-        for start, (height, width) in zip(self.offset.tolist(), self.size.tolist(), strict=True):
-            lowest = self.alpha[start + (height - 1) * width : start + height * width]
-            is_cut = 10 * int(lowest.sum(dtype=np.int64)) > _CUT_TENTHS * 255 * width
-            scales.append(PERSON_HEIGHT / PORTRAIT_HEIGHT if is_cut else 1.0)
-        return self.size[:, 0].astype(np.float64) * np.array(scales, np.float64)
+        size = np.array([one.shape for one in each], np.int32)
+        shown = np.where(np.tile(np.array(is_portrait, np.bool_), 2), PORTRAIT_HEIGHT, PERSON_HEIGHT)
+        person_pixels = size[:, 0] * (PERSON_HEIGHT / shown)
+        return cls(np.concatenate([one.reshape(-1) for one in each]), offset, size, person_pixels)
 
     def number(self, which: NDArray[np.int32], flip: NDArray[Any]) -> NDArray[np.int32]:
         """The numbers of outlines, those of ``flip`` mirrored; -1 stays."""
@@ -196,7 +190,3 @@ def layer_step(lowest: float, highest: float, bits: int) -> float:
 def _codes(depth: NDArray[Any], step: float) -> NDArray[np.int16]:
     """Depth in steps, rounded to nearest: exact divisions, as steps are powers of two."""
     return np.clip(np.rint(depth / step), -LARGEST_CODE, LARGEST_CODE).astype(np.int16)
-
-
-def _sizes(arrays: Sequence[NDArray[Any]]) -> NDArray[np.int32]:
-    return np.array([one.shape for one in arrays], np.int32)

@@ -14,7 +14,9 @@ from fgbgpack.composition.recipe import Recipe
 from fgbgpack.document import (
     BACKGROUND_DEPTH,
     DEPTH,
+    DEPTH_SOURCES,
     EXTREMES,
+    FIGURE_DEPTH,
     FOREGROUND_CUT,
     IMAGE,
     MASK,
@@ -99,18 +101,29 @@ def pixel_arrays(layouts: Mapping[str, Layout]) -> tuple[ArraySpec, ...]:
 def depth_layouts(
     extent: Extent, depth: DepthInfo | None, backgrounds: int, policy: LayoutPolicy
 ) -> dict[str, Layout]:
-    """How ``/depth`` is cut, and ``/sources/background_depth`` where that guides it."""
-    guided = depth is not None and depth.is_guided
-    layouts = {DEPTH: policy.depth(extent, guided=guided)}
-    if guided:
-        layouts[BACKGROUND_DEPTH] = policy.background_depth(backgrounds, extent.height, extent.width)
+    """How ``/depth`` is cut, and what it is made of: that of the backgrounds, and of figures in them."""
+    sources = () if depth is None else DEPTH_SOURCES.get(depth.mode, ())
+    layouts = {DEPTH: policy.depth(extent, guided=bool(sources))}
+    layouts |= background_layouts(sources, extent, backgrounds, policy)
+    return layouts
+
+
+def background_layouts(
+    sources: Sequence[str], extent: Extent, backgrounds: int, policy: LayoutPolicy
+) -> dict[str, Layout]:
+    """How the arrays are cut that depth is made of: each has as many backgrounds in a shard."""
+    layouts: dict[str, Layout] = {}
+    if sources:
+        layout = policy.background_depth(backgrounds, extent.height, extent.width)
+        figures = Layout((backgrounds, 2), (1, 2), (layout.shard[0], 2))
+        layouts = {path: layout if path == BACKGROUND_DEPTH else figures for path in sources}
     return layouts
 
 
 def depth_arrays(
     layouts: dict[str, Layout], depth: DepthInfo | None, largest_error: float | None = None
 ) -> list[ArraySpec]:
-    """``/depth``, the minimum and maximum of each sample, and the backgrounds' depth where that guides it.
+    """``/depth``, the minimum and maximum of each sample, and what depth is made of.
 
     ``layouts`` come from :func:`depth_layouts`; ``largest_error``, a fraction of the range of all depth, is
     ``None`` until all is there.
@@ -121,18 +134,24 @@ def depth_arrays(
     dimensions = ("sample", "height", "width")
     specs = [ArraySpec(DEPTH, layout, np.float16, dimensions, codec, sharded=True, attributes=attributes)]
     specs += [ArraySpec(name, layout.vector, np.float16, ("sample",)) for name in EXTREMES]
-    if depth is not None and BACKGROUND_DEPTH in layouts:
-        specs.append(
+    if depth is not None:
+        meanings = {
+            BACKGROUND_DEPTH: (("height", "width"), {"quantity": depth.quantity, "unit": depth.unit}),
+            FIGURE_DEPTH: (("coefficient",), {"quantity": "inverse_depth", "unit": depth.unit}),
+        }
+        specs += [
             ArraySpec(
-                BACKGROUND_DEPTH,
-                layouts[BACKGROUND_DEPTH],
+                path,
+                layouts[path],
                 np.float32,
-                ("backgrounds", "height", "width"),
+                ("backgrounds", *axes),
                 BACKGROUND_DEPTH_CODEC,
                 sharded=True,
-                attributes={"quantity": depth.quantity, "unit": depth.unit},
+                attributes=attributes,
             )
-        )
+            for path, (axes, attributes) in meanings.items()
+            if path in layouts
+        ]
     return specs
 
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fgbgpack.depth.strategies import DepthSource
+from fgbgpack.depth.strategies import DepthSource, Layered
 from fgbgpack.document import DEPTH, EXTREMES, NetworkDepthInfo
 from fgbgpack.errors import DepthModelError
 from fgbgpack.pipeline.depth_modes import MODES, DepthJob, Mode
@@ -41,12 +41,11 @@ class DepthStage(LayoutStage):
 
     def __init__(self, job: DepthJob, mode: Mode, store: DatasetStore | None, step: float | None) -> None:
         self._job, self._mode, self._store = job, mode, store
-        is_guided = job.networks.guide is not None
         self.layout = job.depth_layout
         super().__init__({DEPTH: self.layout})
         if job.shards is not None:
             self.restrict(job.shards)
-        self._codec = GUIDED_DEPTH_CODEC if is_guided else DEPTH_CODEC
+        self._codec = GUIDED_DEPTH_CODEC if job.sees_backgrounds else DEPTH_CODEC
         self.preparation_seconds = 0.0
         self.step = self._measured_step() if step is None else step
 
@@ -64,10 +63,13 @@ class DepthStage(LayoutStage):
     @property
     def engine(self) -> Engine:
         """What it runs on: besides threads that compute, some that wait for a GPU."""
-        return self._job.engine.and_more(self.source.session.waiting_threads)
+        source, engine = self.source, self._job.engine
+        return engine if isinstance(source, Layered) else engine.and_more(source.session.waiting_threads)
 
     def _measured_step(self) -> float:
-        """A power of two, for the range of samples from all over."""
+        """A power of two, for the range of samples from all over, unless the backgrounds tell it."""
+        if isinstance(self.source, Layered):
+            return self.source.step(self._job.depth.bits)
         samples = self._job.extent.samples
         fewest, most = _MEASURED_SAMPLES
         count = min(max(fewest, samples // 100), most, samples)

@@ -168,11 +168,12 @@ class _Rehearsal:
                 recipe, self._spec.depth, networks, self._device, self._threads, self._policy, self._on_event
             )
             start = time.perf_counter()
-            stage = DepthStage(job, DepthFilling.of(job, None, None).mode, None, None)
+            filling = DepthFilling.of(job, None, None)
+            stage = DepthStage(job, filling.mode, None, None)
             background_seconds = stage.preparation_seconds
             # Networks are loaded and the range of depth is measured, as in a run; some backgrounds were done.
             loading += time.perf_counter() - start - min(background_seconds, MEASURE_SECONDS)
-            provider = stage.source.session.provider
+            provider = filling.section.sample_provider
             depth_rate, bytes_each = _rehearse_depth(stage)
             stored[DEPTH] = round(extent.samples * bytes_each)
             if networks.guide is not None:

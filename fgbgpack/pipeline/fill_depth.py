@@ -12,7 +12,7 @@ from fgbgpack.composition.recipe import Recipe
 from fgbgpack.dataset.dataset import Dataset, open_dataset
 from fgbgpack.depth import Device
 from fgbgpack.depth.strategies import Networks
-from fgbgpack.document import BACKGROUND_DEPTH, DEPTHS, Document, NetworkDepthInfo
+from fgbgpack.document import DEPTHS, OF_BACKGROUNDS, Document, NetworkDepthInfo
 from fgbgpack.errors import DatasetError, RecipeMismatchError, SpecError
 from fgbgpack.pipeline.arrays import depth_arrays
 from fgbgpack.pipeline.conflicts import clear_depth, depth_differences, layout_differences
@@ -119,7 +119,7 @@ def _fill(run: Run, job: DepthJob, found: Document, *, overwrite: bool) -> Docum
         if lines and not overwrite:
             raise RecipeMismatchError(f"{name} has other depth; --overwrite replaces it:", lines)
         if lines:
-            without = {*DEPTHS, BACKGROUND_DEPTH}
+            without = {*DEPTHS, *OF_BACKGROUNDS}
             if run.replace(without, complete=previous.complete):
                 begun, previous = _begun(run.store.existing_document(), job)
                 if previous is None and not begun.complete:
@@ -171,10 +171,11 @@ def _depth_of_stored(
     Raises SpecError, with all problems, if it cannot be filled as it is asked for.
     """
     problems = []
-    if depth.mode == "guided" or depth.guide is not None:
-        option = "--depth-mode" if depth.mode == "guided" else "--depth-guide"
+    if depth.mode in ("guided", "layered") or depth.guide is not None:
+        option = "--depth-guide" if depth.mode in (None, "per-sample") else "--depth-mode"
+        kind = "layered" if depth.mode == "layered" else "guided"
         problems.append(
-            f"{option}: guided depth begins with that of the empty backgrounds, and there are none; expected "
+            f"{option}: {kind} depth begins with that of the empty backgrounds, and there are none; expected "
             "--depth-mode per-sample"
         )
     if depth.scale not in (None, 1):
@@ -195,8 +196,8 @@ def _depth_of_stored(
         )
     if depth.resolved_mode != "per-sample":
         message = (
-            f"{dataset.path} was imported: there are no empty backgrounds whose depth could guide that "
-            f"of its samples, so {depth.model} sees each of these (--depth-mode per-sample)."
+            f"{dataset.path} was imported: there are no empty backgrounds to begin with, "
+            f"so {depth.model} sees each of these (--depth-mode per-sample)."
         )
         on_event(Notice(message))
     return dataclasses.replace(depth, mode="per-sample", scale=1)

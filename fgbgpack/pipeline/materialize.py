@@ -16,11 +16,11 @@ import numpy as np
 
 from fgbgpack.dataset.dataset import Dataset
 from fgbgpack.document import (
-    BACKGROUND_DEPTH,
     DEPTH,
     DEPTHS,
     EXTREMES,
     IMAGE,
+    OF_BACKGROUNDS,
     Document,
     PixelsInfo,
 )
@@ -379,7 +379,7 @@ class _Copy:
     def _copy_depth(self) -> None:
         """Copy the arrays of depth, those that guide it included."""
         source, store = self._original.store, self._run.store
-        for array in (*DEPTHS, BACKGROUND_DEPTH):
+        for array in (*DEPTHS, *OF_BACKGROUNDS):
             metadata = source.get(f"{array}/{METADATA}")
             if metadata is not None:
                 store.put(f"{array}/{METADATA}", metadata)
@@ -391,7 +391,7 @@ class _Copy:
         if self._document.depth is None:
             return {}
         source = self._original.store
-        layouts = {array: source.layout(array) for array in (BACKGROUND_DEPTH, DEPTH)}
+        layouts = {array: source.layout(array) for array in (*OF_BACKGROUNDS, DEPTH)}
         return {array: layout for array, layout in layouts.items() if layout is not None}
 
 
@@ -399,7 +399,7 @@ class _ShardCopy(LayoutStage):
     """The stage that copies the shards of an array of depth."""
 
     def __init__(self, source: DatasetStore, array: str, layout: Layout) -> None:
-        self.name: StageName = "backgrounds" if array == BACKGROUND_DEPTH else "depth"
+        self.name: StageName = "depth" if array == DEPTH else "backgrounds"
         super().__init__({array: layout})
         self._source, self._array, self._layout = source, array, layout
 

@@ -13,10 +13,11 @@ from fgbgpack.dataset.dataset import Dataset
 from fgbgpack.depth import Device
 from fgbgpack.depth.strategies import Networks
 from fgbgpack.document import (
-    BACKGROUND_DEPTH,
     DEPTH,
+    DEPTH_SOURCES,
     IMAGE,
     MASK,
+    OF_BACKGROUNDS,
     DepthInfo,
     Document,
     NetworkDepthInfo,
@@ -55,7 +56,7 @@ class Merged(Result):
         backgrounds: How many backgrounds it has.
         foregrounds: How many foregrounds it has.
         virtual: Whether it is virtual, as it is if all of them are.
-        depth_mode: ``"guided"`` or ``"per-sample"``; ``None`` where depth is not filled.
+        depth_mode: ``"layered"``, ``"guided"`` or ``"per-sample"``; ``None`` where depth is not filled.
         total_bytes: Bytes of all that it stores.
     """
 
@@ -244,10 +245,11 @@ class _Merging:
 
     def _write_depth(self, depth: DepthOfUnion) -> None:
         run, union, layout = self._run, self._union, self._layouts[DEPTH]
-        if BACKGROUND_DEPTH in self._layouts:
-            run.execute(MergedBackgrounds(union, self._layouts[BACKGROUND_DEPTH]))
+        for path in OF_BACKGROUNDS:
+            if path in self._layouts:
+                run.execute(MergedBackgrounds(union, path, self._layouts[path]))
         section = depth.section()
-        merged = MergedDepth(union, layout, guided=section.is_guided)
+        merged = MergedDepth(union, layout, guided=section.mode in DEPTH_SOURCES)
         if not depth.stale:
             run.execute(merged)
         else:

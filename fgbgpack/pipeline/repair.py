@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from fgbgpack.composition.recipe import Recipe
 from fgbgpack.depth import Device
 from fgbgpack.document import (
-    BACKGROUND_DEPTH,
     DEPTH,
     DEPTHS,
     EXTREMES,
@@ -25,6 +24,7 @@ from fgbgpack.document import (
     MANIFEST,
     NAME,
     OBJECTS,
+    OF_BACKGROUNDS,
     SOURCES,
     Document,
     NetworkDepthInfo,
@@ -372,7 +372,7 @@ class _Repairer:
     def _restore_depth(
         self, inspection: Inspection, broken: Mapping[str, list[int]], recipe: Recipe | None
     ) -> None:
-        of_networks = {path: broken[path] for path in (BACKGROUND_DEPTH, DEPTH) if path in broken}
+        of_networks = {path: broken[path] for path in (*OF_BACKGROUNDS, DEPTH) if path in broken}
         lost: set[int] = set(broken.get(DEPTH, ()))
         if of_networks:
             try:
@@ -412,7 +412,7 @@ class _Repairer:
         keys = _keys(inspection, broken)
         values = dict(zip(keys, store.get_all(keys), strict=True))
         # Another version of ONNX Runtime may give other bytes, which are right all the same.
-        store.unchecked = frozenset({*DEPTHS, BACKGROUND_DEPTH})
+        store.unchecked = frozenset({*DEPTHS, *OF_BACKGROUNDS})
         store.delete(keys)
         try:
             filling = DepthFilling.of(job, previous, store)

@@ -13,14 +13,8 @@ from typing import Any
 import numpy as np
 
 from fgbgpack.depth import rounding_bound
-from fgbgpack.document import (
-    BACKGROUND_DEPTH,
-    DEPTH,
-    EXTREMES,
-    DepthInfo,
-    Document,
-    ImportedDepthInfo,
-)
+from fgbgpack.depth.strategies import Layered
+from fgbgpack.document import DEPTH, EXTREMES, OF_BACKGROUNDS, DepthInfo, Document, ImportedDepthInfo
 from fgbgpack.errors import DatasetError, RecipeMismatchError
 from fgbgpack.pipeline.arrays import depth_arrays
 from fgbgpack.pipeline.conflicts import clear
@@ -201,7 +195,7 @@ class Run:
             f"{joined_paths(faulty, _SHOWN)}."
         )
         sealing.discard(self.store, faulty)
-        of_depth = {DEPTH, *EXTREMES, BACKGROUND_DEPTH}
+        of_depth = {DEPTH, *EXTREMES, *OF_BACKGROUNDS}
         if set(faulty) - of_depth:
             pixels = dataclasses.replace(document.pixels, complete=False)
             document = dataclasses.replace(document, complete=False, pixels=pixels)
@@ -244,7 +238,8 @@ class Run:
         job = filling.job
         document, stage = self.prepare_depth(filling, document)
         self.execute(stage, stage.engine)
-        job.check(stage.source.session, None)  # reports what the session has to say since it was opened
+        if not isinstance(stage.source, Layered):
+            job.check(stage.source.session, None)  # reports what the session has to say since it was opened
         document = self.finish_depth(document, job.layouts(filling.section))
         self.stage_seconds["depth"] = time.perf_counter() - start
         return document

@@ -226,8 +226,7 @@ def _infer(
 ) -> int:
     """Infer the depth of some samples again; how many those are: none where it is damaged already."""
     store, document = inspection.store, inspection.document
-    needed = (*((DEPTH,) if not document.is_guided else (DEPTH, "sources/background_depth")),)
-    if any(inspection.findings.in_array(path) for path in needed):
+    if any(inspection.findings.in_array(path) for path in (DEPTH, *document.depth_sources)):
         return 0
     samples = inspection.recipe or stored_samples(store, document)
     job = recorded_job(document, samples, device=device, engine=engine, on_event=on_event)

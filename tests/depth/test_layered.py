@@ -59,7 +59,8 @@ def scenes(draw):
 
 
 def outlines_of(patches, size):
-    return Outlines.of([patch[:h, :w, 3] for patch, (h, w) in zip(patches, size, strict=True)])
+    alphas = [patch[:h, :w, 3] for patch, (h, w) in zip(patches, size, strict=True)]
+    return Outlines.of(alphas, [False] * len(alphas))
 
 
 def layers_of(codes, outlines, quantity=INVERSE, step=0.25, figures=None):
@@ -114,7 +115,7 @@ def test_every_blend():
     alpha = np.arange(256, dtype=np.uint8)
     codes = np.arange(-LARGEST_CODE, LARGEST_CODE + 1, 16).astype(np.int16)
     scene = np.repeat(codes[:, None], 256, axis=1)[None]
-    outlines = Outlines.of([np.tile(alpha, (len(codes), 1))])
+    outlines = Outlines.of([np.tile(alpha, (len(codes), 1))], [False])
     layers = layers_of(scene, outlines)
     zero = np.zeros((1, 1), np.int32)
     for number in (LARGEST_CODE, LARGEST_CODE - 1):
@@ -150,12 +151,10 @@ class TestStep:
 class TestNumbers:
     def test_height_of_persons(self):
         """A whole figure is as high as a person, a portrait is the upper part of one."""
-        alphas = np.zeros((3, 20, 10), np.uint8)
-        alphas[0, :, 2:4] = 255
-        alphas[1, :, :5] = 255
-        alphas[2, :, :4] = 255
-        found = Outlines.of(list(alphas)).person_pixels.tolist()
-        assert found == pytest.approx(2 * [20, 20 * 1.7 / PORTRAIT_HEIGHT, 20])
+        alphas = [np.full((height, 4), 255, np.uint8) for height in (20, 20, 7)]
+        found = Outlines.of(alphas, [False, True, True]).person_pixels.tolist()
+        portrait = 1.7 / PORTRAIT_HEIGHT
+        assert found == pytest.approx(2 * [20, 20 * portrait, 7 * portrait])
 
     @pytest.mark.parametrize("quantity", QUANTITIES)
     def test_a_person_is_where_the_floor_is(self, quantity):
@@ -174,7 +173,7 @@ class TestNumbers:
         depth = np.full((32, 32), 2.0, np.float32)
         figures = figure_depth(depth, INVERSE)
         assert np.isnan(figures).all()
-        outlines = Outlines.of([np.full((20, 4), 255, np.uint8)])
+        outlines = Outlines.of([np.full((20, 4), 255, np.uint8)], [False])
         layers = Layers(depth[None], figures[None], INVERSE, outlines, 2.0**-8)
         zero, at = np.zeros((1, 1), np.int32), np.full((1, 1), 5, np.int32)
         out = np.empty((1, 32, 32), np.float16)
