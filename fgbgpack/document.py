@@ -74,8 +74,8 @@ FOREGROUND_CUT = f"{SOURCES}/foreground_cut"
 #: Where depth is layered, how far a person is by the height, in each background.
 FIGURE_DEPTH = f"{SOURCES}/figure_depth"
 #: What depth may be made of, and is by its mode.
-OF_BACKGROUNDS = (BACKGROUND_DEPTH, FIGURE_DEPTH)
-DEPTH_SOURCES: Mapping[str, tuple[str, ...]] = {"layered": OF_BACKGROUNDS, "guided": OF_BACKGROUNDS[:1]}
+DEPTH_PARTS = (BACKGROUND_DEPTH, FIGURE_DEPTH)
+DEPTH_SOURCES: Mapping[str, tuple[str, ...]] = {"layered": DEPTH_PARTS, "guided": DEPTH_PARTS[:1]}
 #: The names of imported samples, (n, bytes) of UTF-8 padded with zeros: every reader of Zarr has such arrays.
 NAME = "name"
 #: The group of the manifest: the array in it holds the checksums of all chunks.
@@ -363,6 +363,16 @@ class Document:
         return not self.pixels.stored
 
     @property
+    def is_layered(self) -> bool:
+        """Whether depth is in layers, a function of the recipe and the depth of the backgrounds."""
+        return self.depth is not None and self.depth.mode == "layered"
+
+    @property
+    def composed(self) -> tuple[str, ...]:
+        """The arrays that are not stored: those of a virtual dataset that are a function of its recipe."""
+        return () if self.pixels.stored else (*self.planes, *((DEPTH,) if self.is_layered else ()))
+
+    @property
     def has_recipe(self) -> bool:
         """Whether the dataset was made of sources and placements; else its pictures were imported."""
         return self.imported is None
@@ -431,24 +441,24 @@ class Document:
     @property
     def nodes(self) -> tuple[str, ...]:
         """The paths of the arrays and groups that the dataset has once it is complete."""
-        pixels = () if self.is_virtual else self.planes
         groups = (SOURCES, *((OBJECTS,) if self.has_objects else ()))
         rest = (*groups, *self.recipe_arrays) if self.has_recipe else (NAME,)
         manifest = () if self.manifest is None else (MANIFEST, self.manifest.path)
-        return (*pixels, *DEPTHS, *rest, *self.depth_sources, *manifest)
+        paths = (*self.planes, *DEPTHS, *rest, *self.depth_sources, *manifest)
+        return tuple(path for path in paths if path not in self.composed)
 
     @property
     def whole_arrays(self) -> tuple[str, ...]:
         """The paths of the arrays that are there as a whole by now."""
         found: list[str] = []
         if self.pixels.complete:
-            found += () if self.is_virtual else self.planes
+            found += self.planes
         if self.pixels.complete or self.in_parts:
             found += self.recipe_arrays if self.has_recipe else (NAME,)
         has_depth = self.depth is not None and self.depth.complete
         found += DEPTHS if has_depth else ()
         found += self.depth_sources if has_depth or self.in_parts else ()
-        return tuple(found)
+        return tuple(path for path in found if path not in self.composed)
 
     def with_depth(self, depth: DepthInfo | None) -> Document:
         """The document with another depth section; it is complete if that and the pixels are."""

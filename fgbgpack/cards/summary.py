@@ -242,7 +242,7 @@ def _arrays(dataset: Dataset, stored: Mapping[str, int]) -> tuple[ArraySummary, 
     }
     meanings |= {path: of_sources[path] for path in document.depth_sources}
 
-    composed = {plane: dataset.plane(plane) for plane in document.planes} if document.is_virtual else {}
+    composed = {path: getattr(dataset, path) for path in document.composed if path in meanings}
     forms = dataset.store.forms(path for path in meanings if path not in composed)
     shapes = {path: (form.dtype, form.layout.shape) for path, form in forms.items()}
     shapes |= {path: (array.dtype, array.shape) for path, array in composed.items()}

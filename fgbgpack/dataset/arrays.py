@@ -14,6 +14,7 @@ from fgbgpack.composition.placement import Placements
 from fgbgpack.composition.recipe import Recipe
 from fgbgpack.composition.scenes import ScenePlacements
 from fgbgpack.dataset.composed import ComposedArray
+from fgbgpack.dataset.composed_depth import ComposedDepth
 from fgbgpack.dataset.mixing import ADJACENT
 from fgbgpack.dataset.pixel_source import PixelSource, pixel_source
 from fgbgpack.document import (
@@ -72,7 +73,8 @@ class DatasetArrays:
         self.pixels = pixel_source(pixels, document, store.name)
         self._layout_policy = layout
         # What is missing or damaged is found now, not when it is first read.
-        forms = store.forms((*document.planes, DEPTH) if self.pixels == "stored" else (DEPTH,), copied=True)
+        composed = document.composed if self.pixels == "stored" else (*document.planes, *document.composed)
+        forms = store.forms([path for path in (*document.planes, DEPTH) if path not in composed], copied=True)
         self._readers = {path: store.reader(path, form) for path, form in forms.items()}
 
     # --- what it is --------------------------------------------------------------------------------
@@ -175,7 +177,25 @@ class DatasetArrays:
     @property
     def depth(self) -> StoredArray:
         """Array (n, h, w) float16, NaN where it is not filled; its ``attrs`` tell quantity and unit."""
-        return StoredArray(self._readers[DEPTH])
+        return StoredArray(self._readers[DEPTH] if self._layers is None else self._layers)
+
+    @cached_property
+    def _layers(self) -> ComposedDepth | None:
+        """Depth in layers, composed when it is read, where image and mask are."""
+        if self.pixels == "stored" or not self.document.is_layered:
+            return None
+        layout = self._layout_policy.depth(self._extent, guided=True)
+        return ComposedDepth.of(self.store, self.document, lambda: self.recipe, layout)
+
+    @property
+    def _made(self) -> set[str]:
+        """The fields that are composed when they are read."""
+        planes = () if self.pixels == "stored" else self.document.planes
+        return {*planes, *(() if self._layers is None else (DEPTH,))}
+
+    def composes(self, fields: Sequence[str]) -> bool:
+        """Whether all of these fields are made when they are read, and nothing is decoded."""
+        return self.pixels == "recomposed" and not {*fields} - self._made
 
     @cached_property
     def depth_min(self) -> NDArray[Any] | None:
@@ -189,11 +209,14 @@ class DatasetArrays:
         """(n,) the greatest depth of each sample, as ``depth_min``."""
         return self.store.read(DEPTH_MAX)[0] if self.has_depth else None
 
+    @property
+    def _extent(self) -> Extent:
+        return Extent(len(self), self.height, self.width, self.recipe.plan.samples_per_background)
+
     @cached_property
     def _composed(self) -> dict[str, ComposedArray]:
         """The planes, composed when they are read."""
-        extent = Extent(len(self), self.height, self.width, self.recipe.plan.samples_per_background)
-        image, mask = self._layout_policy.pixels(extent, self.document.chunk)
+        image, mask = self._layout_policy.pixels(self._extent, self.document.chunk)
         stored: Any = self._scenes if self.has_objects else (self.placements,)
         composites = self.recipe.place(range(len(self)), *stored)
         return {

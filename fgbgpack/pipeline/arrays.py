@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from fgbgpack.composition.objects import FORMS
 from fgbgpack.composition.recipe import Recipe
+from fgbgpack.depth.attributes import depth_attributes
 from fgbgpack.document import (
     BACKGROUND_DEPTH,
     DEPTH,
+    DEPTH_MIN,
     DEPTH_SOURCES,
     EXTREMES,
     FIGURE_DEPTH,
@@ -29,7 +31,6 @@ from fgbgpack.document import (
     SOURCE_ARRAYS,
     SOURCES,
     DepthInfo,
-    ImportedDepthInfo,
 )
 from fgbgpack.pipeline.executor import Threads
 from fgbgpack.storage.arrays import (
@@ -58,8 +59,10 @@ class StoredLayouts(LayoutPolicy):
         return self.layouts[IMAGE], self.layouts[MASK]
 
     def depth(self, extent: Extent, *, guided: bool) -> Layout:
-        """The layout of depth."""
-        return self.layouts[DEPTH]
+        """The layout of depth, or of what its extremes belong to."""
+        if DEPTH in self.layouts:
+            return self.layouts[DEPTH]
+        return with_extremes(super().depth(extent, guided=guided), self.layouts[DEPTH_MIN])
 
     def background_depth(self, backgrounds: int, height: int, width: int) -> Layout:
         """The layout of the depth of backgrounds."""
@@ -78,6 +81,15 @@ class StoredLayouts(LayoutPolicy):
         """The layout of an array of objects of that shape."""
         found = (self.layouts[path] for path in OBJECT_ARRAYS if path in self.layouts)
         return next((one for one in found if one.shape == shape), super().objects(shape))
+
+
+def with_extremes(depth: Layout, extremes: Layout) -> Layout:
+    """How ``/depth`` is cut if its extremes are there already, which belong to its shards."""
+    samples, (chunk, *rest) = extremes.shard[0], depth.chunk
+    if samples == depth.shard[0]:
+        return depth
+    chunk = chunk if samples % chunk == 0 else samples
+    return Layout(depth.shape, (chunk, *rest), (samples, *depth.shard[1:]))
 
 
 def extent_of(recipe: Recipe) -> Extent:
@@ -121,16 +133,19 @@ def background_layouts(
 
 
 def depth_arrays(
-    layouts: dict[str, Layout], depth: DepthInfo | None, largest_error: float | None = None
+    layouts: dict[str, Layout],
+    depth: DepthInfo | None,
+    composed: Collection[str],
+    largest_error: float | None = None,
 ) -> list[ArraySpec]:
-    """``/depth``, the minimum and maximum of each sample, and what depth is made of.
+    """``/depth``, the minimum and maximum of each sample, and what depth is made of, less what is composed.
 
     ``layouts`` come from :func:`depth_layouts`; ``largest_error``, a fraction of the range of all depth, is
     ``None`` until all is there.
     """
     layout = layouts[DEPTH]
     codec = DEPTH_CODEC if BACKGROUND_DEPTH not in layouts else GUIDED_DEPTH_CODEC
-    attributes = _depth_attributes(depth, largest_error)
+    attributes = depth_attributes(depth, largest_error)
     dimensions = ("sample", "height", "width")
     specs = [ArraySpec(DEPTH, layout, np.float16, dimensions, codec, sharded=True, attributes=attributes)]
     specs += [ArraySpec(name, layout.vector, np.float16, ("sample",)) for name in EXTREMES]
@@ -152,22 +167,7 @@ def depth_arrays(
             for path, (axes, attributes) in meanings.items()
             if path in layouts
         ]
-    return specs
-
-
-def _depth_attributes(depth: DepthInfo | None, largest_error: float | None) -> dict[str, Any]:
-    """The attributes of ``/depth``: what its numbers mean and, once that is known, how they were rounded."""
-    if depth is None:
-        return {"quantity": None, "unit": None}
-    meaning = {"quantity": depth.quantity, "unit": depth.unit}
-    error = {"largest_error": largest_error, "largest_error_of": "max - min of all depth"}
-    if isinstance(depth, ImportedDepthInfo):
-        rounding = {"rule": "to the nearest float16", **error}
-        return meaning if largest_error is None else {**meaning, "rounding": rounding}
-    if depth.step is None:
-        return meaning
-    rule = "to the nearest multiple of step, then to the nearest float16"
-    return {**meaning, "rounding": {"step": depth.step, "rule": rule, **error}}
+    return [spec for spec in specs if spec.path not in composed]
 
 
 def write_names(store: DatasetStore, names: Sequence[str], policy: LayoutPolicy = DEFAULT_POLICY) -> None:

@@ -169,20 +169,23 @@ class _Rehearsal:
             )
             start = time.perf_counter()
             filling = DepthFilling.of(job, None, None)
-            stage = DepthStage(job, filling.mode, None, None)
+            composed = (DEPTH,) if self._virtual and networks.is_layered else ()
+            stage = DepthStage(job, filling.mode, None, None, composed)
             background_seconds = stage.preparation_seconds
             # Networks are loaded and the range of depth is measured, as in a run; some backgrounds were done.
             loading += time.perf_counter() - start - min(background_seconds, MEASURE_SECONDS)
             provider = filling.section.sample_provider
             depth_rate, bytes_each = _rehearse_depth(stage)
-            stored[DEPTH] = round(extent.samples * bytes_each)
-            if networks.guide is not None:
+            maps = 0 if composed else round(extent.samples * bytes_each)
+            if not composed:
+                stored[DEPTH] = maps
+            if job.sees_backgrounds:
                 backgrounds = len(recipe.catalog.backgrounds)
                 guiding = self._policy.background_depth(backgrounds, extent.height, extent.width)
                 objects, metadata = objects + guiding.shards, metadata + 1
-            layout = self._policy.depth(extent, guided=networks.guide is not None)
+            layout = self._policy.depth(extent, guided=job.sees_backgrounds)
             decoded = 2 * layout.shard[0] * extent.height * extent.width
-            depth = {DEPTH: stored[DEPTH]}
+            depth = {DEPTH: maps}
             rate = depth_rate / self._threads.count
             works.append(_work("depth", (layout,), 1 + len(EXTREMES), depth, rate, decoded=decoded))
         catalog = recipe.catalog

@@ -12,7 +12,7 @@ from fgbgpack.composition.recipe import Recipe
 from fgbgpack.dataset.dataset import Dataset, open_dataset
 from fgbgpack.depth import Device
 from fgbgpack.depth.strategies import Networks
-from fgbgpack.document import DEPTHS, OF_BACKGROUNDS, Document, NetworkDepthInfo
+from fgbgpack.document import DEPTH_PARTS, DEPTHS, Document, NetworkDepthInfo
 from fgbgpack.errors import DatasetError, RecipeMismatchError, SpecError
 from fgbgpack.pipeline.arrays import depth_arrays
 from fgbgpack.pipeline.conflicts import clear_depth, depth_differences, layout_differences
@@ -119,7 +119,7 @@ def _fill(run: Run, job: DepthJob, found: Document, *, overwrite: bool) -> Docum
         if lines and not overwrite:
             raise RecipeMismatchError(f"{name} has other depth; --overwrite replaces it:", lines)
         if lines:
-            without = {*DEPTHS, *OF_BACKGROUNDS}
+            without = {*DEPTHS, *DEPTH_PARTS}
             if run.replace(without, complete=previous.complete):
                 begun, previous = _begun(run.store.existing_document(), job)
                 if previous is None and not begun.complete:
@@ -139,10 +139,12 @@ def _fill(run: Run, job: DepthJob, found: Document, *, overwrite: bool) -> Docum
     if previous is None:
         clear_depth(store, document)
     document = document.with_depth(filling.section)
+    for path in set(DEPTHS) & set(document.composed):
+        store.delete_below(path)
     if document.spec is not None:
         document = dataclasses.replace(document, spec=dataclasses.replace(document.spec, depth=job.depth))
     # The document comes last: the arrays that it says are begun are cut as that mode cuts them.
-    store.declare(*depth_arrays(job.layouts(filling.section), filling.section))
+    store.declare(*depth_arrays(job.layouts(filling.section), filling.section, document.composed))
     store.commit(document)
     return run.fill_depth(filling, document)
 

@@ -20,9 +20,9 @@ from fgbgpack.depth import Device
 from fgbgpack.depth.strategies import Layered, Networks
 from fgbgpack.document import (
     DEPTH,
+    DEPTH_PARTS,
     EXTREMES,
     IMAGE,
-    OF_BACKGROUNDS,
     DeviceInfo,
     Document,
     NetworkDepthInfo,
@@ -380,7 +380,7 @@ def _require_whole(run: Run, layouts: Mapping[str, Layout], count: int | None) -
     IncompleteDatasetError.
     """
     store = run.store
-    checked = {path: (layout, True) for path, layout in layouts.items() if path not in OF_BACKGROUNDS}
+    checked = {path: (layout, True) for path, layout in layouts.items() if path not in DEPTH_PARTS}
     if DEPTH in layouts:
         checked |= dict.fromkeys(EXTREMES, (layouts[DEPTH].vector, False))
     parts: defaultdict[Part, dict[str, list[int]]] = defaultdict(dict)
