@@ -88,8 +88,8 @@ class DepthSpec:
         mode: ``"layered"``: the model runs once on each background, and the foreground of each sample is a
             plane before it, as far away as a person of its height. ``"guided"``: the model runs once on each
             background, then a guided network places the foreground of each sample in that depth.
-            ``"per-sample"``: the model runs on each sample. ``None`` means guided if the model is
-            ``"fgbgpack-scene"`` or a guide is given, else per sample.
+            ``"per-sample"``: the model runs on each sample. ``None`` means guided if a guide is given,
+            layered if the model is ``"fgbgpack-scene"``, else per sample.
         guide: The guided network, by name or path; ``None`` takes ``"fgbgpack-guided"``. Only for the guided
             mode.
         scale: Size of the model's input relative to a sample; it is rendered from the originals. 1 to 16
@@ -114,7 +114,9 @@ class DepthSpec:
         """The mode, with ``None`` resolved."""
         if self.mode is not None:
             return self.mode
-        return "guided" if self.model == SCENE_MODEL or self.guide is not None else "per-sample"
+        if self.guide is not None:
+            return "guided"
+        return "layered" if self.model == SCENE_MODEL else "per-sample"
 
     @property
     def resolved_guide(self) -> str | None:
@@ -176,8 +178,8 @@ class DatasetSpec:
         shadow: Whether whole objects darken the ground below them.
         classes: Whether the subfolders of ``foregrounds`` are categories.
         chunk: Samples in a chunk of image and mask; ``None`` derives it from the sizes.
-        depth: How depth is filled; ``None`` for no depth. By default the two networks that come with fgbgpack
-            fill it.
+        depth: How depth is filled; ``None`` for no depth. By default the network for scenes that comes with
+            fgbgpack fills it, in layers.
 
     Raises:
         SpecError: ``spec-invalid``, with all problems: fields out of range.

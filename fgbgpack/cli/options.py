@@ -156,8 +156,8 @@ DEPTH_MODE = Panel.DEPTH.option(
     "--depth-mode MODE",
     "layered: the network runs once on each background, and foregrounds are planes before it, by height; "
     "guided: the same, and the guide places each sample's foreground in that depth; per-sample: the network "
-    "runs on each sample (default: guided for fgbgpack-scene or if a guide is given, else per-sample; always "
-    "per-sample for imported datasets).",
+    "runs on each sample (default: guided if a guide is given, layered for fgbgpack-scene, else per-sample; "
+    "always per-sample for imported datasets).",
     completion.one_of(*DEPTH_MODES),
 )
 DEPTH_GUIDE = Panel.DEPTH.option(

@@ -48,9 +48,9 @@ def fill_depth(
 
     Args:
         dataset: A local folder, an HDF5 file, a URL that fsspec opens, or a Zarr store.
-        depth: The model and how it is run; by default the two networks that come with fgbgpack, guided. On
-            the samples of a dataset that was imported a network runs per sample, and sees them as they are
-            stored: there are neither empty backgrounds nor originals.
+        depth: The model and how it is run; by default the network for scenes that comes with fgbgpack, in
+            layers. On the samples of a dataset that was imported a network runs per sample, and sees them as
+            they are stored: there are neither empty backgrounds nor originals.
         device: What runs it: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"tensorrt"``.
         workers: Threads, each on a shard of its own; ``None`` takes one for each processor.
         executor: What runs the work in place of threads, as for :func:`create`.
