@@ -71,7 +71,8 @@ def layer_depth(
     ``alpha``. What is outside the picture is left out; nothing else is checked here.
 
     An object is a plane at ``number``, which is moved until nothing that it hides is nearer (pixels where its
-    alpha is above 127 or, where it has none of them, above 0); ``placed`` (n, K) is where it comes to be.
+    alpha is above 127 or, where it has none of them, above 0), and it is nearer than the object before by one
+    code at least, unless no code is left; ``placed`` (n, K) is where it comes to be.
     ``nearer`` is 1 where larger codes are nearer, else -1. Each pixel is ``(a * object + (255 - a) * what is
     behind) / 255``, rounded to nearest; there are no ties.
     """
@@ -102,6 +103,7 @@ def layer_depth(
             source = scene[row, left:right]
             for k in range(under.size):
                 under[k] = source[k]
+        before = -LARGEST_CODE - 1
         for k in range(count):
             s = sprite[i, k]
             w = int(size[s, 1])
@@ -124,7 +126,9 @@ def layer_depth(
                     seen = max(seen, near if over[j] > 0 else _FARTHEST)
                     opaque = max(opaque, over[j])
             hidden = solid if opaque > _HALF_OPAQUE else seen
-            plane = np.int16(sign * max(hidden, np.int16(sign * number[i, k])))
+            nearest = max(int(hidden), nearer * int(number[i, k]), before + 1)
+            before = min(nearest, LARGEST_CODE)
+            plane = np.int16(nearer * before)
             placed[i, k] = plane
             raised = np.uint32(np.int32(plane) + _BIAS)
             for row in range(first_row, last_row):

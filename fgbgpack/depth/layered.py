@@ -145,8 +145,9 @@ class Layers:
     ) -> NDArray[np.int16]:
         """Fill ``out``, ``(n, h, w)``, C-contiguous, with the depth of n samples.
 
-        Each object is a plane at its number, ``(n, K)`` in steps, or nearer where it hides what is nearer;
-        returns where each is. All that is named must be there: nothing is checked here.
+        Each object is a plane at its number, ``(n, K)`` in steps, or nearer where it hides what is nearer,
+        and nearer than the object before; returns where each is. All that is named must be there: nothing
+        is checked here.
         """
         placed = np.zeros(numbers.shape, np.int16)
         layer_depth(

@@ -177,7 +177,9 @@ def layer_depth(codes, sprites, numbers, nearer):
         if not hidden:
             hidden = [depth[row][column] for row, column, a in covered if a > 0]
         nearest = max if nearer > 0 else min
-        plane = nearest([int(number), *hidden])
+        # Whatever is drawn later is nearer.
+        earlier = [planes[-1] + nearer] if planes else []
+        plane = min(max(nearest([int(number), *hidden, *earlier]), -2048), 2048)
         planes.append(plane)
         for row, column, a in covered:
             depth[row][column] = blend(a, plane, depth[row][column])
