@@ -53,7 +53,7 @@ def loader(settings: Settings, report: Report) -> None:
     path = settings.folder / "datasets" / "loader.zarr"
     samples = 18 if settings.quick else 10_000 if settings.device != "cpu" else 1_000
     create(path, dataset_spec(settings, (128, 128), samples))
-    fill_depth(path, DepthSpec(), device=settings.device)
+    fill_depth(path, DepthSpec(mode="guided"), device=settings.device)
     dataset = open_dataset(path)
     device = torch.device("cpu" if settings.device == "cpu" else "cuda")
     kinds = (False,) if settings.device == "cpu" else (False, True)

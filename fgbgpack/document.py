@@ -14,7 +14,7 @@ from fgbgpack import schema
 from fgbgpack.errors import DatasetError, SpecError
 from fgbgpack.manifest_info import ManifestInfo
 from fgbgpack.source_info import SourceInfo, SourcesInfo
-from fgbgpack.spec import AS_USUAL, DatasetSpec, Reading
+from fgbgpack.spec import AS_USUAL, DatasetSpec, DepthMode, Reading
 
 #: The attribute of the root group that holds the document.
 ATTRIBUTE = "fgbgpack"
@@ -71,6 +71,11 @@ SOURCE_ARRAYS = tuple(f"{SOURCES}/{name}" for name in ("background", "foreground
 BACKGROUND_DEPTH = f"{SOURCES}/background_depth"
 #: At which sides foregrounds are cut.
 FOREGROUND_CUT = f"{SOURCES}/foreground_cut"
+#: Where depth is layered, how far a person is by the height, in each background.
+FIGURE_DEPTH = f"{SOURCES}/figure_depth"
+#: What depth may be made of, and is by its mode.
+DEPTH_PARTS = (BACKGROUND_DEPTH, FIGURE_DEPTH)
+DEPTH_SOURCES: Mapping[str, tuple[str, ...]] = {"layered": DEPTH_PARTS, "guided": DEPTH_PARTS[:1]}
 #: The names of imported samples, (n, bytes) of UTF-8 padded with zeros: every reader of Zarr has such arrays.
 NAME = "name"
 #: The group of the manifest: the array in it holds the checksums of all chunks.
@@ -178,7 +183,7 @@ class NetworkDepthInfo:
     """
 
     complete: bool
-    mode: Literal["guided", "per-sample"]
+    mode: DepthMode
     model: Mapping[str, Any]
     sha256: str
     guide: GuideInfo | None
@@ -192,11 +197,6 @@ class NetworkDepthInfo:
     def provider(self) -> str:
         """The execution provider that ran the model last."""
         return self.devices[-1].provider
-
-    @property
-    def is_guided(self) -> bool:
-        """Whether the depth of the backgrounds guided that of the samples."""
-        return self.mode == "guided"
 
     @property
     def quantity(self) -> Quantity:
@@ -240,7 +240,6 @@ class ImportedDepthInfo:
     invalid: float | None
 
     mode: ClassVar[Literal["imported"]] = "imported"
-    is_guided: ClassVar[bool] = False
 
 
 DepthInfo: TypeAlias = NetworkDepthInfo | ImportedDepthInfo
@@ -324,7 +323,7 @@ class Document:
                 asked = "as asked for" if spec.samples is not None else made_of
                 yield f"recipe.samples: found {self.recipe.samples}, expected {expected}: {asked}"
         depth = self.depth
-        if isinstance(depth, NetworkDepthInfo) and depth.is_guided != (depth.guide is not None):
+        if isinstance(depth, NetworkDepthInfo) and (depth.mode == "guided") != (depth.guide is not None):
             found = "none" if depth.guide is None else "one"
             yield f"depth.guide: found {found}, which mode {depth.mode!r} does not have"
 
@@ -364,6 +363,16 @@ class Document:
         return not self.pixels.stored
 
     @property
+    def is_layered(self) -> bool:
+        """Whether depth is in layers, a function of the recipe and the depth of the backgrounds."""
+        return self.depth is not None and self.depth.mode == "layered"
+
+    @property
+    def composed(self) -> tuple[str, ...]:
+        """The arrays that are not stored: those of a virtual dataset that are a function of its recipe."""
+        return () if self.pixels.stored else (*self.planes, *((DEPTH,) if self.is_layered else ()))
+
+    @property
     def has_recipe(self) -> bool:
         """Whether the dataset was made of sources and placements; else its pictures were imported."""
         return self.imported is None
@@ -399,9 +408,9 @@ class Document:
         return (*self.placements, *SOURCE_ARRAYS, *more)
 
     @property
-    def is_guided(self) -> bool:
-        """Whether depth is filled, guided by that of the backgrounds."""
-        return self.depth is not None and self.depth.is_guided
+    def depth_sources(self) -> tuple[str, ...]:
+        """The arrays that depth is made of."""
+        return () if self.depth is None else DEPTH_SOURCES.get(self.depth.mode, ())
 
     @property
     def samples(self) -> int:
@@ -432,25 +441,24 @@ class Document:
     @property
     def nodes(self) -> tuple[str, ...]:
         """The paths of the arrays and groups that the dataset has once it is complete."""
-        pixels = () if self.is_virtual else self.planes
         groups = (SOURCES, *((OBJECTS,) if self.has_objects else ()))
         rest = (*groups, *self.recipe_arrays) if self.has_recipe else (NAME,)
-        guided = (BACKGROUND_DEPTH,) if self.is_guided else ()
         manifest = () if self.manifest is None else (MANIFEST, self.manifest.path)
-        return (*pixels, *DEPTHS, *rest, *guided, *manifest)
+        paths = (*self.planes, *DEPTHS, *rest, *self.depth_sources, *manifest)
+        return tuple(path for path in paths if path not in self.composed)
 
     @property
     def whole_arrays(self) -> tuple[str, ...]:
         """The paths of the arrays that are there as a whole by now."""
         found: list[str] = []
         if self.pixels.complete:
-            found += () if self.is_virtual else self.planes
+            found += self.planes
         if self.pixels.complete or self.in_parts:
             found += self.recipe_arrays if self.has_recipe else (NAME,)
         has_depth = self.depth is not None and self.depth.complete
         found += DEPTHS if has_depth else ()
-        found += (BACKGROUND_DEPTH,) if self.is_guided and (has_depth or self.in_parts) else ()
-        return tuple(found)
+        found += self.depth_sources if has_depth or self.in_parts else ()
+        return tuple(path for path in found if path not in self.composed)
 
     def with_depth(self, depth: DepthInfo | None) -> Document:
         """The document with another depth section; it is complete if that and the pixels are."""

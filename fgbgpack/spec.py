@@ -16,7 +16,7 @@ from fgbgpack.inputs import parse_json, read_file
 from fgbgpack.options import whole_number
 from fgbgpack.scene_spec import Placement, SceneOptions
 
-DepthMode = Literal["guided", "per-sample"]
+DepthMode = Literal["layered", "guided", "per-sample"]
 
 #: The depth networks that come with fgbgpack: the first sees empty backgrounds, the second composites with
 #: the mask of their foreground and the depth of their background.
@@ -27,10 +27,10 @@ NO_MODEL = "none"
 
 #: By mode: pixels on the short side of a network's input. 256 are enough to make a person out in a composite;
 #: a background is seen only once, so it can be larger.
-_SHORT_SIDE: dict[DepthMode, int] = {"per-sample": 256, "guided": 384}
+_SHORT_SIDE: dict[DepthMode, int] = {"per-sample": 256, "guided": 384, "layered": 384}
 
 #: By mode: the largest scale.
-LARGEST_SCALE: dict[DepthMode, int] = {"per-sample": 4, "guided": 16}
+LARGEST_SCALE: dict[DepthMode, int] = {"per-sample": 4, "guided": 16, "layered": 16}
 
 _LARGEST_CONFIG = 1 << 20  # bytes
 _FOLDERS = ("backgrounds", "foregrounds", "masks")
@@ -85,14 +85,16 @@ class DepthSpec:
 
     Attributes:
         model: The name of a depth model, or the path of an ONNX file with its card beside it.
-        mode: ``"guided"``: the model runs once on each background, then a guided network places the
-            foreground of each sample in that depth. ``"per-sample"``: the model runs on each sample. ``None``
-            means guided if the model is ``"fgbgpack-scene"`` or a guide is given, else per sample.
+        mode: ``"layered"``: the model runs once on each background, and the foreground of each sample is a
+            plane before it, as far away as a person of its height. ``"guided"``: the model runs once on each
+            background, then a guided network places the foreground of each sample in that depth.
+            ``"per-sample"``: the model runs on each sample. ``None`` means guided if a guide is given,
+            layered if the model is ``"fgbgpack-scene"``, else per sample.
         guide: The guided network, by name or path; ``None`` takes ``"fgbgpack-guided"``. Only for the guided
             mode.
-        scale: Size of the model's input relative to a sample; it is rendered from the originals. Guided: 1 to
-            16, per sample: 1 to 4. ``None`` takes the smallest scale whose short side has at least 384 pixels
-            (guided) or 256 (per sample).
+        scale: Size of the model's input relative to a sample; it is rendered from the originals. 1 to 16
+            where the model sees backgrounds, per sample 1 to 4. ``None`` takes the smallest scale whose short
+            side has at least 384 pixels, or 256 per sample.
         bits: Precision of stored depth, 4 to 10: the largest rounding error is ``1.1 / 2**(bits + 1)`` of the
             range of depth, which is measured beforehand on samples spread over the dataset. With 9 bits it is
             below 0.11 %.
@@ -112,15 +114,17 @@ class DepthSpec:
         """The mode, with ``None`` resolved."""
         if self.mode is not None:
             return self.mode
-        return "guided" if self.model == SCENE_MODEL or self.guide is not None else "per-sample"
+        if self.guide is not None:
+            return "guided"
+        return "layered" if self.model == SCENE_MODEL else "per-sample"
 
     @property
     def resolved_guide(self) -> str | None:
-        """The guided network; ``None`` where the mode is per sample."""
+        """The guided network; ``None`` in other modes."""
         return (self.guide or GUIDED_MODEL) if self.resolved_mode == "guided" else None
 
     def resolved_scale(self, height: int, width: int, *, scenes: bool = False) -> int:
-        """The scale for samples of ``height`` x ``width`` pixels: 1 to 16 if guided, else 1 to 4, and 1 for
+        """The scale for samples of ``height`` x ``width`` pixels: 1 to 16, per sample 1 to 4, and 1 for
         scenes, which are not rendered larger.
         """
         if self.scale is not None:
@@ -174,8 +178,8 @@ class DatasetSpec:
         shadow: Whether whole objects darken the ground below them.
         classes: Whether the subfolders of ``foregrounds`` are categories.
         chunk: Samples in a chunk of image and mask; ``None`` derives it from the sizes.
-        depth: How depth is filled; ``None`` for no depth. By default the two networks that come with fgbgpack
-            fill it.
+        depth: How depth is filled; ``None`` for no depth. By default the network for scenes that comes with
+            fgbgpack fills it, in layers.
 
     Raises:
         SpecError: ``spec-invalid``, with all problems: fields out of range.

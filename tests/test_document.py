@@ -14,12 +14,15 @@ import zarr
 from refusals import refused
 
 from fgbgpack import open_dataset, schema
-from fgbgpack.document import Document, ImportedDepthInfo, NetworkDepthInfo, PixelsInfo
+from fgbgpack.document import DEPTH_SOURCES, Document, ImportedDepthInfo, NetworkDepthInfo, PixelsInfo
 from fgbgpack.errors import DatasetError
 from fgbgpack.source_info import SourceInfo, SourcesInfo
 from fgbgpack.sources.listing import Source
 
-KINDS = ("plain", "depth", "guided", "plain-virtual", "guided-virtual", "split", "imported", "imported-plain")
+KINDS = (
+    *("plain", "depth", "guided", "layered", "plain-virtual", "guided-virtual", "layered-virtual"),
+    *("split", "imported", "imported-plain"),
+)
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -131,9 +134,11 @@ def test_it_says_what_the_dataset_is(kinds, kind):
     assert (document.height, document.width) == ds.mask.shape[1:]
     assert document.has_recipe is not imported
     assert document.is_virtual is kind.endswith("virtual")
-    assert document.is_guided is kind.startswith("guided")
+    assert document.depth_sources == DEPTH_SOURCES.get(kind.partition("-")[0], ())
     assert (document.depth is None) is not ds.has_depth
-    assert document.chunk == {"guided": 5, "imported": ds.image.chunks[0]}.get(kind, document.chunk)
+    assert document.chunk == {"guided": 5, "layered": 5, "imported": ds.image.chunks[0]}.get(
+        kind, document.chunk
+    )
     assert list(document.splits) == (["fälle", "both"] if kind == "split" else [])
 
 
@@ -149,7 +154,6 @@ def test_sections_of_depth_say_what_it_means(kinds):
     assert isinstance(guided, NetworkDepthInfo)
     assert isinstance(imported, ImportedDepthInfo)
     assert [depth.mode for depth in (per_sample, guided, imported)] == ["per-sample", "guided", "imported"]
-    assert [depth.is_guided for depth in (per_sample, guided, imported)] == [False, True, False]
     for depth in (per_sample, guided):
         assert (depth.quantity, depth.unit) == (
             depth.model["output"]["quantity"],

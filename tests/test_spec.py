@@ -223,7 +223,8 @@ def test_on_backgrounds_it_brings_the_short_side_to_384(height, width, scale):
 @pytest.mark.parametrize(
     ("depth", "mode", "guide"),
     [
-        (DepthSpec(), "guided", "fgbgpack-guided"),
+        (DepthSpec(), "layered", None),
+        (DepthSpec(mode="guided"), "guided", "fgbgpack-guided"),
         (DepthSpec("fgbgpack-scene", guide="mine"), "guided", "mine"),
         (DepthSpec("fgbgpack-scene", mode="per-sample"), "per-sample", None),
         (DepthSpec("other"), "per-sample", None),
@@ -232,7 +233,7 @@ def test_on_backgrounds_it_brings_the_short_side_to_384(height, width, scale):
         (DepthSpec("./fgbgpack-scene.onnx"), "per-sample", None),
     ],
 )
-def test_our_scene_network_and_any_guide_mean_guided_depth(depth, mode, guide):
+def test_our_scene_network_means_layers_and_any_guide_guided_depth(depth, mode, guide):
     assert (depth.resolved_mode, depth.resolved_guide) == (mode, guide)
     assert DatasetSpec("b", "f", depth=depth).depth == depth
 

@@ -91,7 +91,12 @@ def _limits_of_depth(summary: DatasetSummary) -> list[str]:
     found = ["Depth was estimated by a neural network. It was not measured, and has the network's errors."]
     if isinstance(depth, ImportedDepthInfo):
         found = ["Depth was imported: what made it is not recorded."]
-    if depth.is_guided:
+    if depth.mode == "layered":
+        found.append(
+            "Depth is in layers: that of the background was inferred once, and every foreground is a flat "
+            "plane before it, as far away as a person of its height would be."
+        )
+    if depth.mode == "guided":
         found.append(
             "Depth is guided: that of the background was inferred once, and a second network places the "
             "foreground in it. It estimates the distance of the foreground from its position."
@@ -166,6 +171,13 @@ def how_depth_was_made(summary: DatasetSummary) -> list[str]:
         size = f"at {depth.scale} times the size of the samples"
     if summary.document.spec is None:
         steps = [f"The network {depth.model_name} saw every sample as it is stored."]
+    elif depth.mode == "layered":
+        steps = [
+            f"The network {depth.model_name} saw every background once, rendered {size}. Every foreground is "
+            "a plane before that depth, blended with its alpha. It is as far away as the floor is where a "
+            "person of 1.7 m looks as high (0.7 m of one if it is cut off below), or nearer, to be before "
+            "what it hides."
+        ]
     elif depth.guide is None:
         steps = [f"The network {depth.model_name} saw every sample, rendered {size}."]
     else:

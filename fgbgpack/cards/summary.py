@@ -17,6 +17,7 @@ from fgbgpack.document import (
     DEPTH,
     DEPTH_MAX,
     DEPTH_MIN,
+    FIGURE_DEPTH,
     FOREGROUND_CUT,
     IMAGE,
     INSTANCE,
@@ -234,10 +235,14 @@ def _arrays(dataset: Dataset, stored: Mapping[str, int]) -> tuple[ArraySummary, 
         )
         placed = _SCENE_MEANINGS if document.has_objects else _PLACEMENT_MEANINGS
         meanings |= placed | dict(zip(SOURCE_ARRAYS, source_meanings, strict=True))
-    if document.is_guided:
-        meanings[BACKGROUND_DEPTH] = f"of the backgrounds: {depth}"
+    of_sources = {
+        BACKGROUND_DEPTH: f"of the backgrounds: {depth}",
+        FIGURE_DEPTH: "of each background: inverse depth of a person who is p pixels high is the first "
+        "number plus p times the second",
+    }
+    meanings |= {path: of_sources[path] for path in document.depth_sources}
 
-    composed = {plane: dataset.plane(plane) for plane in document.planes} if document.is_virtual else {}
+    composed = {path: getattr(dataset, path) for path in document.composed if path in meanings}
     forms = dataset.store.forms(path for path in meanings if path not in composed)
     shapes = {path: (form.dtype, form.layout.shape) for path, form in forms.items()}
     shapes |= {path: (array.dtype, array.shape) for path, array in composed.items()}

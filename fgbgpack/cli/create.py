@@ -153,7 +153,7 @@ def create(
     """Create a dataset: paste every foreground on every background many times, with masks and depth. With the
     options of scenes, samples have several objects of several sizes, and a map of their instances.
 
-    Depth is filled by two networks that come with fgbgpack, unless --depth-model names another or none.
+    Depth is filled by a network that comes with fgbgpack, unless --depth-model names another or none.
     A run that was stopped (Ctrl-C, a crash, a full disk) is resumed by the same command. With --begin,
     --shards and --finish many processes, on one machine or several, make one dataset.
     """

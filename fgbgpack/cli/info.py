@@ -154,7 +154,7 @@ def _show(info: Mapping[str, Any]) -> None:
         cells = [f"{math.floor(array['filled'] / info['samples'] * 1000) / 10:g} %", amount(array["stored"])]
         if array["filled"]:
             cells += [f"{array['bytes_per_sample']:,.0f} B", f"{array['ratio']:,.1f} : 1"]
-        elif info["virtual"] and name in ("image", "mask"):
+        elif array["composed"]:
             cells = ["virtual", "-", "-", "-"]
         elif info["complete"] and not info["faulty"]:
             # Depth that nobody has asked for.

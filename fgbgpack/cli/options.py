@@ -154,9 +154,10 @@ DEPTH_MODEL = Panel.DEPTH.option(
 )
 DEPTH_MODE = Panel.DEPTH.option(
     "--depth-mode MODE",
-    "guided: the network runs once on each background, and the guide places each sample's foreground in that "
-    "depth; per-sample: the network runs on each sample (default: guided for fgbgpack-scene or if a guide is "
-    "given, else per-sample; always per-sample for imported datasets).",
+    "layered: the network runs once on each background, and foregrounds are planes before it, by height; "
+    "guided: the same, and the guide places each sample's foreground in that depth; per-sample: the network "
+    "runs on each sample (default: guided if a guide is given, layered for fgbgpack-scene, else per-sample; "
+    "always per-sample for imported datasets).",
     completion.one_of(*DEPTH_MODES),
 )
 DEPTH_GUIDE = Panel.DEPTH.option(
@@ -166,7 +167,7 @@ DEPTH_GUIDE = Panel.DEPTH.option(
 )
 DEPTH_SCALE = Panel.DEPTH.option(
     "--depth-scale 1..16",
-    "Size of the network's input relative to a sample, rendered from the originals: up to 16 if guided, else "
+    "Size of the network's input relative to a sample, rendered from the originals: up to 16, per sample "
     "up to 4 (default: the smallest with a short side of at least 384 or 256 pixels).",
 )
 DEPTH_BITS = Panel.DEPTH.option(

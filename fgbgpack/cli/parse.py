@@ -22,7 +22,7 @@ DEVICES: tuple[Device, ...] = ("auto", "cpu", "cuda", "tensorrt")
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16")
 FITS = ("crop", "stretch")
 EXIFS: tuple[Exif, ...] = ("apply", "ignore")
-DEPTH_MODES: tuple[DepthMode, ...] = ("guided", "per-sample")
+DEPTH_MODES: tuple[DepthMode, ...] = ("layered", "guided", "per-sample")
 
 #: The option of each field of a spec, by the field's path in the document.
 OPTIONS: Mapping[str, str] = {

@@ -14,6 +14,7 @@ from fgbgpack.composition.placement import Placements
 from fgbgpack.composition.recipe import Recipe
 from fgbgpack.composition.scenes import ScenePlacements
 from fgbgpack.dataset.composed import ComposedArray
+from fgbgpack.dataset.composed_depth import ComposedDepth
 from fgbgpack.dataset.mixing import ADJACENT
 from fgbgpack.dataset.pixel_source import PixelSource, pixel_source
 from fgbgpack.document import (
@@ -72,7 +73,8 @@ class DatasetArrays:
         self.pixels = pixel_source(pixels, document, store.name)
         self._layout_policy = layout
         # What is missing or damaged is found now, not when it is first read.
-        forms = store.forms((*document.planes, DEPTH) if self.pixels == "stored" else (DEPTH,), copied=True)
+        composed = document.composed if self.pixels == "stored" else (*document.planes, *document.composed)
+        forms = store.forms([path for path in (*document.planes, DEPTH) if path not in composed], copied=True)
         self._readers = {path: store.reader(path, form) for path, form in forms.items()}
 
     # --- what it is --------------------------------------------------------------------------------
@@ -139,7 +141,7 @@ class DatasetArrays:
     @property
     def background_fields(self) -> tuple[str, ...]:
         """Which of ``"background_image"`` and ``"background_depth"`` can be read as well."""
-        return OF_BACKGROUND[: self.has_recipe + self.document.is_guided]
+        return OF_BACKGROUND[: self.has_recipe + bool(self.document.depth_sources)]
 
     @property
     def has_objects(self) -> bool:
@@ -175,7 +177,25 @@ class DatasetArrays:
     @property
     def depth(self) -> StoredArray:
         """Array (n, h, w) float16, NaN where it is not filled; its ``attrs`` tell quantity and unit."""
-        return StoredArray(self._readers[DEPTH])
+        return StoredArray(self._readers[DEPTH] if self._layers is None else self._layers)
+
+    @cached_property
+    def _layers(self) -> ComposedDepth | None:
+        """Depth in layers, composed when it is read, where image and mask are."""
+        if self.pixels == "stored" or not self.document.is_layered:
+            return None
+        layout = self._layout_policy.depth(self._extent, guided=True)
+        return ComposedDepth.of(self.store, self.document, lambda: self.recipe, layout)
+
+    @property
+    def _made(self) -> set[str]:
+        """The fields that are composed when they are read."""
+        planes = () if self.pixels == "stored" else self.document.planes
+        return {*planes, *(() if self._layers is None else (DEPTH,))}
+
+    def composes(self, fields: Sequence[str]) -> bool:
+        """Whether all of these fields are made when they are read, and nothing is decoded."""
+        return self.pixels == "recomposed" and not {*fields} - self._made
 
     @cached_property
     def depth_min(self) -> NDArray[Any] | None:
@@ -189,11 +209,14 @@ class DatasetArrays:
         """(n,) the greatest depth of each sample, as ``depth_min``."""
         return self.store.read(DEPTH_MAX)[0] if self.has_depth else None
 
+    @property
+    def _extent(self) -> Extent:
+        return Extent(len(self), self.height, self.width, self.recipe.plan.samples_per_background)
+
     @cached_property
     def _composed(self) -> dict[str, ComposedArray]:
         """The planes, composed when they are read."""
-        extent = Extent(len(self), self.height, self.width, self.recipe.plan.samples_per_background)
-        image, mask = self._layout_policy.pixels(extent, self.document.chunk)
+        image, mask = self._layout_policy.pixels(self._extent, self.document.chunk)
         stored: Any = self._scenes if self.has_objects else (self.placements,)
         composites = self.recipe.place(range(len(self)), *stored)
         return {
@@ -203,11 +226,12 @@ class DatasetArrays:
 
     @cached_property
     def background_depth(self) -> StoredArray | None:
-        """Array (B, h, w) float32: the depth of empty backgrounds where that guided ``depth``, else ``None``.
+        """Array (B, h, w) float32: the depth of empty backgrounds, ``None`` where ``depth`` is per sample.
 
         It is in the quantity and unit of ``depth``, and NaN where it is not filled yet.
         """
-        return StoredArray(self.store.reader(BACKGROUND_DEPTH)) if self.document.is_guided else None
+        is_there = BACKGROUND_DEPTH in self.document.depth_sources
+        return StoredArray(self.store.reader(BACKGROUND_DEPTH)) if is_there else None
 
     @cached_property
     def placements(self) -> Placements:

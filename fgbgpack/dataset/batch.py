@@ -177,7 +177,7 @@ def shapes(n: int, document: Document) -> Shapes:
         found[INSTANCE] = size, _UINT8
     if document.has_recipe:
         found[BACKGROUND_PICTURE] = (*size, 3), _UINT8
-    if document.is_guided:
+    if document.depth_sources:
         found[OF_BACKGROUND[1]] = size, _FLOAT32
     found |= {name: ((n,), _BOOL if name == "flip" else _INT32) for name in document.placements}
     if document.has_objects:

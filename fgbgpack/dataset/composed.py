@@ -65,7 +65,7 @@ class ComposedArray:
             def fill(block: slice) -> None:
                 self._compose(index[block], result[block], 0)
 
-            _in_blocks(fill, len(index), math.prod(shape[1:]), threads)
+            in_blocks(fill, len(index), math.prod(shape[1:]), threads)
         elif result.size:
             band = (down[-1] + 1 - down[0], *shape[2:])
             corner = (_ALL, slice(None, None, down.step), slice(across.start, across.stop, across.step))
@@ -76,7 +76,7 @@ class ComposedArray:
                 self._compose(some, whole, down[0])
                 result[block] = whole[corner]
 
-            _in_blocks(fill_part, len(index), math.prod(band), threads)
+            in_blocks(fill_part, len(index), math.prod(band), threads)
         return result
 
     def _compose(self, samples: NDArray[np.int64], out: Pixels, top: int) -> None:
@@ -114,10 +114,11 @@ def compose_together(
         one._composites.compose(index[block], planes)
 
     sample_bytes = sum(math.prod(arrays[plane].layout.shape[1:]) for plane in out)
-    _in_blocks(work, len(index), sample_bytes, threads)
+    in_blocks(work, len(index), sample_bytes, threads)
 
 
-def _in_blocks(work: Callable[[slice], None], count: int, sample_bytes: int, threads: int | None) -> None:
+def in_blocks(work: Callable[[slice], None], count: int, sample_bytes: int, threads: int | None) -> None:
+    """Do the work of ``count`` samples in blocks of a few, on so many threads; ``None`` chooses."""
     size = max(1, _BLOCK_BYTES // sample_bytes)
     blocks = [slice(start, min(start + size, count)) for start in range(0, max(1, count), size)]
     if threads is None:

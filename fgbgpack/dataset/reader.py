@@ -106,7 +106,9 @@ class DatasetReader(DatasetArrays):
         if self.pixels == "recomposed":
             planes = {name: arrays[name] for name in chosen if name in self.document.planes}
             compose_together(self._composed, samples, planes, threads)
-        read = [name for name in chosen if name in self._readers]
+        if DEPTH in chosen and self._layers is not None:
+            self._layers.read(samples, arrays[DEPTH], threads=threads)
+        read = [name for name in chosen if name in self._readers and name not in self._made]
         read_together([(self._readers[name], samples, arrays[name]) for name in read], threads=threads)
         return Batch(arrays)
 
@@ -196,7 +198,7 @@ class DatasetReader(DatasetArrays):
         samples = sample_indices(slice(None) if indices is None else indices, len(self))
         chunk = self.image.chunks[0]
         most = max(1, _WINDOW_BYTES // self.sample_bytes)
-        composed = self.pixels == "recomposed" and DEPTH not in chosen
+        composed = self.composes(chosen)
         mixing = Mixing.within(most, chunk, composed=composed)
         if window is not None:
             mixing = Mixing.of_chunks(int(window), chunk)

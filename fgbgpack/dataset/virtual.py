@@ -1,4 +1,4 @@
-"""A virtual dataset as a Zarr store in which /image and /mask are in place, for all that reads Zarr.
+"""A virtual dataset as a Zarr store in which all its arrays are in place, for all that reads Zarr.
 
 Their chunks are made when they are read. They are not compressed and in no shards: the size of each is known
 beforehand, and no time is spent on encoding what the reader then decodes.
@@ -19,7 +19,7 @@ from zarr.abc.store import ByteRequest, Store
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 
 from fgbgpack.dataset.dataset import Dataset, open_dataset
-from fgbgpack.document import PLANE_DIMENSIONS
+from fgbgpack.document import DEPTH, PLANE_DIMENSIONS
 from fgbgpack.inputs import parse_json
 from fgbgpack.storage.arrays import METADATA, ArraySpec
 from fgbgpack.storage.hdf5 import DerivedStore, span_of
@@ -27,6 +27,8 @@ from fgbgpack.storage.layout import DEFAULT_POLICY, Layout, LayoutPolicy
 from fgbgpack.storage.processes import usable
 from fgbgpack.storage.reading import StoredArray
 from fgbgpack.storage.targets import Target
+
+_DIMENSIONS = {**PLANE_DIMENSIONS, DEPTH: ("sample", "height", "width")}
 
 
 def store(
@@ -71,7 +73,8 @@ class _VirtualStore(DerivedStore):
         super().__init__(read_only=True)
         self._stored, self._layout = below, layout
         # All that chunks are made of is read now: a read from within a read could wait for itself.
-        self._arrays = {plane: _Chunks(plane, dataset.plane(plane)) for plane in dataset.document.planes}
+        names = [name for name in dataset.document.composed if name in dataset.fields]
+        self._arrays = {name: _Chunks(name, getattr(dataset, name)) for name in names}
 
     @property
     def _below(self) -> Store:
@@ -96,7 +99,7 @@ class _VirtualStore(DerivedStore):
         return f"<fgbgpack.store of {self._below}>"
 
     def _array_of(self, key: str) -> _Chunks | None:
-        """The array that a key belongs to, if it is one of them."""
+        """The array that a key belongs to, if it is one of those that are made."""
         return self._arrays.get(key.partition("/")[0])
 
     # --- values ------------------------------------------------------------------------------------
@@ -187,7 +190,9 @@ class _Chunks:
         # How many chunks there are along samples and rows; chunks span all other axes.
         self._grid = -(-self._shape[0] // self._chunk[0]), -(-self._shape[1] // self._chunk[1])
         layout = Layout(self._shape, self._chunk, self._chunk)
-        self.metadata = ArraySpec(name, layout, np.uint8, PLANE_DIMENSIONS[name], codec=None).metadata()
+        self.metadata = ArraySpec(
+            name, layout, array.dtype.type, _DIMENSIONS[name], codec=None, attributes=array.attrs
+        ).metadata()
 
     def _key(self, row: int, band: int) -> str:
         return "/".join([self.name, "c", str(row), str(band), *["0"] * (len(self._shape) - 2)])
@@ -214,7 +219,7 @@ class _Chunks:
         """The bytes of a key's value; ``None`` if there is none."""
         if key == f"{self.name}/{METADATA}":
             return len(self.metadata)
-        return None if self._place(key) is None else math.prod(self._chunk)
+        return None if self._place(key) is None else math.prod(self._chunk) * self._array.dtype.itemsize
 
     def value(self, key: str) -> bytes | None:
         """The value of a key; ``None`` if there is none."""
@@ -226,7 +231,7 @@ class _Chunks:
         part = self._array[corner]
         if part.shape != self._chunk:
             # At the end of the array a chunk is as large as anywhere.
-            whole = np.zeros(self._chunk, np.uint8)
+            whole = np.zeros(self._chunk, self._array.dtype)
             whole[: part.shape[0], : part.shape[1]] = part
             part = whole
         made: bytes = part.tobytes()

@@ -13,6 +13,8 @@ from fgbgpack.errors import DepthModelError
 
 #: Metres nearer than this count as this near: their inverse would drown all others.
 NEAREST = 0.1
+#: Metres that are farther count as this far: their inverse may be 0.
+_FARTHEST = 1000.0
 
 
 def to_inverse(depth: NDArray[np.float64], quantity: Quantity) -> NDArray[np.float64]:
@@ -20,6 +22,13 @@ def to_inverse(depth: NDArray[np.float64], quantity: Quantity) -> NDArray[np.flo
     if quantity.kind == "inverse_depth":
         return depth
     return 1 / np.maximum(depth, NEAREST) if quantity.unit == "m" else -depth
+
+
+def from_inverse(inverse: NDArray[np.float64], quantity: Quantity) -> NDArray[np.float64]:
+    """Depth of inverse depth of any shape, which :func:`to_inverse` gives back; at most 1000 m."""
+    if quantity.kind == "inverse_depth":
+        return inverse
+    return 1 / np.maximum(inverse, 1 / _FARTHEST) if quantity.unit == "m" else -inverse
 
 
 def centre_and_spread(depth: NDArray[np.float64]) -> tuple[float, float]:

@@ -1,7 +1,7 @@
 """Depth strategies: samples in, depth maps out.
 
-A network sees each sample (:class:`PerSample`), or the depth of its background guides the network
-(:class:`Guided`), which another network saw before (:class:`SceneDepth`).
+A network sees each sample (:class:`PerSample`); or one sees its background (:class:`SceneDepth`), and that
+depth guides another one (:class:`Guided`), or is what the foreground stands before (:class:`Layered`).
 """
 
 from __future__ import annotations
@@ -13,14 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgbgpack.composition.originals import Backgrounds, Renderer
+from fgbgpack.composition.placement import Placements
 from fgbgpack.composition.recipe import Recipe, Samples
 from fgbgpack.depth.background import BackgroundDepth, centre_and_spread
-from fgbgpack.depth.card import NetworkOutput, Size
+from fgbgpack.depth.card import NetworkOutput, Quantity, Size
+from fgbgpack.depth.kernels import half_extent
+from fgbgpack.depth.layered import Layers, Outlines, Placed, figures_at, layer_step
 from fgbgpack.depth.model import DepthModel, load_model
 from fgbgpack.depth.providers import Execution
 from fgbgpack.depth.session import DepthSession
 from fgbgpack.document import IMAGE, MASK
 from fgbgpack.errors import DepthModelError
+from fgbgpack.sources.cuts import BOTTOM, cut_sides
 from fgbgpack.spec import GUIDED_MODEL, DepthMode, DepthSpec
 from fgbgpack.storage.reading import StoredArray
 
@@ -28,6 +32,9 @@ from fgbgpack.storage.reading import StoredArray
 #: of their pictures.
 _BATCH = 32
 _BATCH_BYTES = 32 << 20
+#: The most bytes of depth that are composed at a time in layers: they stay in a processor's cache.
+_LAYERED_BYTES = 1 << 20
+_FINE_BITS = 10
 
 #: The minimum and the maximum of each of n depth maps, (n,) each.
 Extremes: TypeAlias = tuple[NDArray[np.float16], NDArray[np.float16]]
@@ -35,13 +42,14 @@ Extremes: TypeAlias = tuple[NDArray[np.float16], NDArray[np.float16]]
 
 @dataclass(frozen=True)
 class Networks:
-    """The networks that fill depth: ``model`` sees each sample or, where there is a guide, each background;
-    ``guide`` sees each sample, guided by the depth of its background. Raises DepthModelError where one of
-    them is of the other's kind.
+    """The networks that fill depth: ``model`` sees each sample or, where there is a guide or depth is in
+    layers, each background; ``guide`` sees each sample, guided by the depth of its background. Raises
+    DepthModelError where one of them is of the other's kind.
     """
 
     model: DepthModel
     guide: DepthModel | None = None
+    is_layered: bool = False
 
     def __post_init__(self) -> None:
         if self.model.card.is_guided:
@@ -61,16 +69,19 @@ class Networks:
     def load(cls, depth: DepthSpec) -> Networks:
         """The networks that a spec names. Raises DepthModelError where one cannot be used so."""
         guide = depth.resolved_guide
-        return cls(load_model(depth.model), None if guide is None else load_model(guide))
+        model, is_layered = load_model(depth.model), depth.resolved_mode == "layered"
+        return cls(model, None if guide is None else load_model(guide), is_layered)
 
     @property
     def mode(self) -> DepthMode:
         """How they fill depth."""
-        return "per-sample" if self.guide is None else "guided"
+        if self.guide is not None:
+            return "guided"
+        return "layered" if self.is_layered else "per-sample"
 
     @property
     def output(self) -> NetworkOutput:
-        """What the depth means: guided or not, it has the quantity of the model."""
+        """What the depth means: in every mode it has the quantity of the model."""
         return self.model.card.output
 
 
@@ -169,8 +180,88 @@ class Guided:
         return self.session.run(image, out, step=step, mask=guide_mask, background=placements.background)
 
 
+class Layered:
+    """Depth of samples in layers: that of the background, and before it the foreground as a plane, as far
+    away as a person of its height is. No network sees the samples.
+
+    ``depth``, ``(B, h, w)`` float32, is that of the backgrounds, finite, and ``figures`` of each what
+    :func:`fgbgpack.depth.layered.figure_depth` gives.
+    """
+
+    def __init__(
+        self, recipe: Recipe, depth: NDArray[np.float32], figures: NDArray[np.float32], meaning: Quantity
+    ) -> None:
+        self._recipe, self._meaning = recipe, meaning
+        self._depth, self._figures = BackgroundDepth.of(depth, meaning).depth, figures
+        self._outlines = _outlines(recipe)
+        self.batch = max(1, _LAYERED_BYTES // (2 * recipe.height * recipe.width))
+        self._layers: Layers | None = None
+
+    def step(self, bits: int) -> float:
+        """The grid of depth that gives the range of it so many bits; it depends on the pictures only."""
+        low, high = float(self._depth.min()), float(self._depth.max())
+        highest = self._outlines.person_pixels.max()
+        nearest = figures_at(self._figures, np.full(len(self._figures), highest), self._meaning)
+        if not np.isnan(nearest).all():
+            # What is farther than all backgrounds comes before what it hides.
+            low, high = (
+                (low, max(high, float(np.nanmax(nearest))))
+                if self._meaning.kind == "inverse_depth"
+                else (min(low, float(np.nanmin(nearest))), high)
+            )
+        return layer_step(low, high, bits)
+
+    def layers(self, step: float) -> Layers:
+        """What composes depth on a grid; it is kept, as there is one grid only."""
+        if self._layers is None or self._layers.step != step:
+            self._layers = Layers(self._depth, self._figures, self._meaning, self._outlines, step)
+        return self._layers
+
+    def __call__(self, samples: Samples, out: NDArray[np.float16], *, step: float = 0.0) -> Extremes:
+        """As :meth:`PerSample.__call__`, exactly on the grid; for 0 on a fine one."""
+        layers = self.layers(step or self.step(_FINE_BITS))
+        background, objects = self._placed(samples)
+        layers.compose(background, objects, layers.numbers(background, objects.outline), out)
+        minimum, maximum = np.empty((2, len(out)), np.float16)
+        half_extent(
+            out.view(np.uint16).reshape(len(out), -1), minimum.view(np.uint16), maximum.view(np.uint16)
+        )
+        return minimum, maximum
+
+    def _placed(self, samples: Samples) -> tuple[NDArray[np.int32], Placed]:
+        """The backgrounds of some samples, and where what is before them."""
+        recipe = self._recipe
+        placed = recipe.placements(samples)
+        if isinstance(placed, Placements):
+            outline = self._outlines.number(placed.foreground, placed.flip)
+            return placed.background, Placed(outline[:, None], placed.y[:, None], placed.x[:, None])
+        objects = recipe.objects(samples)
+        sprite = recipe.sprites.index(objects.foreground, objects.height, objects.blend)
+        corner = objects.y.astype(np.int32), objects.x.astype(np.int32)
+        return placed.background, Placed(self._outlines.number(sprite, objects.flip), *corner)
+
+
+def _outlines(recipe: Recipe) -> Outlines:
+    """The outlines of all that a recipe pastes."""
+    catalog = recipe.catalog
+    patches = zip(catalog.foreground, catalog.foreground_size.tolist(), strict=True)
+    whole = [patch[:height, :width] for patch, (height, width) in patches]
+    cut = [cut_sides(patch) for patch in whole] if catalog.cut is None else catalog.cut.tolist()
+    is_portrait = [bool(sides & BOTTOM) for sides in cut]
+    if not recipe.has_objects:
+        return Outlines.of([patch[..., 3] for patch in whole], is_portrait)
+    sprites = recipe.sprites
+    bounds = [*sprites.offset.tolist(), len(sprites.pixels)]
+    alphas = [
+        sprites.pixels[start + 3 : stop : 4].reshape(size)
+        for start, stop, size in zip(bounds, bounds[1:], sprites.size.tolist(), strict=False)
+    ]
+    foreground = np.repeat(np.arange(len(whole)), sprites.levels * len(sprites.blends))
+    return Outlines.of(alphas, [is_portrait[i] for i in foreground])
+
+
 #: Gives the depth of samples, best in batches of ``batch``. Safe to call from several threads at once.
-DepthSource: TypeAlias = PerSample | Guided
+DepthSource: TypeAlias = PerSample | Guided | Layered
 
 
 class SceneDepth:

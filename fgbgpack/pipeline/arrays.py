@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,10 +11,14 @@ from numpy.typing import NDArray
 
 from fgbgpack.composition.objects import FORMS
 from fgbgpack.composition.recipe import Recipe
+from fgbgpack.depth.attributes import depth_attributes
 from fgbgpack.document import (
     BACKGROUND_DEPTH,
     DEPTH,
+    DEPTH_MIN,
+    DEPTH_SOURCES,
     EXTREMES,
+    FIGURE_DEPTH,
     FOREGROUND_CUT,
     IMAGE,
     MASK,
@@ -27,7 +31,6 @@ from fgbgpack.document import (
     SOURCE_ARRAYS,
     SOURCES,
     DepthInfo,
-    ImportedDepthInfo,
 )
 from fgbgpack.pipeline.executor import Threads
 from fgbgpack.storage.arrays import (
@@ -56,8 +59,10 @@ class StoredLayouts(LayoutPolicy):
         return self.layouts[IMAGE], self.layouts[MASK]
 
     def depth(self, extent: Extent, *, guided: bool) -> Layout:
-        """The layout of depth."""
-        return self.layouts[DEPTH]
+        """The layout of depth, or of what its extremes belong to."""
+        if DEPTH in self.layouts:
+            return self.layouts[DEPTH]
+        return with_extremes(super().depth(extent, guided=guided), self.layouts[DEPTH_MIN])
 
     def background_depth(self, backgrounds: int, height: int, width: int) -> Layout:
         """The layout of the depth of backgrounds."""
@@ -76,6 +81,15 @@ class StoredLayouts(LayoutPolicy):
         """The layout of an array of objects of that shape."""
         found = (self.layouts[path] for path in OBJECT_ARRAYS if path in self.layouts)
         return next((one for one in found if one.shape == shape), super().objects(shape))
+
+
+def with_extremes(depth: Layout, extremes: Layout) -> Layout:
+    """How ``/depth`` is cut if its extremes are there already, which belong to its shards."""
+    samples, (chunk, *rest) = extremes.shard[0], depth.chunk
+    if samples == depth.shard[0]:
+        return depth
+    chunk = chunk if samples % chunk == 0 else samples
+    return Layout(depth.shape, (chunk, *rest), (samples, *depth.shard[1:]))
 
 
 def extent_of(recipe: Recipe) -> Extent:
@@ -99,56 +113,61 @@ def pixel_arrays(layouts: Mapping[str, Layout]) -> tuple[ArraySpec, ...]:
 def depth_layouts(
     extent: Extent, depth: DepthInfo | None, backgrounds: int, policy: LayoutPolicy
 ) -> dict[str, Layout]:
-    """How ``/depth`` is cut, and ``/sources/background_depth`` where that guides it."""
-    guided = depth is not None and depth.is_guided
-    layouts = {DEPTH: policy.depth(extent, guided=guided)}
-    if guided:
-        layouts[BACKGROUND_DEPTH] = policy.background_depth(backgrounds, extent.height, extent.width)
+    """How ``/depth`` is cut, and what it is made of: that of the backgrounds, and of figures in them."""
+    sources = () if depth is None else DEPTH_SOURCES.get(depth.mode, ())
+    layouts = {DEPTH: policy.depth(extent, guided=bool(sources))}
+    layouts |= background_layouts(sources, extent, backgrounds, policy)
+    return layouts
+
+
+def background_layouts(
+    sources: Sequence[str], extent: Extent, backgrounds: int, policy: LayoutPolicy
+) -> dict[str, Layout]:
+    """How the arrays are cut that depth is made of: each has as many backgrounds in a shard."""
+    layouts: dict[str, Layout] = {}
+    if sources:
+        layout = policy.background_depth(backgrounds, extent.height, extent.width)
+        figures = Layout((backgrounds, 2), (1, 2), (layout.shard[0], 2))
+        layouts = {path: layout if path == BACKGROUND_DEPTH else figures for path in sources}
     return layouts
 
 
 def depth_arrays(
-    layouts: dict[str, Layout], depth: DepthInfo | None, largest_error: float | None = None
+    layouts: dict[str, Layout],
+    depth: DepthInfo | None,
+    composed: Collection[str],
+    largest_error: float | None = None,
 ) -> list[ArraySpec]:
-    """``/depth``, the minimum and maximum of each sample, and the backgrounds' depth where that guides it.
+    """``/depth``, the minimum and maximum of each sample, and what depth is made of, less what is composed.
 
     ``layouts`` come from :func:`depth_layouts`; ``largest_error``, a fraction of the range of all depth, is
     ``None`` until all is there.
     """
     layout = layouts[DEPTH]
     codec = DEPTH_CODEC if BACKGROUND_DEPTH not in layouts else GUIDED_DEPTH_CODEC
-    attributes = _depth_attributes(depth, largest_error)
+    attributes = depth_attributes(depth, largest_error)
     dimensions = ("sample", "height", "width")
     specs = [ArraySpec(DEPTH, layout, np.float16, dimensions, codec, sharded=True, attributes=attributes)]
     specs += [ArraySpec(name, layout.vector, np.float16, ("sample",)) for name in EXTREMES]
-    if depth is not None and BACKGROUND_DEPTH in layouts:
-        specs.append(
+    if depth is not None:
+        meanings = {
+            BACKGROUND_DEPTH: (("height", "width"), {"quantity": depth.quantity, "unit": depth.unit}),
+            FIGURE_DEPTH: (("coefficient",), {"quantity": "inverse_depth", "unit": depth.unit}),
+        }
+        specs += [
             ArraySpec(
-                BACKGROUND_DEPTH,
-                layouts[BACKGROUND_DEPTH],
+                path,
+                layouts[path],
                 np.float32,
-                ("backgrounds", "height", "width"),
+                ("backgrounds", *axes),
                 BACKGROUND_DEPTH_CODEC,
                 sharded=True,
-                attributes={"quantity": depth.quantity, "unit": depth.unit},
+                attributes=attributes,
             )
-        )
-    return specs
-
-
-def _depth_attributes(depth: DepthInfo | None, largest_error: float | None) -> dict[str, Any]:
-    """The attributes of ``/depth``: what its numbers mean and, once that is known, how they were rounded."""
-    if depth is None:
-        return {"quantity": None, "unit": None}
-    meaning = {"quantity": depth.quantity, "unit": depth.unit}
-    error = {"largest_error": largest_error, "largest_error_of": "max - min of all depth"}
-    if isinstance(depth, ImportedDepthInfo):
-        rounding = {"rule": "to the nearest float16", **error}
-        return meaning if largest_error is None else {**meaning, "rounding": rounding}
-    if depth.step is None:
-        return meaning
-    rule = "to the nearest multiple of step, then to the nearest float16"
-    return {**meaning, "rounding": {"step": depth.step, "rule": rule, **error}}
+            for path, (axes, attributes) in meanings.items()
+            if path in layouts
+        ]
+    return [spec for spec in specs if spec.path not in composed]
 
 
 def write_names(store: DatasetStore, names: Sequence[str], policy: LayoutPolicy = DEFAULT_POLICY) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fgbgpack.depth.strategies import Networks
-from fgbgpack.document import BACKGROUND_DEPTH, DEPTHS, OWN, DepthInfo, Document, ImportedDepthInfo
+from fgbgpack.document import DEPTH_PARTS, DEPTHS, OWN, DepthInfo, Document, ImportedDepthInfo
 from fgbgpack.source_info import SourceInfo, SourcesInfo
 from fgbgpack.spec import DatasetSpec, DepthSpec
 from fgbgpack.storage.layout import Layout
@@ -141,4 +141,5 @@ def clear_depth(store: DatasetStore, document: Document) -> None:
     store.commit(dataclasses.replace(document, complete=False, depth=None))
     for name in DEPTHS:
         store.delete_below(f"{name}/c")
-    store.delete_below(BACKGROUND_DEPTH)
+    for name in DEPTH_PARTS:
+        store.delete_below(name)

@@ -12,7 +12,7 @@ from fgbgpack.composition.originals import sources_of
 from fgbgpack.composition.recipe import Recipe, heights_of
 from fgbgpack.depth import Device
 from fgbgpack.depth.strategies import Networks
-from fgbgpack.document import Document, NetworkDepthInfo, PixelsInfo
+from fgbgpack.document import DEPTH, Document, NetworkDepthInfo, PixelsInfo
 from fgbgpack.errors import RecipeMismatchError
 from fgbgpack.pipeline.arrays import (
     contradicts_recipe,
@@ -250,7 +250,11 @@ class Creation:
         if not document.pixels.complete:
             self._write_small(document)
         if filling is not None:
-            document, _ = run.prepare_depth(filling, document)
+            if DEPTH in document.composed:
+                # No part has shards of it.
+                document = run.fill_depth(filling, document)
+            else:
+                document, _ = run.prepare_depth(filling, document)
         return run.store.commit(dataclasses.replace(document, in_parts=True))
 
     def _open(self, *, overwrite: bool, at_once: bool = False) -> tuple[Document, DepthFilling | None]:
@@ -332,7 +336,7 @@ class Creation:
             store.declare(*pixel_arrays(self._pixels.layouts))
         write_recipe(store, self._recipe, self._policy)
         if document.depth is None or not document.depth.complete:
-            store.declare(*depth_arrays(self._depth_layouts(document), document.depth))
+            store.declare(*depth_arrays(self._depth_layouts(document), document.depth, document.composed))
 
     def _fill_pixels(self, document: Document) -> Document:
         run, store, pixels = self._run, self._run.store, self._pixels

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fgbgpack.depth.strategies import DepthSource
+from fgbgpack.depth.strategies import DepthSource, Layered
 from fgbgpack.document import DEPTH, EXTREMES, NetworkDepthInfo
 from fgbgpack.errors import DepthModelError
 from fgbgpack.pipeline.depth_modes import MODES, DepthJob, Mode
@@ -34,19 +34,26 @@ class DepthStage(LayoutStage):
     """The depth of samples, rounded to a grid of ``step`` (a power of two; ``None`` measures which) and
     encoded.
 
-    There is no ``store`` for an estimate.
+    There is no ``store`` for an estimate. Where ``/depth`` is ``composed``, only its extremes are kept.
     """
 
     name: ClassVar[StageName] = "depth"
 
-    def __init__(self, job: DepthJob, mode: Mode, store: DatasetStore | None, step: float | None) -> None:
+    def __init__(
+        self,
+        job: DepthJob,
+        mode: Mode,
+        store: DatasetStore | None,
+        step: float | None,
+        composed: Collection[str] = (),
+    ) -> None:
         self._job, self._mode, self._store = job, mode, store
-        is_guided = job.networks.guide is not None
-        self.layout = job.depth_layout
-        super().__init__({DEPTH: self.layout})
+        self.layout, self._is_stored = job.depth_layout, DEPTH not in composed
+        extremes = dict.fromkeys(EXTREMES, self.layout.vector)
+        super().__init__({DEPTH: self.layout} if self._is_stored else extremes)
         if job.shards is not None:
             self.restrict(job.shards)
-        self._codec = GUIDED_DEPTH_CODEC if is_guided else DEPTH_CODEC
+        self._codec = GUIDED_DEPTH_CODEC if job.sees_backgrounds else DEPTH_CODEC
         self.preparation_seconds = 0.0
         self.step = self._measured_step() if step is None else step
 
@@ -64,10 +71,13 @@ class DepthStage(LayoutStage):
     @property
     def engine(self) -> Engine:
         """What it runs on: besides threads that compute, some that wait for a GPU."""
-        return self._job.engine.and_more(self.source.session.waiting_threads)
+        source, engine = self.source, self._job.engine
+        return engine if isinstance(source, Layered) else engine.and_more(source.session.waiting_threads)
 
     def _measured_step(self) -> float:
-        """A power of two, for the range of samples from all over."""
+        """A power of two, for the range of samples from all over, unless the backgrounds tell it."""
+        if isinstance(self.source, Layered):
+            return self.source.step(self._job.depth.bits)
         samples = self._job.extent.samples
         fewest, most = _MEASURED_SAMPLES
         count = min(max(fewest, samples // 100), most, samples)
@@ -89,7 +99,8 @@ class DepthStage(LayoutStage):
     def produce(self, shard: int, monitor: Monitor) -> Product:
         """The shard with that number; the extremes that belong to it come first."""
         chunks, extremes = self.encode(self.layout.samples_of(shard), monitor)
-        return Product(encoded_extremes(shard, extremes) | self.joined(shard, {DEPTH: chunks}))
+        found = encoded_extremes(shard, extremes)
+        return Product(found | self.joined(shard, {DEPTH: chunks}) if self._is_stored else found)
 
     def encode(self, run: range, monitor: Monitor) -> tuple[list[bytes], NDArray[np.float16]]:
         """The encoded chunks of a run of samples, from the start of one; (2, n) least and greatest depth."""
@@ -109,7 +120,7 @@ class DepthStage(LayoutStage):
             monitor.advance(last - first)
         chunks = [
             self._codec.encode(band)
-            for first in range(0, padded, chunk)
+            for first in range(0, padded if self._is_stored else 0, chunk)
             for band in bands(depth[first : first + chunk], self.layout, np.float16(np.nan))
         ]
         return chunks, extremes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Protocol
@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from fgbgpack.composition.recipe import Recipe
 from fgbgpack.dataset.dataset import Dataset
 from fgbgpack.depth import BackgroundDepth, DepthSession, Device, Execution
+from fgbgpack.depth.layered import figure_depth
 from fgbgpack.depth.session import IN_FLIGHT
 from fgbgpack.depth.strategies import (
     DepthSource,
     Guided,
+    Layered,
     Networks,
     PerSample,
     Pictures,
@@ -26,9 +28,9 @@ from fgbgpack.depth.strategies import (
     SceneDepth,
     StoredPictures,
 )
-from fgbgpack.document import BACKGROUND_DEPTH, DEPTH, DeviceInfo, GuideInfo, NetworkDepthInfo
+from fgbgpack.document import BACKGROUND_DEPTH, DEPTH, DEPTH_SOURCES, DeviceInfo, GuideInfo, NetworkDepthInfo
 from fgbgpack.errors import DatasetError, RecipeMismatchError
-from fgbgpack.pipeline.arrays import depth_layouts, extent_of
+from fgbgpack.pipeline.arrays import background_layouts, depth_layouts, extent_of
 from fgbgpack.pipeline.devices import with_device
 from fgbgpack.pipeline.events import Notice, OnEvent, StageName, silent
 from fgbgpack.pipeline.executor import Engine, Monitor, Threads
@@ -101,13 +103,18 @@ class DepthJob:
 
     def layouts(self, depth: NetworkDepthInfo) -> dict[str, Layout]:
         """How the arrays of depth are cut."""
-        backgrounds = len(self.recipe.catalog.backgrounds) if depth.is_guided else 0
+        backgrounds = len(self.recipe.catalog.backgrounds) if depth.mode in DEPTH_SOURCES else 0
         return depth_layouts(self.extent, depth, backgrounds, self.policy)
 
     @property
     def depth_layout(self) -> Layout:
         """How ``/depth`` is cut."""
-        return self.policy.depth(self.extent, guided=self.networks.guide is not None)
+        return self.policy.depth(self.extent, guided=self.sees_backgrounds)
+
+    @property
+    def sees_backgrounds(self) -> bool:
+        """Whether depth begins with that of the backgrounds."""
+        return self.networks.mode in DEPTH_SOURCES
 
     def device_for(self, provider: str | None) -> Device:
         """The device to open: that of the provider which began, unless another one is asked for."""
@@ -207,20 +214,16 @@ class PerSampleMode(Mode):
         return self._source, 0.0
 
 
-class GuidedMode(Mode):
-    """A model sees every background once; a guided network sees the samples and gets that depth.
+class _SceneMode(Mode):
+    """A model sees every background once, and samples get their depth from that.
 
     The depth of the backgrounds is written first, and read again from there: so that of the samples does not
     depend on where a run was stopped.
     """
 
     def __init__(self, job: DepthJob, previous: NetworkDepthInfo | None, store: DatasetStore | None) -> None:
-        if job.networks.guide is None:
-            raise ValueError("guided depth needs a guided network")
-        self._job, self._guide = job, job.networks.guide
+        self._job = job
         self._stage = BackgroundDepthStage(job, None if previous is None else previous.provider)
-        guided = None if previous is None else previous.guide
-        guided_by = None if guided is None else guided.provider
         if previous is not None and store is not None and not self._stage.missing(store):
             # All backgrounds are done: neither the model nor the original pictures are needed any more.
             self._devices = previous.devices
@@ -229,6 +232,78 @@ class GuidedMode(Mode):
             there = _there(store, BACKGROUND_DEPTH, self._stage.layout)
             self._devices = with_device(before, _device_of(self._stage.scene.session), there)
         self._provider = self._devices[-1].provider
+
+    def section(self, depth: NetworkDepthInfo) -> NetworkDepthInfo:
+        """The depth section with the devices of the model."""
+        return dataclasses.replace(depth, devices=self._devices)
+
+    def prepare(self, store: DatasetStore) -> None:
+        """Write the depth of the backgrounds."""
+        job, stage = self._job, self._stage
+        if stage.missing(store):
+            execute(stage, store, job.engine, job.on_event)
+            job.check(stage.scene.session, self._provider)
+        stage.close()
+
+    def source(self, store: DatasetStore) -> DepthSource:
+        """What gives the depth of samples from the stored depth of the backgrounds."""
+        paths = self._stage.arrays
+        try:
+            arrays = store.read(*paths)
+        except DatasetError as exc:
+            raise DatasetError(
+                f"The depth of the backgrounds in {store.name} is damaged ({exc.message}): delete "
+                f"{' and '.join(paths)} there and run the same command again.",
+                code=exc.code,
+            ) from exc
+        return self._made_of(arrays)
+
+    def rehearsal(self) -> tuple[DepthSource, float]:
+        """The same from the depth of some backgrounds, and the seconds that all would take."""
+        job, scene = self._job, self._stage.scene
+        count = self._stage.total
+        depths: dict[int, NDArray[np.float32]] = {}
+
+        def work(run: range) -> None:
+            for background in run:
+                depths[background] = scene(background)
+
+        chosen = [range(i, i + 1) for i in range(0, count, max(1, count // _MEASURED_BACKGROUNDS))]
+        done, seconds = job.threads.measure(work, chosen)
+        known = np.array(sorted(depths))
+        nearest = known[np.abs(known - np.arange(count)[:, None]).argmin(axis=1)]
+        values = {i: self._stage.values(depth) for i, depth in depths.items()}
+        arrays = [np.stack(one) for one in zip(*(values[i] for i in nearest), strict=True)]
+        return self._made_of(arrays), count * seconds / done
+
+    def _made_of(self, arrays: Sequence[NDArray[np.float32]]) -> DepthSource:
+        """What gives the depth of samples from the arrays of the stage."""
+        raise NotImplementedError
+
+
+class LayeredMode(_SceneMode):
+    """A model sees every background once; the foreground of each sample is a plane before that depth."""
+
+    def __init__(self, job: DepthJob, previous: NetworkDepthInfo | None, store: DatasetStore | None) -> None:
+        super().__init__(job, previous, store)
+        message = f"Depth in layers, before that of the backgrounds by {job.model_name} on {self._provider}."
+        job.on_event(Notice(message))
+
+    def _made_of(self, arrays: Sequence[NDArray[np.float32]]) -> Layered:
+        depth, figures = arrays
+        return Layered(self._job.recipe, depth, figures, self._job.networks.output.meaning)
+
+
+class GuidedMode(_SceneMode):
+    """A model sees every background once; a guided network sees the samples and gets that depth."""
+
+    def __init__(self, job: DepthJob, previous: NetworkDepthInfo | None, store: DatasetStore | None) -> None:
+        if job.networks.guide is None:
+            raise ValueError("guided depth needs a guided network")
+        super().__init__(job, previous, store)
+        self._guide = job.networks.guide
+        guided = None if previous is None else previous.guide
+        guided_by = None if guided is None else guided.provider
         # What cannot work fails now, not when all backgrounds are done.
         unknown = np.zeros((1, job.extent.height, job.extent.width), np.float32)
         trial = self._guided(unknown, job.device_for(guided_by)).session
@@ -245,44 +320,11 @@ class GuidedMode(Mode):
     def section(self, depth: NetworkDepthInfo) -> NetworkDepthInfo:
         """The depth section with the devices of both networks, and the guided network."""
         info = GuideInfo(self._guide.card.document, self._guide.sha256, self._guide_devices)
-        return dataclasses.replace(depth, devices=self._devices, guide=info)
+        return dataclasses.replace(super().section(depth), guide=info)
 
-    def prepare(self, store: DatasetStore) -> None:
-        """Write the depth of the backgrounds."""
-        job, stage = self._job, self._stage
-        if stage.missing(store):
-            execute(stage, store, job.engine, job.on_event)
-            job.check(stage.scene.session, self._provider)
-        stage.close()
-
-    def source(self, store: DatasetStore) -> DepthSource:
-        """The guided network, with the stored depth of the backgrounds."""
-        try:
-            (depth,) = store.read(BACKGROUND_DEPTH)
-        except DatasetError as exc:
-            raise DatasetError(
-                f"The depth of the backgrounds in {store.name} is damaged ({exc.message}): delete "
-                f"{BACKGROUND_DEPTH} there and run the same command again.",
-                code=exc.code,
-            ) from exc
+    def _made_of(self, arrays: Sequence[NDArray[np.float32]]) -> Guided:
+        (depth,) = arrays
         return self._guided(depth, _DEVICE_OF.get(self._guide_provider, "auto"))
-
-    def rehearsal(self) -> tuple[DepthSource, float]:
-        """The guided network, with the depth of some backgrounds; and the seconds that all would take."""
-        job, scene = self._job, self._stage.scene
-        count = self._stage.total
-        depths: dict[int, NDArray[np.float32]] = {}
-
-        def work(run: range) -> None:
-            for background in run:
-                depths[background] = scene(background)
-
-        chosen = [range(i, i + 1) for i in range(0, count, max(1, count // _MEASURED_BACKGROUNDS))]
-        done, seconds = job.threads.measure(work, chosen)
-        known = np.array(sorted(depths))
-        nearest = known[np.abs(known - np.arange(count)[:, None]).argmin(axis=1)]
-        device = _DEVICE_OF.get(self._guide_provider, "auto")
-        return self._guided(np.stack([depths[i] for i in nearest]), device), count * seconds / done
 
     def _guided(self, depth: NDArray[np.float32], device: Device) -> Guided:
         job = self._job
@@ -292,17 +334,19 @@ class GuidedMode(Mode):
 
 
 class BackgroundDepthStage(LayoutStage):
-    """The stage that fills ``/sources/background_depth``, begun by a provider, or not begun."""
+    """The stage that fills ``/sources/background_depth`` and, for layers, ``/sources/figure_depth``, begun by
+    a provider, or not begun.
+    """
 
     name: ClassVar[StageName] = "backgrounds"
 
     def __init__(self, job: DepthJob, provider: str | None) -> None:
         self._job, self._provider = job, provider
-        extent = job.extent
-        self.layout = job.policy.background_depth(
-            len(job.recipe.catalog.backgrounds), extent.height, extent.width
-        )
-        super().__init__({BACKGROUND_DEPTH: self.layout})
+        self.arrays = DEPTH_SOURCES[job.networks.mode]
+        backgrounds = len(job.recipe.catalog.backgrounds)
+        layouts = background_layouts(self.arrays, job.extent, backgrounds, job.policy)
+        self.layout = layouts[BACKGROUND_DEPTH]
+        super().__init__(layouts)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "scene"}
@@ -319,14 +363,20 @@ class BackgroundDepthStage(LayoutStage):
         """Release the memory of the session, which the guided network may need."""
         self.__dict__.pop("scene", None)
 
+    def values(self, depth: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """What the arrays hold of a background of that depth, (h, w)."""
+        meaning = self._job.networks.output.meaning
+        return [depth if path == BACKGROUND_DEPTH else figure_depth(depth, meaning) for path in self.arrays]
+
     def produce(self, shard: int, monitor: Monitor) -> Product:
         """The shard with that number."""
-        chunks = []
+        chunks: dict[str, list[bytes]] = {path: [] for path in self.arrays}
         for background in self.layout.samples_of(shard):
             monitor.check()
-            chunks.append(BACKGROUND_DEPTH_CODEC.encode(self.scene(background)))
+            for path, values in zip(self.arrays, self.values(self.scene(background)), strict=True):
+                chunks[path].append(BACKGROUND_DEPTH_CODEC.encode(values))
             monitor.advance(1)
-        return Product(self.joined(shard, {BACKGROUND_DEPTH: chunks}))
+        return Product(self.joined(shard, chunks))
 
 
 def _device_of(session: DepthSession) -> DeviceInfo:
@@ -346,7 +396,8 @@ def _there(store: DatasetStore | None, array: str, layout: Layout, among: range 
 
 
 #: What fills depth, by the mode.
-MODES: Mapping[DepthMode, type[PerSampleMode | GuidedMode]] = {
+MODES: Mapping[DepthMode, type[PerSampleMode | LayeredMode | GuidedMode]] = {
     "per-sample": PerSampleMode,
+    "layered": LayeredMode,
     "guided": GuidedMode,
 }

@@ -168,20 +168,24 @@ class _Rehearsal:
                 recipe, self._spec.depth, networks, self._device, self._threads, self._policy, self._on_event
             )
             start = time.perf_counter()
-            stage = DepthStage(job, DepthFilling.of(job, None, None).mode, None, None)
+            filling = DepthFilling.of(job, None, None)
+            composed = (DEPTH,) if self._virtual and networks.is_layered else ()
+            stage = DepthStage(job, filling.mode, None, None, composed)
             background_seconds = stage.preparation_seconds
             # Networks are loaded and the range of depth is measured, as in a run; some backgrounds were done.
             loading += time.perf_counter() - start - min(background_seconds, MEASURE_SECONDS)
-            provider = stage.source.session.provider
+            provider = filling.section.sample_provider
             depth_rate, bytes_each = _rehearse_depth(stage)
-            stored[DEPTH] = round(extent.samples * bytes_each)
-            if networks.guide is not None:
+            maps = 0 if composed else round(extent.samples * bytes_each)
+            if not composed:
+                stored[DEPTH] = maps
+            if job.sees_backgrounds:
                 backgrounds = len(recipe.catalog.backgrounds)
                 guiding = self._policy.background_depth(backgrounds, extent.height, extent.width)
                 objects, metadata = objects + guiding.shards, metadata + 1
-            layout = self._policy.depth(extent, guided=networks.guide is not None)
+            layout = self._policy.depth(extent, guided=job.sees_backgrounds)
             decoded = 2 * layout.shard[0] * extent.height * extent.width
-            depth = {DEPTH: stored[DEPTH]}
+            depth = {DEPTH: maps}
             rate = depth_rate / self._threads.count
             works.append(_work("depth", (layout,), 1 + len(EXTREMES), depth, rate, decoded=decoded))
         catalog = recipe.catalog

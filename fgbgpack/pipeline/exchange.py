@@ -10,7 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Container
 
-from fgbgpack.document import BACKGROUND_DEPTH, MANIFEST, OWN, VERIFIED, is_own
+from fgbgpack.document import DEPTH_PARTS, MANIFEST, OWN, VERIFIED, is_own
 from fgbgpack.storage.arrays import METADATA
 from fgbgpack.storage.beside import HIDDEN, BesideStore, is_below, moving_from, prefix_of
 from fgbgpack.storage.manifest import copies_in
@@ -53,7 +53,7 @@ class Exchange:
         target, told = self._target, self._target.told()
         self._paths = OWN
         if without is not None:
-            self._paths = tuple(p for p in (*OWN, BACKGROUND_DEPTH) if p in without or p == MANIFEST)
+            self._paths = tuple(p for p in (*OWN, *DEPTH_PARTS) if p in without or p == MANIFEST)
         begun, shared = prefix_of(told), None if without is None else self._paths
         goes_on = not anew and begun is not None and told.get("paths") == list(self._paths)
         if not goes_on or target.get(f"{begun}/{METADATA}") is None:

@@ -12,7 +12,7 @@ from fgbgpack.composition.recipe import Recipe
 from fgbgpack.dataset.dataset import Dataset, open_dataset
 from fgbgpack.depth import Device
 from fgbgpack.depth.strategies import Networks
-from fgbgpack.document import BACKGROUND_DEPTH, DEPTHS, Document, NetworkDepthInfo
+from fgbgpack.document import DEPTH_PARTS, DEPTHS, Document, NetworkDepthInfo
 from fgbgpack.errors import DatasetError, RecipeMismatchError, SpecError
 from fgbgpack.pipeline.arrays import depth_arrays
 from fgbgpack.pipeline.conflicts import clear_depth, depth_differences, layout_differences
@@ -48,9 +48,9 @@ def fill_depth(
 
     Args:
         dataset: A local folder, an HDF5 file, a URL that fsspec opens, or a Zarr store.
-        depth: The model and how it is run; by default the two networks that come with fgbgpack, guided. On
-            the samples of a dataset that was imported a network runs per sample, and sees them as they are
-            stored: there are neither empty backgrounds nor originals.
+        depth: The model and how it is run; by default the network for scenes that comes with fgbgpack, in
+            layers. On the samples of a dataset that was imported a network runs per sample, and sees them as
+            they are stored: there are neither empty backgrounds nor originals.
         device: What runs it: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"tensorrt"``.
         workers: Threads, each on a shard of its own; ``None`` takes one for each processor.
         executor: What runs the work in place of threads, as for :func:`create`.
@@ -119,7 +119,7 @@ def _fill(run: Run, job: DepthJob, found: Document, *, overwrite: bool) -> Docum
         if lines and not overwrite:
             raise RecipeMismatchError(f"{name} has other depth; --overwrite replaces it:", lines)
         if lines:
-            without = {*DEPTHS, BACKGROUND_DEPTH}
+            without = {*DEPTHS, *DEPTH_PARTS}
             if run.replace(without, complete=previous.complete):
                 begun, previous = _begun(run.store.existing_document(), job)
                 if previous is None and not begun.complete:
@@ -139,10 +139,12 @@ def _fill(run: Run, job: DepthJob, found: Document, *, overwrite: bool) -> Docum
     if previous is None:
         clear_depth(store, document)
     document = document.with_depth(filling.section)
+    for path in set(DEPTHS) & set(document.composed):
+        store.delete_below(path)
     if document.spec is not None:
         document = dataclasses.replace(document, spec=dataclasses.replace(document.spec, depth=job.depth))
     # The document comes last: the arrays that it says are begun are cut as that mode cuts them.
-    store.declare(*depth_arrays(job.layouts(filling.section), filling.section))
+    store.declare(*depth_arrays(job.layouts(filling.section), filling.section, document.composed))
     store.commit(document)
     return run.fill_depth(filling, document)
 
@@ -171,10 +173,11 @@ def _depth_of_stored(
     Raises SpecError, with all problems, if it cannot be filled as it is asked for.
     """
     problems = []
-    if depth.mode == "guided" or depth.guide is not None:
-        option = "--depth-mode" if depth.mode == "guided" else "--depth-guide"
+    if depth.mode in ("guided", "layered") or depth.guide is not None:
+        option = "--depth-guide" if depth.mode in (None, "per-sample") else "--depth-mode"
+        kind = "layered" if depth.mode == "layered" else "guided"
         problems.append(
-            f"{option}: guided depth begins with that of the empty backgrounds, and there are none; expected "
+            f"{option}: {kind} depth begins with that of the empty backgrounds, and there are none; expected "
             "--depth-mode per-sample"
         )
     if depth.scale not in (None, 1):
@@ -195,8 +198,8 @@ def _depth_of_stored(
         )
     if depth.resolved_mode != "per-sample":
         message = (
-            f"{dataset.path} was imported: there are no empty backgrounds whose depth could guide that "
-            f"of its samples, so {depth.model} sees each of these (--depth-mode per-sample)."
+            f"{dataset.path} was imported: there are no empty backgrounds to begin with, "
+            f"so {depth.model} sees each of these (--depth-mode per-sample)."
         )
         on_event(Notice(message))
     return dataclasses.replace(depth, mode="per-sample", scale=1)

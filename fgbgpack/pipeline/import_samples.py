@@ -231,7 +231,7 @@ def _fill(run: Run, files: ImportScan, document: Document, policy: LayoutPolicy)
     store.declare(*pixel_arrays({plane: layouts[plane] for plane in (IMAGE, MASK)}))
     write_names(store, files.pairs.names, policy)
     depth_layouts = {DEPTH: layouts[DEPTH]}
-    store.declare(*depth_arrays(depth_layouts, document.depth))
+    store.declare(*depth_arrays(depth_layouts, document.depth, ()))
     run.execute(_PixelFiles(files.files, layouts, failures))
     if document.depth is not None:
         run.execute(_DepthFiles(files.files, layouts, failures))

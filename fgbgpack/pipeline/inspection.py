@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from fgbgpack.composition.placement import Placements
 from fgbgpack.composition.recipe import Recipe
+from fgbgpack.dataset.composed_depth import layered_source
 from fgbgpack.document import (
     BACKGROUND_DEPTH,
     DEPTH,
+    DEPTH_MIN,
     DEPTHS,
     EXTREMES,
     FOREGROUND_CUT,
@@ -24,6 +26,7 @@ from fgbgpack.document import (
     SOURCE_ARRAYS,
     SOURCES,
     Document,
+    NetworkDepthInfo,
 )
 from fgbgpack.errors import DatasetError, FgbgError
 from fgbgpack.inputs import parse_json
@@ -229,6 +232,8 @@ class Inspection:
         if any(path in readers for path in planes):
             self.recomposed = 0 if self.recipe is None else self.document.samples
         extremes = {path: whole[path] for path in EXTREMES if path in whole}
+        if DEPTH in self.document.composed and len(extremes) == len(EXTREMES):
+            self._check_layers(extremes, reports)
         large = {path: self.forms[path] for path in (*planes, DEPTH) if path in readers}
         checks = ShardChecks(self.store, reports, large, self._covered, self.recipe, extremes)
         self._engine.run(checks, checks.checks(), self._advance, "verify", self._take)
@@ -246,6 +251,27 @@ class Inspection:
     def _covered(self) -> frozenset[str]:
         """The arrays whose chunks are compared with the manifest."""
         return frozenset(path for path in self.forms if self.has_manifest and self._is_covered(path))
+
+    def _check_layers(self, extremes: Mapping[str, NDArray[np.float16]], reports: Reports) -> None:
+        """Compare the extremes with those of layered depth that is not stored."""
+        depth, layout = self.document.depth, self.forms[DEPTH_MIN].layout
+        broken = any(self.findings.in_array(path) for path in (*self.document.depth_sources, *EXTREMES))
+        if self.recipe is None or broken or not isinstance(depth, NetworkDepthInfo) or depth.step is None:
+            return
+        source, step = layered_source(self.store, self.recipe, depth), depth.step
+
+        def check(shard: int, monitor: Monitor) -> Findings:
+            run = np.asarray(layout.samples_of(shard), np.int64)
+            with reports.collected() as findings:
+                for some in (run[i : i + source.batch] for i in range(0, len(run), source.batch)):
+                    monitor.check()
+                    maps = np.empty((len(some), self.document.height, self.document.width), np.float16)
+                    for path, values in zip(EXTREMES, source(some, maps, step=step), strict=True):
+                        for sample in some[values != extremes[path][some]].tolist():
+                            reports.extremes_differ(path, shard, sample, f"/{path}[{sample}]")
+            return findings
+
+        self._engine.threads.run(check, range(layout.shards), self._advance, "verify", self._take)
 
     def _check_unfilled(self, path: str, form: ArrayForm) -> None:
         """See that no chunk of an array is there, where by the document there is no depth."""

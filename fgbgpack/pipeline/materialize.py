@@ -16,8 +16,8 @@ import numpy as np
 
 from fgbgpack.dataset.dataset import Dataset
 from fgbgpack.document import (
-    BACKGROUND_DEPTH,
     DEPTH,
+    DEPTH_PARTS,
     DEPTHS,
     EXTREMES,
     IMAGE,
@@ -30,6 +30,7 @@ from fgbgpack.pipeline.chunk_checks import Chunk, ChunkDecoder, PixelChecks
 from fgbgpack.pipeline.conflicts import differences, layout_differences
 from fgbgpack.pipeline.events import Reporting, StageName, reporting, silent
 from fgbgpack.pipeline.executor import Monitor
+from fgbgpack.pipeline.layers import check_layers, copy_extremes, store_layers
 from fgbgpack.pipeline.pixels import Pixels
 from fgbgpack.pipeline.run import Result, Run
 from fgbgpack.pipeline.stage import LayoutStage, Product
@@ -129,7 +130,7 @@ def materialize(
         run = Run(DatasetStore.open(place, read_only=False), engine, notify)
         pixels = Pixels(original.recipe, layout)
         if out is None:
-            document = _store_in_place(run, original, pixels)
+            document = _store_in_place(run, original, pixels, layout)
         else:
             if not original.document.is_virtual:
                 raise DatasetError(
@@ -192,6 +193,8 @@ def virtualize(
             )
             stored = {path: original.store.reader(path) for path in original.document.planes}
             _check_pixels(run, original, stored, message)
+            if DEPTH in virtual.composed:
+                check_layers(run, original)
         document = copy.make(None, overwrite=overwrite)
         return Conversion.of(run, document, original.store)
 
@@ -225,7 +228,7 @@ def _check_apart(run: Run, original: Dataset) -> None:
         )
 
 
-def _store_in_place(run: Run, original: Dataset, pixels: Pixels) -> Document:
+def _store_in_place(run: Run, original: Dataset, pixels: Pixels, policy: LayoutPolicy) -> Document:
     """Store the pixels of a virtual dataset in it; return its document."""
     store = run.store
     with run.exclusive():
@@ -239,6 +242,8 @@ def _store_in_place(run: Run, original: Dataset, pixels: Pixels) -> Document:
             run.notify(f"{run.name} stores its pixels already.")
             return document
         _store_pixels(run, original, pixels)
+        if DEPTH in document.composed:
+            store_layers(run, original, policy)
         store.declare(*pixel_arrays(pixels.layouts))
         document = dataclasses.replace(document, pixels=PixelsInfo(complete=True))
         store.commit(document)
@@ -379,10 +384,14 @@ class _Copy:
     def _copy_depth(self) -> None:
         """Copy the arrays of depth, those that guide it included."""
         source, store = self._original.store, self._run.store
-        for array in (*DEPTHS, BACKGROUND_DEPTH):
+        for array in (*DEPTHS, *DEPTH_PARTS):
             metadata = source.get(f"{array}/{METADATA}")
-            if metadata is not None:
+            if metadata is not None and array not in self._document.composed:
                 store.put(f"{array}/{METADATA}", metadata)
+        if DEPTH in self._document.composed:
+            copy_extremes(source, store)
+        elif DEPTH in self._original.document.composed:
+            store_layers(self._run, self._original, self._policy)
         for array, layout in self._depth_layouts().items():
             self._run.execute(_ShardCopy(source, array, layout))
 
@@ -391,15 +400,16 @@ class _Copy:
         if self._document.depth is None:
             return {}
         source = self._original.store
-        layouts = {array: source.layout(array) for array in (BACKGROUND_DEPTH, DEPTH)}
-        return {array: layout for array, layout in layouts.items() if layout is not None}
+        layouts = {array: source.layout(array) for array in (*DEPTH_PARTS, DEPTH)}
+        composed = self._document.composed
+        return {array: one for array, one in layouts.items() if one is not None and array not in composed}
 
 
 class _ShardCopy(LayoutStage):
     """The stage that copies the shards of an array of depth."""
 
     def __init__(self, source: DatasetStore, array: str, layout: Layout) -> None:
-        self.name: StageName = "backgrounds" if array == BACKGROUND_DEPTH else "depth"
+        self.name: StageName = "depth" if array == DEPTH else "backgrounds"
         super().__init__({array: layout})
         self._source, self._array, self._layout = source, array, layout
 

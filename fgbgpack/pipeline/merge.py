@@ -13,8 +13,9 @@ from fgbgpack.dataset.dataset import Dataset
 from fgbgpack.depth import Device
 from fgbgpack.depth.strategies import Networks
 from fgbgpack.document import (
-    BACKGROUND_DEPTH,
     DEPTH,
+    DEPTH_PARTS,
+    DEPTH_SOURCES,
     IMAGE,
     MASK,
     DepthInfo,
@@ -22,7 +23,7 @@ from fgbgpack.document import (
     NetworkDepthInfo,
     PixelsInfo,
 )
-from fgbgpack.errors import RecipeMismatchError, SpecError
+from fgbgpack.errors import DatasetError, RecipeMismatchError, SpecError
 from fgbgpack.pipeline.arrays import depth_arrays, depth_layouts, extent_of, pixel_arrays, write_recipe
 from fgbgpack.pipeline.conflicts import depth_differences, differences, layout_differences
 from fgbgpack.pipeline.depth import DepthFilling
@@ -55,7 +56,7 @@ class Merged(Result):
         backgrounds: How many backgrounds it has.
         foregrounds: How many foregrounds it has.
         virtual: Whether it is virtual, as it is if all of them are.
-        depth_mode: ``"guided"`` or ``"per-sample"``; ``None`` where depth is not filled.
+        depth_mode: ``"layered"``, ``"guided"`` or ``"per-sample"``; ``None`` where depth is not filled.
         total_bytes: Bytes of all that it stores.
     """
 
@@ -230,11 +231,17 @@ class _Merging:
 
     def _write(self) -> None:
         run, store, union = self._run, self._run.store, self._union
+        if DEPTH in self._document.composed:
+            raise DatasetError(
+                "Virtual datasets with layered depth cannot be merged: it is not stored. Store them first "
+                "with fgbgpack materialize.",
+                code="pixels-not-stored",
+            )
         pixels = _MergedPixels(union, self._policy)
         if not self._document.is_virtual:
             store.declare(*pixel_arrays(pixels.layouts))
         write_recipe(store, union.recipe, self._policy)
-        store.declare(*depth_arrays(self._layouts, self._document.depth))
+        store.declare(*depth_arrays(self._layouts, self._document.depth, ()))
         if self._document.is_virtual:
             run.written["samples"] = len(union.recipe)
         else:
@@ -244,10 +251,11 @@ class _Merging:
 
     def _write_depth(self, depth: DepthOfUnion) -> None:
         run, union, layout = self._run, self._union, self._layouts[DEPTH]
-        if BACKGROUND_DEPTH in self._layouts:
-            run.execute(MergedBackgrounds(union, self._layouts[BACKGROUND_DEPTH]))
+        for path in DEPTH_PARTS:
+            if path in self._layouts:
+                run.execute(MergedBackgrounds(union, path, self._layouts[path]))
         section = depth.section()
-        merged = MergedDepth(union, layout, guided=section.is_guided)
+        merged = MergedDepth(union, layout, guided=section.mode in DEPTH_SOURCES)
         if not depth.stale:
             run.execute(merged)
         else:

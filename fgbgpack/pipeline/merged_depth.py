@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgbgpack.document import (
-    BACKGROUND_DEPTH,
     DEPTH,
     EXTREMES,
     IMAGE,
@@ -212,14 +211,14 @@ def _makers(
 
 
 class MergedBackgrounds(LayoutStage):
-    """The depth of the backgrounds of the union, each copied from the first dataset that has it."""
+    """What depth is made of, of each background of the union, copied from the first dataset that has it."""
 
     name: ClassVar[StageName] = "backgrounds"
 
-    def __init__(self, union: Union, layout: Layout) -> None:
-        super().__init__({BACKGROUND_DEPTH: layout})
-        self._layout, self._homes = layout, union.backgrounds.homes()
-        self._chunks = Chunks(union, BACKGROUND_DEPTH, BACKGROUND_DEPTH_CODEC)
+    def __init__(self, union: Union, path: str, layout: Layout) -> None:
+        super().__init__({path: layout})
+        self._path, self._layout, self._homes = path, layout, union.backgrounds.homes()
+        self._chunks = Chunks(union, path, BACKGROUND_DEPTH_CODEC)
 
     def produce(self, shard: int, monitor: Monitor) -> Product:
         """The shard with that number."""
@@ -233,7 +232,7 @@ class MergedBackgrounds(LayoutStage):
                 copied = [] if reader is None else [BACKGROUND_DEPTH_CODEC.encode(reader.read([local])[0])]
             chunks += copied
             monitor.advance(1)
-        return Product(self.joined(shard, {BACKGROUND_DEPTH: chunks}))
+        return Product(self.joined(shard, {self._path: chunks}))
 
 
 class MergedDepth(LayoutStage):

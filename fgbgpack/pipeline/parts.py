@@ -17,10 +17,10 @@ from typing import Any
 
 from fgbgpack.dataset.dataset import Dataset
 from fgbgpack.depth import Device
-from fgbgpack.depth.strategies import Networks
+from fgbgpack.depth.strategies import Layered, Networks
 from fgbgpack.document import (
-    BACKGROUND_DEPTH,
     DEPTH,
+    DEPTH_PARTS,
     EXTREMES,
     IMAGE,
     DeviceInfo,
@@ -264,7 +264,7 @@ def _depth_layouts(store: DatasetStore, document: Document) -> dict[str, Layout]
     """How depth is cut that parts write, and that of the backgrounds where it guides that."""
     if document.depth is None or document.depth.complete:
         return {}
-    return _layouts(store, DEPTH, *((BACKGROUND_DEPTH,) if document.is_guided else ()))
+    return _layouts(store, DEPTH, *document.depth_sources)
 
 
 def _layouts(store: DatasetStore, *paths: str) -> dict[str, Layout]:
@@ -307,7 +307,8 @@ class _PartWriting:
         note.add(makers_of(filling.section)[-1], missing)
         stage = DepthStage(job, filling.mode, run.store, self._document.depth.step)
         run.execute(stage, stage.engine)
-        job.check(stage.source.session, None)
+        if not isinstance(stage.source, Layered):
+            job.check(stage.source.session, None)
 
     def _depth_job(self) -> DepthJob | None:
         """What fills depth; ``None`` where all is there or none is asked for."""
@@ -379,7 +380,7 @@ def _require_whole(run: Run, layouts: Mapping[str, Layout], count: int | None) -
     IncompleteDatasetError.
     """
     store = run.store
-    checked = {path: (layout, True) for path, layout in layouts.items() if path != BACKGROUND_DEPTH}
+    checked = {path: (layout, True) for path, layout in layouts.items() if path not in DEPTH_PARTS}
     if DEPTH in layouts:
         checked |= dict.fromkeys(EXTREMES, (layouts[DEPTH].vector, False))
     parts: defaultdict[Part, dict[str, list[int]]] = defaultdict(dict)

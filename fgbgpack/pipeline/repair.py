@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from fgbgpack.composition.recipe import Recipe
 from fgbgpack.depth import Device
 from fgbgpack.document import (
-    BACKGROUND_DEPTH,
     DEPTH,
+    DEPTH_PARTS,
     DEPTHS,
     EXTREMES,
     IMAGE,
@@ -272,7 +272,7 @@ class _Repairer:
         layouts = depth_layouts(extent, document.depth, backgrounds, self._policy)
         planes = plane_layouts(recipe.planes, self._policy.pixels(extent, document.chunk))
         placed = (*placement_arrays(recipe, self._policy), *object_arrays(recipe, self._policy))
-        return [*pixel_arrays(planes), *depth_arrays(layouts, document.depth), *placed]
+        return [*pixel_arrays(planes), *depth_arrays(layouts, document.depth, document.composed), *placed]
 
     # --- values ------------------------------------------------------------------------------------
 
@@ -372,7 +372,8 @@ class _Repairer:
     def _restore_depth(
         self, inspection: Inspection, broken: Mapping[str, list[int]], recipe: Recipe | None
     ) -> None:
-        of_networks = {path: broken[path] for path in (BACKGROUND_DEPTH, DEPTH) if path in broken}
+        refilled = *DEPTH_PARTS, *(EXTREMES if DEPTH in inspection.document.composed else (DEPTH,))
+        of_networks = {path: broken[path] for path in refilled if path in broken}
         lost: set[int] = set(broken.get(DEPTH, ()))
         if of_networks:
             try:
@@ -380,16 +381,15 @@ class _Repairer:
                 self._count(broken, list(of_networks))
                 self._count({path: sorted(lost) for path in EXTREMES}, EXTREMES if lost else ())
             except FgbgError as exc:
-                more = "" if not exc.problems else f" ({exc.problems[0]})"
+                more = f" ({exc.problems[0]})" if exc.problems else ""
                 for path in of_networks:
                     advice = f"Restore it from a copy, or fill depth again with fgbgpack depth. {exc.message}"
-                    if not inspection.document.has_recipe and not isinstance(
-                        inspection.document.depth, NetworkDepthInfo
-                    ):
+                    depth = inspection.document.depth
+                    if not (inspection.document.has_recipe or isinstance(depth, NetworkDepthInfo)):
                         advice = _IMPORT
                     self._leave(_faults_of(inspection, path), advice + more)
         alone = {path: [n for n in broken.get(path, ()) if n not in lost] for path in EXTREMES}
-        if any(alone.values()):
+        if any(alone.values()) and DEPTH in refilled:
             self._measure(inspection, sorted({*alone[EXTREMES[0]], *alone[EXTREMES[1]]}))
             self._count(alone, [path for path in EXTREMES if alone[path]])
 
@@ -412,7 +412,7 @@ class _Repairer:
         keys = _keys(inspection, broken)
         values = dict(zip(keys, store.get_all(keys), strict=True))
         # Another version of ONNX Runtime may give other bytes, which are right all the same.
-        store.unchecked = frozenset({*DEPTHS, BACKGROUND_DEPTH})
+        store.unchecked = frozenset({*DEPTHS, *DEPTH_PARTS})
         store.delete(keys)
         try:
             filling = DepthFilling.of(job, previous, store)

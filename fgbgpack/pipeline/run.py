@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Collection, Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,14 +13,8 @@ from typing import Any
 import numpy as np
 
 from fgbgpack.depth import rounding_bound
-from fgbgpack.document import (
-    BACKGROUND_DEPTH,
-    DEPTH,
-    EXTREMES,
-    DepthInfo,
-    Document,
-    ImportedDepthInfo,
-)
+from fgbgpack.depth.strategies import Layered
+from fgbgpack.document import DEPTH, DEPTH_PARTS, EXTREMES, DepthInfo, Document, ImportedDepthInfo
 from fgbgpack.errors import DatasetError, RecipeMismatchError
 from fgbgpack.pipeline.arrays import depth_arrays
 from fgbgpack.pipeline.conflicts import clear
@@ -201,7 +195,7 @@ class Run:
             f"{joined_paths(faulty, _SHOWN)}."
         )
         sealing.discard(self.store, faulty)
-        of_depth = {DEPTH, *EXTREMES, BACKGROUND_DEPTH}
+        of_depth = {DEPTH, *EXTREMES, *DEPTH_PARTS}
         if set(faulty) - of_depth:
             pixels = dataclasses.replace(document.pixels, complete=False)
             document = dataclasses.replace(document, complete=False, pixels=pixels)
@@ -244,7 +238,8 @@ class Run:
         job = filling.job
         document, stage = self.prepare_depth(filling, document)
         self.execute(stage, stage.engine)
-        job.check(stage.source.session, None)  # reports what the session has to say since it was opened
+        if not isinstance(stage.source, Layered):
+            job.check(stage.source.session, None)  # reports what the session has to say since it was opened
         document = self.finish_depth(document, job.layouts(filling.section))
         self.stage_seconds["depth"] = time.perf_counter() - start
         return document
@@ -255,15 +250,15 @@ class Run:
         """
         job, section = filling.job, filling.section
         layouts = job.layouts(section)
-        self.store.declare(*depth_arrays(layouts, section))
+        self.store.declare(*depth_arrays(layouts, section, document.composed))
         filling.mode.prepare(self.store)
-        stage = DepthStage(job, filling.mode, self.store, section.step)
+        stage = DepthStage(job, filling.mode, self.store, section.step, document.composed)
         if section.step is None:
             # The document comes first: a shard without its grid would mean nothing.
             section = dataclasses.replace(section, step=stage.step)
             document = document.with_depth(section)
             self.store.commit(document)
-            self.store.declare(*depth_arrays(layouts, section))
+            self.store.declare(*depth_arrays(layouts, section, document.composed))
         return document, stage
 
     def finish_depth(self, document: Document, layouts: dict[str, Layout]) -> Document:
@@ -271,16 +266,18 @@ class Run:
         depth = document.depth
         if depth is None:
             raise ValueError("a document without depth has none to be finished")
-        self.declare_depth(depth, layouts)
+        self.declare_depth(depth, layouts, document.composed)
         document = document.with_depth(dataclasses.replace(depth, complete=True))
         self.store.commit(document)
         return document
 
-    def declare_depth(self, depth: DepthInfo, layouts: dict[str, Layout]) -> None:
-        """Record the largest rounding error of depth that is all there."""
+    def declare_depth(
+        self, depth: DepthInfo, layouts: dict[str, Layout], composed: Collection[str] = ()
+    ) -> None:
+        """Record the largest rounding error of depth that is all there, of which some is ``composed``."""
         low, high = (values.astype(np.float64) for values in self.store.read(*EXTREMES))
         known = ~np.isnan(low)
         # Imported depth has no grid: only the nearest float16 counts.
         step = 0.0 if isinstance(depth, ImportedDepthInfo) else depth.step or 0.0
         largest = rounding_bound(low[known].min(), high[known].max(), step) if known.any() else 0.0
-        self.store.declare(*depth_arrays(layouts, depth, largest))
+        self.store.declare(*depth_arrays(layouts, depth, composed, largest))

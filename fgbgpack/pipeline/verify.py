@@ -224,10 +224,12 @@ def _record(store: DatasetStore, document: Document, result: Verification) -> No
 def _infer(
     inspection: Inspection, count: int, seed: int, device: Device, engine: Engine, on_event: OnEvent
 ) -> int:
-    """Infer the depth of some samples again; how many those are: none where it is damaged already."""
+    """Infer the depth of some samples again; how many those are: none where it is damaged already, or is not
+    stored.
+    """
     store, document = inspection.store, inspection.document
-    needed = (*((DEPTH,) if not document.is_guided else (DEPTH, "sources/background_depth")),)
-    if any(inspection.findings.in_array(path) for path in needed):
+    parts = (DEPTH, *document.depth_sources)
+    if DEPTH in document.composed or any(inspection.findings.in_array(path) for path in parts):
         return 0
     samples = inspection.recipe or stored_samples(store, document)
     job = recorded_job(document, samples, device=device, engine=engine, on_event=on_event)

@@ -6,7 +6,7 @@ metres: x to the right, y up from the floor, z into the room.
 """
 
 from fgbgpack.rendering.camera import Camera
-from fgbgpack.rendering.render import Scene, render_figure, render_scene
+from fgbgpack.rendering.render import Scene, render_figure, render_portrait, render_scene
 from fgbgpack.rendering.samples import write_samples
 
-__all__ = ["Camera", "Scene", "render_figure", "render_scene", "write_samples"]
+__all__ = ["Camera", "Scene", "render_figure", "render_portrait", "render_scene", "write_samples"]

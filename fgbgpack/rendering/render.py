@@ -22,6 +22,8 @@ from fgbgpack.rendering.rng import WORDS, Rng
 
 _SUPERSAMPLING = 2
 _MAX_PICTURES = 10_000
+#: What a portrait shows of a figure, from the top.
+_PORTRAIT_SHARE = 0.4
 _KINDS: dict[str, Callable[[FurnishedRoom], Camera]] = {
     "mall": build_mall,
     "lobby": build_lobby,
@@ -128,6 +130,19 @@ def render_figure(index: int, *, seed: int = 0, height: int = 320) -> npt.NDArra
         SpecError: If an argument is out of range.
     """
     check_numbers(index=index, seed=seed, height=height)
+    return _render_figure(index, seed, height, height)
+
+
+def render_portrait(index: int, *, seed: int = 0, height: int = 320) -> npt.NDArray[np.uint8]:
+    """Render the upper part of figure ``index`` of a seed, as portraits show people: it ends below in a
+    straight edge. Arguments, result and errors are those of :func:`render_figure`.
+    """
+    check_numbers(index=index, seed=seed, height=height)
+    return _render_figure(index, seed, round(height / _PORTRAIT_SHARE), height)
+
+
+def _render_figure(index: int, seed: int, height: int, shown: int) -> npt.NDArray[np.uint8]:
+    """The first ``shown`` rows of a figure that is ``height`` rows high."""
     rng = Rng(seed, index, 2)
     figure, yaw = build_figure(rng)
     pitch = rng.uniform(-0.12, 0.02)
@@ -163,7 +178,7 @@ def render_figure(index: int, *, seed: int = 0, height: int = 320) -> npt.NDArra
             break
         high, low = high - empty[0] * pixel, low + empty[1] * pixel
     frame[10] = high
-    picture = np.zeros((height, columns, 4))
+    picture = np.zeros((shown, columns, 4))
     figures.draw_figure(figure, frame, lamp, _SUPERSAMPLING, True, picture)
     return _finish_figure(picture)
 

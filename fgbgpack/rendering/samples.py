@@ -17,11 +17,13 @@ from PIL import Image
 
 from fgbgpack.errors import SpecError
 from fgbgpack.files import FolderSync, locked, make_folders, replacing, require_local, write_atomically
-from fgbgpack.rendering.render import check_numbers, render_figure, render_scene
+from fgbgpack.rendering.render import check_numbers, render_figure, render_portrait, render_scene
 
 DEPTH_UNITS_PER_METRE = 1000.0
 
 _FOLDERS = ("backgrounds", "foregrounds", "depth")
+#: Of so many figures, the last is a portrait.
+_PORTRAITS = 3
 _STAGING = ".fgbgpack-sample"
 #: In the folder of unfinished samples: they are all there, and these numbers were asked for.
 _FINISHED = "finished.json"
@@ -37,10 +39,11 @@ def write_samples(
 ) -> None:
     """Writes ``backgrounds/<kind>-000.png``, ``foregrounds/figure-000.png`` and ``depth/<kind>-000.png``.
 
-    Backgrounds are 320x240; figures are 320 high. Depth has the name of its background and is a grayscale
-    PNG of 16 bits in millimetres, the usual form of depth data sets. The files do not depend on the number of
-    processors. They appear when all are rendered; the next call removes what a stopped one left. Where these
-    very pictures are already, they stay.
+    Backgrounds are 320x240; figures are 320 high, and each third one is a portrait, such as
+    ``foregrounds/portrait-002.png``, which ends below in a straight edge. Depth has the name of its
+    background and is a grayscale PNG of 16 bits in millimetres, the usual form of depth data sets. The files
+    do not depend on the number of processors. They appear when all are rendered; the next call removes what a
+    stopped one left. Where these very pictures are already, they stay.
 
     Args:
         directory: Made if missing. Its three folders must be missing, empty, or hold these pictures.
@@ -66,8 +69,9 @@ def write_samples(
         Image.fromarray(scene.image).save(staging / "backgrounds" / name)
 
     def write_figure(index: int) -> None:
-        figure = render_figure(index, seed=seed)
-        Image.fromarray(figure).save(staging / "foregrounds" / f"figure-{index:03d}.png")
+        is_portrait = index % _PORTRAITS == _PORTRAITS - 1
+        kind, render = ("portrait", render_portrait) if is_portrait else ("figure", render_figure)
+        Image.fromarray(render(index, seed=seed)).save(staging / "foregrounds" / f"{kind}-{index:03d}.png")
 
     asked_for = json.dumps({"backgrounds": backgrounds, "foregrounds": foregrounds, "seed": seed}).encode()
     refusal = f"Another process is writing sample pictures to {directory}: wait for it, or end it."

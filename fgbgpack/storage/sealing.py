@@ -150,7 +150,10 @@ def missing_shards(
     """The shards, by their numbers, that one of some arrays lacks, or the extremes that belong to depth; all
     have the same number of shards, of which only those ``among`` some are looked at.
     """
-    there = [whole_shards(store, array, layout, among=among) for array, layout in layouts.items()]
+    there = [
+        whole_shards(store, array, layout, sharded=array not in EXTREMES, among=among)
+        for array, layout in layouts.items()
+    ]
     if (depth := layouts.get(DEPTH)) is not None:
         there += [whole_shards(store, array, depth.vector, sharded=False, among=among) for array in EXTREMES]
     looked_at = range(next(iter(layouts.values())).shards) if among is None else among

@@ -230,7 +230,7 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
         chunk = dataset.image.chunks[0]
         if window is not None:
             return Mixing.of_chunks(window, chunk)
-        composed = dataset.pixels == "recomposed" and DEPTH not in self.fields
+        composed = dataset.composes(self.fields)
         return Mixing.within(memory // dataset.sample_bytes, chunk, composed=composed)
 
     def layout(self, count: int, dtype: torch.dtype | None) -> BufferLayout:

@@ -16,11 +16,20 @@ from numpy.typing import NDArray
 
 from fgbgpack.composition.recipe import Recipe
 from fgbgpack.dataset.dataset import Dataset
-from fgbgpack.depth import BackgroundDepth, Device, Execution
+from fgbgpack.depth import BackgroundDepth, DepthSession, Device, Execution
 from fgbgpack.depth.background import to_inverse
 from fgbgpack.depth.card import Quantity
+from fgbgpack.depth.layered import figure_depth
 from fgbgpack.depth.precision import Precision
-from fgbgpack.depth.strategies import DepthSource, Guided, Networks, PerSample, RenderedPictures, SceneDepth
+from fgbgpack.depth.strategies import (
+    DepthSource,
+    Guided,
+    Layered,
+    Networks,
+    PerSample,
+    RenderedPictures,
+    SceneDepth,
+)
 from fgbgpack.document import NetworkDepthInfo
 from fgbgpack.errors import DatasetError, IncompleteDatasetError, SpecError
 from fgbgpack.spec import LARGEST_SCALE
@@ -50,11 +59,12 @@ class ModelFigures:
     """The measurements of one model.
 
     Attributes:
-        label: A unique name: the model's name and scale, with ``guided:`` before it, or ``"stored"``.
-        mode: ``"per-sample"``, or ``"guided"`` where the model saw the backgrounds only.
+        label: A unique name: the model's name and scale, with ``guided:`` or ``layered:`` before it, or
+            ``"stored"``.
+        mode: ``"per-sample"``, or ``"guided"`` or ``"layered"`` where the model saw the backgrounds only.
         guide: The name of the guided network, which then saw the samples; else ``None``.
         scale: How many times larger than the sample the pictures were that the model saw.
-        provider: The execution provider that ran the network on the samples.
+        provider: The execution provider that ran the network on the samples, or on the backgrounds.
         step: How much nearer the foreground is than the pixels beside its outline, in standard deviations of
             the map: near 0 where people melt into the scene, above 1 where they stand out. ``None`` where
             no sample has an outline.
@@ -180,12 +190,12 @@ def compare(
     done, total = 0, len(models) * len(chosen)
     for networks, scale in models:
         # One at a time: several large networks may not fit into a device's memory together.
-        source = _open(networks, scale, recipe, backgrounds_seen, Execution(precision, device))
+        source, session = _open(networks, scale, recipe, backgrounds_seen, Execution(precision, device))
         for count in _fill(maps[len(figures)], source, np.array(chosen), backgrounds_seen):
             done += count
             if on_map is not None:
                 on_map(done, total)
-        figures.append(_model_figures(networks, scale, source))
+        figures.append(_model_figures(networks, scale, session))
     band = band_width(recipe.spec.scene.height_range[1])
     measured, agreement = measure(_with_unique_labels(figures), maps, batch.mask, truth, band)
     return Comparison(
@@ -268,18 +278,26 @@ def _open(
     recipe: Recipe,
     backgrounds_seen: NDArray[np.int32],
     execution: Execution,
-) -> DepthSource:
-    """The source of the samples' depth; where a guide needs it, depth of their backgrounds is made first."""
-    if networks.guide is None:
+) -> tuple[DepthSource, DepthSession]:
+    """The source of the samples' depth, and the session that runs last; where it is made of the depth of
+    their backgrounds, that is made first.
+    """
+    if networks.mode == "per-sample":
         pictures = RenderedPictures(recipe, scale, backgrounds_kept=_THREADS)
-        return PerSample(pictures, networks.model, execution)
+        per_sample = PerSample(pictures, networks.model, execution)
+        return per_sample, per_sample.session
     scene = SceneDepth(recipe, networks.model, scale, execution)
     used = [int(background) for background in np.unique(backgrounds_seen)]
     depth = np.zeros(recipe.catalog.background.shape[:3], np.float32)
     with _threads() as pool:
         depth[used] = list(pool.map(scene, used))
-    backgrounds = BackgroundDepth.of(depth, networks.output.meaning)
-    return Guided(recipe, networks.guide, backgrounds, execution)
+    meaning = networks.output.meaning
+    if networks.guide is None:
+        figures = np.zeros((len(depth), 2), np.float32)
+        figures[used] = [figure_depth(depth[background], meaning) for background in used]
+        return Layered(recipe, depth, figures, meaning), scene.session
+    guided = Guided(recipe, networks.guide, BackgroundDepth.of(depth, meaning), execution)
+    return guided, guided.session
 
 
 def _fill(
@@ -309,10 +327,10 @@ def _batches(backgrounds: NDArray[np.int32]) -> Iterator[slice]:
 
 
 def _name(networks: Networks) -> str:
-    return networks.model.name if networks.guide is None else f"guided:{networks.model.name}"
+    return networks.model.name if networks.mode == "per-sample" else f"{networks.mode}:{networks.model.name}"
 
 
-def _model_figures(networks: Networks, scale: int, source: DepthSource) -> ModelFigures:
+def _model_figures(networks: Networks, scale: int, session: DepthSession) -> ModelFigures:
     return ModelFigures(
         label=f"{_name(networks)} x{scale}",
         model=networks.model.name,
@@ -320,8 +338,8 @@ def _model_figures(networks: Networks, scale: int, source: DepthSource) -> Model
         mode=networks.mode,
         guide=None if networks.guide is None else networks.guide.name,
         scale=scale,
-        precision=source.session.precision,
-        provider=source.session.provider,
+        precision=session.precision,
+        provider=session.provider,
         quantity=networks.output.quantity,
         unit=networks.output.unit,
     )

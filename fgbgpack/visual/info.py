@@ -35,15 +35,15 @@ def describe(dataset: Dataset) -> dict[str, Any]:
 
     ``arrays`` has ``dtype``, ``shape`` and ``chunk`` of ``image``, ``mask``, of scenes ``instance``, and
     ``depth``, the number of samples that are ``filled``, their bytes ``stored`` and ``raw`` (in memory), and
-    ``ratio`` (raw to stored) and ``bytes_per_sample``; both are ``None`` where nothing is filled, as in image
-    and mask of a ``virtual`` dataset. ``depth`` is ``None`` where there is none; ``mode`` is how it was
-    filled, and ``guide`` the guided network, if any; all about networks is ``None`` for imported depth.
-    ``bytes`` is the size of all stored arrays, placements and sources included. ``splits`` are the saved
-    splits. ``imported`` is the document's section on an imported dataset, for which ``recipe``, ``sources``,
-    ``backgrounds``, ``foregrounds`` and ``masks`` are ``None``. ``faulty`` has, for each array that lacks
-    objects or has some that are not what the manifest says, their number and that of all; that needs no
-    decoding. ``verified`` is what ``fgbgpack verify --record`` has said of the dataset as it is now; ``None``
-    where that is nothing.
+    ``ratio`` (raw to stored) and ``bytes_per_sample``; both are ``None`` where nothing is filled, as in
+    arrays of a ``virtual`` dataset that are ``composed`` when they are read. ``depth`` is ``None`` where
+    there is none; ``mode`` is how it was filled, and ``guide`` the guided network, if any; all about networks
+    is ``None`` for imported depth. ``bytes`` is the size of all stored arrays, placements and sources
+    included. ``splits`` are the saved splits. ``imported`` is the document's section on an imported dataset,
+    for which ``recipe``, ``sources``, ``backgrounds``, ``foregrounds`` and ``masks`` are ``None``. ``faulty``
+    has, for each array that lacks objects or has some that are not what the manifest says, their number and
+    that of all; that needs no decoding. ``verified`` is what ``fgbgpack verify --record`` has said of the
+    dataset as it is now; ``None`` where that is nothing.
     """
     document = dataset.document.to_dict()
     stored = dataset.stored_bytes()
@@ -62,7 +62,10 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         **_describe_recipe(dataset),
         "imported": document.get("imported"),
         "arrays": {
-            name: _describe_array(array, written[name], stored.get(name, 0))
+            name: {
+                **_describe_array(array, written[name], stored.get(name, 0)),
+                "composed": name in dataset.document.composed,
+            }
             for name, array in (
                 *((plane, dataset.plane(plane)) for plane in dataset.document.planes),
                 (DEPTH, dataset.depth),

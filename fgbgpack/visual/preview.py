@@ -184,7 +184,8 @@ def _origin_of_depth(depth: DepthInfo | None) -> str:
         return "no depth"
     if isinstance(depth, ImportedDepthInfo):
         return "imported depth"
-    by = f"depth by {depth.model_name} at scale {depth.scale}"
+    kind = "depth in layers" if depth.mode == "layered" else "depth"
+    by = f"{kind} by {depth.model_name} at scale {depth.scale}"
     return by if depth.guide is None else f"{by}, guiding {depth.guide_name}"
 
 

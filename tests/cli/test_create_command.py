@@ -179,13 +179,15 @@ class TestDepth:
         assert created(*fill, "--depth-bits", "6", "--overwrite")["depth_filled"] == SAMPLES
 
     @pytest.mark.slow
-    def test_it_is_guided_unless_another_mode_is_given(self, workspace: Path) -> None:
+    def test_it_is_in_layers_unless_another_mode_is_given(self, workspace: Path) -> None:
         command = ("create", "x.zarr", *PICTURES, *TINY[2:], "--depth-scale", "4", "--device", "cpu")
         report = created(*command)
-        networks = ("guided", "fgbgpack-scene", "fgbgpack-guided")
+        networks = ("layered", "fgbgpack-scene", None)
         assert (report["depth_mode"], report["depth_model"], report["depth_guide"]) == networks
         depth = json.loads(run("info", "x.zarr", "--json").stdout)["depth"]
-        assert (depth["mode"], depth["model"], depth["guide"]["model"]) == networks
+        assert (depth["mode"], depth["model"], depth["guide"]) == networks
+        guided = ("depth", "x.zarr", "--depth-mode", "guided", "--depth-scale", "4", "--device", "cpu")
+        assert created(*guided, "--overwrite")["depth_guide"] == "fgbgpack-guided"
         other = ("depth", "x.zarr", "--depth-mode", "per-sample", "--depth-scale", "1", "--device", "cpu")
         assert failure(*other) == (4, "dataset-differs")
         assert created(*other, "--overwrite")["depth_guide"] is None

@@ -208,13 +208,13 @@ def test_guides_that_are_told_more_or_less(tmp_path, pictures, depth_model, told
 
 
 @pytest.mark.slow
-def test_by_default_the_networks_that_come_with_it_fill_depth(tmp_path, pictures, monkeypatch):
+def test_by_default_the_scene_network_fills_depth(tmp_path, pictures, monkeypatch):
     monkeypatch.setenv("FGBGPACK_MODELS", str(tmp_path / "no models here"))
     fields = pictures.spec(width=48, height=32).to_dict()
     del fields["depth"]
     report = create(tmp_path / "it.zarr", DatasetSpec.from_dict(fields))
-    assert (report.depth_mode, report.depth_model) == ("guided", "fgbgpack-scene")
-    assert (report.depth_guide, report.depth_filled, report.complete) == ("fgbgpack-guided", 36, True)
+    assert (report.depth_mode, report.depth_model) == ("layered", "fgbgpack-scene")
+    assert (report.depth_guide, report.depth_filled, report.complete) == (None, 36, True)
     ds = open_dataset(tmp_path / "it.zarr")
     assert ds.document.depth.scale == 12
     assert np.isfinite(ds.depth[:]).all()

@@ -18,7 +18,7 @@ from PIL import Image
 
 from fgbgpack.errors import DatasetError, SpecError
 from fgbgpack.files import locked
-from fgbgpack.rendering import render_figure, render_scene, samples, write_samples
+from fgbgpack.rendering import render_figure, render_portrait, render_scene, samples, write_samples
 
 KINDS = ["mall", "lobby", "hall", "gallery", "office"]
 
@@ -136,6 +136,17 @@ def test_figures_differ_and_repeat():
     assert render_figure(2, seed=1, height=120).tobytes() != figure_of(2).tobytes()
 
 
+@pytest.mark.parametrize("index", range(3))
+def test_a_portrait_is_the_upper_part_of_a_figure(index: int):
+    portrait = render_portrait(index, seed=2, height=48)
+    assert len(portrait) == 48
+    lowest = portrait[-1, :, 3]
+    assert lowest.mean() > 0.4 * 255, "cut off below, in a straight edge"
+    whole = render_figure(index, seed=2, height=120)[:48]
+    columns = np.flatnonzero((whole[..., 3] > 0).any(axis=0))
+    np.testing.assert_array_equal(portrait[..., 3], whole[:, columns[0] : columns[-1] + 1, 3])
+
+
 @pytest.mark.parametrize(
     ("call", "names"),
     [
@@ -144,6 +155,7 @@ def test_figures_differ_and_repeat():
         (lambda: render_scene(0, width=True), ["width"]),
         (lambda: render_figure(0, seed=-1), ["seed"]),
         (lambda: render_figure(0, height=1.5), ["height"]),
+        (lambda: render_portrait(0, height=1), ["height"]),
     ],
 )
 def test_bad_numbers_are_all_named(call, names):
@@ -159,6 +171,8 @@ def small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     scene, figure = render_scene, render_figure
     monkeypatch.setattr(samples, "render_scene", lambda i, *, seed: scene(i, seed=seed, height=60, width=80))
     monkeypatch.setattr(samples, "render_figure", lambda i, *, seed: figure(i, seed=seed, height=64))
+    portrait = render_portrait
+    monkeypatch.setattr(samples, "render_portrait", lambda i, *, seed: portrait(i, seed=seed, height=64))
 
 
 def contents(directory: Path) -> dict[str, bytes]:
@@ -206,6 +220,9 @@ def test_files_hold_what_is_rendered_whatever_their_number_and_that_of_threads(
     for name, array in expected.items():
         with Image.open(tmp_path / "more" / name) as picture:
             assert (np.asarray(picture) == array).all()
+    write_samples(tmp_path / "three", backgrounds=1, foregrounds=3)
+    with Image.open(tmp_path / "three/foregrounds/portrait-002.png") as picture:
+        assert (np.asarray(picture) == render_portrait(2, height=64)).all()
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
     write_samples(tmp_path / "fewer", backgrounds=2, foregrounds=1)
     fewer = contents(tmp_path / "fewer")

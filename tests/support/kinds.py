@@ -30,9 +30,9 @@ def layout_of(kind: str) -> LayoutPolicy:
 class Kinds:
     """Datasets of 36 samples by their kinds, each made when it is first asked for; none is to be changed.
 
-    They are those of ``MADE`` and their virtual twins, such as ``depth-virtual``; ``split``, which has two
-    splits; ``imported``, of 12 samples with depth, and ``imported-plain`` without. What one of ``MADE`` has
-    replaced is called ``depth-older`` or the like: it has another seed.
+    They are those of ``MADE``, ``layered``, and their virtual twins, such as ``depth-virtual``; ``split``,
+    which has two splits; ``imported``, of 12 samples with depth, and ``imported-plain`` without. What one of
+    ``MADE`` has replaced is called ``depth-older`` or the like: it has another seed.
     """
 
     def __init__(self, folder: Path, pictures: Pictures, depth_model: Path, guide_model: Path) -> None:
@@ -42,6 +42,7 @@ class Kinds:
             "plain": pictures.spec(chunk=5),
             "depth": pictures.spec(chunk=5, depth=depth),
             "guided": pictures.spec(chunk=5, depth=depth_of(depth_model, guide=str(guide_model), scale=2)),
+            "layered": pictures.spec(chunk=5, depth=depth_of(depth_model, mode="layered", scale=2)),
             "banded": pictures.spec(chunk=7, depth=depth),
         }
 

@@ -157,3 +157,30 @@ def outline_bands(mask, width):
 def outline_step(nearness, mask, width):
     inside, outside = outline_bands(mask, width)
     return (np.median(nearness[inside]) - np.median(nearness[outside])) / nearness.std()
+
+
+def layer_depth(codes, sprites, numbers, nearer):
+    """Depth of one sample in codes, (h, w), and where its objects are; by exact fractions, one by one.
+
+    ``sprites`` are ``(patch, flip, y, x)``, patch (ph, pw, 4), far to near, each with one of ``numbers``.
+    """
+    depth, planes = [[int(code) for code in row] for row in codes], []
+    for (patch, flip, y, x), number in zip(sprites, numbers, strict=True):
+        alpha = patch[..., 3][:, ::-1] if flip else patch[..., 3]
+        covered = [
+            (y + row, x + column, int(alpha[row, column]))
+            for row in range(alpha.shape[0])
+            for column in range(alpha.shape[1])
+            if 0 <= y + row < len(depth) and 0 <= x + column < len(depth[0])
+        ]
+        hidden = [depth[row][column] for row, column, a in covered if a > 127]
+        if not hidden:
+            hidden = [depth[row][column] for row, column, a in covered if a > 0]
+        nearest = max if nearer > 0 else min
+        # Whatever is drawn later is nearer.
+        earlier = [planes[-1] + nearer] if planes else []
+        plane = min(max(nearest([int(number), *hidden, *earlier]), -2048), 2048)
+        planes.append(plane)
+        for row, column, a in covered:
+            depth[row][column] = blend(a, plane, depth[row][column])
+    return np.array(depth, np.int64), planes

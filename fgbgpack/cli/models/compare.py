@@ -17,7 +17,7 @@ from fgbgpack.cli.output import Output
 from fgbgpack.cli.parse import DEVICES, PRECISIONS, Parser
 from fgbgpack.errors import DepthModelError
 from fgbgpack.sources.names import counted
-from fgbgpack.spec import DepthSpec
+from fgbgpack.spec import DepthMode, DepthSpec
 
 if TYPE_CHECKING:
     from fgbgpack.visual.comparison import Comparison
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 #: Stands before a model that runs on backgrounds and guides another.
 _GUIDED = "guided:"
+_LAYERED = "layered:"
 #: Stands for the dataset's own depth.
 _STORED = "stored"
 
@@ -79,9 +80,9 @@ def check(
 def compare(
     models: list[str] = argument(
         "MODEL",
-        "Names or ONNX files. MODEL@SCALE sets the depth scale, 1 to 4; guided:MODEL runs it on backgrounds, "
-        "at scales up to 16; stored is the dataset's own depth.",
-        completion.models_or(_GUIDED, _STORED),
+        "Names or ONNX files. MODEL@SCALE sets the depth scale, 1 to 4; guided:MODEL and layered:MODEL run "
+        "it on backgrounds, at scales up to 16; stored is the dataset's own depth.",
+        completion.models_or(_GUIDED, _LAYERED, _STORED),
     ),
     on: str = option("--on DATASET", "A dataset that fgbgpack made.", default=...),
     guide: str | None = option(
@@ -153,19 +154,20 @@ def compare(
 
 
 def _depths(parser: Parser, models: Sequence[str], guide: str | None) -> list[DepthSpec]:
-    """How each model fills depth, from ``[guided:]MODEL[@SCALE]``."""
+    """How each model fills depth, from ``[guided:|layered:]MODEL[@SCALE]``."""
     depths = []
     for reference in (model for model in models if model != _STORED):
         # A file's name may contain an @, but not before a number at its end.
-        match = re.fullmatch(r"(guided:)?(.+?)(?:@([0-9]{1,4}))?", reference, re.DOTALL)
+        match = re.fullmatch(r"(guided:|layered:)?(.+?)(?:@([0-9]{1,4}))?", reference, re.DOTALL)
         if match is None:
             parser.problems.append(f"MODEL: {reference!r} names no model")
             continue
-        is_guided, scale = match[1] is not None, int(match[3]) if match[3] else None
-        if is_guided:
+        scale = int(match[3]) if match[3] else None
+        if match[1] == _GUIDED:
             depths.append(DepthSpec(match[2], mode="guided", guide=guide, scale=scale))
         else:
-            depths.append(DepthSpec(match[2], mode="per-sample", scale=scale))
+            mode: DepthMode = "layered" if match[1] == _LAYERED else "per-sample"
+            depths.append(DepthSpec(match[2], mode=mode, scale=scale))
     return depths
 
 
