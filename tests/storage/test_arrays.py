@@ -70,7 +70,7 @@ def by_zarr(spec):
         chunks=spec.layout.chunk,
         shards=spec.layout.shard if spec.sharded else None,
         dtype=spec.dtype,
-        fill_value=np.nan if itemsize in (2, 4) and spec.dtype != np.int32 else 0,
+        fill_value=np.nan if issubclass(spec.dtype, np.floating) else 0,
         dimension_names=spec.dimensions,
         attributes=dict(spec.attributes),
         config={"write_empty_chunks": True},

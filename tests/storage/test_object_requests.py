@@ -79,7 +79,7 @@ def prefix_of(url):
     ],
 )
 def test_a_put_that_fails_says_which_object_how_often_and_why(between, url, fault, code, tries):
-    store = opened(url, between.address, max_retries=2, timeout="300ms")
+    store = opened(url, between.address, max_retries=2, timeout="300ms" if fault == SILENT else "20s")
     between.choose = lambda request: fault if request.method == "PUT" else None
     with refused(DatasetError, code, rf"^PUT of {url}/a/b failed") as caught:
         store.put("a/b", b"value")
