@@ -68,6 +68,8 @@ CATEGORIES = OBJECT_ARRAYS[1]
 SOURCES = "sources"
 #: What samples are made of: backgrounds, foregrounds, and the sizes of these.
 SOURCE_ARRAYS = tuple(f"{SOURCES}/{name}" for name in ("background", "foreground", "foreground_size"))
+#: (F, 2) int32, height and width of each foreground in pixels.
+FOREGROUND_SIZE = SOURCE_ARRAYS[2]
 BACKGROUND_DEPTH = f"{SOURCES}/background_depth"
 #: At which sides foregrounds are cut.
 FOREGROUND_CUT = f"{SOURCES}/foreground_cut"

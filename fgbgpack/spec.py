@@ -6,6 +6,7 @@ import dataclasses
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, SupportsFloat
 
@@ -246,14 +247,18 @@ class DatasetSpec:
         """How pictures and masks are read."""
         return Reading(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Reading)})
 
-    @property
+    def __getstate__(self) -> dict[str, Any]:
+        # What was computed is not sent along.
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    @cached_property
     def scene(self) -> SceneOptions:
         """What samples hold beyond one foreground of one height, pasted whole."""
         return SceneOptions(
             **{field.name: getattr(self, field.name) for field in dataclasses.fields(SceneOptions)}
         )
 
-    @property
+    @cached_property
     def is_scene(self) -> bool:
         """Whether samples are scenes of objects, and not one whole foreground of one height."""
         return self.scene.is_scene

@@ -7,6 +7,8 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,6 +90,20 @@ class Plan:
         """All samples."""
         return self.samples_per_background * len(self.background_words)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @cached_property
+    def _words(self) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+        """The words of backgrounds and of foregrounds."""
+        return np.array(self.background_words, np.uint32), np.array(self.foreground_words, np.uint32)
+
+    @cached_property
+    def _positions(self) -> NDArray[np.int32]:
+        """(F, 2): how many rows, and how many columns, the top left corner of each foreground can be in."""
+        sizes = np.array(self.foreground_sizes, np.int32).reshape(-1, 2)
+        return np.array([self.height, self.width], np.int32) - sizes + np.int32(1)
+
     def placements_of(self, samples: range | NDArray[np.int64]) -> Placements:
         """The placements of some samples.
 
@@ -99,16 +115,15 @@ class Plan:
         background, foreground = np.divmod(pair, len(self.foreground_words))
         flip, replica = np.divmod(within, self.placements)
         counter = np.empty((len(index), 4), np.uint32)
-        counter[:, 0] = np.asarray(self.background_words, np.uint32)[background]
-        counter[:, 1] = np.asarray(self.foreground_words, np.uint32)[foreground]
+        counter[:, 0] = self._words[0][background]
+        counter[:, 1] = self._words[1][foreground]
         counter[:, 2] = flip
         counter[:, 3] = replica
         words = np.empty_like(counter)
         philox4x32(counter, np.array([self.seed & 0xFFFFFFFF, self.seed >> 32], np.uint32), words)
-        positions = np.array([self.height, self.width]) - np.asarray(self.foreground_sizes) + 1
         corner = np.empty((2, len(index)), np.int32)
         for axis in range(2):
-            count = positions[foreground, axis].astype(np.int32)
+            count = self._positions[foreground, axis]
             multiply_high(np.ascontiguousarray(words[:, axis]), count, corner[axis])
         pictures = background.astype(np.int32), foreground.astype(np.int32)
         return Placements(*pictures, flip.astype(np.bool_), replica.astype(np.int32), corner[0], corner[1])

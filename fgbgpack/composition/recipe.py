@@ -45,23 +45,14 @@ class Recipe:
     @classmethod
     def of(cls, spec: DatasetSpec, catalog: Catalog) -> Recipe:
         """The recipe of a spec with its resized pictures; SpecError if a dataset cannot hold all samples."""
-        common: dict[str, Any] = {
-            "height": spec.height,
-            "width": spec.width,
-            "background_words": _words(catalog.backgrounds, vary_copies=spec.vary_copies),
-            "foreground_words": _words(catalog.foregrounds, vary_copies=spec.vary_copies),
-            "foreground_sizes": tuple((int(h), int(w)) for h, w in catalog.foreground_size),
-            "placements": spec.placements,
-            "flip": spec.flip,
-            "seed": spec.seed,
-        }
+        sources = SourcesInfo(catalog.backgrounds, catalog.foregrounds)
         if not spec.is_scene:
-            return cls(spec, catalog, Plan(**common))
+            return cls(spec, catalog, plan_of(spec, sources, catalog.foreground_size))
         if catalog.cut is None:
             raise ValueError("scenes need to know which sides of foregrounds are cut")
-        scene, known = spec.scene, SourcesInfo(catalog.backgrounds, catalog.foregrounds).categories
+        scene, known = spec.scene, sources.categories
         plan = ScenePlan(
-            **common,
+            **_common(spec, sources, catalog.foreground_size),
             cut=tuple(catalog.cut.tolist()),
             categories=tuple(known.index(source.category) for source in catalog.foregrounds),
             random_samples=scene.samples,
@@ -211,6 +202,29 @@ class Recipe:
     def with_spec(self, spec: DatasetSpec) -> Recipe:
         """The same samples with other depth, or with other folders of the original pictures."""
         return replace(self, spec=spec)
+
+
+def plan_of(spec: DatasetSpec, sources: SourcesInfo, foreground_size: NDArray[Any]) -> Plan:
+    """The plan of samples that are no scenes: of all that is stored of the pictures it needs no more than the
+    sizes of the foregrounds, (F, 2) in pixels.
+
+    Raises SpecError if a dataset cannot hold all samples.
+    """
+    return Plan(**_common(spec, sources, foreground_size))
+
+
+def _common(spec: DatasetSpec, sources: SourcesInfo, foreground_size: NDArray[Any]) -> dict[str, Any]:
+    """The fields that all plans have."""
+    return {
+        "height": spec.height,
+        "width": spec.width,
+        "background_words": _words(sources.backgrounds, vary_copies=spec.vary_copies),
+        "foreground_words": _words(sources.foregrounds, vary_copies=spec.vary_copies),
+        "foreground_sizes": tuple((int(h), int(w)) for h, w in foreground_size),
+        "placements": spec.placements,
+        "flip": spec.flip,
+        "seed": spec.seed,
+    }
 
 
 def heights_of(spec: DatasetSpec) -> tuple[int, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgbgpack.composition.objects import Objects
-from fgbgpack.composition.placement import Placements
-from fgbgpack.composition.recipe import Recipe
+from fgbgpack.composition.placement import Placements, Plan
+from fgbgpack.composition.recipe import Recipe, plan_of
 from fgbgpack.composition.scenes import ScenePlacements
 from fgbgpack.dataset.composed import ComposedArray
 from fgbgpack.dataset.composed_depth import ComposedDepth
@@ -23,6 +23,7 @@ from fgbgpack.document import (
     DEPTH_MAX,
     DEPTH_MIN,
     FOREGROUND_CUT,
+    FOREGROUND_SIZE,
     IMAGE,
     INSTANCE,
     MASK,
@@ -41,7 +42,7 @@ from fgbgpack.sources.names import counted
 from fgbgpack.spec import DatasetSpec
 from fgbgpack.storage.layout import DEFAULT_POLICY, Extent, LayoutPolicy
 from fgbgpack.storage.processes import is_far_away
-from fgbgpack.storage.reading import StoredArray
+from fgbgpack.storage.reading import ArrayReader, StoredArray
 from fgbgpack.storage.store import DatasetStore
 
 #: The names of fields: one, several, or ``None`` for all that there are.
@@ -76,6 +77,16 @@ class DatasetArrays:
         composed = document.composed if self.pixels == "stored" else (*document.planes, *document.composed)
         forms = store.forms([path for path in (*document.planes, DEPTH) if path not in composed], copied=True)
         self._readers = {path: store.reader(path, form) for path, form in forms.items()}
+        if self.reads_ahead and document.complete:
+            self._ask_ahead()
+
+    def _ask_ahead(self) -> None:
+        """Begins to read what the first sample needs beside its pictures; nothing waits."""
+        path = FOREGROUND_SIZE if self._places else next(iter(self._readers), None)
+        if path is not None and (checks := self.store.checks(path)) is not None:
+            checks.ahead()
+        if self._places:
+            self._sizes.ahead(FOREGROUND_SIZE, range(self._sizes.layout.shape[0]))
 
     # --- what it is --------------------------------------------------------------------------------
 
@@ -277,6 +288,36 @@ class DatasetArrays:
             placed, objects = self._scenes
             return vars(placed) | objects.arrays()
         return dict(vars(self.placements)) if self.has_recipe else {}
+
+    @property
+    def _places(self) -> bool:
+        """Whether placements of samples that are read are computed: in a store far away all of them are more
+        than the few numbers that they are a function of. Scenes depend on their pictures, and an incomplete
+        dataset has no manifest that these numbers could be compared with.
+        """
+        return self.reads_ahead and self.has_recipe and not self.has_objects and self.complete
+
+    @cached_property
+    def _sizes(self) -> ArrayReader:
+        """The sizes of the foregrounds."""
+        return self.store.reader(FOREGROUND_SIZE)
+
+    @cached_property
+    def _plan(self) -> Plan:
+        """What placements are a function of."""
+        spec, sources = self.require_recipe("placements")
+        return plan_of(spec, sources, self._sizes.read(range(self._sizes.layout.shape[0])))
+
+    def fill_sample_arrays(self, samples: NDArray[np.int64], out: Mapping[str, NDArray[Any]]) -> None:
+        """Fill ``out`` with what some samples are made of, by the paths of the arrays as ``sample_arrays``:
+        (n, ...) of the types of these. Where it is computed, it is so of these samples alone.
+        """
+        if self._places:
+            for name, values in vars(self._plan.placements_of(samples)).items():
+                out[name][...] = values
+            return
+        for name in self._placed:
+            self.sample_arrays[name].take(samples, axis=0, out=out[name], mode="clip")
 
     def require_objects(self, what: str) -> None:
         """DatasetError (``objects-missing``) where samples are no scenes of objects, and so lack ``what``."""

@@ -99,8 +99,7 @@ class DatasetReader(DatasetArrays):
             name: given[name] if name in given else np.empty(*expected[name])
             for name in (*chosen, *self._placed)
         }
-        for name in self._placed:
-            self.sample_arrays[name].take(samples, axis=0, out=arrays[name], mode="clip")
+        self.fill_sample_arrays(samples, arrays)
         for name in set(chosen) & set(OF_BACKGROUND):
             self._of_backgrounds[name].take(arrays["background"], axis=0, out=arrays[name], mode="clip")
         if self.pixels == "recomposed":

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
+import pickle
 import uuid
 from collections import Counter
 
 import numpy as np
 import pytest
-from builders import SMALL_SHARDS, assert_same_batch, depth_of
+from builders import SMALL_SHARDS, assert_same_arrays, assert_same_batch, depth_of
 from hypothesis import given
 from hypothesis import strategies as st
 from object_stores import s3_store
@@ -20,9 +22,10 @@ from zarr.abc.store import RangeByteRequest, SuffixByteRequest
 from zarr.storage import ObjectStore, WrapperStore
 
 from fgbgpack import create, open_dataset
-from fgbgpack.document import FIELDS
+from fgbgpack.document import FIELDS, PLACEMENTS
 from fgbgpack.errors import DatasetError
 from fgbgpack.storage import answers as answers_module
+from fgbgpack.storage.codecs import crc32c
 from fgbgpack.storage.reading import remote as remote_module
 from fgbgpack.storage.reading.ranges import joined
 
@@ -107,14 +110,25 @@ def test_close_parts_are_joined_and_no_others(places, gap, longest):
 # --- how many requests there are -------------------------------------------------------------------
 
 
-def test_opening_and_random_samples_take_few_requests(store, truth):
+def test_opening_and_the_first_sample_take_few_requests(store, truth):
     ds = open_dataset(store)
     assert len(store.requests) <= 3
     assert not any("/c/" in key and key.split("/")[0] in FIELDS for key, _ in store.requests)
-    store.requests.clear()
     assert_same_batch(ds.read([17]), truth, [17])
-    pictures = sum(store.arrays()[name] for name in FIELDS)
-    assert pictures == 6, "an index and a chunk of each array"
+    assert store.arrays() == {
+        # Asked for when it was opened, which waits for nothing but the document.
+        "zarr.json": 1,
+        "manifest": 1,
+        "sources": 1,
+        # An index and a chunk of each array.
+        **dict.fromkeys(FIELDS, 2),
+    }
+    assert any(key.startswith("sources/foreground_size/c/") for key, _ in store.requests)
+
+
+def test_random_samples_take_few_requests(store, truth):
+    ds = open_dataset(store)
+    ds.read([17])
     for sample in (3, 430, 8, 1017, 521):
         store.requests.clear()
         assert_same_batch(ds.read([sample]), truth, [sample])
@@ -126,6 +140,40 @@ def test_opening_and_random_samples_take_few_requests(store, truth):
     suffixes = [key for key, part in store.requests if isinstance(part, SuffixByteRequest)]
     assert not suffixes, "no index again"
     assert max(store.arrays().values()) <= 3
+
+
+@pytest.mark.parametrize(
+    "options", [{"flip": False}, {"placements": 3}, {"vary_copies": True, "seed": 2**64 - 1}]
+)
+def test_placements_of_samples_are_computed_as_they_are_stored(tmp_path, pictures, options):
+    path = tmp_path / "some.zarr"
+    create(path, pictures.spec(depth=None, **options))
+    store, stored = far_away(path), open_dataset(path)
+    ds = open_dataset(store)
+    order = np.random.default_rng(0).permutation(len(ds))
+    for samples in (order, order[:1], order[-5:] - len(ds), np.zeros(0, np.int64)):
+        assert_same_arrays(ds.read(samples, "mask").arrays, stored.read(samples, "mask").arrays)
+    filled = {name: np.empty_like(array) for name, array in stored.read(order[:7]).arrays.items()}
+    ds.read(order[:7], out=filled)
+    assert_same_arrays(filled, stored.read(order[:7]).arrays)
+    assert_same_arrays(pickle.loads(pickle.dumps(ds)).read(order).arrays, stored.read(order).arrays)
+    assert not set(store.arrays()) & set(PLACEMENTS)
+    assert_same_arrays(vars(ds.placements), vars(stored.placements))
+    assert set(store.arrays()) >= set(PLACEMENTS), "all of them are read"
+
+
+def test_sizes_of_foregrounds_that_are_others_are_an_error(store, quick):
+    async def change(key, part, value, prototype):
+        return prototype.buffer.from_bytes(with_checksum(value)) if "foreground_size/c/" in key else value
+
+    def with_checksum(value):
+        data = changed(value.to_bytes(), 0)[:-4]
+        return data + crc32c(data)
+
+    store.change = change
+    ds = open_dataset(store)
+    with refused(DatasetError, "chunk-foreign", "foreground_size"):
+        ds.read([3])
 
 
 def test_the_manifest_is_read_once_for_all_arrays(store):
@@ -172,8 +220,9 @@ def test_what_is_read_ahead_is_bounded(many, limit, monkeypatch):
         return value
 
     store.change = note
-    ds = open_dataset(store)
+    gc.collect()
     before = sum(reader.held for reader in list(remote_module._readers))
+    ds = open_dataset(store)
     samples = [batch.y.copy() for batch in ds.batches(48, shuffle=True, window=4)]
     assert sum(map(len, samples)) == 1440
     assert most - before <= limit

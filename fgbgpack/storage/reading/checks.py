@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from fgbgpack.errors import DatasetError
 from fgbgpack.manifest_info import ManifestInfo
 from fgbgpack.storage.codecs import CRC_BYTES
 from fgbgpack.storage.manifest import NEVER_WRITTEN, PART, manifest_array, part_checksum
+
+if TYPE_CHECKING:
+    from fgbgpack.storage.reading.reader import ArrayReader
 
 #: What can have happened to a chunk that is missing or another one.
 CAUSES = (
@@ -56,10 +59,13 @@ class ManifestParts:
         self._store, self._name = store, name
         self._array = manifest_array(manifest)
         self._read: dict[int, NDArray[np.uint32]] = {}
+        #: What reads the parts that were asked for ahead of time.
+        self._coming: dict[int, ArrayReader] = {}
         self._lock, self._process = threading.Lock(), os.getpid()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_lock"} | {"_read": {}}
+        kept = {name: value for name, value in self.__dict__.items() if name != "_lock"}
+        return kept | {"_read": {}, "_coming": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ = state
@@ -69,16 +75,25 @@ class ManifestParts:
         values = self._read.get(part)
         return self._load(part) if values is None else values
 
-    def _load(self, part: int) -> NDArray[np.uint32]:
+    def ahead(self, part: int) -> None:
+        """Begins to read a part, where it is in a store far away; nothing waits."""
+        if part not in self._read and part not in self._coming:
+            reader = self._coming[part] = self._reader()
+            reader.ahead(self._array.path, [part * PART])
+
+    def _reader(self) -> ArrayReader:
         from fgbgpack.storage.reading.reader import ArrayReader
 
+        return ArrayReader(self._store, self._array.path, self._name, self._array.form)
+
+    def _load(self, part: int) -> NDArray[np.uint32]:
         if self._process != os.getpid():
             # A thread of the parent may have had the lock when this process was forked.
             self._lock, self._process = threading.Lock(), os.getpid()
         with self._lock:
             if part not in self._read:
                 spec = self._array
-                reader = ArrayReader(self._store, spec.path, self._name, spec.form)
+                reader = self._coming.pop(part, None) or self._reader()
                 values = reader.read(
                     np.arange(part * PART, min((part + 1) * PART, spec.layout.shape[0])), threads=1
                 )
@@ -108,6 +123,10 @@ class ChunkChecks:
                 )
         elif expected != NEVER_WRITTEN:
             raise DatasetError(f"{name()} is missing. {CAUSES}", code="chunk-missing")
+
+    def ahead(self) -> None:
+        """Begins to read what tells of the first chunk."""
+        self._parts.ahead(self._first // PART)
 
     def expected(self, chunk: int) -> int:
         """The checksum of a chunk, by its number in the array."""
