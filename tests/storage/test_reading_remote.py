@@ -387,6 +387,18 @@ def on_s3(s3, many):
 
 
 @pytest.mark.slow
+def test_requests_to_a_server_for_opening_and_samples(s3, on_s3, truth):
+    with proxy(s3) as line:
+        ds = open_dataset(s3_store(line.address, on_s3))
+        assert line.counts()["GET"] <= 3
+        assert_same_batch(ds.read([17]), truth, [17])
+        assert line.counts() == {"GET": 3 + 2 * len(FIELDS)}, "three for opening, two for each array"
+        line.reset()
+        assert_same_batch(ds.read([1017]), truth, [1017])
+        assert line.counts() == {"GET": 2 * len(FIELDS)}
+
+
+@pytest.mark.slow
 def test_an_epoch_survives_what_networks_do(s3, on_s3, many, all_faults, count_faults):
     expected = open_dataset(many).to_numpy()
     outcomes = Counter()
