@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import pickle
 import tomllib
 
 import pytest
@@ -352,3 +353,13 @@ def test_what_is_the_same_as_by_default_makes_no_scenes():
 def test_presets_are_options_that_can_be_used():
     for name, fields in PRESETS.items():
         assert DatasetSpec("b", "f", **fields).is_scene == (name == "scenes")
+
+
+def test_a_spec_that_was_used_is_pickled_as_a_fresh_one() -> None:
+    spec = DatasetSpec(backgrounds="bg", foregrounds="fg", objects="1-3")
+    fresh = pickle.dumps(spec)
+    assert spec.is_scene
+    assert pickle.dumps(spec) == fresh
+    again = pickle.loads(fresh)
+    assert (again, again.scene, again.is_scene) == (spec, spec.scene, True)
+    assert not dataclasses.replace(spec, objects=1).is_scene

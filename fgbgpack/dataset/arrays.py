@@ -276,7 +276,7 @@ class DatasetArrays:
 
     @cached_property
     def _scenes(self) -> tuple[ScenePlacements, Objects]:
-        found = dict(zip(self._placed, self.store.read(*self._placed), strict=True))
+        found = dict(zip(self.placed, self.store.read(*self.placed), strict=True))
         return ScenePlacements(*(found[name] for name in SCENE_PLACEMENTS)), Objects.of(found)
 
     @cached_property
@@ -316,8 +316,13 @@ class DatasetArrays:
             for name, values in vars(self._plan.placements_of(samples)).items():
                 out[name][...] = values
             return
-        for name in self._placed:
+        for name in self.placed:
             self.sample_arrays[name].take(samples, axis=0, out=out[name], mode="clip")
+
+    def prepare_samples(self) -> None:
+        """Read what says what samples are made of, once for all processes that are forked from then on."""
+        if self.has_recipe:
+            _ = self._plan if self._places else self.sample_arrays
 
     def require_objects(self, what: str) -> None:
         """DatasetError (``objects-missing``) where samples are no scenes of objects, and so lack ``what``."""
@@ -351,7 +356,7 @@ class DatasetArrays:
         return [name.decode() for name in stored.view(f"S{stored.shape[1]}")[:, 0].tolist()]
 
     @property
-    def _placed(self) -> tuple[str, ...]:
+    def placed(self) -> tuple[str, ...]:
         """The names of the arrays that batches have of what samples are made of."""
         return (*self.document.placements, *(OBJECT_ARRAYS if self.has_objects else ()))
 

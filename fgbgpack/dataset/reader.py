@@ -97,7 +97,7 @@ class DatasetReader(DatasetArrays):
             check_out(given, chosen, expected)
         arrays = {
             name: given[name] if name in given else np.empty(*expected[name])
-            for name in (*chosen, *self._placed)
+            for name in (*chosen, *self.placed)
         }
         self.fill_sample_arrays(samples, arrays)
         for name in set(chosen) & set(OF_BACKGROUND):
@@ -219,7 +219,7 @@ class DatasetReader(DatasetArrays):
     ) -> Iterator[Batch]:
         """Batches of the samples of some runs, each of which is read together."""
         most = size - 1 + max(map(len, runs), default=0)
-        pool = BufferPool(shapes(most, self.document), (*chosen, *self._placed))
+        pool = BufferPool(shapes(most, self.document), (*chosen, *self.placed))
         rest: dict[str, NDArray[Any]] = {}
         left = 0  # samples that were read and are less than a batch
         stream = object()

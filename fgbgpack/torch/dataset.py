@@ -15,6 +15,7 @@ from torch.utils.data import Dataset as MapDataset
 from torch.utils.data import get_worker_info
 
 from fgbgpack.augment import Augment
+from fgbgpack.dataset.batch import shapes
 from fgbgpack.dataset.dataset import Dataset, open_dataset
 from fgbgpack.dataset.mixing import Mixing
 from fgbgpack.dataset.pixel_source import PixelSource
@@ -185,9 +186,8 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
         self.augment = augment
         self.transform = transform
         self.pool = MemoryPool()
-        self._placements = tuple(dataset.sample_arrays) if placements else ()
-        if dataset.has_recipe:
-            _ = dataset.sample_arrays  # read once here for all workers that are forked
+        self._placements = dataset.placed if placements else ()
+        dataset.prepare_samples()
         self._groups: dict[int, _Group] = {}
         self._process = os.getpid()
 
@@ -246,9 +246,9 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
             kept = None if name == INSTANCE else dtype
             layout.add(name, kept or _STORED.get(name, torch.uint8), shape, channels_last=is_colour)
         layout.add("index", torch.int64, (count,))
+        expected = shapes(count, self.dataset.document)
         for name in self._placements:
-            values = self.dataset.sample_arrays[name]
-            layout.add(name, _TYPES[values.dtype.name], (count, *values.shape[1:]))
+            layout.add(name, _TYPES[expected[name][1].name], expected[name][0])
         return layout
 
     def read(self, positions: Sequence[int], allocate: Allocator) -> tuple[Buffer, list[TensorSpec]]:

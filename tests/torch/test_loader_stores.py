@@ -16,6 +16,7 @@ from tensors import SAMPLES, check
 from zarr.storage import FsspecStore
 
 from fgbgpack import open_dataset
+from fgbgpack.document import FIELDS, PLACEMENTS
 from fgbgpack.torch import make_loader
 
 pytestmark = [
@@ -96,6 +97,24 @@ def test_workers_read_after_their_parent(
 def at_epoch(loader: Any, epoch: int) -> Any:
     loader.set_epoch(epoch)
     return loader
+
+
+@pytest.mark.parametrize("method", [None, *METHODS])
+def test_placements_are_computed_by_workers(
+    s3: str, on_s3: str, path: Path, truth: Any, method: str | None
+) -> None:
+    stored = open_dataset(path).placements
+    with proxy(s3) as line:
+        workers = 0 if method is None else 2
+        loader = make_loader(
+            s3_store(line.address, on_s3), 8, workers=workers, start_method=method, placements=True
+        )
+        for batch in loader:
+            check(batch, truth)
+            for name in PLACEMENTS:
+                np.testing.assert_array_equal(batch[name], getattr(stored, name)[batch["index"]])
+        asked = {request.path.partition(f"{on_s3}/")[2].partition("/")[0] for request in line.requests}
+        assert asked == {"zarr.json", "manifest", "sources", *FIELDS}
 
 
 @pytest.mark.parametrize("cached", [False, True])
