@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib
 import json
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 import zarr
+from builders import Pictures, depth_of
 from documents import (
     COMMANDS,
     DOCUMENTS,
@@ -31,7 +33,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import fgbgpack
-from fgbgpack import errors, schema
+from fgbgpack import create, errors, schema
 from fgbgpack.pipeline.scale import Assumptions
 from fgbgpack.spec import DatasetSpec
 
@@ -140,7 +142,7 @@ class TestTables:
         ours = DatasetSpec(backgrounds="bg", foregrounds="fg").depth
         assert ours is not None
         assert told["--depth-model"] == ours.model
-        assert told["--depth-guide"] == ours.resolved_guide
+        assert told["--depth-guide"] == dataclasses.replace(ours, mode="guided").resolved_guide
 
     def test_exit_statuses_are_those_of_the_errors(self) -> None:
         raised = {
@@ -152,9 +154,15 @@ class TestTables:
         assert told == raised | {0, 130, 143}
 
     @pytest.mark.slow
-    def test_arrays_are_those_of_a_dataset(self, guided_dataset: Path) -> None:
-        members = zarr.open_group(guided_dataset, mode="r").members(max_depth=None)
-        there = {f"/{path}": str(node.dtype) for path, node in members if isinstance(node, zarr.Array)}
+    def test_arrays_are_those_of_datasets(
+        self, guided_dataset: Path, pictures: Pictures, depth_model: Path, tmp_path: Path
+    ) -> None:
+        layered = pictures.spec(depth=depth_of(depth_model, mode="layered", scale=2))
+        create(tmp_path / "layered.zarr", layered)
+        there = {}
+        for dataset in (guided_dataset, tmp_path / "layered.zarr"):
+            members = zarr.open_group(dataset, mode="r").members(max_depth=None)
+            there |= {f"/{path}": str(node.dtype) for path, node in members if isinstance(node, zarr.Array)}
         rows = table("docs/format.md", "array")
         told = {name: row[1] for row in rows for name in re.findall(r"`(/[a-z_/.]+)`", row[0])}
         there = {re.sub("^/manifest/.*", "/manifest/...", name): dtype for name, dtype in there.items()}
