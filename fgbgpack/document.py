@@ -71,8 +71,9 @@ SOURCE_ARRAYS = tuple(f"{SOURCES}/{name}" for name in ("background", "foreground
 #: (F, 2) int32, height and width of each foreground in pixels.
 FOREGROUND_SIZE = SOURCE_ARRAYS[2]
 BACKGROUND_DEPTH = f"{SOURCES}/background_depth"
-#: At which sides foregrounds are cut.
 FOREGROUND_CUT = f"{SOURCES}/foreground_cut"
+#: At which sides foregrounds are cut, and how high somebody is whose feet are at each pixel of backgrounds.
+PERSON_PIXELS = f"{SOURCES}/person_pixels"
 #: Where depth is layered, how far a person is by the height, in each background.
 FIGURE_DEPTH = f"{SOURCES}/figure_depth"
 #: What depth may be made of, and is by its mode.
@@ -407,6 +408,7 @@ class Document:
         if not self.has_recipe:
             return ()
         more = (FOREGROUND_CUT, *OBJECT_ARRAYS) if self.has_objects else ()
+        more += (PERSON_PIXELS,) if self.spec is not None and self.spec.scene.has_floor else ()
         return (*self.placements, *SOURCE_ARRAYS, *more)
 
     @property

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
-Placement: TypeAlias = Literal["inside", "anchored"]
+Placement: TypeAlias = Literal["inside", "floor", "anchored", "auto"]
 Blend: TypeAlias = Literal["soft", "hard", "feather"]
 
 #: Where foregrounds go, and what becomes of their edges.
@@ -83,6 +83,11 @@ class SceneOptions:
         )
 
     @property
+    def has_floor(self) -> bool:
+        """Whether whole foregrounds stand on the floors of backgrounds."""
+        return self.placement in ("floor", "auto")
+
+    @property
     def object_range(self) -> tuple[int, int]:
         """The least and the greatest number of objects of a sample that is not empty."""
         low, high, _ = _range(self.objects) or (1, 1, False)
@@ -125,6 +130,11 @@ class SceneOptions:
                 yield f"{name}: {high} is more than {what}, {most}"
         if _range(self.foreground_height) is not None:
             low, high = self.height_range
+            if self.has_floor and low == high:
+                yield (
+                    f"placement: {self.placement} takes heights from the floor: give foreground_height as a "
+                    f"range, such as {_EXAMPLES['foreground_height']}"
+                )
             if low <= high and high > self.height:
                 yield f"foreground_height: {high} is more than the samples' height, {self.height}"
         unknown = [name for name in self.blend.split(",") if name not in BLENDS]

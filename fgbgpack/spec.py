@@ -167,7 +167,9 @@ class DatasetSpec:
         vary_copies: Whether pictures that are copies of each other get placements of their own.
         placement: ``"inside"``: uniform over all positions that keep the foreground inside the picture;
             ``"anchored"``: cut edges at the picture's border or beyond, whole foregrounds at the lower
-            border.
+            border; ``"auto"``: cut foregrounds the same, whole ones with their feet on the floor, as high as
+            a person there, and inside where a background has no floor; ``"floor"``: the same, but an error
+            if nothing can stand anywhere.
         samples: The number of samples of random pairs; ``None`` pastes every foreground on every background.
         objects: Objects of a sample, 1 to 16: a number, or a range such as ``"1-3"``.
         empty: The share of samples without any object, 0 to 1.

@@ -24,6 +24,7 @@ from fgbgpack.document import (
     MASK,
     NAME,
     OBJECT_ARRAYS,
+    PERSON_PIXELS,
     SOURCE_ARRAYS,
     Document,
     ImportedDepthInfo,
@@ -235,6 +236,11 @@ def _arrays(dataset: Dataset, stored: Mapping[str, int]) -> tuple[ArraySummary, 
         )
         placed = _SCENE_MEANINGS if document.has_objects else _PLACEMENT_MEANINGS
         meanings |= placed | dict(zip(SOURCE_ARRAYS, source_meanings, strict=True))
+    if PERSON_PIXELS in document.recipe_arrays:
+        meanings[PERSON_PIXELS] = (
+            "how high a person is, in pixels, whose feet are at each pixel of the backgrounds; 0 where "
+            "nobody can stand"
+        )
     of_sources = {
         BACKGROUND_DEPTH: f"of the backgrounds: {depth}",
         FIGURE_DEPTH: "of each background: inverse depth of a person who is p pixels high is the first "

@@ -85,9 +85,11 @@ def create(
         "Give pictures that are copies of each other placements of their own (default: the same).",
     ),
     placement: str | None = Panel.COMPOSITION.option(
-        "--placement inside|anchored",
+        "--placement inside|floor|anchored|auto",
         "Where foregrounds are pasted; inside: anywhere they fit completely; anchored: edges where they are "
-        "cut at the border or beyond, whole ones at the lower border (default inside).",
+        "cut at the border or beyond, whole ones at the lower border; floor: cut ones anchored, whole ones "
+        "on the floor, as high as persons there, or inside where a background has none; auto: the same, but "
+        "no error if nothing can stand anywhere (default inside).",
         completion.one_of(*PLACEMENT_NAMES),
     ),
     preset: str | None = scene_options.PRESET,

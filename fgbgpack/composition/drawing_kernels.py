@@ -24,7 +24,7 @@ ATTEMPTS = 16
 #: The fourth word of counters: of a sample as a whole, and of its objects by their numbers and attempts.
 _OF_SAMPLE = np.uint32(0xFFFFFFFF)
 #: Placements, as the kernel knows them.
-INSIDE, ANCHORED = 0, 1
+INSIDE, ANCHORED, FLOOR = 0, 1, 2
 
 _HALF_OPAQUE = 127
 _32 = np.uint64(32)
@@ -42,6 +42,71 @@ _STRIDE = 4
 def _below(word: Int, count: Int) -> Int:
     """A number from 0 to below ``count``: the high half of ``word * count``."""
     return np.int64((np.uint64(word) * np.uint64(count)) >> _32)
+
+
+@kernel
+def _stand(
+    word: Int,
+    level: Int32,
+    count: Int16,
+    foreground: Int,
+    which: Int,
+    blends: Int,
+    flip: Int,
+    slack: Int,
+    levels: Int32,
+    first_sprite: Int32,
+    size: Int32,
+    feet: Int32,
+    spot: Int64,
+) -> Int:
+    """How many pixels of a floor the feet of a foreground may be on; ``spot`` becomes the level of its height
+    and its corner, where they are on the ``word`` / 2^32-th of these, row by row.
+
+    ``level`` (h,) and ``count`` (h, w + 1) are those of ``Standing``, of one background. Feet are at the
+    lowest opaque row, in the middle of the lowest ones. Outside of the picture is ``slack`` / 256 of the
+    foreground, or less.
+    """
+    width = count.shape[1] - 1
+    total = np.int64(0)
+    wanted = np.int64(-1)
+    for again in range(2):
+        if again:
+            if total == 0:
+                break
+            wanted = _below(word, total)
+        before = np.int64(0)
+        for row in range(len(level)):
+            if level[row] < 0 or level[row] >= levels[foreground]:
+                continue
+            sprite = first_sprite[foreground] + level[row] * blends + which
+            h = np.int64(size[sprite, 0])
+            w = np.int64(size[sprite, 1])
+            lowest = np.int64(feet[sprite, 0])
+            y = row - lowest
+            if lowest < 0 or y < -((h * slack) >> 8):
+                continue
+            middle = (np.int64(feet[sprite, 1]) + np.int64(feet[sprite, 2])) // 2
+            if flip:
+                middle = w - 1 - middle
+            out = (w * slack) >> 8
+            start = max(np.int64(0), middle - out)
+            stop = min(np.int64(width), width - w + out + middle + 1)
+            if stop <= start:
+                continue
+            here = np.int64(count[row, stop]) - np.int64(count[row, start])
+            if wanted >= 0 and before + here > wanted:
+                column = start
+                while np.int64(count[row, column + 1]) - np.int64(count[row, start]) <= wanted - before:
+                    column += 1
+                spot[0] = level[row]
+                spot[1] = y
+                spot[2] = column - middle
+                break
+            before += here
+        if not again:
+            total = before
+    return total
 
 
 @kernel
@@ -69,6 +134,9 @@ def draw_objects(
     offset: Int64,
     with_shadow: bool,
     objects: ObjectArrays,
+    background: Int32,
+    standing_level: Int32,
+    standing_count: Int16,
     canvas: UInt8,
 ) -> None:
     """Fill ``objects``, arrays (n, K, ...) that hold -1, with those of n samples, all but their ``gain``.
@@ -77,6 +145,11 @@ def draw_objects(
     2^16 plus twice the attempt. ``given`` (n, 2) holds the foreground and the mirroring of the first object,
     -1 where they are drawn. ``empty`` and ``least_visible`` are shares of 2^32 and of 2^16, ``slack`` is one
     of 256. ``canvas`` (height, width) is 0 everywhere, before and after.
+
+    On the ``FLOOR``, what is cut is anchored, and all else stands where its feet fit: it is drawn
+    again where they fit nowhere on the floor. Where a background has none, it is anywhere inside.
+    ``standing_level`` and ``standing_count`` are those of ``Standing``, and ``background`` (n,) says of which
+    of these backgrounds a sample is.
     """
     n = counter.shape[0]
     most = high
@@ -88,7 +161,13 @@ def draw_objects(
     trial = np.empty((most + 1, 8), np.int64)
     seen = np.empty(most + 2, np.int64)
     boxes = np.empty((most + 2, 4), np.int64)
+    spot = np.empty(3, np.int64)
     for i in range(n):
+        has_floor = False
+        if placement == FLOOR:
+            for row in range(height):
+                if standing_level[background[i], row] >= 0:
+                    has_floor = True
         philox_block(counter[i, 0], counter[i, 1], counter[i, 2], _OF_SAMPLE, key, words)
         wanted = 0
         if np.int64(words[0]) >= empty:
@@ -115,7 +194,30 @@ def draw_objects(
                 y = _below(words[2], height - h + 1 + 2 * out_y) - out_y
                 x = _below(words[3], width - w + 1 + 2 * out_x) - out_x
                 sides = np.int64(cut[f])
-                if placement == ANCHORED:
+                if placement == FLOOR and sides == 0 and has_floor:
+                    places = _stand(
+                        words[2],
+                        standing_level[background[i]],
+                        standing_count[background[i]],
+                        f,
+                        which,
+                        len(blends),
+                        flip,
+                        slack,
+                        levels,
+                        first_sprite,
+                        size,
+                        feet,
+                        spot,
+                    )
+                    if places == 0:
+                        continue
+                    sprite = first_sprite[f] + spot[0] * len(blends) + which
+                    h = np.int64(size[sprite, 0])
+                    w = np.int64(size[sprite, 1])
+                    y = spot[1]
+                    x = spot[2]
+                if placement == ANCHORED or (placement == FLOOR and sides != 0):
                     left = (sides & _LEFT) != 0
                     right = (sides & _RIGHT) != 0
                     if flip:

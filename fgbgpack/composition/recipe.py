@@ -17,6 +17,7 @@ from fgbgpack.composition.objects import Objects
 from fgbgpack.composition.placement import Placements, Plan
 from fgbgpack.composition.scenes import SceneCompositor, ScenePlacements, ScenePlan, Scenes
 from fgbgpack.composition.sprites import Sprites, heights_between
+from fgbgpack.composition.standing import Standing
 from fgbgpack.document import IMAGE, INSTANCE, MASK, RecipeInfo
 from fgbgpack.errors import SpecError
 from fgbgpack.source_info import SourceInfo, SourcesInfo
@@ -122,13 +123,24 @@ class Recipe:
     def info(self) -> RecipeInfo:
         """What the document says of it: two datasets with the same digest have the same image and mask."""
         catalog = self.catalog
-        return RecipeInfo(self.plan.recipe_digest(catalog.background, catalog.foreground), len(self))
+        pictures = catalog.background, catalog.foreground
+        if isinstance(self.plan, ScenePlan):
+            return RecipeInfo(self.plan.recipe_digest(*pictures, catalog.person_pixels), len(self))
+        return RecipeInfo(self.plan.recipe_digest(*pictures), len(self))
 
     @cached_property
     def sprites(self) -> Sprites:
         """What the objects of scenes are pasted as."""
         catalog, scene = self.catalog, self._scene_plan
         return Sprites.of(catalog.foreground, catalog.foreground_size, scene.heights, scene.blends)
+
+    @cached_property
+    def _standing(self) -> Standing:
+        if not self.spec.scene.has_floor:
+            return Standing.nowhere()
+        if self.catalog.person_pixels is None:
+            raise ValueError("scenes on floors need to know where in backgrounds figures can stand")
+        return Standing.of(self.catalog.person_pixels, self._scene_plan.heights)
 
     @cached_property
     def _compositor(self) -> Compositor | SceneCompositor:
@@ -168,7 +180,7 @@ class Recipe:
 
     def objects(self, samples: Samples) -> Objects:
         """The objects of n samples, computed; SpecError (``objects-missing``) where there are none."""
-        return self._scene_plan.objects_of(samples, self.sprites, self.catalog.background)
+        return self._scene_plan.objects_of(samples, self.sprites, self.catalog.background, self._standing)
 
     def sample_arrays(self, samples: Samples) -> dict[str, NDArray[Any]]:
         """What n samples are made of, by the paths of the arrays in a dataset: placements, and objects."""

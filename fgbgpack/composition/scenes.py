@@ -12,16 +12,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgbgpack.composition.compositor import checked_array, checked_top, is_within
-from fgbgpack.composition.drawing_kernels import ANCHORED, INSIDE, draw_objects, match_light
+from fgbgpack.composition.drawing_kernels import ANCHORED, FLOOR, INSIDE, draw_objects, match_light
 from fgbgpack.composition.objects import Objects
 from fgbgpack.composition.placement import check_samples
 from fgbgpack.composition.scene_kernels import compose_scenes
 from fgbgpack.composition.sprites import Sprites
+from fgbgpack.composition.standing import Standing
 from fgbgpack.document import IMAGE, INSTANCE, MASK
 from fgbgpack.errors import SpecError
 from fgbgpack.scene_spec import BLENDS, Blend, Placement
 
-_PLACEMENTS: Mapping[Placement, int] = {"inside": INSIDE, "anchored": ANCHORED}
+_PLACEMENTS: Mapping[Placement, int] = {
+    "inside": INSIDE,
+    "anchored": ANCHORED,
+    "floor": FLOOR,
+    "auto": FLOOR,
+}
 #: The third word of counters, apart from those of other draws: that of random pairs, and of every pair.
 _OF_SCENES, _RANDOM = 0x80000000, 0x40000000
 _SAME_LIGHT = 256
@@ -109,9 +115,15 @@ class ScenePlan:
         return ScenePlacements(background.astype(np.int32), (index - first).astype(np.int32))
 
     def objects_of(
-        self, samples: range | NDArray[np.int64], sprites: Sprites, background: NDArray[np.uint8]
+        self,
+        samples: range | NDArray[np.int64],
+        sprites: Sprites,
+        background: NDArray[np.uint8],
+        standing: Standing,
     ) -> Objects:
-        """The objects of some samples, of these sprites and backgrounds (B, h, w, 3)."""
+        """The objects of some samples, of these sprites and backgrounds (B, h, w, 3), and where in these
+        figures can stand.
+        """
         placed = self.placements_of(samples)
         n = len(placed)
         counter = np.empty((n, 3), np.uint32)
@@ -150,6 +162,9 @@ class ScenePlan:
             sprites.offset,
             self.shadow,
             (found.foreground, *list(found.arrays().values())[2:]),
+            placed.background,
+            standing.level,
+            standing.count,
             np.zeros((self.height, self.width), np.uint8),
         )
         is_object = found.foreground >= 0
@@ -160,16 +175,24 @@ class ScenePlan:
             match_light(background, placed.background, sprites.light, *where, found.gain)
         return found
 
-    def recipe_digest(self, background: NDArray[np.uint8], foreground: NDArray[np.uint8]) -> str:
+    def recipe_digest(
+        self,
+        background: NDArray[np.uint8],
+        foreground: NDArray[np.uint8],
+        person: NDArray[np.int16] | None = None,
+    ) -> str:
         """SHA-256, 64 hexadecimal digits, of what the pixels are a function of: plan and resized sources.
 
-        ``background`` is (B, h, w, 3) uint8, ``foreground`` (F, ph, pw, 4) uint8, zero-padded.
+        ``background`` is (B, h, w, 3) uint8, ``foreground`` (F, ph, pw, 4) uint8, zero-padded, ``person`` the
+        height of persons in pixels, (B, h, w) int16, where that is asked for.
         """
         digest = hashlib.sha256(b"fgbgpack scenes 1\n")
         digest.update(json.dumps(asdict(self), sort_keys=True, separators=(",", ":")).encode())
         digest.update(np.ascontiguousarray(background).data)
         for patch, (height, width) in zip(foreground, self.foreground_sizes, strict=True):
             digest.update(np.ascontiguousarray(patch[:height, :width]).data)
+        if person is not None:
+            digest.update(np.ascontiguousarray(person, "<i2").data)
         return digest.hexdigest()
 
 

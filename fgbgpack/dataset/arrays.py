@@ -30,6 +30,7 @@ from fgbgpack.document import (
     NAME,
     OBJECT_ARRAYS,
     OF_BACKGROUND,
+    PERSON_PIXELS,
     PLACEMENTS,
     SCENE_PLACEMENTS,
     SOURCE_ARRAYS,
@@ -380,7 +381,9 @@ class DatasetArrays:
         _, sources = self.require_recipe("sources")
         background, foreground, size = self.store.read(*SOURCE_ARRAYS)
         cut = self.store.read(FOREGROUND_CUT)[0] if self.has_objects else None
-        return Catalog(background, foreground, size, sources.backgrounds, sources.foregrounds, cut=cut)
+        person = self.store.read(PERSON_PIXELS)[0] if PERSON_PIXELS in self.document.recipe_arrays else None
+        pictures = sources.backgrounds, sources.foregrounds
+        return Catalog(background, foreground, size, *pictures, cut=cut, person_pixels=person)
 
     @cached_property
     def recipe(self) -> Recipe:

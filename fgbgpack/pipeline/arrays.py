@@ -25,6 +25,7 @@ from fgbgpack.document import (
     NAME,
     OBJECT_ARRAYS,
     OBJECTS,
+    PERSON_PIXELS,
     PLACEMENTS,
     PLANE_DIMENSIONS,
     SCENE_PLACEMENTS,
@@ -70,7 +71,7 @@ class StoredLayouts(LayoutPolicy):
 
     def rows(self, shape: tuple[int, ...], row_bytes: int) -> Layout:
         """The layout of the sources of that shape."""
-        found = (self.layouts[path] for path in SOURCE_ARRAYS if path in self.layouts)
+        found = (self.layouts[path] for path in (*SOURCE_ARRAYS, PERSON_PIXELS) if path in self.layouts)
         return next((one for one in found if one.shape == shape), super().rows(shape, row_bytes))
 
     def vector(self, samples: int) -> Layout:
@@ -250,4 +251,6 @@ def recipe_sources(recipe: Recipe) -> list[tuple[str, NDArray[Any], tuple[str, .
     }
     if recipe.has_objects and catalog.cut is not None:
         sources[FOREGROUND_CUT] = (catalog.cut, ("foregrounds",))
+    if catalog.person_pixels is not None:
+        sources[PERSON_PIXELS] = (catalog.person_pixels, ("backgrounds", "height", "width"))
     return [(path, array, dimensions) for path, (array, dimensions) in sources.items()]

@@ -36,6 +36,8 @@ def differences(existing: Document, new: Document, spec: DatasetSpec, networks: 
     lines += _source_differences("foregrounds", existing.sources.foregrounds, new.sources.foregrounds)
     if not lines and existing.recipe != new.recipe:
         cut = ", or sources.csv says otherwise where foregrounds are cut" if spec.is_scene else ""
+        if spec.scene.has_floor:
+            cut += ", or another network found the floors"
         lines.append(
             f"the resized pictures differ, perhaps because another version of Pillow resized them{cut}"
         )

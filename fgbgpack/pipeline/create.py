@@ -26,6 +26,7 @@ from fgbgpack.pipeline.conflicts import differences, layout_differences, with_ne
 from fgbgpack.pipeline.depth import DepthFilling
 from fgbgpack.pipeline.depth_modes import DepthJob
 from fgbgpack.pipeline.events import Notice, OnEvent, Progress, Reporting, reporting, silent
+from fgbgpack.pipeline.floors import with_floors
 from fgbgpack.pipeline.pixels import Pixels
 from fgbgpack.pipeline.run import Result, Run
 from fgbgpack.pipeline.staging import staged
@@ -156,8 +157,18 @@ def create(
         return Report.of(run, document)
 
 
-def load_recipe(spec: DatasetSpec, on_event: OnEvent) -> Recipe:
-    """The recipe of a spec, with its pictures decoded; ignored files and missing licences are reported."""
+def load_recipe(
+    spec: DatasetSpec,
+    on_event: OnEvent,
+    *,
+    device: Device = "auto",
+    store: DatasetStore | None = None,
+) -> Recipe:
+    """The recipe of a spec, with its pictures decoded; ignored files and missing licences are reported.
+
+    Where foregrounds stand on floors, these are those of ``store``, if a dataset of the same recipe is there;
+    else the network of the spec's depth, or ``fgbgpack-scene``, finds them on ``device``.
+    """
     sources = sources_of(spec)
     if sources.ignored:
         shown = ", ".join(sources.ignored[:_SHOWN]) + (", ..." if len(sources.ignored) > _SHOWN else "")
@@ -175,7 +186,7 @@ def load_recipe(spec: DatasetSpec, on_event: OnEvent) -> Recipe:
     )
     for notice in catalog.notices:
         on_event(Notice(notice))
-    recipe = Recipe.of(spec, catalog)
+    recipe = with_floors(Recipe.of(spec, catalog), device, on_event, store)
     if recipe.has_copies:
         copies = [
             counted(len(sources) - len({(s.sha256, s.mask_sha256) for s in sources}), kind)
@@ -209,7 +220,7 @@ class Creation:
     ) -> Creation:
         """That of a spec, with its networks found and its pictures decoded."""
         networks = Networks.load(spec.depth) if spec.depth else None
-        recipe = load_recipe(spec, run.on_event)
+        recipe = load_recipe(spec, run.on_event, device=device, store=run.store)
         return cls(run, recipe, networks, layout, device, virtual, Pixels(recipe, layout))
 
     def run(self, *, overwrite: bool) -> Document:

@@ -130,7 +130,7 @@ class _Rehearsal:
     def run(self, workers: int, assumed: Assumptions, *, cluster: bool, remote: bool) -> Estimate:
         networks = Networks.load(self._spec.depth) if self._spec.depth else None
         start = time.perf_counter()
-        recipe = load_recipe(_with_fewer_placements(self._spec), self._on_event)
+        recipe = load_recipe(_with_fewer_placements(self._spec), self._on_event, device=self._device)
         loading = time.perf_counter() - start
         # All that is asked for: what is measured may be a part of it.
         backgrounds = len(recipe.catalog.backgrounds)

@@ -20,9 +20,10 @@ class Progress:
 
     Attributes:
         stage: ``"sources"`` counts pictures, ``"samples"`` and ``"depth"`` count samples, ``"backgrounds"``
-            the backgrounds whose depth guides that of the samples, ``"checks"`` the samples whose pixels were
-            read back and compared with those of the recipe, ``"chunks"`` the chunks copied, ``"export"`` the
-            samples written in another format, ``"verify"`` the chunks decoded and checked.
+            the backgrounds whose depth guides that of the samples, or whose floors are looked for,
+            ``"checks"`` the samples whose pixels were read back and compared with those of the recipe,
+            ``"chunks"`` the chunks copied, ``"export"`` the samples written in another format, ``"verify"``
+            the chunks decoded and checked.
         done: How many are done, those of earlier runs included.
         total: How many there are.
     """

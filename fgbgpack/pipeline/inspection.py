@@ -22,6 +22,7 @@ from fgbgpack.document import (
     MANIFEST,
     NAME,
     OBJECTS,
+    PERSON_PIXELS,
     PLACEMENTS,
     SOURCE_ARRAYS,
     SOURCES,
@@ -304,7 +305,9 @@ class Inspection:
         try:
             background, foreground, size = (whole[path] for path in SOURCE_ARRAYS)
             cut = whole[FOREGROUND_CUT] if self.document.has_objects else None
-            catalog = Catalog(background, foreground, size, sources.backgrounds, sources.foregrounds, cut=cut)
+            person = whole[PERSON_PIXELS] if PERSON_PIXELS in self.document.recipe_arrays else None
+            pictures = sources.backgrounds, sources.foregrounds
+            catalog = Catalog(background, foreground, size, *pictures, cut=cut, person_pixels=person)
             recipe = Recipe.of(spec, catalog)
             recipe.check()
             same = recipe.info == self.document.recipe
@@ -312,7 +315,7 @@ class Inspection:
             same = False
         if same:
             self.recipe = recipe
-        elif not any(self.findings.in_array(path) for path in (*SOURCE_ARRAYS, FOREGROUND_CUT)):
+        elif not any(map(self.findings.in_array, (*SOURCE_ARRAYS, FOREGROUND_CUT, PERSON_PIXELS))):
             message = "The sources are not those of the recipe: their digest is another one."
             self.findings.add(Fault("recipe-damaged", SOURCES, SOURCES, message))
         if self.document.has_objects:

@@ -332,7 +332,7 @@ class _Repairer:
             return None
         try:
             spec = DatasetSpec.from_dict({**document.spec.to_dict(), **self._folders})
-            recipe = load_recipe(spec, self._run.on_event)
+            recipe = load_recipe(spec, self._run.on_event, store=self._store)
             if recipe.info != document.recipe:
                 raise DatasetError("The pictures there are not those that the dataset was made of.")
         except FgbgError as exc:

@@ -27,7 +27,7 @@ from zarr.storage import FsspecStore, MemoryStore, ObjectStore
 
 from fgbgpack.composition.recipe import Recipe
 from fgbgpack.depth import DepthModel, load_model, registry
-from fgbgpack.document import FOREGROUND_CUT, SOURCE_ARRAYS
+from fgbgpack.document import FOREGROUND_CUT, PERSON_PIXELS, SOURCE_ARRAYS
 from fgbgpack.errors import ClusterError, DatasetError, DepthModelError, FgbgError
 from fgbgpack.pipeline.executor import Monitor
 from fgbgpack.sources.catalog import Catalog
@@ -244,7 +244,9 @@ def _read_recipe(store: DatasetStore, spec: DatasetSpec, sha256: str) -> Recipe:
     sources = document.sources
     background, foreground, size = stored.read(*SOURCE_ARRAYS)
     cut = stored.read(FOREGROUND_CUT)[0] if document.has_objects else None
-    catalog = Catalog(background, foreground, size, sources.backgrounds, sources.foregrounds, cut=cut)
+    person = stored.read(PERSON_PIXELS)[0] if PERSON_PIXELS in document.recipe_arrays else None
+    pictures = sources.backgrounds, sources.foregrounds
+    catalog = Catalog(background, foreground, size, *pictures, cut=cut, person_pixels=person)
     recipe = Recipe.of(spec, catalog)
     if recipe.info.sha256 != sha256:
         raise DatasetError(

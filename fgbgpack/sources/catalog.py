@@ -48,6 +48,8 @@ class Catalog:
         notices: What is to be said of pictures that can be used.
         cut: ``(F,)`` uint8, at which sides each foreground is cut, as ``cut_sides`` says; ``None`` where that
             is of no use, since they are pasted whole.
+        person_pixels: ``(B, h, w)`` int16, how high a person is in pixels whose feet are at each pixel of the
+            backgrounds, 0 where nobody can stand; ``None`` where nothing stands on floors.
     """
 
     background: NDArray[np.uint8]
@@ -57,6 +59,7 @@ class Catalog:
     foregrounds: tuple[SourceInfo, ...]
     notices: tuple[str, ...] = ()
     cut: NDArray[np.uint8] | None = None
+    person_pixels: NDArray[np.int16] | None = None
 
 
 def load_background(

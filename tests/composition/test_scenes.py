@@ -82,7 +82,9 @@ def naive_objects(recipe, sample, known):
         counter = [plan.foreground_words[foreground], 0x80000000 | 2 * again + flip]
     else:
         given, counter = None, [within, 0xC0000000]
-    found = naive_scenes.draw(plan, [plan.background_words[background], *counter], given, known)
+    person = recipe.catalog.person_pixels
+    person = None if person is None else person[background]
+    found = naive_scenes.draw(plan, [plan.background_words[background], *counter], given, known, person)
     scene = recipe.catalog.background[background]
     for one in found:
         patch = patches(recipe)[one["foreground"]]

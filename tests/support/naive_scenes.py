@@ -135,9 +135,9 @@ def instances(objects, height, width):
     return out
 
 
-def draw(plan, counter, given, sprites):
+def draw(plan, counter, given, sprites, person=None):
     """The objects of one sample, far to near, as dictionaries; ``sprites`` are (h, w, 4) by (foreground,
-    height, blend).
+    height, blend), ``person`` (h, w) is how high somebody is whose feet are at each pixel, or 0.
     """
     key = plan.seed % 2**32, plan.seed >> 32
     sample = philox4x32([*counter, 0xFFFFFFFF], key)
@@ -149,7 +149,9 @@ def draw(plan, counter, given, sprites):
         for attempt in range(16):
             first = philox4x32([*counter, number * 65536 + 2 * attempt], key)
             second = philox4x32([*counter, number * 65536 + 2 * attempt + 1], key)
-            one = place(plan, first, second, given if number == 0 else None, sprites)
+            one = place(plan, first, second, given if number == 0 else None, sprites, person)
+            if one is None:
+                continue
             one["order"] = number
             trial = sorted([*found, one], key=lambda o: (o["near"], o["order"]))
             if plan.least_visible and not all(
@@ -173,8 +175,28 @@ def shares(plan, objects):
     return [Fraction(count, total) if total else None for count, total in zip(counts, whole, strict=True)]
 
 
-def place(plan, first, second, given, sprites):
-    """One object, of the words of its two blocks."""
+def spots(plan, foreground, flip, blend_name, sprites, person):
+    """Where a foreground can stand, row by row: its height, and the corner that puts its feet there."""
+    found = []
+    for row, column in np.argwhere(person > 0):
+        nearest = sorted(plan.heights, key=lambda height: (abs(height - person[row, column]), height))[0]
+        if (foreground, nearest, blend_name) not in sprites:
+            continue
+        sprite = sprites[foreground, nearest, blend_name]
+        if flip:
+            sprite = sprite[:, ::-1]
+        lowest, left, right = feet(sprite)
+        h, w = sprite.shape[:2]
+        # Of two columns in the middle, the left one of the sprite as it is.
+        y, x = row - lowest, column - (-(-(left + right) // 2) if flip else (left + right) // 2)
+        outside = w * plan.slack // 256
+        if lowest >= 0 and y >= -(h * plan.slack // 256) and -outside <= x <= plan.width - w + outside:
+            found.append((nearest, int(y), int(x)))
+    return found
+
+
+def place(plan, first, second, given, sprites, person=None):
+    """One object, of the words of its two blocks; ``None`` where it has no place on the floor."""
     foreground = multiply_high(first[0], len(plan.foreground_words))
     flip = second[0] >> 31 if plan.flip else 0
     if given is not None:
@@ -188,7 +210,14 @@ def place(plan, first, second, given, sprites):
     y = multiply_high(first[2], plan.height - h + 1 + 2 * more_y) - more_y
     x = multiply_high(first[3], plan.width - w + 1 + 2 * more_x) - more_x
     cut = plan.cut[foreground]
-    if plan.placement == "anchored":
+    if person is not None and person.any() and not cut:
+        places = spots(plan, foreground, flip, blend_name, sprites, person)
+        if not places:
+            return None
+        height, y, x = places[multiply_high(first[2], len(places))]
+        sprite = sprites[foreground, height, blend_name]
+        h, w = sprite.shape[:2]
+    if plan.placement == "anchored" or (plan.placement != "inside" and cut):
         left, right = bool(cut & LEFT), bool(cut & RIGHT)
         if flip:
             left, right = right, left

@@ -1,0 +1,52 @@
+"""Where the feet of whole figures can be, as the kernel that draws objects takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fgbgpack.composition.floor import Floor
+
+
+def person_pixels(floor: Floor, low: int, high: int) -> NDArray[np.int16]:
+    """How high a person of 1.7 m is in pixels whose feet are at each pixel: ``(h, w)``.
+
+    It is 0 where nobody can stand, and where that person would be lower than ``low`` pixels or higher than
+    ``high``.
+    """
+    height = len(floor.feet)
+    middles: NDArray[np.float64] = np.arange(height, dtype=np.float64) + 0.5
+    rows = np.rint(floor.person_height(middles))
+    known = np.where((rows >= low) & (rows <= high), rows, 0)
+    return np.where(floor.feet, known[:, None], 0).astype(np.int16)
+
+
+@dataclass(frozen=True, eq=False)
+class Standing:
+    """The pixels of B backgrounds that feet may be on.
+
+    Attributes:
+        level: (B, h) int32, of each row the number of the height that is nearest to that of a person there,
+            the lower of two; -1 where nobody can stand.
+        count: (B, h, w + 1) int16, how many such pixels come before each column.
+    """
+
+    level: NDArray[np.int32]
+    count: NDArray[np.int16]
+
+    @classmethod
+    def of(cls, person: NDArray[np.int16], heights: Sequence[int]) -> Standing:
+        """Those of the pixels of persons (B, h, w), at some heights, ascending."""
+        rows, known = person.max(axis=2).astype(np.int32), np.array(heights, np.int32)
+        level = np.abs(rows[..., None] - known).argmin(axis=-1).astype(np.int32)
+        count = np.zeros((*person.shape[:2], person.shape[2] + 1), np.int16)
+        np.cumsum(person > 0, axis=2, out=count[..., 1:])
+        return cls(np.where(rows > 0, level, np.int32(-1)).astype(np.int32), count)
+
+    @classmethod
+    def nowhere(cls) -> Standing:
+        """That of recipes which do not ask for it."""
+        return cls(np.empty((0, 0), np.int32), np.empty((0, 0, 0), np.int16))

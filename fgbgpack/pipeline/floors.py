@@ -1,0 +1,143 @@
+"""Where whole figures can stand in the backgrounds of a recipe: found by a network once, and then stored."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fgbgpack.composition.floor import Floor, find_floor
+from fgbgpack.composition.recipe import Recipe
+from fgbgpack.composition.standing import person_pixels
+from fgbgpack.depth import Device, Execution
+from fgbgpack.depth.background import to_inverse
+from fgbgpack.depth.model import load_model
+from fgbgpack.depth.strategies import SceneDepth
+from fgbgpack.document import PERSON_PIXELS
+from fgbgpack.errors import FgbgError, SpecError
+from fgbgpack.pipeline.events import Notice, OnEvent, Progress
+from fgbgpack.sources.names import counted
+from fgbgpack.sources.problems import run_all
+from fgbgpack.spec import DepthSpec
+from fgbgpack.storage.store import DatasetStore
+
+_SHOWN = 5
+
+
+def stored_person_pixels(store: DatasetStore, recipe: Recipe) -> NDArray[np.int16] | None:
+    """Where figures stand in a dataset that was begun with the same recipe; ``None`` where that is not so."""
+    if store.has_lost_document():
+        return None
+    document = store.document()
+    if document is None or document.spec is None or PERSON_PIXELS not in document.recipe_arrays:
+        return None
+    if document.spec.depth != recipe.spec.depth:
+        # What is there is to be replaced, and another network may see other floors.
+        return None
+    try:
+        (stored,) = store.read(PERSON_PIXELS)
+    except FgbgError:
+        return None
+    if stored.shape != recipe.catalog.background.shape[:3]:
+        return None
+    found: NDArray[np.int16] = stored
+    return found if _with(recipe, found).info == document.recipe else None
+
+
+def with_floors(
+    recipe: Recipe,
+    device: Device,
+    on_event: OnEvent,
+    store: DatasetStore | None = None,
+) -> Recipe:
+    """The recipe with what the network of its depth, or else ``fgbgpack-scene``, finds of floors; with what
+    ``store`` holds of them, if that is a dataset of the same recipe.
+
+    Raises SpecError (``floor-missing``) where nothing can stand anywhere, though the spec says so.
+    """
+    if not recipe.spec.scene.has_floor:
+        return recipe
+    if store is not None and (stored := stored_person_pixels(store, recipe)) is not None:
+        return _with(recipe, stored)
+    low, high = recipe.spec.scene.height_range
+    floors = _find(recipe, device, on_event)
+    person = np.stack([person_pixels(floor, low, high) for floor in floors])
+    reasons = [
+        floor.reason or f"nobody who stands on its floor would be {low} to {high} pixels high"
+        for floor in floors
+    ]
+    missing = {
+        source.name: reason
+        for source, reason, rows in zip(recipe.catalog.backgrounds, reasons, person, strict=True)
+        if not rows.any()
+    }
+    _report(recipe, floors, missing, on_event)
+    return _with(recipe, person)
+
+
+def _with(recipe: Recipe, person: NDArray[np.int16]) -> Recipe:
+    return dataclasses.replace(
+        recipe, catalog=dataclasses.replace(recipe.catalog, person_pixels=person.astype(np.int16, copy=False))
+    )
+
+
+def _find(recipe: Recipe, device: Device, on_event: OnEvent) -> Sequence[Floor]:
+    spec = recipe.spec
+    depth = spec.depth or DepthSpec()
+    model = load_model(depth.model)
+    # The network sees backgrounds, whatever else it sees.
+    seen = dataclasses.replace(depth, mode="layered", guide=None)
+    scale = seen.resolved_scale(spec.height, spec.width)
+    scene = SceneDepth(recipe, model, scale, Execution(depth.precision, device))
+    quantity = model.card.output.meaning
+
+    def floor_of(index: int) -> Floor:
+        inverse = to_inverse(scene(index).astype(np.float64), quantity)
+        return find_floor(inverse, is_metric=quantity.unit == "m")
+
+    jobs = [partial(floor_of, index) for index in range(len(recipe.catalog.backgrounds))]
+    return run_all(jobs, lambda done, total: on_event(Progress("backgrounds", done, total)))
+
+
+def _report(recipe: Recipe, floors: Sequence[Floor], missing: dict[str, str], on_event: OnEvent) -> None:
+    """Say what stands where; raise SpecError where nothing stands, and ``floor`` is asked for."""
+    cut = 0 if recipe.catalog.cut is None else int((recipe.catalog.cut > 0).sum())
+    foregrounds = len(recipe.catalog.foregrounds)
+    if recipe.spec.placement == "floor" and (len(missing) == len(floors) or cut == foregrounds):
+        problems = [f"background {name}: {reason}" for name, reason in missing.items()]
+        advice = (
+            "give other backgrounds, a wider --foreground-height, or another network that sees depth as "
+            "--depth-model; --placement auto puts foregrounds inside the picture where there is no floor:"
+        )
+        if len(missing) < len(floors):
+            problems = [f"foreground {source.name}: it is cut" for source in recipe.catalog.foregrounds]
+            advice = (
+                "give foregrounds that are whole, or say in the column cut of sources.csv which are; "
+                "--placement anchored puts cut ones at the border:"
+            )
+        raise SpecError(
+            f"With --placement floor nothing can stand anywhere: {advice}", problems, code="floor-missing"
+        )
+    kinds = Counter(
+        floor.kind
+        for floor, name in zip(floors, recipe.catalog.backgrounds, strict=True)
+        if name.name not in missing
+    )
+    whole, standing = foregrounds - cut, len(floors) - len(missing)
+    how = ", ".join(f"{count} from {kind} depth" for kind, count in sorted(kinds.items()))
+    lines = [
+        f"Floors: {standing} of {counted(len(floors), 'background')} have one{f' ({how})' if how else ''}. "
+        f"Foregrounds: {whole} whole, which stand there, and {cut} cut, which lie at the border."
+    ]
+    if missing:
+        some = [f"{name} ({reason})" for name, reason in list(missing.items())[:_SHOWN]]
+        more = ", ..." if len(missing) > _SHOWN else ""
+        lines.append(
+            f"Whole ones are anywhere inside {counted(len(missing), 'background')} without a floor: "
+            f"{', '.join(some)}{more}."
+        )
+    on_event(Notice(" ".join(lines)))

@@ -1,0 +1,226 @@
+"""Datasets whose figures stand on floors: found once by a network, and then stored."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import onnx_models
+import pytest
+import zarr
+from builders import SMALL_SHARDS, Pictures, assert_same_arrays, assert_same_files, depth_of
+from PIL import Image
+from refusals import refused
+
+from fgbgpack import create, open_dataset
+from fgbgpack.composition.floor import find_floor
+from fgbgpack.composition.standing import person_pixels
+from fgbgpack.errors import RecipeMismatchError, SpecError
+from fgbgpack.pipeline import begin_create, create_part, estimate, finish_create, repair, verify
+from fgbgpack.pipeline.events import Notice, Progress
+from fgbgpack.storage.store import DatasetStore
+
+SIDE = 64
+FLOOR = "person_pixels"
+STANDING = {
+    "samples": 30,
+    "objects": "1-2",
+    "foreground_height": "10-50",
+    "width": SIDE,
+    "height": SIDE,
+    "chunk": 5,
+    "placement": "auto",
+    "overlap": 0.3,
+}
+
+
+def room(path, wall=30):
+    """A wall, and below it a floor that is brighter, so nearer for the network here, from row to row."""
+    rows = np.arange(SIDE)
+    brightness = 60 + np.maximum(0, rows - wall) * 4
+    Image.fromarray(np.broadcast_to(brightness[:, None, None], (SIDE, SIDE, 3)).astype(np.uint8)).save(path)
+
+
+@pytest.fixture(scope="module")
+def rooms(tmp_path_factory):
+    """Two rooms and a bare wall, with two whole foregrounds, not to be changed."""
+    pictures = Pictures(tmp_path_factory.mktemp("rooms"), backgrounds=0, size=(SIDE, SIDE), patch=(60, 20))
+    room(pictures.backgrounds / "a.png")
+    Image.new("RGB", (SIDE, SIDE), (90, 90, 90)).save(pictures.backgrounds / "b.png")
+    room(pictures.backgrounds / "c.png", wall=34)
+    return pictures
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    """A network that takes what is bright for near."""
+    return onnx_models.gray(tmp_path_factory.mktemp("networks") / "gray.onnx")
+
+
+@pytest.fixture(scope="module")
+def spec(rooms, network):
+    return rooms.spec(**STANDING, depth=depth_of(network, mode="layered", scale=1))
+
+
+@pytest.fixture(scope="module")
+def made(spec, tmp_path_factory):
+    """A dataset of figures that stand, and its virtual twin, not to be changed."""
+    folder = tmp_path_factory.mktemp("floors")
+    create(folder / "stored.zarr", spec, layout=SMALL_SHARDS, workers=1)
+    create(folder / "virtual.zarr", spec, layout=SMALL_SHARDS, virtual=True)
+    return folder
+
+
+def notices(events):
+    return [event.message for event in events if isinstance(event, Notice)]
+
+
+def test_figures_stand_where_the_depth_of_backgrounds_has_a_floor(made):
+    ds = open_dataset(made / "stored.zarr")
+    stored = ds.whole(f"sources/{FLOOR}")
+    assert (stored.dtype, stored.shape) == (np.int16, (3, SIDE, SIDE))
+    for depth, found in zip(ds.background_depth[:], stored, strict=True):
+        floor = find_floor(depth.astype(np.float64), is_metric=False)
+        np.testing.assert_array_equal(found, person_pixels(floor, 10, 50))
+    assert [bool(one.any()) for one in stored] == [True, False, True]
+    objects, background = ds.objects, ds.whole("background")
+    standing = (objects.foreground >= 0) & (background != 1)[:, None]
+    feet = (objects.y + objects.height)[standing]
+    assert standing.sum() > 15
+    assert feet.min() > 30
+    by_row = stored.max(axis=(0, 2))
+    assert np.abs(objects.height[standing] - by_row[np.minimum(feet, SIDE) - 1]).max() <= 6
+
+
+def test_stored_recomposed_and_virtual_samples_are_the_same(made):
+    stored, virtual = (open_dataset(made / f"{kind}.zarr") for kind in ("stored", "virtual"))
+    assert_same_arrays(virtual.to_numpy(), stored.to_numpy())
+    assert_same_arrays(open_dataset(made / "stored.zarr", pixels="recomposed").to_numpy(), stored.to_numpy())
+    np.testing.assert_array_equal(virtual.depth[:], stored.depth[:])
+    assert verify(made / "stored.zarr", depth=8).sound
+    assert verify(made / "virtual.zarr").sound
+
+
+def test_two_workers_make_the_same_files(made, tmp_path, spec):
+    create(tmp_path / "it.zarr", spec, layout=SMALL_SHARDS, workers=2)
+    assert_same_files(tmp_path / "it.zarr", made / "stored.zarr")
+
+
+def test_parts_make_the_same_files(made, tmp_path, spec):
+    begin_create(tmp_path / "it.zarr", spec, layout=SMALL_SHARDS)
+    for part in range(2):
+        create_part(tmp_path / "it.zarr", part, 2)
+    finish_create(tmp_path / "it.zarr")
+    assert_same_arrays(
+        open_dataset(tmp_path / "it.zarr").to_numpy(), open_dataset(made / "stored.zarr").to_numpy()
+    )
+
+
+def test_what_is_resumed_has_the_floors_that_are_stored(made, tmp_path, spec):
+    path, events = tmp_path / "it.zarr", []
+    shutil.copytree(made / "stored.zarr", path)
+    store = DatasetStore.open(path, read_only=False)
+    store.commit(store.document().begun())
+    for lost in ("image/c/1", "objects/y"):
+        shutil.rmtree(path / lost)
+    assert create(path, spec, layout=SMALL_SHARDS, on_event=events.append).created > 0
+    assert_same_files(path, made / "stored.zarr")
+    assert not any("Floors: " in text for text in notices(events))
+    assert not any(isinstance(event, Progress) and event.stage == "backgrounds" for event in events)
+
+
+def test_floors_that_are_lost_before_the_end_are_found_again(made, tmp_path, spec):
+    path, events = tmp_path / "it.zarr", []
+    shutil.copytree(made / "stored.zarr", path)
+    store = DatasetStore.open(path, read_only=False)
+    store.commit(store.document().begun())
+    shutil.rmtree(path / "sources" / FLOOR)
+    create(path, spec, layout=SMALL_SHARDS, on_event=events.append)
+    assert_same_files(path, made / "stored.zarr")
+    assert any("Floors: " in text for text in notices(events))
+
+
+@pytest.mark.parametrize("lost", [f"sources/{FLOOR}/c", "objects/x/c", "sources/foreground_cut/c"])
+def test_what_is_lost_is_repaired(made, tmp_path, lost):
+    path = tmp_path / "it.zarr"
+    shutil.copytree(made / "stored.zarr", path)
+    shutil.rmtree(path / lost)
+    assert not verify(path).sound
+    assert repair(path).left_count == 0
+    assert_same_files(path, made / "stored.zarr")
+
+
+def test_floors_that_others_wrote_are_found(made, tmp_path):
+    path = tmp_path / "it.zarr"
+    shutil.copytree(made / "stored.zarr", path)
+    array = zarr.open_group(path)[f"sources/{FLOOR}"]
+    values = array[:]
+    values[0, 50, 5] += 1
+    array[:] = values
+    assert {fault.array for fault in verify(path).faults} >= {f"sources/{FLOOR}"}
+
+
+def test_what_stands_where_is_said(rooms, network, tmp_path):
+    events = []
+    spec = rooms.spec(**{**STANDING, "samples": 6}, depth=depth_of(network, mode="layered", scale=1))
+    create(tmp_path / "it.zarr", spec, on_event=events.append)
+    (said,) = (text for text in notices(events) if "Floors: " in text)
+    assert said.startswith(
+        "Floors: 2 of 3 backgrounds have one (2 from relative depth). Foregrounds: 2 whole, which stand "
+        "there, and 0 cut, which lie at the border. Whole ones are anywhere inside 1 background without a "
+        "floor: b.png (depth does not grow upwards"
+    )
+
+
+def test_an_estimate_of_them(spec):
+    assert estimate(spec).samples == 30
+
+
+def test_another_network_makes_another_recipe(made, tmp_path, rooms, make_depth_model):
+    path = tmp_path / "it.zarr"
+    shutil.copytree(made / "stored.zarr", path)
+    other = rooms.spec(**STANDING, depth=depth_of(make_depth_model(), mode="layered", scale=1))
+    with refused(RecipeMismatchError, "dataset-differs", "depth model"):
+        create(path, other)
+    create(path, other, layout=SMALL_SHARDS, overwrite=True)
+    create(tmp_path / "new.zarr", other, layout=SMALL_SHARDS)
+    assert_same_files(path, tmp_path / "new.zarr")
+
+
+class TestNothingCanStand:
+    def test_no_floor(self, tmp_path, own_pictures, network):
+        for path in own_pictures.backgrounds.iterdir():
+            Image.new("RGB", (SIDE, SIDE), (90, 90, 90)).save(path)
+        given = {**STANDING, "placement": "floor", "depth": depth_of(network, mode="layered", scale=1)}
+        with refused(SpecError, "floor-missing", "--placement auto") as error:
+            create(tmp_path / "it.zarr", own_pictures.spec(**given))
+        assert len(error.value.problems) == 3
+        assert error.value.problems[0].startswith("background b0.png: depth does not grow upwards")
+        assert not (tmp_path / "it.zarr").exists()
+        create(tmp_path / "it.zarr", own_pictures.spec(**{**given, "placement": "auto"}))
+        assert not open_dataset(tmp_path / "it.zarr").whole(f"sources/{FLOOR}").any()
+
+    def test_heights_that_nobody_has(self, tmp_path, rooms, network):
+        given = {**STANDING, "placement": "floor", "foreground_height": "61-63", "objects": 1}
+        with refused(SpecError, "floor-missing") as error:
+            create(
+                tmp_path / "it.zarr",
+                rooms.spec(**given, depth=depth_of(network, mode="layered", scale=1)),
+            )
+        assert any("61 to 63 pixels high" in problem for problem in error.value.problems)
+
+    def test_no_whole_foreground(self, tmp_path, own_pictures, network):
+        for path in own_pictures.backgrounds.iterdir():
+            room(path)
+        Image.new("RGBA", (20, 60), (9, 9, 9, 255)).save(own_pictures.foregrounds / "f0.png")
+        for path in own_pictures.foregrounds.iterdir():
+            patch = np.full((60, 20, 4), 200, np.uint8)
+            patch[:5, :5, 3] = 0
+            Image.fromarray(patch).save(path)
+        given = {**STANDING, "placement": "floor", "depth": depth_of(network, mode="layered", scale=1)}
+        with refused(SpecError, "floor-missing", "anchored") as error:
+            create(tmp_path / "it.zarr", own_pictures.spec(**given))
+        assert list(error.value.problems) == [
+            "foreground f0.png: it is cut",
+            "foreground f1.png: it is cut",
+        ]
