@@ -496,7 +496,7 @@ def _depth_from(section: Mapping[str, Any], where: str) -> DepthInfo:
     return NetworkDepthInfo(**fields)
 
 
-def _without_none(source: SourceInfo) -> dict[str, str]:
+def _without_none(source: SourceInfo) -> dict[str, str | float]:
     # A source that was found knows its path as well, which is not for the document.
     fields = ((field.name, getattr(source, field.name)) for field in dataclasses.fields(SourceInfo))
     return {name: value for name, value in fields if value is not None}

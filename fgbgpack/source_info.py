@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, eq=False)
 class SourceInfo:
-    """One input picture: a background, or a foreground with its mask file if it has one.
+    """One input picture: a foreground with its mask file if it has one, or a background; with the mask of its
+    floor and its horizon, as a share of its height from the top, where these are given and of use.
 
-    Two are equal when their names (of files, without folder) and SHA-256 digests (64 hexadecimal digits) are,
-    whichever class they are of: what a dataset remembers of a picture equals the picture that is found again.
-    Licence, author and address are as ``sources.csv`` states them, and not compared.
+    Two are equal when their names (of files, without folder), SHA-256 digests (64 hexadecimal digits) and
+    horizons are, whichever class they are of: what a dataset remembers of a picture equals the picture that
+    is found again. Licence, author and address are as ``sources.csv`` states them, and not compared.
     """
 
     name: str
@@ -21,10 +22,11 @@ class SourceInfo:
     license: str | None = None
     author: str | None = None
     url: str | None = None
+    horizon: float | None = None
 
     @property
-    def _identity(self) -> tuple[str | None, ...]:
-        return self.name, self.sha256, self.mask_name, self.mask_sha256
+    def _identity(self) -> tuple[str | float | None, ...]:
+        return self.name, self.sha256, self.mask_name, self.mask_sha256, self.horizon
 
     def __eq__(self, other: object) -> bool:
         return self._identity == other._identity if isinstance(other, SourceInfo) else NotImplemented

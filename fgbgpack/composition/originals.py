@@ -109,6 +109,7 @@ def sources_of(spec: DatasetSpec) -> Sources:
         spec.mask_pattern,
         spec.reading,
         classes=spec.classes,
+        floors=spec.scene.has_floor,
     )
 
 

@@ -72,13 +72,23 @@ class Placed:
     x: NDArray[np.int32]
 
 
-def figure_depth(depth: NDArray[np.float32], quantity: Quantity) -> NDArray[np.float32]:
+def figure_depth(
+    depth: NDArray[np.float32], quantity: Quantity, person_pixels: NDArray[np.int16] | None = None
+) -> NDArray[np.float32]:
     """How far a standing person is by the height, in one background of depth ``(h, w)``: ``(2,)`` float32.
 
     Inverse depth of one that is p pixels high is the first number plus p times the second. Both are those of
-    the floor, or of what depth there is most like one, and NaN where there is nothing of the kind.
+    the floor, or of what depth there is most like one, and NaN where there is nothing of the kind. Where
+    figures stand, ``person_pixels`` ``(h, w)`` tell the floor: how high they are by the pixels of their
+    feet.
     """
     inverse = to_inverse(depth.astype(np.float64), quantity)
+    if person_pixels is not None and person_pixels.any():
+        under, pixels = inverse[person_pixels > 0], person_pixels[person_pixels > 0].astype(np.float64)
+        more = pixels - pixels.mean()
+        slope = float((more * under).sum() / max(1.0, float((more * more).sum())))
+        if slope > 0:
+            return np.array([under.mean() - slope * pixels.mean(), slope], np.float32)
     floor = find_floor(inverse, is_metric=quantity.unit == "m")
     far, near = floor.inverse_depth(floor.horizon), floor.slope / floor.growth
     return np.array([far, near], np.float32)

@@ -272,7 +272,7 @@ class _SceneMode(Mode):
         done, seconds = job.threads.measure(work, chosen)
         known = np.array(sorted(depths))
         nearest = known[np.abs(known - np.arange(count)[:, None]).argmin(axis=1)]
-        values = {i: self._stage.values(depth) for i, depth in depths.items()}
+        values = {i: self._stage.values(i, depth) for i, depth in depths.items()}
         arrays = [np.stack(one) for one in zip(*(values[i] for i in nearest), strict=True)]
         return self._made_of(arrays), count * seconds / done
 
@@ -363,17 +363,23 @@ class BackgroundDepthStage(LayoutStage):
         """Release the memory of the session, which the guided network may need."""
         self.__dict__.pop("scene", None)
 
-    def values(self, depth: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    def values(self, background: int, depth: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """What the arrays hold of a background of that depth, (h, w)."""
-        meaning = self._job.networks.output.meaning
-        return [depth if path == BACKGROUND_DEPTH else figure_depth(depth, meaning) for path in self.arrays]
+        meaning, persons = self._job.networks.output.meaning, self._job.recipe.catalog.person_pixels
+        person = None if persons is None else persons[background]
+        return [
+            depth if path == BACKGROUND_DEPTH else figure_depth(depth, meaning, person)
+            for path in self.arrays
+        ]
 
     def produce(self, shard: int, monitor: Monitor) -> Product:
         """The shard with that number."""
         chunks: dict[str, list[bytes]] = {path: [] for path in self.arrays}
         for background in self.layout.samples_of(shard):
             monitor.check()
-            for path, values in zip(self.arrays, self.values(self.scene(background)), strict=True):
+            for path, values in zip(
+                self.arrays, self.values(background, self.scene(background)), strict=True
+            ):
                 chunks[path].append(BACKGROUND_DEPTH_CODEC.encode(values))
             monitor.advance(1)
         return Product(self.joined(shard, chunks))

@@ -17,15 +17,22 @@ from fgbgpack.depth import Device, Execution
 from fgbgpack.depth.background import to_inverse
 from fgbgpack.depth.model import load_model
 from fgbgpack.depth.strategies import SceneDepth
-from fgbgpack.document import PERSON_PIXELS
+from fgbgpack.document import PERSON_PIXELS, Document
 from fgbgpack.errors import FgbgError, SpecError
 from fgbgpack.pipeline.events import Notice, OnEvent, Progress
+from fgbgpack.source_info import SourceInfo
+from fgbgpack.sources.listing import Source
+from fgbgpack.sources.masks import read_mask
+from fgbgpack.sources.memory import decoding
 from fgbgpack.sources.names import counted
-from fgbgpack.sources.problems import run_all
-from fgbgpack.spec import DepthSpec
+from fgbgpack.sources.pictures import read_picture
+from fgbgpack.sources.problems import problem, run_all
+from fgbgpack.sources.resizing import Frame, crop_box
+from fgbgpack.spec import DepthSpec, Reading
 from fgbgpack.storage.store import DatasetStore
 
 _SHOWN = 5
+_HALF = 127
 
 
 def stored_person_pixels(store: DatasetStore, recipe: Recipe) -> NDArray[np.int16] | None:
@@ -35,8 +42,8 @@ def stored_person_pixels(store: DatasetStore, recipe: Recipe) -> NDArray[np.int1
     document = store.document()
     if document is None or document.spec is None or PERSON_PIXELS not in document.recipe_arrays:
         return None
-    if document.spec.depth != recipe.spec.depth:
-        # What is there is to be replaced, and another network may see other floors.
+    if document.spec.depth != recipe.spec.depth or not _are_given_alike(document, recipe):
+        # What is there is to be replaced: another network, or the user, may see other floors.
         return None
     try:
         (stored,) = store.read(PERSON_PIXELS)
@@ -46,6 +53,10 @@ def stored_person_pixels(store: DatasetStore, recipe: Recipe) -> NDArray[np.int1
         return None
     found: NDArray[np.int16] = stored
     return found if _with(recipe, found).info == document.recipe else None
+
+
+def _are_given_alike(document: Document, recipe: Recipe) -> bool:
+    return document.sources is not None and document.sources.backgrounds == recipe.catalog.backgrounds
 
 
 def with_floors(
@@ -97,10 +108,35 @@ def _find(recipe: Recipe, device: Device, on_event: OnEvent) -> Sequence[Floor]:
 
     def floor_of(index: int) -> Floor:
         inverse = to_inverse(scene(index).astype(np.float64), quantity)
-        return find_floor(inverse, is_metric=quantity.unit == "m")
+        horizon, mask = _given(recipe.catalog.backgrounds[index], Frame(spec.height, spec.width, spec.fit))
+        return find_floor(inverse, is_metric=quantity.unit == "m", horizon=horizon, mask=mask)
 
     jobs = [partial(floor_of, index) for index in range(len(recipe.catalog.backgrounds))]
     return run_all(jobs, lambda done, total: on_event(Progress("backgrounds", done, total)))
+
+
+def _given(source: SourceInfo, frame: Frame) -> tuple[float | None, NDArray[np.bool_] | None]:
+    """The row of the horizon and the mask of the floor of a resized background, where the user gives them."""
+    if not isinstance(source, Source) or (source.horizon is None and source.mask_path is None):
+        return None, None
+    with decoding():
+        size = read_picture(source.path, source.sha256, source.reading).rgb.size
+        horizon = mask = None
+        if source.horizon is not None:
+            top, height = 0.0, float(size[1])
+            if frame.fit == "crop":
+                _, top, _, bottom = crop_box(size, frame.height, frame.width)
+                height = bottom - top
+            horizon = (source.horizon * size[1] - top) / height * frame.height
+        if source.mask_path is not None:
+            reading = Reading(exif=source.reading.exif)
+            picture = read_mask(source.mask_path, reading, source.mask_sha256, may_be_uniform=True)
+            if picture.size != size:
+                found = "a mask of {}x{} pixels".format(*picture.size)
+                expected = "{}x{}, as {}".format(*size, source.path)
+                raise problem(source.mask_path, found, expected, "mask-size-differs")
+            mask = np.asarray(frame.resize(picture)) > _HALF
+    return horizon, mask
 
 
 def _report(recipe: Recipe, floors: Sequence[Floor], missing: dict[str, str], on_event: OnEvent) -> None:
@@ -128,7 +164,10 @@ def _report(recipe: Recipe, floors: Sequence[Floor], missing: dict[str, str], on
         if name.name not in missing
     )
     whole, standing = foregrounds - cut, len(floors) - len(missing)
-    how = ", ".join(f"{count} from {kind} depth" for kind, count in sorted(kinds.items()))
+    how = ", ".join(
+        f"{count} {kind}" if kind == "given" else f"{count} from {kind} depth"
+        for kind, count in sorted(kinds.items())
+    )
     lines = [
         f"Floors: {standing} of {counted(len(floors), 'background')} have one{f' ({how})' if how else ''}. "
         f"Foregrounds: {whole} whole, which stand there, and {cut} cut, which lie at the border."

@@ -2,7 +2,9 @@
 
 It is a table in UTF-8 with a header. ``file`` names a picture of the same folder; ``license`` (or
 ``licence``), ``author`` and ``url`` are what is known of it; ``cut`` of a foreground names the sides at which
-it is cut, such as ``bottom`` or ``bottom left``, or ``none``. Each may be left out or empty.
+it is cut, such as ``bottom`` or ``bottom left``, or ``none``; ``horizon`` and ``floor`` of a background are
+where its horizon is, from 0 at the top to 1, and the mask of its floor, such as ``floors/hall.png``. Each may
+be left out or empty.
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ from fgbgpack.sources.problems import combined, problem
 CREDITS_FILE = "sources.csv"
 
 _FILE = "file"
-_CUT = "cut"
-_COLUMNS = (_FILE, "license", "author", "url", _CUT)
+_CUT, _HORIZON = "cut", "horizon"
+_COLUMNS = (_FILE, "license", "author", "url", _CUT, _HORIZON, "floor")
 _SPELLINGS = {"licence": "license"}
 #: What may separate cells: whichever the header uses first.
 _DELIMITERS = ",;\t"
@@ -34,14 +36,17 @@ _LARGEST_TABLE = 64 << 20  # bytes
 
 @dataclass(frozen=True)
 class Credit:
-    """What is known of a picture: an SPDX identifier, address or sentence; who made it; where it is from; and
-    at which sides it is cut, as :func:`fgbgpack.sources.cuts.cut_sides` says.
+    """What is known of a picture: an SPDX identifier, address or sentence; who made it; where it is from;
+    at which sides it is cut, as :func:`fgbgpack.sources.cuts.cut_sides` says; where its horizon is, 0 to 1;
+    and the mask of its floor, as it is written.
     """
 
     license: str | None = None
     author: str | None = None
     url: str | None = None
     cut: int | None = None
+    horizon: float | None = None
+    floor: str | None = None
 
 
 @dataclass(frozen=True)
@@ -78,8 +83,8 @@ def read_credits(folder: Path, names: Iterable[str]) -> Credits:
     absent = []
     for line, file, credit in _rows(path, table[1:], columns, credits):
         name = pictures.get(normal(file))
-        if name is None and credit.cut is not None:
-            found = f"{file}, which is cut as it says, is not there"
+        if name is None and (credit.cut, credit.horizon, credit.floor) != (None, None, None):
+            found = f"{file}, of which it says cut, horizon or floor, is not there"
             credits.problems.append(_problem(path, line, found, "the name of a picture"))
         elif name is None:
             absent.append(f"{file} (line {line})")
@@ -128,7 +133,7 @@ def _columns(path: Path, header: list[str], credits: Credits) -> list[str]:
     ]
     if _FILE not in names:
         found = f"no column 'file' among {', '.join(header)}"
-        problems.insert(0, _problem(path, None, found, "file, license, author, url, cut"))
+        problems.insert(0, _problem(path, None, found, ", ".join(_COLUMNS)))
     if problems:
         raise combined(problems)
     unused = [written for written, name in zip(header, names, strict=True) if name not in _COLUMNS]
@@ -157,13 +162,27 @@ def _rows(
         if sides is not None and cut is None:
             found = f"{sides!r} in the column 'cut'"
             credits.problems.append(_problem(path, line, found, f"some of {', '.join(SIDES)}, or none"))
+        horizon = None if (written := values.pop(_HORIZON, None)) is None else _share(written)
+        if written is not None and horizon is None:
+            found = f"{written!r} in the column 'horizon'"
+            expected = "a number from 0, the upper edge of the picture, to 1, the lower one"
+            credits.problems.append(_problem(path, line, found, expected))
         if file is None:
             credits.problems.append(_problem(path, line, "no file is named", "the name of a picture"))
         elif (first := lines.setdefault(normal(file), line)) != line:
             credits.problems.append(_problem(path, line, f"{file} is on line {first} too", "it once"))
         else:
-            rows.append((line, file, Credit(**values, cut=cut)))
+            rows.append((line, file, Credit(**values, cut=cut, horizon=horizon)))
     return rows
+
+
+def _share(text: str) -> float | None:
+    """A number from 0 to 1; ``None`` for other texts."""
+    try:
+        share = float(text)
+    except ValueError:
+        return None
+    return share if 0 <= share <= 1 else None
 
 
 def _problem(path: Path, line: int | None, found: str, expected: str) -> SourceError:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from fgbgpack.errors import SourceError
 from fgbgpack.source_info import SourceInfo
@@ -61,6 +61,7 @@ def find_sources(
     reading: Reading = AS_USUAL,
     *,
     classes: bool = False,
+    floors: bool = False,
 ) -> Sources:
     """Lists and hashes the pictures of each folder.
 
@@ -70,7 +71,8 @@ def find_sources(
     the foregrounds unless there is a folder of them. Without either the foregrounds' own alpha is their mask.
     A ``sources.csv`` beside backgrounds or foregrounds may state their licences, authors and addresses. With
     ``classes`` each subfolder of the foregrounds is a category: it is searched, its masks are in a subfolder
-    of the same name, and the names of its pictures begin with it and a slash.
+    of the same name, and the names of its pictures begin with it and a slash. With ``floors`` the backgrounds
+    have the horizons and masks of floors that ``sources.csv`` names.
 
     Raises:
         SourceError: A folder is missing, a file, or without pictures; two files of a folder share a stem; a
@@ -86,6 +88,8 @@ def find_sources(
     name_of = {path: path.name for path in background_paths}
     foreground_paths: list[Path] = []
     mask_of: dict[Path, Path] = {}
+    floor_of = listing.floors(backgrounds, credit_of) if floors else {}
+    name_of |= {path: path.relative_to(backgrounds).as_posix() for path in floor_of.values()}
     for category in listing.categories(foregrounds) if classes else [""]:
         folder, mask_folder = foregrounds / category, None if masks is None else masks / category
         found = listing.pictures(_FOREGROUNDS, folder, naming if beside else None)
@@ -99,7 +103,7 @@ def find_sources(
         prefix = f"{category}/" if category else ""
         name_of |= {path: f"{prefix}{path.name}" for path in (*found, *masks_found)}
 
-    paths = [*background_paths, *foreground_paths, *mask_of.values()]
+    paths = [*background_paths, *foreground_paths, *mask_of.values(), *floor_of.values()]
     if listing.problems:
         try:
             run_all([partial(_decode, path, reading) for path in paths])
@@ -118,6 +122,7 @@ def find_sources(
             stated.license,
             stated.author,
             stated.url,
+            stated.horizon if floors else None,
             path=path,
             mask_path=mask,
             reading=reading,
@@ -125,7 +130,7 @@ def find_sources(
         )
 
     return Sources(
-        tuple(map(source, background_paths)),
+        tuple(source(path, floor_of.get(path)) for path in background_paths),
         tuple(source(path, mask_of.get(path)) for path in foreground_paths),
         tuple(listing.ignored),
         tuple(dict.fromkeys(listing.notices)),
@@ -307,6 +312,21 @@ class _Listing:
         used = set(mask_of.values())
         self.ignored += [str(path) for path in mask_paths if path not in used]
         return mask_of
+
+    def floors(self, folder: Path, credit_of: Mapping[Path, Credit]) -> dict[Path, Path]:
+        """The mask of the floor of each background that has one: a file in a folder beside it."""
+        found: dict[Path, Path] = {}
+        for path, credit in credit_of.items():
+            if credit.floor is None:
+                continue
+            parts, mask = PurePosixPath(credit.floor).parts, folder / credit.floor
+            if len(parts) == 2 and ".." not in parts and mask.is_file():
+                found[path] = mask
+            else:
+                what = "a mask in a folder beside the picture, such as floors/hall.png"
+                named = f"{credit.floor!r} as the floor of {path.name}"
+                self._add(folder / CREDITS_FILE, named, what, "floor-mask-missing")
+        return found
 
     def credits(self, folder: Path, pictures: Iterable[Path]) -> dict[Path, Credit]:
         by_name = {path.name: path for path in pictures}

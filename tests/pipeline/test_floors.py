@@ -15,7 +15,7 @@ from refusals import refused
 from fgbgpack import create, open_dataset
 from fgbgpack.composition.floor import find_floor
 from fgbgpack.composition.standing import person_pixels
-from fgbgpack.errors import RecipeMismatchError, SpecError
+from fgbgpack.errors import RecipeMismatchError, SourceError, SpecError
 from fgbgpack.pipeline import begin_create, create_part, estimate, finish_create, repair, verify
 from fgbgpack.pipeline.events import Notice, Progress
 from fgbgpack.storage.store import DatasetStore
@@ -185,6 +185,103 @@ def test_another_network_makes_another_recipe(made, tmp_path, rooms, make_depth_
     create(path, other, layout=SMALL_SHARDS, overwrite=True)
     create(tmp_path / "new.zarr", other, layout=SMALL_SHARDS)
     assert_same_files(path, tmp_path / "new.zarr")
+
+
+class TestGiven:
+    """What sources.csv says of backgrounds."""
+
+    @pytest.fixture
+    def halls(self, own_pictures):
+        """Rooms of 80 x 64 pixels, of which samples show the middle."""
+        for path in own_pictures.backgrounds.iterdir():
+            image = Image.new("RGB", (SIDE, 80))
+            room(path)
+            with Image.open(path) as middle:
+                image.paste(middle, (0, 8))
+            image.save(path)
+        return own_pictures
+
+    @pytest.fixture
+    def begin(self, halls, network, tmp_path):
+        """A function that makes a dataset with a table of horizons and floors."""
+
+        def run(table, **fields):
+            (halls.backgrounds / "sources.csv").write_text(table, encoding="utf-8")
+            given = {**STANDING, "depth": depth_of(network, mode="layered", scale=1), **fields}
+            create(tmp_path / "it.zarr", halls.spec(**given), layout=SMALL_SHARDS)
+            return open_dataset(tmp_path / "it.zarr")
+
+        return run
+
+    def test_horizon(self, begin):
+        ds = begin("file,horizon\nb0.png,0.45\nb1.png,\n")
+        depth, stored = ds.background_depth[:].astype(np.float64), ds.whole(f"sources/{FLOOR}")
+        for number, horizon in ((0, 0.45 * 80 - 8), (1, None)):
+            floor = find_floor(depth[number], is_metric=False, horizon=horizon)
+            np.testing.assert_array_equal(stored[number], person_pixels(floor, 10, 50))
+        assert (stored[0] != stored[1]).any()
+        assert [source.horizon for source in ds.document.sources.backgrounds] == [0.45, None, None]
+
+    def test_floor(self, begin, halls):
+        mask = np.zeros((80, SIDE), np.uint8)
+        mask[50:, 10:30] = 255
+        (halls.backgrounds / "floors").mkdir()
+        Image.fromarray(mask).save(halls.backgrounds / "floors" / "one.png")
+        ds = begin("file,floor\nb1.png,floors/one.png\n")
+        stored = ds.whole(f"sources/{FLOOR}")
+        depth = ds.background_depth[1].astype(np.float64)
+        expected = find_floor(depth, is_metric=False, mask=mask[8:72] > 127)
+        assert expected.kind == "given"
+        np.testing.assert_array_equal(stored[1], person_pixels(expected, 10, 50))
+        rows, columns = np.nonzero(stored[1])
+        assert rows.min() >= 42
+        assert columns.min() >= 10
+        assert columns.max() < 30
+        assert ds.document.sources.backgrounds[1].mask_name == "floors/one.png"
+
+    def test_figures_are_as_far_away_as_the_floor_under_them(self, begin):
+        ds = begin("file,horizon\nb0.png,0.25\nb1.png,0.25\nb2.png,0.25\n")
+        stored, figures = ds.whole(f"sources/{FLOOR}"), ds.whole("sources/figure_depth")
+        for depth, person, (far, near) in zip(ds.background_depth[:], stored, figures, strict=True):
+            under = person > 0
+            span = np.ptp(depth[under])
+            assert span > 0
+            assert np.abs(far + near * person[under] - depth[under]).max() < 0.05 * span
+
+    def test_what_is_given_otherwise_is_another_dataset(self, begin):
+        begin("file,horizon\nb0.png,0.45\n")
+        with refused(RecipeMismatchError, "dataset-differs") as error:
+            begin("file,horizon\nb0.png,0.40\n")
+        assert "backgrounds: 1 have changed (b0.png)" in error.value.problems
+
+    def test_what_does_not_stand_does_not_depend_on_it(self, begin):
+        begin("file,horizon\nb0.png,0.45\n", placement="inside")
+        begin("file,horizon\nb0.png,0.40\n", placement="inside")
+
+    @pytest.mark.parametrize(
+        ("table", "code", "text"),
+        [
+            ("file,horizon\nb0.png,1.2\n", "credits-invalid", "'1.2' in the column 'horizon'"),
+            ("file,horizon\nb0.png,-0.1\n", "credits-invalid", "'-0.1' in the column 'horizon'"),
+            ("file,horizon\nb0.png,nan\n", "credits-invalid", "'nan' in the column 'horizon'"),
+            ("file,horizon\nb0.png,40 %\n", "credits-invalid", "'40 %' in the column 'horizon'"),
+            ("file,horizon\nb9.png,0.4\n", "credits-invalid", "b9.png, of which it says"),
+            ("file,floor\nb9.png,floors/a.png\n", "credits-invalid", "b9.png, of which it says"),
+            ("file,floor\nb0.png,floors/a.png\n", "floor-mask-missing", "'floors/a.png' as the floor of b0"),
+            ("file,floor\nb0.png,../fg/f0.png\n", "floor-mask-missing", "'../fg/f0.png' as the floor"),
+            ("file,floor\nb0.png,b1.png\n", "floor-mask-missing", "'b1.png' as the floor of b0.png"),
+        ],
+    )
+    def test_what_names_nothing_is_refused(self, begin, table, code, text):
+        with refused(SourceError, code) as error:
+            begin(table)
+        assert text in error.value.problems[0]
+
+    def test_a_mask_of_another_size_is_refused(self, begin, halls):
+        (halls.backgrounds / "floors").mkdir()
+        Image.new("L", (SIDE, SIDE), 255).save(halls.backgrounds / "floors" / "one.png")
+        with refused(SourceError, "mask-size-differs"):
+            begin("file,floor\nb1.png,floors/one.png\n")
 
 
 class TestNothingCanStand:
