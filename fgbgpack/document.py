@@ -66,17 +66,15 @@ OBJECT_ARRAYS = tuple(
 )
 CATEGORIES = OBJECT_ARRAYS[1]
 SOURCES = "sources"
-#: What samples are made of: backgrounds, foregrounds, and the sizes of these.
+#: What samples are made of: backgrounds, foregrounds, and (F, 2) int32, height and width of each in pixels.
 SOURCE_ARRAYS = tuple(f"{SOURCES}/{name}" for name in ("background", "foreground", "foreground_size"))
-#: (F, 2) int32, height and width of each foreground in pixels.
 FOREGROUND_SIZE = SOURCE_ARRAYS[2]
 BACKGROUND_DEPTH = f"{SOURCES}/background_depth"
+#: At which sides foregrounds are cut; how high somebody is whose feet are at each pixel of backgrounds.
 FOREGROUND_CUT = f"{SOURCES}/foreground_cut"
-#: At which sides foregrounds are cut, and how high somebody is whose feet are at each pixel of backgrounds.
 PERSON_PIXELS = f"{SOURCES}/person_pixels"
-#: Where depth is layered, how far a person is by the height, in each background.
 FIGURE_DEPTH = f"{SOURCES}/figure_depth"
-#: What depth may be made of, and is by its mode.
+#: What depth may be made of, and is by its mode; where it is layered, of how far persons are by their height.
 DEPTH_PARTS = (BACKGROUND_DEPTH, FIGURE_DEPTH)
 DEPTH_SOURCES: Mapping[str, tuple[str, ...]] = {"layered": DEPTH_PARTS, "guided": DEPTH_PARTS[:1]}
 #: The names of imported samples, (n, bytes) of UTF-8 padded with zeros: every reader of Zarr has such arrays.
@@ -408,8 +406,8 @@ class Document:
         if not self.has_recipe:
             return ()
         more = (FOREGROUND_CUT, *OBJECT_ARRAYS) if self.has_objects else ()
-        more += (PERSON_PIXELS,) if self.spec is not None and self.spec.scene.has_floor else ()
-        return (*self.placements, *SOURCE_ARRAYS, *more)
+        floors = (PERSON_PIXELS,) if self.spec and self.spec.scene.has_floor else ()
+        return (*self.placements, *SOURCE_ARRAYS, *more, *floors)
 
     @property
     def depth_sources(self) -> tuple[str, ...]:
@@ -497,6 +495,6 @@ def _depth_from(section: Mapping[str, Any], where: str) -> DepthInfo:
 
 
 def _without_none(source: SourceInfo) -> dict[str, str | float]:
-    # A source that was found knows its path as well, which is not for the document.
+    # A source that was found knows its path too, which is not for the document.
     fields = ((field.name, getattr(source, field.name)) for field in dataclasses.fields(SourceInfo))
     return {name: value for name, value in fields if value is not None}

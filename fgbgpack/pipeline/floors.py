@@ -146,8 +146,9 @@ def _report(recipe: Recipe, floors: Sequence[Floor], missing: dict[str, str], on
     if recipe.spec.placement == "floor" and (len(missing) == len(floors) or cut == foregrounds):
         problems = [f"background {name}: {reason}" for name, reason in missing.items()]
         advice = (
-            "give other backgrounds, a wider --foreground-height, or another network that sees depth as "
-            "--depth-model; --placement auto puts foregrounds inside the picture where there is no floor:"
+            "give masks of floors in the column floor of sources.csv, other backgrounds, a wider "
+            "--foreground-height, or another --depth-model; --placement auto puts foregrounds inside the "
+            "picture where there is no floor:"
         )
         if len(missing) < len(floors):
             problems = [f"foreground {source.name}: it is cut" for source in recipe.catalog.foregrounds]
