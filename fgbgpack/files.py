@@ -157,7 +157,11 @@ class PartialFile:
     """
 
     def __init__(self, target: Path) -> None:
-        self._target = target
+        self._target = self.path = target
+        self._descriptor = -1
+
+    def create(self) -> None:
+        """Create it; however this is interrupted, ``close`` deletes it."""
         numbers = count()
         for number in numbers:
             self.path = self._named(f"{number:032x}")
@@ -183,6 +187,7 @@ class PartialFile:
                 if self._is_there():
                     return True
                 os.close(self._descriptor)
+                self._descriptor = -1
                 continue
             if not _sweep_one(self.path):
                 return False
@@ -214,6 +219,8 @@ class PartialFile:
 
     def close(self) -> None:
         """Close it, and delete it unless it was published."""
+        if self._descriptor < 0:
+            return
         with suppress(OSError):
             if self._is_there():
                 self.path.unlink()
@@ -231,6 +238,7 @@ def replacing_file(path: Path, *, follows_link: bool = True) -> Iterator[Partial
     make_folders(target.parent)
     partial = PartialFile(target)
     try:
+        partial.create()
         yield partial
         partial.publish()
     finally:

@@ -355,6 +355,8 @@ def test_an_export_is_on_disk_before_its_document_and_that_before_it_has_its_nam
     calls = recorded(monkeypatch, tmp_path)
     export(split_dataset, tmp_path / "out", to=to, samples=[0], overwrite=replaces)
     partial = ".out.fgbgpack-export"
+    # Kernels that are compiled meanwhile are kept elsewhere.
+    calls = [call for call in calls if call[1] != "outside"]
     renames = [call for call in calls if call[0] == "rename"]
     assert renames == [("rename", f"{partial}/fgbgpack.json"), ("rename", "out")]
     synced, document, named = (calls.index(call) for call in (("syncfs", partial), *renames))
