@@ -46,6 +46,8 @@ sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 SECTIONS = ("formula", "s3", "dask", "epoch", "simulation")
 BATCH = 64
+#: Chunks that are read together from a store: the order depends on it, and is compared with that of a folder.
+ADJACENT = 4
 ALL = ("image", "mask", "depth")
 #: About an object of a shard, and how many of them are put to find out what a server takes.
 OBJECT_BYTES, OBJECTS = 6_500_000, 16
@@ -122,11 +124,11 @@ def job_epoch(*, out: str, s3: str | None = None, epochs: int = 1) -> dict[str, 
     rates = []
     for _ in range(epochs):
         start, count = time.perf_counter(), 0
-        for batch in opened.batches(BATCH, fields=ALL, shuffle=True, epoch=0, reuse=True):
+        for batch in opened.batches(BATCH, fields=ALL, shuffle=True, epoch=0, adjacent=ADJACENT, reuse=True):
             count += len(batch.y)
         rates.append(count / (time.perf_counter() - start))
     digest = hashlib.sha256()
-    for batch in opened.batches(BATCH, fields=ALL, shuffle=True, epoch=0, reuse=True):
+    for batch in opened.batches(BATCH, fields=ALL, shuffle=True, epoch=0, adjacent=ADJACENT, reuse=True):
         for name in ALL:
             digest.update(np.ascontiguousarray(getattr(batch, name)).view(np.uint8).data)
     return {"rate": max(rates), "samples": count, "digest": digest.hexdigest()}
