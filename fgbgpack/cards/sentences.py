@@ -206,22 +206,26 @@ def _devices(depth: NetworkDepthInfo) -> str:
     return " and ".join(dict.fromkeys(names))
 
 
-def _scene_options(spec: DatasetSpec) -> dict[str, object]:
-    """The options of scenes that are not as they are by default."""
-    usual = {field.name: field.default for field in dataclasses.fields(DatasetSpec)}
-    names = (
-        "samples",
-        "objects",
-        "empty",
-        "truncate",
-        "overlap",
-        "blend",
-        "light_match",
-        "shadow",
-        "classes",
-    )
-    changed = {name: value for name in names if (value := getattr(spec, name)) != usual[name]}
-    return {f"--{name.replace('_', '-')}": "" if value is True else value for name, value in changed.items()}
+#: Fields of a spec that a command names in any case, or by other options.
+_ALWAYS_NAMED = {
+    *("backgrounds", "foregrounds", "masks", "width", "height", "fit", "foreground_height", "placements"),
+    *("flip", "placement", "seed", "chunk", "depth"),
+}
+
+
+def _changed_options(spec: DatasetSpec) -> dict[str, object]:
+    """The other options that are not as they are by default."""
+    found: dict[str, object] = {}
+    for field in dataclasses.fields(spec):
+        value = getattr(spec, field.name)
+        if field.name in _ALWAYS_NAMED or value == field.default:
+            continue
+        name = field.name.replace("_", "-")
+        if isinstance(value, bool):
+            found[f"--{name}" if value else f"--no-{name}"] = ""
+        else:
+            found[f"--{name}"] = value
+    return found
 
 
 def command(summary: DatasetSummary) -> str | None:
@@ -241,7 +245,7 @@ def command(summary: DatasetSummary) -> str | None:
         "--placements": spec.placements,
         "--flip" if spec.flip else "--no-flip": "",
         "--placement": spec.placement,
-        **_scene_options(spec),
+        **_changed_options(spec),
         "--seed": spec.seed,
         "--chunk": spec.chunk,
     }

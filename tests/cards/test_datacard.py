@@ -19,7 +19,7 @@ from PIL import Image
 from sealing import is_manifest
 from typer.testing import CliRunner
 
-from fgbgpack import open_dataset
+from fgbgpack import create, open_dataset
 from fgbgpack.cards import About, cards_are_stale, write_cards
 from fgbgpack.cards.datacard import datacard
 from fgbgpack.cards.summary import summarize
@@ -68,6 +68,24 @@ class TestDataCard:
         again, before = open_dataset(tmp_path / kinds[kind].name), open_dataset(kinds[kind])
         assert again.document.recipe == before.document.recipe
         assert again.pixels == before.pixels
+
+    def test_its_command_has_every_option_that_is_not_as_by_default(self, tmp_path, pictures, monkeypatch):
+        spec = pictures.spec(
+            mask_threshold=200, invert_masks=False, exif="ignore", strict=False, vary_copies=True, overlap=0.2
+        )
+        create(tmp_path / "odd.zarr", spec)
+        text = write_cards(tmp_path / "odd.zarr").datacard.read_text(encoding="utf-8")
+        (command,) = re.findall(r"^```sh\n(.*)\n```$", text, re.MULTILINE)
+        for folder in (pictures.backgrounds, pictures.foregrounds):
+            (tmp_path / folder.name).symlink_to(folder)
+        before = open_dataset(tmp_path / "odd.zarr").document.recipe
+        (tmp_path / "odd.zarr").rename(tmp_path / "first.zarr")
+        monkeypatch.chdir(tmp_path)
+        result = cli(*shlex.split(command)[1:], "--quiet")
+        assert result.exit_code == 0, result.output
+        again = open_dataset(tmp_path / "odd.zarr").document
+        assert again.recipe == before
+        assert {again.spec.exif, again.spec.strict, again.spec.mask_threshold} == {"ignore", False, 200}
 
     def test_the_command_fills_depth_as_it_was(self, published):
         text = (published / "DATACARD.md").read_text(encoding="utf-8")
