@@ -111,7 +111,7 @@ def write_cards(
     if edited and not overwrite:
         raise SpecError(
             "These files were edited, or another program wrote them; --overwrite replaces them:",
-            [str(path) for path in (paths.croissant, paths.datacard, paths.preview) if path in edited],
+            [str(path) for path in edited],
             code="cards-edited",
         )
     store = DatasetStore.open(dataset, read_only=False) if paths.in_dataset else None
