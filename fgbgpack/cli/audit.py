@@ -65,13 +65,13 @@ def audit(
 
     parser = Parser()
     parser.picture(output)
-    given = {
-        "mask_value": parser.integer("--mask-value", mask_value),
-        "mask_threshold": parser.integer("--mask-threshold", mask_threshold),
-        "invert_masks": invert_masks,
-        "exif": exif,
-        "frame": parser.integer("--frame", frame),
-    }
+    given = parser.reading_fields(
+        mask_value=mask_value,
+        mask_threshold=mask_threshold,
+        frame=frame,
+        invert_masks=invert_masks,
+        exif=exif,
+    )
     spec: DatasetSpec = parser.dataset(
         {"backgrounds": ".", "foregrounds": ".", **given}, size=None, depth_model=None, depth={}, config=None
     )

@@ -199,13 +199,15 @@ def create(
             "foregrounds": foregrounds,
             "masks": masks,
             "mask_pattern": mask_pattern,
-            "mask_value": parser.integer("--mask-value", mask_value),
-            "mask_threshold": parser.integer("--mask-threshold", mask_threshold),
-            "invert_masks": invert_masks,
-            "premultiplied": premultiplied,
-            "exif": exif,
-            "strict": strict,
-            "frame": parser.integer("--frame", frame),
+            **parser.reading_fields(
+                mask_value=mask_value,
+                mask_threshold=mask_threshold,
+                frame=frame,
+                invert_masks=invert_masks,
+                premultiplied=premultiplied,
+                exif=exif,
+                strict=strict,
+            ),
             "fit": fit,
             "foreground_height": scene_options.number_or_range(
                 parser, "--foreground-height", foreground_height

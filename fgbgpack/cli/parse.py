@@ -269,6 +269,22 @@ class Parser:
         """The fields of a depth spec other than the model; ``None`` where an option was not given."""
         return given | {name: self.integer(f"--depth-{name}", given[name]) for name in ("scale", "bits")}
 
+    def reading_fields(
+        self,
+        *,
+        mask_value: str | None,
+        mask_threshold: str | None,
+        frame: str | None,
+        **given: str | bool | None,
+    ) -> dict[str, Any]:
+        """The fields of a spec that say how pictures are read; ``None`` where an option was not given."""
+        return {
+            "mask_value": self.integer("--mask-value", mask_value),
+            "mask_threshold": self.integer("--mask-threshold", mask_threshold),
+            "frame": self.integer("--frame", frame),
+            **given,
+        }
+
     def depth_spec(self, model: str | None, fields: Mapping[str, Any]) -> DepthSpec:
         """The depth spec of the options of ``fgbgpack depth``; raises as :meth:`dataset` does."""
         if model == NO_MODEL:
