@@ -139,6 +139,19 @@ class Results:
         self.notes.append(line)
         say(line)
 
+    def publish(self, path: Path, about: dict[str, Any], *, quick: bool, seconds: float) -> None:
+        """Print the table of a run that took so long on a machine, and write it as JSON."""
+        print(f"\n{in_words(about)}, {seconds:.0f} s")
+        print("\n".join(self.notes), self.table(), sep="\n\n")
+        document = {
+            "machine": about,
+            "quick": quick,
+            "notes": self.notes,
+            "numbers": self.numbers,
+            "rows": [dataclasses.asdict(row) for row in self.rows],
+        }
+        path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
     def table(self) -> str:
         header = ("", "what", "measured", "compared with", "ratio", "goal", "")
         told = {True: "met", False: "MISSED", None: ""}
@@ -817,17 +830,7 @@ def main() -> None:
     finally:
         bench.clean_up()
     seconds = time.perf_counter() - start
-    table = bench.results.table()
-    print(f"\n{in_words(about)}, {seconds:.0f} s")
-    print("\n".join(bench.results.notes), table, sep="\n\n")
-    document = {
-        "machine": about,
-        "quick": args.quick,
-        "notes": bench.results.notes,
-        "numbers": bench.results.numbers,
-        "rows": [dataclasses.asdict(row) for row in bench.results.rows],
-    }
-    (data / "bench.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    bench.results.publish(data / "bench.json", about, quick=args.quick, seconds=seconds)
 
 
 if __name__ == "__main__":

@@ -496,13 +496,8 @@ def main() -> None:
         scale.create(scale.spec(backgrounds=1, placements=1))
         for section in args.only or SECTIONS:
             getattr(scale, section)()
-    results = scale.results
-    print(f"\n{in_words(about)}, {time.perf_counter() - start:.0f} s")
-    print("\n".join(results.notes), results.table(), sep="\n\n")
-    rows = [dataclasses.asdict(row) for row in results.rows]
-    document = {"machine": about, "quick": args.quick, "notes": results.notes, "rows": rows}
-    text = json.dumps({**document, "numbers": results.numbers}, indent=2)
-    (data / "scale.json").write_text(text + "\n", encoding="utf-8")
+    seconds = time.perf_counter() - start
+    scale.results.publish(data / "scale.json", about, quick=args.quick, seconds=seconds)
 
 
 if __name__ == "__main__":
