@@ -17,7 +17,6 @@ run that was stopped goes on, and rows can be added.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import statistics
@@ -38,6 +37,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 
 from fgbgpack import Augment, DatasetSpec, create
+from fgbgpack.scene_spec import PRESETS
 from fgbgpack.torch import make_loader
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -67,20 +67,8 @@ class Row:
         return json.dumps({"spec": self.spec, "augment": augment}, sort_keys=True)
 
 
-#: Features of scenes, each with what switches it on where the preset has it off. A row each.
-FEATURES: dict[str, Any] = {
-    "objects": "1-3",
-    "foreground_height": "20%-86%",
-    "placement": "auto",
-    "blend": "soft,hard,feather",
-    "overlap": 0.3,
-    "truncate": 0.3,
-    "empty": 0.1,
-    "light_match": True,
-    "shadow": True,
-    "rotation": 6,
-    "occlude": True,
-}
+#: Features that the preset ``scenes`` has off, each with what switches it on. A row each.
+FEATURES: dict[str, Any] = {"truncate": 0.3, "empty": 0.1, "light_match": True, "shadow": True}
 #: Options of augmentation, each with what switches it off. A row each.
 CHANGES: dict[str, dict[str, Any]] = {
     "window": {"zoom": None, "crop": False},
@@ -92,31 +80,23 @@ CHANGES: dict[str, dict[str, Any]] = {
 
 
 def all_rows() -> dict[str, Row]:
-    """The rows that this version of fgbgpack can make, by name."""
-    augment = Augment()
-    rows = {"reference": Row(), "reference, augmented": Row(augment=augment)}
-    if scenes := _scenes():
-        rows["scenes"] = Row(scenes)
-        rows["scenes, augmented"] = Row(scenes, augment)
-        known = {one.name: one.default for one in fields(DatasetSpec)}
-        for name, value in FEATURES.items():
-            if name in scenes:
-                rows[f"scenes, augmented, without {name}"] = Row(scenes | {name: known[name]}, augment)
-            elif name in known:
-                rows[f"scenes, augmented, with {name}"] = Row(scenes | {name: value}, augment)
-    best = rows.get("scenes, augmented", rows["reference, augmented"])
-    base = "scenes" if scenes else "reference"
+    """All rows, by name."""
+    augment, preset = Augment(), PRESETS["scenes"]
+    scenes = {"samples": SAMPLES} | preset
+    rows = {
+        "reference": Row(),
+        "reference, augmented": Row(augment=augment),
+        "scenes": Row(scenes),
+        "scenes, augmented": Row(scenes, augment),
+    }
+    defaults = {one.name: one.default for one in fields(DatasetSpec)}
+    for name in preset:
+        rows[f"scenes, augmented, without {name}"] = Row(scenes | {name: defaults[name]}, augment)
+    for name, value in FEATURES.items():
+        rows[f"scenes, augmented, with {name}"] = Row(scenes | {name: value}, augment)
     for name, off in CHANGES.items():
-        rows[f"{base}, augmented, without {name}"] = replace(best, augment=replace(augment, **off))
+        rows[f"scenes, augmented, without {name}"] = Row(scenes, replace(augment, **off))
     return rows
-
-
-def _scenes() -> dict[str, Any]:
-    """The fields of a spec of the preset ``scenes``, with as many samples as the reference has."""
-    if importlib.util.find_spec("fgbgpack.scene_spec") is None:
-        return {}
-    presets = importlib.import_module("fgbgpack.scene_spec").PRESETS
-    return {"samples": SAMPLES} | presets["scenes"]
 
 
 # --- the network -------------------------------------------------------------------------------------
