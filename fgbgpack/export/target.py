@@ -122,7 +122,7 @@ class ExportJob:
 
     def _runs(self, part: Part) -> Iterator[Run]:
         """Several runs are read together, as samples share chunks."""
-        length = max(1, _RUN_BYTES // self.sample_bytes)
+        length = self._run_length
         for samples in self._numbers(part):
             batch = self.dataset.read(samples, self.fields)
             for start in range(0, len(samples), length):
@@ -131,8 +131,7 @@ class ExportJob:
 
     def _numbers(self, part: Part) -> Iterator[NDArray[np.int64]]:
         """The samples that are read together."""
-        length = max(1, _RUN_BYTES // self.sample_bytes)
-        together = length * max(1, _READ_BYTES // (length * self.sample_bytes))
+        together = self._run_length * max(1, _READ_BYTES // (self._run_length * self.sample_bytes))
         for first in range(0, len(part.samples), together):
             yield part.samples[first : first + together]
 
@@ -145,6 +144,11 @@ class ExportJob:
     def sample_bytes(self) -> int:
         """Bytes of the exported fields of one sample."""
         return sum(int(np.prod(shape)) * dtype.itemsize for shape, dtype in self.shapes(1).values())
+
+    @property
+    def _run_length(self) -> int:
+        """How many samples are encoded together."""
+        return max(1, _RUN_BYTES // self.sample_bytes)
 
     @cached_property
     def depth_scale(self) -> DepthScale | None:

@@ -295,8 +295,9 @@ def _open(
     if networks.guide is None:
         figures = np.zeros((len(depth), 2), np.float32)
         standing = recipe.catalog.person_pixels
-        persons = {background: None if standing is None else standing[background] for background in used}
-        figures[used] = [figure_depth(depth[one], meaning, persons[one]) for one in used]
+        figures[used] = [
+            figure_depth(depth[one], meaning, None if standing is None else standing[one]) for one in used
+        ]
         return Layered(recipe, depth, figures, meaning), scene.session
     guided = Guided(recipe, networks.guide, BackgroundDepth.of(depth, meaning), execution)
     return guided, guided.session
