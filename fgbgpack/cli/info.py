@@ -61,7 +61,8 @@ def preview(
     rows: str | None = option("--rows N", "Number of randomly chosen samples (default 6)."),
     columns: str | None = option(
         "--columns NAME,...",
-        "What a row shows of a sample: background, foreground, alpha, image, mask, depth (default: all).",
+        "What a row shows of a sample: background, foreground, alpha, image, mask, "
+        "instance, depth (default: all that there are).",
     ),
     cell: str | None = option("--cell N", "The longer side of a picture in pixels (default: about 224)."),
     seed: str | None = options.DRAW_SEED,

@@ -33,10 +33,11 @@ _IMAGES, _DEPTHS, _ANNOTATIONS = "images", "depth", "annotations"
 
 
 class CocoTarget(Target):
-    """``images/<sample>.png``, ``annotations/instances_<part>.json``, and ``depth/<sample>.png`` with depth.
+    """``images/<part>/<sample>.png``, ``annotations/instances_<part>.json``, and with depth
+    ``depth/<part>/<sample>.png``.
 
     A sample without foreground pixels has no annotation, and a scene one for each object of which a pixel is
-    seen. The pictures of a part are in a folder of its name.
+    seen. Without a split, pictures are in no folder of a part.
     """
 
     OPTIONS: ClassVar = frozenset({"category", "depth_bits", "segmentation"})

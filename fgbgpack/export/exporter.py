@@ -110,7 +110,7 @@ def export(
     the same export is there already.
 
     Args:
-        dataset: A complete dataset: open, or a local path, a URL that fsspec opens, or a Zarr store.
+        dataset: A complete dataset: open, or a local path, a URL, or a Zarr store.
         out: The folder to create.
         to: ``"folder"`` (PNG files in folders of their sources), ``"webdataset"`` (tar files), ``"mds"``
             (shards of mosaicml-streaming), ``"coco"`` (PNG files and JSON) or ``"npz"`` (arrays for
