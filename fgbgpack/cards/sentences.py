@@ -62,6 +62,12 @@ def limits(summary: DatasetSummary) -> list[str]:
     if spec.light_match:
         light = "its light is brought near that of its surroundings by their mean alone"
     shadow = "casts no shadow but below its feet" if spec.shadow else "casts no shadow"
+    places = "Places are random: a foreground may float, or be of a size that the scene does not allow."
+    if spec.scene.has_floor:
+        places = (
+            "Whole foregrounds stand on what estimated depth shows as floor, as high as persons there. Where "
+            "a background has no floor their places are random: they may float, or be of a wrong size."
+        )
     pasted = (
         f"Every foreground is {_heights_in_words(spec)} pixels high, whole, in front of everything, and one "
         "a sample; it is neither rotated nor hidden in part."
@@ -73,7 +79,7 @@ def limits(summary: DatasetSummary) -> list[str]:
         )
     return [
         f"Samples are composites: a foreground {shadow} and no reflection, touches nothing, and {light}.",
-        "Places are random: a foreground may float, or be of a size that the scene does not allow.",
+        places,
         pasted,
         "The mask is that of the pasted foreground. Objects of the same kind that the background already "
         "showed are not in it.",

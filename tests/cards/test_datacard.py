@@ -20,7 +20,7 @@ from sealing import is_manifest
 from typer.testing import CliRunner
 
 from fgbgpack import create, open_dataset
-from fgbgpack.cards import About, cards_are_stale, write_cards
+from fgbgpack.cards import About, cards_are_stale, sentences, write_cards
 from fgbgpack.cards.datacard import datacard
 from fgbgpack.cards.summary import summarize
 from fgbgpack.cli import app
@@ -86,6 +86,13 @@ class TestDataCard:
         again = open_dataset(tmp_path / "odd.zarr").document
         assert again.recipe == before
         assert {again.spec.exif, again.spec.strict, again.spec.mask_threshold} == {"ignore", False, 200}
+
+    def test_its_limits_say_where_foregrounds_stand(self, dataset):
+        summary = summarize(open_dataset(dataset))
+        spec = replace(summary.document.spec, placement="auto", foreground_height="20%-86%")
+        standing = replace(summary, document=replace(summary.document, spec=spec))
+        told = [" ".join(sentences.limits(one)) for one in (summary, standing)]
+        assert ["floor" in text for text in told] == [False, True]
 
     def test_the_command_fills_depth_as_it_was(self, published):
         text = (published / "DATACARD.md").read_text(encoding="utf-8")
