@@ -56,7 +56,6 @@ from fgbgpack.storage.root import NO_DATASET, Root, is_blank, parsed_root
 from fgbgpack.storage.sharding import ABSENT, index_bytes, read_index
 from fgbgpack.storage.targets import Target, name_of, zarr_store
 
-_CONCURRENT_REQUESTS = 32
 #: Files of this machine from this size on are written to the disk as soon as they are there.
 _STARTED_BYTES = 1 << 20
 _SHOWN = 3
