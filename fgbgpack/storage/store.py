@@ -407,14 +407,14 @@ class DatasetStore(Root):
         if isinstance(self.store, Hdf5Store):
             return self.store.file.shards_there(array)
         expected = None if checks is None else checks.all().reshape(layout.shards, -1)
-        known = {f"{array}/{layout.key(i)}": i for i in range(layout.shards)}
+        known = {f"{array}/{layout.key(i)}": i for i in (range(layout.shards) if among is None else among)}
         # All keys of a large array are too many to be listed by everybody who works on a part of it.
         sizes = self._listed_sizes(f"{array}/c/") if among is None else None
-        if among is None:
-            present = [key for key in sizes or self.find(f"{array}/c/") if key in known]
+        if among is not None:
+            present = list(compress(known, self.present(known)))
         else:
-            own = [f"{array}/{layout.key(i)}" for i in among]
-            present = list(compress(own, self.present(own)))
+            listed = self.find(f"{array}/c/") if sizes is None else sizes
+            present = [key for key in listed if key in known]
         if self.is_new:
             # A writer before this one may have been at it until now.
             present = [key for key in present if self.written.has(key)]
