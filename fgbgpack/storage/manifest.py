@@ -24,7 +24,7 @@ from fgbgpack.document import ATTRIBUTE, DIGEST, MANIFEST
 from fgbgpack.errors import DatasetError
 from fgbgpack.manifest_info import ManifestArray, ManifestInfo
 from fgbgpack.storage.arrays import ArraySpec, Node
-from fgbgpack.storage.codecs import CRC_BYTES, REPAIR, crc32c
+from fgbgpack.storage.codecs import CRC_BYTES, REPAIR, crc32c, is_whole
 from fgbgpack.storage.layout import Layout
 from fgbgpack.storage.sharding import ABSENT, read_index
 
@@ -287,11 +287,10 @@ def checksums_of(value: bytes | memoryview, index: NDArray[np.uint64] | None) ->
 
 def check_chunks(value: bytes, index: NDArray[np.uint64] | None, where: str) -> None:
     """Raises DatasetError where a chunk in the bytes of a shard does not end with its checksum."""
-    view = memoryview(value)
+    data = np.frombuffer(value, np.uint8)
     spans = [(0, len(value))] if index is None else index[index[:, 0] != ABSENT].tolist()
     for offset, size in spans:
-        chunk = view[offset : offset + size]
-        if crc32c(bytes(chunk[:-CRC_BYTES])) != chunk[-CRC_BYTES:]:
+        if not is_whole(data[offset : offset + size], "crc32c"):
             raise DatasetError(f"{where} is damaged: a checksum is wrong. {REPAIR}", code="checksum-wrong")
 
 

@@ -23,7 +23,7 @@ from zarr.core.sync import _get_loop
 
 from fgbgpack.errors import DatasetError
 from fgbgpack.storage.answers import answer
-from fgbgpack.storage.codecs import CRC_BYTES, crc32c
+from fgbgpack.storage.codecs import CRC_BYTES, is_whole
 from fgbgpack.storage.failures import unreadable
 from fgbgpack.storage.processes import usable
 from fgbgpack.storage.reading.cache import CachedShards
@@ -252,7 +252,7 @@ class RemoteChunks:
         if self._cache is None or (place := self._place(chunk)) is None:
             return False
         data = self._cache.chunk(chunk[0], *place)
-        if data is None or not _is_whole(data):
+        if data is None or not is_whole(data, "crc32c"):
             return False
         coming.settle(data)
         return True
@@ -337,12 +337,14 @@ class RemoteChunks:
 
     def _is_right(self, span: Span, value: bytes) -> bool:
         """Whether every chunk of a span ends with its checksum."""
-        return not self._checksummed or all(map(_is_whole, self._parts_of(span, value).values()))
+        if not self._checksummed:
+            return True
+        return all(is_whole(chunk, "crc32c") for chunk in self._parts_of(span, value).values())
 
     @staticmethod
     def _keep(cache: CachedShards, shard: int, span: Span, data: Mapping[int, Bytes]) -> None:
         for inner, start, _ in span.parts:
-            if _is_whole(data[inner]):
+            if is_whole(data[inner], "crc32c"):
                 cache.keep_chunk(shard, start, data[inner])
 
     def _has_room(self, chunks: Mapping[Chunk, _Coming], span: Span) -> bool:
@@ -392,10 +394,9 @@ class RemoteChunks:
         return index
 
     def _index_in(self, shard: int, tail: bytes) -> Index:
-        is_whole = len(tail) < self._description.index_bytes
-        return self._description.index(
-            shard, np.frombuffer(tail, np.uint8), len(tail) if is_whole else _ANY_SIZE
-        )
+        # A tail shorter than an index is the whole of its shard.
+        size = len(tail) if len(tail) < self._description.index_bytes else _ANY_SIZE
+        return self._description.index(shard, np.frombuffer(tail, np.uint8), size)
 
     def _is_index(self, shard: int, tail: bytes) -> bool:
         try:
@@ -417,8 +418,3 @@ class RemoteChunks:
 
 
 _WHOLE: Index = np.array([[0, _ANY_SIZE]], np.uint64)
-
-
-def _is_whole(chunk: Bytes) -> bool:
-    """Whether a chunk ends with its checksum."""
-    return len(chunk) >= CRC_BYTES and crc32c(chunk[:-CRC_BYTES]) == chunk[-CRC_BYTES:].tobytes()
