@@ -24,6 +24,7 @@ from fgbgpack.storage.reading import chunks as chunks_module
 from fgbgpack.storage.reading import open_files as open_files_module
 from fgbgpack.storage.reading import read_together
 from fgbgpack.storage.reading import reader as reader_module
+from fgbgpack.storage.reading import remote as remote_module
 from fgbgpack.storage.reading.threads import Helpers
 from fgbgpack.storage.sharding import index_bytes, read_index
 
@@ -227,7 +228,8 @@ def test_few_files_stay_open_and_none_when_the_reader_is_gone(tmp_path, monkeypa
 
 
 def test_indexes_beyond_those_kept_are_read_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(chunks_module, "_KEPT_INDEXES", 3)
+    monkeypatch.setattr(chunks_module, "KEPT_INDEXES", 3)
+    monkeypatch.setattr(remote_module, "KEPT_INDEXES", 3)
     monkeypatch.setattr(open_files_module, "_MOST_FILES", 2)
     array, data = write(LocalStore(tmp_path), (40, 3, 2), (2, 3, 2), (4, 3, 2))
     for store in (array.store, WrapperStore(array.store)):

@@ -25,8 +25,8 @@ Index: TypeAlias = NDArray[np.uint64]
 #: A shard, and the number of a chunk in it.
 Chunk: TypeAlias = tuple[int, int]
 
-
-_KEPT_INDEXES = 2048  # of one array, about 1 KB each
+#: Indexes of shards that stay in memory, of one array: about 1 KB each.
+KEPT_INDEXES = 2048
 _LEAST_LIMIT = 1 << 16  # bytes of the smallest chunks
 
 
@@ -62,6 +62,10 @@ class ArrayDescription:
         """The key of a shard in the store."""
         return f"{self.path}/{self.layout.key(shard)}"
 
+    def shard_name(self, shard: int) -> str:
+        """What messages call a shard."""
+        return f"Shard {self.name}/{self.key(shard)}"
+
     def name_of(self, chunk: Chunk) -> str:
         """What messages call a chunk."""
         return f"Chunk {chunk[1]} of shard {self.name}/{self.key(chunk[0])}"
@@ -76,8 +80,7 @@ class ArrayDescription:
 
     def index(self, shard: int, tail: Bytes, size: int) -> Index:
         """(chunks, 2) uint64: offset and size of each chunk of a shard, from the end of the shard."""
-        where = f"Shard {self.name}/{self.key(shard)}"
-        return read_index(tail.data, size, self.layout.grid, where).reshape(-1, 2)
+        return read_index(tail.data, size, self.layout.grid, self.shard_name(shard)).reshape(-1, 2)
 
 
 class ByteBuffer:
@@ -134,14 +137,13 @@ class FileChunks(_LocalChunks):
 
     def __init__(self, folder: str, description: ArrayDescription) -> None:
         self._description = description
-
         files = OpenFiles()
 
         # Neither refers to this object: files are closed with it, not when cycles are collected.
         def opened(shard: int) -> OpenFile:
             return files.get(shard, f"{folder}/{description.layout.key(shard)}")
 
-        @lru_cache(_KEPT_INDEXES)
+        @lru_cache(KEPT_INDEXES)
         def index(shard: int) -> Index:
             file = opened(shard)
             size = os.fstat(file.number).st_size

@@ -27,7 +27,14 @@ from fgbgpack.storage.codecs import CRC_BYTES, is_whole
 from fgbgpack.storage.failures import unreadable
 from fgbgpack.storage.processes import usable
 from fgbgpack.storage.reading.cache import CachedShards
-from fgbgpack.storage.reading.chunks import ArrayDescription, ByteBuffer, Bytes, Chunk, Index
+from fgbgpack.storage.reading.chunks import (
+    KEPT_INDEXES,
+    ArrayDescription,
+    ByteBuffer,
+    Bytes,
+    Chunk,
+    Index,
+)
 from fgbgpack.storage.reading.ranges import Part, Span, joined
 from fgbgpack.storage.sharding import ABSENT
 
@@ -35,7 +42,6 @@ from fgbgpack.storage.sharding import ABSENT
 AHEAD_BYTES = 128 << 20
 #: Requests of a process that are on their way at once: for what is needed now, and for what is read ahead.
 REQUESTS, REQUESTS_AHEAD = 32, 16
-_KEPT_INDEXES = 2048  # of one array, about 1 KB each
 # For an index whose shard's size is not known: a chunk that is not there shows when it is read.
 _ANY_SIZE = 2**63
 
@@ -225,7 +231,7 @@ class RemoteChunks:
                 self._indexes[shard] = index
         if index is None and self._cache is not None and (tail := self._cache.index(shard)) is not None:
             try:
-                index = self._description.index(shard, np.frombuffer(tail, np.uint8), _ANY_SIZE)
+                index = self._index_in(shard, tail)
             except DatasetError:
                 return None
             self._note_index(shard, index)
@@ -234,7 +240,7 @@ class RemoteChunks:
     def _note_index(self, shard: int, index: Index) -> None:
         with self._lock:
             self._indexes[shard] = index
-            if len(self._indexes) > _KEPT_INDEXES:
+            if len(self._indexes) > KEPT_INDEXES:
                 del self._indexes[next(iter(self._indexes))]
 
     def _place(self, chunk: Chunk) -> tuple[int, int] | None:
@@ -383,7 +389,7 @@ class RemoteChunks:
 
     async def _ask_index(self, shard: int, ahead: bool) -> Index | None:
         size = self._description.index_bytes
-        where = f"Shard {self._description.name}/{self._description.key(shard)}"
+        where = self._description.shard_name(shard)
         tail = await self._get(shard, SuffixByteRequest(size), where, partial(self._is_index, shard), ahead)
         if tail is None:
             return None
