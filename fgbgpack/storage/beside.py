@@ -95,8 +95,7 @@ class BesideStore(WrapperStore[Store]):
 
     async def delete_dir(self, prefix: str) -> None:
         """Delete all keys below a prefix."""
-        folder = f"{prefix.rstrip('/')}/" if prefix else ""
-        for key in [key async for key in self.list_prefix(folder)]:
+        for key in [key async for key in self.list_prefix(folder_of(prefix))]:
             await self.delete(key)
 
     async def clear(self) -> None:
@@ -105,8 +104,7 @@ class BesideStore(WrapperStore[Store]):
 
     async def is_empty(self, prefix: str) -> bool:
         """Whether no key is below a prefix."""
-        folder = f"{prefix.rstrip('/')}/" if prefix else ""
-        async for _ in self.list_prefix(folder):
+        async for _ in self.list_prefix(folder_of(prefix)):
             return False
         return True
 
@@ -125,10 +123,15 @@ class BesideStore(WrapperStore[Store]):
 
     async def list_dir(self, prefix: str) -> AsyncIterator[str]:
         """The names of what is in the folder ``prefix``."""
-        folder = f"{prefix.rstrip('/')}/" if prefix else ""
+        folder = folder_of(prefix)
         found = {key.removeprefix(folder).partition("/")[0] async for key in self.list_prefix(folder)}
         for name in sorted(found):
             yield name
+
+
+def folder_of(prefix: str) -> str:
+    """What all keys below a prefix begin with."""
+    return f"{prefix.rstrip('/')}/" if prefix else ""
 
 
 def is_below(key: str, paths: Iterable[str]) -> bool:

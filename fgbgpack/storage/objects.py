@@ -19,6 +19,7 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import ObjectStore
 
 from fgbgpack.errors import DatasetError, SpecError, redacted
+from fgbgpack.storage.beside import folder_of
 from fgbgpack.storage.failures import Failure
 
 #: What URLs begin with that obstore opens: of Amazon S3 and stores like it, Google Cloud Storage and Azure.
@@ -299,8 +300,7 @@ class RemoteStore(ObjectStore[Any]):
         import obstore
 
         self._check_writable()
-        folder = f"{prefix.rstrip('/')}/" if prefix else ""
-        keys = [key async for key, _ in self.sizes(folder)]
+        keys = [key async for key, _ in self.sizes(folder_of(prefix))]
         for start in range(0, len(keys), _DELETED_AT_ONCE):
             some = keys[start : start + _DELETED_AT_ONCE]
             try:
