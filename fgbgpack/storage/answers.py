@@ -10,7 +10,7 @@ from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.storage import LocalStore
 
 from fgbgpack.errors import DatasetError
-from fgbgpack.storage.failures import may_pass, unreadable
+from fgbgpack.storage.failures import Failure, unreadable
 from fgbgpack.storage.objects import RemoteStore
 
 #: How often a value is asked for before that is an error.
@@ -83,7 +83,7 @@ async def _in_time(store: Store, key: str, part: ByteRequest | None, where: str,
         if isinstance(store, LocalStore):
             raise
         error = unreadable(exc, where, "GET", tries=tries)
-        raise _Again(error) if may_pass(exc) else error from None
+        raise _Again(error) if Failure.of(exc).may_pass else error from None
 
 
 def _cut(value: Buffer | None, part: ByteRequest | None, where: str) -> bytes | None:

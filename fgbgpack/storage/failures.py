@@ -47,15 +47,14 @@ class Failure:
         """What an error of obstore, or of a package that fsspec uses, tells."""
         text = str(error)
         status = _status_of(error, text)
-        code = _SERVER_CODE.search(text)
+        code = found[1] if (found := _SERVER_CODE.search(text)) else ""
         tries = 1 + int(found[1]) if (found := _TRIES.search(text)) else 1
-        kind = _kind_of(error, text, status, code[1] if code else "")
-        reason = code[1] if code else ""
-        if not reason and (match := _HTTP_ERROR.search(text)):
-            reason = match[1]
+        reason = code
+        if not reason and (found := _HTTP_ERROR.search(text)):
+            reason = found[1]
         if not reason and not _is_of_obstore(error, text):
             reason = redacted(text.partition("\n")[0])[:_LONGEST_REASON].rstrip(".")
-        return cls(kind, status, reason, tries)
+        return cls(_kind_of(error, text, status, code), status, reason, tries)
 
     @property
     def may_pass(self) -> bool:
@@ -149,11 +148,6 @@ def _kind_of(error: BaseException, text: str, status: int | None, code: str) -> 
     if connection or isinstance(error, ConnectionError) or name in _CUT_OFF:
         return "cut"
     return "other"
-
-
-def may_pass(error: BaseException) -> bool:
-    """Whether a request that a store raised this for may succeed when it is made again."""
-    return Failure.of(error).may_pass
 
 
 def unreadable(
