@@ -1,4 +1,4 @@
-"""What stores answer: within a time, of the length that was asked for, and once more where that fails."""
+"""Answers of stores: in time, of the length that was asked for, and requested again where they are not."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from fgbgpack.errors import DatasetError
 from fgbgpack.storage.failures import Failure, unreadable
 from fgbgpack.storage.objects import RemoteStore
 
-#: How often a value is asked for before that is an error.
+#: How often a value is requested before that is an error.
 _TRIES = 5
-#: How often a value is asked for whose content is wrong: more often it is not the connection that damages it.
+#: How often a value is requested whose content is wrong: if it stays wrong, the connection is not to blame.
 _CONTENT_TRIES = 3
-#: Seconds that the first answer may take, and bytes a second that come at least in addition; each further one
-#: may take twice as long.
+#: The first answer may take so many seconds, and in addition what its bytes take at so many a second; each
+#: further one may take twice as long.
 _TIMEOUT, _SLOWEST = 10.0, 256 << 10
 #: Values of any length, such as whole shards, may take longer.
 _WHOLE_TIMEOUT = 60.0
@@ -36,12 +36,12 @@ async def answer(
 ) -> bytes | None:
     """The value of a key or a part of it, which messages call ``where``; ``None`` if there is no such key.
 
-    Some servers ignore that only a part is asked for and send the whole. The same is asked for again, some
-    times, where no answer comes in time, less than was asked for, an error that may pass, or what is not
-    ``is_right``. After that what comes is returned if it was only not right; else this raises DatasetError,
+    Where a server ignores the range and sends the whole, the part is cut out. The request is made again, a
+    few times, if it gets no answer in time, an error that may pass, less than it asked for, or what is not
+    ``is_right``. What is still not right at the last try is returned; any other failure raises DatasetError,
     or what a folder of this machine raises.
     """
-    wrong, tries = 0, 0
+    answers, tries = 0, 0
     while True:
         tries += 1
         try:
@@ -51,8 +51,8 @@ async def answer(
                 raise exc.error from exc.__cause__
             await asyncio.sleep(_PAUSE * 2 ** (tries - 1))
             continue
-        wrong += 1
-        if found is None or is_right is None or is_right(found) or wrong == _CONTENT_TRIES:
+        answers += 1
+        if found is None or is_right is None or is_right(found) or answers == _CONTENT_TRIES:
             return found
 
 
@@ -65,7 +65,7 @@ class _Again(Exception):
 
 
 async def _in_time(store: Store, key: str, part: ByteRequest | None, where: str, tries: int) -> Buffer | None:
-    """What a store gives, at the given try."""
+    """The answer of a store, within the time limit of a try; ``tries`` counts this one."""
     request = store.get(key, default_buffer_prototype(), byte_range=part)
     if part is None and isinstance(store, RemoteStore):
         # It has time limits of its own.

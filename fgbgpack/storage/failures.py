@@ -1,8 +1,7 @@
 """What went wrong with a request to a store: which object, which request, how often, and what to do.
 
-Stores raise errors of their own, in whose texts there may be signatures, keys and whole addresses. What is
-said here is made of what is known to be harmless: the kind of failure, the status, and the server's code for
-it.
+Stores raise errors of their own, whose texts may contain signatures, keys and whole addresses. The messages
+here contain only what is known to be harmless: the kind of failure, the status, and the server's code for it.
 """
 
 from __future__ import annotations
@@ -33,8 +32,8 @@ _LONGEST_REASON = 300
 
 @dataclass(frozen=True)
 class Failure:
-    """What a request came to: ``status`` is HTTP's, where there was an answer; ``reason`` what the server
-    calls it, or what happened to the connection; ``tries`` how often it was made.
+    """How a request failed: ``status`` is HTTP's, where there was an answer; ``reason`` what the server calls
+    it, or what happened to the connection; ``tries`` how often it was made.
     """
 
     kind: str
@@ -44,7 +43,7 @@ class Failure:
 
     @classmethod
     def of(cls, error: BaseException) -> Failure:
-        """What an error of obstore, or of a package that fsspec uses, tells."""
+        """The failure that an error of obstore, or of a package that fsspec uses, reports."""
         text = str(error)
         status = _status_of(error, text)
         code = found[1] if (found := _SERVER_CODE.search(text)) else ""

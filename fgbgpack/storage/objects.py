@@ -412,8 +412,8 @@ class RemoteStore(ObjectStore[Any]):
                 tries = await self._wait_or_raise(exc, request, key, tries, start)
 
     async def _wait_or_raise(self, error: Exception, request: str, key: str, tries: int, start: float) -> int:
-        """Wait before the same request is made again, and return how often it was made; or raise what it came
-        to, if that is what was asked or nothing more can be done.
+        """Wait before the same request is made again, and return how often it was made. Raise the error if it
+        is the answer, as that there is no such object, or if no further try is allowed or would help.
         """
         if isinstance(error, (DatasetError, NotImplementedError, ValueError, TypeError)) or _is_answer(error):
             raise error
