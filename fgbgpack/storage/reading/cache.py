@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgbgpack.errors import SpecError
+from fgbgpack.files import why
 from fgbgpack.options import checked_numbers
 
 #: What a cache holds unless something else is said.
@@ -65,7 +66,8 @@ class ChunkCache:
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         except OSError as exc:
             raise SpecError(
-                f"cache: {self.folder} cannot be written: {exc}. Give another folder.", code="cache-unusable"
+                f"cache: {self.folder} cannot be written: {why(exc, str(self.folder))}. Give another folder.",
+                code="cache-unusable",
             ) from exc
         self._begin()
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgbgpack.errors import DatasetError
+from fgbgpack.files import why
 from fgbgpack.storage.array_metadata import LARGEST_CHUNK
 from fgbgpack.storage.codecs import REPAIR
 from fgbgpack.storage.hdf5 import Hdf5Store
@@ -129,7 +130,8 @@ class _LocalChunks:
         pass
 
     def _unreadable(self, chunk: Chunk, error: OSError) -> DatasetError:
-        return DatasetError(f"{self._description.name_of(chunk)} cannot be read: {error}.", code="io-failed")
+        reason = why(error, self._description.key(chunk[0]))
+        return DatasetError(f"{self._description.name_of(chunk)} cannot be read: {reason}.", code="io-failed")
 
 
 class FileChunks(_LocalChunks):
