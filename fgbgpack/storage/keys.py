@@ -52,7 +52,11 @@ class Keys:
 
     @property
     def is_far(self) -> bool:
-        """Whether what is read and written goes over a network."""
+        """Whether what is read and written is known to go over a network.
+
+        Stores of other kinds do not count, nor obstore's in memory: to ``is_far_away``, which decides on
+        reading ahead, they do.
+        """
         return isinstance(self.base, FsspecStore) or (isinstance(self.base, RemoteStore) and self.base.is_far)
 
     def same_place_as(self, other: Keys) -> bool:

@@ -49,7 +49,9 @@ def is_native(store: Store) -> bool:
 
 
 def is_far_away(store: Store) -> bool:
-    """Whether a store is asked for values over a network, or may be: no folder, memory or archive."""
+    """Whether a store is asked for values over a network, or may be: all but folders, archives, HDF5 files
+    and Zarr's memory. Less certain than ``Keys.is_far``: reading ahead costs little where it is not needed.
+    """
     store = _unwrapped(store)
     return not isinstance(store, (LocalStore, MemoryStore, ZipStore, Hdf5Store))
 
