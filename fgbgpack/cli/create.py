@@ -405,12 +405,13 @@ def _show_part(report: PartReport) -> None:
         say_title(f"{part}: written in {duration(report.seconds)}")
     else:
         say_title(f"{part}: nothing to do, all its shards are there")
-    for what, count, seconds in (
+    made = (
         ("image, mask", report.created, report.sample_seconds),
         ("depth", report.depth_filled, report.depth_seconds),
-    ):
-        if count:
-            say_rows([(what, f"{counted(count, 'sample')}, {count / seconds:,.0f}/s")])
+    )
+    rows = [(what, f"{counted(n, 'sample')}, {n / seconds:,.0f}/s") for what, n, seconds in made if n]
+    if rows:
+        say_rows(rows)
 
 
 def _show_report(report: Report, done: str, size: str = "") -> None:

@@ -101,7 +101,7 @@ def open_objects(url: str, options: Mapping[str, Any], *, read_only: bool) -> Re
         import obstore.store
     except ImportError as exc:
         raise DatasetError(
-            f"{name} is in an object store, which needs obstore: pip install fgbgpack[cloud] ({exc})",
+            f"{name} is in an object store, which needs obstore: pip install 'fgbgpack[cloud]' ({exc})",
             code="extra-missing",
         ) from exc
     arguments = _arguments({**_client_options_of_environment(), **options})
