@@ -52,6 +52,21 @@ Fields: TypeAlias = str | Sequence[str] | None
 #: What batches mix and read together by default.
 _WINDOW_BYTES = 256 << 20
 _BYTES_PER_PIXEL = 6  # of image, mask and depth together
+#: The resized sources.
+_CATALOG = (*SOURCE_ARRAYS, FOREGROUND_CUT, PERSON_PIXELS)
+
+
+def catalog_paths(document: Document) -> tuple[str, ...]:
+    """The paths of the arrays of the resized sources."""
+    return tuple(path for path in document.recipe_arrays if path in _CATALOG)
+
+
+def catalog_of(sources: SourcesInfo, arrays: Mapping[str, NDArray[Any]]) -> Catalog:
+    """The resized sources, of their arrays by the paths of these."""
+    background, foreground, size = (arrays[path] for path in SOURCE_ARRAYS)
+    cut, person = arrays.get(FOREGROUND_CUT), arrays.get(PERSON_PIXELS)
+    pictures = sources.backgrounds, sources.foregrounds
+    return Catalog(background, foreground, size, *pictures, cut=cut, person_pixels=person)
 
 
 class DatasetArrays:
@@ -379,11 +394,8 @@ class DatasetArrays:
     def catalog(self) -> Catalog:
         """The resized sources that the samples were made of, with their names and digests."""
         _, sources = self.require_recipe("sources")
-        background, foreground, size = self.store.read(*SOURCE_ARRAYS)
-        cut = self.store.read(FOREGROUND_CUT)[0] if self.has_objects else None
-        person = self.store.read(PERSON_PIXELS)[0] if PERSON_PIXELS in self.document.recipe_arrays else None
-        pictures = sources.backgrounds, sources.foregrounds
-        return Catalog(background, foreground, size, *pictures, cut=cut, person_pixels=person)
+        paths = catalog_paths(self.document)
+        return catalog_of(sources, dict(zip(paths, self.store.read(*paths), strict=True)))
 
     @cached_property
     def recipe(self) -> Recipe:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fgbgpack.composition.placement import Placements
 from fgbgpack.composition.recipe import Recipe
+from fgbgpack.dataset.arrays import catalog_of, catalog_paths
 from fgbgpack.dataset.composed_depth import layered_source
 from fgbgpack.document import (
     BACKGROUND_DEPTH,
@@ -18,11 +20,9 @@ from fgbgpack.document import (
     DEPTH_MIN,
     DEPTHS,
     EXTREMES,
-    FOREGROUND_CUT,
     MANIFEST,
     NAME,
     OBJECTS,
-    PERSON_PIXELS,
     PLACEMENTS,
     SOURCE_ARRAYS,
     SOURCES,
@@ -36,7 +36,8 @@ from fgbgpack.pipeline.events import OnEvent, Progress
 from fgbgpack.pipeline.executor import Engine, Monitor
 from fgbgpack.pipeline.faults import CHANGES, VALUES, Fault, Findings
 from fgbgpack.pipeline.shard_checks import Reports, ShardChecks
-from fgbgpack.sources.catalog import Catalog
+from fgbgpack.source_info import SourcesInfo
+from fgbgpack.spec import DatasetSpec
 from fgbgpack.storage.arrays import METADATA, ArrayForm, Node, group_metadata, parse_array
 from fgbgpack.storage.hdf5 import GROUP, Hdf5Store
 from fgbgpack.storage.manifest import copies_in, manifest_array, metadata_digest
@@ -302,26 +303,29 @@ class Inspection:
         spec, sources = self.document.spec, self.document.sources
         if spec is None or sources is None or not all(path in whole for path in SOURCE_ARRAYS):
             return
+        arrays = {path: whole[path] for path in catalog_paths(self.document) if path in self.forms}
+        if arrays.keys() == set(catalog_paths(self.document)):
+            self._make_recipe(spec, sources, arrays)
+        if self.document.has_objects:
+            self._check_objects(whole)
+        else:
+            self._check_placements(whole)
+
+    def _make_recipe(
+        self, spec: DatasetSpec, sources: SourcesInfo, arrays: Mapping[str, NDArray[Any]]
+    ) -> None:
+        """Make the recipe of the arrays of the sources, and see that it is the document's."""
         try:
-            background, foreground, size = (whole[path] for path in SOURCE_ARRAYS)
-            cut = whole[FOREGROUND_CUT] if self.document.has_objects else None
-            person = whole[PERSON_PIXELS] if PERSON_PIXELS in self.document.recipe_arrays else None
-            pictures = sources.backgrounds, sources.foregrounds
-            catalog = Catalog(background, foreground, size, *pictures, cut=cut, person_pixels=person)
-            recipe = Recipe.of(spec, catalog)
+            recipe = Recipe.of(spec, catalog_of(sources, arrays))
             recipe.check()
             same = recipe.info == self.document.recipe
         except (FgbgError, ValueError, IndexError):
             same = False
         if same:
             self.recipe = recipe
-        elif not any(map(self.findings.in_array, (*SOURCE_ARRAYS, FOREGROUND_CUT, PERSON_PIXELS))):
+        elif not any(map(self.findings.in_array, arrays)):
             message = "The sources are not those of the recipe: their digest is another one."
             self.findings.add(Fault("recipe-damaged", SOURCES, SOURCES, message))
-        if self.document.has_objects:
-            self._check_objects(whole)
-        else:
-            self._check_placements(whole)
 
     def _check_objects(self, whole: WholeArrays) -> None:
         """Compare what scenes are made of with the recipe, where there is one."""

@@ -26,11 +26,10 @@ from zarr.abc.store import Store
 from zarr.storage import FsspecStore, MemoryStore, ObjectStore
 
 from fgbgpack.composition.recipe import Recipe
+from fgbgpack.dataset.arrays import catalog_of, catalog_paths
 from fgbgpack.depth import DepthModel, load_model, registry
-from fgbgpack.document import FOREGROUND_CUT, PERSON_PIXELS, SOURCE_ARRAYS
 from fgbgpack.errors import ClusterError, DatasetError, DepthModelError, FgbgError
 from fgbgpack.pipeline.executor import Monitor
-from fgbgpack.sources.catalog import Catalog
 from fgbgpack.spec import DatasetSpec
 from fgbgpack.storage.store import DatasetStore
 from fgbgpack.system import keep_memory
@@ -241,13 +240,9 @@ def _read_recipe(store: DatasetStore, spec: DatasetSpec, sha256: str) -> Recipe:
         raise _not_shared(f"It finds no recipe at {store.name}.")
     # The sender may know that the manifest is damaged.
     stored.manifest = store.manifest
-    sources = document.sources
-    background, foreground, size = stored.read(*SOURCE_ARRAYS)
-    cut = stored.read(FOREGROUND_CUT)[0] if document.has_objects else None
-    person = stored.read(PERSON_PIXELS)[0] if PERSON_PIXELS in document.recipe_arrays else None
-    pictures = sources.backgrounds, sources.foregrounds
-    catalog = Catalog(background, foreground, size, *pictures, cut=cut, person_pixels=person)
-    recipe = Recipe.of(spec, catalog)
+    paths = catalog_paths(document)
+    arrays = dict(zip(paths, stored.read(*paths), strict=True))
+    recipe = Recipe.of(spec, catalog_of(document.sources, arrays))
     if recipe.info.sha256 != sha256:
         raise DatasetError(
             f"The sources in {store.name} are not those of the recipe: the dataset was replaced meanwhile, "

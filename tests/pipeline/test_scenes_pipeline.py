@@ -129,6 +129,13 @@ def test_values_that_others_wrote_are_found(made, tmp_path, changed):
     assert "chunk-foreign" in {fault.code for fault in found.faults}
 
 
+def test_lost_metadata_of_sources_are_found_in_a_dataset_that_is_begun(tmp_path, pictures):
+    path = tmp_path / "it.zarr"
+    begin_create(path, pictures.spec(**SCENES), layout=SMALL_SHARDS)
+    (path / "sources" / "foreground_cut" / "zarr.json").unlink()
+    assert [fault.key for fault in verify(path).faults] == ["sources/foreground_cut/zarr.json"]
+
+
 @pytest.mark.parametrize("fields", [{"objects": "1-2"}, {"seed": 1}, {"samples": 46}, {"shadow": False}])
 def test_other_options_are_other_datasets(made, pictures, fields):
     with refused(RecipeMismatchError, "dataset-differs", next(iter(fields))):
