@@ -15,7 +15,6 @@ from fgbgpack.composition.recipe import Recipe
 from fgbgpack.dataset.arrays import catalog_of, catalog_paths
 from fgbgpack.dataset.composed_depth import layered_source
 from fgbgpack.document import (
-    BACKGROUND_DEPTH,
     DEPTH,
     DEPTH_MIN,
     DEPTHS,
@@ -41,7 +40,6 @@ from fgbgpack.spec import DatasetSpec
 from fgbgpack.storage.arrays import METADATA, ArrayForm, Node, group_metadata, parse_array
 from fgbgpack.storage.hdf5 import GROUP, Hdf5Store
 from fgbgpack.storage.manifest import copies_in, manifest_array, metadata_digest
-from fgbgpack.storage.reading import ArrayReader
 from fgbgpack.storage.sealing import check_unfilled
 from fgbgpack.storage.store import DatasetStore
 
@@ -91,7 +89,6 @@ class Inspection:
         self.has_manifest = self._reads_manifest()
         self._done = 0
         self._total = 0
-        self._whole: WholeArrays | None = None
 
     # --- what is to be there -----------------------------------------------------------------------
 
@@ -206,20 +203,24 @@ class Inspection:
     def run(self) -> None:
         """Read everything."""
         self._load_forms()
-        readers: dict[str, ArrayReader] = {}
+        forms: dict[str, ArrayForm] = {}
         for path, form in self.forms.items():
             # Where none was asked for, the arrays of depth are there without any chunk.
             if path not in DEPTHS or self.document.depth is not None:
-                checked = self.has_manifest and self._is_covered(path)
-                readers[path] = self.store.reader(path, form, checked=checked)
+                forms[path] = form
             else:
                 self._check_unfilled(path, form)
-        self._total = sum(chunk_total(reader.layout) for reader in readers.values())
+        self._total = sum(chunk_total(form.layout) for form in forms.values())
         self._on_event(Progress("verify", 0, self._total))
-        planes = self.document.planes
-        reports = Reports(self.store, self.document, self.forms, self._covered)
-        small = {path: reader for path, reader in readers.items() if path not in (*planes, DEPTH)}
-        whole = self._whole = WholeArrays(reports.decoder(small))
+        planes, covered = self.document.planes, self._covered
+        reports = Reports(self.store, self.document, self.forms, covered)
+        large = {path: forms[path] for path in (*planes, DEPTH) if path in forms}
+        small = {
+            path: self.store.reader(path, form, checked=path in covered)
+            for path, form in forms.items()
+            if path not in large
+        }
+        whole = WholeArrays(reports.decoder(small))
 
         def check(part: tuple[str, int], monitor: Monitor) -> Findings:
             with reports.collected() as findings:
@@ -231,15 +232,14 @@ class Inspection:
         self._engine.threads.run(check, parts, self._advance, "verify", self._take)
         self._check_recipe(whole)
         self._check_names(whole)
-        if any(path in readers for path in planes):
+        if any(path in large for path in planes):
             self.recomposed = 0 if self.recipe is None else self.document.samples
         extremes = {path: whole[path] for path in EXTREMES if path in whole}
         if DEPTH in self.document.composed and len(extremes) == len(EXTREMES):
             self._check_layers(extremes, reports)
-        large = {path: self.forms[path] for path in (*planes, DEPTH) if path in readers}
-        checks = ShardChecks(self.store, reports, large, self._covered, self.recipe, extremes)
+        checks = ShardChecks(self.store, reports, large, covered, self.recipe, extremes)
         self._engine.run(checks, checks.checks(), self._advance, "verify", self._take)
-        for reader in (*readers.values(), *checks.readers.values()):
+        for reader in (*small.values(), *checks.readers.values()):
             reader.close()
 
     def _take(self, item: object, found: Findings) -> None:
@@ -429,10 +429,3 @@ class Inspection:
                 unwritten=len(self.findings.unwritten.get(path, ())),
             )
         return found
-
-    @property
-    def background_depth(self) -> NDArray[np.float32] | None:
-        """The stored depth of the backgrounds, if all of it is sound."""
-        whole = self._whole
-        sound = whole is not None and BACKGROUND_DEPTH in whole
-        return whole[BACKGROUND_DEPTH] if whole is not None and sound else None
