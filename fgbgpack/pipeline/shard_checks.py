@@ -107,7 +107,7 @@ class ShardChecks(Work[Check, Findings]):
         self._extremes: Mapping[str, NDArray[np.float16] | None] = dict(extremes)
 
     def __getstate__(self) -> dict[str, Any]:
-        opened = ("readers", "_pixels", "_depth")
+        opened = ("readers", "_extremes_readers", "_pixels", "_depth")
         state = {name: value for name, value in self.__dict__.items() if name not in opened}
         return state | {"_extremes": dict.fromkeys(self._extremes)}
 
@@ -123,6 +123,11 @@ class ShardChecks(Work[Check, Findings]):
             path: self._store.reader(path, form, checked=path in self._covered)
             for path, form in self._forms.items()
         }
+
+    @cached_property
+    def _extremes_readers(self) -> Mapping[str, ArrayReader]:
+        # What is another one than the manifest says was found already.
+        return {name: self._store.reader(name, checked=False) for name in self._extremes}
 
     @cached_property
     def _pixels(self) -> PixelChecks:
@@ -160,6 +165,5 @@ class ShardChecks(Work[Check, Findings]):
         values = self._extremes[name]
         if values is not None:
             return values[samples.start : samples.stop]
-        # What is another one than the manifest says was found already.
-        reader = self._store.reader(name, checked=False)
+        reader = self._extremes_readers[name]
         return np.asarray(reader.read(np.arange(samples.start, samples.stop), threads=1))
