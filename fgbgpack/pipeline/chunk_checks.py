@@ -27,8 +27,8 @@ _REPORTED = 16
 Chunk: TypeAlias = tuple[int, int]
 #: Gets the path of an array, a chunk, the samples in it, and what is wrong with it.
 OnDamage: TypeAlias = Callable[[str, Chunk, range, DatasetError], None]
-#: Gets the path of an array, the shard, a sample that is not what it must be, and a line that says so.
-OnDifference: TypeAlias = Callable[[str, int, int, str], None]
+#: Gets the path of an array, a sample that is not what it must be, and a line that says so.
+OnDifference: TypeAlias = Callable[[str, int, str], None]
 
 
 class ChunkDecoder:
@@ -211,7 +211,7 @@ class PixelChecks:
         for name, plane in planes.items():
             parts = plane[some, :rows], expected[name][:, :rows]
             for sample, line in _differing(name, some + run.start, top, *parts):
-                self._on_difference(name, shard, sample, line)
+                self._on_difference(name, sample, line)
 
 
 class DepthChecks:
@@ -245,7 +245,7 @@ class DepthChecks:
             differs = (values != expected) & ~(np.isnan(values) & np.isnan(expected)) & known
             for i in np.flatnonzero(differs).tolist():
                 line = f"/{name}[{first + i}]: found {expected[i]:g}, the depth has {values[i]:g}"
-                self._on_difference(name, shard, first + i, line)
+                self._on_difference(name, first + i, line)
 
     def measure(self, shard: int, monitor: Monitor) -> NDArray[np.float32]:
         """The least and the greatest depth of a shard's samples, (2, n); infinite where it is not there."""

@@ -119,6 +119,12 @@ class Findings:
         what = _what(error)
         self.add(Fault(error.code, array, key, what, shard, 1, (samples.start, samples.stop)))
 
+    def of_sample(self, code: str, array: str, layout: Layout, sample: int, message: str) -> None:
+        """Note that a value of a sample is not what it must be."""
+        shard = sample // layout.shard[0]
+        key = f"{array}/{layout.key(shard)}"
+        self.add(Fault(code, array, key, message, shard, 0, (sample, sample + 1)))
+
     def of_object(self, key: str, error: DatasetError) -> None:
         """Note what is wrong with the metadata of an array or a group, or with the root."""
         array = key.rpartition("/")[0]

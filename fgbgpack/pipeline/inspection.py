@@ -270,7 +270,7 @@ class Inspection:
                     maps = np.empty((len(some), self.document.height, self.document.width), np.float16)
                     for path, values in zip(EXTREMES, source(some, maps, step=step), strict=True):
                         for sample in some[values != extremes[path][some]].tolist():
-                            reports.extremes_differ(path, shard, sample, f"/{path}[{sample}]")
+                            reports.extremes_differ(path, sample, f"/{path}[{sample}]")
             return findings
 
         self._engine.threads.run(check, range(layout.shards), self._advance, "verify", self._take)
@@ -293,10 +293,6 @@ class Inspection:
         return ShardChecks(self.store, reports, {DEPTH: self.forms[DEPTH]}, frozenset({DEPTH}), None, {})
 
     # --- what the values must be -------------------------------------------------------------------
-
-    def _differs(self, code: str, array: str, shard: int, sample: int, message: str) -> None:
-        key = f"{array}/{self.forms[array].layout.key(shard)}"
-        self.findings.add(Fault(code, array, key, message, shard, 0, (sample, sample + 1)))
 
     def _check_recipe(self, whole: WholeArrays) -> None:
         """Make the recipe of the sources, and compare the placements with it."""
@@ -362,12 +358,11 @@ class Inspection:
                     self._misplaced(path, start + i, is_outside=bool(outside[path][i]))
 
     def _misplaced(self, path: str, sample: int, *, is_outside: bool) -> None:
-        shard = sample // self.forms[path].layout.shard[0]
+        code, message = "placements-differ", f"/{path}[{sample}] is not the recipe's."
         if is_outside:
+            code = "placement-outside"
             message = f"/{path}[{sample}] is out of range: there is no such picture, or it leaves the sample."
-            self._differs("placement-outside", path, shard, sample, message)
-        else:
-            self._differs("placements-differ", path, shard, sample, f"/{path}[{sample}] is not the recipe's.")
+        self.findings.of_sample(code, path, self.forms[path].layout, sample, message)
 
     def _outside(self, stored: Placements, whole: WholeArrays) -> dict[str, NDArray[np.bool_]]:
         """Which placements no sample can have, by their arrays; of (n,) each."""
@@ -397,8 +392,8 @@ class Inspection:
             except UnicodeDecodeError:
                 sound = False
             if not sound:
-                shard = sample // self.forms[NAME].layout.shard[0]
-                self._differs("name-damaged", NAME, shard, sample, f"/name[{sample}] is no name.")
+                layout = self.forms[NAME].layout
+                self.findings.of_sample("name-damaged", NAME, layout, sample, f"/name[{sample}] is no name.")
 
     # --- what was found ----------------------------------------------------------------------------
 

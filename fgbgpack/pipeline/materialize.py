@@ -321,7 +321,7 @@ class _PixelCheck(LayoutStage):
         key = f"{array}/{self._layout.key(chunk[0])}"
         raise DatasetError(f"A chunk of {key} is missing. {REPAIR}", code="chunk-missing")
 
-    def _differs(self, array: str, shard: int, sample: int, line: str) -> None:
+    def _differs(self, array: str, sample: int, line: str) -> None:
         self._here.found.setdefault((sample, array), line)
 
 

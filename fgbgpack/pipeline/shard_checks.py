@@ -16,7 +16,7 @@ from fgbgpack.document import DEPTH, Document
 from fgbgpack.errors import DatasetError
 from fgbgpack.pipeline.chunk_checks import Chunk, ChunkDecoder, DepthChecks, PixelChecks
 from fgbgpack.pipeline.executor import Monitor
-from fgbgpack.pipeline.faults import Fault, Findings
+from fgbgpack.pipeline.faults import Findings
 from fgbgpack.pipeline.ticket import Work
 from fgbgpack.storage.arrays import ArrayForm
 from fgbgpack.storage.hdf5 import Hdf5Store
@@ -64,17 +64,16 @@ class Reports:
         else:
             self._here.findings.unwritten_object(array, chunk[0])
 
-    def pixels_differ(self, array: str, shard: int, sample: int, line: str) -> None:
+    def pixels_differ(self, array: str, sample: int, line: str) -> None:
         """A sample is not that of the recipe."""
-        self._differs("pixels-differ", array, shard, sample, f"Not the pixels of the recipe: {line}.")
+        self._differs("pixels-differ", array, sample, f"Not the pixels of the recipe: {line}.")
 
-    def extremes_differ(self, array: str, shard: int, sample: int, line: str) -> None:
+    def extremes_differ(self, array: str, sample: int, line: str) -> None:
         """The extremes of a sample are not those of its depth."""
-        self._differs("extremes-differ", array, shard, sample, f"Not the extremes of the depth: {line}.")
+        self._differs("extremes-differ", array, sample, f"Not the extremes of the depth: {line}.")
 
-    def _differs(self, code: str, array: str, shard: int, sample: int, message: str) -> None:
-        key = f"{array}/{self._forms[array].layout.key(shard)}"
-        self._here.findings.add(Fault(code, array, key, message, shard, 0, (sample, sample + 1)))
+    def _differs(self, code: str, array: str, sample: int, message: str) -> None:
+        self._here.findings.of_sample(code, array, self._forms[array].layout, sample, message)
 
 
 class _Here(threading.local):

@@ -236,10 +236,7 @@ def _infer(
     chosen = choose(document.samples, count, seed)
     layout = inspection.forms[DEPTH].layout
     for sample, line in infer_again(job, store, document, chosen).items():
-        shard = sample // layout.shard[0]
-        key = f"{DEPTH}/{layout.key(shard)}"
-        fault = Fault("depth-differs", DEPTH, key, f"{line}.", shard, 0, (sample, sample + 1))
-        inspection.findings.add(fault)
+        inspection.findings.of_sample("depth-differs", DEPTH, layout, sample, f"{line}.")
     return len(chosen)
 
 
