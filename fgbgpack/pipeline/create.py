@@ -149,8 +149,6 @@ def create(
     engine = engine_of(workers, executor)
     with reporting(on_event) as notify, staged(out, engine, notify) as place:
         run = Run(DatasetStore.open(place, read_only=False), engine, notify)
-        if not run.store.has_lost_document():
-            run.store.document()  # What must not be overwritten is found before any work is done.
         creation = Creation.of(run, spec, layout=layout, device=device, virtual=virtual)
         with run.exclusive():
             document = creation.run(overwrite=overwrite)
@@ -218,7 +216,11 @@ class Creation:
     def of(
         cls, run: Run, spec: DatasetSpec, *, layout: LayoutPolicy, device: Device, virtual: bool
     ) -> Creation:
-        """That of a spec, with its networks found and its pictures decoded."""
+        """That of a spec, with its networks found and its pictures decoded; DatasetError where something else
+        than a dataset is there.
+        """
+        if not run.store.has_lost_document():
+            run.store.document()  # What must not be overwritten is found before any work is done.
         networks = Networks.load(spec.depth) if spec.depth else None
         recipe = load_recipe(spec, run.on_event, device=device, store=run.store)
         return cls(run, recipe, networks, layout, device, virtual, Pixels(recipe, layout))

@@ -124,8 +124,6 @@ def begin_create(
     threads = Threads(workers)
     with reporting(on_event) as notify:
         run = _run(located(out, storage_options), threads, notify)
-        if not run.store.has_lost_document():
-            run.store.document()  # What must not be overwritten is found before any work is done.
         creation = Creation.of(run, spec, layout=layout, device=device, virtual=virtual)
         if creation.has_begun():
             document = run.store.existing_document()
