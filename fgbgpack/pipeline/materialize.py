@@ -363,15 +363,9 @@ class _Copy:
         run = self._run
         with run.exclusive():
             existing = self.existing(overwrite=overwrite)
+            if (complete := run.begin_or_resume(existing, self._document)) is not None:
+                return complete
             store = run.store
-            if existing is None:
-                run.begin(self._document.begun())
-            elif existing.complete:
-                run.notify(f"{run.name} is complete already.")
-                return existing
-            else:
-                run.notify(f"Resuming {run.name}.")
-                store.commit(self._document.begun())
             if pixels is not None:
                 store.declare(*pixel_arrays(pixels.layouts))
             write_recipe(store, self._original.recipe, self._policy)

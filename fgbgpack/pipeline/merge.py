@@ -200,20 +200,13 @@ class _Merging:
 
     def make(self, *, overwrite: bool) -> Document:
         """Write it, or finish it; return its document."""
-        run, begun = self._run, self._document.begun()
+        run = self._run
         with run.exclusive():
             existing = run.existing(self._differences, overwrite=overwrite)
-            store = run.store
-            if existing is not None and existing.complete:
-                run.notify(f"{run.name} is complete already.")
-                return existing
-            if existing is None:
-                run.begin(begun)
-            else:
-                run.notify(f"Resuming {run.name}.")
-                store.commit(begun)
+            if (complete := run.begin_or_resume(existing, self._document)) is not None:
+                return complete
             self._write()
-            return store.commit(self._document)
+            return run.store.commit(self._document)
 
     def _differences(self, existing: Document) -> list[str]:
         document = self._document

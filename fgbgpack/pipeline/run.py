@@ -207,6 +207,20 @@ class Run:
         """Replace the dataset that is there, if any, by one that is begun."""
         clear(self.store, self._found)
         self.store.commit(document)
+    def begin_or_resume(self, existing: Document | None, document: Document) -> Document | None:
+        """Begin the dataset that ``document`` will complete, or go on with the ``existing`` one; return that
+        where nothing is left to do.
+        """
+        if existing is not None and existing.complete:
+            self.notify(f"{self.name} is complete already.")
+            return existing
+        if existing is None:
+            self.begin(document.begun())
+        else:
+            self.notify(f"Resuming {self.name}.")
+            self.store.commit(document.begun())
+        return None
+
 
     def execute(self, stage: Stage, engine: Engine | None = None) -> None:
         """Write the shards of a stage that are missing, on the run's engine or on another."""
