@@ -74,6 +74,11 @@ class DepthStage(LayoutStage):
         source, engine = self.source, self._job.engine
         return engine if isinstance(source, Layered) else engine.and_more(source.session.waiting_threads)
 
+    def report(self) -> None:
+        """Report what the network's session has to say since it was opened."""
+        if not isinstance(self.source, Layered):
+            self._job.check(self.source.session, None)
+
     def _measured_step(self) -> float:
         """A power of two, for the range of samples from all over, unless the backgrounds tell it."""
         if isinstance(self.source, Layered):

@@ -259,7 +259,7 @@ class _Merging:
             section = depth.section(makers_of(filling.section)[-1])
             self._document = dataclasses.replace(self._document, depth=section)
             run.store.commit(self._document.begun())
-            run.execute(stage, stage.engine)
+            run.execute_depth(stage)
         run.declare_depth(section, self._layouts)
 
     def _filling(self, section: NetworkDepthInfo) -> DepthFilling:

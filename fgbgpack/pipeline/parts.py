@@ -17,7 +17,7 @@ from typing import Any
 
 from fgbgpack.dataset.dataset import Dataset
 from fgbgpack.depth import Device
-from fgbgpack.depth.strategies import Layered, Networks
+from fgbgpack.depth.strategies import Networks
 from fgbgpack.document import (
     DEPTH,
     DEPTH_PARTS,
@@ -304,9 +304,7 @@ class _PartWriting:
         # Before the first shard: what is killed later leaves nothing to be told.
         note.add(makers_of(filling.section)[-1], missing)
         stage = DepthStage(job, filling.mode, run.store, self._document.depth.step)
-        run.execute(stage, stage.engine)
-        if not isinstance(stage.source, Layered):
-            job.check(stage.source.session, None)
+        run.execute_depth(stage)
 
     def _depth_job(self) -> DepthJob | None:
         """What fills depth; ``None`` where all is there or none is asked for."""

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from fgbgpack.depth import rounding_bound
-from fgbgpack.depth.strategies import Layered
 from fgbgpack.document import DEPTH, DEPTH_PARTS, EXTREMES, DepthInfo, Document, ImportedDepthInfo
 from fgbgpack.errors import DatasetError, RecipeMismatchError
 from fgbgpack.pipeline.arrays import depth_arrays
@@ -249,14 +248,16 @@ class Run:
     def fill_depth(self, filling: DepthFilling, document: Document) -> Document:
         """Write all depth that is missing; return the document, now of a complete dataset, and commit it."""
         start = time.perf_counter()
-        job = filling.job
         document, stage = self.prepare_depth(filling, document)
-        self.execute(stage, stage.engine)
-        if not isinstance(stage.source, Layered):
-            job.check(stage.source.session, None)  # reports what the session has to say since it was opened
-        document = self.finish_depth(document, job.layouts(filling.section))
+        self.execute_depth(stage)
+        document = self.finish_depth(document, filling.job.layouts(filling.section))
         self.stage_seconds["depth"] = time.perf_counter() - start
         return document
+
+    def execute_depth(self, stage: DepthStage) -> None:
+        """Write the shards of depth that are missing, and report what the network has noticed meanwhile."""
+        self.execute(stage, stage.engine)
+        stage.report()
 
     def prepare_depth(self, filling: DepthFilling, document: Document) -> tuple[Document, DepthStage]:
         """Write what must be there before the depth of samples, its step included; return the document, which
