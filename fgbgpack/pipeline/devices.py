@@ -23,7 +23,7 @@ def with_device(
         maker = next(known, devices[-1] if devices else now)
         runs.setdefault(dataclasses.replace(maker, ranges=None), []).append(run)
     earlier = (
-        dataclasses.replace(device, ranges=_joined(made))
+        dataclasses.replace(device, ranges=joined(made))
         for device, made in runs.items()
         if made and device != now
     )
@@ -46,13 +46,13 @@ def with_makers(
     runs: dict[DeviceInfo, list[range]] = {}
     for device, run in made:
         runs.setdefault(dataclasses.replace(device, ranges=None), []).append(run)
-    others = [dataclasses.replace(one, ranges=_joined(of_one)) for one, of_one in runs.items() if one != last]
+    others = [dataclasses.replace(one, ranges=joined(of_one)) for one, of_one in runs.items() if one != last]
     if others and last not in runs and sum(len(run) for of_one in runs.values() for run in of_one) == samples:
         last = dataclasses.replace(others.pop(), ranges=None)
     return (*earlier, *others, last)
 
 
-def _joined(runs: Iterable[range]) -> tuple[tuple[int, int], ...]:
+def joined(runs: Iterable[range]) -> tuple[tuple[int, int], ...]:
     """Runs in order as pairs of start and stop, those that touch as one."""
     pairs: list[tuple[int, int]] = []
     for run in runs:

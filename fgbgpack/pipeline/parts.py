@@ -33,7 +33,7 @@ from fgbgpack.pipeline.conflicts import depth_differences
 from fgbgpack.pipeline.create import Creation, Report
 from fgbgpack.pipeline.depth import DepthFilling, DepthStage
 from fgbgpack.pipeline.depth_modes import DepthJob
-from fgbgpack.pipeline.devices import makers_of, with_makers
+from fgbgpack.pipeline.devices import joined, makers_of, with_makers
 from fgbgpack.pipeline.events import Progress, Reporting, reporting, silent
 from fgbgpack.pipeline.executor import Threads
 from fgbgpack.pipeline.part import Note, Notes, Part
@@ -436,9 +436,6 @@ def _described(missing: Mapping[str, list[int]]) -> Iterator[str]:
 
 def _numbers(shards: list[int]) -> str:
     """Numbers in order, such as ``shards 3, 5 to 9``."""
-    runs: list[tuple[int, int]] = []
-    for shard in shards:
-        first = runs.pop()[0] if runs and runs[-1][1] == shard - 1 else shard
-        runs.append((first, shard))
-    shown = [f"{first}" if first == last else f"{first} to {last}" for first, last in runs[:_SHOWN]]
+    runs = joined(range(shard, shard + 1) for shard in shards)
+    shown = [f"{start}" if stop - start == 1 else f"{start} to {stop - 1}" for start, stop in runs[:_SHOWN]]
     return f"shard{'s' if len(shards) > 1 else ''} {', '.join(shown)}{', ...' * (len(runs) > _SHOWN)}"
