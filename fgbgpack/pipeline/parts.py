@@ -358,8 +358,8 @@ def _made_by(
 def _require_recipe(store: DatasetStore) -> None:
     """See that all that the shards are made of is as it was begun with (DatasetError)."""
     wrong = sealing.faulty_objects(store)
-    for path in store.manifest.arrays if store.manifest is not None else ():
-        form = store.forms([path], checked=False)[path]
+    paths = store.manifest.arrays if store.manifest is not None else ()
+    for path, form in store.forms(paths, checked=False).items():
         sound = sealing.whole_shards(store, path, form.layout, sharded=form.sharded, read_back=True)
         if len(sound) < form.layout.shards:
             wrong.setdefault(path, [])

@@ -206,6 +206,7 @@ class Run:
         """Replace the dataset that is there, if any, by one that is begun."""
         clear(self.store, self._found)
         self.store.commit(document)
+
     def begin_or_resume(self, existing: Document | None, document: Document) -> Document | None:
         """Begin the dataset that ``document`` will complete, or go on with the ``existing`` one; return that
         where nothing is left to do.
@@ -219,7 +220,6 @@ class Run:
             self.notify(f"Resuming {self.name}.")
             self.store.commit(document.begun())
         return None
-
 
     def execute(self, stage: Stage, engine: Engine | None = None) -> None:
         """Write the shards of a stage that are missing, on the run's engine or on another."""
