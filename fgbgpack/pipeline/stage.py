@@ -161,15 +161,14 @@ class _StageWork(Work[int, _Published]):
     def __call__(self, item: Any, monitor: Monitor) -> _Published:
         shard, stage = (item.shard, item.stage) if isinstance(item, _Part) else (item, self._stage)
         store, product = self._store, stage.produce(shard, monitor)
-        if self._machine is None:
-            for key, value in product.values.items():
-                store.put(key, value)
-            return _Published(product.found)
-        if product.values:
+        is_sent = self._machine is not None
+        if is_sent and product.values:
             # Who has sent this may have been stopped, and another dataset begun.
             store.require_unchanged()
         for key, value in product.values.items():
             store.put(key, value)
+        if not is_sent:
+            return _Published(product.found)
         if product.values and machine_id() != self._machine:
             # What the sender syncs are the files that its own machine has written.
             store.sync_files(product.values)
