@@ -33,6 +33,7 @@ from fgbgpack.pipeline.staging import staged
 from fgbgpack.pipeline.workers import engine_of
 from fgbgpack.source_info import SourcesInfo
 from fgbgpack.sources.catalog import load_catalog
+from fgbgpack.sources.listing import Sources
 from fgbgpack.sources.names import counted
 from fgbgpack.spec import DatasetSpec
 from fgbgpack.storage import sealing
@@ -161,13 +162,15 @@ def load_recipe(
     *,
     device: Device = "auto",
     store: DatasetStore | None = None,
+    sources: Sources | None = None,
 ) -> Recipe:
     """The recipe of a spec, with its pictures decoded; ignored files and missing licences are reported.
+    ``sources`` are its pictures, if they are listed and hashed already.
 
     Where foregrounds stand on floors, these are those of ``store``, if a dataset of the same recipe is there;
     else the network of the spec's depth, or ``fgbgpack-scene``, finds them on ``device``.
     """
-    sources = sources_of(spec)
+    sources = sources or sources_of(spec)
     if sources.ignored:
         shown = ", ".join(sources.ignored[:_SHOWN]) + (", ..." if len(sources.ignored) > _SHOWN else "")
         on_event(Notice(f"Ignored {counted(len(sources.ignored), 'file')}, not used as pictures: {shown}"))

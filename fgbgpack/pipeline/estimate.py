@@ -24,6 +24,7 @@ from fgbgpack.pipeline.executor import MEASURE_SECONDS, Monitor, Threads
 from fgbgpack.pipeline.pixels import Pixels
 from fgbgpack.pipeline.scale import MOST_SAMPLES, Assumptions, Fixed, Scale, StageWork, scale_of
 from fgbgpack.source_info import SourceInfo
+from fgbgpack.sources.listing import Sources
 from fgbgpack.spec import DatasetSpec
 from fgbgpack.storage.arrays import PIXEL_CODEC
 from fgbgpack.storage.layout import DEFAULT_POLICY, Extent, Layout, LayoutPolicy
@@ -130,7 +131,9 @@ class _Rehearsal:
     def run(self, workers: int, assumed: Assumptions, *, cluster: bool, remote: bool) -> Estimate:
         networks = Networks.load(self._spec.depth) if self._spec.depth else None
         start = time.perf_counter()
-        recipe = load_recipe(_with_fewer_placements(self._spec), self._on_event, device=self._device)
+        sources = sources_of(self._spec)
+        fewer = _with_fewer_placements(self._spec, sources)
+        recipe = load_recipe(fewer, self._on_event, device=self._device, sources=sources)
         loading = time.perf_counter() - start
         # All that is asked for: what is measured may be a part of it.
         backgrounds = len(recipe.catalog.backgrounds)
@@ -142,9 +145,9 @@ class _Rehearsal:
         image = layouts[IMAGE]
         stored, works, sample_rate = {}, [], None
         placed, placing = _measured_placements(recipe, extent.samples)
-        sources = _sources_bytes(recipe)
+        encoded_sources = _sources_bytes(recipe)
         if self._virtual:
-            stored[_RECIPE] = placed + sources
+            stored[_RECIPE] = placed + encoded_sources
         else:
             sample_rate, stored = _rehearse_pixels(
                 Pixels(recipe, self._policy), extent.samples, self._threads
@@ -180,7 +183,6 @@ class _Rehearsal:
             if not composed:
                 stored[DEPTH] = maps
             if job.sees_backgrounds:
-                backgrounds = len(recipe.catalog.backgrounds)
                 guiding = self._policy.background_depth(backgrounds, extent.height, extent.width)
                 objects, metadata = objects + guiding.shards, metadata + 1
             layout = self._policy.depth(extent, guided=job.sees_backgrounds)
@@ -194,7 +196,7 @@ class _Rehearsal:
             objects=objects,
             metadata_objects=_METADATA_OBJECTS + metadata,
             writing_seconds=placing,
-            stored_bytes=placed + sources,
+            stored_bytes=placed + encoded_sources,
             source_bytes=sum(array.nbytes for _, array, _ in recipe_sources(recipe)),
             document_bytes=_document_bytes(recipe),
             reading_bytes_per_sample=_placement_bytes(recipe),
@@ -216,9 +218,8 @@ class _Rehearsal:
         )
 
 
-def _with_fewer_placements(spec: DatasetSpec) -> DatasetSpec:
+def _with_fewer_placements(spec: DatasetSpec, sources: Sources) -> DatasetSpec:
     """The same spec or, where it has more samples than a dataset can hold, one of as many as it can."""
-    sources = sources_of(spec)
     pairs = len(sources.backgrounds) * len(sources.foregrounds) * (2 if spec.flip else 1)
     most = MOST_SAMPLES // max(1, pairs)
     return (
