@@ -207,16 +207,11 @@ def contradicts_recipe(store: DatasetStore, recipe: Recipe, policy: LayoutPolicy
 
 
 def _recipe_chunks(recipe: Recipe, policy: LayoutPolicy) -> Iterator[tuple[ArraySpec, int, NDArray[Any]]]:
-    placements, objects = placement_arrays(recipe, policy), object_arrays(recipe, policy)
-    for number, rows in enumerate(placements[0].layout.rows()):
-        samples = range(rows.start, rows.stop)
-        placed = recipe.placements(samples)
-        for spec in placements:
-            yield spec, number, getattr(placed, spec.path)
-        if objects:
-            found = recipe.objects(samples).arrays()
-            for spec in objects:
-                yield spec, number, found[spec.path]
+    specs = (*placement_arrays(recipe, policy), *object_arrays(recipe, policy))
+    for number, rows in enumerate(specs[0].layout.rows()):
+        found = recipe.sample_arrays(range(rows.start, rows.stop))
+        for spec in specs:
+            yield spec, number, found[spec.path]
     for path, array, dimensions in recipe_sources(recipe):
         spec = ArraySpec(path, policy.rows(array.shape, array[0].nbytes), array.dtype.type, dimensions)
         for number, rows in enumerate(spec.layout.rows()):
