@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fgbgpack.errors import ClusterError, SpecError
 from fgbgpack.pipeline.ticket import differing_versions, versions, versions_error
+from fgbgpack.storage.reading.threads import usable_cores
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -88,8 +89,6 @@ def dask_executor(where: str, *, timeout: float = _CONNECT_SECONDS) -> Iterator[
 def _local_cluster(workers: int | None) -> Iterator[str]:
     """The address of a scheduler in this process, with workers in processes of their own."""
     from distributed import LocalCluster
-
-    from fgbgpack.storage.reading.threads import usable_cores
 
     with LocalCluster(  # type: ignore[no-untyped-call]
         n_workers=usable_cores() if workers is None else workers,

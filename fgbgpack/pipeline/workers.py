@@ -63,9 +63,10 @@ _MEANINGS: Mapping[str, tuple[str, str]] = {
     ),
     "BrokenProcessPool": ("workers-died", "A worker ended in the middle of its work."),
     "CommClosedError": ("cluster-lost", "The connection to the scheduler or to a worker was lost."),
-    "CancelledError": ("cluster-lost", "The scheduler has ended, or has dropped the work."),
-    "FutureCancelledError": ("cluster-lost", "The scheduler has ended, or has dropped the work."),
-    "FuturesCancelledError": ("cluster-lost", "The scheduler has ended, or has dropped the work."),
+    **dict.fromkeys(
+        ("CancelledError", "FutureCancelledError", "FuturesCancelledError"),
+        ("cluster-lost", "The scheduler has ended, or has dropped the work."),
+    ),
     "TimeoutError": ("cluster-lost", "The scheduler or a worker does not answer."),
     "ClosedClientError": ("cluster-lost", "The client of the cluster is closed."),
 }
