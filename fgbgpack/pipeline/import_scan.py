@@ -229,9 +229,7 @@ class ImportScan:
         return SourceError(message, problems.lines(), code=problems.code)
 
     def fill(self, kind: Kind, samples: range, into: NDArray[Any], failures: Failures) -> None:
-        """Decodes the files of a kind of some samples into the first places of an array, except those that
-        cannot be used, which ``failures`` collects. Of a kind that is not imported it stays as it is.
-        """
+        """As :meth:`~fgbgpack.pipeline.import_files.SampleFiles.fill`."""
         self.files.fill(kind, samples, into, failures)
 
     def estimated_seconds(self) -> float:
