@@ -1,5 +1,5 @@
-"""What makes and changes a dataset: create, fill depth, import, convert, materialize, estimate, verify,
-repair.
+"""What makes and changes a dataset: create, fill depth, import, convert, materialize, merge, estimate,
+verify, repair.
 
 Each command is a :class:`~fgbgpack.pipeline.run.Run`: it locks the dataset, compares what is there with what
 is asked for, begins or resumes, runs stages, and commits the document. A
