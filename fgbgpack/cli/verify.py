@@ -69,7 +69,7 @@ def verify(
     the depth, placements with the recipe, and stored images and masks with those of the recipe, composed
     again. Nothing is written, unless --accept or --record is given. 'fgbgpack repair' mends what it finds.
 
-    Of an export, the files are compared with its list, and decoded.
+    Of an export, the files are compared with its list, and decoded, on threads even with --dask.
     """
     parser = Parser()
     where = parser.choice("--device", device, DEVICES)
