@@ -86,8 +86,8 @@ class Union:
         notices: list[str] = []
         problems: list[str] = []
         kinds = {
-            "backgrounds": [dataset.catalog().backgrounds for dataset in datasets],
-            "foregrounds": [dataset.catalog().foregrounds for dataset in datasets],
+            "backgrounds": [dataset.recipe.catalog.backgrounds for dataset in datasets],
+            "foregrounds": [dataset.recipe.catalog.foregrounds for dataset in datasets],
         }
         names = [dataset.path for dataset in datasets]
         backgrounds, foregrounds = (
