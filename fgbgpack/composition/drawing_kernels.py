@@ -5,15 +5,10 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fgbgpack.composition.kernels import philox_block
-from fgbgpack.jit import Int32, UInt8, UInt32, kernel
+from fgbgpack.jit import Int8, Int16, Int32, Int64, UInt8, UInt32, kernel
 
-Int8: TypeAlias = NDArray[np.int8]
-Int16: TypeAlias = NDArray[np.int16]
-Int64: TypeAlias = NDArray[np.int64]
-Float32: TypeAlias = NDArray[np.float32]
 #: The arrays of the objects, in the order of the fields of ``Objects``.
 ObjectArrays: TypeAlias = tuple[Any, ...]
 #: Whole numbers of 64 bits.
@@ -29,7 +24,6 @@ INSIDE, ANCHORED, FLOOR = 0, 1, 2
 _HALF_OPAQUE = 127
 _32 = np.uint64(32)
 _TOP, _LEFT, _BOTTOM, _RIGHT = 1, 2, 4, 8
-_PARTS = 256
 #: Shadows are so dark, and up to so much darker.
 _DARK, _DARKER = 80, 80
 #: How far an object's cut edge may be beyond the picture's border: a part of its size.

@@ -5,13 +5,9 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fgbgpack.jit import Int32, UInt8, kernel
+from fgbgpack.jit import Int8, Int16, Int32, Int64, UInt8, kernel
 
-Int8: TypeAlias = NDArray[np.int8]
-Int16: TypeAlias = NDArray[np.int16]
-Int64: TypeAlias = NDArray[np.int64]
 Int: TypeAlias = Any
 
 _OPAQUE = np.uint32(255)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fgbgpack.jit import Int32, UInt8, kernel
+from fgbgpack.jit import Int32, Int64, UInt8, kernel
 
 #: Whole numbers of 64 bits.
 Int: TypeAlias = Any
@@ -22,7 +21,7 @@ _HALF_OPAQUE = 127
 
 
 @kernel
-def filter_weights(source: Int, target: Int, first: Int32, weight: NDArray[np.int64]) -> None:
+def filter_weights(source: Int, target: Int, first: Int32, weight: Int64) -> None:
     """Fill the weights of a cubic filter that makes ``source`` pixels to ``target``, no more of them.
 
     Pixel i of the result is the sum of ``weight[i, k]`` times the source's pixel ``first[i] + k``. The filter
@@ -83,10 +82,10 @@ def _scaled(w: Int, total: Int) -> Int:
 def resize_sprite(
     patch: UInt8,
     first_row: Int32,
-    row_weight: NDArray[np.int64],
+    row_weight: Int64,
     first_column: Int32,
-    column_weight: NDArray[np.int64],
-    middle: NDArray[np.int64],
+    column_weight: Int64,
+    middle: Int64,
     out: UInt8,
 ) -> None:
     """Fill ``out`` (h, w, 4) with a patch (ph, pw, 4) of straight alpha at another size, premultiplied

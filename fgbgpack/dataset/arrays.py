@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,11 +46,6 @@ from fgbgpack.storage.processes import is_far_away
 from fgbgpack.storage.reading import ArrayReader, StoredArray
 from fgbgpack.storage.store import DatasetStore
 
-#: The names of fields: one, several, or ``None`` for all that there are.
-Fields: TypeAlias = str | Sequence[str] | None
-
-#: What batches mix and read together by default.
-_WINDOW_BYTES = 256 << 20
 _BYTES_PER_PIXEL = 6  # of image, mask and depth together
 #: The resized sources.
 _CATALOG = (*SOURCE_ARRAYS, FOREGROUND_CUT, PERSON_PIXELS)

@@ -30,7 +30,6 @@ Fields: TypeAlias = str | Sequence[str] | None
 
 #: What batches mix and read together by default.
 _WINDOW_BYTES = 256 << 20
-_BYTES_PER_PIXEL = 6  # of image, mask and depth together
 
 
 class DatasetReader(DatasetArrays):
