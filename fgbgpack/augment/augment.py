@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgbgpack.augment import kernels
-from fgbgpack.composition.kernels import philox4x32
+from fgbgpack.composition.kernels import philox4x32, philox_key
 from fgbgpack.dataset.batch import Batch
 from fgbgpack.document import DEPTH, IMAGE, MASK
 from fgbgpack.errors import SpecError
@@ -186,7 +186,7 @@ class Augment:
         counter[:, :, 2] = epoch & _LOW
         counter[:, :, 3] = (epoch >> 32) | np.arange(blocks, dtype=np.uint32) << np.uint32(30)
         words = np.empty((n * blocks, 4), np.uint32)
-        philox4x32(counter.reshape(-1, 4), np.array([self.seed & _LOW, self.seed >> 32], np.uint32), words)
+        philox4x32(counter.reshape(-1, 4), philox_key(self.seed), words)
         return self.draw_from(words.reshape(n, kernels.WORDS), height, width)
 
     def draw_from(self, words: NDArray[np.uint32], height: int, width: int) -> Changes:

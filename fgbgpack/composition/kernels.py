@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fgbgpack.jit import Bool, Int32, UInt8, UInt32, kernel
 
@@ -23,6 +24,11 @@ _W0 = np.uint64(0x9E3779B9)
 _W1 = np.uint64(0xBB67AE85)
 _LOW = np.uint64(0xFFFFFFFF)
 _32 = np.uint64(32)
+
+
+def philox_key(seed: int) -> NDArray[np.uint32]:
+    """The key (2,) of a seed of 64 bits, its low word first."""
+    return np.array([seed & 0xFFFFFFFF, seed >> 32], np.uint32)
 
 
 @kernel

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -70,7 +70,7 @@ class Objects:
     @classmethod
     def none(cls, samples: int, most: int) -> Objects:
         """The objects of samples that have none."""
-        return cls(*(np.full(shape, NO_OBJECT, dtype) for shape, dtype in shapes(samples, most)))
+        return cls(*(np.full(shape, NO_OBJECT, dtype) for shape, dtype in shapes(samples, most).values()))
 
     @classmethod
     def of(cls, arrays: Mapping[str, NDArray[Any]]) -> Objects:
@@ -90,7 +90,9 @@ FORMS: Mapping[str, tuple[type[np.generic], tuple[tuple[str, int], ...]]] = {
 }
 
 
-def shapes(samples: int, most: int) -> Iterator[tuple[tuple[int, ...], type[np.generic]]]:
-    """The shape and the type of each array of so many samples with up to so many objects."""
-    for dtype, more in FORMS.values():
-        yield (samples, most, *(length for _, length in more)), dtype
+def shapes(samples: int, most: int) -> dict[str, tuple[tuple[int, ...], type[np.generic]]]:
+    """The shape and the type of each array, by its path, of so many samples with up to so many objects."""
+    return {
+        path: ((samples, most, *(length for _, length in more)), dtype)
+        for path, (dtype, more) in FORMS.items()
+    }

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fgbgpack.composition.kernels import multiply_high, philox4x32
+from fgbgpack.composition.kernels import multiply_high, philox4x32, philox_key
 from fgbgpack.errors import SpecError
 
 
@@ -120,7 +121,7 @@ class Plan:
         counter[:, 2] = flip
         counter[:, 3] = replica
         words = np.empty_like(counter)
-        philox4x32(counter, np.array([self.seed & 0xFFFFFFFF, self.seed >> 32], np.uint32), words)
+        philox4x32(counter, philox_key(self.seed), words)
         corner = np.empty((2, len(index)), np.int32)
         for axis in range(2):
             count = self._positions[foreground, axis]
@@ -133,10 +134,20 @@ class Plan:
 
         ``background`` is (B, h, w, 3) uint8, ``foreground`` (F, ph, pw, 4) uint8, zero-padded.
         """
-        digest = hashlib.sha256(b"fgbgpack recipe 1\n")
         plan = {"placement": "inside", **asdict(self)}
-        digest.update(json.dumps(plan, sort_keys=True, separators=(",", ":")).encode())
-        digest.update(np.ascontiguousarray(background).data)
-        for patch, (height, width) in zip(foreground, self.foreground_sizes, strict=True):
-            digest.update(np.ascontiguousarray(patch[:height, :width]).data)
-        return digest.hexdigest()
+        patches = cropped(foreground, self.foreground_sizes)
+        return digest_of(b"fgbgpack recipe 1\n", plan, [background, *patches])
+
+
+def cropped(foreground: NDArray[np.uint8], sizes: Sequence[tuple[int, int]]) -> list[NDArray[np.uint8]]:
+    """The patches of (F, ph, pw, 4) foregrounds without the padding."""
+    return [patch[:height, :width] for patch, (height, width) in zip(foreground, sizes, strict=True)]
+
+
+def digest_of(title: bytes, plan: Mapping[str, Any], arrays: Iterable[NDArray[Any]]) -> str:
+    """SHA-256, 64 hexadecimal digits, of a plan as JSON and of arrays, in C order."""
+    digest = hashlib.sha256(title)
+    digest.update(json.dumps(plan, sort_keys=True, separators=(",", ":")).encode())
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

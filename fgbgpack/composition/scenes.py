@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,12 +11,13 @@ from numpy.typing import NDArray
 
 from fgbgpack.composition.compositor import checked_array, checked_top, is_within
 from fgbgpack.composition.drawing_kernels import ANCHORED, FLOOR, INSIDE, draw_objects, match_light
-from fgbgpack.composition.objects import Objects
-from fgbgpack.composition.placement import check_samples
+from fgbgpack.composition.kernels import philox_key
+from fgbgpack.composition.objects import Objects, shapes
+from fgbgpack.composition.placement import check_samples, cropped, digest_of
 from fgbgpack.composition.scene_kernels import compose_scenes
 from fgbgpack.composition.sprites import Sprites
 from fgbgpack.composition.standing import Standing
-from fgbgpack.document import IMAGE, INSTANCE, MASK
+from fgbgpack.document import IMAGE, INSTANCE, MASK, OBJECTS
 from fgbgpack.errors import SpecError
 from fgbgpack.scene_spec import BLENDS, Blend, Placement
 
@@ -31,6 +30,8 @@ _PLACEMENTS: Mapping[Placement, int] = {
 #: The third word of counters, apart from those of other draws: that of random pairs, and of every pair.
 _OF_SCENES, _RANDOM = 0x80000000, 0x40000000
 _SAME_LIGHT = 256
+#: What objects are drawn by, beside their sprites.
+_DRAWN = ("flip", "y", "x", "gain", "shadow")
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ class ScenePlan:
         found = Objects.none(n, self.most_objects)
         draw_objects(
             counter,
-            np.array([self.seed & 0xFFFFFFFF, self.seed >> 32], np.uint32),
+            philox_key(self.seed),
             given,
             self.height,
             self.width,
@@ -186,14 +187,9 @@ class ScenePlan:
         ``background`` is (B, h, w, 3) uint8, ``foreground`` (F, ph, pw, 4) uint8, zero-padded, ``person`` the
         height of persons in pixels, (B, h, w) int16, where that is asked for.
         """
-        digest = hashlib.sha256(b"fgbgpack scenes 1\n")
-        digest.update(json.dumps(asdict(self), sort_keys=True, separators=(",", ":")).encode())
-        digest.update(np.ascontiguousarray(background).data)
-        for patch, (height, width) in zip(foreground, self.foreground_sizes, strict=True):
-            digest.update(np.ascontiguousarray(patch[:height, :width]).data)
-        if person is not None:
-            digest.update(np.ascontiguousarray(person, "<i2").data)
-        return digest.hexdigest()
+        floors = [] if person is None else [person.astype("<i2", copy=False)]
+        arrays = [background, *cropped(foreground, self.foreground_sizes), *floors]
+        return digest_of(b"fgbgpack scenes 1\n", asdict(self), arrays)
 
 
 class SceneCompositor:
@@ -212,12 +208,11 @@ class SceneCompositor:
         which = checked_array(placements.background, np.int32, "background", (n,))
         if not is_within(which, len(self._background)):
             raise SpecError("A placement names a background that is not there.", code="picture-unknown")
-        forms = {"gain": (np.int16, (3,)), "flip": (np.int8, ()), "y": (np.int16, ()), "x": (np.int16, ())}
-        forms["shadow"] = (np.int16, ())
-        arrays = {
-            name: checked_array(getattr(objects, name), dtype, f"objects.{name}", (n, most, *more))
-            for name, (dtype, more) in forms.items()
-        }
+        forms = shapes(n, most)
+        arrays = {}
+        for name in _DRAWN:
+            shape, dtype = forms[f"{OBJECTS}/{name}"]
+            arrays[name] = checked_array(getattr(objects, name), dtype, f"objects.{name}", shape)
         sprite = self._sprites.index(objects.foreground, objects.height, objects.blend)
         if np.any((sprite < 0) & (objects.foreground >= 0)):
             raise SpecError(
@@ -262,9 +257,7 @@ class Scenes:
             planes[name] if name in planes else np.empty(shape, np.uint8) for name in (MASK, INSTANCE)
         )
         sprites = self._sprites
-        flip, y, x, gain, shadow = (
-            self._objects[name][samples] for name in ("flip", "y", "x", "gain", "shadow")
-        )
+        flip, y, x, gain, shadow = (self._objects[name][samples] for name in _DRAWN)
         compose_scenes(
             self._background,
             which,

@@ -182,9 +182,7 @@ def shapes(n: int, document: Document) -> Shapes:
     found |= {name: ((n,), _BOOL if name == "flip" else _INT32) for name in document.placements}
     if document.has_objects:
         forms = object_shapes(n, document.most_objects)
-        found |= {
-            path: (shape, np.dtype(kind)) for path, (shape, kind) in zip(OBJECT_ARRAYS, forms, strict=True)
-        }
+        found |= {path: (shape, np.dtype(kind)) for path, (shape, kind) in forms.items()}
     return found
 
 

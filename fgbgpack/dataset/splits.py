@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fgbgpack.composition.kernels import philox4x32
+from fgbgpack.composition.kernels import philox4x32, philox_key
 from fgbgpack.dataset.mixing import Mixing, Runs
 from fgbgpack.document import OBJECT_ARRAYS
 from fgbgpack.errors import SpecError
@@ -252,7 +252,7 @@ def _numbers(seed: int, *words: int | NDArray[Any]) -> NDArray[np.uint64]:
     for i, word in enumerate(words):
         counter[:, i] = word
     out = np.empty_like(counter)
-    philox4x32(counter, np.array([int(seed) & 0xFFFFFFFF, int(seed) >> 32], np.uint32), out)
+    philox4x32(counter, philox_key(int(seed)), out)
     return (out[:, 1].astype(np.uint64) << np.uint64(32)) | out[:, 0]
 
 
