@@ -207,7 +207,7 @@ class DatasetArrays:
         if self.pixels == "stored" or not self.document.is_layered:
             return None
         layout = self._layout_policy.depth(self._extent, guided=True)
-        return ComposedDepth.of(self.store, self.document, lambda: self.recipe, layout)
+        return ComposedDepth.of(self.store, self.document, self.recipe, layout)
 
     @property
     def _made(self) -> set[str]:

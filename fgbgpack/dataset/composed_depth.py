@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -43,16 +42,14 @@ class ComposedDepth:
         self._source, self._step = source, step
 
     @classmethod
-    def of(
-        cls, store: DatasetStore, document: Document, recipe: Callable[[], Recipe], layout: Layout
-    ) -> ComposedDepth:
+    def of(cls, store: DatasetStore, document: Document, recipe: Recipe, layout: Layout) -> ComposedDepth:
         """That of a dataset with layered depth; NaN until all is there that it is made of."""
         depth = document.depth
         if not isinstance(depth, NetworkDepthInfo) or depth.step is None or not depth.complete:
             return cls(None, 1.0, layout, depth_attributes(depth, None))
         low, high = (values.astype(np.float64) for values in store.read(*EXTREMES))
         largest = rounding_bound(float(low.min()), float(high.max()), depth.step)
-        source = layered_source(store, recipe(), depth)
+        source = layered_source(store, recipe, depth)
         return cls(source, depth.step, layout, depth_attributes(depth, largest))
 
     def read(

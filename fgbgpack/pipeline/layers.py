@@ -73,7 +73,7 @@ def check_layers(run: Run, original: Dataset) -> None:
 
 
 def _composed(original: Dataset, layout: Layout) -> ComposedDepth:
-    return ComposedDepth.of(original.store, original.document, lambda: original.recipe, layout)
+    return ComposedDepth.of(original.store, original.document, original.recipe, layout)
 
 
 class _LayeredDepth(LayoutStage):
@@ -87,17 +87,15 @@ class _LayeredDepth(LayoutStage):
 
     def produce(self, shard: int, monitor: Monitor) -> Product:
         """The shard with that number."""
-        chunk, chunks = self._layout.chunk[0], []
-        run = self._layout.samples_of(shard)
-        for first in range(0, len(run), chunk):
+        chunks: list[bytes] = []
+        for run in self._layout.chunk_runs(shard):
             monitor.check()
-            some = np.asarray(run[first : first + chunk])
-            maps = np.full((chunk, *self._layout.shape[1:]), np.nan, np.float16)
-            self._depth.read(some, maps[: len(some)], threads=1)
+            maps = np.full((self._layout.chunk[0], *self._layout.shape[1:]), np.nan, np.float16)
+            self._depth.read(run, maps[: len(run)], threads=1)
             chunks += [
                 GUIDED_DEPTH_CODEC.encode(band) for band in bands(maps, self._layout, np.float16(np.nan))
             ]
-            monitor.advance(len(some))
+            monitor.advance(len(run))
         return Product(self.joined(shard, {DEPTH: chunks}))
 
 

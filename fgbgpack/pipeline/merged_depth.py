@@ -12,14 +12,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fgbgpack.document import (
-    DEPTH,
-    EXTREMES,
-    IMAGE,
-    MASK,
-    DeviceInfo,
-    NetworkDepthInfo,
-)
+from fgbgpack.document import DEPTH, EXTREMES, DeviceInfo, NetworkDepthInfo
 from fgbgpack.errors import DatasetError, RecipeMismatchError
 from fgbgpack.pipeline.conflicts import is_fed_differently
 from fgbgpack.pipeline.depth import DepthFilling, DepthStage, bands, encoded_extremes
@@ -41,7 +34,7 @@ class Chunks:
     def __init__(self, union: Union, path: str, codec: ChunkCodec) -> None:
         self._union, self._path, self._codec = union, path, codec
         self.readers: list[ArrayReader | None] = [
-            None if dataset.document.is_virtual and path in (IMAGE, MASK) else dataset.store.reader(path)
+            None if path in dataset.document.composed else dataset.store.reader(path)
             for dataset in union.datasets
         ]
 
