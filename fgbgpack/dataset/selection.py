@@ -17,7 +17,9 @@ from fgbgpack.dataset.splits import Split
 from fgbgpack.document import OBJECT_ARRAYS, OBJECTS, Document
 from fgbgpack.errors import DatasetError, SpecError
 from fgbgpack.options import truth, whole_number
+from fgbgpack.source_info import SourcesInfo
 from fgbgpack.sources.pairing import Pattern
+from fgbgpack.spec import DatasetSpec
 from fgbgpack.storage.indices import plain_array
 from fgbgpack.storage.store import DatasetStore
 from fgbgpack.storage.targets import writable
@@ -48,7 +50,7 @@ def where(
     listed: dict[str, Sequence[str | None]] = {
         "background": [source.name for source in document.sources.backgrounds],
         "foreground": [source.name for source in document.sources.foregrounds],
-        "replica": [None] * _replicas(dataset),
+        "replica": [None] * _replicas(document.spec, document.sources, len(dataset)),
     }
     if dataset.has_objects:
         listed["category"] = dataset.categories
@@ -78,10 +80,9 @@ def where(
     return np.flatnonzero(holds.samples)
 
 
-def _replicas(dataset: Dataset) -> int:
+def _replicas(spec: DatasetSpec, sources: SourcesInfo, samples: int) -> int:
     """How many samples there are of a pair at most or, of scenes, of a background."""
-    plan = dataset.recipe.plan
-    return plan.samples_per_background if dataset.has_objects else plan.placements
+    return -(-samples // len(sources.backgrounds)) if spec.is_scene else spec.placements
 
 
 class _Holding:

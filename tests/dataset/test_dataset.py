@@ -7,6 +7,7 @@ import gc
 import importlib.util
 import multiprocessing
 import pickle
+import shutil
 import subprocess
 import sys
 import threading
@@ -217,6 +218,12 @@ def test_samples_are_found_by_their_sources(dataset):
         found = ds.where(**options)
         assert found.dtype == np.int64
         np.testing.assert_array_equal(found, np.flatnonzero(expected))
+
+
+def test_no_picture_is_read_to_find_samples(dataset, tmp_path):
+    copy = shutil.copytree(dataset, tmp_path / "copy.zarr")
+    shutil.rmtree(copy / "sources" / "background" / "c")
+    assert len(open_dataset(copy).where(background=1, replica=[0, 2], flip=False)) == 4
 
 
 def test_sources_that_are_not_there_are_named_together(dataset):
