@@ -187,12 +187,17 @@ def figures_at(
     return from_inverse(numbers[..., 0] + numbers[..., 1] * pixels, quantity)
 
 
+def step_exponent(extent: float, bits: int) -> int:
+    """The power of two that gives a range of depth at least so many bits, and that float16 has."""
+    # frexp gives a fraction in [0.5, 1): the exponent less one is floor(log2), exactly.
+    return max(math.frexp(extent)[1] - 1 - bits, _SMALLEST_EXPONENT)
+
+
 def layer_step(lowest: float, highest: float, bits: int) -> float:
     """The grid for depth between two values: the power of two that gives their range so many ``bits``, or the
     least one on which all of it are codes.
     """
-    # frexp gives a fraction in [0.5, 1): the exponent less one is floor(log2), exactly.
-    exponent = max(math.frexp(highest - lowest)[1] - 1 - bits, _SMALLEST_EXPONENT)
+    exponent = step_exponent(highest - lowest, bits)
     while max(-lowest, highest) > math.ldexp(LARGEST_CODE, exponent):
         exponent += 1
     return math.ldexp(1.0, exponent)

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from fgbgpack.depth.layered import step_exponent
 from fgbgpack.depth.strategies import DepthSource, Layered
 from fgbgpack.document import DEPTH, EXTREMES, NetworkDepthInfo
 from fgbgpack.errors import DepthModelError
@@ -27,7 +28,6 @@ from fgbgpack.storage.store import DatasetStore
 _MEASURED_SAMPLES = (16, 512)
 #: The range of a few samples is less than that of all, and a power of two is rarely just what is wanted.
 _MARGIN = 1.1
-_SMALLEST_EXPONENT = -24  # of a float16
 
 
 class DepthStage(LayoutStage):
@@ -97,9 +97,8 @@ class DepthStage(LayoutStage):
 
         self._job.on_event(Notice(f"Measuring the range of depth on {counted(count, 'sample')}."))
         lowest, highest = zip(*self._job.threads.map(extent, range(0, count, batch)), strict=True)
-        # frexp gives a fraction in [0.5, 1): the exponent less one is floor(log2), exactly.
-        exponent = math.frexp((max(highest) - min(lowest)) * _MARGIN)[1] - 1 - self._job.depth.bits
-        return math.ldexp(1.0, max(exponent, _SMALLEST_EXPONENT))
+        widest = (max(highest) - min(lowest)) * _MARGIN
+        return math.ldexp(1.0, step_exponent(widest, self._job.depth.bits))
 
     def produce(self, shard: int, monitor: Monitor) -> Product:
         """The shard with that number; the extremes that belong to it come first."""
