@@ -20,7 +20,7 @@ MOST_OBJECTS = 16
 _NUMBERS = re.compile(r"([0-9]{1,4})(%?)(?:-([0-9]{1,4})(%?))?")
 _SMALLEST = 1
 
-#: What the recipe called ``scenes`` asks for, by the fields of a spec.
+#: By the names of presets: the fields of a spec that they set.
 PRESETS: dict[str, dict[str, Any]] = {
     "reference": {},
     "scenes": {
@@ -35,7 +35,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class SceneOptions:
-    """The fields of a spec that only scenes have, each with what the reference recipe has by default.
+    """The fields of a spec that say whether samples are scenes, and of which kind.
 
     Attributes:
         samples: The number of samples of random pairs; ``None`` pastes every foreground on every background.
@@ -50,6 +50,7 @@ class SceneOptions:
         light_match: Whether the brightness of an object is brought near that of its surroundings.
         shadow: Whether whole objects darken the ground below them.
         classes: Whether subfolders of the foregrounds are categories.
+        height: Height of every sample in pixels, which percentages are of.
     """
 
     samples: int | None
@@ -111,10 +112,7 @@ class SceneOptions:
     @property
     def problems(self) -> Iterator[str]:
         """What no schema can say: a line for each range that cannot be, and for options of no use."""
-        for name, value, most, what in (
-            ("objects", self.objects, MOST_OBJECTS, "the most objects of a sample"),
-            ("foreground_height", self.foreground_height, None, ""),
-        ):
+        for name, value in (("objects", self.objects), ("foreground_height", self.foreground_height)):
             found = _range(value)
             if found is None:
                 yield f"{name}: found {value!r}, expected a number, or a range such as {_EXAMPLES[name]}"
@@ -126,8 +124,8 @@ class SceneOptions:
                 yield f"{name}: {low} to {high} is the wrong way round, expected the smaller number first"
             elif low < _SMALLEST:
                 yield f"{name}: found {low}, expected at least {_SMALLEST}"
-            elif most is not None and high > most:
-                yield f"{name}: {high} is more than {what}, {most}"
+            elif name == "objects" and high > MOST_OBJECTS:
+                yield f"{name}: {high} is more than the most objects of a sample, {MOST_OBJECTS}"
         if _range(self.foreground_height) is not None:
             low, high = self.height_range
             if self.has_floor and low == high:
