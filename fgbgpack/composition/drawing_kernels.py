@@ -8,6 +8,7 @@ import numpy as np
 
 from fgbgpack.composition.kernels import philox_block
 from fgbgpack.jit import Int8, Int16, Int32, Int64, UInt8, UInt32, kernel
+from fgbgpack.sources.cuts import BOTTOM, LEFT, RIGHT, TOP
 
 #: The arrays of the objects, in the order of the fields of ``Objects``.
 ObjectArrays: TypeAlias = tuple[Any, ...]
@@ -23,7 +24,6 @@ INSIDE, ANCHORED, FLOOR = 0, 1, 2
 
 _HALF_OPAQUE = 127
 _32 = np.uint64(32)
-_TOP, _LEFT, _BOTTOM, _RIGHT = 1, 2, 4, 8
 #: Shadows are so dark, and up to so much darker.
 _DARK, _DARKER = 80, 80
 #: How far an object's cut edge may be beyond the picture's border: a part of its size.
@@ -212,13 +212,13 @@ def draw_objects(
                     y = spot[1]
                     x = spot[2]
                 if placement == ANCHORED or (placement == FLOOR and sides != 0):
-                    left = (sides & _LEFT) != 0
-                    right = (sides & _RIGHT) != 0
+                    left = (sides & LEFT) != 0
+                    right = (sides & RIGHT) != 0
                     if flip:
                         left, right = right, left
-                    if sides & _BOTTOM:
+                    if sides & BOTTOM:
                         y = height - h + _below(words[2], h // _BEYOND + 1)
-                    elif sides & _TOP:
+                    elif sides & TOP:
                         y = -_below(words[2], h // _BEYOND + 1)
                     elif not (left or right):
                         y = height - h
@@ -227,7 +227,7 @@ def draw_objects(
                     elif right and not left:
                         x = width - w + _below(words[3], w // _BEYOND + 1)
                 dark = 0
-                if with_shadow and not (sides & _BOTTOM) and feet[sprite, 0] >= 0:
+                if with_shadow and not (sides & BOTTOM) and feet[sprite, 0] >= 0:
                     dark = _DARK + _below(more[2], _DARKER)
                 # Those that end further up are further away. Where those end that end at the border, or
                 # below, is not known, but larger ones are nearer. Of two alike, the one drawn first is

@@ -145,7 +145,7 @@ def find_floor(
     if line is None:
         return floor("none", nowhere, "depth does not grow upwards anywhere, as that of floors does")
     feet, reason = _find_feet(values, known, line, is_metric=is_metric)
-    feet &= _middles(height)[:, None] > horizon
+    feet &= middles(height)[:, None] > horizon
     if not reason and feet.mean() < _LEAST_FEET:
         reason = "too few pixels look like floor"
     return floor("none", nowhere, reason) if reason else floor("metric" if is_metric else "relative", feet)
@@ -190,7 +190,7 @@ def _fit_line(
     part = np.s_[int(_NO_FLOOR * height) :: stride, ::stride]
     chosen = known[part] if mask is None else (known & mask)[part]
     value = values[part][chosen]
-    row = np.broadcast_to(_middles(height)[:, None], values.shape)[part][chosen]
+    row = np.broadcast_to(middles(height)[:, None], values.shape)[part][chosen]
     if len(value) < 2:
         return None
     low, high = np.quantile(values[known], [0.02, 0.98])
@@ -217,7 +217,7 @@ def _fit_closely(
 ) -> _Line:
     """The line, fitted to the pixels that are close to it."""
     height = len(values)
-    rows = np.broadcast_to(_middles(height)[:, None], values.shape)
+    rows = np.broadcast_to(middles(height)[:, None], values.shape)
     candidates = (known if mask is None else known & mask) & (rows > _NO_FLOOR * height)
     for tolerance in np.geomspace(_NEAR, _NEAR_METRIC / 4, _ROUNDS):
         near = candidates & (np.abs(values - line.at(rows)) <= tolerance * line.reach(height))
@@ -237,7 +237,7 @@ def _find_feet(
 ) -> tuple[NDArray[np.bool_], str]:
     """Where feet may be, and why this is no floor, if it is none."""
     height, width = values.shape
-    rows = np.broadcast_to(_middles(height)[:, None], values.shape)
+    rows = np.broadcast_to(middles(height)[:, None], values.shape)
     smooth = _smooth(np.where(known, values, line.at(rows)), _side(_SLOPE_SIDE, values.shape))
     down, sideways = np.gradient(smooth, axis=0), np.abs(np.gradient(smooth, axis=1))
     lower = known & (rows > USUAL_HORIZON * height)
@@ -270,7 +270,8 @@ def _find_feet(
     return feet, reason
 
 
-def _middles(height: int) -> NDArray[np.float64]:
+def middles(height: int) -> NDArray[np.float64]:
+    """Where the middles of rows are, (height,)."""
     return np.arange(height, dtype=np.float64) + 0.5
 
 

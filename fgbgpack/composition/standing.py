@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fgbgpack.composition.floor import Floor
+from fgbgpack.composition.floor import Floor, middles
 
 
 def person_pixels(floor: Floor, low: int, high: int) -> NDArray[np.int16]:
@@ -17,9 +17,7 @@ def person_pixels(floor: Floor, low: int, high: int) -> NDArray[np.int16]:
     It is 0 where nobody can stand, and where that person would be lower than ``low`` pixels or higher than
     ``high``.
     """
-    height = len(floor.feet)
-    middles: NDArray[np.float64] = np.arange(height, dtype=np.float64) + 0.5
-    rows = np.rint(floor.person_height(middles))
+    rows = np.rint(floor.person_height(middles(len(floor.feet))))
     known = np.where((rows >= low) & (rows <= high), rows, 0)
     return np.where(floor.feet, known[:, None], 0).astype(np.int16)
 
