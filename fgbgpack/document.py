@@ -64,7 +64,7 @@ OBJECT_ARRAYS = tuple(
         "box",
     )
 )
-CATEGORIES = OBJECT_ARRAYS[1]
+OBJECT_FOREGROUND, CATEGORIES = OBJECT_ARRAYS[:2]
 SOURCES = "sources"
 #: What samples are made of: backgrounds, foregrounds, and (F, 2) int32, height and width of each in pixels.
 SOURCE_ARRAYS = tuple(f"{SOURCES}/{name}" for name in ("background", "foreground", "foreground_size"))

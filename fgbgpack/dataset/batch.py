@@ -21,7 +21,7 @@ from fgbgpack.document import (
     IMAGE,
     INSTANCE,
     MASK,
-    OBJECT_ARRAYS,
+    OBJECT_FOREGROUND,
     OBJECTS,
     OF_BACKGROUND,
     PICTURES,
@@ -75,7 +75,7 @@ class Batch:
     def _array(self, name: str) -> NDArray[Any]:
         if name not in self.arrays:
             why = "its dataset was imported, and has no placements."
-            if OBJECT_ARRAYS[0] in self.arrays:
+            if OBJECT_FOREGROUND in self.arrays:
                 why = "its samples are scenes, of several objects perhaps: see objects."
             elif name in (INSTANCE, OBJECTS):
                 why = "its samples are no scenes of objects, or it was read with other fields."
@@ -104,7 +104,7 @@ class Batch:
     @property
     def objects(self) -> Objects:
         """The objects of each sample, far to near. A SpecError where samples are no scenes."""
-        if OBJECT_ARRAYS[0] not in self.arrays:
+        if OBJECT_FOREGROUND not in self.arrays:
             self._array(OBJECTS)
         return Objects.of(self.arrays)
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgbgpack.dataset.splits import Split
-from fgbgpack.document import OBJECT_ARRAYS, OBJECTS, Document
+from fgbgpack.document import OBJECT_FOREGROUND, OBJECTS, Document
 from fgbgpack.errors import DatasetError, SpecError
 from fgbgpack.options import truth, whole_number
 from fgbgpack.source_info import SourcesInfo
@@ -107,7 +107,7 @@ class _Holding:
         self._keep((values >= least) & (values <= greatest))
 
     def _keep(self, objects: NDArray[np.bool_]) -> None:
-        there = self._made_of[OBJECT_ARRAYS[0]] >= 0
+        there = self._made_of[OBJECT_FOREGROUND] >= 0
         self._objects = objects & (there if self._objects is None else self._objects)
 
     @property

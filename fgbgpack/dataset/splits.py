@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fgbgpack.composition.kernels import philox4x32, philox_key
 from fgbgpack.dataset.mixing import Mixing, Runs
-from fgbgpack.document import OBJECT_ARRAYS
+from fgbgpack.document import OBJECT_FOREGROUND
 from fgbgpack.errors import SpecError
 from fgbgpack.options import checked_numbers, truth, whole_number
 
@@ -138,7 +138,7 @@ class Split:
         background.
         """
         pictures = {"background": backgrounds, "foreground": foregrounds}
-        foreground = OBJECT_ARRAYS[0] if OBJECT_ARRAYS[0] in made_of else "foreground"
+        foreground = OBJECT_FOREGROUND if OBJECT_FOREGROUND in made_of else "foreground"
         used = {"background": made_of["background"], "foreground": made_of[foreground]}
         if self.by == "sample":
             return self._by_name(self._part_of_sample(made_of, pictures))
@@ -158,7 +158,7 @@ class Split:
             for kind, digests in pictures.items()
         }
         background = words["background"][made_of["background"]]
-        if OBJECT_ARRAYS[0] in made_of:
+        if OBJECT_FOREGROUND in made_of:
             # Which sample of its background it is, is all that tells scenes apart.
             return self._dealt(
                 _numbers(self.seed, background, _OF_SCENES, _OF_PARTS, made_of["replica"]), "samples"

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fgbgpack.document import CATEGORIES, DEPTH, IMAGE, INSTANCE, MASK, OBJECT_ARRAYS
+from fgbgpack.document import CATEGORIES, DEPTH, IMAGE, INSTANCE, MASK, OBJECT_FOREGROUND
 from fgbgpack.errors import SpecError
 from fgbgpack.export.png import png
 from fgbgpack.export.polygons import polygons_of
@@ -235,7 +235,7 @@ class _Licences:
 
     def _sets_of(self, samples: NDArray[np.int64]) -> Iterator[_LicenceSet]:
         made_of = self._dataset.sample_arrays
-        foregrounds = made_of[OBJECT_ARRAYS[0] if self._dataset.has_objects else "foreground"]
+        foregrounds = made_of[OBJECT_FOREGROUND if self._dataset.has_objects else "foreground"]
         used = foregrounds[samples].reshape(len(samples), -1).tolist()
         for background, numbers in zip(made_of["background"][samples].tolist(), used, strict=True):
             licences = {self._foregrounds[number] for number in numbers if number >= 0}
