@@ -286,12 +286,10 @@ class TestErrors:
         assert (error.value.code, error.value.exit_status) == ("scheduler-unreachable", 6)
 
     def test_no_worker(self, tmp_path):
-        with (
-            Cluster(tmp_path, workers=0) as cluster,
-            pytest.raises(ClusterError) as error,
-            dask_executor(cluster.address, timeout=60),
-        ):
-            pytest.fail("there is no worker")
+        with Cluster(tmp_path, workers=0) as cluster:
+            cluster.wait_for_scheduler()
+            with pytest.raises(ClusterError) as error, dask_executor(cluster.address, timeout=5):
+                pytest.fail("there is no worker")
         assert error.value.code == "cluster-without-workers"
 
     @pytest.mark.parametrize("where", ["", "local:0", "local:-1", "10.0.0.5", "10.0.0.5:8786", "http://a:1"])

@@ -9,8 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from distributed import Client
+
 _ROOT = Path(__file__).resolve().parents[2]
-_END_SECONDS = 30
+_START_SECONDS, _END_SECONDS = 120, 30
 
 
 def free_port() -> int:
@@ -45,6 +47,11 @@ class Cluster:
         self.scheduler = self._start(
             "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", port, "--no-dashboard"
         )
+
+    def wait_for_scheduler(self) -> None:
+        """Wait until the scheduler answers."""
+        with Client(self.address, timeout=_START_SECONDS, set_as_default=False):
+            pass
 
     def start_worker(self, **environment: str) -> subprocess.Popen[bytes]:
         """Start one more worker, which waits for the scheduler."""
