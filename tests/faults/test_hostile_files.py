@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import signal
 import sys
 
 import numpy as np
 import pytest
 from refusals import refused
+from time_limits import time_limit
 
 from fgbgpack import create, open_dataset
 from fgbgpack.depth import load_model
@@ -26,15 +26,8 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no na
 @pytest.fixture(autouse=True)
 def _at_once():
     """End a test that waits for a pipe."""
-
-    def ring(*_):
-        raise AssertionError("it waits")
-
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.alarm(60)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
+    with time_limit(60):
+        yield
 
 
 def pipe(path):

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from builders import SMALL_SHARDS, assert_same_batch, depth_of
 from children import read_with_cache
+from object_stores import far_away
 from refusals import refused
-from test_reading_remote import far_away
 
 from fgbgpack import create, open_dataset
 from fgbgpack.document import FIELDS

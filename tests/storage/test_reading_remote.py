@@ -6,7 +6,6 @@ import asyncio
 import gc
 import itertools
 import pickle
-import uuid
 from collections import Counter
 
 import numpy as np
@@ -14,12 +13,10 @@ import pytest
 from builders import SMALL_SHARDS, assert_same_arrays, assert_same_batch, depth_of
 from hypothesis import given
 from hypothesis import strategies as st
-from object_stores import s3_store
-from obstore.store import LocalStore as ObstoreFolder
+from object_stores import far_away, s3_store, uploaded
 from proxy import SILENT, SLOW, TRUNCATED, at_random, proxy
 from refusals import refused
 from zarr.abc.store import RangeByteRequest, SuffixByteRequest
-from zarr.storage import ObjectStore, WrapperStore
 
 from fgbgpack import create, open_dataset
 from fgbgpack.document import FIELDS, PLACEMENTS
@@ -28,36 +25,6 @@ from fgbgpack.storage import answers as answers_module
 from fgbgpack.storage.codecs import crc32c
 from fgbgpack.storage.reading import remote as remote_module
 from fgbgpack.storage.reading.ranges import joined
-
-
-class Counting(WrapperStore):
-    """A store that notes each request, and does to some what ``change`` says."""
-
-    requests: list
-    change = None
-
-    def __init__(self, store):
-        super().__init__(store)
-        self.requests = []
-
-    async def get(self, key, prototype, byte_range=None):
-        self.requests.append((key, byte_range))
-        value = await self._store.get(key, prototype, byte_range)
-        if self.change is not None:
-            value = await self.change(key, byte_range, value, prototype)
-        return value
-
-    def __getstate__(self):
-        return self.__dict__ | {"change": None}
-
-    def arrays(self):
-        """How many requests there were for each array."""
-        return Counter(key.split("/")[0] for key, _ in self.requests)
-
-
-def far_away(folder):
-    """A dataset in a folder, which is read through obstore as a store far away."""
-    return Counting(ObjectStore(ObstoreFolder(folder), read_only=True))
 
 
 @pytest.fixture(scope="module")
@@ -375,15 +342,10 @@ def test_a_reply_that_stalls_is_given_up_and_asked_for_again(store, truth, quick
 # --- a real server ---------------------------------------------------------------------------------
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def on_s3(s3, many):
-    """The folder of a copy of the dataset with 1,440 samples on a server of S3."""
-    name = uuid.uuid4().hex
-    target = s3_store(s3, name).store
-    for path in many.rglob("*"):
-        if path.is_file():
-            target.put(str(path.relative_to(many)), path.read_bytes())
-    return name
+    """The folder of a copy of the dataset with 1,440 samples on a server of S3, not to be changed."""
+    return uploaded(s3, many)
 
 
 @pytest.mark.slow
@@ -399,8 +361,7 @@ def test_requests_to_a_server_for_opening_and_samples(s3, on_s3, truth):
 
 
 @pytest.mark.slow
-def test_an_epoch_survives_what_networks_do(s3, on_s3, many, all_faults, count_faults):
-    expected = open_dataset(many).to_numpy()
+def test_an_epoch_survives_what_networks_do(s3, on_s3, truth, all_faults, count_faults):
     outcomes = Counter()
     for seed in range(20 if all_faults else 2):
         with proxy(s3, at_random(0.2, seed, ("500", "503", "reset", "lost", SLOW, TRUNCATED))) as line:
@@ -411,20 +372,19 @@ def test_an_epoch_survives_what_networks_do(s3, on_s3, many, all_faults, count_f
             )
             assert len(order) == 1440
             samples = np.random.default_rng(seed).permutation(1440)
-            assert_same_batch(ds.read(samples), expected, samples)
+            assert_same_batch(ds.read(samples), truth, samples)
             outcomes.update(Counter(line.faults.values()))
     assert len(outcomes) == 6
     count_faults("faults of a server while an epoch is read", outcomes)
 
 
 @pytest.mark.slow
-def test_a_server_that_falls_silent_is_asked_again(s3, on_s3, many, monkeypatch):
+def test_a_server_that_falls_silent_is_asked_again(s3, on_s3, truth, monkeypatch):
     monkeypatch.setattr(answers_module, "_TIMEOUT", 0.5)
-    expected = open_dataset(many).to_numpy()
     with proxy(s3) as line:
         ds = open_dataset(s3_store(line.address, on_s3))
         ds.read([0])
         line.choose = at_random(0.1, 0, (SILENT,))
         samples = np.random.default_rng(0).permutation(1440)[:200]
-        assert_same_batch(ds.read(samples), expected, samples)
+        assert_same_batch(ds.read(samples), truth, samples)
         assert line.faults

@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.request
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,7 +25,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from obstore.store import LocalStore, MemoryStore, S3Store
 from zarr.abc.store import Store
 from zarr.core.buffer import default_buffer_prototype
-from zarr.storage import FsspecStore, ObjectStore
+from zarr.storage import FsspecStore, ObjectStore, WrapperStore
 
 #: SeaweedFS, which its package puts beside Python.
 WEED = Path(sys.executable).with_name("weed")
@@ -123,6 +124,16 @@ def s3_store(address: str, prefix: str) -> ObjectStore:
     return ObjectStore(store)
 
 
+def uploaded(address: str, folder: Path) -> str:
+    """A new folder in the bucket of a server, with a copy of all files of another one; its name."""
+    name = uuid.uuid4().hex
+    target = s3_store(address, name).store
+    for path in folder.rglob("*"):
+        if path.is_file():
+            target.put(path.relative_to(folder).as_posix(), path.read_bytes())
+    return name
+
+
 def make_store(kind: str, folder: Path, address: Callable[[], str]) -> Store:
     """An empty Zarr store of a kind, in a folder or at the address of a server where it is one of such."""
     name = uuid.uuid4().hex
@@ -182,6 +193,36 @@ def careless_server() -> Iterator[str]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+class Counting(WrapperStore):
+    """A store that notes each request, and does to some what ``change`` says."""
+
+    requests: list
+    change = None
+
+    def __init__(self, store):
+        super().__init__(store)
+        self.requests = []
+
+    async def get(self, key, prototype, byte_range=None):
+        self.requests.append((key, byte_range))
+        value = await self._store.get(key, prototype, byte_range)
+        if self.change is not None:
+            value = await self.change(key, byte_range, value, prototype)
+        return value
+
+    def __getstate__(self):
+        return self.__dict__ | {"change": None}
+
+    def arrays(self):
+        """How many requests there were for each array."""
+        return Counter(key.split("/")[0] for key, _ in self.requests)
+
+
+def far_away(folder):
+    """A dataset in a folder, which is read through obstore as a store far away."""
+    return Counting(ObjectStore(LocalStore(folder), read_only=True))
 
 
 def contents(store) -> dict[str, bytes]:

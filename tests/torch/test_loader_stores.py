@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import signal
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from object_stores import s3_store
+from object_stores import s3_store, uploaded
 from proxy import SLOW, TRUNCATED, at_random, proxy
 from tensors import SAMPLES, check
+from time_limits import time_limit
 from zarr.storage import FsspecStore
 
 from fgbgpack import open_dataset
@@ -30,26 +29,14 @@ METHODS = ("fork", "spawn", "forkserver")
 @pytest.fixture(autouse=True)
 def no_hang() -> Iterator[None]:
     """A test that waits for ever fails."""
-
-    def fail(number: int, frame: Any) -> None:
-        raise TimeoutError("it hangs")
-
-    before = signal.signal(signal.SIGALRM, fail)
-    signal.alarm(300)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
+    with time_limit(300):
+        yield
 
 
 @pytest.fixture(scope="module")
 def on_s3(s3: str, path: Path) -> str:
     """The folder of a copy of the dataset on a server of S3."""
-    name = uuid.uuid4().hex
-    target = s3_store(s3, name).store
-    for file in path.rglob("*"):
-        if file.is_file():
-            target.put(str(file.relative_to(path)), file.read_bytes())
-    return name
+    return uploaded(s3, path)
 
 
 def over_http(address: str, name: str) -> FsspecStore:
