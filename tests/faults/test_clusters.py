@@ -35,11 +35,10 @@ _START_SECONDS = 120
 _END_SECONDS = 120
 
 
-@pytest.fixture
-def cluster(tmp_path):
-    folder = tmp_path / "cluster"
-    folder.mkdir()
-    with Cluster(folder) as cluster:
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """A cluster that each test leaves with a scheduler and two workers."""
+    with Cluster(tmp_path_factory.mktemp("cluster")) as cluster:
         yield cluster
 
 
