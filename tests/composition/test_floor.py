@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from documents import ROOT
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -16,7 +17,7 @@ from fgbgpack.composition.floor import CAMERA_HEIGHT, PERSON_HEIGHT, USUAL_HORIZ
 from fgbgpack.rendering import Scene, render_scene
 
 SIDE = 96
-FRAMES = Path(__file__).parents[3] / "shared" / "images" / "rgbd"
+FRAMES = Path("shared", "images", "rgbd")  # beside the repository
 
 scene_of = functools.cache(functools.partial(render_scene, seed=5, height=SIDE, width=SIDE))
 
@@ -198,9 +199,9 @@ def test_unknown_pixels_are_not_floor():
 @pytest.mark.parametrize("name", ["basement", "corridor", "living-room", "office-desk"])
 def test_frames_of_a_depth_camera(name: str):
     """Rooms with clutter, in depth with noise and holes: what is relative shows the same floor."""
-    path = FRAMES / f"{name}.png"
+    path = ROOT.parent / FRAMES / f"{name}.png"
     if not path.is_file():
-        pytest.skip(f"{path} is not there")
+        pytest.skip(f"there are no frames in {FRAMES.as_posix()} beside the repository")
     metres = np.asarray(Image.open(path))[::4, ::4].astype(np.float64) / 1000
     inverse = 1 / np.where(metres == 0, np.nan, metres)
     metric = find_floor(inverse, is_metric=True)
