@@ -21,7 +21,7 @@ from fgbgpack.sources.masks import check_alpha, read_mask
 from fgbgpack.sources.memory import decoding
 from fgbgpack.sources.names import counted
 from fgbgpack.sources.pictures import Picture, read_picture
-from fgbgpack.sources.problems import run_all
+from fgbgpack.sources.problems import place_of, run_all
 from fgbgpack.spec import AS_USUAL, Reading
 
 #: What the pictures of a folder are, by what most of them are.
@@ -109,11 +109,8 @@ def audit(
     findings: list[Finding] = []
     for folder in dict.fromkeys(map(Path, folders)):
         pictures, problems = list_pictures(folder)
-        findings += [
-            Finding("refused", (line.partition(": ")[0],), line.partition(": ")[2])
-            for problem in problems
-            for line in problem.problems
-        ]
+        for where, what in map(place_of, problems):
+            findings.append(Finding("refused", (where,), what))
         paths.append((folder, pictures))
     jobs = [partial(_look_at, path, reading) for _, pictures in paths for path in pictures]
     seen = iter(run_all(jobs, on_picture))
@@ -172,7 +169,7 @@ def _of_folder(seen: Sequence[_Seen], kind: FolderKind, reading: Reading) -> Ite
     usable = [one for one in seen if one.error is None]
     for one in seen:
         if one.error is not None:
-            yield Finding("refused", (str(one.path),), "; ".join(map(_what, one.error.problems)))
+            yield Finding("refused", (str(one.path),), place_of(one.error)[1])
         for remark in one.remarks:
             yield Finding("remark", (str(one.path),), remark)
     as_usual = []
@@ -186,11 +183,6 @@ def _of_folder(seen: Sequence[_Seen], kind: FolderKind, reading: Reading) -> Ite
     yield from _odd_in_size(usable)
 
 
-def _what(line: str) -> str:
-    """What a line says of a file, without its path."""
-    return line.partition(": ")[2] or line
-
-
 def _odd_in_mask(one: _Seen, kind: FolderKind, reading: Reading) -> tuple[FindingKind, str] | None:
     if kind == "pictures":
         return ("mask", "it is transparent in places, and most here are not") if one.has_alpha else None
@@ -201,7 +193,7 @@ def _odd_in_mask(one: _Seen, kind: FolderKind, reading: Reading) -> tuple[Findin
             else:
                 check_alpha(one.path, read_picture(one.path, reading=reading).alpha, reading)
     except SourceError as error:
-        return "refused", "; ".join(map(_what, error.problems))
+        return "refused", place_of(error)[1]
     if kind == "cut-outs" and one.coverage < _LITTLE:
         return "mask", f"only {one.coverage:.2%} of it is opaque"
     if kind == "cut-outs" and one.coverage > _NEARLY_ALL:

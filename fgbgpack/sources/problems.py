@@ -35,6 +35,18 @@ def problem(where: Path | str, found: str, expected: str, code: str) -> SourceEr
     return _Problem(str(where), f"{found}; expected {expected}", code)
 
 
+def place_of(error: SourceError) -> tuple[str, str]:
+    """The file or place of a problem, and what is said of it. Several problems at once have no place.
+
+    Example:
+        >>> place_of(problem("fg/a: b.jpg", "no alpha channel", "transparency", "alpha-missing"))
+        ('fg/a: b.jpg', 'no alpha channel; expected transparency')
+    """
+    if isinstance(error, _Problem):
+        return error.where, error.what
+    return "", "; ".join(error.problems)
+
+
 def combined(problems: Sequence[SourceError]) -> SourceError:
     """One error with the problems of several; its code is that of all, or ``sources-unusable``. What many
     files have in common is one line.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -98,6 +99,18 @@ def test_a_file_that_needs_a_plugin_or_has_a_bad_name_is_named(tmp_path):
     with pytest.raises(SourceError) as caught:
         audit([tmp_path / "missing"])
     assert caught.value.code == "folder-missing"
+
+
+def test_a_colon_in_a_path_is_no_end_of_it(tmp_path):
+    folder = tmp_path / "in: one"
+    write(folder / "a: 1.png", b"no picture")
+    write(folder / "b: 2.png", scene(40, 40, 1))
+    (folder / "c: 3.png").symlink_to("nowhere")
+    found = {Path(*one.paths).name: one.text for one in audit([folder]).findings}
+    assert found == {
+        "a: 1.png": "not the content of any picture format; expected a picture",
+        "c: 3.png": "no regular file (a broken link?); expected a picture file",
+    }
 
 
 def test_the_contact_sheet_shows_each_picture_at_its_place(looked_at):
