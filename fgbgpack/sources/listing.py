@@ -137,9 +137,9 @@ def find_sources(
     )
 
 
+@decoding()
 def _decode(path: Path, reading: Reading) -> None:
-    with decoding():
-        read_picture(path, reading=reading)
+    read_picture(path, reading=reading)
 
 
 class _MaskNames:
@@ -207,35 +207,32 @@ class _Listing:
     def categories(self, folder: Path) -> list[str]:
         """The names of the subfolders of a folder; what lies beside them is ignored."""
         where, expected = f"{_FOREGROUNDS} {folder}", "a folder with a subfolder for each category"
-        try:
-            if not folder.is_dir():
-                self._add(where, _no_folder(folder), expected, "folder-missing")
-                return []
-            entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
-        except OSError as error:
-            self._add(where, f"it cannot be listed ({error.strerror})", expected, "folder-unreadable")
+        entries = self._entries(where, folder, expected)
+        if entries is None:
             return []
         names = [entry.name for entry in entries if entry.is_dir() and is_unicode(entry.name)]
         self.ignored += sorted(str(entry) for entry in entries if not entry.is_dir())
         if not names:
             self._add(where, "no subfolders", expected, "folder-without-categories")
-        return sorted(names, key=lambda name: (normal(name), name))
+        return names
+
+    def _entries(self, where: str, folder: Path, expected: str) -> list[Path] | None:
+        """What is in a folder and not hidden, in the order of names; ``None`` where it cannot be listed."""
+        try:
+            if folder.is_dir():
+                entries = (entry for entry in folder.iterdir() if not entry.name.startswith("."))
+                return sorted(entries, key=lambda entry: (normal(entry.name), entry.name))
+            self._add(where, _no_folder(folder), expected, "folder-missing")
+        except OSError as error:
+            self._add(where, f"it cannot be listed ({error.strerror})", expected, "folder-unreadable")
+        return None
 
     def pictures(self, option: str, folder: Path, masks: _MaskNames | None = None) -> list[Path]:
         """The pictures of a folder; those that are called as masks are ``masks_beside``."""
-        where, expected = f"{option} {folder}", "a folder of pictures"
-        try:
-            if not folder.is_dir():
-                self._add(where, _no_folder(folder), expected, "folder-missing")
-                return []
-            entries = sorted(
-                (entry for entry in folder.iterdir() if not entry.name.startswith(".")),
-                key=lambda entry: (normal(entry.name), entry.name),
-            )
-        except OSError as error:
-            self._add(where, f"it cannot be listed ({error.strerror})", expected, "folder-unreadable")
+        where = f"{option} {folder}"
+        entries = self._entries(where, folder, "a folder of pictures")
+        if entries is None:
             return []
-
         pictures: list[Path] = []
         folders: list[str] = []
         others: list[str] = []
@@ -382,11 +379,12 @@ def find_files(folder: Path, more_suffixes: Iterable[str] = ()) -> tuple[dict[st
                     name = entry.name
                     if name.startswith(".") or name == "__MACOSX":
                         continue
+                    suffix = f".{name.lower().rpartition('.')[2]}"
                     if entry.is_dir():
                         remaining.append(f"{below}{name}/")
-                    elif f".{name.lower().rpartition('.')[2]}" in suffixes and entry.is_file():
+                    elif suffix in suffixes and entry.is_file():
                         sizes[f"{below}{name}"] = entry.stat().st_size
-                    elif f".{name.lower().rpartition('.')[2]}" in missing_suffixes():
+                    elif suffix in missing_suffixes():
                         undecodable.append(entry.path)
                     else:
                         others += 1
@@ -401,13 +399,13 @@ def find_files(folder: Path, more_suffixes: Iterable[str] = ()) -> tuple[dict[st
     if not_unicode := sorted(path for path in sizes if not is_unicode(path)):
         raise SourceError(
             "Names of samples are stored as UTF-8, and these files have others: rename them.",
-            [f"{path!a}: its name is not valid Unicode" for path in not_unicode[:5]],
+            [f"{path!a}: its name is not valid Unicode" for path in not_unicode[:_MOST_NAMED]],
             code="name-not-unicode",
         )
     if controls := sorted(path for path in sizes if _CONTROL.search(path)):
         raise SourceError(
             "Names of samples are texts of one line, and these files have others: rename them.",
-            [f"{path!r}: its name has control characters" for path in controls[:5]],
+            [f"{path!r}: its name has control characters" for path in controls[:_MOST_NAMED]],
             code="name-not-printable",
         )
     if not sizes:
