@@ -62,6 +62,7 @@ class Catalog:
     person_pixels: NDArray[np.int16] | None = None
 
 
+@decoding()
 def load_background(
     source: Source, *, height: int, width: int, fit: Fit, remarks: Remarks | None = None
 ) -> NDArray[np.uint8]:
@@ -72,11 +73,7 @@ def load_background(
     all of it. Raises SourceError where the file cannot be used, is transparent, or has changed since it was
     listed. What is to be said of it goes to ``remarks``.
     """
-    with decoding():
-        return _load_background(source, Frame(height, width, fit), remarks)
-
-
-def _load_background(source: Source, frame: Frame, remarks: Remarks | None) -> NDArray[np.uint8]:
+    frame = Frame(height, width, fit)
     picture = read_picture(source.path, source.sha256, source.reading)
     if remarks is not None:
         remarks.add(source.path, picture.remarks)
@@ -190,17 +187,11 @@ def _likely_reason(codes: Counter[str], backgrounds: int, foregrounds: int) -> s
     return ""
 
 
+@decoding()
 def _load_patch(
     source: Source, height: int, width: int, heights: tuple[int, ...], scale: int, remarks: Remarks
 ) -> NDArray[np.uint8]:
     """One foreground, resized: ``(patch height, patch width, 4)`` uint8, RGBA."""
-    with decoding():
-        return _resized(source, height, width, heights, scale, remarks)
-
-
-def _resized(
-    source: Source, height: int, width: int, heights: tuple[int, ...], scale: int, remarks: Remarks
-) -> NDArray[np.uint8]:
     rgb, alpha = _load_cutout(source, remarks)
     if not source.reading.premultiplied and _looks_premultiplied(rgb, alpha):
         remarks.add(source.path, [_PREMULTIPLIED])

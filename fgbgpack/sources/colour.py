@@ -112,9 +112,8 @@ def gray_from_16_bits(image: Image.Image) -> Image.Image:
         top = (1 << tags.get(ExifTags.Base.BitsPerSample, (16,))[0]) - 1
         is_inverse = tags.get(ExifTags.Base.PhotometricInterpretation) == _TIFF_WHITE_IS_ZERO
     gray = np.empty(stored.shape, np.uint8)
-    for row, scaled in zip(
-        stored, gray, strict=True
-    ):  # a large picture has no second copy of four bytes each
+    # Row by row: a large picture has no second copy of four bytes each.
+    for row, scaled in zip(stored, gray, strict=True):
         values = row.astype(np.uint32)
         if is_inverse:
             values = top - values
