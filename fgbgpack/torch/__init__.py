@@ -5,6 +5,7 @@
 - ``batches``: samples to one dictionary of tensors, written once, in the memory in which it is used.
 - ``memory``: that memory: recycled, pinned, or shared with workers.
 - ``loader``: all of it with good defaults, and a state to resume from.
+- ``mixture``: batches that mix several datasets, each with a loader.
 
 Needs PyTorch (the extra ``torch``); nothing else in fgbgpack imports this package.
 

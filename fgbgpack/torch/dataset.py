@@ -73,11 +73,9 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
     - ``index``: int64, the number of the sample in the dataset.
     - ``instance``: (1, h, w) uint8, of scenes: 0, or 1 + the number of the object on top.
     - ``background_image``, ``background_depth``: (3, h, w) uint8 and (1, h, w) float32 of the empty
-    background;
-      only where they are named.
+      background; only where they are named.
     - with ``placements``: ``background``, ``foreground``, ``replica``, ``y``, ``x``: int32, ``flip``: bool;
-    of
-      scenes ``background``, ``replica``, and of all objects, far to near, ``objects/foreground`` and the
+      of scenes ``background``, ``replica``, and of all objects, far to near, ``objects/foreground`` and the
       others of :class:`fgbgpack.composition.objects.Objects`: (K,) or more, -1 where there is no object.
 
     It may be forked and pickled at any time: each process opens its own files, and workers started by any
@@ -99,9 +97,9 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
         transform: Changes one sample, after that. It gets all fields together, so that a crop or a flip is
             the same for all of them. It runs in the workers.
         placements: Whether samples have their placement; imported samples have none.
-        pixels: As for :func:`fgbgpack.open_dataset`, as is the next.
+        pixels: As for :func:`fgbgpack.open_dataset`.
         allow_incomplete: Open a dataset also while its creation has not finished.
-        storage_options: As for :func:`fgbgpack.open_dataset`, as are the next two.
+        storage_options: As for :func:`fgbgpack.open_dataset`.
         cache: A folder of this machine that keeps what is read of a store far away.
         cache_bytes: How many bytes it may take.
 
@@ -109,9 +107,9 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
         dataset: The open dataset.
         indices: (n,) int64, the samples of it.
         fields: The fields that are read.
-        augment: As above, as are the next two.
-        transform: As above.
-        dtype: As above.
+        augment: What changes samples at random, or ``None``.
+        transform: What changes one sample after that, or ``None``.
+        dtype: The floating type of samples; ``None`` for those as stored.
         size: (height, width) of samples.
         pool: Memory of this process.
 

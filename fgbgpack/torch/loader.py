@@ -212,6 +212,8 @@ def make_loader(
         raise SpecError(
             "pin_memory: there is no CUDA to pin memory for; leave the option out.", code="device-missing"
         )
+    if workers is None:
+        workers = min(_MAX_WORKERS, usable_cores() - 1)
     if isinstance(dataset, (list, tuple)):
         given = {
             "shuffle": shuffle,
@@ -236,7 +238,7 @@ def make_loader(
         )
     count, prefetch = checked_numbers(
         {
-            "workers": (min(_MAX_WORKERS, usable_cores() - 1) if workers is None else workers, 0, 1 << 10),
+            "workers": (workers, 0, 1 << 10),
             "prefetch": (prefetch, 1, 1 << 10),
         },
         "There are no such workers:",
@@ -301,9 +303,9 @@ def _mixture(
         raise SpecError(f"weights: found {found} for {len(parts)} datasets.", code="option-invalid")
     (size,) = checked_numbers({"batch_size": (batch_size, 1, 1 << 31)}, "There are no such batches:")
     counts = shares(size, [len(part) for part in parts] if weights is None else weights)
-    workers = min(_MAX_WORKERS, usable_cores() - 1) if given["workers"] is None else given["workers"]
-    # Each dataset has workers of its own.
-    given = given | {"workers": -(-workers // len(parts)) if whole_number(workers) is not None else workers}
+    if (workers := whole_number(given["workers"])) is not None:
+        # Each dataset has workers of its own.
+        given = given | {"workers": -(-workers // len(parts))}
     if steps_per_epoch is None:
         ranks = BlockShuffleSampler(
             parts[0], 1, rank=given["rank"], world_size=given["world_size"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import pickle
 from dataclasses import replace
 
@@ -16,6 +15,7 @@ from fgbgpack.composition.objects import Objects
 from fgbgpack.composition.sprites import Sprites, heights_between
 from fgbgpack.errors import SpecError
 from fgbgpack.pipeline.create import load_recipe
+from fgbgpack.pipeline.events import silent
 from fgbgpack.scene_spec import BLENDS
 
 SAMPLES = 12
@@ -39,57 +39,10 @@ KINDS = {
 }
 
 
-def quiet(event):
-    """Nothing is said."""
-
-
 @pytest.fixture(scope="module", params=KINDS)
 def recipe(request, pictures):
     """The recipe of each kind, not to be changed."""
-    return load_recipe(pictures.spec(**KINDS[request.param]), quiet)
-
-
-def patches(recipe):
-    catalog = recipe.catalog
-    return [patch[:h, :w] for patch, (h, w) in zip(catalog.foreground, catalog.foreground_size, strict=True)]
-
-
-def sprites(recipe):
-    """The naive sprites by foreground, height and blend."""
-    plan = recipe.plan
-    return {
-        (number, height, blend): naive_scenes.sprite_of(patch, height, blend)
-        for number, patch in enumerate(patches(recipe))
-        for height in plan.heights
-        if height <= len(patch)
-        for blend in plan.blends
-    }
-
-
-def naive_objects(recipe, sample, known):
-    """The objects of a sample, and its background."""
-    plan = recipe.plan
-    backgrounds = len(plan.background_words)
-    starts = [-(-number * plan.samples // backgrounds) for number in range(backgrounds)]
-    background = max(number for number in range(backgrounds) if starts[number] <= sample)
-    within = sample - starts[background]
-    if plan.random_samples is None:
-        order = itertools.product(
-            range(len(plan.foreground_words)), range(1 + plan.flip), range(plan.placements)
-        )
-        foreground, flip, again = list(order)[within]
-        given = foreground, flip
-        counter = [plan.foreground_words[foreground], 0x80000000 | 2 * again + flip]
-    else:
-        given, counter = None, [within, 0xC0000000]
-    person = recipe.catalog.person_pixels
-    person = None if person is None else person[background]
-    found = naive_scenes.draw(plan, [plan.background_words[background], *counter], given, known, person)
-    scene = recipe.catalog.background[background]
-    for one in found:
-        patch = patches(recipe)[one["foreground"]]
-        one["gain"] = naive_scenes.light(scene, patch, one) if plan.light_match else [256] * 3
-    return background, found
+    return load_recipe(pictures.spec(**KINDS[request.param]), silent)
 
 
 def composed(recipe, samples, planes=("image", "mask", "instance"), **options):
@@ -101,7 +54,7 @@ def composed(recipe, samples, planes=("image", "mask", "instance"), **options):
 
 
 def test_sprites_are_the_naive_ones(recipe):
-    found, known = recipe.sprites, sprites(recipe)
+    found, known = recipe.sprites, naive_scenes.all_sprites(recipe)
     assert len(found.size) == len(known)
     for (foreground, height, blend), expected in known.items():
         h, w = np.int16(height), np.int8(BLENDS.index(blend))
@@ -115,10 +68,10 @@ def test_sprites_are_the_naive_ones(recipe):
 
 
 def test_objects_and_pixels_are_the_naive_ones(recipe):
-    known, samples = sprites(recipe), range(len(recipe))
+    known, samples = naive_scenes.all_sprites(recipe), range(len(recipe))
     objects, planes, placed = recipe.objects(samples), composed(recipe, samples), recipe.placements(samples)
     for i in samples:
-        background, expected = naive_objects(recipe, i, known)
+        background, expected = naive_scenes.sample_objects(recipe, i, known)
         assert placed.background[i] == background
         assert objects.count[i] == len(expected)
         for k, one in enumerate(expected):
@@ -173,19 +126,19 @@ def test_a_pickled_recipe_gives_the_same(recipe):
 
 
 def test_random_samples_are_dealt_out_to_all_backgrounds(pictures):
-    recipe = load_recipe(pictures.spec(samples=11), quiet)
+    recipe = load_recipe(pictures.spec(samples=11), silent)
     placed = recipe.placements(range(11))
     assert placed.background.tolist() == [0] * 4 + [1] * 4 + [2] * 3
     assert placed.replica.tolist() == [0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2]
 
 
 def test_what_a_sample_holds_does_not_depend_on_how_many_there_are(pictures):
-    few, many = (load_recipe(pictures.spec(samples=n, objects="1-3"), quiet) for n in (6, 30))
+    few, many = (load_recipe(pictures.spec(samples=n, objects="1-3"), silent) for n in (6, 30))
     assert_same_arrays(few.objects(range(2)).arrays(), many.objects(range(2)).arrays())
 
 
 def test_every_pair_has_its_foreground_first(pictures):
-    recipe = load_recipe(pictures.spec(placements=2, objects=1, foreground_height="8-12"), quiet)
+    recipe = load_recipe(pictures.spec(placements=2, objects=1, foreground_height="8-12"), silent)
     objects = recipe.objects(range(len(recipe)))
     assert len(recipe) == 3 * 2 * 2 * 2
     assert objects.foreground[:, 0].tolist() == ([0] * 4 + [1] * 4) * 3
@@ -193,14 +146,14 @@ def test_every_pair_has_its_foreground_first(pictures):
 
 
 def test_digests_tell_recipes_apart(pictures):
-    digests = [load_recipe(pictures.spec(**fields), quiet).info.sha256 for fields in KINDS.values()]
-    digests.append(load_recipe(pictures.spec(), quiet).info.sha256)
+    digests = [load_recipe(pictures.spec(**fields), silent).info.sha256 for fields in KINDS.values()]
+    digests.append(load_recipe(pictures.spec(), silent).info.sha256)
     assert len(set(digests)) == len(digests)
 
 
 def test_objects_are_as_many_as_asked_for_and_seen_as_asked_for(pictures):
     spec = pictures.spec(samples=300, objects="1-4", empty=0.25, overlap=0.4, foreground_height="5-12")
-    objects = load_recipe(spec, quiet).objects(range(300))
+    objects = load_recipe(spec, silent).objects(range(300))
     assert set(objects.count.tolist()) == {0, 1, 2, 3, 4}
     assert 50 < (objects.count == 0).sum() < 100
     assert (objects.visible[objects.foreground >= 0] >= 0.4).all()
@@ -214,7 +167,7 @@ def test_heights_are_eight_to_an_octave():
 
 
 def test_objects_that_name_what_is_not_there_are_refused(pictures):
-    recipe = load_recipe(pictures.spec(samples=2, objects=1), quiet)
+    recipe = load_recipe(pictures.spec(samples=2, objects=1), silent)
     samples = range(2)
     objects, placed = recipe.objects(samples), recipe.placements(samples)
     for name, value in (("foreground", 2), ("height", 11), ("blend", 1), ("blend", 3)):
@@ -227,7 +180,7 @@ def test_objects_that_name_what_is_not_there_are_refused(pictures):
     with refused(SpecError, "array-misfit"):
         recipe.place(samples, placed, Objects.none(3, 1))
     with refused(SpecError, "objects-missing"):
-        load_recipe(pictures.spec(), quiet).objects(samples)
+        load_recipe(pictures.spec(), silent).objects(samples)
 
 
 def test_foregrounds_of_other_heights_have_no_sprites():
@@ -240,7 +193,7 @@ def test_foregrounds_of_other_heights_have_no_sprites():
 
 def test_wide_foregrounds_have_the_heights_that_fit(pictures):
     wide = pictures.spec(width=12, samples=4, foreground_height="4-20")
-    recipe = load_recipe(wide, quiet)
+    recipe = load_recipe(wide, silent)
     assert (recipe.catalog.foreground_size[:, 1] <= 12).all()
     assert recipe.catalog.foreground_size[:, 0].tolist() == [16, 15]
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 
+import naive_scenes
 import numpy as np
 import pytest
 from refusals import refused
-from test_scenes import naive_objects, quiet, sprites
 
 from fgbgpack.composition.floor import find_floor
 from fgbgpack.composition.recipe import Recipe
 from fgbgpack.composition.standing import Standing, person_pixels
 from fgbgpack.errors import SpecError
 from fgbgpack.pipeline.create import load_recipe
+from fgbgpack.pipeline.events import silent
 
 SAMPLES = 40
 #: Options of scenes that stand, each of which reaches something else.
@@ -45,7 +46,7 @@ def persons(height=21, width=33):
 def standing(pictures, cut=(0, 0), **fields):
     """A recipe of whole foregrounds on these floors."""
     spec = pictures.spec(**{"placement": "auto", **fields})
-    inside = load_recipe(dataclasses.replace(spec, placement="inside"), quiet).catalog
+    inside = load_recipe(dataclasses.replace(spec, placement="inside"), silent).catalog
     catalog = dataclasses.replace(inside, cut=np.array(cut, np.uint8), person_pixels=persons())
     return Recipe.of(spec, catalog)
 
@@ -54,10 +55,10 @@ def standing(pictures, cut=(0, 0), **fields):
 @pytest.mark.parametrize("cut", [(0, 0), (0, 4), (10, 0)])
 def test_objects_are_the_naive_ones(pictures, kind, cut):
     recipe = standing(pictures, cut, **KINDS[kind])
-    known, samples = sprites(recipe), range(len(recipe))
+    known, samples = naive_scenes.all_sprites(recipe), range(len(recipe))
     objects = recipe.objects(samples)
     for i in samples:
-        _, expected = naive_objects(recipe, i, known)
+        _, expected = naive_scenes.sample_objects(recipe, i, known)
         assert objects.count[i] == len(expected)
         for k, one in enumerate(expected):
             for name in ("foreground", "flip", "y", "x", "height", "width", "shadow"):
@@ -100,7 +101,7 @@ def test_what_stands_lower_is_nearer_and_in_front(pictures):
 def test_backgrounds_without_a_floor_have_all_inside(pictures):
     fields = {"samples": 60, "objects": "1-2", "foreground_height": "5-14"}
     found = standing(pictures, **fields)
-    inside = load_recipe(pictures.spec(**fields), quiet).objects(range(60))
+    inside = load_recipe(pictures.spec(**fields), silent).objects(range(60))
     without = found.placements(range(60)).background == 1
     assert without.sum() == 20
     for path, array in found.objects(range(60)).arrays().items():

@@ -110,7 +110,7 @@ def in_child(action):
 class TestNative:
     @pytest.fixture
     def native(self, depth_dataset):
-        obstore = pytest.importorskip("obstore.store", reason="obstore is in the extra dev")
+        obstore = pytest.importorskip("obstore.store", reason="obstore is in the extra cloud")
         return open_dataset(ObjectStore(obstore.LocalStore(str(depth_dataset)), read_only=True))
 
     def test_a_forked_process_reads_them(self, native, depth_dataset, everything):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from fractions import Fraction
 from math import floor
 
@@ -310,3 +311,50 @@ def darken(image, row, middle, half_width, dark):
             if far < 1:
                 keep = 256 - floor(dark * (1 - far))
                 image[i, j] = (image[i, j] * keep + 128) // 256
+
+
+# --- recipes ---------------------------------------------------------------------------------------
+
+
+def patches(recipe):
+    """The pixels of each foreground, without what pads them."""
+    catalog = recipe.catalog
+    return [patch[:h, :w] for patch, (h, w) in zip(catalog.foreground, catalog.foreground_size, strict=True)]
+
+
+def all_sprites(recipe):
+    """The naive sprites by foreground, height and blend."""
+    plan = recipe.plan
+    return {
+        (number, height, blend): sprite_of(patch, height, blend)
+        for number, patch in enumerate(patches(recipe))
+        for height in plan.heights
+        if height <= len(patch)
+        for blend in plan.blends
+    }
+
+
+def sample_objects(recipe, sample, known):
+    """The background of a sample, and its objects."""
+    plan = recipe.plan
+    backgrounds = len(plan.background_words)
+    starts = [-(-number * plan.samples // backgrounds) for number in range(backgrounds)]
+    background = max(number for number in range(backgrounds) if starts[number] <= sample)
+    within = sample - starts[background]
+    if plan.random_samples is None:
+        order = itertools.product(
+            range(len(plan.foreground_words)), range(1 + plan.flip), range(plan.placements)
+        )
+        foreground, flip, again = list(order)[within]
+        given = foreground, flip
+        counter = [plan.foreground_words[foreground], 0x80000000 | 2 * again + flip]
+    else:
+        given, counter = None, [within, 0xC0000000]
+    person = recipe.catalog.person_pixels
+    person = None if person is None else person[background]
+    found = draw(plan, [plan.background_words[background], *counter], given, known, person)
+    scene = recipe.catalog.background[background]
+    for one in found:
+        patch = patches(recipe)[one["foreground"]]
+        one["gain"] = light(scene, patch, one) if plan.light_match else [256] * 3
+    return background, found
