@@ -409,7 +409,7 @@ def test_a_url_of_an_object_store_without_obstore_says_what_to_install(monkeypat
     monkeypatch.setitem(sys.modules, "obstore", None)
     monkeypatch.setitem(sys.modules, "obstore.store", None)
     for action in (lambda: open_dataset(url), lambda: create(url, pictures.spec())):
-        with refused(DatasetError, "extra-missing", r"pip install fgbgpack\[cloud\]"):
+        with refused(DatasetError, "extra-missing", r"pip install 'fgbgpack\[cloud\]'"):
             action()
 
 
