@@ -66,12 +66,12 @@ OBJECT_ARRAYS = tuple(
 )
 OBJECT_FOREGROUND, CATEGORIES = OBJECT_ARRAYS[:2]
 SOURCES = "sources"
-#: What samples are made of: backgrounds, foregrounds, and (F, 2) int32, height and width of each in pixels.
-SOURCE_ARRAYS = tuple(f"{SOURCES}/{name}" for name in ("background", "foreground", "foreground_size"))
+#: What samples are made of: pictures, height and width of each foreground, and at which sides it is cut.
+_OF_PICTURES = ("background", "foreground", "foreground_size", "foreground_cut")
+SOURCE_ARRAYS = tuple(f"{SOURCES}/{name}" for name in _OF_PICTURES)
 FOREGROUND_SIZE = SOURCE_ARRAYS[2]
 BACKGROUND_DEPTH = f"{SOURCES}/background_depth"
-#: At which sides foregrounds are cut; how high somebody is whose feet are at each pixel of backgrounds.
-FOREGROUND_CUT = f"{SOURCES}/foreground_cut"
+#: How high somebody is whose feet are at each pixel of backgrounds.
 PERSON_PIXELS = f"{SOURCES}/person_pixels"
 FIGURE_DEPTH = f"{SOURCES}/figure_depth"
 #: What depth may be made of, and is by its mode; where it is layered, of how far persons are by their height.
@@ -402,10 +402,10 @@ class Document:
 
     @property
     def recipe_arrays(self) -> tuple[str, ...]:
-        """The paths of all that the pixels of samples are made of."""
+        """The paths of all that the pixels and the layers of samples are made of."""
         if not self.has_recipe:
             return ()
-        more = (FOREGROUND_CUT, *OBJECT_ARRAYS) if self.has_objects else ()
+        more = OBJECT_ARRAYS if self.has_objects else ()
         floors = (PERSON_PIXELS,) if self.spec and self.spec.scene.has_floor else ()
         return (*self.placements, *SOURCE_ARRAYS, *more, *floors)
 

@@ -24,7 +24,7 @@ from fgbgpack.depth.providers import Execution
 from fgbgpack.depth.session import DepthSession
 from fgbgpack.document import IMAGE, MASK
 from fgbgpack.errors import DepthModelError
-from fgbgpack.sources.cuts import BOTTOM, cut_sides
+from fgbgpack.sources.cuts import BOTTOM
 from fgbgpack.spec import GUIDED_MODEL, DepthMode, DepthSpec
 from fgbgpack.storage.reading import StoredArray
 
@@ -246,8 +246,7 @@ def _outlines(recipe: Recipe) -> Outlines:
     catalog = recipe.catalog
     patches = zip(catalog.foreground, catalog.foreground_size.tolist(), strict=True)
     whole = [patch[:height, :width] for patch, (height, width) in patches]
-    cut = [cut_sides(patch) for patch in whole] if catalog.cut is None else catalog.cut.tolist()
-    is_portrait = [bool(sides & BOTTOM) for sides in cut]
+    is_portrait = [bool(sides & BOTTOM) for sides in catalog.cut.tolist()]
     if not recipe.has_objects:
         return Outlines.of([patch[..., 3] for patch in whole], is_portrait)
     sprites = recipe.sprites

@@ -35,11 +35,10 @@ def differences(existing: Document, new: Document, spec: DatasetSpec, networks: 
     lines += _source_differences("backgrounds", existing.sources.backgrounds, new.sources.backgrounds)
     lines += _source_differences("foregrounds", existing.sources.foregrounds, new.sources.foregrounds)
     if not lines and existing.recipe != new.recipe:
-        cut = ", or sources.csv says otherwise where foregrounds are cut" if spec.is_scene else ""
-        if spec.scene.has_floor:
-            cut += ", or another network found the floors"
+        floors = ", or another network found the floors" if spec.scene.has_floor else ""
         lines.append(
-            f"the resized pictures differ, perhaps because another version of Pillow resized them{cut}"
+            "the resized pictures differ, perhaps because another version of Pillow resized them, or "
+            f"sources.csv says otherwise where foregrounds are cut{floors}"
         )
     if spec.depth is not None and networks is not None:
         if existing.depth is None:

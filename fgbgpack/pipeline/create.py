@@ -182,7 +182,6 @@ def load_recipe(
         width=spec.width,
         fit=spec.fit,
         foreground_height=heights_of(spec),
-        with_cuts=spec.is_scene,
         on_picture=lambda done, total: on_event(Progress("sources", done, total)),
     )
     for notice in catalog.notices:

@@ -286,7 +286,10 @@ class LayeredMode(_SceneMode):
 
     def __init__(self, job: DepthJob, previous: NetworkDepthInfo | None, store: DatasetStore | None) -> None:
         super().__init__(job, previous, store)
-        message = f"Depth in layers, before that of the backgrounds by {job.model_name} on {self._provider}."
+        message = (
+            "Depth in layers: foregrounds are planes before their backgrounds, whose depth is by "
+            f"{job.model_name} on {self._provider}."
+        )
         job.on_event(Notice(message))
 
     def _made_of(self, arrays: Sequence[NDArray[np.float32]]) -> Layered:

@@ -141,7 +141,7 @@ def _given(source: SourceInfo, frame: Frame) -> tuple[float | None, NDArray[np.b
 
 def _report(recipe: Recipe, floors: Sequence[Floor], missing: dict[str, str], on_event: OnEvent) -> None:
     """Say what stands where; raise SpecError where nothing stands, and ``floor`` is asked for."""
-    cut = 0 if recipe.catalog.cut is None else int((recipe.catalog.cut > 0).sum())
+    cut = int((recipe.catalog.cut > 0).sum())
     foregrounds = len(recipe.catalog.foregrounds)
     if recipe.spec.placement == "floor" and (len(missing) == len(floors) or cut == foregrounds):
         problems = [f"background {name}: {reason}" for name, reason in missing.items()]

@@ -146,6 +146,10 @@ class Union:
                     f"{dataset.path}: resized pictures differ, perhaps because another version of Pillow "
                     "resized them"
                 )
+            elif not np.array_equal(whole.cut[f], catalog.cut):
+                problems.append(
+                    f"{dataset.path}: foregrounds are cut at other sides, as their sources.csv said otherwise"
+                )
         if problems:
             raise DatasetError(
                 "These datasets cannot be merged: what they have in common differs.",
@@ -271,6 +275,7 @@ def _catalog(datasets: Sequence[Dataset], backgrounds: _Pictures, foregrounds: _
         np.stack([catalogs[k].background[i] for k, i in backgrounds.homes()]),
         patches,
         sizes,
+        np.array([catalogs[k].cut[i] for k, i in homes], np.uint8),
         backgrounds.sources,
         foregrounds.sources,
     )
