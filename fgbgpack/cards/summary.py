@@ -150,7 +150,8 @@ class DatasetSummary:
         depth = self.document.depth
         if not isinstance(depth, NetworkDepthInfo):
             return []
-        return [depth.model, *([] if depth.guide is None else [depth.guide.model])]
+        cards = depth.model, None if depth.guide is None else depth.guide.model
+        return [card for card in cards if card is not None]
 
     @property
     def backgrounds(self) -> int:

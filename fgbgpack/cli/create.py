@@ -107,6 +107,21 @@ def create(
     depth_guide: str | None = options.DEPTH_GUIDE,
     depth_scale: str | None = options.DEPTH_SCALE,
     depth_bits: str | None = options.DEPTH_BITS,
+    background_depth: str | None = Panel.DEPTH.option(
+        "--background-depth DIR",
+        "Folder with the distance of each background as a file of its name: gray PNG or TIFF in millimetres, "
+        "or .npy in metres, 0 or NaN where it is unknown. Floors and depth are then of it, and no network "
+        "sees backgrounds (default: a network estimates their depth).",
+    ),
+    depth_factor: str | None = Panel.DEPTH.option(
+        "--depth-factor NUMBER",
+        "What the numbers in these files are multiplied by to be metres (default 0.001 for whole numbers, "
+        "else 1).",
+    ),
+    depth_invalid: str | None = Panel.DEPTH.option(
+        "--depth-invalid VALUE",
+        "The number in these files for unknown depth, beside 0 (default: none).",
+    ),
     precision: str | None = options.PRECISION,
     device: str | None = options.DEVICE,
     config: Path | None = Panel.EXECUTION.option(
@@ -208,6 +223,9 @@ def create(
                 exif=exif,
                 strict=strict,
             ),
+            "background_depth": background_depth,
+            "depth_factor": parser.number("--depth-factor", depth_factor),
+            "depth_invalid": parser.number("--depth-invalid", depth_invalid),
             "fit": fit,
             "foreground_height": scene_options.number_or_range(
                 parser, "--foreground-height", foreground_height
@@ -433,7 +451,7 @@ def _show_report(report: Report, done: str, size: str = "") -> None:
     ]
     if has_depth:
         guide = "" if report.depth_guide is None else f" on the backgrounds, then {report.depth_guide}"
-        networks = f"{report.depth_model}{guide} on {report.provider}"
+        networks = f"{report.depth_model}{guide}" + (f" on {report.provider}" if report.provider else "")
         work = (report.depth_filled, report.samples, _stored(report, "depth"), report.depth_seconds)
         rows += [("depth", work_done(*work)), ("depth model", networks)]
     else:

@@ -87,6 +87,7 @@ def fill_depth(
         samples: Recipe | Dataset = opened
         if opened.has_recipe:
             samples = _recipe(opened, depth, folders)
+            depth = samples.spec.depth or depth
         else:
             depth = _depth_of_stored(opened, depth, folders, notify)
         job = DepthJob(samples, depth, Networks.load(depth), device, engine, layout, notify)

@@ -16,6 +16,7 @@ from PIL import Image
 
 from fgbgpack.errors import SourceError
 from fgbgpack.source_info import SourceInfo
+from fgbgpack.sources.background_depth import MetricValues, holes_in_words, read_metres
 from fgbgpack.sources.cuts import cut_sides
 from fgbgpack.sources.decoding import EXIF_ADVICE, is_turned_apart
 from fgbgpack.sources.listing import Source, Sources
@@ -47,6 +48,8 @@ class Catalog:
         foreground_size: ``(F, 2)`` int32, height and width of each patch in pixels.
         cut: ``(F,)`` uint8, at which sides each foreground is cut: what ``sources.csv`` says, or
             ``cut_sides`` of the original alpha.
+        background_depth: ``(B, h, w)`` float32, distance in metres, NaN where it is unknown; ``None`` where
+            no files say it.
         notices: What is to be said of pictures that can be used.
         person_pixels: ``(B, h, w)`` int16, how high a person is in pixels whose feet are at each pixel of the
             backgrounds, 0 where nobody can stand; ``None`` where nothing stands on floors.
@@ -60,6 +63,7 @@ class Catalog:
     foregrounds: tuple[SourceInfo, ...]
     notices: tuple[str, ...] = ()
     person_pixels: NDArray[np.int16] | None = None
+    background_depth: NDArray[np.float32] | None = None
 
 
 @decoding()
@@ -96,6 +100,7 @@ def load_catalog(
     foreground_height: int | Sequence[int],
     scale: int = 1,
     with_backgrounds: bool = True,
+    depth_values: MetricValues = MetricValues(),  # noqa: B008 (it is frozen)
     on_picture: Callable[[int, int], None] | None = None,
 ) -> Catalog:
     """Decodes and resizes all pictures on a few threads; the result does not depend on their number.
@@ -114,7 +119,22 @@ def load_catalog(
     backgrounds = sources.backgrounds if with_backgrounds else ()
     background = np.empty((len(backgrounds), height * scale, width * scale, 3), np.uint8)
 
+    depth = {
+        source.name: np.empty((height, width), np.float32)
+        for source in backgrounds
+        if source.depth_path is not None and scale == 1
+    }
+
     def load_into(place: NDArray[np.uint8], source: Source) -> NDArray[np.uint8]:
+        if source.name in depth and source.depth_path is not None:
+            depth[source.name][...] = read_metres(
+                source.depth_path,
+                Frame(height, width, fit),
+                depth_values,
+                picture=source.path,
+                reading=source.reading,
+                sha256=source.depth_sha256,
+            )
         place[...] = load_background(
             source,
             height=height * scale,
@@ -157,7 +177,8 @@ def load_catalog(
         cut,
         sources.backgrounds,
         sources.foregrounds,
-        tuple(remarks.lines()),
+        (*remarks.lines(), *([holes] if (holes := holes_in_words(depth)) else [])),
+        background_depth=np.stack(list(depth.values())) if depth else None,
     )
 
 
