@@ -107,12 +107,7 @@ def create(
     depth_guide: str | None = options.DEPTH_GUIDE,
     depth_scale: str | None = options.DEPTH_SCALE,
     depth_bits: str | None = options.DEPTH_BITS,
-    background_depth: str | None = Panel.DEPTH.option(
-        "--background-depth DIR",
-        "Folder with the distance of each background as a file of its name: gray PNG or TIFF in millimetres, "
-        "or .npy in metres, 0 or NaN where it is unknown. Floors and depth are then of it, and no network "
-        "sees backgrounds (default: a network estimates their depth).",
-    ),
+    background_depth: str | None = options.BACKGROUND_DEPTH,
     depth_factor: str | None = Panel.DEPTH.option(
         "--depth-factor NUMBER",
         "What the numbers in these files are multiplied by to be metres (default 0.001 for whole numbers, "
@@ -358,6 +353,7 @@ def depth(
     backgrounds: str | None = options.BACKGROUNDS,
     foregrounds: str | None = options.FOREGROUNDS,
     masks: str | None = options.MASKS,
+    background_depth: str | None = options.BACKGROUND_DEPTH,
     workers: str | None = options.WORKERS,
     dask: str | None = options.DASK,
     storage_option: list[str] | None = options.STORAGE_OPTIONS,
@@ -396,6 +392,7 @@ def depth(
             backgrounds=backgrounds,
             foregrounds=foregrounds,
             masks=masks,
+            background_depth=background_depth,
             storage_options=storage_options,
         ),
         lambda report: _show_report(report, f"Filled the depth of {report.path}"),

@@ -124,6 +124,12 @@ def depth_of_backgrounds(recipe: Recipe) -> NDArray[np.float32]:
     spec, catalog = recipe.spec, recipe.catalog
     if catalog.background_depth is not None:
         return catalog.background_depth
+    if without := [source.name for source in catalog.backgrounds if source.depth_sha256 is None]:
+        raise SourceError(
+            "The dataset was made without depth of its backgrounds: make it again with --background-depth.",
+            [f"background {name}: no file of its depth is known" for name in without],
+            code="background-depth-missing",
+        )
     folder, frame = Path(spec.background_depth or ""), Frame(spec.height, spec.width, spec.fit)
     values = MetricValues(spec.depth_factor, spec.depth_invalid)
     jobs = [

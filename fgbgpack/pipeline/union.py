@@ -95,7 +95,7 @@ class Union:
         )
         if problems:
             raise DatasetError(
-                "These datasets cannot be merged: pictures of the same name differ.",
+                "These datasets cannot be merged: pictures of the same name, or their depth, differ.",
                 problems,
                 code="merge-names-clash",
             )
@@ -203,7 +203,13 @@ def _together(
             if before.name != source.name:
                 renamed.append(f"{source.name} in {dataset}, as {before.name}")
             elif not before.has_credit and source.has_credit:
-                found[key] = replace(before, license=source.license, author=source.author, url=source.url)
+                found[key] = before = replace(
+                    before, license=source.license, author=source.author, url=source.url
+                )
+            if before.depth_sha256 != source.depth_sha256:
+                problems.append(
+                    f"{kind}: {source.name} has other depth in {dataset} (make that again, with it)"
+                )
             other = owners.setdefault(before.name, (key, dataset))
             if other[0] != key:
                 problems.append(

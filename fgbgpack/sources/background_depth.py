@@ -49,13 +49,14 @@ def read_metres(
     picture: Path | None = None,
     reading: Reading | None = None,
     sha256: str | None = None,
+    most_unknown: float = MOST_UNKNOWN,
 ) -> NDArray[np.float32]:
     """Depth of a whole background, cut and resized as its picture is: ``(h, w)`` metres, NaN where unknown.
 
     Each pixel has the mean of the depths in its area that are within 5 % of that at its centre: that takes
     away noise, and mixes nothing across edges, where the mean is a depth at which there is nothing. The
     file, gray PNG or TIFF or ``.npy``, may have another size than the ``picture``, but not another aspect.
-    Raises SourceError where it cannot be used, or has not this digest.
+    Raises SourceError where it cannot be used, has not this digest, or is unknown at more than that share.
     """
     if sha256 is not None and hash_file(path) != sha256:
         found = "another file than when the dataset was made"
@@ -83,9 +84,9 @@ def read_metres(
         raise problem(path, f"a depth of {lowest:g}", expected, "background-depth-unusable")
     resized = _mean_near_centres(np.where(is_known, numbers, 0), frame)
     unknown = resized == 0
-    if unknown.mean() > MOST_UNKNOWN:
+    if unknown.mean() > most_unknown:
         found = "no known depth" if unknown.all() else f"unknown depth at {unknown.mean():.0%} of its pixels"
-        raise problem(path, found, f"at most {MOST_UNKNOWN:.0%}", "background-depth-unknown")
+        raise problem(path, found, f"at most {most_unknown:.0%}", "background-depth-unknown")
     with np.errstate(over="ignore"):
         return np.where(unknown, np.nan, resized * factor).astype(np.float32)
 

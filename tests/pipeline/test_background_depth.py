@@ -15,7 +15,7 @@ from sample_folders import Events
 from fgbgpack import DatasetSpec, DepthSpec, create, fill_depth, open_dataset
 from fgbgpack.cards import write_cards
 from fgbgpack.depth.strategies import Networks
-from fgbgpack.errors import DepthModelError, RecipeMismatchError, SourceError, SpecError
+from fgbgpack.errors import DatasetError, DepthModelError, RecipeMismatchError, SourceError, SpecError
 from fgbgpack.pipeline import (
     begin_create,
     create_part,
@@ -164,9 +164,9 @@ class TestTheSameBytes:
     def test_filled_later(self, spec, tmp_path):
         create(tmp_path / "it.zarr", spec, layout=SMALL_SHARDS)
         create(tmp_path / "later.zarr", replace(spec, depth=None), layout=SMALL_SHARDS)
-        fill_depth(tmp_path / "later.zarr", layout=SMALL_SHARDS)
+        moved = shutil.move(spec.background_depth, tmp_path / "moved")
+        fill_depth(tmp_path / "later.zarr", layout=SMALL_SHARDS, background_depth=moved)
         assert tree(tmp_path / "later.zarr") == tree(tmp_path / "it.zarr")
-        fill_depth(tmp_path / "later.zarr", DepthSpec("files"), layout=SMALL_SHARDS)
 
 
 def test_guided_depth_is_guided_by_the_files(spec, guide_model, tmp_path):
@@ -215,6 +215,23 @@ class TestWhatIsNotTheSame:
         with refused(RecipeMismatchError, "dataset-differs") as error:
             create(begun, replace(spec, depth=depth_of(depth_model, mode="layered")), layout=SMALL_SHARDS)
         assert any(line.startswith("depth model: the dataset has files") for line in error.value.problems)
+
+    def test_files_that_the_dataset_was_made_without(self, spec, tmp_path):
+        folder = spec.background_depth
+        create(tmp_path / "later.zarr", replace(spec, depth=None, placement="inside", background_depth=None))
+        with refused(SourceError, "background-depth-missing"):
+            fill_depth(tmp_path / "later.zarr", background_depth=folder)
+
+    def test_other_depth_of_a_background_in_datasets_to_be_merged(self, spec, rooms, tmp_path):
+        plain = rooms.spec(width=SIDE, height=SIDE, background_depth=spec.background_depth, depth=DepthSpec())
+        create(tmp_path / "one.zarr", plain)
+        np.save(rooms.root / "depth" / "b0.npy", room(7.0).astype(np.float32))
+        create(tmp_path / "two.zarr", plain)
+        with refused(DatasetError, "merge-names-clash") as error:
+            merge([tmp_path / "one.zarr", tmp_path / "two.zarr"], tmp_path / "it.zarr")
+        assert [problem.split(" in ")[0] for problem in error.value.problems] == [
+            "backgrounds: b0.png has other depth"
+        ]
 
     def test_another_file_when_depth_is_filled_later(self, spec, rooms, tmp_path):
         create(tmp_path / "later.zarr", replace(spec, depth=None))
