@@ -25,7 +25,7 @@ help: ## List these commands
 
 demo: $(DEMO)/pictures/.made ## Set up, make sample pictures, a dataset of them and a preview of it
 	@printf '\n== A dataset\n\n'
-	$(BIN)/fgbgpack create $(DEMO)/demo.zarr --backgrounds $(DEMO)/pictures/backgrounds --foregrounds $(DEMO)/pictures/foregrounds --overwrite
+	$(BIN)/fgbgpack create $(DEMO)/demo.zarr --backgrounds $(DEMO)/pictures/backgrounds --foregrounds $(DEMO)/pictures/foregrounds --background-depth $(DEMO)/pictures/depth --placement auto --foreground-height 20%-86% --objects 1-2 --samples 2000 --shadow --overwrite
 	@printf '\n== A preview\n\n'
 	$(BIN)/fgbgpack preview $(DEMO)/demo.zarr -o $(DEMO)/preview.png
 	@printf '\n== Done. What to do next\n\n'

@@ -14,14 +14,10 @@ from fgbgpack import schema
 from fgbgpack.errors import DatasetError, SpecError
 from fgbgpack.manifest_info import ManifestInfo
 from fgbgpack.source_info import SourceInfo, SourcesInfo
-from fgbgpack.spec import AS_USUAL, DatasetSpec, DepthMode, Reading
+from fgbgpack.spec import AS_USUAL, FILES_MODEL, DatasetSpec, DepthMode, Reading
 
-#: The attribute of the root group that holds the document.
-ATTRIBUTE = "fgbgpack"
-#: The one beside it: the SHA-256 of the document.
-DIGEST = "fgbgpack_sha256"
-#: The one beside it in which ``fgbgpack verify --record`` says what it found right, and when.
-VERIFIED = "fgbgpack_verified"
+#: The attributes of the root group: the document, its SHA-256, and what ``verify --record`` found right.
+ATTRIBUTE, DIGEST, VERIFIED = "fgbgpack", "fgbgpack_sha256", "fgbgpack_verified"
 
 IMAGE, MASK, DEPTH, DEPTH_MIN, DEPTH_MAX = "image", "mask", "depth", "depth_min", "depth_max"
 INSTANCE = "instance"
@@ -66,12 +62,12 @@ OBJECT_ARRAYS = tuple(
 )
 OBJECT_FOREGROUND, CATEGORIES = OBJECT_ARRAYS[:2]
 SOURCES = "sources"
-#: What samples are made of: backgrounds, foregrounds, and (F, 2) int32, height and width of each in pixels.
-SOURCE_ARRAYS = tuple(f"{SOURCES}/{name}" for name in ("background", "foreground", "foreground_size"))
+#: What samples are made of: pictures, height and width of each foreground, and at which sides it is cut.
+_OF_PICTURES = ("background", "foreground", "foreground_size", "foreground_cut")
+SOURCE_ARRAYS = tuple(f"{SOURCES}/{name}" for name in _OF_PICTURES)
 FOREGROUND_SIZE = SOURCE_ARRAYS[2]
 BACKGROUND_DEPTH = f"{SOURCES}/background_depth"
-#: At which sides foregrounds are cut; how high somebody is whose feet are at each pixel of backgrounds.
-FOREGROUND_CUT = f"{SOURCES}/foreground_cut"
+#: How high somebody is whose feet are at each pixel of backgrounds.
 PERSON_PIXELS = f"{SOURCES}/person_pixels"
 FIGURE_DEPTH = f"{SOURCES}/figure_depth"
 #: What depth may be made of, and is by its mode; where it is layered, of how far persons are by their height.
@@ -176,7 +172,8 @@ class GuideInfo:
 
 @dataclass(frozen=True)
 class NetworkDepthInfo:
-    """Depth that networks filled: ``model`` is a card of schema ``depth-model``, ``sha256`` its file's.
+    """Depth that networks filled: ``model`` is a card of schema ``depth-model``, ``sha256`` its file's; both
+    are ``None``, without ``devices``, where files say how far backgrounds are, in metres.
 
     ``scale`` is how many times as large as a sample the picture is that the model saw; depth is stored as
     multiples of ``step``, chosen for ``bits`` of precision and ``None`` until it is measured; ``devices`` ran
@@ -185,8 +182,8 @@ class NetworkDepthInfo:
 
     complete: bool
     mode: DepthMode
-    model: Mapping[str, Any]
-    sha256: str
+    model: Mapping[str, Any] | None
+    sha256: str | None
     guide: GuideInfo | None
     scale: int
     bits: int
@@ -195,24 +192,24 @@ class NetworkDepthInfo:
     devices: tuple[DeviceInfo, ...]
 
     @property
-    def provider(self) -> str:
-        """The execution provider that ran the model last."""
-        return self.devices[-1].provider
+    def provider(self) -> str | None:
+        """The execution provider that ran the model last, if there is one."""
+        return self.devices[-1].provider if self.devices else None
 
     @property
     def quantity(self) -> Quantity:
         """What the values mean: ``"depth"`` (larger is farther) or ``"inverse_depth"``."""
-        return cast(Quantity, self.model["output"]["quantity"])
+        return "depth" if self.model is None else cast(Quantity, self.model["output"]["quantity"])
 
     @property
     def unit(self) -> Literal["m"] | None:
         """The unit of depth; ``None`` where it is relative."""
-        return cast('Literal["m"] | None', self.model["output"]["unit"])
+        return "m" if self.model is None else cast('Literal["m"] | None', self.model["output"]["unit"])
 
     @property
     def model_name(self) -> str:
-        """The name of the model that saw the samples or, where guided, the backgrounds."""
-        return str(self.model["name"])
+        """The name of the model that saw the samples or the backgrounds; ``"files"`` where there is none."""
+        return FILES_MODEL if self.model is None else str(self.model["name"])
 
     @property
     def guide_name(self) -> str | None:
@@ -220,8 +217,8 @@ class NetworkDepthInfo:
         return None if self.guide is None else str(self.guide.model["name"])
 
     @property
-    def sample_provider(self) -> str:
-        """The execution provider that ran the network on the samples last."""
+    def sample_provider(self) -> str | None:
+        """The execution provider that ran a network last: that on the samples, or else the model."""
         return self.provider if self.guide is None else self.guide.provider
 
 
@@ -402,10 +399,10 @@ class Document:
 
     @property
     def recipe_arrays(self) -> tuple[str, ...]:
-        """The paths of all that the pixels of samples are made of."""
+        """The paths of all that the pixels and the layers of samples are made of."""
         if not self.has_recipe:
             return ()
-        more = (FOREGROUND_CUT, *OBJECT_ARRAYS) if self.has_objects else ()
+        more = OBJECT_ARRAYS if self.has_objects else ()
         floors = (PERSON_PIXELS,) if self.spec and self.spec.scene.has_floor else ()
         return (*self.placements, *SOURCE_ARRAYS, *more, *floors)
 
@@ -485,7 +482,8 @@ def _depth_from(section: Mapping[str, Any], where: str) -> DepthInfo:
     if fields["mode"] == ImportedDepthInfo.mode:
         fields.pop("mode")
         return ImportedDepthInfo(**fields)
-    fields["model"] = schema.read("depth-model", fields["model"], where=f"the depth model's card in {where}")
+    if (card := fields["model"]) is not None:
+        fields["model"] = schema.read("depth-model", card, where=f"the depth model's card in {where}")
     if fields["guide"] is not None:
         guide, where = fields["guide"], f"the guided network's card in {where}"
         model = schema.read("depth-model", guide["model"], where=where)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 @dataclass(frozen=True, eq=False)
 class SourceInfo:
     """One input picture: a foreground with its mask file if it has one, or a background; with the mask of its
-    floor and its horizon, as a share of its height from the top, where these are given and of use.
+    floor, its horizon, as a share of its height from the top, and the file of its depth, where these are
+    given and of use.
 
     Two are equal when their names (of files, without folder), SHA-256 digests (64 hexadecimal digits) and
     horizons are, whichever class they are of: what a dataset remembers of a picture equals the picture that
@@ -23,10 +24,13 @@ class SourceInfo:
     author: str | None = None
     url: str | None = None
     horizon: float | None = None
+    depth_name: str | None = None
+    depth_sha256: str | None = None
 
     @property
     def _identity(self) -> tuple[str | float | None, ...]:
-        return self.name, self.sha256, self.mask_name, self.mask_sha256, self.horizon
+        files = self.mask_name, self.mask_sha256, self.depth_name, self.depth_sha256
+        return self.name, self.sha256, *files, self.horizon
 
     def __eq__(self, other: object) -> bool:
         return self._identity == other._identity if isinstance(other, SourceInfo) else NotImplemented

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,8 +23,8 @@ DepthMode = Literal["layered", "guided", "per-sample"]
 #: the mask of their foreground and the depth of their background.
 SCENE_MODEL, GUIDED_MODEL = "fgbgpack-scene", "fgbgpack-guided"
 
-#: The name of a depth model that means no depth.
-NO_MODEL = "none"
+#: The name of a depth model that means no depth, and the one that means depth of the backgrounds from files.
+NO_MODEL, FILES_MODEL = "none", "files"
 
 #: By mode: pixels on the short side of a network's input. 256 are enough to make a person out in a composite;
 #: a background is seen only once, so it can be larger.
@@ -34,7 +34,7 @@ _SHORT_SIDE: dict[DepthMode, int] = {"per-sample": 256, "guided": 384, "layered"
 LARGEST_SCALE: dict[DepthMode, int] = {"per-sample": 4, "guided": 16, "layered": 16}
 
 _LARGEST_CONFIG = 1 << 20  # bytes
-_FOLDERS = ("backgrounds", "foregrounds", "masks")
+_FOLDERS = ("backgrounds", "foregrounds", "masks", "background_depth")
 
 #: What EXIF orientation does to a picture: it is turned upright, or stays as it is stored.
 Exif = Literal["apply", "ignore"]
@@ -85,12 +85,14 @@ class DepthSpec:
     """How depth is filled.
 
     Attributes:
-        model: The name of a depth model, or the path of an ONNX file with its card beside it.
+        model: The name of a depth model, or the path of an ONNX file with its card beside it. ``"files"``
+            takes the depth of the backgrounds from files, the dataset's ``background_depth``, which takes the
+            place of ``"fgbgpack-scene"`` wherever there is one.
         mode: ``"layered"``: the model runs once on each background, and the foreground of each sample is a
             plane before it, as far away as a person of its height. ``"guided"``: the model runs once on each
             background, then a guided network places the foreground of each sample in that depth.
             ``"per-sample"``: the model runs on each sample. ``None`` means guided if a guide is given,
-            layered if the model is ``"fgbgpack-scene"``, else per sample.
+            layered if the model is ``"fgbgpack-scene"`` or ``"files"``, else per sample.
         guide: The guided network, by name or path; ``None`` takes ``"fgbgpack-guided"``. Only for the guided
             mode.
         scale: Size of the model's input relative to a sample; it is rendered from the originals. 1 to 16
@@ -117,7 +119,7 @@ class DepthSpec:
             return self.mode
         if self.guide is not None:
             return "guided"
-        return "layered" if self.model == SCENE_MODEL else "per-sample"
+        return "layered" if self.model in (SCENE_MODEL, FILES_MODEL) else "per-sample"
 
     @property
     def resolved_guide(self) -> str | None:
@@ -126,8 +128,10 @@ class DepthSpec:
 
     def resolved_scale(self, height: int, width: int, *, scenes: bool = False) -> int:
         """The scale for samples of ``height`` x ``width`` pixels: 1 to 16, per sample 1 to 4, and 1 for
-        scenes, which are not rendered larger.
+        scenes, which are not rendered larger, and for depth from files.
         """
+        if self.model == FILES_MODEL:
+            return 1
         if self.scale is not None:
             return self.scale
         mode = self.resolved_mode
@@ -145,6 +149,12 @@ class DatasetSpec:
         foregrounds: The folder of foreground pictures.
         masks: A folder of grayscale masks matched to the foregrounds by file stem; ``None`` takes the
             foregrounds' own alpha.
+        background_depth: A folder with the distance of each background as a file of its stem: gray PNG or
+            TIFF, or ``.npy``, 0 or NaN where it is unknown. Floors are found in it, and depth of samples is
+            made of it; ``None`` has networks estimate depth.
+        depth_factor: What the numbers in these files are multiplied by to be metres; ``None`` takes whole
+            numbers as millimetres and others as metres.
+        depth_invalid: A number in these files that stands for unknown depth, beside 0.
         mask_pattern: What a mask is called, with ``{name}`` for the stem of its foreground; ``None`` for the
             same stem. Without ``masks`` they lie beside the foregrounds.
         mask_value: The number in masks, or alpha, that is the object; ``None`` where they are alpha.
@@ -195,6 +205,9 @@ class DatasetSpec:
     backgrounds: str
     foregrounds: str
     masks: str | None = None
+    background_depth: str | None = None
+    depth_factor: float | None = None
+    depth_invalid: float | None = None
     mask_pattern: str | None = None
     mask_value: int | None = None
     mask_threshold: int | None = None
@@ -232,6 +245,10 @@ class DatasetSpec:
         for name in ("empty", "truncate", "overlap"):
             if type(share := getattr(self, name)) is not bool and isinstance(share, SupportsFloat):
                 object.__setattr__(self, name, float(share))
+        depth = self.depth
+        is_of_scene = depth is not None and depth.model == SCENE_MODEL and depth.mode != "per-sample"
+        if self.background_depth is not None and depth is not None and is_of_scene:
+            object.__setattr__(self, "depth", dataclasses.replace(depth, model=FILES_MODEL))
         problems = schema.problems("spec", self.to_dict())
         problems += [
             f"{key}: the name {folder!r} is not valid Unicode (expected: a name that JSON can hold)"
@@ -241,8 +258,24 @@ class DatasetSpec:
         if not problems:
             problems += self.scene.problems
         problems += self.reading.problems
+        problems += self._depth_problems()
         if problems:
             raise SpecError("These options cannot be used:", problems)
+
+    def _depth_problems(self) -> Iterator[str]:
+        """What no schema can say of depth from files."""
+        if self.background_depth is None:
+            for name in ("depth_factor", "depth_invalid"):
+                if getattr(self, name) is not None:
+                    yield f"{name}: of no use without background_depth"
+        if self.depth is None or self.depth.model != FILES_MODEL:
+            return
+        if self.background_depth is None:
+            yield f"depth.model: {FILES_MODEL!r} needs background_depth, the folder of the files"
+        if self.depth.mode == "per-sample":
+            yield f"depth.mode: 'per-sample' needs a network, found the model {FILES_MODEL!r}"
+        if self.depth.scale is not None:
+            yield "depth.scale: of no use where depth of the backgrounds is that of files"
 
     @property
     def reading(self) -> Reading:

@@ -65,7 +65,7 @@ def limits(summary: DatasetSummary) -> list[str]:
     places = "Places are random: a foreground may float, or be of a size that the scene does not allow."
     if spec.scene.has_floor:
         places = (
-            "Whole foregrounds stand on what estimated depth shows as floor, as high as persons there. Where "
+            "Whole foregrounds stand on what depth shows as floor, as high as persons there. Where "
             "a background has no floor their places are random: they may float, or be of a wrong size."
         )
     pasted = (
@@ -97,14 +97,16 @@ def _limits_of_depth(summary: DatasetSummary) -> list[str]:
     found = ["Depth was estimated by a neural network. It was not measured, and has the network's errors."]
     if isinstance(depth, ImportedDepthInfo):
         found = ["Depth was imported: what made it is not recorded."]
+    if isinstance(depth, NetworkDepthInfo) and depth.model is None:
+        found = ["Depth of the backgrounds was read from files: how exact it is, is not recorded."]
     if depth.mode == "layered":
         found.append(
-            "Depth is in layers: that of the background was inferred once, and every foreground is a flat "
+            "Depth is in layers: that of the background is known once, and every foreground is a flat "
             "plane before it, as far away as a person of its height would be."
         )
     if depth.mode == "guided":
         found.append(
-            "Depth is guided: that of the background was inferred once, and a second network places the "
+            "Depth is guided: that of the background is known once, and a second network places the "
             "foreground in it. It estimates the distance of the foreground from its position."
         )
     if attributes.get("quantity") is None:
@@ -179,26 +181,34 @@ def how_depth_was_made(summary: DatasetSummary) -> list[str]:
         steps = [f"The network {depth.model_name} saw every sample as it is stored."]
     elif depth.mode == "layered":
         steps = [
-            f"The network {depth.model_name} saw every background once, rendered {size}. Every foreground is "
-            "a plane before that depth, blended with its alpha. It is as far away as the floor is where a "
-            "person of 1.7 m looks as high (0.7 m of one if it is cut off below), or nearer, to be before "
-            "what it hides."
+            f"{_of_backgrounds(depth, size)} Every foreground is a plane before that depth, blended with its "
+            "alpha. It is as far away as the floor is where a person of 1.7 m looks as high (0.7 m of one if "
+            "it is cut off below), or nearer, to be before what it hides."
         ]
     elif depth.guide is None:
         steps = [f"The network {depth.model_name} saw every sample, rendered {size}."]
     else:
         steps = [
-            f"The network {depth.model_name} saw every background once, rendered {size}. The network "
-            f"{depth.guide_name} then saw every sample with its mask and the depth of its background."
+            f"{_of_backgrounds(depth, size)} The network {depth.guide_name} then saw every sample with its "
+            "mask and the depth of its background."
         ]
-    subject = "It" if depth.guide is None else "They"
-    steps.append(f"{subject} ran in {depth.precision} on {_devices(depth)}.")
+    ran = [card for card in (depth.model, depth.guide) if card is not None]
+    if ran:
+        subject = "It" if len(ran) == 1 else "They"
+        steps.append(f"{subject} ran in {depth.precision} on {_devices(depth)}.")
     rounding = attributes.get("rounding")
     if rounding:
         error = rounding.get("largest_error")
         at_most = f", at most {error:.2%} of its range off" if error is not None else ""
         steps.append(f"Depth is rounded to multiples of {rounding['step']:g}{at_most}.")
     return steps
+
+
+def _of_backgrounds(depth: NetworkDepthInfo, size: str) -> str:
+    """Where depth of the backgrounds comes from, in a sentence."""
+    if depth.model is None:
+        return "Depth of the backgrounds was read from files, in metres."
+    return f"The network {depth.model_name} saw every background once, rendered {size}."
 
 
 def _devices(depth: NetworkDepthInfo) -> str:
@@ -215,7 +225,7 @@ def _devices(depth: NetworkDepthInfo) -> str:
 #: Fields of a spec that a command names in any case, or by other options.
 _ALWAYS_NAMED = {
     *("backgrounds", "foregrounds", "masks", "width", "height", "fit", "foreground_height", "placements"),
-    *("flip", "placement", "seed", "chunk", "depth"),
+    *("flip", "placement", "seed", "chunk", "depth", "background_depth"),
 }
 
 
@@ -240,8 +250,8 @@ def command(summary: DatasetSummary) -> str | None:
     if spec is None:
         return None
     options: dict[str, object] = {
-        f"--{kind}": PurePath(folder).name or kind
-        for kind in ("backgrounds", "foregrounds", "masks")
+        f"--{kind.replace('_', '-')}": PurePath(folder).name or kind
+        for kind in ("backgrounds", "foregrounds", "masks", "background_depth")
         if (folder := getattr(spec, kind)) is not None
     }
     options |= {

@@ -18,7 +18,6 @@ from fgbgpack.document import (
     DEPTH_MAX,
     DEPTH_MIN,
     FIGURE_DEPTH,
-    FOREGROUND_CUT,
     IMAGE,
     INSTANCE,
     MASK,
@@ -45,7 +44,6 @@ _PLACEMENT_MEANINGS = {
 _SCENE_MEANINGS = {
     "background": "which background",
     "replica": "which of the samples of its background",
-    FOREGROUND_CUT: "at which sides each foreground is cut: 1 top, 2 left, 4 bottom, 8 right, added up",
     **dict(
         zip(
             OBJECT_ARRAYS,
@@ -152,7 +150,8 @@ class DatasetSummary:
         depth = self.document.depth
         if not isinstance(depth, NetworkDepthInfo):
             return []
-        return [depth.model, *([] if depth.guide is None else [depth.guide.model])]
+        cards = depth.model, None if depth.guide is None else depth.guide.model
+        return [card for card in cards if card is not None]
 
     @property
     def backgrounds(self) -> int:
@@ -233,6 +232,7 @@ def _arrays(dataset: Dataset, stored: Mapping[str, int]) -> tuple[ArraySummary, 
             "the backgrounds, RGB",
             "the foregrounds, RGBA, padded with zeros",
             "height and width of each foreground, in pixels",
+            "at which sides each foreground is cut: 1 top, 2 left, 4 bottom, 8 right, added up",
         )
         placed = _SCENE_MEANINGS if document.has_objects else _PLACEMENT_MEANINGS
         meanings |= placed | dict(zip(SOURCE_ARRAYS, source_meanings, strict=True))

@@ -107,6 +107,16 @@ def create(
     depth_guide: str | None = options.DEPTH_GUIDE,
     depth_scale: str | None = options.DEPTH_SCALE,
     depth_bits: str | None = options.DEPTH_BITS,
+    background_depth: str | None = options.BACKGROUND_DEPTH,
+    depth_factor: str | None = Panel.DEPTH.option(
+        "--depth-factor NUMBER",
+        "What the numbers in these files are multiplied by to be metres (default 0.001 for whole numbers, "
+        "else 1).",
+    ),
+    depth_invalid: str | None = Panel.DEPTH.option(
+        "--depth-invalid VALUE",
+        "The number in these files for unknown depth, beside 0 (default: none).",
+    ),
     precision: str | None = options.PRECISION,
     device: str | None = options.DEVICE,
     config: Path | None = Panel.EXECUTION.option(
@@ -208,6 +218,9 @@ def create(
                 exif=exif,
                 strict=strict,
             ),
+            "background_depth": background_depth,
+            "depth_factor": parser.number("--depth-factor", depth_factor),
+            "depth_invalid": parser.number("--depth-invalid", depth_invalid),
             "fit": fit,
             "foreground_height": scene_options.number_or_range(
                 parser, "--foreground-height", foreground_height
@@ -340,6 +353,7 @@ def depth(
     backgrounds: str | None = options.BACKGROUNDS,
     foregrounds: str | None = options.FOREGROUNDS,
     masks: str | None = options.MASKS,
+    background_depth: str | None = options.BACKGROUND_DEPTH,
     workers: str | None = options.WORKERS,
     dask: str | None = options.DASK,
     storage_option: list[str] | None = options.STORAGE_OPTIONS,
@@ -378,6 +392,7 @@ def depth(
             backgrounds=backgrounds,
             foregrounds=foregrounds,
             masks=masks,
+            background_depth=background_depth,
             storage_options=storage_options,
         ),
         lambda report: _show_report(report, f"Filled the depth of {report.path}"),
@@ -433,7 +448,7 @@ def _show_report(report: Report, done: str, size: str = "") -> None:
     ]
     if has_depth:
         guide = "" if report.depth_guide is None else f" on the backgrounds, then {report.depth_guide}"
-        networks = f"{report.depth_model}{guide} on {report.provider}"
+        networks = f"{report.depth_model}{guide}" + (f" on {report.provider}" if report.provider else "")
         work = (report.depth_filled, report.samples, _stored(report, "depth"), report.depth_seconds)
         rows += [("depth", work_done(*work)), ("depth model", networks)]
     else:

@@ -237,16 +237,18 @@ def _depth_rows(depth: Mapping[str, Any] | None) -> list[tuple[str, str]]:
         if depth["offset"]:
             values = f"{values or ', the values in the files'} {depth['offset']:+g}"
         return [("depth", f"imported, {meaning}{values}{largest}")]
-    where = f"{depth['provider']} in {depth['precision']}"
-    rows = [
-        ("depth", f"{meaning}; {depth['bits']} bits{largest}"),
-        ("depth model", f"{depth['model']} on {where}, {depth['mode']}, scale {depth['scale']}"),
-    ]
+    rows = [("depth", f"{meaning}; {depth['bits']} bits{largest}")]
+    if depth["sha256"] is None:
+        rows.append(("depth model", f"none: that of the backgrounds is from files, {depth['mode']}"))
+    else:
+        where = f"{depth['provider']} in {depth['precision']}"
+        rows.append(("depth model", f"{depth['model']} on {where}, {depth['mode']}, scale {depth['scale']}"))
     if (guide := depth["guide"]) is not None:
         rows.append(("depth guide", f"{guide['model']} on {guide['provider']} in {depth['precision']}"))
     used = [*depth["devices"], *(guide["devices"] if guide else ())]
     names = dict.fromkeys(
         f"{one['hardware'] or 'name unknown'}, ONNX Runtime {one['onnxruntime']}" for one in used
     )
-    rows.append(("depth device", "; ".join(names)))
+    if names:
+        rows.append(("depth device", "; ".join(names)))
     return rows

@@ -118,6 +118,13 @@ MASKS = Panel.PICTURES.option(
     "--mask-pattern says (default: the foregrounds' own alpha).",
 )
 
+BACKGROUND_DEPTH = Panel.DEPTH.option(
+    "--background-depth DIR",
+    "Folder with the distance of each background as a file of its name: gray PNG or TIFF in millimetres, or "
+    ".npy in metres, 0 or NaN where it is unknown. Floors and depth are then of it, and no network sees "
+    "backgrounds (default: a network estimates their depth).",
+)
+
 MASK_VALUE = Panel.PICTURES.option(
     "--mask-value N",
     "The number in masks that is the object: a class, or an entry of the palette (default: masks are gray "

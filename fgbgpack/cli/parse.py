@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from fgbgpack.errors import SpecError
 from fgbgpack.files import require_local
-from fgbgpack.spec import NO_MODEL, DatasetSpec, DepthMode, DepthSpec, Exif, read_config
+from fgbgpack.spec import FILES_MODEL, NO_MODEL, DatasetSpec, DepthMode, DepthSpec, Exif, read_config
 
 if TYPE_CHECKING:
     from fgbgpack.pipeline.scale import Assumptions
@@ -290,7 +290,10 @@ class Parser:
         if model == NO_MODEL:
             self.problems.append("--depth-model: found 'none', expected the name of a model or an ONNX file")
         given = {name: value for name, value in {"model": model, **fields}.items() if value is not None}
-        self._checked({"backgrounds": ".", "foregrounds": ".", "depth": given}, set(), None)
+        folders = {"backgrounds": ".", "foregrounds": "."}
+        if model == FILES_MODEL:
+            folders["background_depth"] = "."
+        self._checked({**folders, "depth": given}, set(), None)
         return DepthSpec(**given)
 
     def _read(self, config: Path | None) -> dict[str, Any]:

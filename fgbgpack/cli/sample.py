@@ -45,6 +45,8 @@ def sample(
 
     Output().run(work)
     say_title(f"Made {counted(scenes, 'background')} with true depth and {counted(people, 'foreground')}")
-    kinds = ("backgrounds", "foregrounds")
-    folders = " ".join(f"--{kind} {shlex.quote(str(PurePath(folder) / kind))}" for kind in kinds)
-    say_next([f"fgbgpack create samples.zarr {folders}"])
+    kinds = {"backgrounds": "backgrounds", "foregrounds": "foregrounds", "background-depth": "depth"}
+    folders = " ".join(
+        f"--{option} {shlex.quote(str(PurePath(folder) / name))}" for option, name in kinds.items()
+    )
+    say_next([f"fgbgpack create samples.zarr {folders} --placement auto --foreground-height 20%-86%"])

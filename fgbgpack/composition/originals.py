@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +14,12 @@ from fgbgpack.composition.recipe import Recipe, Samples, heights_of
 from fgbgpack.composition.scenes import ScenePlan
 from fgbgpack.errors import SourceError, SpecError
 from fgbgpack.source_info import SourceInfo
+from fgbgpack.sources.background_depth import MetricValues, read_metres
 from fgbgpack.sources.catalog import Catalog, load_background, load_catalog
 from fgbgpack.sources.decoding import hash_file
 from fgbgpack.sources.listing import Source, Sources, find_sources
+from fgbgpack.sources.problems import run_all
+from fgbgpack.sources.resizing import Frame
 from fgbgpack.spec import DatasetSpec
 
 
@@ -110,7 +113,30 @@ def sources_of(spec: DatasetSpec) -> Sources:
         spec.reading,
         classes=spec.classes,
         floors=spec.scene.has_floor,
+        depth=Path(spec.background_depth) if spec.background_depth else None,
     )
+
+
+def depth_of_backgrounds(recipe: Recipe) -> NDArray[np.float32]:
+    """Depth of the backgrounds as its files say it: ``(B, h, w)`` metres, NaN where it is unknown. Raises
+    SourceError where they cannot be used, or are others than those that the dataset was made of.
+    """
+    spec, catalog = recipe.spec, recipe.catalog
+    if catalog.background_depth is not None:
+        return catalog.background_depth
+    if without := [source.name for source in catalog.backgrounds if source.depth_sha256 is None]:
+        raise SourceError(
+            "The dataset was made without depth of its backgrounds: make it again with --background-depth.",
+            [f"background {name}: no file of its depth is known" for name in without],
+            code="background-depth-missing",
+        )
+    folder, frame = Path(spec.background_depth or ""), Frame(spec.height, spec.width, spec.fit)
+    values = MetricValues(spec.depth_factor, spec.depth_invalid)
+    jobs = [
+        partial(read_metres, folder / (source.depth_name or ""), frame, values, sha256=source.depth_sha256)
+        for source in catalog.backgrounds
+    ]
+    return np.stack(run_all(jobs))
 
 
 def _originals(spec: DatasetSpec, catalog: Catalog) -> Sources:

@@ -129,14 +129,18 @@ class Plan:
         pictures = background.astype(np.int32), foreground.astype(np.int32)
         return Placements(*pictures, flip.astype(np.bool_), replica.astype(np.int32), corner[0], corner[1])
 
-    def recipe_digest(self, background: NDArray[np.uint8], foreground: NDArray[np.uint8]) -> str:
-        """SHA-256, 64 hexadecimal digits, of what image and mask are a function of: plan and resized sources.
+    def recipe_digest(
+        self, background: NDArray[np.uint8], foreground: NDArray[np.uint8], cut: NDArray[np.uint8]
+    ) -> str:
+        """SHA-256, 64 hexadecimal digits, of what image, mask and the layers of depth are a function of: plan
+        and resized sources.
 
-        ``background`` is (B, h, w, 3) uint8, ``foreground`` (F, ph, pw, 4) uint8, zero-padded.
+        ``background`` is (B, h, w, 3) uint8, ``foreground`` (F, ph, pw, 4) uint8, zero-padded, and ``cut``
+        (F,) uint8, at which sides each foreground is cut.
         """
         plan = {"placement": "inside", **asdict(self)}
         patches = cropped(foreground, self.foreground_sizes)
-        return digest_of(b"fgbgpack recipe 1\n", plan, [background, *patches])
+        return digest_of(b"fgbgpack recipe 1\n", plan, [background, *patches, cut])
 
 
 def cropped(foreground: NDArray[np.uint8], sizes: Sequence[tuple[int, int]]) -> list[NDArray[np.uint8]]:

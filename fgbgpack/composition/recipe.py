@@ -49,8 +49,6 @@ class Recipe:
         sources = SourcesInfo(catalog.backgrounds, catalog.foregrounds)
         if not spec.is_scene:
             return cls(spec, catalog, plan_of(spec, sources, catalog.foreground_size))
-        if catalog.cut is None:
-            raise ValueError("scenes need to know which sides of foregrounds are cut")
         scene, known = spec.scene, sources.categories
         plan = ScenePlan(
             **_common(spec, sources, catalog.foreground_size),
@@ -121,12 +119,14 @@ class Recipe:
 
     @cached_property
     def info(self) -> RecipeInfo:
-        """What the document says of it: two datasets with the same digest have the same image and mask."""
+        """What the document says of it: two datasets with the same digest have the same image and mask,
+        and the same layers.
+        """
         catalog = self.catalog
         pictures = catalog.background, catalog.foreground
         if isinstance(self.plan, ScenePlan):
             return RecipeInfo(self.plan.recipe_digest(*pictures, catalog.person_pixels), len(self))
-        return RecipeInfo(self.plan.recipe_digest(*pictures), len(self))
+        return RecipeInfo(self.plan.recipe_digest(*pictures, catalog.cut), len(self))
 
     @cached_property
     def sprites(self) -> Sprites:

@@ -22,7 +22,6 @@ from fgbgpack.document import (
     DEPTH,
     DEPTH_MAX,
     DEPTH_MIN,
-    FOREGROUND_CUT,
     FOREGROUND_SIZE,
     IMAGE,
     INSTANCE,
@@ -48,7 +47,7 @@ from fgbgpack.storage.store import DatasetStore
 
 _BYTES_PER_PIXEL = 6  # of image, mask and depth together
 #: The resized sources.
-_CATALOG = (*SOURCE_ARRAYS, FOREGROUND_CUT, PERSON_PIXELS)
+_CATALOG = (*SOURCE_ARRAYS, PERSON_PIXELS)
 
 
 def catalog_paths(document: Document) -> tuple[str, ...]:
@@ -58,10 +57,9 @@ def catalog_paths(document: Document) -> tuple[str, ...]:
 
 def catalog_of(sources: SourcesInfo, arrays: Mapping[str, NDArray[Any]]) -> Catalog:
     """The resized sources, of their arrays by the paths of these."""
-    background, foreground, size = (arrays[path] for path in SOURCE_ARRAYS)
-    cut, person = arrays.get(FOREGROUND_CUT), arrays.get(PERSON_PIXELS)
-    pictures = sources.backgrounds, sources.foregrounds
-    return Catalog(background, foreground, size, *pictures, cut=cut, person_pixels=person)
+    background, foreground, size, cut = (arrays[path] for path in SOURCE_ARRAYS)
+    pictures, person = (sources.backgrounds, sources.foregrounds), arrays.get(PERSON_PIXELS)
+    return Catalog(background, foreground, size, cut, *pictures, person_pixels=person)
 
 
 class DatasetArrays:

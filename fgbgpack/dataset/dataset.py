@@ -200,7 +200,7 @@ class Dataset(DatasetReader):
 
     @cached_property
     def _outlines(self) -> Outlines:
-        return Outlines.of(*self.store.read(*SOURCE_ARRAYS[1:]))
+        return Outlines.of(*self.store.read(*SOURCE_ARRAYS[1:3]))
 
     @cached_property
     def _mask_measures(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:

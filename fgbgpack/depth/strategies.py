@@ -6,17 +6,18 @@ depth guides another one (:class:`Guided`), or is what the foreground stands bef
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fgbgpack.composition.originals import Backgrounds, Renderer
+from fgbgpack.composition.originals import Backgrounds, Renderer, depth_of_backgrounds
 from fgbgpack.composition.placement import Placements
 from fgbgpack.composition.recipe import Recipe, Samples
 from fgbgpack.depth.background import BackgroundDepth, centre_and_spread
-from fgbgpack.depth.card import NetworkOutput, Quantity, Size
+from fgbgpack.depth.card import Quantity, Size
 from fgbgpack.depth.kernels import half_extent
 from fgbgpack.depth.layered import Layers, Outlines, Placed, figures_at, layer_step
 from fgbgpack.depth.model import DepthModel, load_model
@@ -24,8 +25,9 @@ from fgbgpack.depth.providers import Execution
 from fgbgpack.depth.session import DepthSession
 from fgbgpack.document import IMAGE, MASK
 from fgbgpack.errors import DepthModelError
-from fgbgpack.sources.cuts import BOTTOM, cut_sides
-from fgbgpack.spec import GUIDED_MODEL, DepthMode, DepthSpec
+from fgbgpack.sources.background_depth import filled
+from fgbgpack.sources.cuts import BOTTOM
+from fgbgpack.spec import FILES_MODEL, GUIDED_MODEL, DepthMode, DepthSpec
 from fgbgpack.storage.reading import StoredArray
 
 #: Samples that are rendered and run at a time, unless the session takes larger batches; and the most bytes
@@ -43,16 +45,16 @@ Extremes: TypeAlias = tuple[NDArray[np.float16], NDArray[np.float16]]
 @dataclass(frozen=True)
 class Networks:
     """The networks that fill depth: ``model`` sees each sample or, where there is a guide or depth is in
-    layers, each background; ``guide`` sees each sample, guided by the depth of its background. Raises
-    DepthModelError where one of them is of the other's kind.
+    layers, each background, and is ``None`` where files say how far these are; ``guide`` sees each sample,
+    guided by the depth of its background. Raises DepthModelError where one of them is of the other's kind.
     """
 
-    model: DepthModel
+    model: DepthModel | None
     guide: DepthModel | None = None
     is_layered: bool = False
 
     def __post_init__(self) -> None:
-        if self.model.card.is_guided:
+        if self.model is not None and self.model.card.is_guided:
             raise DepthModelError(
                 f"{self.model.name} is a guided network: it needs the depth of the empty background. Give it "
                 "as --depth-guide, and a network that sees backgrounds as --depth-model.",
@@ -69,8 +71,35 @@ class Networks:
     def load(cls, depth: DepthSpec) -> Networks:
         """The networks that a spec names. Raises DepthModelError where one cannot be used so."""
         guide = depth.resolved_guide
-        model, is_layered = load_model(depth.model), depth.resolved_mode == "layered"
+        model = None if depth.model == FILES_MODEL else load_model(depth.model)
+        is_layered = depth.resolved_mode == "layered"
         return cls(model, None if guide is None else load_model(guide), is_layered)
+
+    @property
+    def name(self) -> str:
+        """The name of the model, or of what takes its place."""
+        return FILES_MODEL if self.model is None else self.model.name
+
+    @property
+    def sha256(self) -> str | None:
+        """The digest of the model's file."""
+        return None if self.model is None else self.model.sha256
+
+    @property
+    def card(self) -> Mapping[str, Any] | None:
+        """The document of the model's card."""
+        return None if self.model is None else self.model.card.document
+
+    @property
+    def network(self) -> DepthModel:
+        """The model; DepthModelError where there is none."""
+        if self.model is None:
+            raise DepthModelError(
+                f"{FILES_MODEL!r} is no network: it is depth of backgrounds from files, which fgbgpack "
+                "create takes with --background-depth. Name a network.",
+                code="model-kind-mismatch",
+            )
+        return self.model
 
     @property
     def mode(self) -> DepthMode:
@@ -80,9 +109,9 @@ class Networks:
         return "layered" if self.is_layered else "per-sample"
 
     @property
-    def output(self) -> NetworkOutput:
-        """What the depth means: in every mode it has the quantity of the model."""
-        return self.model.card.output
+    def meaning(self) -> Quantity:
+        """What the depth means: in every mode it has the quantity of the model; that of files is metric."""
+        return Quantity("depth", "m") if self.model is None else self.model.card.output.meaning
 
 
 class RenderedPictures:
@@ -246,8 +275,7 @@ def _outlines(recipe: Recipe) -> Outlines:
     catalog = recipe.catalog
     patches = zip(catalog.foreground, catalog.foreground_size.tolist(), strict=True)
     whole = [patch[:height, :width] for patch, (height, width) in patches]
-    cut = [cut_sides(patch) for patch in whole] if catalog.cut is None else catalog.cut.tolist()
-    is_portrait = [bool(sides & BOTTOM) for sides in cut]
+    is_portrait = [bool(sides & BOTTOM) for sides in catalog.cut.tolist()]
     if not recipe.has_objects:
         return Outlines.of([patch[..., 3] for patch in whole], is_portrait)
     sprites = recipe.sprites
@@ -316,6 +344,19 @@ class SceneDepth:
             ]
         mean: NDArray[np.float32] = np.mean(answers, axis=0).astype(np.float32)
         return mean
+
+
+class FileDepth:
+    """Depth of empty backgrounds, as files say it: metres. Raises SourceError as
+    :func:`fgbgpack.composition.originals.depth_of_backgrounds`. Safe to call from several threads at once.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.measured = depth_of_backgrounds(recipe)
+
+    def __call__(self, index: int) -> NDArray[np.float32]:
+        """The depth of a background, (h, w), finite: what is unknown is filled from its sides."""
+        return filled(self.measured[index])
 
 
 def _batch(session: DepthSession, size: Size, scale: int) -> int:

@@ -19,7 +19,6 @@ from fgbgpack.document import (
     DEPTH_SOURCES,
     EXTREMES,
     FIGURE_DEPTH,
-    FOREGROUND_CUT,
     IMAGE,
     MASK,
     NAME,
@@ -243,9 +242,8 @@ def recipe_sources(recipe: Recipe) -> list[tuple[str, NDArray[Any], tuple[str, .
         SOURCE_ARRAYS[0]: (catalog.background, ("backgrounds", "height", "width", "channel")),
         SOURCE_ARRAYS[1]: (catalog.foreground, ("foregrounds", "patch_height", "patch_width", "rgba")),
         SOURCE_ARRAYS[2]: (catalog.foreground_size, ("foregrounds", "side")),
+        SOURCE_ARRAYS[3]: (catalog.cut, ("foregrounds",)),
     }
-    if recipe.has_objects and catalog.cut is not None:
-        sources[FOREGROUND_CUT] = (catalog.cut, ("foregrounds",))
     if catalog.person_pixels is not None:
         sources[PERSON_PIXELS] = (catalog.person_pixels, ("backgrounds", "height", "width"))
     return [(path, array, dimensions) for path, (array, dimensions) in sources.items()]

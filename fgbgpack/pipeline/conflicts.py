@@ -35,15 +35,14 @@ def differences(existing: Document, new: Document, spec: DatasetSpec, networks: 
     lines += _source_differences("backgrounds", existing.sources.backgrounds, new.sources.backgrounds)
     lines += _source_differences("foregrounds", existing.sources.foregrounds, new.sources.foregrounds)
     if not lines and existing.recipe != new.recipe:
-        cut = ", or sources.csv says otherwise where foregrounds are cut" if spec.is_scene else ""
-        if spec.scene.has_floor:
-            cut += ", or another network found the floors"
+        floors = ", or another network found the floors" if spec.scene.has_floor else ""
         lines.append(
-            f"the resized pictures differ, perhaps because another version of Pillow resized them{cut}"
+            "the resized pictures differ, perhaps because another version of Pillow resized them, or "
+            f"sources.csv says otherwise where foregrounds are cut{floors}"
         )
     if spec.depth is not None and networks is not None:
         if existing.depth is None:
-            model = f"{networks.mode} depth by {networks.model.name}"
+            model = f"{networks.mode} depth by {networks.name}"
             lines.append(f"depth: the dataset has none, asked for {model} (fgbgpack depth adds it)")
         else:
             scale = spec.depth.resolved_scale(spec.height, spec.width, scenes=spec.is_scene)
@@ -80,13 +79,13 @@ def with_new_credits(existing: Document, new: Document) -> Document:
 
 def depth_differences(existing: DepthInfo, depth: DepthSpec, networks: Networks, scale: int) -> list[str]:
     """How the depth that is there, or begun, differs from the one asked for, one line each."""
-    model, guide = networks.model, networks.guide
+    guide = networks.guide
     if isinstance(existing, ImportedDepthInfo):
-        return [f"depth: the dataset has that of files, asked for {networks.mode} depth by {model.name}"]
+        return [f"depth: the dataset has that of files, asked for {networks.mode} depth by {networks.name}"]
     compared = {
         "mode": (existing.mode, networks.mode),
-        "model": (existing.model_name, model.name),
-        "model's file": (existing.sha256, model.sha256),
+        "model": (existing.model_name, networks.name),
+        "model's file": (existing.sha256, networks.sha256),
         "guide": (existing.guide_name, guide and guide.name),
         "guide's file": (existing.guide and existing.guide.sha256, guide and guide.sha256),
         "scale": (existing.scale, scale),
@@ -99,7 +98,7 @@ def depth_differences(existing: DepthInfo, depth: DepthSpec, networks: Networks,
         if was != now
     ]
     if not lines:
-        if is_fed_differently(existing.model, model.card.document):
+        if is_fed_differently(existing.model or {}, networks.card or {}):
             lines.append(_CARD_CHANGED.format("model"))
         if guide and existing.guide and is_fed_differently(existing.guide.model, guide.card.document):
             lines.append(_CARD_CHANGED.format("guide"))

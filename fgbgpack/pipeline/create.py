@@ -32,6 +32,7 @@ from fgbgpack.pipeline.run import Result, Run
 from fgbgpack.pipeline.staging import staged
 from fgbgpack.pipeline.workers import engine_of
 from fgbgpack.source_info import SourcesInfo
+from fgbgpack.sources.background_depth import MetricValues
 from fgbgpack.sources.catalog import load_catalog
 from fgbgpack.sources.listing import Sources
 from fgbgpack.sources.names import counted
@@ -60,7 +61,8 @@ class Report(Result):
         depth_mode: ``"guided"`` or ``"per-sample"``; ``None`` where depth is not filled.
         depth_model: The name of the model that saw the samples or, where guided, the backgrounds.
         depth_guide: The name of the guided network; ``None`` where there is none.
-        provider: The ONNX Runtime execution provider that ran the network on the samples.
+        provider: The ONNX Runtime execution provider that ran the network on the samples; ``None`` where
+            none ran.
         complete: Whether all that was ever asked for is there.
     """
 
@@ -182,7 +184,7 @@ def load_recipe(
         width=spec.width,
         fit=spec.fit,
         foreground_height=heights_of(spec),
-        with_cuts=spec.is_scene,
+        depth_values=MetricValues(spec.depth_factor, spec.depth_invalid),
         on_picture=lambda done, total: on_event(Progress("sources", done, total)),
     )
     for notice in catalog.notices:

@@ -173,12 +173,11 @@ class DepthFilling:
         available.
         """
         mode: Mode = MODES[job.networks.mode](job, previous, store)
-        model = job.networks.model
         section = NetworkDepthInfo(
             complete=False,
             mode=job.networks.mode,
-            model=model.card.document,
-            sha256=model.sha256,
+            model=job.networks.card,
+            sha256=job.networks.sha256,
             guide=None,
             scale=job.scale,
             bits=job.depth.bits,

@@ -19,6 +19,7 @@ from fgbgpack.depth.layered import figure_depth
 from fgbgpack.depth.session import IN_FLIGHT
 from fgbgpack.depth.strategies import (
     DepthSource,
+    FileDepth,
     Guided,
     Layered,
     Networks,
@@ -95,7 +96,7 @@ class DepthJob:
     @property
     def model_name(self) -> str:
         """What notices call the model, with the scale if it is above 1."""
-        return self.networks.model.name + (f" at {self.scale} times the size" if self.scale > 1 else "")
+        return self.networks.name + (f" at {self.scale} times the size" if self.scale > 1 else "")
 
     def execution(self, provider: str | None) -> Execution:
         """How a session is opened: where the provider runs that began, unless a device is asked for."""
@@ -196,7 +197,7 @@ class PerSampleMode(Mode):
             # Each thread is within one chunk, or at the end of it and at the beginning of the next.
             pictures = StoredPictures(samples.image, samples.mask, chunks_kept=2 * threads)
         execution, per_call = job.execution(self._provider), job.depth_layout.shard[0]
-        return PerSample(pictures, job.networks.model, execution, per_call=per_call)
+        return PerSample(pictures, job.networks.network, execution, per_call=per_call)
 
     def section(self, depth: NetworkDepthInfo) -> NetworkDepthInfo:
         """The depth section with the devices of the model."""
@@ -228,10 +229,12 @@ class _SceneMode(Mode):
             # All backgrounds are done: neither the model nor the original pictures are needed any more.
             self._devices = previous.devices
         else:
-            before = () if previous is None else previous.devices
+            scene, before = self._stage.scene, () if previous is None else previous.devices
             there = _there(store, BACKGROUND_DEPTH, self._stage.layout)
-            self._devices = with_device(before, _device_of(self._stage.scene.session), there)
-        self._provider = self._devices[-1].provider
+            self._devices = (
+                () if isinstance(scene, FileDepth) else with_device(before, _device_of(scene.session), there)
+            )
+        self._provider = self._devices[-1].provider if self._devices else None
 
     def section(self, depth: NetworkDepthInfo) -> NetworkDepthInfo:
         """The depth section with the devices of the model."""
@@ -241,8 +244,13 @@ class _SceneMode(Mode):
         """Write the depth of the backgrounds."""
         job, stage = self._job, self._stage
         if stage.missing(store):
-            execute(stage, store, job.engine, job.on_event)
-            job.check(stage.scene.session, self._provider)
+            scene = stage.scene
+            if isinstance(scene, FileDepth):
+                # Other machines need not see the files.
+                execute(stage, store, job.threads, job.on_event)
+            else:
+                execute(stage, store, job.engine, job.on_event)
+                job.check(scene.session, self._provider)
         stage.close()
 
     def source(self, store: DatasetStore) -> DepthSource:
@@ -286,12 +294,15 @@ class LayeredMode(_SceneMode):
 
     def __init__(self, job: DepthJob, previous: NetworkDepthInfo | None, store: DatasetStore | None) -> None:
         super().__init__(job, previous, store)
-        message = f"Depth in layers, before that of the backgrounds by {job.model_name} on {self._provider}."
+        message = (
+            "Depth in layers: foregrounds are planes before their backgrounds, whose depth is "
+            f"{_origin(job, self._provider)}."
+        )
         job.on_event(Notice(message))
 
     def _made_of(self, arrays: Sequence[NDArray[np.float32]]) -> Layered:
         depth, figures = arrays
-        return Layered(self._job.recipe, depth, figures, self._job.networks.output.meaning)
+        return Layered(self._job.recipe, depth, figures, self._job.networks.meaning)
 
 
 class GuidedMode(_SceneMode):
@@ -313,7 +324,7 @@ class GuidedMode(_SceneMode):
         self._guide_provider = trial.provider
         message = (
             f"Depth by {self._guide.name} on {trial.provider} in {trial.precision}, guided by "
-            f"that of the backgrounds by {job.model_name} on {self._provider}."
+            f"that of the backgrounds {_origin(job, self._provider)}."
         )
         job.on_event(Notice(message))
 
@@ -328,7 +339,7 @@ class GuidedMode(_SceneMode):
 
     def _guided(self, depth: NDArray[np.float32], device: Device) -> Guided:
         job = self._job
-        backgrounds = BackgroundDepth.of(depth, job.networks.output.meaning)
+        backgrounds = BackgroundDepth.of(depth, job.networks.meaning)
         execution, per_call = Execution(job.depth.precision, device), job.depth_layout.shard[0]
         return Guided(job.recipe, self._guide, backgrounds, execution, per_call=per_call)
 
@@ -352,9 +363,11 @@ class BackgroundDepthStage(LayoutStage):
         return {name: value for name, value in self.__dict__.items() if name != "scene"}
 
     @cached_property
-    def scene(self) -> SceneDepth:
+    def scene(self) -> SceneDepth | FileDepth:
         """What gives the depth of the backgrounds."""
         job = self._job
+        if job.networks.model is None:
+            return FileDepth(job.recipe)
         scene = SceneDepth(job.recipe, job.networks.model, job.scale, job.execution(self._provider))
         job.check(scene.session, self._provider)
         return scene
@@ -365,7 +378,7 @@ class BackgroundDepthStage(LayoutStage):
 
     def values(self, background: int, depth: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """What the arrays hold of a background of that depth, (h, w)."""
-        meaning, persons = self._job.networks.output.meaning, self._job.recipe.catalog.person_pixels
+        meaning, persons = self._job.networks.meaning, self._job.recipe.catalog.person_pixels
         person = None if persons is None else persons[background]
         return [
             depth if path == BACKGROUND_DEPTH else figure_depth(depth, meaning, person)
@@ -383,6 +396,13 @@ class BackgroundDepthStage(LayoutStage):
                 chunks[path].append(BACKGROUND_DEPTH_CODEC.encode(values))
             monitor.advance(1)
         return Product(self.joined(shard, chunks))
+
+
+def _origin(job: DepthJob, provider: str | None) -> str:
+    """What the depth of the backgrounds is by."""
+    if job.networks.model is None:
+        return f"that of the files in {job.recipe.spec.background_depth}"
+    return f"by {job.model_name} on {provider}"
 
 
 def _device_of(session: DepthSession) -> DeviceInfo:

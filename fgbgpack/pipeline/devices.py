@@ -42,6 +42,8 @@ def with_makers(
     last one had: ``made`` are runs of samples in order, each with the device that made it. What is of no
     other is still of the last one.
     """
+    if not devices:
+        return ()
     *earlier, last = devices
     runs: dict[DeviceInfo, list[range]] = {}
     for device, run in made:

@@ -23,7 +23,7 @@ from fgbgpack.pipeline.events import Notice, OnEvent, Reporting, reporting, sile
 from fgbgpack.pipeline.run import Run
 from fgbgpack.pipeline.staging import staged
 from fgbgpack.pipeline.workers import engine_of
-from fgbgpack.spec import DatasetSpec, DepthSpec
+from fgbgpack.spec import FILES_MODEL, DatasetSpec, DepthSpec
 from fgbgpack.storage.layout import DEFAULT_POLICY, LayoutPolicy
 from fgbgpack.storage.store import DatasetStore
 from fgbgpack.storage.targets import Target, located
@@ -40,6 +40,7 @@ def fill_depth(
     backgrounds: str | Path | None = None,
     foregrounds: str | Path | None = None,
     masks: str | Path | None = None,
+    background_depth: str | Path | None = None,
     layout: LayoutPolicy = DEFAULT_POLICY,
     storage_options: Mapping[str, Any] | None = None,
     on_event: Reporting = silent,
@@ -59,6 +60,7 @@ def fill_depth(
             that the dataset's spec names.
         foregrounds: The same for the foregrounds, which only depth per sample looks at.
         masks: The same for the masks.
+        background_depth: The same for the files of the backgrounds' depth.
         layout: How large chunks and shards become.
         storage_options: What obstore or fsspec opens a URL with, such as ``{"region": "eu-west-1"}``, beside
             the environment; see :func:`fgbgpack.open_dataset`.
@@ -76,6 +78,7 @@ def fill_depth(
     dataset = located(dataset, storage_options)
     engine = engine_of(workers, executor)
     folders = {"backgrounds": backgrounds, "foregrounds": foregrounds, "masks": masks}
+    folders |= {"background_depth": background_depth}
     with reporting(on_event) as notify, staged(dataset, engine, notify) as place:
         opened = open_dataset(place, allow_incomplete=True)
         if not opened.document.pixels.complete:
@@ -87,6 +90,7 @@ def fill_depth(
         samples: Recipe | Dataset = opened
         if opened.has_recipe:
             samples = _recipe(opened, depth, folders)
+            depth = samples.spec.depth or depth
         else:
             depth = _depth_of_stored(opened, depth, folders, notify)
         job = DepthJob(samples, depth, Networks.load(depth), device, engine, layout, notify)
@@ -173,6 +177,8 @@ def _depth_of_stored(
     Raises SpecError, with all problems, if it cannot be filled as it is asked for.
     """
     problems = []
+    if depth.model == FILES_MODEL:
+        problems.append("--depth-model: found 'files', expected a network: there are no empty backgrounds")
     if depth.mode in ("guided", "layered") or depth.guide is not None:
         option = "--depth-guide" if depth.mode in (None, "per-sample") else "--depth-mode"
         kind = "layered" if depth.mode == "layered" else "guided"
@@ -186,7 +192,7 @@ def _depth_of_stored(
             "size, and networks resize those that are stored"
         )
     problems += [
-        f"--{kind}: of no use, samples are seen as they are stored"
+        f"--{kind.replace('_', '-')}: of no use, samples are seen as they are stored"
         for kind, folder in folders.items()
         if folder is not None
     ]

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fgbgpack.composition.floor import Floor, find_floor
+from fgbgpack.composition.originals import depth_of_backgrounds
 from fgbgpack.composition.recipe import Recipe
 from fgbgpack.composition.standing import person_pixels
 from fgbgpack.depth import Device, Execution
 from fgbgpack.depth.background import to_inverse
+from fgbgpack.depth.card import Quantity
 from fgbgpack.depth.model import load_model
 from fgbgpack.depth.strategies import SceneDepth
 from fgbgpack.document import PERSON_PIXELS, Document
@@ -42,7 +44,8 @@ def stored_person_pixels(store: DatasetStore, recipe: Recipe) -> NDArray[np.int1
     document = store.document()
     if document is None or document.spec is None or PERSON_PIXELS not in document.recipe_arrays:
         return None
-    if document.spec.depth != recipe.spec.depth or not _are_given_alike(document, recipe):
+    stated = ((one.depth, one.depth_factor, one.depth_invalid) for one in (document.spec, recipe.spec))
+    if len(set(stated)) > 1 or not _are_given_alike(document, recipe):
         # What is there is to be replaced: another network, or the user, may see other floors.
         return None
     try:
@@ -65,7 +68,8 @@ def with_floors(
     on_event: OnEvent,
     store: DatasetStore | None = None,
 ) -> Recipe:
-    """The recipe with what the network of its depth, or else ``fgbgpack-scene``, finds of floors; with what
+    """The recipe with what files of depth, the network of its depth, or else ``fgbgpack-scene`` tell of
+    floors; with what
     ``store`` holds of them, if that is a dataset of the same recipe.
 
     Raises SpecError (``floor-missing``) where nothing can stand anywhere, though the spec says so.
@@ -98,21 +102,32 @@ def _with(recipe: Recipe, person: NDArray[np.int16]) -> Recipe:
 
 def _find(recipe: Recipe, device: Device, on_event: OnEvent) -> Sequence[Floor]:
     spec = recipe.spec
-    depth = spec.depth or DepthSpec()
-    model = load_model(depth.model)
-    # The network sees backgrounds, whatever else it sees.
-    seen = dataclasses.replace(depth, mode="layered", guide=None)
-    scale = seen.resolved_scale(spec.height, spec.width)
-    scene = SceneDepth(recipe, model, scale, Execution(depth.precision, device))
-    quantity = model.card.output.meaning
+    depth_of, quantity = _depth_of_backgrounds(recipe, device)
 
     def floor_of(index: int) -> Floor:
-        inverse = to_inverse(scene(index).astype(np.float64), quantity)
+        inverse = to_inverse(depth_of(index).astype(np.float64), quantity)
         horizon, mask = _given(recipe.catalog.backgrounds[index], Frame(spec.height, spec.width, spec.fit))
         return find_floor(inverse, is_metric=quantity.unit == "m", horizon=horizon, mask=mask)
 
     jobs = [partial(floor_of, index) for index in range(len(recipe.catalog.backgrounds))]
     return run_all(jobs, lambda done, total: on_event(Progress("backgrounds", done, total)))
+
+
+def _depth_of_backgrounds(
+    recipe: Recipe, device: Device
+) -> tuple[Callable[[int], NDArray[np.float32]], Quantity]:
+    """What gives the depth (h, w) of a background, and what that means: files, where it is NaN if unknown, or
+    a network.
+    """
+    spec = recipe.spec
+    if spec.background_depth is not None:
+        return depth_of_backgrounds(recipe).__getitem__, Quantity("depth", "m")
+    depth = spec.depth or DepthSpec()
+    model = load_model(depth.model)
+    # The network sees backgrounds, whatever else it sees.
+    seen = dataclasses.replace(depth, mode="layered", guide=None)
+    scale = seen.resolved_scale(spec.height, spec.width)
+    return SceneDepth(recipe, model, scale, Execution(depth.precision, device)), model.card.output.meaning
 
 
 def _given(source: SourceInfo, frame: Frame) -> tuple[float | None, NDArray[np.bool_] | None]:
@@ -141,7 +156,7 @@ def _given(source: SourceInfo, frame: Frame) -> tuple[float | None, NDArray[np.b
 
 def _report(recipe: Recipe, floors: Sequence[Floor], missing: dict[str, str], on_event: OnEvent) -> None:
     """Say what stands where; raise SpecError where nothing stands, and ``floor`` is asked for."""
-    cut = 0 if recipe.catalog.cut is None else int((recipe.catalog.cut > 0).sum())
+    cut = int((recipe.catalog.cut > 0).sum())
     foregrounds = len(recipe.catalog.foregrounds)
     if recipe.spec.placement == "floor" and (len(missing) == len(floors) or cut == foregrounds):
         problems = [f"background {name}: {reason}" for name, reason in missing.items()]

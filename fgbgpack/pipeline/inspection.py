@@ -366,7 +366,7 @@ class Inspection:
 
     def _outside(self, stored: Placements, whole: WholeArrays) -> dict[str, NDArray[np.bool_]]:
         """Which placements no sample can have, by their arrays; of (n,) each."""
-        background, foreground, size = (whole[path] for path in SOURCE_ARRAYS)
+        background, foreground, size = (whole[path] for path in SOURCE_ARRAYS[:3])
         spec = self.document.spec
         number = np.clip(stored.foreground, 0, max(0, len(foreground) - 1))
         height, width = (0, 0) if spec is None else (spec.height, spec.width)

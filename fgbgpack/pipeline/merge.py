@@ -256,7 +256,7 @@ class _Merging:
             run.notify(f"Depth of {names} has another step than {depth.step}, and is inferred again.")
             filling = self._filling(section)
             stage = RefilledDepth(filling, run.store, merged, depth)
-            section = depth.section(makers_of(filling.section)[-1])
+            section = depth.section(next(reversed(makers_of(filling.section)), None))
             self._document = dataclasses.replace(self._document, depth=section)
             run.store.commit(self._document.begun())
             run.execute_depth(stage)

@@ -146,7 +146,7 @@ def _compared(one: object, two: object) -> Iterator[tuple[str, object, object]]:
     for what in ("mode", "model_name", "sha256", "guide_name", "scale", "bits", "precision"):
         yield f"depth {what.removesuffix('_name')}", getattr(one, what), getattr(two, what)
     yield "depth guide's file", one.guide and one.guide.sha256, two.guide and two.guide.sha256
-    if is_fed_differently(one.model, two.model):
+    if is_fed_differently(one.model or {}, two.model or {}):
         yield "depth model's card", "one", "another"
     if one.guide and two.guide and is_fed_differently(one.guide.model, two.guide.model):
         yield "depth guide's card", "one", "another"
@@ -160,7 +160,7 @@ def _kind(depth: object) -> str:
 
 def _devices(union: Union, devices: Sequence[tuple[DeviceInfo, ...]]) -> tuple[DeviceInfo, ...]:
     """The devices that have seen the samples of the union."""
-    if all(len(one) == 1 and one == devices[0] for one in devices):
+    if all(len(one) <= 1 and one == devices[0] for one in devices):
         return devices[0]
     plan = union.recipe.plan
 
@@ -175,7 +175,7 @@ def _devices(union: Union, devices: Sequence[tuple[DeviceInfo, ...]]) -> tuple[D
 
 def _background_devices(union: Union, devices: Sequence[tuple[DeviceInfo, ...]]) -> tuple[DeviceInfo, ...]:
     """The devices that have seen the backgrounds of the union."""
-    if all(len(one) == 1 and one == devices[0] for one in devices):
+    if all(len(one) <= 1 and one == devices[0] for one in devices):
         return devices[0]
     homes = np.array(union.backgrounds.homes())
     made = _makers(range(len(homes)), homes[:, 0], homes[:, 1], devices)

@@ -302,7 +302,7 @@ class _PartWriting:
             return
         filling = DepthFilling.of(job, self._document.depth, run.store)
         # Before the first shard: what is killed later leaves nothing to be told.
-        note.add(makers_of(filling.section)[-1], missing)
+        note.add(next(reversed(makers_of(filling.section)), None), missing)
         stage = DepthStage(job, filling.mode, run.store, self._document.depth.step)
         run.execute_depth(stage)
 

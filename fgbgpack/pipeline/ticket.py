@@ -227,7 +227,7 @@ def require_folder(folder: Path) -> None:
 
 def _absolute(spec: DatasetSpec) -> DatasetSpec:
     """The same spec for a process that is in another folder."""
-    folders = {"backgrounds": spec.backgrounds, "foregrounds": spec.foregrounds, "masks": spec.masks}
+    folders = {key: getattr(spec, key) for key in ("backgrounds", "foregrounds", "masks", "background_depth")}
     moved = {key: str(Path(folder).absolute()) for key, folder in folders.items() if folder is not None}
     return DatasetSpec.from_dict({**spec.to_dict(), **moved})
 

@@ -95,7 +95,7 @@ class Union:
         )
         if problems:
             raise DatasetError(
-                "These datasets cannot be merged: pictures of the same name differ.",
+                "These datasets cannot be merged: pictures of the same name, or their depth, differ.",
                 problems,
                 code="merge-names-clash",
             )
@@ -145,6 +145,10 @@ class Union:
                 problems.append(
                     f"{dataset.path}: resized pictures differ, perhaps because another version of Pillow "
                     "resized them"
+                )
+            elif not np.array_equal(whole.cut[f], catalog.cut):
+                problems.append(
+                    f"{dataset.path}: foregrounds are cut at other sides, as their sources.csv said otherwise"
                 )
         if problems:
             raise DatasetError(
@@ -199,7 +203,13 @@ def _together(
             if before.name != source.name:
                 renamed.append(f"{source.name} in {dataset}, as {before.name}")
             elif not before.has_credit and source.has_credit:
-                found[key] = replace(before, license=source.license, author=source.author, url=source.url)
+                found[key] = before = replace(
+                    before, license=source.license, author=source.author, url=source.url
+                )
+            if before.depth_sha256 != source.depth_sha256:
+                problems.append(
+                    f"{kind}: {source.name} has other depth in {dataset} (make that again, with it)"
+                )
             other = owners.setdefault(before.name, (key, dataset))
             if other[0] != key:
                 problems.append(
@@ -271,6 +281,7 @@ def _catalog(datasets: Sequence[Dataset], backgrounds: _Pictures, foregrounds: _
         np.stack([catalogs[k].background[i] for k, i in backgrounds.homes()]),
         patches,
         sizes,
+        np.array([catalogs[k].cut[i] for k, i in homes], np.uint8),
         backgrounds.sources,
         foregrounds.sources,
     )

@@ -16,6 +16,7 @@ from PIL import Image
 
 from fgbgpack.errors import SourceError
 from fgbgpack.source_info import SourceInfo
+from fgbgpack.sources.background_depth import MetricValues, holes_in_words, read_metres
 from fgbgpack.sources.cuts import cut_sides
 from fgbgpack.sources.decoding import EXIF_ADVICE, is_turned_apart
 from fgbgpack.sources.listing import Source, Sources
@@ -45,9 +46,11 @@ class Catalog:
         foreground: ``(F, ph, pw, 4)`` uint8, RGBA not premultiplied, each patch in the top-left
             corner and padded with zeros to the largest one. Colour is 0 where alpha is 0.
         foreground_size: ``(F, 2)`` int32, height and width of each patch in pixels.
+        cut: ``(F,)`` uint8, at which sides each foreground is cut: what ``sources.csv`` says, or
+            ``cut_sides`` of the original alpha.
+        background_depth: ``(B, h, w)`` float32, distance in metres, NaN where it is unknown; ``None`` where
+            no files say it.
         notices: What is to be said of pictures that can be used.
-        cut: ``(F,)`` uint8, at which sides each foreground is cut, as ``cut_sides`` says; ``None`` where that
-            is of no use, since they are pasted whole.
         person_pixels: ``(B, h, w)`` int16, how high a person is in pixels whose feet are at each pixel of the
             backgrounds, 0 where nobody can stand; ``None`` where nothing stands on floors.
     """
@@ -55,11 +58,12 @@ class Catalog:
     background: NDArray[np.uint8]
     foreground: NDArray[np.uint8]
     foreground_size: NDArray[np.int32]
+    cut: NDArray[np.uint8]
     backgrounds: tuple[SourceInfo, ...]
     foregrounds: tuple[SourceInfo, ...]
     notices: tuple[str, ...] = ()
-    cut: NDArray[np.uint8] | None = None
     person_pixels: NDArray[np.int16] | None = None
+    background_depth: NDArray[np.float32] | None = None
 
 
 @decoding()
@@ -96,7 +100,7 @@ def load_catalog(
     foreground_height: int | Sequence[int],
     scale: int = 1,
     with_backgrounds: bool = True,
-    with_cuts: bool = False,
+    depth_values: MetricValues = MetricValues(),  # noqa: B008 (it is frozen)
     on_picture: Callable[[int, int], None] | None = None,
 ) -> Catalog:
     """Decodes and resizes all pictures on a few threads; the result does not depend on their number.
@@ -115,7 +119,22 @@ def load_catalog(
     backgrounds = sources.backgrounds if with_backgrounds else ()
     background = np.empty((len(backgrounds), height * scale, width * scale, 3), np.uint8)
 
+    depth = {
+        source.name: np.empty((height, width), np.float32)
+        for source in backgrounds
+        if source.depth_path is not None and scale == 1
+    }
+
     def load_into(place: NDArray[np.uint8], source: Source) -> NDArray[np.uint8]:
+        if source.name in depth and source.depth_path is not None:
+            depth[source.name][...] = read_metres(
+                source.depth_path,
+                Frame(height, width, fit),
+                depth_values,
+                picture=source.path,
+                reading=source.reading,
+                sha256=source.depth_sha256,
+            )
         place[...] = load_background(
             source,
             height=height * scale,
@@ -127,15 +146,21 @@ def load_catalog(
 
     heights = (foreground_height,) if isinstance(foreground_height, int) else tuple(foreground_height)
 
-    def load_patch(source: Source) -> NDArray[np.uint8]:
-        return _load_patch(source, height, width, heights, scale, remarks)
+    cut = np.zeros(len(sources.foregrounds), np.uint8)
+
+    def load_patch(number: int, source: Source) -> NDArray[np.uint8]:
+        patch, cut[number] = _load_patch(source, height, width, heights, scale, remarks)
+        return patch
 
     remarks, codes = Remarks(), Counter[str]()
     jobs = [
         partial(_counting, codes, partial(load_into, place), source)
         for place, source in zip(background, backgrounds, strict=True)
     ]
-    jobs += [partial(_counting, codes, load_patch, source) for source in sources.foregrounds]
+    jobs += [
+        partial(_counting, codes, partial(load_patch, number), source)
+        for number, source in enumerate(sources.foregrounds)
+    ]
     try:
         patches = run_all(jobs, on_picture)[len(backgrounds) :]
     except SourceError as error:
@@ -149,18 +174,12 @@ def load_catalog(
         background,
         foreground,
         sizes,
+        cut,
         sources.backgrounds,
         sources.foregrounds,
-        tuple(remarks.lines()),
-        np.array([_cut(p, s) for p, s in zip(patches, sources.foregrounds, strict=True)], np.uint8)
-        if with_cuts
-        else None,
+        (*remarks.lines(), *([holes] if (holes := holes_in_words(depth)) else [])),
+        background_depth=np.stack(list(depth.values())) if depth else None,
     )
-
-
-def _cut(patch: NDArray[np.uint8], source: Source) -> int:
-    """At which sides a foreground is cut, as ``sources.csv`` says or its alpha shows."""
-    return cut_sides(patch) if source.cut is None else source.cut
 
 
 def _counting(
@@ -190,8 +209,10 @@ def _likely_reason(codes: Counter[str], backgrounds: int, foregrounds: int) -> s
 @decoding()
 def _load_patch(
     source: Source, height: int, width: int, heights: tuple[int, ...], scale: int, remarks: Remarks
-) -> NDArray[np.uint8]:
-    """One foreground, resized: ``(patch height, patch width, 4)`` uint8, RGBA."""
+) -> tuple[NDArray[np.uint8], int]:
+    """One foreground, resized: ``(patch height, patch width, 4)`` uint8, RGBA; and at which sides it is
+    cut.
+    """
     rgb, alpha = _load_cutout(source, remarks)
     if not source.reading.premultiplied and _looks_premultiplied(rgb, alpha):
         remarks.add(source.path, [_PREMULTIPLIED])
@@ -213,7 +234,7 @@ def _load_patch(
         found = f"so little is opaque that nothing is left at {patch_width}x{foreground_height} pixels"
         expected = "a foreground that can be seen: crop it closer"
         raise problem(source.mask_path or source.path, found, expected, "foreground-invisible")
-    return patch
+    return patch, cut_sides(alpha) if source.cut is None else source.cut
 
 
 def _patch_width(size: tuple[int, int], patch_height: int) -> int:

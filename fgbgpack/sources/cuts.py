@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+from PIL import Image
 
 #: The sides, as bits of a number.
 TOP, LEFT, BOTTOM, RIGHT = 1, 2, 4, 8
@@ -15,11 +15,20 @@ _NONE = "none"
 _CUT_TENTHS = 4
 
 
-def cut_sides(patch: NDArray[np.uint8]) -> int:
-    """Which sides of a foreground (h, w, 4) are cut: the sum of their bits."""
-    alpha = patch[..., 3].astype(np.int64)
-    lines = {TOP: alpha[0], LEFT: alpha[:, 0], BOTTOM: alpha[-1], RIGHT: alpha[:, -1]}
-    return sum(side for side, line in lines.items() if 10 * int(line.sum()) > _CUT_TENTHS * 255 * len(line))
+def cut_sides(alpha: Image.Image) -> int:
+    """Which sides of a foreground are cut, by its alpha (mode L): the sum of their bits.
+
+    That is of pictures as they are, not resized: in the lowest row of a small one is more of a figure's feet.
+    """
+    width, height = alpha.size
+    boxes = {
+        TOP: (0, 0, width, 1),
+        LEFT: (0, 0, 1, height),
+        BOTTOM: (0, height - 1, width, height),
+        RIGHT: (width - 1, 0, width, height),
+    }
+    lines = {side: np.asarray(alpha.crop(box), np.int64) for side, box in boxes.items()}
+    return sum(side for side, line in lines.items() if 10 * int(line.sum()) > _CUT_TENTHS * 255 * line.size)
 
 
 def parse_sides(text: str) -> int | None:

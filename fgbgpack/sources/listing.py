@@ -18,9 +18,11 @@ from fgbgpack.sources.memory import decoding
 from fgbgpack.sources.names import counted, listed, normal
 from fgbgpack.sources.pictures import read_picture
 from fgbgpack.sources.problems import combined, problem, run_all
+from fgbgpack.sources.sample_files import ARRAY_SUFFIX
 from fgbgpack.spec import AS_USUAL, Reading, is_unicode
 
 _BACKGROUNDS, _FOREGROUNDS, _MASKS = "--backgrounds", "--foregrounds", "--masks"
+_DEPTH = "--background-depth"
 _MASK_PATTERN, _SAME_STEM = "--mask-pattern", "{name}"
 _SHOWN, _MOST_NAMED = 3, 5
 # As in the schema of the document, which holds these names.
@@ -31,13 +33,14 @@ _CONTROL = re.compile("[\x00-\x1f\x7f]")
 class Source(SourceInfo):
     """A picture that was found, and how it is read. It equals what a dataset says of the same picture.
 
-    ``cut`` is at which sides it is cut, where ``sources.csv`` says so.
+    ``cut`` is at which sides it is cut, where ``sources.csv`` says so, ``depth_path`` the file of its depth.
     """
 
     path: Path = field(kw_only=True)
     mask_path: Path | None = field(default=None, kw_only=True)
     reading: Reading = field(default=AS_USUAL, kw_only=True)
     cut: int | None = field(default=None, kw_only=True)
+    depth_path: Path | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ def find_sources(
     *,
     classes: bool = False,
     floors: bool = False,
+    depth: Path | None = None,
 ) -> Sources:
     """Lists and hashes the pictures of each folder.
 
@@ -72,12 +76,14 @@ def find_sources(
     A ``sources.csv`` beside backgrounds or foregrounds may state their licences, authors and addresses. With
     ``classes`` each subfolder of the foregrounds is a category: it is searched, its masks are in a subfolder
     of the same name, and the names of its pictures begin with it and a slash. With ``floors`` the backgrounds
-    have the horizons and masks of floors that ``sources.csv`` names.
+    have the horizons and masks of floors that ``sources.csv`` names. Each background has a file of its stem
+    in the folder ``depth``, if there is one.
 
     Raises:
         SourceError: A folder is missing, a file, or without pictures; two files of a folder share a stem; a
-            foreground has no mask; a file cannot be read; a ``sources.csv`` is broken. Pictures that cannot
-            be decoded are named too when there is another problem; otherwise ``load_catalog`` finds them.
+            foreground has no mask, or a background no depth; a file cannot be read; a ``sources.csv`` is
+            broken. Pictures that cannot be decoded are named too when there is another problem; otherwise
+            ``load_catalog`` finds them.
     """
     listing = _Listing()
     naming = _MaskNames(mask_pattern or _SAME_STEM)
@@ -103,6 +109,7 @@ def find_sources(
         prefix = f"{category}/" if category else ""
         name_of |= {path: f"{prefix}{path.name}" for path in (*found, *masks_found)}
 
+    depth_of = {} if depth is None else listing.depths(depth, background_paths)
     paths = [*background_paths, *foreground_paths, *mask_of.values(), *floor_of.values()]
     if listing.problems:
         try:
@@ -110,10 +117,11 @@ def find_sources(
         except SourceError as error:
             listing.problems.append(error)
         raise combined(listing.problems)
+    paths += depth_of.values()
     digest = dict(zip(paths, run_all([partial(hash_file, path) for path in paths]), strict=True))
 
     def source(path: Path, mask: Path | None = None) -> Source:
-        stated = credit_of.get(path, Credit())
+        stated, its_depth = credit_of.get(path, Credit()), depth_of.get(path)
         return Source(
             name_of[path],
             digest[path],
@@ -123,10 +131,13 @@ def find_sources(
             stated.author,
             stated.url,
             stated.horizon if floors else None,
+            None if its_depth is None else its_depth.name,
+            None if its_depth is None else digest[its_depth],
             path=path,
             mask_path=mask,
             reading=reading,
             cut=stated.cut,
+            depth_path=its_depth,
         )
 
     return Sources(
@@ -323,6 +334,25 @@ class _Listing:
                 what = "a mask in a folder beside the picture, such as floors/hall.png"
                 named = f"{credit.floor!r} as the floor of {path.name}"
                 self._add(folder / CREDITS_FILE, named, what, "floor-mask-missing")
+        return found
+
+    def depths(self, folder: Path, backgrounds: list[Path]) -> dict[Path, Path]:
+        """The file with the depth of each background, by its stem; others are ignored."""
+        where = f"{_DEPTH} {folder}"
+        entries = self._entries(where, folder, "a folder with a file of depth for each background")
+        if entries is None:
+            return {}
+        suffixes = picture_suffixes() | {ARRAY_SUFFIX}
+        files = [entry for entry in entries if entry.suffix.lower() in suffixes and entry.is_file()]
+        self._check_stems(where, files)
+        by_stem = {_stem(path): path for path in files}
+        found = {path: by_stem[stem] for path in backgrounds if (stem := _stem(path)) in by_stem}
+        for path in backgrounds:
+            if path not in found:
+                expected = f"one named {path.stem}.png or {path.stem}{ARRAY_SUFFIX}"
+                self._add(path, f"no depth for it in {folder}", expected, "background-depth-missing")
+        used = set(found.values())
+        self.ignored += [str(entry) for entry in entries if entry not in used]
         return found
 
     def credits(self, folder: Path, pictures: Iterable[Path]) -> dict[Path, Credit]:

@@ -101,8 +101,7 @@ def read_depth(
     Where it is resized, a pixel is the mean of the known values in its area, so none is beyond those in the
     file. Raises SourceError as :func:`read_image`, and for colours, or values that float16 cannot hold.
     """
-    is_array = path.suffix.lower() == ARRAY_SUFFIX
-    stored: NDArray[Any] = _read_array(path) if is_array else read_values(path, reading)
+    stored = read_numbers(path, reading)
     _check_size(path, (stored.shape[1], stored.shape[0]), frame)
     depth = stored.astype(np.float64)
     if values.invalid is not None:
@@ -118,6 +117,11 @@ def read_depth(
         )
         raise problem(path, f"depth of {largest:g}", expected, "depth-out-of-range")
     return depth.astype(np.float16)
+
+
+def read_numbers(path: Path, reading: Reading = AS_USUAL) -> NDArray[Any]:
+    """The numbers, ``(h, w)``, in a gray picture or a NumPy file, as they are stored; raises SourceError."""
+    return _read_array(path) if path.suffix.lower() == ARRAY_SUFFIX else read_values(path, reading)
 
 
 def _check_size(path: Path, size: tuple[int, int], frame: Frame) -> None:

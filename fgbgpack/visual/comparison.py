@@ -75,12 +75,12 @@ class ModelFigures:
 
     label: str
     model: str
-    sha256: str
+    sha256: str | None
     mode: str
     guide: str | None
     scale: int
     precision: str
-    provider: str
+    provider: str | None
     quantity: Literal["depth", "inverse_depth"]
     unit: Literal["m"] | None
     step: Spread | None = None
@@ -284,14 +284,14 @@ def _open(
     """
     if networks.mode == "per-sample":
         pictures = RenderedPictures(recipe, scale, backgrounds_kept=_THREADS)
-        per_sample = PerSample(pictures, networks.model, execution)
+        per_sample = PerSample(pictures, networks.network, execution)
         return per_sample, per_sample.session
-    scene = SceneDepth(recipe, networks.model, scale, execution)
+    scene = SceneDepth(recipe, networks.network, scale, execution)
     used = [int(background) for background in np.unique(backgrounds_seen)]
     depth = np.zeros(recipe.catalog.background.shape[:3], np.float32)
     with _threads() as pool:
         depth[used] = list(pool.map(scene, used))
-    meaning = networks.output.meaning
+    meaning = networks.meaning
     if networks.guide is None:
         figures = np.zeros((len(depth), 2), np.float32)
         standing = recipe.catalog.person_pixels
@@ -330,21 +330,21 @@ def _batches(backgrounds: NDArray[np.int32]) -> Iterator[slice]:
 
 
 def _name(networks: Networks) -> str:
-    return networks.model.name if networks.mode == "per-sample" else f"{networks.mode}:{networks.model.name}"
+    return networks.name if networks.mode == "per-sample" else f"{networks.mode}:{networks.name}"
 
 
 def _model_figures(networks: Networks, scale: int, session: DepthSession) -> ModelFigures:
     return ModelFigures(
         label=f"{_name(networks)} x{scale}",
-        model=networks.model.name,
-        sha256=networks.model.sha256,
+        model=networks.name,
+        sha256=networks.sha256,
         mode=networks.mode,
         guide=None if networks.guide is None else networks.guide.name,
         scale=scale,
         precision=session.precision,
         provider=session.provider,
-        quantity=networks.output.quantity,
-        unit=networks.output.unit,
+        quantity=networks.meaning.kind,
+        unit=networks.meaning.unit,
     )
 
 

@@ -186,6 +186,8 @@ def _origin_of_depth(depth: DepthInfo | None) -> str:
         return "imported depth"
     kind = "depth in layers" if depth.mode == "layered" else "depth"
     by = f"{kind} by {depth.model_name} at scale {depth.scale}"
+    if depth.model is None:
+        by = f"{kind}, backgrounds from files"
     return by if depth.guide is None else f"{by}, guiding {depth.guide_name}"
 
 

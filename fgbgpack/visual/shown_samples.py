@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,13 +12,13 @@ from fgbgpack.composition.placement import Placements
 from fgbgpack.dataset.batch import Batch
 from fgbgpack.dataset.dataset import Dataset
 from fgbgpack.sources.catalog import Catalog
-from fgbgpack.visual.canvas import Colour
+from fgbgpack.visual.canvas import Colour, shortened
 
 #: The colours of objects, far to near, and of their boxes.
 _OBJECT_COLOURS: tuple[Colour, ...] = ((86, 180, 233), (230, 159, 0), (0, 158, 115), (204, 121, 167))
 _BOX: Colour = (255, 255, 255)
-#: Objects that are named in the label of a row.
-_NAMED_OBJECTS = 3
+#: Objects that are named in the label of a row, and the characters of a name for which there is room there.
+_NAMED_OBJECTS, _NAME_LENGTH = 3, 12
 
 
 def spread_samples(dataset: Dataset, count: int, seed: int) -> list[int]:
@@ -69,10 +71,18 @@ def objects_in_words(objects: Objects, catalog: Catalog) -> list[str]:
     if not numbers:
         return ["no objects"]
     lines = [
-        f"{k + 1}  {catalog.foregrounds[number].name}, {float(objects.visible[k]):.0%} seen"
+        f"{k + 1} {_short_name(catalog.foregrounds[number].name)}, {float(objects.visible[k]):.0%} seen"
         for k, number in enumerate(numbers[:_NAMED_OBJECTS])
     ]
     return lines if len(numbers) <= _NAMED_OBJECTS else [*lines[:-1], f"and {len(numbers) - 2} more"]
+
+
+def _short_name(name: str) -> str:
+    """The name of a picture without its extension, and without its middle where it is long: names mostly
+    differ at their ends.
+    """
+    stem = name.removesuffix(PurePath(name).suffix)
+    return shortened(stem, lambda shorter: len(shorter) <= _NAME_LENGTH)
 
 
 def instance_picture(batch: Batch) -> NDArray[np.uint8]:

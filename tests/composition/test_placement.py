@@ -210,7 +210,8 @@ def test_the_digest_changes_with_each_thing_that_pixels_depend_on():
     random = np.random.default_rng(0)
     background = random.integers(0, 256, (3, 21, 33, 3), np.uint8)
     foreground = random.integers(0, 256, (2, 21, 33, 4), np.uint8)
-    digest = PLAN.recipe_digest(background, foreground)
+    cut = np.array([0, 4], np.uint8)
+    digest = PLAN.recipe_digest(background, foreground, cut)
     assert len(digest) == 64
     changes = (
         {"background_words": (11, 22, 34)},
@@ -224,24 +225,25 @@ def test_the_digest_changes_with_each_thing_that_pixels_depend_on():
         {"width": 34},
     )
     others = [dataclasses.replace(PLAN, **change) for change in changes]
-    digests = [digest, *(other.recipe_digest(background, foreground) for other in others)]
+    digests = [digest, *(other.recipe_digest(background, foreground, cut) for other in others)]
     for array, at in (
         (background, (0, 0, 0, 0)),
         (background, (2, 20, 32, 2)),
         (foreground, (1, 20, 32, 3)),
         (foreground, (0, 9, 7, 0)),
+        (cut, (1,)),
     ):
         before = array[at]
         array[at] ^= 1
-        digests.append(PLAN.recipe_digest(background, foreground))
+        digests.append(PLAN.recipe_digest(background, foreground, cut))
         array[at] = before
     assert len(set(digests)) == len(digests)
-    assert PLAN.recipe_digest(background, foreground) == digest
+    assert PLAN.recipe_digest(background, foreground, cut) == digest
 
     # The padding of a patch is never seen.
     foreground[0, 10:] = 7
     foreground[0, :, 8:] = 7
     padded = np.pad(foreground, ((0, 0), (0, 3), (0, 2), (0, 0)), constant_values=9)
-    assert PLAN.recipe_digest(background, foreground) == digest
-    assert PLAN.recipe_digest(background, padded) == digest
-    assert PLAN.recipe_digest(background[:, :, ::-1][:, :, ::-1], foreground) == digest
+    assert PLAN.recipe_digest(background, foreground, cut) == digest
+    assert PLAN.recipe_digest(background, padded, cut) == digest
+    assert PLAN.recipe_digest(background[:, :, ::-1][:, :, ::-1], foreground, cut) == digest

@@ -53,8 +53,7 @@ def expected_depth(ds, sample: int):
     background, foreground = int(placed.background[0]), int(placed.foreground[0])
     height, width = catalog.foreground_size[foreground]
     patch = catalog.foreground[foreground, :height, :width]
-    is_cut = patch[-1, :, 3].mean() > 0.4 * 255
-    pixels = height * (1.7 / PORTRAIT_HEIGHT if is_cut else 1)
+    pixels = height * (1.7 / PORTRAIT_HEIGHT if catalog.cut[foreground] & BOTTOM else 1)
     far, near = ds.whole("sources/figure_depth")[background].astype(np.float64)
     nearer = 1 if quantity.kind == "inverse_depth" else -1
     number = -nearer * 2048
@@ -123,6 +122,33 @@ class TestTheSameBytes:
         fill_depth(path, guided, overwrite=True)
         assert not (path / "sources" / "figure_depth").exists()
         assert verify(path).sound
+
+
+@pytest.mark.parametrize("virtual", [False, True])
+def test_what_sources_csv_says_of_cut_sides_is_its_depth(tmp_path, own_pictures, layered, virtual):
+    spec = own_pictures.spec(depth=layered)
+    table = own_pictures.foregrounds / "sources.csv"
+    found = []
+    for name, sides in (("whole", "none"), ("cut", "bottom")):
+        table.write_text(f"file,cut\nf0.png,{sides}\nf1.png,none\n")
+        path = tmp_path / f"{name}.zarr"
+        create(path, spec, virtual=virtual)
+        ds = open_dataset(path)
+        assert ds.whole("sources/foreground_cut").tolist() == [4 if sides == "bottom" else 0, 0]
+        for sample in range(0, len(ds), 5):
+            np.testing.assert_array_equal(ds.depth[sample].astype(np.float64), expected_depth(ds, sample))
+        assert verify(path).sound
+        found.append(ds)
+    whole, cut = found
+    # What is nearer widens the range of depth, and with it the grid of all.
+    step = max(ds.document.depth.step for ds in found)
+    differs = np.abs(whole.depth[:].astype(np.float64) - cut.depth[:]).max(axis=(1, 2)) > step
+    assert differs[whole.placements.foreground == 0].mean() > 0.5
+    assert not differs[whole.placements.foreground == 1].any()
+    assert whole.document.recipe != cut.document.recipe
+    np.testing.assert_array_equal(whole.image[:], cut.image[:])
+    with refused(RecipeMismatchError, "dataset-differs", "cut"):
+        create(tmp_path / "whole.zarr", spec, virtual=virtual)
 
 
 def made_step(tmp_path) -> float:

@@ -33,7 +33,15 @@ class Maker:
         self.album, self.folder, self.fields = album, folder, fields
 
     def __call__(
-        self, name, backgrounds=None, foregrounds=None, *, layout=SMALL_SHARDS, virtual=False, **fields
+        self,
+        name,
+        backgrounds=None,
+        foregrounds=None,
+        *,
+        layout=SMALL_SHARDS,
+        virtual=False,
+        table=None,
+        **fields,
     ):
         places = {}
         for kind, chosen in (("backgrounds", backgrounds), ("foregrounds", foregrounds)):
@@ -43,6 +51,8 @@ class Maker:
             for path in sorted(source.iterdir()):
                 if chosen is None or int(path.stem[1:]) in chosen:
                     shutil.copy(path, places[kind])
+        if table is not None:
+            (places["foregrounds"] / "sources.csv").write_text(table)
         spec = self.album.spec(**self.fields | fields)
         spec = replace(spec, **{kind: str(path) for kind, path in places.items()})
         create(self.folder / name, spec, layout=layout, virtual=virtual)
@@ -290,6 +300,22 @@ def test_pictures_of_one_name_that_differ_are_refused(make, tmp_path, album):
     with refused(DatasetError, "merge-names-clash") as caught:
         merge([a, tmp_path / "b.zarr"], tmp_path / "it.zarr")
     assert "b1.png" in caught.value.problems[0]
+
+
+def test_what_is_cut_goes_along_and_must_be_the_same(make, tmp_path):
+    maker = make()
+    parts = [
+        maker("0.zarr", foregrounds=(0, 1)),
+        maker("1.zarr", foregrounds=(2,), table="file,cut\nf2.png,bottom\n"),
+    ]
+    merge(parts, tmp_path / "it.zarr")
+    assert open_dataset(tmp_path / "it.zarr").catalog().cut.tolist() == [0, 0, 4]
+    assert verify(tmp_path / "it.zarr").sound
+    other = maker("2.zarr", foregrounds=(0, 1), table="file,cut\nf0.png,top\n")
+    with refused(DatasetError, "merge-impossible") as error:
+        merge([*parts, other], tmp_path / "other.zarr")
+    assert len(error.value.problems) == 1
+    assert "cut" in error.value.problems[0]
 
 
 def test_depth_must_be_the_same_or_be_left_out(make, tmp_path, depth_model):

@@ -281,3 +281,55 @@ def test_pictures_that_are_blown_up_are_said(good):
     assert len(notices) == 2
     assert "1 picture no more than half as high as --foreground-height 16" in notices[0]
     assert "1 picture no more than half as large as samples of 32x32" in notices[1]
+
+
+# --- cut sides -------------------------------------------------------------------------------------
+
+
+def figure(height=320, width=120):
+    """A whole figure in wide trousers: its feet, in the lowest row, are 0.3 of its width."""
+    alpha = np.zeros((height, width), np.uint8)
+    alpha[10:, 10:-10] = 255
+    alpha[-4:] = 0
+    alpha[-4:, 30:48] = alpha[-4:, 72:90] = 255
+    return np.dstack([noise(height, width), alpha])
+
+
+def test_small_whole_figures_are_not_cut(good):
+    good.foreground("figure.png", figure())
+    catalog = good.load()
+    height, width = catalog.foreground_size[0]
+    assert catalog.foreground[0, height - 1, :width, 3].mean() > 0.4 * 255
+    assert catalog.cut.tolist() == [0, 0]
+    assert catalog.cut.dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("sides", "stored"), [((np.s_[-1],), 4), ((np.s_[0], np.s_[:, -1]), 9), ((np.s_[:, 0],), 2)]
+)
+def test_sides_are_cut_where_more_than_four_tenths_of_the_original_are_opaque(folders, sides, stored):
+    folders.background("good.png", noise(64, 64))
+    for level, name in ((103, "cut.png"), (102, "whole.png")):  # 0.404 and 0.4 of 255
+        rgba = figure()
+        rgba[[0, -1], :, 3] = rgba[:, [0, -1], 3] = 0
+        for side in sides:
+            rgba[side][..., 3] = level
+        folders.foreground(name, rgba)
+    assert folders.load().cut.tolist() == [stored, 0]
+
+
+def test_masks_say_where_foregrounds_are_cut(folders):
+    folders.background("good.png", noise(64, 64))
+    rgba = figure()
+    folders.foreground("a.png", rgba[..., :3])
+    mask = rgba[..., 3].copy()
+    mask[-1] = 255
+    folders.mask("a.png", mask)
+    assert folders.load(masks=True).cut.tolist() == [4]
+    assert folders.load(masks=True, reading=Reading(invert_masks=True)).cut.tolist() == [11]
+
+
+def test_sources_csv_says_where_foregrounds_are_cut(good):
+    good.foreground("figure.png", figure())
+    (good.foregrounds / "sources.csv").write_text("file,cut\nfigure.png,bottom right\n")
+    assert good.load().cut.tolist() == [12, 0]

@@ -32,6 +32,7 @@ ARRAYS = {
     "sources/background": ("uint8", ("backgrounds", "height", "width", "channel")),
     "sources/foreground": ("uint8", ("foregrounds", "patch_height", "patch_width", "rgba")),
     "sources/foreground_size": ("int32", ("foregrounds", "side")),
+    "sources/foreground_cut": ("uint8", ("foregrounds",)),
 }
 
 GUIDED_ARRAYS = ARRAYS | {"sources/background_depth": ("float32", ("backgrounds", "height", "width"))}

@@ -353,7 +353,7 @@ class TestTrueDepth:
             run(ds, models["gray"], true_depth=folder)
         assert caught.value.code == "true-depth-unusable"
         assert len(caught.value.problems) == 2
-        assert "room 0.png: found a picture of mode L; expected a 16-bit" in caught.value.problems[0]
+        assert "room 0.png: numbers of 8 bits; expected millimetres of 16 bits" in caught.value.problems[0]
         assert "room 1.png" in caught.value.problems[1]
 
     def test_a_folder_without_them(self, measured, models, tmp_path):

@@ -11,13 +11,14 @@ import pytest
 from builders import Pictures, depth_of
 from PIL import Image
 from pixels import enlarged, find
+from zarr.storage import MemoryStore
 
 from fgbgpack import SpecError, create, open_dataset
 from fgbgpack.pipeline import ImportSpec, import_folder
 from fgbgpack.visual import canvas, preview
 from fgbgpack.visual.colours import colour_map, depth_colours, depth_limits
 from fgbgpack.visual.preview import render_preview, write_preview
-from fgbgpack.visual.shown_samples import choose_samples
+from fgbgpack.visual.shown_samples import choose_samples, objects_in_words
 
 
 def unfinished(source, folder, *, without: str, section: str):
@@ -358,6 +359,15 @@ class TestText:
     )
     def test_long_names_lose_their_middle(self, most, shown):
         assert canvas.shortened("person-001.png", lambda text: len(text) <= most) == shown
+
+    def test_objects_of_long_names_can_be_told_apart(self, own_pictures):
+        for i, name in enumerate(("portrait-of-somebody-0012.png", "figure-001.png")):
+            (own_pictures.foregrounds / f"f{i}.png").rename(own_pictures.foregrounds / name)
+        store = MemoryStore()
+        create(store, own_pictures.spec(samples=20, objects=2, depth=None))
+        ds = open_dataset(store)
+        lines = {line for sample in range(20) for line in objects_in_words(ds[sample].objects, ds.catalog())}
+        assert {line.split(", ")[0][2:] for line in lines} == {"figure-001", "portra…-0012"}
 
     @pytest.mark.parametrize(
         ("value", "shown"), [(0.9, "0.900"), (12.34, "12.3"), (-3, "-3.00"), (100, "100"), (65504, "65504")]
