@@ -26,6 +26,7 @@ from fgbgpack.depth.strategies import (
     Pictures,
     RenderedPictures,
     SceneDepth,
+    SeenBackgrounds,
     StoredPictures,
 )
 from fgbgpack.document import BACKGROUND_DEPTH, DEPTH, DEPTH_SOURCES, DeviceInfo, GuideInfo, NetworkDepthInfo
@@ -64,10 +65,12 @@ class DepthJob:
     on_event: OnEvent
     #: The shards of depth that are filled, where others fill the rest.
     shards: range | None = None
+    #: What has been seen of backgrounds before, where their floors were looked for.
+    seen: SeenBackgrounds = field(default_factory=SeenBackgrounds)
     _told: set[str] = field(default_factory=set, init=False, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"on_event": silent}
+        return self.__dict__ | {"on_event": silent, "seen": SeenBackgrounds()}
 
     @property
     def threads(self) -> Threads:
@@ -377,9 +380,9 @@ class BackgroundDepthStage(LayoutStage):
         chunks: dict[str, list[bytes]] = {path: [] for path in self.arrays}
         for background in self.layout.samples_of(shard):
             monitor.check()
-            for path, values in zip(
-                self.arrays, self.values(background, self.scene(background)), strict=True
-            ):
+            seen = self._job.seen.take(self.scene.key(background))
+            depth = self.scene(background) if seen is None else seen
+            for path, values in zip(self.arrays, self.values(background, depth), strict=True):
                 chunks[path].append(BACKGROUND_DEPTH_CODEC.encode(values))
             monitor.advance(1)
         return Product(self.joined(shard, chunks))

@@ -16,7 +16,7 @@ from fgbgpack.composition.standing import person_pixels
 from fgbgpack.depth import Device, Execution
 from fgbgpack.depth.background import to_inverse
 from fgbgpack.depth.model import load_model
-from fgbgpack.depth.strategies import SceneDepth
+from fgbgpack.depth.strategies import SceneDepth, SeenBackgrounds
 from fgbgpack.document import PERSON_PIXELS, Document
 from fgbgpack.errors import FgbgError, SpecError
 from fgbgpack.pipeline.events import Notice, OnEvent, Progress
@@ -64,9 +64,11 @@ def with_floors(
     device: Device,
     on_event: OnEvent,
     store: DatasetStore | None = None,
+    seen: SeenBackgrounds | None = None,
 ) -> Recipe:
     """The recipe with what the network of its depth, or else ``fgbgpack-scene``, finds of floors; with what
-    ``store`` holds of them, if that is a dataset of the same recipe.
+    ``store`` holds of them, if that is a dataset of the same recipe. The depth that the network gives is kept
+    in ``seen``.
 
     Raises SpecError (``floor-missing``) where nothing can stand anywhere, though the spec says so.
     """
@@ -75,7 +77,7 @@ def with_floors(
     if store is not None and (stored := stored_person_pixels(store, recipe)) is not None:
         return _with(recipe, stored)
     low, high = recipe.spec.scene.height_range
-    floors = _find(recipe, device, on_event)
+    floors = _find(recipe, device, on_event, SeenBackgrounds() if seen is None else seen)
     person = np.stack([person_pixels(floor, low, high) for floor in floors])
     reasons = [
         floor.reason or f"nobody who stands on its floor would be {low} to {high} pixels high"
@@ -96,18 +98,20 @@ def _with(recipe: Recipe, person: NDArray[np.int16]) -> Recipe:
     )
 
 
-def _find(recipe: Recipe, device: Device, on_event: OnEvent) -> Sequence[Floor]:
+def _find(recipe: Recipe, device: Device, on_event: OnEvent, seen: SeenBackgrounds) -> Sequence[Floor]:
     spec = recipe.spec
     depth = spec.depth or DepthSpec()
     model = load_model(depth.model)
     # The network sees backgrounds, whatever else it sees.
-    seen = dataclasses.replace(depth, mode="layered", guide=None)
-    scale = seen.resolved_scale(spec.height, spec.width)
+    of_backgrounds = dataclasses.replace(depth, mode="layered", guide=None)
+    scale = of_backgrounds.resolved_scale(spec.height, spec.width)
     scene = SceneDepth(recipe, model, scale, Execution(depth.precision, device))
     quantity = model.card.output.meaning
 
     def floor_of(index: int) -> Floor:
-        inverse = to_inverse(scene(index).astype(np.float64), quantity)
+        found = scene(index)
+        seen.put(scene.key(index), found)
+        inverse = to_inverse(found.astype(np.float64), quantity)
         horizon, mask = _given(recipe.catalog.backgrounds[index], Frame(spec.height, spec.width, spec.fit))
         return find_floor(inverse, is_metric=quantity.unit == "m", horizon=horizon, mask=mask)
 
