@@ -110,8 +110,9 @@ class DepthStage(LayoutStage):
         """The encoded chunks of a run of samples, from the start of one; (2, n) least and greatest depth."""
         chunk, chunks = self.layout.chunk[0], []
         extremes = np.full((2, self.layout.shard[0]), np.nan, np.float16)
-        # What layers are composed in stays in the processor's cache; batches of a network divide a shard.
-        together = chunk if isinstance(self.source, Layered) else -(-len(run) // chunk) * chunk
+        # What layers are composed in stays in the processor's cache.
+        together = chunk if isinstance(self.source, Layered) else self._job.together
+        together = min(together, -(-len(run) // chunk) * chunk)
         depth = np.empty((together, *self.layout.shape[1:]), np.float16)
         for first in range(0, len(run), together):
             part = run[first : first + together]

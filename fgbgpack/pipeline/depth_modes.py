@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -44,6 +45,8 @@ from fgbgpack.storage.store import DatasetStore
 
 #: Backgrounds of which some are taken to measure how long all will take.
 _MEASURED_BACKGROUNDS = 97
+#: The most bytes of depth that a thread holds, if more than one chunk.
+_HELD_BYTES = 32 << 20
 
 _DEVICE_OF: dict[str, Device] = {
     "CPUExecutionProvider": "cpu",
@@ -113,6 +116,16 @@ class DepthJob:
     def depth_layout(self) -> Layout:
         """How ``/depth`` is cut."""
         return self.policy.depth(self.extent, guided=self.sees_backgrounds)
+
+    @property
+    def together(self) -> int:
+        """How many samples a network fills the depth of before it is encoded: all of a shard, or an even part
+        of a very large one.
+        """
+        layout = self.depth_layout
+        chunk_bytes, chunks = 2 * math.prod((layout.chunk[0], *layout.shard[1:])), layout.grid[0]
+        most = max(1, min(chunks, _HELD_BYTES // chunk_bytes))
+        return layout.chunk[0] * next(n for n in range(most, 0, -1) if chunks % n == 0)
 
     @property
     def sees_backgrounds(self) -> bool:
@@ -198,8 +211,8 @@ class PerSampleMode(Mode):
         else:
             # Each thread is within one chunk, or at the end of it and at the beginning of the next.
             pictures = StoredPictures(samples.image, samples.mask, chunks_kept=2 * threads)
-        execution, per_call = job.execution(self._provider), job.depth_layout.shard[0]
-        return PerSample(pictures, job.networks.model, execution, per_call=per_call)
+        execution = job.execution(self._provider)
+        return PerSample(pictures, job.networks.model, execution, per_call=job.together)
 
     def section(self, depth: NetworkDepthInfo) -> NetworkDepthInfo:
         """The depth section with the devices of the model."""
@@ -332,8 +345,8 @@ class GuidedMode(_SceneMode):
     def _guided(self, depth: NDArray[np.float32], device: Device) -> Guided:
         job = self._job
         backgrounds = BackgroundDepth.of(depth, job.networks.output.meaning)
-        execution, per_call = Execution(job.depth.precision, device), job.depth_layout.shard[0]
-        return Guided(job.recipe, self._guide, backgrounds, execution, per_call=per_call)
+        execution = Execution(job.depth.precision, device)
+        return Guided(job.recipe, self._guide, backgrounds, execution, per_call=job.together)
 
 
 class BackgroundDepthStage(LayoutStage):
