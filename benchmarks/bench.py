@@ -51,7 +51,12 @@ SAMPLES = 90_240
 #: Bytes that a composite and its mask may take on disk while memory is measured; twice what they do.
 SPACE_PER_SAMPLE = 7_000
 BATCH = 32
-SECTIONS = ("composites", "bytes", "memory", "depth", "guided", "depth-chunks", "read", "trust", "convert")
+#: Pixels of the largest pictures that memory is measured with, ``(width, height)``.
+HUGE = (11_000, 8_000)
+SECTIONS = (
+    "composites", "bytes", "memory", "huge", "depth", "layered", "guided", "depth-chunks", "read", "trust",
+    "convert",
+)  # fmt: skip
 
 
 # --- one job, in a process of its own ----------------------------------------------------------------
@@ -79,7 +84,8 @@ def do_job(job: dict[str, Any]) -> None:
     """The other end of ``run_job``."""
     start = time.perf_counter()
     if "spec" in job:
-        report = create(job["dataset"], DatasetSpec.from_dict(job["spec"])).to_dict()
+        options = {name: job[name] for name in ("workers", "virtual") if name in job}
+        report = create(job["dataset"], DatasetSpec.from_dict(job["spec"]), **options).to_dict()
     elif "depth" in job:
         report = fill_depth(job["dataset"], DepthSpec(**job["depth"]), device="cpu").to_dict()
     elif "convert" in job:
@@ -259,13 +265,15 @@ class Bench:
         for path in self._temporary:
             shutil.rmtree(path, ignore_errors=True)
 
-    def spec(self, placements: int, pictures: Path | None = None) -> dict[str, Any]:
+    def spec(
+        self, placements: int, pictures: Path | None = None, depth: DepthSpec | None = None
+    ) -> dict[str, Any]:
         folder = pictures or self.pictures
         return DatasetSpec(
             backgrounds=str(folder / "backgrounds"),
             foregrounds=str(folder / "foregrounds"),
             placements=placements,
-            depth=None,
+            depth=depth,
         ).to_dict()
 
     def create(self, name: str, placements: int, pictures: Path | None = None) -> tuple[Path, Done]:
@@ -406,6 +414,26 @@ class Bench:
                 f"{large / small:.2f}", "<= 1.1", large <= 1.1 * small,
             )  # fmt: skip
 
+    def huge(self) -> None:
+        """Memory with pictures of 88 million pixels, which 4 workers decode and show to the network."""
+        if self.quick:
+            return
+        say("Memory: pictures of 88 million pixels")
+        folder = self.temporary("huge-pictures")
+        for kind, formats in (("backgrounds", ("jpg", "jpg", "png")), ("foregrounds", ("png", "png"))):
+            (folder / kind).mkdir(parents=True)
+            chosen = sorted((self.pictures / kind).iterdir())[: len(formats)]
+            for number, (path, suffix) in enumerate(zip(chosen, formats, strict=True)):
+                with Image.open(path) as picture:
+                    mode = "RGBA" if kind == "foregrounds" else "RGB"
+                    large = picture.convert(mode).resize(HUGE, Image.Resampling.BICUBIC)
+                large.save(folder / kind / f"{number}.{suffix}", compress_level=1)
+        job = {"dataset": str(self.temporary("huge.zarr")), "spec": self.spec(5, folder, DepthSpec())}
+        peak = run_job(job | {"workers": 4}).peak_bytes
+        self.results.numbers["huge"] = {"peak_bytes": peak}
+        what = f"peak of create with depth, pictures of {HUGE[0]:,}x{HUGE[1]:,}, 4 workers"
+        self.results.add("huge", what, f"{peak / 1e6:,.0f} MB", goal="< 1.5 GB", met=peak < 1.5e9)
+
     # --- 4
 
     def _model_ready(self) -> bool:
@@ -517,9 +545,48 @@ class Bench:
 
     # --- 5
 
+    def layered(self) -> None:
+        """What ``create`` makes by default, depth in layers included; the same virtual; and filling alone."""
+        pictures = self._part_of("layered-pictures", backgrounds=6) if self.quick else self.pictures
+        numbers: dict[str, Any] = {}
+        for kind, goal in (("stored", 4_300), ("virtual", 60)):
+            say(f"Depth in layers: all three, {kind}")
+            path = self.temporary(f"layered-{kind}.zarr")
+            spec = self.spec(self.placements, pictures, DepthSpec())
+            done = run_job({"dataset": str(path), "spec": spec, "virtual": kind == "virtual"})
+            report, samples = done.report, done.report["samples"]
+            size = sum(report["stored_bytes"].values()) / samples
+            numbers[kind] = {
+                "samples": samples,
+                "seconds": done.seconds,
+                "depth_rate": samples / report["depth_seconds"],
+                "bytes": size,
+                "depth_bytes": report["stored_bytes"].get("depth", 0) / samples,
+                "peak_bytes": done.peak_bytes,
+            }
+            rate = samples / done.seconds
+            least = 400_000 / (60 if kind == "stored" else 20)
+            what = f"composites, masks and depth, {kind}, {samples:,} samples, start to end"
+            self.results.add(
+                "layered", what, f"{rate:,.0f}/s", f"peak {done.peak_bytes / 1e6:,.0f} MB", "",
+                f">= {least:,.0f}/s", None if self.quick else rate >= least,
+            )  # fmt: skip
+            what = f"bytes a sample of all that is {kind}"
+            # With few samples on each background, those take most of what is virtual.
+            met = None if self.quick and kind == "virtual" else size <= goal
+            self.results.add("layered", what, f"{size:,.0f}", "", "", f"<= {goal:,}", met)
+        rate = numbers["stored"]["depth_rate"]
+        self.results.add(
+            "layered", "depth alone, backgrounds included", f"{rate:,.0f}/s", "", "",
+            ">= 10,000/s", None if self.quick else rate >= 10_000,
+        )  # fmt: skip
+        self.results.numbers["layered"] = numbers
+
+    # --- 6
+
     def guided(self) -> None:
         """Guided depth, that of the backgrounds included: by our networks, and with another one on those."""
-        jobs: dict[str, tuple[dict[str, Any], str]] = {"our networks": ({}, ">= 500/s")}
+        jobs: dict[str, tuple[dict[str, Any], str]] = {"our networks": ({"mode": "guided"}, ">= 500/s")}
         if self._model_ready():
             jobs[f"{self.model.stem} on the backgrounds"] = (
                 {"model": str(self._carded_model), "mode": "guided"},
@@ -555,7 +622,7 @@ class Bench:
                 rate >= 500 if goal else None,
             )
 
-    # --- 6
+    # --- 7
 
     def depth_chunks(self) -> None:
         if not self._model_ready():
@@ -613,7 +680,7 @@ class Bench:
             )
         self.results.numbers["depth_chunks"] = numbers
 
-    # --- 7
+    # --- 8
 
     @cached_property
     def _whole_dataset(self) -> Path:
@@ -671,7 +738,7 @@ class Bench:
         for what, found in numbers.get("loader", {}).items():
             alone(f"DataLoader, batches of {read.BATCH}, shuffled, {what}", found)
 
-    # --- 8
+    # --- 9
 
     def trust(self) -> None:
         """Opening, which checks what the dataset says of itself, and verifying all of it."""
@@ -698,7 +765,7 @@ class Bench:
         )
         self.results.add("trust", "manifest, of all bytes", f"{share:.3%}", goal="< 0.1 %", met=share < 0.001)
 
-    # --- 9
+    # --- 10
 
     def convert(self) -> None:
         """From Zarr to HDF5 and back, against reading and writing each chunk with the same codecs."""

@@ -26,7 +26,7 @@ from fgbgpack.depth.providers import PROVIDERS, Gpu, UnavailableError, is_out_of
 from fgbgpack.pipeline import Progress
 from fgbgpack.rendering import write_samples
 from fgbgpack.spec import GUIDED_MODEL, SCENE_MODEL
-from fgbgpack.storage.arrays import DEPTH_CODEC, GUIDED_DEPTH_CODEC
+from fgbgpack.storage.arrays import DEPTH_CODEC, PIXEL_CODEC
 
 #: The part of the bare network's rate that filling depth is to reach where the network is not trivial.
 PROMISE = 0.95
@@ -593,7 +593,7 @@ def _alone(subject: Subject, settings: Settings, run_by: Any, bare_rate: float) 
     step = 2.0 ** np.floor(np.log2(max(float(np.ptp(span)), 1e-3) / 512))
     depth = pictures.depth(run_by, some, step)
     through_session = _best_of_three(lambda: pictures.depth(run_by, some, step)) / len(some)
-    codec, chunk = (DEPTH_CODEC, 4) if subject.meaning is None else (GUIDED_DEPTH_CODEC, 16)
+    codec, chunk = (DEPTH_CODEC, 4) if subject.meaning is None else (PIXEL_CODEC, 16)
 
     def compress() -> None:
         for first in range(0, len(depth), chunk):

@@ -57,8 +57,8 @@ class Renderer:
 
         @lru_cache(maxsize=backgrounds_kept)
         def background(index: int) -> NDArray[np.uint8]:
-            height, width = self._size
-            return load_background(sources.backgrounds[index], height=height, width=width, fit=spec.fit)
+            (picture,) = load_background(sources.backgrounds[index], Frame(*self._size, spec.fit))
+            return picture
 
         self._background = background
 
@@ -77,24 +77,24 @@ class Renderer:
 
 
 class Backgrounds:
-    """Renders empty backgrounds at a scale, and keeps none. Safe to use from several threads at once.
+    """Renders empty backgrounds at some scales, and keeps none. Safe to use from several threads at once.
 
-    Above scale 1 the original pictures are read; SourceError as of :class:`Renderer`.
+    Above scale 1 the original pictures are read, each once; SourceError as of :class:`Renderer`.
     """
 
-    def __init__(self, recipe: Recipe, scale: int) -> None:
+    def __init__(self, recipe: Recipe, *scales: int) -> None:
         spec, catalog = recipe.spec, recipe.catalog
-        self._spec, self._scale, self._resized = spec, scale, catalog.background
+        self._frames = [Frame(spec.height * scale, spec.width * scale, spec.fit) for scale in scales]
+        self._resized = catalog.background
         self._originals: tuple[Source, ...] = ()
-        if scale > 1:
+        if max(scales) > 1:
             self._originals = _original_backgrounds(spec, catalog.backgrounds)
 
-    def __call__(self, index: int) -> NDArray[np.uint8]:
-        """The background of that number: (h * scale, w * scale, 3) uint8, RGB."""
-        if self._scale == 1:
-            return np.asarray(self._resized[index])
-        height, width = (side * self._scale for side in (self._spec.height, self._spec.width))
-        return load_background(self._originals[index], height=height, width=width, fit=self._spec.fit)
+    def __call__(self, index: int) -> list[NDArray[np.uint8]]:
+        """The background of that number at each scale: (h * scale, w * scale, 3) uint8, RGB."""
+        if not self._originals:
+            return [np.asarray(self._resized[index]) for _ in self._frames]
+        return load_background(self._originals[index], *self._frames)
 
 
 _NOT_THERE = (

@@ -37,7 +37,11 @@ _BATCH_BYTES = 32 << 20
 #: The most bytes of depth that are composed at a time in layers: they stay in a processor's cache.
 _LAYERED_BYTES = 1 << 20
 _FINE_BITS = 10
+#: The most bytes of depth of backgrounds that are kept for those who need them next.
+_SEEN_BYTES = 256 << 20
 
+#: The digest of a network, scale, precision and execution provider, and the number of a background.
+SceneKey: TypeAlias = tuple[str, int, str, str, int]
 #: The minimum and the maximum of each of n depth maps, (n,) each.
 Extremes: TypeAlias = tuple[NDArray[np.float16], NDArray[np.float16]]
 
@@ -292,6 +296,24 @@ def _outlines(recipe: Recipe) -> Outlines:
 DepthSource: TypeAlias = PerSample | Guided | Layered
 
 
+class SeenBackgrounds:
+    """Depth of the backgrounds of one recipe that a network has been asked for, until it is needed again:
+    none is seen twice by the same network. Safe to use from several threads at once.
+    """
+
+    def __init__(self) -> None:
+        self._depth: dict[SceneKey, NDArray[np.float32]] = {}
+
+    def put(self, key: SceneKey, depth: NDArray[np.float32]) -> None:
+        """Keep the depth of a background, (h, w), unless there are too many."""
+        if (len(self._depth) + 1) * depth.nbytes <= _SEEN_BYTES:
+            self._depth[key] = depth
+
+    def take(self, key: SceneKey) -> NDArray[np.float32] | None:
+        """The depth that was kept, and now no longer is."""
+        return self._depth.pop(key, None)
+
+
 class SceneDepth:
     """Depth of empty backgrounds, by a network that sees each in two sizes, as it is and mirrored.
 
@@ -311,14 +333,17 @@ class SceneDepth:
         self._no_foreground = np.zeros((2, height, width), np.uint8) if model.card.takes_mask else None
         size_for = model.card.input.size.size_for
         first, second = (size_for(height * s, width * s) for s in (scale, scale + 1))
-        self._views = [
-            (
-                Backgrounds(recipe, s),
-                DepthSession(model, self._size, scale=s, execution=execution, per_call=2),
-            )
-            for s in ((scale,) if scale == 1 or first == second else (scale, scale + 1))
+        scales = (scale,) if scale == 1 or first == second else (scale, scale + 1)
+        self._pictures = Backgrounds(recipe, *scales)
+        self._sessions = [
+            DepthSession(model, self._size, scale=s, execution=execution, per_call=2) for s in scales
         ]
-        self.session = self._views[0][1]
+        self.session = self._sessions[0]
+        self._seen_by = model.sha256, scale, self.session.precision, self.session.provider
+
+    def key(self, index: int) -> SceneKey:
+        """What the depth of a background depends on, for one recipe."""
+        return (*self._seen_by, index)
 
     def __call__(self, index: int) -> NDArray[np.float32]:
         """The depth of a background, (h, w), finite, in the quantity and unit of the model's card: the mean
@@ -327,8 +352,7 @@ class SceneDepth:
         DepthModelError.
         """
         answers = []
-        for pictures, session in self._views:
-            picture = pictures(index)
+        for picture, session in zip(self._pictures(index), self._sessions, strict=True):
             both = np.empty((2, *self._size), np.float16)
             try:
                 session.run(np.stack([picture, picture[:, ::-1]]), both, mask=self._no_foreground)

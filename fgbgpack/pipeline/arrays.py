@@ -36,8 +36,8 @@ from fgbgpack.pipeline.executor import Threads
 from fgbgpack.storage.arrays import (
     BACKGROUND_DEPTH_CODEC,
     DEPTH_CODEC,
-    GUIDED_DEPTH_CODEC,
     METADATA,
+    PIXEL_CODEC,
     ArraySpec,
     group_metadata,
 )
@@ -144,7 +144,7 @@ def depth_arrays(
     ``None`` until all is there.
     """
     layout = layouts[DEPTH]
-    codec = DEPTH_CODEC if BACKGROUND_DEPTH not in layouts else GUIDED_DEPTH_CODEC
+    codec = DEPTH_CODEC if BACKGROUND_DEPTH not in layouts else PIXEL_CODEC
     attributes = depth_attributes(depth, largest_error)
     dimensions = ("sample", "height", "width")
     specs = [ArraySpec(DEPTH, layout, np.float16, dimensions, codec, sharded=True, attributes=attributes)]

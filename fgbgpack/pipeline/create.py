@@ -11,7 +11,7 @@ from typing import Any
 from fgbgpack.composition.originals import sources_of
 from fgbgpack.composition.recipe import Recipe, heights_of
 from fgbgpack.depth import Device
-from fgbgpack.depth.strategies import Networks
+from fgbgpack.depth.strategies import Networks, SeenBackgrounds
 from fgbgpack.document import DEPTH, Document, NetworkDepthInfo, PixelsInfo
 from fgbgpack.errors import RecipeMismatchError
 from fgbgpack.pipeline.arrays import (
@@ -165,12 +165,14 @@ def load_recipe(
     device: Device = "auto",
     store: DatasetStore | None = None,
     sources: Sources | None = None,
+    seen: SeenBackgrounds | None = None,
 ) -> Recipe:
     """The recipe of a spec, with its pictures decoded; ignored files and missing licences are reported.
     ``sources`` are its pictures, if they are listed and hashed already.
 
     Where foregrounds stand on floors, these are those of ``store``, if a dataset of the same recipe is there;
-    else the network of the spec's depth, or ``fgbgpack-scene``, finds them on ``device``.
+    else the network of the spec's depth, or ``fgbgpack-scene``, finds them on ``device``, and what it says of
+    backgrounds is kept in ``seen``.
     """
     sources = sources or sources_of(spec)
     if sources.ignored:
@@ -189,7 +191,7 @@ def load_recipe(
     )
     for notice in catalog.notices:
         on_event(Notice(notice))
-    recipe = with_floors(Recipe.of(spec, catalog), device, on_event, store)
+    recipe = with_floors(Recipe.of(spec, catalog), device, on_event, store, seen)
     if recipe.has_copies:
         copies = [
             counted(len(sources) - len({(s.sha256, s.mask_sha256) for s in sources}), kind)
@@ -216,6 +218,7 @@ class Creation:
     _device: Device
     _virtual: bool
     _pixels: Pixels
+    _seen: SeenBackgrounds
 
     @classmethod
     def of(
@@ -227,8 +230,9 @@ class Creation:
         if not run.store.has_lost_document():
             run.store.document()  # What must not be overwritten is found before any work is done.
         networks = Networks.load(spec.depth) if spec.depth else None
-        recipe = load_recipe(spec, run.on_event, device=device, store=run.store)
-        return cls(run, recipe, networks, layout, device, virtual, Pixels(recipe, layout))
+        seen = SeenBackgrounds()
+        recipe = load_recipe(spec, run.on_event, device=device, store=run.store, seen=seen)
+        return cls(run, recipe, networks, layout, device, virtual, Pixels(recipe, layout), seen)
 
     def run(self, *, overwrite: bool) -> Document:
         """Make the dataset, or finish it; return its document."""
@@ -342,7 +346,14 @@ class Creation:
             return None
         run = self._run
         job = DepthJob(
-            self._recipe, spec.depth, self._networks, self._device, run.engine, self._policy, run.on_event
+            self._recipe,
+            spec.depth,
+            self._networks,
+            self._device,
+            run.engine,
+            self._policy,
+            run.on_event,
+            seen=self._seen,
         )
         begun = previous if isinstance(previous, NetworkDepthInfo) else None
         return DepthFilling.of(job, begun, run.store)

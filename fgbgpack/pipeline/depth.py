@@ -20,7 +20,7 @@ from fgbgpack.pipeline.events import Notice, StageName
 from fgbgpack.pipeline.executor import Engine, Monitor
 from fgbgpack.pipeline.stage import LayoutStage, Product
 from fgbgpack.sources.names import counted
-from fgbgpack.storage.arrays import DEPTH_CODEC, GUIDED_DEPTH_CODEC, PIXEL_CODEC
+from fgbgpack.storage.arrays import DEPTH_CODEC, PIXEL_CODEC
 from fgbgpack.storage.layout import Layout
 from fgbgpack.storage.store import DatasetStore
 
@@ -53,7 +53,7 @@ class DepthStage(LayoutStage):
         super().__init__({DEPTH: self.layout} if self._is_stored else extremes)
         if job.shards is not None:
             self.restrict(job.shards)
-        self._codec = GUIDED_DEPTH_CODEC if job.sees_backgrounds else DEPTH_CODEC
+        self._codec = PIXEL_CODEC if job.sees_backgrounds else DEPTH_CODEC
         self.preparation_seconds = 0.0
         self.step = self._measured_step() if step is None else step
 
@@ -108,26 +108,38 @@ class DepthStage(LayoutStage):
 
     def encode(self, run: range, monitor: Monitor) -> tuple[list[bytes], NDArray[np.float16]]:
         """The encoded chunks of a run of samples, from the start of one; (2, n) least and greatest depth."""
-        chunk, batch = self.layout.chunk[0], self.source.batch
-        padded = -(-len(run) // chunk) * chunk
-        depth = np.full((padded, *self.layout.shape[1:]), np.nan, np.float16)
+        chunk, chunks = self.layout.chunk[0], []
         extremes = np.full((2, self.layout.shard[0]), np.nan, np.float16)
+        # What layers are composed in stays in the processor's cache.
+        together = chunk if isinstance(self.source, Layered) else self._job.together
+        together = min(together, -(-len(run) // chunk) * chunk)
+        depth = np.empty((together, *self.layout.shape[1:]), np.float16)
+        for first in range(0, len(run), together):
+            part = run[first : first + together]
+            self._fill(part, depth, extremes[:, first : first + len(part)], monitor)
+            depth[len(part) :] = np.nan
+            chunks += [
+                self._codec.encode(band)
+                for start in range(0, together if self._is_stored else 0, chunk)
+                for band in bands(depth[start : start + chunk], self.layout, np.float16(np.nan))
+            ]
+        return chunks, extremes
+
+    def _fill(
+        self, run: range, depth: NDArray[np.float16], extremes: NDArray[np.float16], monitor: Monitor
+    ) -> None:
+        """Fill ``depth`` and ``extremes``, (2, n), with those of a run of n samples, a batch at a time."""
+        batch = self.source.batch
         for first in range(0, len(run), batch):
             monitor.check()
-            last = min(first + batch, len(run))
-            some = slice(first, last)
+            some = slice(first, min(first + batch, len(run)))
+            samples = run[some]
             try:
-                extremes[:, some] = self.source(run[some], depth[some], step=self.step)
+                extremes[:, some] = self.source(samples, depth[some], step=self.step)
             except DepthModelError as exc:
-                exc.add_note(f"while running samples {run.start + first} to {run.start + last - 1}")
+                exc.add_note(f"while running samples {samples.start} to {samples.stop - 1}")
                 raise
-            monitor.advance(last - first)
-        chunks = [
-            self._codec.encode(band)
-            for first in range(0, padded if self._is_stored else 0, chunk)
-            for band in bands(depth[first : first + chunk], self.layout, np.float16(np.nan))
-        ]
-        return chunks, extremes
+            monitor.advance(len(samples))
 
 
 def encoded_extremes(shard: int, extremes: Iterable[NDArray[np.float16]]) -> dict[str, bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,6 +28,7 @@ from fgbgpack.depth.strategies import (
     Pictures,
     RenderedPictures,
     SceneDepth,
+    SeenBackgrounds,
     StoredPictures,
 )
 from fgbgpack.document import BACKGROUND_DEPTH, DEPTH, DEPTH_SOURCES, DeviceInfo, GuideInfo, NetworkDepthInfo
@@ -44,6 +46,8 @@ from fgbgpack.storage.store import DatasetStore
 
 #: Backgrounds of which some are taken to measure how long all will take.
 _MEASURED_BACKGROUNDS = 97
+#: The most bytes of depth that a thread holds, if more than one chunk.
+_HELD_BYTES = 32 << 20
 
 _DEVICE_OF: dict[str, Device] = {
     "CPUExecutionProvider": "cpu",
@@ -65,10 +69,12 @@ class DepthJob:
     on_event: OnEvent
     #: The shards of depth that are filled, where others fill the rest.
     shards: range | None = None
+    #: What has been seen of backgrounds before, where their floors were looked for.
+    seen: SeenBackgrounds = field(default_factory=SeenBackgrounds)
     _told: set[str] = field(default_factory=set, init=False, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"on_event": silent}
+        return self.__dict__ | {"on_event": silent, "seen": SeenBackgrounds()}
 
     @property
     def threads(self) -> Threads:
@@ -111,6 +117,16 @@ class DepthJob:
     def depth_layout(self) -> Layout:
         """How ``/depth`` is cut."""
         return self.policy.depth(self.extent, guided=self.sees_backgrounds)
+
+    @property
+    def together(self) -> int:
+        """How many samples a network fills the depth of before it is encoded: all of a shard, or an even part
+        of a very large one.
+        """
+        layout = self.depth_layout
+        chunk_bytes, chunks = 2 * math.prod((layout.chunk[0], *layout.shard[1:])), layout.grid[0]
+        most = max(1, min(chunks, _HELD_BYTES // chunk_bytes))
+        return layout.chunk[0] * next(n for n in range(most, 0, -1) if chunks % n == 0)
 
     @property
     def sees_backgrounds(self) -> bool:
@@ -196,8 +212,8 @@ class PerSampleMode(Mode):
         else:
             # Each thread is within one chunk, or at the end of it and at the beginning of the next.
             pictures = StoredPictures(samples.image, samples.mask, chunks_kept=2 * threads)
-        execution, per_call = job.execution(self._provider), job.depth_layout.shard[0]
-        return PerSample(pictures, job.networks.network, execution, per_call=per_call)
+        execution = job.execution(self._provider)
+        return PerSample(pictures, job.networks.network, execution, per_call=job.together)
 
     def section(self, depth: NetworkDepthInfo) -> NetworkDepthInfo:
         """The depth section with the devices of the model."""
@@ -340,8 +356,8 @@ class GuidedMode(_SceneMode):
     def _guided(self, depth: NDArray[np.float32], device: Device) -> Guided:
         job = self._job
         backgrounds = BackgroundDepth.of(depth, job.networks.meaning)
-        execution, per_call = Execution(job.depth.precision, device), job.depth_layout.shard[0]
-        return Guided(job.recipe, self._guide, backgrounds, execution, per_call=per_call)
+        execution = Execution(job.depth.precision, device)
+        return Guided(job.recipe, self._guide, backgrounds, execution, per_call=job.together)
 
 
 class BackgroundDepthStage(LayoutStage):
@@ -390,9 +406,10 @@ class BackgroundDepthStage(LayoutStage):
         chunks: dict[str, list[bytes]] = {path: [] for path in self.arrays}
         for background in self.layout.samples_of(shard):
             monitor.check()
-            for path, values in zip(
-                self.arrays, self.values(background, self.scene(background)), strict=True
-            ):
+            scene = self.scene
+            seen = self._job.seen.take(scene.key(background)) if isinstance(scene, SceneDepth) else None
+            depth = scene(background) if seen is None else seen
+            for path, values in zip(self.arrays, self.values(background, depth), strict=True):
                 chunks[path].append(BACKGROUND_DEPTH_CODEC.encode(values))
             monitor.advance(1)
         return Product(self.joined(shard, chunks))

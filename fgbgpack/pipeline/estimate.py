@@ -186,7 +186,7 @@ class _Rehearsal:
                 guiding = self._policy.background_depth(backgrounds, extent.height, extent.width)
                 objects, metadata = objects + guiding.shards, metadata + 1
             layout = self._policy.depth(extent, guided=job.sees_backgrounds)
-            decoded = 2 * layout.shard[0] * extent.height * extent.width
+            decoded = 2 * job.together * extent.height * extent.width
             depth = {DEPTH: maps}
             rate = depth_rate / self._threads.count
             works.append(_work("depth", (layout,), 1 + len(EXTREMES), depth, rate, decoded=decoded))
@@ -257,7 +257,9 @@ def _rehearse_depth(stage: DepthStage) -> tuple[float, float]:
     def encode(run: range) -> None:
         sizes.extend(map(len, stage.encode(run, Monitor())[0]))
 
-    runs = [stage.layout.samples_of(shard)[: stage.source.batch] for shard in _spread(stage.layout.shards)]
+    # Of whole chunks: a map takes more where fewer share its background.
+    count = max(stage.source.batch, stage.layout.chunk[0])
+    runs = [stage.layout.samples_of(shard)[:count] for shard in _spread(stage.layout.shards)]
     filled, seconds = stage.engine.threads.measure(encode, runs)
     return filled / seconds, sum(sizes) / filled
 

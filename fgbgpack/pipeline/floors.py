@@ -18,7 +18,7 @@ from fgbgpack.depth import Device, Execution
 from fgbgpack.depth.background import to_inverse
 from fgbgpack.depth.card import Quantity
 from fgbgpack.depth.model import load_model
-from fgbgpack.depth.strategies import SceneDepth
+from fgbgpack.depth.strategies import SceneDepth, SeenBackgrounds
 from fgbgpack.document import PERSON_PIXELS, Document
 from fgbgpack.errors import FgbgError, SpecError
 from fgbgpack.pipeline.events import Notice, OnEvent, Progress
@@ -67,10 +67,11 @@ def with_floors(
     device: Device,
     on_event: OnEvent,
     store: DatasetStore | None = None,
+    seen: SeenBackgrounds | None = None,
 ) -> Recipe:
     """The recipe with what files of depth, the network of its depth, or else ``fgbgpack-scene`` tell of
-    floors; with what
-    ``store`` holds of them, if that is a dataset of the same recipe.
+    floors; with what ``store`` holds of them, if that is a dataset of the same recipe. The depth that a
+    network gives is kept in ``seen``.
 
     Raises SpecError (``floor-missing``) where nothing can stand anywhere, though the spec says so.
     """
@@ -79,7 +80,7 @@ def with_floors(
     if store is not None and (stored := stored_person_pixels(store, recipe)) is not None:
         return _with(recipe, stored)
     low, high = recipe.spec.scene.height_range
-    floors = _find(recipe, device, on_event)
+    floors = _find(recipe, device, on_event, SeenBackgrounds() if seen is None else seen)
     person = np.stack([person_pixels(floor, low, high) for floor in floors])
     reasons = [
         floor.reason or f"nobody who stands on its floor would be {low} to {high} pixels high"
@@ -100,9 +101,9 @@ def _with(recipe: Recipe, person: NDArray[np.int16]) -> Recipe:
     )
 
 
-def _find(recipe: Recipe, device: Device, on_event: OnEvent) -> Sequence[Floor]:
+def _find(recipe: Recipe, device: Device, on_event: OnEvent, seen: SeenBackgrounds) -> Sequence[Floor]:
     spec = recipe.spec
-    depth_of, quantity = _depth_of_backgrounds(recipe, device)
+    depth_of, quantity = _depth_of_backgrounds(recipe, device, seen)
 
     def floor_of(index: int) -> Floor:
         inverse = to_inverse(depth_of(index).astype(np.float64), quantity)
@@ -114,10 +115,10 @@ def _find(recipe: Recipe, device: Device, on_event: OnEvent) -> Sequence[Floor]:
 
 
 def _depth_of_backgrounds(
-    recipe: Recipe, device: Device
+    recipe: Recipe, device: Device, seen: SeenBackgrounds
 ) -> tuple[Callable[[int], NDArray[np.float32]], Quantity]:
     """What gives the depth (h, w) of a background, and what that means: files, where it is NaN if unknown, or
-    a network.
+    a network, whose answers are kept in ``seen``.
     """
     spec = recipe.spec
     if spec.background_depth is not None:
@@ -125,9 +126,16 @@ def _depth_of_backgrounds(
     depth = spec.depth or DepthSpec()
     model = load_model(depth.model)
     # The network sees backgrounds, whatever else it sees.
-    seen = dataclasses.replace(depth, mode="layered", guide=None)
-    scale = seen.resolved_scale(spec.height, spec.width)
-    return SceneDepth(recipe, model, scale, Execution(depth.precision, device)), model.card.output.meaning
+    of_backgrounds = dataclasses.replace(depth, mode="layered", guide=None)
+    scale = of_backgrounds.resolved_scale(spec.height, spec.width)
+    scene = SceneDepth(recipe, model, scale, Execution(depth.precision, device))
+
+    def depth_of(index: int) -> NDArray[np.float32]:
+        found = scene(index)
+        seen.put(scene.key(index), found)
+        return found
+
+    return depth_of, model.card.output.meaning
 
 
 def _given(source: SourceInfo, frame: Frame) -> tuple[float | None, NDArray[np.bool_] | None]:

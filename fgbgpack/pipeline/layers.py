@@ -18,7 +18,7 @@ from fgbgpack.pipeline.events import StageName
 from fgbgpack.pipeline.executor import Monitor
 from fgbgpack.pipeline.run import Run
 from fgbgpack.pipeline.stage import LayoutStage, Product
-from fgbgpack.storage.arrays import GUIDED_DEPTH_CODEC, METADATA
+from fgbgpack.storage.arrays import METADATA, PIXEL_CODEC
 from fgbgpack.storage.layout import Layout, LayoutPolicy
 from fgbgpack.storage.store import DatasetStore
 
@@ -92,9 +92,7 @@ class _LayeredDepth(LayoutStage):
             monitor.check()
             maps = np.full((self._layout.chunk[0], *self._layout.shape[1:]), np.nan, np.float16)
             self._depth.read(run, maps[: len(run)], threads=1)
-            chunks += [
-                GUIDED_DEPTH_CODEC.encode(band) for band in bands(maps, self._layout, np.float16(np.nan))
-            ]
+            chunks += [PIXEL_CODEC.encode(band) for band in bands(maps, self._layout, np.float16(np.nan))]
             monitor.advance(len(run))
         return Product(self.joined(shard, {DEPTH: chunks}))
 

@@ -21,7 +21,7 @@ from fgbgpack.pipeline.events import StageName
 from fgbgpack.pipeline.executor import Monitor
 from fgbgpack.pipeline.stage import LayoutStage, Product
 from fgbgpack.pipeline.union import Union
-from fgbgpack.storage.arrays import BACKGROUND_DEPTH_CODEC, DEPTH_CODEC, GUIDED_DEPTH_CODEC, PIXEL_CODEC
+from fgbgpack.storage.arrays import BACKGROUND_DEPTH_CODEC, DEPTH_CODEC, PIXEL_CODEC
 from fgbgpack.storage.codecs import ChunkCodec, recode
 from fgbgpack.storage.layout import Layout
 from fgbgpack.storage.reading import ArrayReader
@@ -238,7 +238,7 @@ class MergedDepth(LayoutStage):
     def __init__(self, union: Union, layout: Layout, *, guided: bool) -> None:
         super().__init__({DEPTH: layout})
         self._layout = layout
-        self._codec = GUIDED_DEPTH_CODEC if guided else DEPTH_CODEC
+        self._codec = PIXEL_CODEC if guided else DEPTH_CODEC
         self._chunks = Chunks(union, DEPTH, self._codec)
         self._extremes = [Chunks(union, path, PIXEL_CODEC) for path in EXTREMES]
 

@@ -68,16 +68,15 @@ class Catalog:
 
 @decoding()
 def load_background(
-    source: Source, *, height: int, width: int, fit: Fit, remarks: Remarks | None = None
-) -> NDArray[np.uint8]:
-    """Decodes one background and resizes it with a Lanczos filter, in one step: ``(height, width, 3)`` uint8,
-    RGB.
+    source: Source, *frames: Frame, remarks: Remarks | None = None
+) -> list[NDArray[np.uint8]]:
+    """Decodes one background and resizes it with a Lanczos filter, in one step for each frame: ``(height,
+    width, 3)`` uint8, RGB.
 
     ``"crop"`` cuts the largest centred part of the result's aspect out of the picture, ``"stretch"`` takes
     all of it. Raises SourceError where the file cannot be used, is transparent, or has changed since it was
     listed. What is to be said of it goes to ``remarks``.
     """
-    frame = Frame(height, width, fit)
     picture = read_picture(source.path, source.sha256, source.reading)
     if remarks is not None:
         remarks.add(source.path, picture.remarks)
@@ -85,10 +84,12 @@ def load_background(
     if lowest_alpha != 255:
         found = f"a background that is transparent in places (alpha goes down to {lowest_alpha})"
         raise problem(source.path, found, "an opaque picture: flatten it", "background-transparent")
-    sides = zip(picture.rgb.size, frame.size, strict=True)
-    if remarks is not None and any(side * _BLOWN_UP <= wanted for side, wanted in sides):
-        remarks.add(source.path, [f"no more than half as large as samples of {frame.width}x{frame.height}"])
-    return np.asarray(frame.resize(picture.rgb))
+    for frame in frames:
+        sides = zip(picture.rgb.size, frame.size, strict=True)
+        if remarks is not None and any(side * _BLOWN_UP <= wanted for side, wanted in sides):
+            remark = f"no more than half as large as samples of {frame.width}x{frame.height}"
+            remarks.add(source.path, [remark])
+    return [np.asarray(frame.resize(picture.rgb)) for frame in frames]
 
 
 def load_catalog(
@@ -124,24 +125,19 @@ def load_catalog(
         for source in backgrounds
         if source.depth_path is not None and scale == 1
     }
+    frame = Frame(height * scale, width * scale, fit)
 
     def load_into(place: NDArray[np.uint8], source: Source) -> NDArray[np.uint8]:
         if source.name in depth and source.depth_path is not None:
             depth[source.name][...] = read_metres(
                 source.depth_path,
-                Frame(height, width, fit),
+                frame,
                 depth_values,
                 picture=source.path,
                 reading=source.reading,
                 sha256=source.depth_sha256,
             )
-        place[...] = load_background(
-            source,
-            height=height * scale,
-            width=width * scale,
-            fit=fit,
-            remarks=remarks if scale == 1 else None,
-        )
+        (place[...],) = load_background(source, frame, remarks=remarks if scale == 1 else None)
         return place
 
     heights = (foreground_height,) if isinstance(foreground_height, int) else tuple(foreground_height)

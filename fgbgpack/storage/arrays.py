@@ -24,9 +24,8 @@ from fgbgpack.storage.layout import Layout
 METADATA = "zarr.json"
 
 PIXEL_CODEC = ZstdChunk()
-#: Of depth per sample, and of guided depth, which repeats that of its background.
+#: Of depth that shares nothing with that of other samples; what repeats that of its background is as pixels.
 DEPTH_CODEC = BloscChunk(itemsize=2)
-GUIDED_DEPTH_CODEC = BloscChunk(itemsize=2, compressor="lz4hc", level=7, whole=True)
 BACKGROUND_DEPTH_CODEC = BloscChunk(itemsize=4)
 
 #: The attributes of an array that say what its numbers mean.
@@ -53,8 +52,7 @@ class ArraySpec:
     def metadata(self) -> bytes:
         """What its ``zarr.json`` holds."""
         layout, memory = self.layout, MemoryStore()
-        chunk_bytes = np.dtype(self.dtype).itemsize * math.prod(layout.chunk)
-        codecs = {"compressors": None} if self.codec is None else self.codec.zarr_codecs(chunk_bytes)
+        codecs = {"compressors": None} if self.codec is None else self.codec.zarr_codecs()
         zarr.create_array(
             store=memory,
             name=self.path,

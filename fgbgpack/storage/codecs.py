@@ -22,7 +22,6 @@ from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 from fgbgpack.errors import DatasetError
 
 CRC_BYTES = 4
-_BLOSC_COMPRESSORS: tuple[Literal["zstd", "lz4hc"], ...] = ("zstd", "lz4hc")
 # Of the header of a blosc buffer, which says how many bytes it holds.
 _BLOSC_HEADER_BYTES = 16
 _BLOSC_SIZE = slice(4, 8)
@@ -73,8 +72,8 @@ class ZstdChunk:
         zstd = _zstd()
         return _ZstdDecoder(zstd, self.checksum) if zstd else _WholeDecoder(_unzstd, self.checksum)
 
-    def zarr_codecs(self, chunk_bytes: int = 0) -> dict[str, Any]:
-        """The arguments of ``zarr.create_array`` that describe these chunks, of any size."""
+    def zarr_codecs(self) -> dict[str, Any]:
+        """The arguments of ``zarr.create_array`` that describe these chunks."""
         return {"compressors": [ZstdCodec(level=self.level, checksum=False), Crc32cCodec()]}
 
 
@@ -82,27 +81,17 @@ class ZstdChunk:
 class BloscChunk:
     """Chunks of numbers rounded to a grid: bytes of equal weight are put together, then compressed.
 
-    Putting bits together instead takes a fifth more bytes on depth maps, and as long to decode. The
-    compressor ``"lz4hc"`` takes twice as long to encode as ``"zstd"`` and a third as long to decode, and
-    looks back 64 KiB. With ``whole``, the chunk is one block of blosc's, in which each part is looked for in
-    all before it. ``itemsize`` is in bytes, ``level`` 1 to 9.
+    Putting bits together instead takes a fifth more bytes on depth maps, and as long to decode. ``itemsize``
+    is in bytes, ``level`` 1 to 9.
     """
 
     itemsize: int
-    compressor: Literal["zstd", "lz4hc"] = "zstd"
     level: int = 3
-    whole: bool = False
     checksum: Checksum = "crc32c"
 
     def encode(self, chunk: NDArray[Any]) -> bytes:
         """The blosc buffer that holds ``chunk``, which must be contiguous, and its checksum."""
-        codec = Blosc(
-            cname=self.compressor,
-            clevel=self.level,
-            shuffle=Blosc.SHUFFLE,
-            blocksize=chunk.nbytes if self.whole else 0,
-            typesize=self.itemsize,
-        )
+        codec = Blosc(cname="zstd", clevel=self.level, shuffle=Blosc.SHUFFLE, typesize=self.itemsize)
         encoded: bytes = codec.encode(chunk)
         return encoded + _sum_of(encoded, self.checksum)
 
@@ -110,15 +99,9 @@ class BloscChunk:
         """What decodes these chunks, for one thread at a time."""
         return _WholeDecoder(_unblosc, self.checksum)
 
-    def zarr_codecs(self, chunk_bytes: int = 0) -> dict[str, Any]:
-        """The arguments of ``zarr.create_array``; ``chunk_bytes`` matter only to chunks of one block."""
-        blosc = BloscCodec(
-            typesize=self.itemsize,
-            cname=self.compressor,
-            clevel=self.level,
-            shuffle="shuffle",
-            blocksize=chunk_bytes if self.whole else 0,
-        )
+    def zarr_codecs(self) -> dict[str, Any]:
+        """The arguments of ``zarr.create_array`` that describe these chunks."""
+        blosc = BloscCodec(typesize=self.itemsize, cname="zstd", clevel=self.level, shuffle="shuffle")
         return {"compressors": [blosc, Crc32cCodec()]}
 
 
@@ -181,16 +164,10 @@ def codec_of(described: object, itemsize: int) -> ChunkCodec | None:
             zstd = {"level": int(level)}
             if same_json(found, zstd, {**zstd, "checksum": False}):
                 return ZstdChunk(level)
-        case {"name": "blosc", "configuration": {"clevel": int(level), "blocksize": int(block)} as found}:
-            blosc = {
-                "typesize": itemsize,
-                "clevel": int(level),
-                "shuffle": "shuffle",
-                "blocksize": int(block),
-            }
-            for name in _BLOSC_COMPRESSORS:
-                if 1 <= level <= 9 and block >= 0 and same_json(found, {**blosc, "cname": name}):
-                    return BloscChunk(itemsize, name, level, whole=block > 0)
+        case {"name": "blosc", "configuration": {"clevel": int(level)} as found} if 1 <= level <= 9:
+            blosc = {"cname": "zstd", "clevel": int(level), "shuffle": "shuffle", "blocksize": 0}
+            if same_json(found, {**blosc, "typesize": itemsize}):
+                return BloscChunk(itemsize, level)
     return None
 
 

@@ -76,10 +76,11 @@ class LayoutPolicy:
         pixel_chunk_bytes: Largest chunk of pixels; pictures are cut by rows to keep below it.
         pixel_shard_bytes: Largest shard of images, decoded, if it has more than one chunk.
         depth_chunk_bytes: Chunk of depth per sample.
-        guided_chunk_bytes: Chunk of guided depth.
-        guided_chunk_samples: Samples in a chunk of guided depth: of large maps, and of small ones.
-        depth_memory_bytes: Maps that a thread holds while it fills a chunk of guided depth.
-        depth_shard_bytes: Shard of depth: what is lost when a slow network is stopped.
+        guided_chunk_samples: About how many maps of one background a chunk of guided or layered depth has.
+        guided_chunk_bytes: Largest chunk of it; maps are cut by rows to keep below it.
+        guided_shard_bytes: Shard of it, which a thread holds while a guided network fills it.
+        depth_memory_bytes: Maps that a thread holds while it fills one chunk of it, all bands of rows.
+        depth_shard_bytes: Shard of depth per sample: what is lost when a slow network is stopped.
         source_chunk_bytes: Chunk of sources, and shard of the depth of backgrounds.
         vector_chunk: Elements in a chunk of an array of one number a sample.
         max_shard_chunks: Most chunks in a shard.
@@ -93,8 +94,9 @@ class LayoutPolicy:
     pixel_chunk_bytes: int = 3 << 20
     pixel_shard_bytes: int = 128 << 20
     depth_chunk_bytes: int = 128 << 10
-    guided_chunk_bytes: int = 320 << 10
-    guided_chunk_samples: tuple[int, int] = (10, 40)
+    guided_chunk_samples: int = 40
+    guided_chunk_bytes: int = 2 << 20
+    guided_shard_bytes: int = 32 << 20
     depth_memory_bytes: int = 256 << 20
     depth_shard_bytes: int = 8 << 20
     source_chunk_bytes: int = 8 << 20
@@ -130,23 +132,21 @@ class LayoutPolicy:
     def depth(self, extent: Extent, *, guided: bool) -> Layout:
         """The layout of depth.
 
-        Guided depth repeats that of its background wherever no foreground stands: as with pixels, a chunk
-        holds samples of one background and is cut by rows, so that a compressor that looks back 64 KiB finds
-        the background in the sample before. There are fewer samples than in chunks of pixels, so that one map
-        can be read without decoding many. Depth per sample shares nothing with its neighbours: chunks are
-        whole maps.
+        Guided and layered depth repeat that of their background wherever no foreground stands: as with
+        pixels, a chunk holds samples of one background and is cut by rows, so that a compressor finds the
+        background in the sample before. Depth per sample shares nothing with its neighbours: chunks are whole
+        maps.
         """
         sample_bytes, rows = extent.height * extent.width * 2, extent.height
         if guided:
-            least, most = self.guided_chunk_samples
-            target = min(max(least, self.guided_chunk_bytes // sample_bytes), most)
-            target = max(1, min(target, self.depth_memory_bytes // sample_bytes))
+            target = max(1, min(self.guided_chunk_samples, self.depth_memory_bytes // sample_bytes))
             samples = min(_even_part(extent, target), extent.samples)
-            rows = _band(extent, self.guided_chunk_bytes // (max(least, samples) * extent.width * 2))
+            rows = _band(extent, self.guided_chunk_bytes // (samples * extent.width * 2))
         else:
             samples = min(max(1, self.depth_chunk_bytes // sample_bytes), extent.samples)
         height = -(-extent.height // rows) * rows
-        most = max(1, self.depth_shard_bytes // (sample_bytes * samples))
+        shard_bytes = self.guided_shard_bytes if guided else self.depth_shard_bytes
+        most = max(1, shard_bytes // (sample_bytes * samples))
         chunks = min(most, self._fair_share(extent.samples, samples))
         chunks *= self._growth(-(-extent.samples // (samples * chunks)))
         shape = (extent.samples, extent.height, extent.width)

@@ -93,7 +93,7 @@ def test_backgrounds_are_those_of_large_pictures(request, found, kind, scale):
     backgrounds = Backgrounds(request.getfixturevalue(kind), scale)
     expected = large(found, scale).background
     for i in (2, 0, 1):
-        np.testing.assert_array_equal(backgrounds(i), expected[i])
+        np.testing.assert_array_equal(backgrounds(i)[0], expected[i])
 
 
 def test_at_scale_1_no_originals_are_needed(own):
@@ -103,14 +103,14 @@ def test_at_scale_1_no_originals_are_needed(own):
     own.compose(SAMPLES, *expected)
     np.testing.assert_array_equal(image, expected[0])
     np.testing.assert_array_equal(mask, expected[1])
-    np.testing.assert_array_equal(Backgrounds(own, 1)(1), own.catalog.background[1])
+    np.testing.assert_array_equal(Backgrounds(own, 1)(1)[0], own.catalog.background[1])
 
 
 def test_originals_that_are_not_there_are_missed_above_that(own):
     shutil.rmtree(Path(own.spec.foregrounds))
     with refused(SourceError, "originals-missing", "--depth-scale 1"):
         Renderer(own, 2, backgrounds_kept=1)
-    assert Backgrounds(own, 2)(0).shape == (42, 66, 3), "foregrounds are not needed for these"
+    assert Backgrounds(own, 2)(0)[0].shape == (42, 66, 3), "foregrounds are not needed for these"
     shutil.rmtree(Path(own.spec.backgrounds))
     with refused(SourceError, "originals-missing", "--depth-scale 1"):
         Backgrounds(own, 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 
 import numpy as np
@@ -15,6 +16,8 @@ from refusals import refused
 from fgbgpack import create, open_dataset
 from fgbgpack.composition.floor import find_floor
 from fgbgpack.composition.standing import person_pixels
+from fgbgpack.depth import strategies
+from fgbgpack.depth.strategies import SceneDepth, SeenBackgrounds
 from fgbgpack.errors import RecipeMismatchError, SourceError, SpecError
 from fgbgpack.pipeline import begin_create, create_part, estimate, finish_create, repair, verify
 from fgbgpack.pipeline.events import Notice, Progress
@@ -104,6 +107,32 @@ def test_stored_recomposed_and_virtual_samples_are_the_same(made):
 def test_two_workers_make_the_same_files(made, tmp_path, spec):
     create(tmp_path / "it.zarr", spec, layout=SMALL_SHARDS, workers=2)
     assert_same_files(tmp_path / "it.zarr", made / "stored.zarr")
+
+
+@pytest.mark.parametrize("placement", ["auto", "inside"])
+def test_a_network_sees_each_background_once(made, tmp_path, spec, monkeypatch, placement):
+    seen, see = [], SceneDepth.__call__
+
+    def noted(scene, index):
+        seen.append(index)
+        return see(scene, index)
+
+    monkeypatch.setattr(SceneDepth, "__call__", noted)
+    wanted = dataclasses.replace(spec, placement=placement)
+    create(tmp_path / "it.zarr", wanted, layout=SMALL_SHARDS)
+    assert sorted(seen) == [0, 1, 2]
+    known = open_dataset(made / "stored.zarr").background_depth[:]
+    np.testing.assert_array_equal(open_dataset(tmp_path / "it.zarr").background_depth[:], known)
+
+
+def test_what_was_seen_is_given_once_and_no_more_is_kept_than_memory_holds(monkeypatch):
+    monkeypatch.setattr(strategies, "_SEEN_BYTES", 2 * 64)
+    seen, depth = SeenBackgrounds(), [np.full((4, 4), i, np.float32) for i in range(3)]
+    keys = [("network", 1, "fp32", "CPUExecutionProvider", i) for i in range(3)]
+    for key, values in zip(keys, depth, strict=True):
+        seen.put(key, values)
+    assert seen.take(keys[1]) is depth[1]
+    assert [seen.take(key) for key in keys] == [depth[0], None, None]
 
 
 def test_parts_make_the_same_files(made, tmp_path, spec):

@@ -26,6 +26,7 @@ from fgbgpack.errors import DepthModelError, RecipeMismatchError, SourceError, S
 from fgbgpack.pipeline import Notice, Progress
 from fgbgpack.sources.catalog import load_background
 from fgbgpack.sources.listing import find_sources
+from fgbgpack.sources.resizing import Frame
 from fgbgpack.visual.comparison import compare
 from fgbgpack.visual.info import describe
 from fgbgpack.visual.preview import render_preview
@@ -94,7 +95,7 @@ def expected_background(model, source, spec, scale, metres):
     answers = []
     for larger in (scale, scale + 1) if scale > 1 else (1,):
         height, width = spec.height * larger, spec.width * larger
-        picture = load_background(source, height=height, width=width, fit=spec.fit)
+        picture = load_background(source, Frame(height, width, spec.fit))[0]
 
         def small(answer, larger=larger):
             return answer.reshape(spec.height, larger, spec.width, larger).mean(axis=(1, 3))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 import shutil
 from concurrent.futures import ProcessPoolExecutor
@@ -9,7 +10,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
-from builders import SMALL_SHARDS, depth_of
+from builders import SMALL_SHARDS, assert_same_files, depth_of
 from zarr.storage import WrapperStore
 
 from fgbgpack import create, open_dataset
@@ -17,7 +18,7 @@ from fgbgpack.depth.strategies import Networks
 from fgbgpack.document import DEPTH, IMAGE
 from fgbgpack.errors import DatasetError
 from fgbgpack.export import export
-from fgbgpack.pipeline import import_folder
+from fgbgpack.pipeline import depth_modes, import_folder
 from fgbgpack.pipeline.convert import Source, _ChunkCopy
 from fgbgpack.pipeline.depth import DepthFilling, DepthStage
 from fgbgpack.pipeline.depth_modes import BackgroundDepthStage, DepthJob
@@ -75,6 +76,25 @@ def test_depth_is_the_same_from_another_process(
     for path, depth in ((depth_dataset, depth_of(depth_model)), (guided_dataset, guided)):
         for stage in depth_stages(path, depth):
             check(stage, path, other_process)
+
+
+@pytest.mark.parametrize("mode", ["per-sample", "guided"])
+def test_depth_of_a_large_shard_is_filled_in_even_parts(
+    tmp_path, pictures, depth_model, guide_model, monkeypatch, mode
+):
+    depth = depth_of(depth_model, guide=str(guide_model)) if mode == "guided" else depth_of(depth_model)
+    layout = dataclasses.replace(
+        SMALL_SHARDS, guided_chunk_samples=3, guided_shard_bytes=1 << 20, depth_shard_bytes=1 << 20
+    )
+    create(tmp_path / "whole.zarr", pictures.spec(depth=depth), layout=layout)
+    recipe = open_dataset(tmp_path / "whole.zarr").recipe
+    job = DepthJob(recipe, depth, Networks.load(depth), "cpu", Threads(1), layout, silent)
+    chunk, shard = job.depth_layout.chunk[0], job.depth_layout.shard[0]
+    assert job.together == shard >= 4 * chunk
+    monkeypatch.setattr(depth_modes, "_HELD_BYTES", 1)
+    assert job.together == chunk
+    create(tmp_path / "parts.zarr", pictures.spec(depth=depth), layout=layout)
+    assert_same_files(tmp_path / "parts.zarr", tmp_path / "whole.zarr")
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from fgbgpack.errors import SourceError
 from fgbgpack.sources import problems as problems_module
 from fgbgpack.sources.catalog import load_background, load_catalog
 from fgbgpack.sources.listing import Sources
+from fgbgpack.sources.resizing import Frame
 from fgbgpack.spec import Reading
 
 WHITE = np.full((40, 30), 255, np.uint8)
@@ -33,7 +34,7 @@ def test_backgrounds_are_cut_or_stretched(good):
     good.background("a.png", rgb)
     source = good.find().backgrounds[0]
     for fit, box in (("crop", (20, 0, 80, 60)), ("stretch", None)):
-        found = load_background(source, height=24, width=24, fit=fit)
+        found = load_background(source, Frame(24, 24, fit))[0]
         expected = Image.fromarray(rgb).resize((24, 24), Image.Resampling.LANCZOS, box=box)
         assert np.array_equal(found, np.asarray(expected))
 
@@ -251,7 +252,7 @@ def test_the_number_of_threads_changes_nothing(folders, monkeypatch):
     for array in ("background", "foreground", "foreground_size"):
         assert np.array_equal(getattr(alone, array), getattr(together, array))
     for source, picture in zip(folders.find().backgrounds, together.background, strict=True):
-        assert np.array_equal(picture, load_background(source, height=32, width=32, fit="crop"))
+        assert np.array_equal(picture, load_background(source, Frame(32, 32, "crop"))[0])
 
 
 # --- what is said ------------------------------------------------------------------------------------

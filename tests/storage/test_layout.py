@@ -23,14 +23,14 @@ def extents(draw):
 def policies(draw):
     """Of sizes from far too small to far too large."""
     size = st.integers(1, 1 << 28)
-    least = draw(st.integers(1, 50))
     return LayoutPolicy(
         pixel_chunk_samples=draw(st.integers(1, 200)),
         pixel_chunk_bytes=draw(size),
         pixel_shard_bytes=draw(size),
         depth_chunk_bytes=draw(size),
+        guided_chunk_samples=draw(st.integers(1, 100)),
         guided_chunk_bytes=draw(size),
-        guided_chunk_samples=(least, least + draw(st.integers(0, 50))),
+        guided_shard_bytes=draw(size),
         depth_memory_bytes=draw(size),
         depth_shard_bytes=draw(size),
         source_chunk_bytes=draw(size),
@@ -150,29 +150,30 @@ def test_layout_of_guided_depth(extent):
     assert layout.shape == (extent.samples, extent.height, extent.width)
     assert layout.chunk[2] == layout.shard[2] == extent.width
     samples, rows, _ = layout.chunk
-    assert math.prod(layout.chunk) * 2 <= max(320 << 10, samples * extent.width * 2)
-    # One plane of bytes of a sample's part is less than the 64 KiB that lz4 looks back.
-    assert rows * extent.width < 64 << 10
+    assert math.prod(layout.chunk) * 2 <= max(2 << 20, samples * extent.width * 2)
+    # The part of one sample is found again in the 2 MiB that zstd looks back.
+    assert 2 * rows * extent.width <= max(2 << 20, 2 * extent.width)
     together = samples * layout.shard[1] * extent.width * 2
     assert together <= 512 << 20, "what each thread holds to fill a chunk"
-    most = max(8 << 20, together) * layout.shard[1] / extent.height
+    most = max(32 << 20, together) * layout.shard[1] / extent.height
     assert math.prod(layout.shard) * 2 <= most * growth(layout)
     background, size = extent.per_background, extent.height * extent.width * 2
-    if size <= 16 << 20 and samples < extent.samples:
-        assert 5 <= samples < 65
-    if 16 << 10 <= size <= 16 << 20 and any(background % n == 0 for n in range(10, 16)):
+    if size <= 4 << 20 and samples < extent.samples:
+        assert 20 <= samples < 65
+    if size <= 4 << 20 and any(background % n == 0 for n in range(40, 64)):
         assert background % samples == 0
 
 
 @pytest.mark.parametrize(
     ("size", "per_background", "expected"),
     [
-        ((128, 128), 1880, (10, 128, 128)),
-        ((128, 128), 4000, (10, 128, 128)),
-        ((128, 128), 36, (9, 128, 128)),  # a quarter of a background's
-        ((64, 64), 4000, (40, 64, 64)),  # small maps: more of them
-        ((512, 512), 4000, (10, 32, 512)),  # large ones: cut into bands
-        ((250, 500), 10, (10, 32, 500)),
+        ((128, 128), 1880, (40, 128, 128)),
+        ((128, 128), 4000, (40, 128, 128)),
+        ((128, 128), 36, (36, 128, 128)),
+        ((128, 128), 74, (37, 128, 128)),  # half of a background's
+        ((512, 512), 4000, (40, 47, 512)),  # large ones: cut into bands
+        ((250, 500), 10, (20, 84, 500)),  # all of some backgrounds
+        ((4096, 4096), 4000, (8, 32, 4096)),  # as many as memory holds
     ],
 )
 def test_chunks_of_guided_depth(size, per_background, expected):
@@ -244,10 +245,10 @@ def test_any_policy_covers_every_sample_once_and_keeps_to_its_sizes(extent, poli
 @pytest.mark.parametrize(
     ("samples", "pixels", "depth"),
     [
-        (400_000, (148, 2720), (1600, 250)),
-        (20_000_000, (7353, 2720), (80_000, 250)),
+        (400_000, (148, 2720), (400, 1000)),
+        (20_000_000, (7353, 2720), (20_000, 1000)),
         (400_000_000, (73_530, 5440), (100_000, 4000)),
-        (4_000_000_000, (98_040, 40_800), (1_000_000, 4000)),
+        (4_000_000_000, (98_040, 40_800), (250_000, 16_000)),
     ],
 )
 def test_shards_of_very_many_samples_are_larger(samples, pixels, depth):
@@ -270,8 +271,9 @@ EXTENT = Extent(samples=4000, height=100, width=80, per_background=400)
         ("pixel_chunk_bytes", 480_000, lambda p: p.pixels(EXTENT)[1].chunk, (40, 50, 80)),
         ("pixel_shard_bytes", 2 * 960_000, lambda p: p.pixels(EXTENT)[1].shard, (80, 100, 80)),
         ("depth_chunk_bytes", 16_000, lambda p: p.depth(EXTENT, guided=False).chunk, (1, 100, 80)),
-        ("guided_chunk_bytes", 160_000, lambda p: p.depth(EXTENT, guided=True).chunk, (10, 100, 80)),
-        ("guided_chunk_samples", (40, 40), lambda p: p.depth(EXTENT, guided=True).chunk, (40, 50, 80)),
+        ("guided_chunk_samples", 10, lambda p: p.depth(EXTENT, guided=True).chunk, (10, 100, 80)),
+        ("guided_chunk_bytes", 320_000, lambda p: p.depth(EXTENT, guided=True).chunk, (40, 50, 80)),
+        ("guided_shard_bytes", 1_280_000, lambda p: p.depth(EXTENT, guided=True).shard, (80, 100, 80)),
         ("depth_memory_bytes", 160_000, lambda p: p.depth(EXTENT, guided=True).chunk, (10, 100, 80)),
         ("depth_shard_bytes", 256_000, lambda p: p.depth(EXTENT, guided=False).shard, (16, 100, 80)),
         ("source_chunk_bytes", 64_000, lambda p: p.background_depth(999, 100, 80).shard, (2, 100, 80)),

@@ -25,11 +25,7 @@ from fgbgpack.storage.codecs import BloscChunk, DeflateChunk, ZstdChunk, codec_o
 from fgbgpack.storage.sharding import index_bytes, index_of, join, read_index
 
 ABSENT = 2**64 - 1
-CODECS = [
-    ZstdChunk(),
-    BloscChunk(itemsize=2),
-    BloscChunk(itemsize=2, compressor="lz4hc", level=7, whole=True),
-]
+CODECS = [ZstdChunk(), BloscChunk(itemsize=2)]
 #: The same as in HDF5 files, and those of portable ones.
 IN_HDF5 = [
     *(replace(codec, checksum=checksum) for codec in CODECS for checksum in ("fletcher32", None)),
@@ -38,8 +34,6 @@ IN_HDF5 = [
 
 
 def array_of(store, codec, dtype, shape, chunk, shard):
-    is_zstd = isinstance(codec, ZstdChunk)
-    size = math.prod(chunk) * np.dtype(dtype).itemsize
     return zarr.create_array(
         store,
         shape=shape,
@@ -48,7 +42,7 @@ def array_of(store, codec, dtype, shape, chunk, shard):
         dtype=dtype,
         fill_value=0,
         config={"write_empty_chunks": True},
-        **(codec.zarr_codecs() if is_zstd else codec.zarr_codecs(size)),
+        **codec.zarr_codecs(),
     )
 
 

@@ -70,7 +70,9 @@ def write_depth_model(folder: Path, name="tiny", seed=0, **output) -> Path:
 SMALL_SHARDS = LayoutPolicy(
     pixel_shard_bytes=40_000,
     depth_chunk_bytes=6_000,
+    guided_chunk_samples=10,
     guided_chunk_bytes=6_000,
+    guided_shard_bytes=12_000,
     depth_shard_bytes=12_000,
     min_shards=1,
 )

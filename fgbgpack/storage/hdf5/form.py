@@ -28,9 +28,8 @@ SUFFIXES = (".h5", ".hdf5")
 
 # The registered numbers of HDF5 filters.
 _DEFLATE, _SHUFFLE, _FLETCHER32, _BLOSC, _ZSTD = 1, 2, 3, 32001, 32015
-# Parameters of the blosc filter: its own revision, the format's, and the compressors by number.
-_BLOSC_REVISION, _BLOSC_FORMAT, _BYTE_SHUFFLE = 2, 2, 1
-_BLOSC_COMPRESSORS = {"lz4hc": 2, "zstd": 5}
+# Parameters of the blosc filter: its own revision, the format's, the shuffle and the compressor by numbers.
+_BLOSC_REVISION, _BLOSC_FORMAT, _BYTE_SHUFFLE, _BLOSC_ZSTD = 2, 2, 1, 5
 
 
 def is_hdf5(target: object) -> bool:
@@ -71,8 +70,7 @@ def filters_of(codec: ChunkCodec, form: ArrayForm) -> Iterator[tuple[int, tuple[
         case ZstdChunk():
             yield _ZSTD, (codec.level,)
         case BloscChunk():
-            compressor = _BLOSC_COMPRESSORS[codec.compressor]
-            parameters = (codec.itemsize, form.chunk_bytes, codec.level, _BYTE_SHUFFLE, compressor)
+            parameters = (codec.itemsize, form.chunk_bytes, codec.level, _BYTE_SHUFFLE, _BLOSC_ZSTD)
             yield _BLOSC, (_BLOSC_REVISION, _BLOSC_FORMAT, *parameters)
         case DeflateChunk():
             if codec.itemsize > 1:
