@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fgbgpack.composition.kernels import multiply_high, philox4x32, philox_key
+from fgbgpack.composition.kernels import philox_key, place_patches
 from fgbgpack.errors import SpecError
 
 
@@ -32,6 +32,12 @@ class Placements:
     replica: NDArray[np.int32]
     y: NDArray[np.int32]
     x: NDArray[np.int32]
+
+    @classmethod
+    def empty(cls, samples: int) -> Placements:
+        """Arrays for the placements of so many samples, with anything in them."""
+        background, foreground, replica, y, x = (np.empty(samples, np.int32) for _ in range(5))
+        return cls(background, foreground, np.empty(samples, np.bool_), replica, y, x)
 
     def __len__(self) -> int:
         return len(self.background)
@@ -100,6 +106,11 @@ class Plan:
         return np.array(self.background_words, np.uint32), np.array(self.foreground_words, np.uint32)
 
     @cached_property
+    def _key(self) -> NDArray[np.uint32]:
+        """The key of all random numbers."""
+        return philox_key(self.seed)
+
+    @cached_property
     def _positions(self) -> NDArray[np.int32]:
         """(F, 2): how many rows, and how many columns, the top left corner of each foreground can be in."""
         sizes = np.array(self.foreground_sizes, np.int32).reshape(-1, 2)
@@ -110,24 +121,34 @@ class Plan:
 
         The random numbers are Philox4x32-10 with the seed as key (low word first) and ``(background
         word, foreground word, flip, replica)`` as counter; word 0 gives y and word 1 gives x.
+
+        Raises IndexError where there is no such sample.
         """
         index = np.asarray(samples, np.int64)
-        pair, within = np.divmod(index, self.samples_per_pair)
-        background, foreground = np.divmod(pair, len(self.foreground_words))
-        flip, replica = np.divmod(within, self.placements)
-        counter = np.empty((len(index), 4), np.uint32)
-        counter[:, 0] = self._words[0][background]
-        counter[:, 1] = self._words[1][foreground]
-        counter[:, 2] = flip
-        counter[:, 3] = replica
-        words = np.empty_like(counter)
-        philox4x32(counter, philox_key(self.seed), words)
-        corner = np.empty((2, len(index)), np.int32)
-        for axis in range(2):
-            count = self._positions[foreground, axis]
-            multiply_high(np.ascontiguousarray(words[:, axis]), count, corner[axis])
-        pictures = background.astype(np.int32), foreground.astype(np.int32)
-        return Placements(*pictures, flip.astype(np.bool_), replica.astype(np.int32), corner[0], corner[1])
+        if len(index) and not (index.min() >= 0 and index.max() < self.samples):
+            raise IndexError(f"there are {self.samples} samples, and others are asked for")
+        placed = Placements.empty(len(index))
+        self.fill_placements(index, placed)
+        return placed
+
+    def fill_placements(self, samples: NDArray[np.int64], placed: Placements) -> None:
+        """Fill the arrays of ``placed`` as :meth:`placements_of` does: n samples from 0 to below
+        ``self.samples``, which is not checked.
+        """
+        place_patches(
+            samples,
+            *self._words,
+            self._positions,
+            self.placements,
+            self.samples_per_pair,
+            self._key,
+            placed.background,
+            placed.foreground,
+            placed.flip,
+            placed.replica,
+            placed.y,
+            placed.x,
+        )
 
     def recipe_digest(self, background: NDArray[np.uint8], foreground: NDArray[np.uint8]) -> str:
         """SHA-256, 64 hexadecimal digits, of what image and mask are a function of: plan and resized sources.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -204,6 +204,29 @@ class Recipe:
         if isinstance(compositor, Compositor) and isinstance(placed, Placements):
             return compositor.place(placed)
         raise SpecError("These placements are not those of this recipe.", code="array-misfit")
+
+    def compose_planned(
+        self,
+        placed: Placements | ScenePlacements,
+        objects: Objects | None,
+        planes: Mapping[str, NDArray[np.uint8]],
+        *,
+        top: int = 0,
+    ) -> None:
+        """Fill ``planes`` of samples, as :meth:`Composites.compose` does, by placements that this recipe has
+        computed, which are believed, or by objects, which are checked (SpecError).
+        """
+        compositor = self._compositor
+        if isinstance(compositor, Compositor) and isinstance(placed, Placements):
+            compositor.compose_planned(placed, planes, top=top)
+        elif (
+            isinstance(compositor, SceneCompositor)
+            and isinstance(placed, ScenePlacements)
+            and objects is not None
+        ):
+            compositor.place(placed, objects).compose(slice(None), planes, top=top)
+        else:
+            raise SpecError("These placements are not those of this recipe.", code="array-misfit")
 
     def compose(
         self, samples: Samples, image: NDArray[np.uint8], mask: NDArray[np.uint8], *, top: int = 0
