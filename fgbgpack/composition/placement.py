@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgbgpack.composition.kernels import philox_key, place_patches
+from fgbgpack.document import MOST_SAMPLES
 from fgbgpack.errors import SpecError
 
 
@@ -52,9 +53,9 @@ class Placements:
 
 def check_samples(samples: int) -> None:
     """Raise SpecError, ``samples-too-many``, where no dataset can hold so many."""
-    if samples > 2**31 - 1:
+    if samples > MOST_SAMPLES:
         raise SpecError(
-            f"{samples:,} samples are more than the 2,147,483,647 that a dataset can hold: "
+            f"{samples:,} samples are more than the {MOST_SAMPLES:,} that a dataset can hold: "
             "use fewer placements or pictures.",
             code="samples-too-many",
         )

@@ -30,6 +30,8 @@ _PLACEMENTS: Mapping[Placement, int] = {
 #: The third word of counters, apart from those of other draws: that of random pairs, and of every pair.
 _OF_SCENES, _RANDOM = 0x80000000, 0x40000000
 _SAME_LIGHT = 256
+#: Scenes of one background, whose numbers are a word of counters.
+_MOST_SCENES = (1 << 31) - 1
 #: What objects are drawn by, beside their sprites.
 _DRAWN = ("flip", "y", "x", "gain", "shadow")
 
@@ -83,6 +85,12 @@ class ScenePlan:
 
     def __post_init__(self) -> None:
         check_samples(self.samples)
+        if self.samples_per_background > _MOST_SCENES:
+            raise SpecError(
+                f"{self.samples_per_background:,} samples of one background are more than "
+                f"{_MOST_SCENES:,}: use more backgrounds, or fewer samples.",
+                code="samples-too-many",
+            )
 
     @property
     def samples(self) -> int:

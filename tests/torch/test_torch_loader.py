@@ -230,7 +230,7 @@ class TestErrors:
         content = bytearray(shard.read_bytes())
         content[20] ^= 255
         shard.write_bytes(content)
-        error = error_of(make_loader(copy, 8, workers=workers))
+        error = error_of(make_loader(copy, 8, workers=workers, pixels="stored"))
         assert type(error) is DatasetError
         assert "damaged.zarr/mask" in str(error)
 
