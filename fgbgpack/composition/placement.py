@@ -18,6 +18,9 @@ from fgbgpack.composition.kernels import philox_key, place_patches
 from fgbgpack.document import MOST_SAMPLES
 from fgbgpack.errors import SpecError
 
+#: 2^64 over the golden ratio, rounded to an odd number.
+_BETWEEN_EPOCHS = 0x9E3779B97F4A7C15
+
 
 @dataclass(frozen=True)
 class Placements:
@@ -49,6 +52,15 @@ class Placements:
     def scaled(self, scale: int) -> Placements:
         """The same placements in pictures ``scale`` times as large."""
         return replace(self, y=self.y * scale, x=self.x * scale)
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """The seed of an epoch of 64 bits: that of epoch 0 is ``seed``, and no two epochs have the same.
+
+    Multiples of the golden ratio lie apart (Knuth, "The Art of Computer Programming" 3, section 6.4, theorem
+    S): two seeds that differ by less than 2^32 have no epoch in common among their first 2^31.
+    """
+    return (seed + epoch * _BETWEEN_EPOCHS) % (1 << 64)
 
 
 def check_samples(samples: int) -> None:
@@ -116,6 +128,10 @@ class Plan:
         """(F, 2): how many rows, and how many columns, the top left corner of each foreground can be in."""
         sizes = np.array(self.foreground_sizes, np.int32).reshape(-1, 2)
         return np.array([self.height, self.width], np.int32) - sizes + np.int32(1)
+
+    def at_epoch(self, epoch: int) -> Plan:
+        """The plan of an epoch, which has the same pictures at other places: that of epoch 0 is this one."""
+        return replace(self, seed=epoch_seed(self.seed, epoch))
 
     def placements_of(self, samples: range | NDArray[np.int64]) -> Placements:
         """The placements of some samples.

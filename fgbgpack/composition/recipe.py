@@ -234,6 +234,20 @@ class Recipe:
         """Fill ``image`` and ``mask`` with composites, as :meth:`Composites.compose` does."""
         self.place(samples).compose(slice(None), {IMAGE: image, MASK: mask}, top=top)
 
+    def at_epoch(self, epoch: int, drawn: tuple[int, ...] | None = None) -> Recipe:
+        """The recipe of an epoch: the same pictures, placed anew; that of epoch 0 is this one.
+
+        Further objects of scenes are then drawn from the foregrounds that ``drawn`` lists; ``None``: from
+        all. What the pictures alone decide is shared with this recipe.
+        """
+        plan = self.plan
+        plan = plan.at_epoch(epoch, drawn) if isinstance(plan, ScenePlan) else plan.at_epoch(epoch)
+        made = replace(self, spec=replace(self.spec, seed=plan.seed), plan=plan)
+        made.__dict__["_compositor"] = self._compositor
+        if self.has_objects:
+            made.__dict__.update(sprites=self.sprites, _standing=self._standing)
+        return made
+
     def with_spec(self, spec: DatasetSpec) -> Recipe:
         """The same samples with other depth, or with other folders of the original pictures."""
         return replace(self, spec=spec)

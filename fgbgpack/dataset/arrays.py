@@ -410,6 +410,14 @@ class DatasetArrays:
         """
         return () if self.document.sources is None else self.document.sources.categories
 
+    def require_depth(self) -> None:
+        """DatasetError where there is no depth."""
+        if not self.has_depth:
+            raise DatasetError(
+                f"{self.path} has no depth: fill it with fgbgpack depth {self.path}, or name other fields.",
+                code="depth-missing",
+            )
+
     @cached_property
     def names(self) -> list[str] | None:
         """The path of each imported sample's picture below the folder of all pictures, without the ending.

@@ -49,6 +49,14 @@ class Composer:
             return None
         return layered_source(self._store, self.recipe, depth), depth.step
 
+    def with_recipe(self, recipe: Recipe) -> Composer:
+        """What makes samples of another recipe of the same pictures, whose objects are drawn anew."""
+        other = Composer(self._store, self._document, recipe, None)
+        if self._document.is_layered:
+            layers = self.layers
+            other.__dict__["layers"] = layers and (layers[0].with_recipe(recipe), layers[1])
+        return other
+
     def prepare(self) -> None:
         """Read all that samples are made of, once for all processes that are forked from then on."""
         self.recipe.check()

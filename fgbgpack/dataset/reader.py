@@ -19,7 +19,7 @@ from fgbgpack.document import (
     DEPTH,
     OF_BACKGROUND,
 )
-from fgbgpack.errors import DatasetError, SpecError
+from fgbgpack.errors import SpecError
 from fgbgpack.options import checked_flags, checked_numbers, whole_number
 from fgbgpack.storage.indices import Index, sample_indices
 from fgbgpack.storage.reading import read_together
@@ -286,11 +286,8 @@ class DatasetReader(DatasetArrays):
             raise SpecError(
                 f"fields: found {found}, expected some of {', '.join(known)}.", code="field-unknown"
             )
-        if DEPTH in names and not self.has_depth:
-            raise DatasetError(
-                f"{self.path} has no depth: fill it with fgbgpack depth {self.path}, or name other fields.",
-                code="depth-missing",
-            )
+        if DEPTH in names:
+            self.require_depth()
         return tuple(name for name in known if name in names)
 
     @cached_property

@@ -6,6 +6,7 @@ depth guides another one (:class:`Guided`), or is what the foreground stands bef
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -242,6 +243,12 @@ class Layered:
         layers = self.layers(step or self.step(_FINE_BITS))
         before = self._before(placed, objects)
         layers.compose(placed.background, before, layers.numbers(placed.background, before.outline), out)
+
+    def with_recipe(self, recipe: Recipe) -> Layered:
+        """The same of another recipe of the same pictures."""
+        other = copy.copy(self)
+        other._recipe = recipe
+        return other
 
     def _before(self, placed: Placements | ScenePlacements, objects: Objects | None) -> Placed:
         """What is before the backgrounds of some samples, and where."""

@@ -194,7 +194,7 @@ def make_loader(
             same batches.
         worker_init: Called in each worker with its number.
         **options: ``fields``, ``indices``, ``split``, ``dtype``, ``augment``, ``transform``, ``placements``,
-            ``pixels``, ``allow_incomplete``, ``storage_options``, ``cache`` and ``cache_bytes`` of
+            ``fresh``, ``pixels``, ``allow_incomplete``, ``storage_options``, ``cache`` and ``cache_bytes`` of
             :class:`FgBgDataset`, where ``dataset`` is none.
 
     Raises:
