@@ -256,6 +256,12 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
         """Some samples, which are read together when the first is used, or by :func:`collate`."""
         return LazySamples(self, positions)
 
+    @property
+    def is_cheap(self) -> bool:
+        """Whether all that is done for a sample is to compose it, of one foreground."""
+        composed = self.fresh or self.dataset.composes(self.fields)
+        return composed and not self.dataset.has_objects and self.augment is None and self.transform is None
+
     def subset(self, positions: Index) -> FgBgDataset:
         """Some of these samples, by their positions; all else stays the same."""
         some = copy.copy(self)

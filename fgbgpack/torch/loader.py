@@ -243,10 +243,10 @@ def make_loader(
             their numbers of samples.
         shuffle: Whether samples come in random order, as :class:`BlockShuffleSampler` describes it.
         seed: 64 bits; the order depends on it and on the number of the epoch.
-        workers: Processes that read ahead; ``None``: where samples have a ``transform``, or are in a store
-            far away, one for each processor but one, at most 4, else none. With 0 a thread of this process
-            reads ahead while your step runs; with a ``transform`` each batch is read when it is requested.
-            ``repr`` says which it is.
+        workers: Processes that read ahead. ``None``: one for each processor, at most 4; but none where
+            samples of one foreground are composed and not augmented or transformed, or where there is one
+            processor. With 0 a thread of this process reads ahead while your step runs; with a ``transform``
+            each batch is read when it is requested. ``repr`` says which it is.
         prefetch: Batches that each worker, or that thread, reads ahead; ``None``: as many as are read
             together, from 4 to 32. With 0 there is no thread.
         window: As for :class:`BlockShuffleSampler`, as are the next six.
@@ -398,10 +398,9 @@ def _mixture(
 
 
 def _best_workers(samples: FgBgDataset) -> int:
-    """How many workers are best: threads read, compose and augment as fast, and nothing need be sent."""
-    if samples.transform is None and not samples.dataset.reads_ahead:
-        return 0
-    return min(_MAX_WORKERS, usable_cores() - 1)
+    """How many workers are best: none where a thread is as fast, or where there is one processor for all."""
+    cores = usable_cores()
+    return 0 if samples.is_cheap or cores == 1 else min(_MAX_WORKERS, cores)
 
 
 def _without_subsets(dataset: Any) -> Any:
