@@ -21,6 +21,8 @@ ATTRIBUTE, DIGEST, VERIFIED = "fgbgpack", "fgbgpack_sha256", "fgbgpack_verified"
 
 IMAGE, MASK, DEPTH, DEPTH_MIN, DEPTH_MAX = "image", "mask", "depth", "depth_min", "depth_max"
 INSTANCE = "instance"
+#: The most samples that a dataset can hold.
+MOST_SAMPLES = 1 << 40
 #: The pictures of a sample.
 FIELDS = (IMAGE, MASK, DEPTH)
 #: The names of the axes of what samples are composed to.

@@ -123,7 +123,7 @@ def test_a_spec_cannot_be_changed():
         ("placement", ["outside", None]),
         ("foreground_height", ["90-20", "0-9", "20%-101%", "20-86%", "x", "", 50.0, None]),
         ("objects", [0, 17, "3-1", "1-17", "0-2", "1-2-3", "10%", "", None, 2.5]),
-        ("samples", [0, -1, 2**31, 2.0, "10"]),
+        ("samples", [0, -1, 2**40 + 1, 2.0, "10"]),
         ("empty", [-0.1, 1.1, "0.5", None, True]),
         ("truncate", [-0.1, 0.91, None]),
         ("overlap", [-0.1, 1.01, None]),

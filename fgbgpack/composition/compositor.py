@@ -52,6 +52,20 @@ class Compositor:
         """
         self.place(placements).compose(_EVERY, {IMAGE: image, MASK: mask}, top=top)
 
+    def compose_planned(
+        self, placed: Placements, planes: Mapping[str, NDArray[np.uint8]], *, top: int = 0
+    ) -> None:
+        """Fill ``planes`` as :meth:`Composites.compose` does, with composites of placements that the plan of
+        these sources has computed. Nothing is checked: for one sample that takes longer than compositing.
+        """
+        p, image = placed, planes.get(IMAGE)
+        if image is None:
+            paste_alpha(self._foreground, self._size, p.foreground, p.flip, p.y, p.x, top, planes[MASK])
+            return
+        mask = planes[MASK] if MASK in planes else np.empty(image.shape[:3], np.uint8)
+        placed_as = p.background, p.foreground, p.flip, p.y, p.x
+        composite(self._background, self._foreground, self._size, *placed_as, top, image, mask)
+
     def place(self, placements: Placements) -> Composites:
         """The composites of ``placements``, which are checked here once and for all (SpecError)."""
         n = len(placements)

@@ -108,6 +108,7 @@ def draw_objects(
     counter: UInt32,
     key: UInt32,
     given: Int32,
+    drawn: Int32,
     height: Int,
     width: Int,
     low: Int,
@@ -137,8 +138,9 @@ def draw_objects(
 
     Each draw is two blocks of Philox, with ``counter`` (n, 3) and as fourth word the object's number times
     2^16 plus twice the attempt. ``given`` (n, 2) holds the foreground and the mirroring of the first object,
-    -1 where they are drawn. ``empty`` and ``least_visible`` are shares of 2^32 and of 2^16, ``slack`` is one
-    of 256. ``canvas`` (height, width) is 0 everywhere, before and after.
+    -1 where they are drawn. Foregrounds are drawn from those that ``drawn`` lists. ``empty`` and
+    ``least_visible`` are shares of 2^32 and of 2^16, ``slack`` is one of 256. ``canvas`` (height, width) is 0
+    everywhere, before and after.
 
     On the ``FLOOR``, what is cut is anchored, and all else stands where its feet fit: it is drawn
     again where they fit nowhere on the floor. Where a background has none, it is anywhere inside.
@@ -164,7 +166,7 @@ def draw_objects(
                     has_floor = True
         philox_block(counter[i, 0], counter[i, 1], counter[i, 2], _OF_SAMPLE, key, words)
         wanted = 0
-        if np.int64(words[0]) >= empty:
+        if np.int64(words[0]) >= empty and len(drawn) > 0:
             wanted = low + _below(words[1], high - low + 1)
         count = 0
         for number in range(wanted):
@@ -172,7 +174,7 @@ def draw_objects(
                 draw = (number << 16) | (attempt << 1)
                 philox_block(counter[i, 0], counter[i, 1], counter[i, 2], draw, key, words)
                 philox_block(counter[i, 0], counter[i, 1], counter[i, 2], draw + 1, key, more)
-                f = _below(words[0], len(levels))
+                f = np.int64(drawn[_below(words[0], len(drawn))])
                 flip = np.int64(more[0] >> np.uint32(31)) if mirrored else 0
                 if number == 0 and given[i, 0] >= 0:
                     f = np.int64(given[i, 0])

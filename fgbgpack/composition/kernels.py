@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fgbgpack.jit import Bool, Int32, UInt8, UInt32, kernel
+from fgbgpack.jit import Bool, Int32, Int64, UInt8, UInt32, kernel
 
 #: A word of 32 bits, of any integer type.
 Word: TypeAlias = Any
@@ -66,14 +66,52 @@ def philox_block(first: Word, second: Word, third: Word, fourth: Word, key: UInt
 
 
 @kernel
-def multiply_high(word: UInt32, count: Int32, out: Int32) -> None:
-    """Reduce each 32-bit ``word`` to ``0 <= out < count``: the high half of ``word * count``.
+def multiply_high(word: Word, count: Word) -> Word:
+    """Reduce a 32-bit ``word`` to a number from 0 to below ``count``: the high half of ``word * count``.
 
     The bias of any value is below ``count / 2**32`` (Lemire, "Fast random integer generation in an
     interval", 2019, section 2).
     """
-    for i in range(word.shape[0]):
-        out[i] = np.int32((np.uint64(word[i]) * np.uint64(count[i])) >> _32)
+    return np.int64((np.uint64(word) * np.uint64(count)) >> _32)
+
+
+@kernel
+def place_patches(
+    samples: Int64,
+    background_words: UInt32,
+    foreground_words: UInt32,
+    positions: Int32,
+    placements: int,
+    per_pair: int,
+    key: UInt32,
+    background: Int32,
+    foreground: Int32,
+    flip: Bool,
+    replica: Int32,
+    y: Int32,
+    x: Int32,
+) -> None:
+    """Fill the arrays of placements, (n,), from the numbers of (n,) samples, as ``Plan.placements_of`` says.
+
+    ``positions`` (F, 2) are how many rows, and how many columns, the top left corner of each foreground can
+    be in. Samples must be there: nothing is checked here.
+    """
+    words = np.empty(4, np.uint32)
+    foregrounds = len(foreground_words)
+    for i in range(len(samples)):
+        pair = samples[i] // per_pair
+        within = samples[i] - pair * per_pair
+        b = pair // foregrounds
+        f = pair - b * foregrounds
+        mirrored = within // placements
+        again = within - mirrored * placements
+        philox_block(background_words[b], foreground_words[f], mirrored, again, key, words)
+        background[i] = b
+        foreground[i] = f
+        flip[i] = mirrored != 0
+        replica[i] = again
+        y[i] = multiply_high(words[0], positions[f, 0])
+        x[i] = multiply_high(words[1], positions[f, 1])
 
 
 _OPAQUE = np.uint32(255)

@@ -14,8 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fgbgpack.composition.kernels import multiply_high, philox4x32, philox_key
+from fgbgpack.composition.kernels import philox_key, place_patches
+from fgbgpack.document import MOST_SAMPLES
 from fgbgpack.errors import SpecError
+
+#: 2^64 over the golden ratio, rounded to an odd number.
+_BETWEEN_EPOCHS = 0x9E3779B97F4A7C15
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,12 @@ class Placements:
     y: NDArray[np.int32]
     x: NDArray[np.int32]
 
+    @classmethod
+    def empty(cls, samples: int) -> Placements:
+        """Arrays for the placements of so many samples, with anything in them."""
+        background, foreground, replica, y, x = (np.empty(samples, np.int32) for _ in range(5))
+        return cls(background, foreground, np.empty(samples, np.bool_), replica, y, x)
+
     def __len__(self) -> int:
         return len(self.background)
 
@@ -44,11 +54,20 @@ class Placements:
         return replace(self, y=self.y * scale, x=self.x * scale)
 
 
+def epoch_seed(seed: int, epoch: int) -> int:
+    """The seed of an epoch of 64 bits: that of epoch 0 is ``seed``, and no two epochs have the same.
+
+    Multiples of the golden ratio lie apart (Knuth, "The Art of Computer Programming" 3, section 6.4, theorem
+    S): two seeds that differ by less than 2^32 have no epoch in common among their first 2^31.
+    """
+    return (seed + epoch * _BETWEEN_EPOCHS) % (1 << 64)
+
+
 def check_samples(samples: int) -> None:
     """Raise SpecError, ``samples-too-many``, where no dataset can hold so many."""
-    if samples > 2**31 - 1:
+    if samples > MOST_SAMPLES:
         raise SpecError(
-            f"{samples:,} samples are more than the 2,147,483,647 that a dataset can hold: "
+            f"{samples:,} samples are more than the {MOST_SAMPLES:,} that a dataset can hold: "
             "use fewer placements or pictures.",
             code="samples-too-many",
         )
@@ -100,34 +119,53 @@ class Plan:
         return np.array(self.background_words, np.uint32), np.array(self.foreground_words, np.uint32)
 
     @cached_property
+    def _key(self) -> NDArray[np.uint32]:
+        """The key of all random numbers."""
+        return philox_key(self.seed)
+
+    @cached_property
     def _positions(self) -> NDArray[np.int32]:
         """(F, 2): how many rows, and how many columns, the top left corner of each foreground can be in."""
         sizes = np.array(self.foreground_sizes, np.int32).reshape(-1, 2)
         return np.array([self.height, self.width], np.int32) - sizes + np.int32(1)
+
+    def at_epoch(self, epoch: int) -> Plan:
+        """The plan of an epoch, which has the same pictures at other places: that of epoch 0 is this one."""
+        return replace(self, seed=epoch_seed(self.seed, epoch))
 
     def placements_of(self, samples: range | NDArray[np.int64]) -> Placements:
         """The placements of some samples.
 
         The random numbers are Philox4x32-10 with the seed as key (low word first) and ``(background
         word, foreground word, flip, replica)`` as counter; word 0 gives y and word 1 gives x.
+
+        Raises IndexError where there is no such sample.
         """
         index = np.asarray(samples, np.int64)
-        pair, within = np.divmod(index, self.samples_per_pair)
-        background, foreground = np.divmod(pair, len(self.foreground_words))
-        flip, replica = np.divmod(within, self.placements)
-        counter = np.empty((len(index), 4), np.uint32)
-        counter[:, 0] = self._words[0][background]
-        counter[:, 1] = self._words[1][foreground]
-        counter[:, 2] = flip
-        counter[:, 3] = replica
-        words = np.empty_like(counter)
-        philox4x32(counter, philox_key(self.seed), words)
-        corner = np.empty((2, len(index)), np.int32)
-        for axis in range(2):
-            count = self._positions[foreground, axis]
-            multiply_high(np.ascontiguousarray(words[:, axis]), count, corner[axis])
-        pictures = background.astype(np.int32), foreground.astype(np.int32)
-        return Placements(*pictures, flip.astype(np.bool_), replica.astype(np.int32), corner[0], corner[1])
+        if len(index) and not (index.min() >= 0 and index.max() < self.samples):
+            raise IndexError(f"there are {self.samples} samples, and others are asked for")
+        placed = Placements.empty(len(index))
+        self.fill_placements(index, placed)
+        return placed
+
+    def fill_placements(self, samples: NDArray[np.int64], placed: Placements) -> None:
+        """Fill the arrays of ``placed`` as :meth:`placements_of` does: n samples from 0 to below
+        ``self.samples``, which is not checked.
+        """
+        place_patches(
+            samples,
+            *self._words,
+            self._positions,
+            self.placements,
+            self.samples_per_pair,
+            self._key,
+            placed.background,
+            placed.foreground,
+            placed.flip,
+            placed.replica,
+            placed.y,
+            placed.x,
+        )
 
     def recipe_digest(
         self, background: NDArray[np.uint8], foreground: NDArray[np.uint8], cut: NDArray[np.uint8]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -205,11 +205,48 @@ class Recipe:
             return compositor.place(placed)
         raise SpecError("These placements are not those of this recipe.", code="array-misfit")
 
+    def compose_planned(
+        self,
+        placed: Placements | ScenePlacements,
+        objects: Objects | None,
+        planes: Mapping[str, NDArray[np.uint8]],
+        *,
+        top: int = 0,
+    ) -> None:
+        """Fill ``planes`` of samples, as :meth:`Composites.compose` does, by placements that this recipe has
+        computed, which are believed, or by objects, which are checked (SpecError).
+        """
+        compositor = self._compositor
+        if isinstance(compositor, Compositor) and isinstance(placed, Placements):
+            compositor.compose_planned(placed, planes, top=top)
+        elif (
+            isinstance(compositor, SceneCompositor)
+            and isinstance(placed, ScenePlacements)
+            and objects is not None
+        ):
+            compositor.place(placed, objects).compose(slice(None), planes, top=top)
+        else:
+            raise SpecError("These placements are not those of this recipe.", code="array-misfit")
+
     def compose(
         self, samples: Samples, image: NDArray[np.uint8], mask: NDArray[np.uint8], *, top: int = 0
     ) -> None:
         """Fill ``image`` and ``mask`` with composites, as :meth:`Composites.compose` does."""
         self.place(samples).compose(slice(None), {IMAGE: image, MASK: mask}, top=top)
+
+    def at_epoch(self, epoch: int, drawn: tuple[int, ...] | None = None) -> Recipe:
+        """The recipe of an epoch: the same pictures, placed anew; that of epoch 0 is this one.
+
+        Further objects of scenes are then drawn from the foregrounds that ``drawn`` lists; ``None``: from
+        all. What the pictures alone decide is shared with this recipe.
+        """
+        plan = self.plan
+        plan = plan.at_epoch(epoch, drawn) if isinstance(plan, ScenePlan) else plan.at_epoch(epoch)
+        made = replace(self, spec=replace(self.spec, seed=plan.seed), plan=plan)
+        made.__dict__["_compositor"] = self._compositor
+        if self.has_objects:
+            made.__dict__.update(sprites=self.sprites, _standing=self._standing)
+        return made
 
     def with_spec(self, spec: DatasetSpec) -> Recipe:
         """The same samples with other depth, or with other folders of the original pictures."""

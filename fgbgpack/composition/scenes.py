@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from fgbgpack.composition.compositor import checked_array, checked_top, is_withi
 from fgbgpack.composition.drawing_kernels import ANCHORED, FLOOR, INSIDE, draw_objects, match_light
 from fgbgpack.composition.kernels import philox_key
 from fgbgpack.composition.objects import Objects, shapes
-from fgbgpack.composition.placement import check_samples, cropped, digest_of
+from fgbgpack.composition.placement import check_samples, cropped, digest_of, epoch_seed
 from fgbgpack.composition.scene_kernels import compose_scenes
 from fgbgpack.composition.sprites import Sprites
 from fgbgpack.composition.standing import Standing
@@ -30,6 +30,8 @@ _PLACEMENTS: Mapping[Placement, int] = {
 #: The third word of counters, apart from those of other draws: that of random pairs, and of every pair.
 _OF_SCENES, _RANDOM = 0x80000000, 0x40000000
 _SAME_LIGHT = 256
+#: Scenes of one background, whose numbers are a word of counters.
+_MOST_SCENES = (1 << 31) - 1
 #: What objects are drawn by, beside their sprites.
 _DRAWN = ("flip", "y", "x", "gain", "shadow")
 
@@ -57,7 +59,8 @@ class ScenePlan:
     the first object of ``placements`` samples of each background, and of as many mirrored with ``flip``.
 
     ``cut`` says at which sides each foreground is cut, as ``cut_sides`` does, and ``categories`` what it is;
-    ``empty`` is a share of 2^32, ``least_visible`` one of 2^16, ``slack`` one of 256.
+    ``empty`` is a share of 2^32, ``least_visible`` one of 2^16, ``slack`` one of 256. ``drawn`` are
+    the foregrounds that objects are drawn from; ``None``: all.
     """
 
     height: int
@@ -80,9 +83,16 @@ class ScenePlan:
     blends: tuple[Blend, ...]
     light_match: bool
     shadow: bool
+    drawn: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         check_samples(self.samples)
+        if self.samples_per_background > _MOST_SCENES:
+            raise SpecError(
+                f"{self.samples_per_background:,} samples of one background are more than "
+                f"{_MOST_SCENES:,}: use more backgrounds, or fewer samples.",
+                code="samples-too-many",
+            )
 
     @property
     def samples(self) -> int:
@@ -106,6 +116,10 @@ class ScenePlan:
     def most_objects(self) -> int:
         """The most objects that a sample can have."""
         return self.objects[1]
+
+    def at_epoch(self, epoch: int, drawn: tuple[int, ...] | None) -> ScenePlan:
+        """The plan of an epoch: that of the first is this one, others draw from some of the foregrounds."""
+        return replace(self, seed=epoch_seed(self.seed, epoch), drawn=drawn) if epoch else self
 
     def placements_of(self, samples: range | NDArray[np.int64]) -> ScenePlacements:
         """The backgrounds of some samples."""
@@ -144,6 +158,7 @@ class ScenePlan:
             counter,
             philox_key(self.seed),
             given,
+            np.array(range(len(self.cut)) if self.drawn is None else self.drawn, np.int32),
             self.height,
             self.width,
             *self.objects,
@@ -189,7 +204,8 @@ class ScenePlan:
         """
         floors = [] if person is None else [person.astype("<i2", copy=False)]
         arrays = [background, *cropped(foreground, self.foreground_sizes), *floors]
-        return digest_of(b"fgbgpack scenes 1\n", asdict(self), arrays)
+        plan = {name: value for name, value in asdict(self).items() if name != "drawn" or value is not None}
+        return digest_of(b"fgbgpack scenes 1\n", plan, arrays)
 
 
 class SceneCompositor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -11,13 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgbgpack.dataset import selection
+from fgbgpack.dataset.epochs import EPOCHS, EpochReader
 from fgbgpack.dataset.geometry import Outlines, enclosing, measure_masks, visible_area
 from fgbgpack.dataset.pixel_source import PixelSource
 from fgbgpack.dataset.reader import DatasetReader
 from fgbgpack.dataset.splits import LABEL, By, Split, is_label
 from fgbgpack.document import DEPTH, SOURCE_ARRAYS, VERIFIED
 from fgbgpack.errors import DatasetError, IncompleteDatasetError, SpecError
+from fgbgpack.options import checked_numbers
 from fgbgpack.storage import sealing
+from fgbgpack.storage.indices import Index, sample_indices
 from fgbgpack.storage.layout import DEFAULT_POLICY, LayoutPolicy
 from fgbgpack.storage.reading.cache import DEFAULT_BYTES, ChunkCache
 from fgbgpack.storage.store import DatasetStore
@@ -162,6 +166,46 @@ class Dataset(DatasetReader):
         self.document = selection.save_split(self.store, self.document, name, split)
         return samples
 
+    # --- other epochs ------------------------------------------------------------------------------
+
+    def at_epoch(self, epoch: int, *, indices: Index | None = None) -> EpochDataset:
+        """The samples of an epoch: the same recipe, placed anew. They are composed as they are read.
+
+        Sample i has the same background, and of datasets that are no scenes the same foreground and
+        mirroring, at another place; objects of scenes are drawn anew, except the first where every pair has
+        its samples. Depth in layers is composed, too. Epoch 0 is the dataset itself, and no two epochs have
+        the same random numbers: without ``indices`` those of epoch e are those of a
+        dataset that is made with the seed ``at_epoch(e).seed``.
+
+        Args:
+            epoch: From 0 to 2^62 - 1.
+            indices: Samples of one part of a split. Objects of scenes are drawn only from the foregrounds
+                that these samples have in the dataset, so that no foreground comes to another part; ``None``:
+                from all.
+
+        Raises:
+            SpecError: There is no such epoch.
+            IndexError: There are no such samples.
+            DatasetError: The dataset was imported.
+
+        Example:
+            >>> ds.at_epoch(7)[0:64].image.shape  # doctest: +SKIP
+            (64, 128, 128, 3)
+        """
+        (number,) = checked_numbers({"epoch": (epoch, 0, EPOCHS)}, "There is no such epoch:")
+        made = EpochDataset(self, number, self.drawn_from(indices))
+        made.document = replace(made.document, recipe=made.recipe.info)
+        return made
+
+    def drawn_from(self, indices: Index | None) -> tuple[int, ...] | None:
+        """The foregrounds that further objects of other epochs are drawn from: those that some samples have;
+        ``None`` for all.
+        """
+        if indices is None or not self.has_objects:
+            return None
+        found = np.unique(self.objects.foreground[sample_indices(indices, len(self))])
+        return tuple(found[found >= 0].tolist())
+
     # --- what is known of masks without reading them -----------------------------------------------
 
     @property
@@ -245,6 +289,36 @@ class Dataset(DatasetReader):
     def stored_bytes(self) -> dict[str, int]:
         """Bytes that each array takes in the store, by its path, metadata included."""
         return self.store.stored_bytes()
+
+
+class EpochDataset(EpochReader, Dataset):
+    """The samples of an epoch of a dataset that is open; get one with :meth:`Dataset.at_epoch`.
+
+    It has what a dataset has whose pixels are recomposed. :class:`fgbgpack.dataset.epochs.EpochReader`
+    describes its arguments and attributes.
+    """
+
+    _stored: Dataset
+
+    def __repr__(self) -> str:
+        return f"<epoch {self.epoch} of {self._stored!r}>"
+
+    @property
+    def seed(self) -> int:
+        """A dataset of the same pictures and options with this seed has these samples."""
+        return self.recipe.plan.seed
+
+    def at_epoch(self, epoch: int, *, indices: Index | None = None) -> EpochDataset:
+        """Another epoch of the same dataset."""
+        return self._stored.at_epoch(epoch, indices=indices)
+
+    def save_split(
+        self, name: str, parts: Mapping[str, float], *, by: By | None = None, seed: int = 0
+    ) -> dict[str, NDArray[np.int64]]:
+        """Save a split in the dataset, and return the parts of this epoch."""
+        self._stored.save_split(name, parts, by=by, seed=seed)
+        self.document = replace(self.document, splits=self._stored.document.splits)
+        return self.split(name)
 
 
 def open_dataset(

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from fgbgpack.dataset.arrays import DatasetArrays
 from fgbgpack.dataset.batch import Batch, BufferPool, check_out, shapes
-from fgbgpack.dataset.composed import compose_together
 from fgbgpack.dataset.mixing import ADJACENT, Mixing
 from fgbgpack.dataset.splits import shuffled
 from fgbgpack.document import (
@@ -20,7 +19,7 @@ from fgbgpack.document import (
     DEPTH,
     OF_BACKGROUND,
 )
-from fgbgpack.errors import DatasetError, SpecError
+from fgbgpack.errors import SpecError
 from fgbgpack.options import checked_flags, checked_numbers, whole_number
 from fgbgpack.storage.indices import Index, sample_indices
 from fgbgpack.storage.reading import read_together
@@ -53,7 +52,7 @@ class DatasetReader(DatasetArrays):
         """
         if (number := whole_number(index)) is None:
             return self.read(index)
-        one = self.read(np.array([number]))
+        one = self.read([number])
         return Batch({name: array[0] for name, array in one.arrays.items()})
 
     def __iter__(self) -> Iterator[Batch]:
@@ -89,26 +88,49 @@ class DatasetReader(DatasetArrays):
             >>> batch = ds.read([8, 2, 77], out=batch)  # into the same memory  # doctest: +SKIP
         """
         samples = sample_indices(indices, len(self))
-        given = out.arrays if isinstance(out, Batch) else dict(out or {})
-        chosen = self._chosen(fields, given if out is not None else None)
-        expected = shapes(len(samples), self.document)
-        if given:
-            check_out(given, chosen, expected)
-        arrays = {
-            name: given[name] if name in given else np.empty(*expected[name])
-            for name in (*chosen, *self.placed)
-        }
-        self.fill_sample_arrays(samples, arrays)
+        if out is None:
+            chosen = self._chosen(fields)
+            arrays = self._new_arrays(len(samples), chosen)
+        else:
+            given = out.arrays if isinstance(out, Batch) else dict(out)
+            chosen = self._chosen(fields, given)
+            if given:
+                check_out(given, chosen, shapes(len(samples), self.document))
+            missing = [name for name in (*chosen, *self.placed) if name not in given]
+            arrays = {**given, **self._new_arrays(len(samples), chosen, missing)}
+            arrays = {name: arrays[name] for name in (*chosen, *self.placed)}
+        self._fill(samples, chosen, arrays, threads)
+        return Batch(arrays)
+
+    def _new_arrays(
+        self, count: int, chosen: Sequence[str], missing: Sequence[str] | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """Arrays for some samples: of the fields and of what samples are made of, or the missing ones."""
+        forms, arrays = self._forms, {}
+        for name in (*chosen, *self.placed) if missing is None else missing:
+            shape, dtype = forms[name]
+            arrays[name] = np.empty((count, *shape), dtype)
+        return arrays
+
+    def _fill(
+        self,
+        samples: NDArray[np.int64],
+        chosen: Sequence[str],
+        arrays: Mapping[str, NDArray[Any]],
+        threads: int | None,
+    ) -> None:
+        """Fill arrays with samples, in the fields that are chosen and in what samples are made of."""
+        made = [name for name in chosen if name in self.made]
+        if made:
+            self.composer.fill(samples, {name: arrays[name] for name in (*made, *self.placed)}, threads)
+        else:
+            self.fill_sample_arrays(samples, arrays)
+        if len(made) == len(chosen):
+            return
         for name in set(chosen) & set(OF_BACKGROUND):
             self._of_backgrounds[name].take(arrays["background"], axis=0, out=arrays[name], mode="clip")
-        if self.pixels == "recomposed":
-            planes = {name: arrays[name] for name in chosen if name in self.document.planes}
-            compose_together(self._composed, samples, planes, threads)
-        if DEPTH in chosen and self._layers is not None:
-            self._layers.read(samples, arrays[DEPTH], threads=threads)
-        read = [name for name in chosen if name in self._readers and name not in self._made]
+        read = [name for name in chosen if name in self._readers and name not in made]
         read_together([(self._readers[name], samples, arrays[name]) for name in read], threads=threads)
-        return Batch(arrays)
 
     def read_ahead(self, stream: Hashable, indices: Index, fields: Fields = None) -> None:
         """Begins to read samples that the next reads of a stream need, where they are in a store far away.
@@ -131,7 +153,7 @@ class DatasetReader(DatasetArrays):
         """
         samples = sample_indices(indices, len(self))
         for name in self._chosen(fields):
-            if name in self._readers:
+            if name in self._readers and name not in self.made:
                 self._readers[name].ahead(stream, samples)
 
     def batches(
@@ -253,21 +275,24 @@ class DatasetReader(DatasetArrays):
 
     def _chosen(self, fields: Fields, given: Mapping[str, Any] | None = None) -> tuple[str, ...]:
         """The fields to read, in the order of ``document.PICTURES``."""
+        if fields is None and given is None:
+            return self._all_fields
         known = (*self.document.planes, DEPTH, *self.background_fields)
         if fields is None:
-            return self.fields if given is None else tuple(name for name in known if name in given)
+            return tuple(name for name in known if name in (given or ()))
         names = {fields} if isinstance(fields, str) else set(fields)
         if unknown := names - set(known):
             found = ", ".join(sorted(map(repr, unknown)))
             raise SpecError(
                 f"fields: found {found}, expected some of {', '.join(known)}.", code="field-unknown"
             )
-        if DEPTH in names and not self.has_depth:
-            raise DatasetError(
-                f"{self.path} has no depth: fill it with fgbgpack depth {self.path}, or name other fields.",
-                code="depth-missing",
-            )
+        if DEPTH in names:
+            self.require_depth()
         return tuple(name for name in known if name in names)
+
+    @cached_property
+    def _all_fields(self) -> tuple[str, ...]:
+        return self.fields
 
     @cached_property
     def _of_backgrounds(self) -> dict[str, NDArray[Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from numbers import Real
 from pathlib import PurePosixPath
@@ -55,7 +55,7 @@ def where(
     if dataset.has_objects:
         listed["category"] = dataset.categories
     problems: list[str] = []
-    holds = _Holding(dataset)
+    holds = _Conditions()
     for kind, value in conditions.items():
         if value is None:
             continue
@@ -77,7 +77,9 @@ def where(
             holds.limit(kind, *limits)
     if problems:
         raise SpecError(f"{dataset.path} has no such samples.", problems, code="sample-unknown")
-    return np.flatnonzero(holds.samples)
+    parts = dataset.sample_parts()
+    found = [np.flatnonzero(holds.hold_for(made_of)) + rows.start for rows, made_of in parts]
+    return np.concatenate([np.zeros(0, np.int64), *found])
 
 
 def _replicas(spec: DatasetSpec, sources: SourcesInfo, samples: int) -> int:
@@ -85,35 +87,41 @@ def _replicas(spec: DatasetSpec, sources: SourcesInfo, samples: int) -> int:
     return -(-samples // len(sources.backgrounds)) if spec.is_scene else spec.placements
 
 
-class _Holding:
-    """Samples for which all conditions hold; of scenes, those on objects for one and the same."""
+class _Conditions:
+    """Conditions that samples fulfil; of scenes, those on objects hold for one and the same."""
 
-    def __init__(self, dataset: Dataset) -> None:
-        self._made_of = dataset.sample_arrays
-        self._samples = np.ones(len(dataset), np.bool_)
-        self._objects: NDArray[np.bool_] | None = None
+    def __init__(self) -> None:
+        self._chosen: dict[str, NDArray[np.bool_]] = {}
+        self._limits: dict[str, tuple[float, float]] = {}
 
     def choose(self, kind: str, chosen: NDArray[np.bool_]) -> None:
-        """Hold on to those whose number of a kind is one of those chosen."""
-        values = self._made_of.get(f"{OBJECTS}/{kind}")
-        if values is None:
-            self._samples &= chosen[self._made_of[kind].astype(np.intp)]
-        else:
-            self._keep(chosen[values])
+        """Ask for those whose number of a kind is one of those chosen."""
+        self._chosen[kind] = chosen
 
     def limit(self, kind: str, least: float, greatest: float) -> None:
-        """Hold on to objects of which something is within limits, both included."""
-        values = self._made_of[f"{OBJECTS}/{kind}"]
-        self._keep((values >= least) & (values <= greatest))
+        """Ask for objects of which something is within limits, both included."""
+        self._limits[kind] = least, greatest
 
-    def _keep(self, objects: NDArray[np.bool_]) -> None:
-        there = self._made_of[OBJECT_FOREGROUND] >= 0
-        self._objects = objects & (there if self._objects is None else self._objects)
+    def hold_for(self, made_of: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
+        """(n,) whether they hold for samples that are made of this."""
+        samples = np.ones(len(made_of["background"]), np.bool_)
+        objects = None
+        for kind, chosen in self._chosen.items():
+            values = made_of.get(f"{OBJECTS}/{kind}")
+            if values is None:
+                samples &= chosen[made_of[kind].astype(np.intp)]
+            else:
+                objects = self._both(objects, chosen[values], made_of)
+        for kind, (least, greatest) in self._limits.items():
+            values = made_of[f"{OBJECTS}/{kind}"]
+            objects = self._both(objects, (values >= least) & (values <= greatest), made_of)
+        return samples if objects is None else samples & objects.any(axis=1)
 
-    @property
-    def samples(self) -> NDArray[np.bool_]:
-        """(n,) whether they hold."""
-        return self._samples if self._objects is None else self._samples & self._objects.any(axis=1)
+    @staticmethod
+    def _both(
+        objects: NDArray[np.bool_] | None, others: NDArray[np.bool_], made_of: Mapping[str, NDArray[Any]]
+    ) -> NDArray[np.bool_]:
+        return others & (made_of[OBJECT_FOREGROUND] >= 0 if objects is None else objects)
 
 
 def _limits(value: Any) -> tuple[float, float] | None:
@@ -212,7 +220,11 @@ def split(dataset: Dataset, recipe: Split) -> dict[str, NDArray[np.int64]]:
     backgrounds, foregrounds = (
         [source.sha256 for source in kind] for kind in (sources.backgrounds, sources.foregrounds)
     )
-    return recipe.samples(dataset.sample_arrays, backgrounds, foregrounds)
+
+    def made_of() -> Iterator[Mapping[str, NDArray[Any]]]:
+        return (some for _, some in dataset.sample_parts())
+
+    return recipe.samples(made_of, backgrounds, foregrounds)
 
 
 def _values_of(dataset: Dataset, field: str) -> list[str]:

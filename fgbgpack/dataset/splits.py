@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Literal, TypeAlias
@@ -36,6 +36,8 @@ _SHOWN = 80
 _ROUNDING = 1e-9
 #: The third word of counters, apart from one another and from that of placements, which is 0 or 1.
 _OF_CHUNKS, _OF_SAMPLES, _OF_PARTS, _OF_RUNS = 2, 3, 4, 6
+#: Numbers of samples have 64 bits: the low half is the first word of a counter, the high half the last.
+_LOW, _32 = 0xFFFFFFFF, 32
 #: The second word of those of scenes.
 _OF_SCENES = 1
 #: Stands for the part of a source where a scene has no more objects.
@@ -67,13 +69,14 @@ def shuffled(
         return []
     chunks, place = np.unique(mixing.blocks(samples), return_inverse=True)
     runs = Runs.within(len(chunks), adjacent, window)
-    of_chunks = _numbers(seed, chunks, epoch, _OF_CHUNKS, 0)
+    of_chunks = _numbers(seed, chunks & _LOW, epoch, _OF_CHUNKS, chunks >> _32)
     if runs.length == 1:
         rank, _ = runs.order(of_chunks, None)
     else:
         rank, _ = runs.order(_numbers(seed, np.arange(len(runs)), epoch, _OF_RUNS, 0), of_chunks)
     in_window = rank[place] // window
-    order = np.lexsort((samples, _numbers(seed, samples, epoch, _OF_SAMPLES, 0), in_window))
+    of_samples = _numbers(seed, samples & _LOW, epoch, _OF_SAMPLES, samples >> _32)
+    order = np.lexsort((samples, of_samples, in_window))
     ends = np.cumsum(np.bincount(in_window))[:-1]
     return np.split(samples[order], ends)
 
@@ -126,60 +129,74 @@ class Split:
         return {"by": self.by, "seed": int(self.seed), "parts": {n: float(f) for n, f in self.parts.items()}}
 
     def samples(
-        self, made_of: Mapping[str, NDArray[Any]], backgrounds: Sequence[str], foregrounds: Sequence[str]
+        self,
+        made_of: Callable[[], Iterator[Mapping[str, NDArray[Any]]]],
+        backgrounds: Sequence[str],
+        foregrounds: Sequence[str],
     ) -> dict[str, NDArray[np.int64]]:
         """The samples of each part, in ascending order; SpecError if there are fewer things to deal out than
         parts.
 
-        ``made_of`` are the arrays that say what each sample is made of, by their paths in a dataset. Sources
-        are known by the SHA-256 of their pictures: two files with the same content are in the same part. The
-        order in which they are dealt out depends on the seed and on the pictures alone. Of scenes, a sample
-        is in the part that all of its foregrounds are in; one without any is dealt out by itself, or with its
-        background.
+        ``made_of`` gives the arrays that say what samples are made of, by their paths in a dataset, of some
+        after the other. Sources are known by the SHA-256 of their pictures: two files with the same
+        content are in the same part. The order in which they are dealt out depends on the seed and on the
+        pictures alone. Of scenes, a sample is in the part that all of its foregrounds are in; one without any
+        is dealt out by itself, or with its background.
         """
         pictures = {"background": backgrounds, "foreground": foregrounds}
-        foreground = OBJECT_FOREGROUND if OBJECT_FOREGROUND in made_of else "foreground"
-        used = {"background": made_of["background"], "foreground": made_of[foreground]}
         if self.by == "sample":
-            return self._by_name(self._part_of_sample(made_of, pictures))
-        if self.by != "both":
-            part = self._part_of_source(self.by, pictures, used[self.by])
-            return self._by_name(self._joined(part, lambda: self._part_of_sample(made_of, pictures)))
-        part = self._part_of_source("background", pictures, used["background"])
-        other = self._joined(self._part_of_source("foreground", pictures, used["foreground"]), lambda: part)
-        return self._by_name(np.where(part == other, part, -1))
+            return self._by_name(self._part_of_sample(made_of(), pictures))
+        kinds = ("background", "foreground") if self.by == "both" else (self.by,)
+        dealt = {kind: self._part_of_source(kind, pictures) for kind in kinds}
+        part = np.concatenate([self._part_of_used(some, dealt) for some in made_of()])
+        is_empty = part == _NO_SOURCE
+        if is_empty.any():
+            part[is_empty] = self._part_of_sample(made_of(), pictures)[is_empty]
+        return self._by_name(part)
 
     def _part_of_sample(
-        self, made_of: Mapping[str, NDArray[Any]], pictures: Mapping[str, Sequence[str]]
-    ) -> NDArray[np.int64]:
+        self,
+        made_of: Iterator[Mapping[str, NDArray[Any]]],
+        pictures: Mapping[str, Sequence[str]],
+    ) -> NDArray[np.int32]:
         """(n,) the number of the part that each sample is in, where these are dealt out one by one."""
         words = {
             kind: np.array([int(digest[:8], 16) for digest in digests], np.uint32)
             for kind, digests in pictures.items()
         }
+        return self._dealt(np.concatenate([self._sample_numbers(some, words) for some in made_of]), "samples")
+
+    def _sample_numbers(
+        self, made_of: Mapping[str, NDArray[Any]], words: Mapping[str, NDArray[np.uint32]]
+    ) -> NDArray[np.uint64]:
+        """(n,) what samples are put in order by."""
         background = words["background"][made_of["background"]]
         if OBJECT_FOREGROUND in made_of:
             # Which sample of its background it is, is all that tells scenes apart.
-            return self._dealt(
-                _numbers(self.seed, background, _OF_SCENES, _OF_PARTS, made_of["replica"]), "samples"
-            )
+            return _numbers(self.seed, background, _OF_SCENES, _OF_PARTS, made_of["replica"])
         pair = background, words["foreground"][made_of["foreground"]]
         tag = made_of["flip"] + np.uint32(_OF_PARTS)
-        return self._dealt(_numbers(self.seed, *pair, tag, made_of["replica"]), "samples")
+        return _numbers(self.seed, *pair, tag, made_of["replica"])
 
-    def _joined(
-        self, part: NDArray[np.int64], of_empty: Callable[[], NDArray[np.int64]]
-    ) -> NDArray[np.int64]:
-        """(n,) the number of the part that all sources of a sample are in, of (n,) or (n, K); -1 for none.
-
-        Where there is no source, which is -2, it is the part that ``of_empty`` says.
+    def _part_of_used(
+        self, made_of: Mapping[str, NDArray[Any]], dealt: Mapping[str, NDArray[np.int32]]
+    ) -> NDArray[np.int32]:
+        """(n,) the number of the part that all sources of a sample are in of the kinds that are dealt out; -1
+        for none, and -2 where there is no source.
         """
-        if part.ndim == 1:
+        found = [dealt["background"][made_of["background"]]] if "background" in dealt else []
+        if "foreground" in dealt:
+            part: NDArray[np.int32]
+            used = made_of[OBJECT_FOREGROUND if OBJECT_FOREGROUND in made_of else "foreground"]
+            part = np.where(used < 0, np.int32(_NO_SOURCE), dealt["foreground"][used])
+            if part.ndim > 1:
+                first = part[:, 0]
+                is_same = (part == first[:, None]) | (part == _NO_SOURCE)
+                part = np.where(is_same.all(axis=1), first, np.int32(-1))
+            if found:
+                part = np.where((part == found[0]) | (part == _NO_SOURCE), found[0], np.int32(-1))
             return part
-        first = part[:, 0]
-        together = np.where(((part == first[:, None]) | (part == _NO_SOURCE)).all(axis=1), first, -1)
-        is_empty = first == _NO_SOURCE
-        return np.where(is_empty, of_empty(), together) if is_empty.any() else together
+        return np.asarray(found[0])
 
     def of_names(self, names: Sequence[str]) -> dict[str, NDArray[np.int64]]:
         """The samples of each part, in ascending order, by their names alone or what a field in them says:
@@ -192,27 +209,23 @@ class Split:
         part = self._dealt(_numbers(self.seed, words[:, 0], words[:, 1], _OF_PARTS, words[:, 2]), what)
         return self._by_name(part[which])
 
-    def _by_name(self, part: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
+    def _by_name(self, part: NDArray[np.int32]) -> dict[str, NDArray[np.int64]]:
         """The samples of each part, from the number of each sample's part: that of its name, in order."""
         names = sorted(self.parts)
         return {name: np.flatnonzero(part == names.index(name)) for name in self.parts}
 
-    def _part_of_source(
-        self, kind: str, pictures: Mapping[str, Sequence[str]], used: NDArray[np.int32]
-    ) -> NDArray[np.int64]:
-        """The number of the part that each of the ``used`` backgrounds, or foregrounds, is in; -1 for none,
-        and -2 where ``used`` is -1.
-        """
+    def _part_of_source(self, kind: str, pictures: Mapping[str, Sequence[str]]) -> NDArray[np.int32]:
+        """The number of the part that each background, or foreground, is in; -1 for none."""
         digests, which = np.unique(np.array(pictures[kind]), return_inverse=True)
         words = np.array([[int(d[i : i + 8], 16) for i in range(0, 32, 8)] for d in digests], np.uint32)
         part = self._dealt(_numbers(self.seed, *words.T), f"different {kind}s")
-        return np.where(used < 0, _NO_SOURCE, part[which][used])
+        return np.asarray(part[which])
 
-    def _dealt(self, numbers: NDArray[np.uint64], what: str) -> NDArray[np.int64]:
+    def _dealt(self, numbers: NDArray[np.uint64], what: str) -> NDArray[np.int32]:
         """The number of the part that each of some things gets, in the order of theirs; -1 for none."""
         counts = self._counts(len(numbers), what)
-        part = np.full(len(numbers), -1, np.int64)
-        dealt = np.repeat(np.arange(len(counts)), counts)
+        part = np.full(len(numbers), -1, np.int32)
+        dealt = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
         part[np.argsort(numbers, kind="stable")[: len(dealt)]] = dealt
         return part
 

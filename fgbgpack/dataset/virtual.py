@@ -73,6 +73,7 @@ class _VirtualStore(DerivedStore):
         super().__init__(read_only=True)
         self._stored, self._layout = below, layout
         # All that chunks are made of is read now: a read from within a read could wait for itself.
+        dataset.prepare_samples()
         names = [name for name in dataset.document.composed if name in dataset.fields]
         self._arrays = {name: _Chunks(name, getattr(dataset, name)) for name in names}
 

@@ -6,6 +6,7 @@ depth guides another one (:class:`Guided`), or is what the foreground stands bef
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -13,9 +14,11 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from fgbgpack.composition.objects import Objects
 from fgbgpack.composition.originals import Backgrounds, Renderer, depth_of_backgrounds
 from fgbgpack.composition.placement import Placements
 from fgbgpack.composition.recipe import Recipe, Samples
+from fgbgpack.composition.scenes import ScenePlacements
 from fgbgpack.depth.background import BackgroundDepth, centre_and_spread
 from fgbgpack.depth.card import Quantity, Size
 from fgbgpack.depth.kernels import half_extent
@@ -252,26 +255,44 @@ class Layered:
 
     def __call__(self, samples: Samples, out: NDArray[np.float16], *, step: float = 0.0) -> Extremes:
         """As :meth:`PerSample.__call__`, exactly on the grid; for 0 on a fine one."""
-        layers = self.layers(step or self.step(_FINE_BITS))
-        background, objects = self._placed(samples)
-        layers.compose(background, objects, layers.numbers(background, objects.outline), out)
+        recipe = self._recipe
+        objects = recipe.objects(samples) if recipe.has_objects else None
+        self.fill(recipe.placements(samples), objects, out, step=step)
         minimum, maximum = np.empty((2, len(out)), np.float16)
         half_extent(
             out.view(np.uint16).reshape(len(out), -1), minimum.view(np.uint16), maximum.view(np.uint16)
         )
         return minimum, maximum
 
-    def _placed(self, samples: Samples) -> tuple[NDArray[np.int32], Placed]:
-        """The backgrounds of some samples, and where what is before them."""
-        recipe = self._recipe
-        placed = recipe.placements(samples)
+    def fill(
+        self,
+        placed: Placements | ScenePlacements,
+        objects: Objects | None,
+        out: NDArray[np.float16],
+        *,
+        step: float = 0.0,
+    ) -> None:
+        """Fill ``out`` as :meth:`__call__` does, of samples whose placements, or objects, are known."""
+        layers = self.layers(step or self.step(_FINE_BITS))
+        before = self._before(placed, objects)
+        layers.compose(placed.background, before, layers.numbers(placed.background, before.outline), out)
+
+    def with_recipe(self, recipe: Recipe) -> Layered:
+        """The same of another recipe of the same pictures."""
+        other = copy.copy(self)
+        other._recipe = recipe
+        return other
+
+    def _before(self, placed: Placements | ScenePlacements, objects: Objects | None) -> Placed:
+        """What is before the backgrounds of some samples, and where."""
         if isinstance(placed, Placements):
             outline = self._outlines.number(placed.foreground, placed.flip)
-            return placed.background, Placed(outline[:, None], placed.y[:, None], placed.x[:, None])
-        objects = recipe.objects(samples)
-        sprite = recipe.sprites.index(objects.foreground, objects.height, objects.blend)
+            return Placed(outline[:, None], placed.y[:, None], placed.x[:, None])
+        if objects is None:
+            raise ValueError("depth of scenes is that of their objects")
+        sprite = self._recipe.sprites.index(objects.foreground, objects.height, objects.blend)
         corner = objects.y.astype(np.int32), objects.x.astype(np.int32)
-        return placed.background, Placed(self._outlines.number(sprite, objects.flip), *corner)
+        return Placed(self._outlines.number(sprite, objects.flip), *corner)
 
 
 def _outlines(recipe: Recipe) -> Outlines:

@@ -14,7 +14,7 @@ from fgbgpack.composition.originals import sources_of
 from fgbgpack.composition.recipe import Recipe
 from fgbgpack.depth import Device
 from fgbgpack.depth.strategies import Networks
-from fgbgpack.document import DEPTH, EXTREMES, IMAGE
+from fgbgpack.document import DEPTH, EXTREMES, IMAGE, MOST_SAMPLES
 from fgbgpack.pipeline.arrays import extent_of, object_arrays, placement_arrays, plane_layouts, recipe_sources
 from fgbgpack.pipeline.create import load_recipe
 from fgbgpack.pipeline.depth import DepthFilling, DepthStage
@@ -22,7 +22,7 @@ from fgbgpack.pipeline.depth_modes import DepthJob
 from fgbgpack.pipeline.events import OnEvent, Reporting, reporting, silent
 from fgbgpack.pipeline.executor import MEASURE_SECONDS, Monitor, Threads
 from fgbgpack.pipeline.pixels import Pixels
-from fgbgpack.pipeline.scale import MOST_SAMPLES, Assumptions, Fixed, Scale, StageWork, scale_of
+from fgbgpack.pipeline.scale import Assumptions, Fixed, Scale, StageWork, scale_of
 from fgbgpack.source_info import SourceInfo
 from fgbgpack.sources.listing import Sources
 from fgbgpack.spec import DatasetSpec

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fgbgpack.composition.placement import Placements
 from fgbgpack.composition.recipe import Recipe
 from fgbgpack.dataset.arrays import catalog_of, catalog_paths
-from fgbgpack.dataset.composed_depth import layered_source
+from fgbgpack.dataset.composer import layered_source
 from fgbgpack.document import (
     DEPTH,
     DEPTH_MIN,

@@ -8,7 +8,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fgbgpack.dataset.composed_depth import ComposedDepth
+from fgbgpack.dataset.composed import ComposedArray
+from fgbgpack.dataset.composer import Composer
 from fgbgpack.dataset.dataset import Dataset
 from fgbgpack.document import DEPTH, DEPTH_MIN, EXTREMES
 from fgbgpack.errors import DatasetError
@@ -72,8 +73,9 @@ def check_layers(run: Run, original: Dataset) -> None:
         )
 
 
-def _composed(original: Dataset, layout: Layout) -> ComposedDepth:
-    return ComposedDepth.of(original.store, original.document, original.recipe, layout)
+def _composed(original: Dataset, layout: Layout) -> ComposedArray:
+    composer = Composer(original.store, original.document, original.recipe, None)
+    return ComposedArray(lambda: composer, layout, DEPTH)
 
 
 class _LayeredDepth(LayoutStage):

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from fgbgpack.document import MOST_SAMPLES
 from fgbgpack.errors import SpecError
 from fgbgpack.sources.names import counted
 
@@ -36,8 +37,6 @@ _METADATA_TEXT = 1300
 #: From here on something is said.
 _LARGE_DOCUMENT, _LARGE_OPENING, _LARGEST_PUT = 16_000_000, 2_000_000_000, 5_000_000_000
 _MANY_OBJECTS = 3_000_000
-
-MOST_SAMPLES = 2**31 - 1
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from fgbgpack.document import MOST_SAMPLES
 from fgbgpack.errors import DatasetError
 from fgbgpack.storage.codecs import ChunkCodec, codec_of, same_json
 from fgbgpack.storage.layout import Layout
@@ -28,8 +29,8 @@ LARGEST_CHUNK = 2 << 30
 MOST_CHUNKS = 1 << 20
 #: Shards in an array, whose names are listed to find those that are missing.
 MOST_SHARDS = 1 << 22
-#: Along each axis, as many as samples that a dataset can hold.
-LONGEST_AXIS = (1 << 31) - 1
+#: Along each axis but that of samples.
+_LONGEST_SIDE = (1 << 31) - 1
 _MOST_AXES = 4
 _SHOWN = 120
 
@@ -166,13 +167,14 @@ class _Parser:
         return None if found is None else float(found)
 
     def _sides(self, name: str, value: object) -> tuple[int, ...] | None:
-        """A shape: 1 to 4 sides of 1 to 2^31 - 1."""
+        """A shape: 1 to 4 sides, the first one along samples."""
         sides = value if isinstance(value, list) else []
-        if 1 <= len(sides) <= _MOST_AXES and all(_is_integer(side, 1, LONGEST_AXIS) for side in sides):
+        most = [MOST_SAMPLES, *[_LONGEST_SIDE] * (_MOST_AXES - 1)]
+        if 1 <= len(sides) <= _MOST_AXES and all(map(_is_integer, sides, [1] * _MOST_AXES, most)):
             return tuple(sides)
         self._damaged.append(
             f"{name}: found {_shown(value)}, expected 1 to {_MOST_AXES} whole numbers from 1 to "
-            f"{LONGEST_AXIS:,}"
+            f"{_LONGEST_SIDE:,}, the first to {MOST_SAMPLES:,}"
         )
         return None
 

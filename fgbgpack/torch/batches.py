@@ -59,6 +59,11 @@ class EpochBatch(list[int]):
         return EpochBatch(super().__add__(others), self.epoch)
 
 
+def epoch_of(positions: Sequence[int]) -> int:
+    """The epoch that positions are of; 0 where they do not say."""
+    return positions.epoch if isinstance(positions, EpochBatch) else 0
+
+
 class GroupBatch(EpochBatch):
     """The positions of a batch out of a group: many samples, at (n,) int64 positions, that are best read
     together. A process that reads several groups at a time reads one of each lane. The first batch of a group
@@ -110,10 +115,9 @@ class LazySamples(Sequence[dict[str, Any]]):
     def read(self, allocate: Allocator) -> tuple[Buffer, list[TensorSpec]]:
         """All samples in one buffer: read, augmented, converted, but not transformed."""
         dataset = self.dataset
-        epoch = self.positions.epoch if isinstance(self.positions, EpochBatch) else 0
         steps: list[tuple[torch.dtype | None, Callable[[Tensors, Tensors], None]]] = []
         if dataset.augment is not None:
-            steps.append((None, partial(dataset.change, epoch=epoch)))
+            steps.append((None, partial(dataset.change, epoch=epoch_of(self.positions))))
         if dataset.dtype is not None:
             steps.append((dataset.dtype, dataset.convert))
         # Only the last buffer is that of the batch.

@@ -16,7 +16,7 @@ from torch.utils.data import get_worker_info
 
 from fgbgpack.augment import Augment
 from fgbgpack.dataset.batch import shapes
-from fgbgpack.dataset.dataset import Dataset, open_dataset
+from fgbgpack.dataset.dataset import Dataset, EpochDataset, open_dataset
 from fgbgpack.dataset.mixing import Mixing
 from fgbgpack.dataset.pixel_source import PixelSource
 from fgbgpack.document import BACKGROUND_PICTURE, DEPTH, IMAGE, INSTANCE, OF_BACKGROUND
@@ -26,7 +26,7 @@ from fgbgpack.sources.names import counted
 from fgbgpack.storage.indices import Index, sample_indices
 from fgbgpack.storage.reading.cache import DEFAULT_BYTES
 from fgbgpack.storage.targets import Target
-from fgbgpack.torch.batches import Ahead, GroupBatch, LazySamples, Positions
+from fgbgpack.torch.batches import Ahead, GroupBatch, LazySamples, Positions, epoch_of
 from fgbgpack.torch.memory import Allocator, Buffer, BufferLayout, MemoryPool, Tensors, TensorSpec
 
 _WHITE, _PICTURE_AXES = 255, 4
@@ -44,13 +44,16 @@ _TYPES = {
 class _Group:
     """Samples that were read together from ``start`` on, of which batches are taken one after the other."""
 
-    def __init__(self, positions: Positions, start: int, buffer: Buffer, specs: list[TensorSpec]) -> None:
-        self.positions, self.buffer, self._specs = positions, buffer, specs
+    def __init__(
+        self, positions: Positions, epoch: int, start: int, buffer: Buffer, specs: list[TensorSpec]
+    ) -> None:
+        self.positions, self.epoch, self.buffer, self._specs = positions, epoch, buffer, specs
         self._first = self._next = start
 
     def has(self, batch: GroupBatch) -> bool:
         """Whether a batch can be taken; only once, since its receiver may change it."""
-        return batch.start >= self._next and np.array_equal(batch.group, self.positions)
+        is_next = batch.start >= self._next and batch.epoch == self.epoch
+        return is_next and np.array_equal(batch.group, self.positions)
 
     def take(self, batch: GroupBatch) -> list[TensorSpec]:
         self._next = batch.start + len(batch)
@@ -97,6 +100,10 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
         transform: Changes one sample, after that. It gets all fields together, so that a crop or a flip is
             the same for all of them. It runs in the workers.
         placements: Whether samples have their placement; imported samples have none.
+        fresh: Whether samples are placed anew in each epoch, as :meth:`fgbgpack.Dataset.at_epoch` places
+            them: epoch 0 is the dataset itself. They are composed, and nothing is stored. Objects of scenes
+            are drawn from the foregrounds that the chosen samples have, so that what a split keeps apart
+            stays apart. Not for imported samples, nor for depth that is not in layers.
         pixels: As for :func:`fgbgpack.open_dataset`.
         allow_incomplete: Open a dataset also while its creation has not finished.
         storage_options: As for :func:`fgbgpack.open_dataset`.
@@ -134,13 +141,16 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
         augment: Augment | None = None,
         transform: Callable[[Tensors], dict[str, Any]] | None = None,
         placements: bool = False,
+        fresh: bool = False,
         pixels: PixelSource = "auto",
         allow_incomplete: bool = False,
         storage_options: Mapping[str, Any] | None = None,
         cache: str | os.PathLike[str] | None = None,
         cache_bytes: int = DEFAULT_BYTES,
     ) -> None:
-        placements, allow_incomplete = checked_flags(placements=placements, allow_incomplete=allow_incomplete)
+        placements, fresh, allow_incomplete = checked_flags(
+            placements=placements, fresh=fresh, allow_incomplete=allow_incomplete
+        )
         if not isinstance(dataset, Dataset):
             dataset = open_dataset(
                 dataset,
@@ -162,6 +172,15 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
             )
         if placements and not dataset.has_recipe:
             problems.append(f"placements: {dataset.path} was imported and has none, expected False")
+        if fresh and not dataset.has_recipe:
+            problems.append(
+                f"fresh: {dataset.path} was imported and has no recipe to place samples anew, expected False"
+            )
+        elif fresh and DEPTH in names and dataset.has_depth and not dataset.document.is_layered:
+            problems.append(
+                f"fresh: depth of {dataset.path} is what a network says of each stored sample; name other "
+                "fields, or make the dataset with depth in layers (--depth-mode layered)"
+            )
         if dtype is not None and not dtype.is_floating_point:
             problems.append(f"dtype: found {dtype}, expected a floating type, or None for pixels as stored")
         self.size = (dataset.height, dataset.width)
@@ -185,9 +204,31 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
         self.transform = transform
         self.pool = MemoryPool()
         self._placements = dataset.placed if placements else ()
-        dataset.prepare_samples()
+        self.fresh = fresh
+        self._epochs: dict[int, EpochDataset] = {}
+        self._drawn: tuple[int, ...] | None = None
+        self._prepare(None if indices is None and split is None else self.indices)
         self._groups: dict[int, _Group] = {}
         self._process = os.getpid()
+
+    def _prepare(self, indices: Index | None) -> None:
+        """Read what these samples are made of, once for all processes that are forked from then on."""
+        if self.fresh:
+            self._drawn, self._epochs = self.dataset.drawn_from(indices), {}
+            self._at_epoch(0).prepare_samples()
+        else:
+            self.dataset.prepare_samples()
+
+    def _at_epoch(self, epoch: int) -> Dataset:
+        """What holds the samples of an epoch."""
+        if not self.fresh:
+            return self.dataset
+        found = self._epochs.get(epoch)
+        if found is None:
+            found = EpochDataset(self.dataset, epoch, self._drawn)
+            # Where passes follow one another, batches of two of them are read in turn.
+            self._epochs = dict([*self._epochs.items()][-1:]) | {epoch: found}
+        return found
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -196,7 +237,7 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
         return f"<fgbgpack.torch.FgBgDataset: {counted(len(self), 'sample')} of {self.dataset!r}>"
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_groups": {}}
+        return self.__dict__ | {"_groups": {}, "_epochs": {}}
 
     def __getitem__(self, position: int) -> dict[str, Any]:
         """One sample. Many random samples are read faster together: by a ``DataLoader`` or ``__getitems__``.
@@ -215,11 +256,18 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
         """Some samples, which are read together when the first is used, or by :func:`collate`."""
         return LazySamples(self, positions)
 
+    @property
+    def is_cheap(self) -> bool:
+        """Whether all that is done for a sample is to compose it, of one foreground."""
+        composed = self.fresh or self.dataset.composes(self.fields)
+        return composed and not self.dataset.has_objects and self.augment is None and self.transform is None
+
     def subset(self, positions: Index) -> FgBgDataset:
         """Some of these samples, by their positions; all else stays the same."""
         some = copy.copy(self)
         some.indices = self.indices[sample_indices(positions, len(self))]
         some.pool, some._groups = MemoryPool(), {}
+        some._prepare(some.indices)
         return some
 
     def mixing(self, window: int | None, memory: int) -> Mixing:
@@ -228,7 +276,7 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
         chunk = dataset.image.chunks[0]
         if window is not None:
             return Mixing.of_chunks(window, chunk)
-        composed = dataset.composes(self.fields)
+        composed = self.fresh or dataset.composes(self.fields)
         return Mixing.within(memory // dataset.sample_bytes, chunk, composed=composed)
 
     def layout(self, count: int, dtype: torch.dtype | None) -> BufferLayout:
@@ -254,16 +302,17 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
         one.
         """
         if not (isinstance(positions, GroupBatch) and positions.is_whole):
-            return self._read(np.asarray(positions, np.int64), allocate)
+            return self._read(np.asarray(positions, np.int64), epoch_of(positions), allocate)
         if self._process != os.getpid():
             self._groups, self._process = {}, os.getpid()
         group = self._groups.pop(positions.lane, None)
         if group is None or not group.has(positions):
             group = None  # frees its memory for the next group
             rest = positions.group[positions.start :]
-            if positions.ahead is not None:
+            if positions.ahead is not None and not self.fresh:
                 self._read_ahead(positions.lane, positions.ahead, rest)
-            group = _Group(positions.group, positions.start, *self._read(rest, allocate))
+            read = self._read(rest, positions.epoch, allocate)
+            group = _Group(positions.group, positions.epoch, positions.start, *read)
         specs = group.take(positions)
         if not group.is_empty:
             self._groups[positions.lane] = group
@@ -276,7 +325,7 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
             samples = self.indices[np.concatenate([rest, ahead.positions])]
             self.dataset.read_ahead((id(self), lane), samples, self.fields)
 
-    def _read(self, positions: Positions, allocate: Allocator) -> tuple[Buffer, list[TensorSpec]]:
+    def _read(self, positions: Positions, epoch: int, allocate: Allocator) -> tuple[Buffer, list[TensorSpec]]:
         layout = self._layout(len(positions), None, (self.dataset.height, self.dataset.width))
         buffer = allocate(layout.bytes)
         tensors = buffer.views(layout.tensors)
@@ -284,7 +333,7 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
         tensors["index"].copy_(torch.from_numpy(samples))
         out = {name: _as_stored(tensors[name]).numpy() for name in (*self.fields, *self._placements)}
         threads = None if get_worker_info() is None else 1
-        self.dataset.read(samples, self.fields, out=out, threads=threads)
+        self._at_epoch(epoch).read(samples, self.fields, out=out, threads=threads)
         return buffer, layout.tensors
 
     def change(self, stored: Tensors, changed: Tensors, *, epoch: int) -> None:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import multiprocessing
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import islice
 from math import gcd
 from multiprocessing.context import BaseContext
-from typing import Any, TypeAlias, overload
+from typing import Any, TypeAlias, TypeVar, overload
 
 import torch
 from torch.utils.data import DataLoader, Subset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from fgbgpack.dataset.dataset import Dataset
-from fgbgpack.errors import SpecError
+from fgbgpack.errors import ClusterError, SpecError
 from fgbgpack.options import checked_numbers, whole_number
+from fgbgpack.sources.names import counted
 from fgbgpack.storage.processes import is_native
 from fgbgpack.storage.reading.threads import usable_cores
 from fgbgpack.storage.targets import Target
@@ -26,10 +30,15 @@ from fgbgpack.torch.mixture import FgBgMixture, shares
 from fgbgpack.torch.sampler import BlockShuffleSampler
 from fgbgpack.torch.trainers import rank_batches
 
+T = TypeVar("T")
 #: What batches can be made of.
 Source: TypeAlias = Target | Dataset | FgBgDataset | Subset[Any]
 
 _MAX_WORKERS = 4
+#: The least and the most of batches that are read ahead unless told otherwise.
+_AHEAD, _MOST_AHEAD = 4, 32
+#: How PyTorch's error begins when a worker has died.
+_LOST = "DataLoader worker"
 #: Batches in the training process: the current one, the next one, and one to spare.
 _IN_USE = 3
 
@@ -43,7 +52,11 @@ class FgBgLoader(DataLoader[dict[str, Any]]):
     and accelerate's ``prepare`` shares them as those of other loaders.
     """
 
-    def __init__(self, dataset: FgBgDataset, batch_sampler: Any, **options: Any) -> None:
+    def __init__(
+        self, dataset: FgBgDataset, batch_sampler: Any, *, read_ahead: int = _AHEAD, **options: Any
+    ) -> None:
+        #: Batches that a thread of this process reads ahead where there are no workers.
+        self.read_ahead = read_ahead
         batch_sampler, self._order, self._own_batches = rank_batches(batch_sampler)
         #: Batches of this epoch that were returned; None before the first iteration.
         self._returned: int | None = None
@@ -84,18 +97,43 @@ class FgBgLoader(DataLoader[dict[str, Any]]):
         iteration, returned = self._iterations, self._order.start
         self._returned = returned
         batches = super().__iter__()
+        ahead = _ahead(batches, self.read_ahead) if self._reads_on_a_thread else batches
         try:
-            for batch in batches:
+            for batch in ahead:
                 returned += 1
                 if iteration == self._iterations:
                     self._returned = returned
                 yield batch
-        except Exception:
+        except Exception as exc:
             # PyTorch's errors refer to the workers, which would otherwise live until they are collected.
             self._iterator = None
             if isinstance(batches, _MultiProcessingDataLoaderIter):
                 batches._shutdown_workers()
+                if isinstance(exc, RuntimeError) and str(exc).startswith(_LOST):
+                    raise ClusterError(
+                        f"A worker ended before its batches were read: {str(exc).split('. ')[0]}. Where it "
+                        "was killed, memory may have run out: use fewer workers, a smaller prefetch or "
+                        "window. Else see what it printed, or find the fault with workers=0.",
+                        code="worker-lost",
+                    ) from exc
             raise
+
+    @property
+    def _reads_on_a_thread(self) -> bool:
+        """Whether a thread reads ahead: not where code of the user would run on it."""
+        is_ours = isinstance(self.collate_fn, partial) and self.collate_fn.func is collate
+        has_transform = self._order.dataset.transform is not None
+        return not self.num_workers and self.read_ahead > 0 and is_ours and not has_transform
+
+    def __repr__(self) -> str:
+        if self.num_workers:
+            how = f"{counted(self.num_workers, 'worker')}, {self.prefetch_factor} batches ahead each"
+        elif self._reads_on_a_thread:
+            how = f"this process on a thread, {self.read_ahead} batches ahead"
+        else:
+            how = "this process when they are requested"
+        what = f"batches of {self._order.batch_size} of {self.dataset!r}"
+        return f"<fgbgpack.torch.FgBgLoader: {what}, read by {how}>"
 
     @property
     def epoch(self) -> int:
@@ -119,6 +157,37 @@ class FgBgLoader(DataLoader[dict[str, Any]]):
         self._order.load_state_dict(state)
         self._iterations += 1
         self._returned = None
+
+
+def _ahead(batches: Iterator[T], count: int) -> Iterator[T]:
+    """The same, of which a thread reads about the next ``count`` while one is used.
+
+    It reads half of them at a time: to wake another thread for each costs as much as to compose some samples.
+    """
+    with ThreadPoolExecutor(1, "fgbgpack-loader") as thread:
+        coming = deque(thread.submit(_some, batches, -(-count // 2)) for _ in range(2))
+        try:
+            while True:
+                some, error = coming.popleft().result()
+                coming.append(thread.submit(_some, batches, -(-count // 2)))
+                yield from some
+                if error is not None:
+                    raise error
+                if not some:
+                    return
+        finally:
+            for future in coming:
+                future.cancel()
+
+
+def _some(batches: Iterator[T], count: int) -> tuple[list[T], Exception | None]:
+    """Some batches, fewer at the end, and the error that came in the place of the next."""
+    found: list[T] = []
+    try:
+        found.extend(islice(batches, count))
+    except Exception as exc:
+        return found, exc
+    return found, None
 
 
 def _shared_of(collate_fn: Any) -> SharedBuffers | None:
@@ -145,7 +214,7 @@ def make_loader(
     shuffle: bool = True,
     seed: int = 0,
     workers: int | None = None,
-    prefetch: int = 4,
+    prefetch: int | None = None,
     window: int | None = None,
     lanes: int = 4,
     adjacent: int | None = None,
@@ -174,9 +243,12 @@ def make_loader(
             their numbers of samples.
         shuffle: Whether samples come in random order, as :class:`BlockShuffleSampler` describes it.
         seed: 64 bits; the order depends on it and on the number of the epoch.
-        workers: Processes that read ahead; ``None``: one for each processor but one, at most 4. With 0 this
-            process reads each batch when it is requested, with threads.
-        prefetch: Batches that each worker reads ahead.
+        workers: Processes that read ahead. ``None``: one for each processor, at most 4; but none where
+            samples of one foreground are composed and not augmented or transformed, or where there is one
+            processor. With 0 a thread of this process reads ahead while your step runs; with a ``transform``
+            each batch is read when it is requested. ``repr`` says which it is.
+        prefetch: Batches that each worker, or that thread, reads ahead; ``None``: as many as are read
+            together, from 4 to 32. With 0 there is no thread.
         window: As for :class:`BlockShuffleSampler`, as are the next six.
         lanes: Best a multiple of ``workers``.
         adjacent: Chunks that are requested together.
@@ -194,12 +266,13 @@ def make_loader(
             same batches.
         worker_init: Called in each worker with its number.
         **options: ``fields``, ``indices``, ``split``, ``dtype``, ``augment``, ``transform``, ``placements``,
-            ``pixels``, ``allow_incomplete``, ``storage_options``, ``cache`` and ``cache_bytes`` of
+            ``fresh``, ``pixels``, ``allow_incomplete``, ``storage_options``, ``cache`` and ``cache_bytes`` of
             :class:`FgBgDataset`, where ``dataset`` is none.
 
     Raises:
         DatasetError: The dataset cannot be opened.
         SpecError: An option is wrong.
+        ClusterError: While it is iterated: a worker was lost.
 
     Example:
         >>> loader = make_loader("lobby.zarr", 64, split=("eighty", "train"))  # doctest: +SKIP
@@ -212,8 +285,6 @@ def make_loader(
         raise SpecError(
             "pin_memory: there is no CUDA to pin memory for; leave the option out.", code="device-missing"
         )
-    if workers is None:
-        workers = min(_MAX_WORKERS, usable_cores() - 1)
     if isinstance(dataset, (list, tuple)):
         given = {
             "shuffle": shuffle,
@@ -236,13 +307,6 @@ def make_loader(
         raise SpecError(
             "weights: there is only one dataset, expected a list of several.", code="options-conflict"
         )
-    count, prefetch = checked_numbers(
-        {
-            "workers": (workers, 0, 1 << 10),
-            "prefetch": (prefetch, 1, 1 << 10),
-        },
-        "There are no such workers:",
-    )
     samples: Any = _without_subsets(dataset)
     if not isinstance(samples, FgBgDataset):
         samples = FgBgDataset(samples, **options)
@@ -250,6 +314,13 @@ def make_loader(
         raise SpecError(
             f"A FgBgDataset has its own options: leave out {', '.join(options)}.", code="options-conflict"
         )
+    if workers is None:
+        workers = _best_workers(samples)
+    limits = {
+        "workers": (workers, 0, 1 << 10),
+        "prefetch": (_AHEAD if prefetch is None else prefetch, 1 if workers else 0, 1 << 10),
+    }
+    count, ahead = checked_numbers(limits, "There are no such workers:")
     order = BlockShuffleSampler(
         samples,
         batch_size,
@@ -263,6 +334,10 @@ def make_loader(
         shuffle=shuffle,
         steps_per_epoch=steps_per_epoch,
     )
+    if prefetch is None:
+        # All batches of a group are read for the first. Who cannot begin with the next group until that one
+        # is used up waits, and then others wait for it.
+        ahead = min(_MOST_AHEAD, max(_AHEAD, order.batches_per_group))
     pinned = torch.cuda.is_available() if pin_memory is None else pin_memory
     if not count:
         return FgBgLoader(
@@ -270,16 +345,17 @@ def make_loader(
             batch_sampler=order,
             collate_fn=partial(collate, pin_memory=pinned),
             pin_memory=pinned,
+            read_ahead=ahead,
         )
     if start_method is None and is_native(samples.dataset.store.store):
         start_method = "spawn" if multiprocessing.get_start_method() == "spawn" else "forkserver"
     context = multiprocessing.get_context(start_method)
-    shared = _shared_buffers(samples, order, count, count * prefetch + _IN_USE, context)
+    shared = _shared_buffers(samples, order, count, count * ahead + _IN_USE, context)
     return FgBgLoader(
         dataset=samples,
         batch_sampler=order,
         num_workers=count,
-        prefetch_factor=prefetch,
+        prefetch_factor=ahead,
         collate_fn=partial(collate, shared=shared),
         pin_memory=pinned,
         persistent_workers=samples.transform is None if persistent_workers is None else persistent_workers,
@@ -303,6 +379,8 @@ def _mixture(
         raise SpecError(f"weights: found {found} for {len(parts)} datasets.", code="option-invalid")
     (size,) = checked_numbers({"batch_size": (batch_size, 1, 1 << 31)}, "There are no such batches:")
     counts = shares(size, [len(part) for part in parts] if weights is None else weights)
+    if given["workers"] is None:
+        given = given | {"workers": max(map(_best_workers, parts))}
     if (workers := whole_number(given["workers"])) is not None:
         # Each dataset has workers of its own.
         given = given | {"workers": -(-workers // len(parts))}
@@ -317,6 +395,12 @@ def _mixture(
             for part, count in zip(parts, counts, strict=True)
         ]
     )
+
+
+def _best_workers(samples: FgBgDataset) -> int:
+    """How many workers are best: none where a thread is as fast, or where there is one processor for all."""
+    cores = usable_cores()
+    return 0 if samples.is_cheap or cores == 1 else min(_MAX_WORKERS, cores)
 
 
 def _without_subsets(dataset: Any) -> Any:

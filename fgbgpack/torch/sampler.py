@@ -142,7 +142,8 @@ class BlockShuffleSampler(Sampler[list[int]]):
         self.steps_per_epoch = steps_per_epoch if endless or steps_per_epoch is None else steps
         self._mixing = dataset.mixing(None if window is None else self.window, _WINDOW_BYTES // self.lanes)
         self.window, self.part = self._mixing.window, self._mixing.part
-        self._samples = f"{len(dataset)} {hashlib.sha256(dataset.indices.data).hexdigest()[:16]}"
+        fresh = " fresh" if dataset.fresh else ""
+        self._samples = f"{len(dataset)} {hashlib.sha256(dataset.indices.data).hexdigest()[:16]}{fresh}"
         self._shared: RankOrder | None = None
         # The epoch of this iteration, or of the next one while that has not begun, and its position then.
         self._epoch, self._start, self._begun = 0, 0, False

@@ -199,8 +199,31 @@ def test_scaled_placements_lie_at_multiples():
 
 
 def test_more_samples_than_an_index_can_hold_are_refused():
-    with refused(SpecError, "samples-too-many", "2,147,483,647"):
-        dataclasses.replace(PLAN, placements=2**31 // 12 + 1)
+    with refused(SpecError, "samples-too-many", "1,099,511,627,776"):
+        dataclasses.replace(PLAN, placements=2**40 // 12 + 1)
+
+
+def test_samples_beyond_two_to_the_31_are_placed_as_any():
+    plan = dataclasses.replace(PLAN, placements=2**31 - 1)
+    far = np.array([plan.samples - 1, 2**31 + 7, 3], np.int64)
+    found = plan.placements_of(far)
+    for i, sample in enumerate(far.tolist()):
+        pair, within = divmod(sample, 2 * plan.placements)
+        background, foreground = divmod(pair, len(plan.foreground_words))
+        flip, replica = divmod(within, plan.placements)
+        counter = (plan.background_words[background], plan.foreground_words[foreground], flip, replica)
+        words = naive.philox4x32(counter, (plan.seed & 0xFFFFFFFF, plan.seed >> 32))
+        height, width = plan.foreground_sizes[foreground]
+        expected = (
+            *(background, foreground, bool(flip), replica),
+            naive.multiply_high(words[0], plan.height - height + 1),
+            naive.multiply_high(words[1], plan.width - width + 1),
+        )
+        assert tuple(getattr(found, field.name)[i] for field in dataclasses.fields(found)) == expected
+    with pytest.raises(IndexError):
+        plan.placements_of(np.array([plan.samples]))
+    with pytest.raises(IndexError):
+        plan.placements_of(np.array([-1]))
 
 
 # --- recipe digest ---------------------------------------------------------------------------------

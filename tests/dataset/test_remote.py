@@ -109,7 +109,7 @@ def served(depth_dataset):
 def test_a_dataset_on_a_server_is_read_in_ranges(served, depth_dataset, everything):
     pytest.importorskip("aiohttp", reason="fsspec needs it for http")
     url, log = served
-    ds = open_dataset(url)
+    ds = open_dataset(url, pixels="stored")
     asked = {path.removeprefix(f"{depth_dataset.name}/").split("/c/")[0] for path, _ in log if "/c/" in path}
     assert all(path.startswith("manifest/") or path == "sources/foreground_size" for path in asked)
     assert_same_batch(ds.read([17, 3, 30]), everything, [17, 3, 30])
@@ -126,7 +126,21 @@ def test_a_dataset_on_a_server_is_read_in_ranges(served, depth_dataset, everythi
     again = pickle.loads(pickle.dumps(ds))
     assert_same_batch(again.read([2]), everything, [2])
     np.testing.assert_array_equal(ds.depth[5, 3:9], everything["depth"][5, 3:9])
-    assert_same_batch(open_dataset(url, pixels="recomposed").read([9, 1]), everything, [9, 1])
+
+
+@pytest.mark.slow
+def test_pixels_on_a_server_are_made_of_sources_that_come_once(served, depth_dataset, everything):
+    pytest.importorskip("aiohttp", reason="fsspec needs it for http")
+    url, log = served
+    ds = open_dataset(url)
+    assert ds.pixels == "recomposed"
+    for samples in ([9, 1], [35], range(36)):
+        batch = ds.read(samples, ["image", "mask"])
+        for name, array in batch.arrays.items():
+            np.testing.assert_array_equal(array, everything[name][samples], err_msg=name)
+    asked = [path.removeprefix(f"{depth_dataset.name}/") for path, _ in log if "/c/" in path]
+    assert {path.split("/")[0] for path in asked} == {"manifest", "sources"}
+    assert len(asked) == len(set(asked))
 
 
 @pytest.mark.slow
@@ -139,10 +153,11 @@ def test_a_server_that_cannot_be_written_refuses_a_split(served):
 @pytest.mark.slow
 def test_a_server_that_fails_is_an_error_that_says_why(served):
     pytest.importorskip("aiohttp", reason="fsspec needs it for http")
-    ds = open_dataset(served[0])
+    ds = open_dataset(served[0], pixels="stored")
     _ = ds.placements
     served[1].fails = True
-    for action in (lambda: ds[0], lambda: ds.image[3], lambda: open_dataset(served[0])):
+    others = lambda: open_dataset(served[0])[0], lambda: open_dataset(served[0], pixels="recomposed")
+    for action in (lambda: ds[0], lambda: ds.image[3], *others):
         with refused(DatasetError, "store-busy", "500"):
             action()
 
@@ -160,7 +175,7 @@ def test_a_server_that_knows_no_ranges_is_read_whole(served, everything):
 def test_an_answer_that_is_cut_short_is_an_error_that_says_so(served, everything):
     pytest.importorskip("aiohttp", reason="fsspec needs it for http")
     url, log = served
-    ds = open_dataset(url)
+    ds = open_dataset(url, pixels="stored")
     _ = ds.placements, ds[20]
     log.answers = "short"
     with refused(DatasetError, "shard-cut-short", r"/c/.* cut short: \d{1,6} bytes"):
@@ -175,7 +190,7 @@ def test_an_answer_that_is_cut_short_is_an_error_that_says_so(served, everything
 def test_a_server_that_does_not_answer_is_an_error_that_says_so(served, everything, monkeypatch):
     pytest.importorskip("aiohttp", reason="fsspec needs it for http")
     url, log = served
-    ds = open_dataset(url)
+    ds = open_dataset(url, pixels="stored")
     _ = ds.placements, ds[20]
     log.answers = "late"
     with monkeypatch.context() as patch:

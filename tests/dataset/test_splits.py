@@ -51,7 +51,9 @@ def samples_of(split, backgrounds=10, foregrounds=10, placements=2, order=None):
         seed=0,
     )
     placed = plan.placements_of(range(plan.samples))
-    return split.samples(vars(placed), *names), placed
+    cut = min(7, plan.samples)
+    parts = split.samples(lambda: iter([vars(placed[:cut]), vars(placed[cut:])]), *names)
+    return parts, placed
 
 
 # --- parts -----------------------------------------------------------------------------------------

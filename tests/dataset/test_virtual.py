@@ -27,7 +27,6 @@ from zarr.storage import MemoryStore
 
 import fgbgpack
 from fgbgpack import create, estimate, fill_depth, open_dataset
-from fgbgpack.dataset.composed import compose_together
 from fgbgpack.errors import DatasetError, IncompleteDatasetError, RecipeMismatchError, SpecError
 from fgbgpack.spec import DatasetSpec
 from fgbgpack.visual.info import describe
@@ -218,11 +217,10 @@ def test_many_samples_in_any_order_on_any_number_of_threads(kinds, threads):
     np.testing.assert_array_equal(image.read(samples, threads=threads), expected[0])
     np.testing.assert_array_equal(mask.read(samples, threads=threads), expected[1])
     images, masks = np.empty_like(expected[0]), np.empty_like(expected[1])
-    arrays = {"image": image, "mask": mask}
-    compose_together(arrays, samples, {"image": images, "mask": masks}, threads)
+    ds.read(samples, out={"image": images, "mask": masks}, threads=threads)
     np.testing.assert_array_equal(images, expected[0])
     np.testing.assert_array_equal(masks, expected[1])
-    compose_together(arrays, samples[:9], {"mask": masks[:9]}, threads)
+    ds.read(samples[:9], out={"mask": masks[:9]}, threads=threads)
     np.testing.assert_array_equal(masks[:9], expected[1][:9])
 
 
@@ -238,13 +236,12 @@ def test_what_is_to_be_filled_is_filled_in_its_place_or_refused(kinds):
         with refused(SpecError, "array-misfit", rf"uint8 of shape \(4, {HEIGHT}, {WIDTH}, 3\)"):
             reader.read([0, 1, 2, 3], wrong)
     masks = np.empty((4, HEIGHT, WIDTH), np.uint8)
-    arrays = {"image": reader, "mask": ds.mask.reader}
     with refused(SpecError, "array-misfit", "contiguous"):
-        compose_together(arrays, [0, 1, 2, 3], {"image": out, "mask": masks})
+        ds.read([0, 1, 2, 3], out={"image": out, "mask": masks})
     with pytest.raises(IndexError):
         reader.read([[0, 1]])
     with pytest.raises(IndexError):
-        compose_together(arrays, [0, 1, 2, N], {"image": np.empty_like(expected[:4]), "mask": masks})
+        ds.read([0, 1, 2, N], out={"image": np.empty_like(expected[:4]), "mask": masks})
     assert reader.read([]).shape == (0, HEIGHT, WIDTH, 3)
 
 

@@ -8,7 +8,10 @@ import pytest
 from builders import SMALL_SHARDS, Pictures, depth_of
 
 from fgbgpack import create, estimate, open_dataset
-from fgbgpack.pipeline.scale import MOST_SAMPLES, Assumptions
+from fgbgpack.document import MOST_SAMPLES
+from fgbgpack.pipeline import estimate as estimate_module
+from fgbgpack.pipeline import scale as scale_module
+from fgbgpack.pipeline.scale import Assumptions
 from fgbgpack.storage.reading.threads import usable_cores
 
 
@@ -33,13 +36,17 @@ def test_objects_and_index_are_those_of_the_dataset(
     assert [stage.name for stage in found.stages] == names + (["depth"] if modes[depth] else [])
 
 
-def test_there_may_be_more_samples_than_a_dataset_can_hold(tmp_path):
+@pytest.mark.parametrize("most", [MOST_SAMPLES, 2**31 - 1])
+def test_there_may_be_more_samples_than_a_dataset_can_hold(tmp_path, monkeypatch, most):
+    monkeypatch.setattr(estimate_module, "MOST_SAMPLES", most)
+    monkeypatch.setattr(scale_module, "MOST_SAMPLES", most)
     pictures = Pictures(tmp_path / "many", backgrounds=36, foregrounds=30)
     few, many = pictures.spec(placements=20), pictures.spec(placements=1_000_000)
     found = estimate(many, workers=1000)
-    assert found.samples == 36 * 30 * 2 * 1_000_000 > MOST_SAMPLES
+    assert found.samples == 36 * 30 * 2 * 1_000_000 > 2**31
     assert found.scale.stages[0].shards * found.scale.stages[0].samples_per_shard >= found.samples
-    assert any("more than the 2,147,483,647" in line for line in found.scale.limits)
+    is_too_many = any("samples are more than the" in line for line in found.scale.limits)
+    assert is_too_many == (found.samples > most)
     # Bytes are of all samples, as measured on those that can be.
     assert found.bytes["image"] / found.samples < 3 * estimate(few).bytes["image"] / estimate(few).samples
     assert found.to_dict() == json.loads(json.dumps(found.to_dict()))

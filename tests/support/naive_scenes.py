@@ -198,7 +198,8 @@ def spots(plan, foreground, flip, blend_name, sprites, person):
 
 def place(plan, first, second, given, sprites, person=None):
     """One object, of the words of its two blocks; ``None`` where it has no place on the floor."""
-    foreground = multiply_high(first[0], len(plan.foreground_words))
+    drawn = range(len(plan.foreground_words)) if plan.drawn is None else plan.drawn
+    foreground = drawn[multiply_high(first[0], len(drawn))]
     flip = second[0] >> 31 if plan.flip else 0
     if given is not None:
         foreground, flip = given

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+import mmap
 import multiprocessing
 import os
 import re
 import shutil
 import signal
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +20,9 @@ import torch
 from tensors import SAMPLES, check, check_cropped, crop_by_index, indices_of
 from torch.utils.data import DataLoader, get_worker_info
 
-from fgbgpack import DatasetError, SpecError, open_dataset
-from fgbgpack.torch import FgBgDataset, FgBgLoader, collate, make_loader
+from fgbgpack import ClusterError, DatasetError, SpecError, open_dataset
+from fgbgpack.storage.reading.threads import usable_cores
+from fgbgpack.torch import Augment, FgBgDataset, FgBgLoader, collate, make_loader
 from fgbgpack.torch.memory import SharedBuffers
 
 pytestmark = [
@@ -143,7 +148,6 @@ class TestWorkers:
     def test_defaults(self, path: Path) -> None:
         loader = make_loader(path)
         assert isinstance(loader, FgBgLoader)
-        assert loader.num_workers <= 4
         assert loader.pin_memory == torch.cuda.is_available()
         assert sorted(indices_of(loader)) == list(range(SAMPLES))
 
@@ -157,6 +161,82 @@ class TestWorkers:
         with pytest.raises(SpecError) as caught:
             make_loader(path, pin_memory=True)
         assert caught.value.code == "device-missing"
+
+
+class TestThread:
+    """Without workers a thread reads ahead."""
+
+    @pytest.mark.parametrize(
+        "options", [{}, {"shuffle": False}, {"dtype": torch.float32}, {"steps_per_epoch": 4}]
+    )
+    def test_it_changes_nothing(self, path: Path, options: Any) -> None:
+        found = []
+        for prefetch in (0, 1, 2, 7, 100):
+            loader = make_loader(path, 8, workers=0, prefetch=prefetch, window=2, **options)
+            assert ("on a thread" in repr(loader)) == (prefetch > 0)
+            found.append([bytes_of(batch) for _ in range(3) for batch in loader])
+        assert len(found[0]) == 3 * len(loader)
+        assert all(batches == found[0] for batches in found[1:])
+
+    def test_it_ends_with_the_iteration(self, path: Path) -> None:
+        before = set(threading.enumerate())
+        loader = make_loader(path, 8, workers=0)
+        batches = iter(loader)
+        next(batches)
+        (thread,) = {one for one in set(threading.enumerate()) - before if "loader" in one.name}
+        batches.close()  # type: ignore[attr-defined]
+        assert not thread.is_alive()
+        list(loader)
+        for _ in loader:
+            break
+        gc.collect()
+        assert not [one for one in threading.enumerate() if "fgbgpack-loader" in one.name]
+
+    def test_two_iterations_at_a_time_have_their_own(self, path: Path, truth: Any) -> None:
+        loader = make_loader(path, 8, workers=0, window=2)
+        first, second = iter(loader), iter(loader)
+        for one, other in zip(first, second, strict=True):
+            check(one, truth)
+            check(other, truth)
+
+    def test_transforms_run_where_they_are_asked_for(self, path: Path) -> None:
+        threads = set()
+
+        def transform(sample: dict[str, Any]) -> dict[str, Any]:
+            threads.add(threading.get_ident())
+            return sample
+
+        loader = make_loader(path, 8, workers=0, transform=transform)
+        assert len(list(loader)) == 15
+        assert threads == {threading.get_ident()}
+        assert "when they are requested" in repr(loader)
+
+    def test_workers_are_chosen_where_they_help(self, path: Path) -> None:
+        most = 0 if usable_cores() == 1 else min(4, usable_cores())
+        composed: dict[str, Any] = {"pixels": "recomposed", "fields": ["image", "mask"]}
+        for options in ({"fields": ["depth"]}, {"transform": enlarge}, {"augment": Augment()}):
+            assert make_loader(path, 8, **composed | options).num_workers == most
+        loader = make_loader(path, 8, **composed)
+        assert loader.num_workers == 0
+        assert "read by this process on a thread" in repr(loader)
+        assert "2 workers" in repr(make_loader(path, 8, workers=2))
+        mixture = make_loader([path, path], 8, **composed | {"fields": ["depth"]})
+        assert [part.num_workers for part in mixture.loaders] == [-(-most // 2)] * 2
+
+    @pytest.mark.parametrize("options", [{"workers": 1, "prefetch": 0}, {"workers": 0, "prefetch": -1}])
+    def test_workers_read_at_least_one_batch_ahead(self, path: Path, options: Any) -> None:
+        with pytest.raises(SpecError):
+            make_loader(path, 8, **options)
+
+    def test_workers_read_a_group_ahead(self, path: Path) -> None:
+        loader = make_loader(path, 2, workers=1, window=4)
+        assert loader.prefetch_factor == loader.order.batches_per_group == 10
+        assert make_loader(path, 1, workers=1, window=24).prefetch_factor == 32
+        assert make_loader(path, 8, workers=1, shuffle=False).prefetch_factor == 4
+
+
+def bytes_of(batch: dict[str, Any]) -> dict[str, bytes]:
+    return {name: tensor.numpy().tobytes() for name, tensor in batch.items()}
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
@@ -215,13 +295,36 @@ def error_of(loader: FgBgLoader) -> Exception:
     return caught.value
 
 
-class TestErrors:
+def shared_bytes() -> int:
+    """Bytes of memory that this process shares with others and that has no name."""
+    found = 0
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        addresses, mode, *_ = line.split()
+        if mode.startswith("rw") and mode.endswith("s") and line.endswith("(deleted)"):
+            start, end = (int(address, 16) for address in addresses.split("-"))
+            found += end - start if end - start > mmap.PAGESIZE else 0  # less is a lock
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at what Linux tells of processes")
+class TestLostWorkers:
     @pytest.mark.parametrize("how", [leave, be_killed])
     def test_a_worker_that_dies_is_an_error(self, path: Path, how: Any) -> None:
-        error = error_of(make_loader(path, 8, workers=2, transform=how))
-        assert type(error) is RuntimeError
-        assert re.match(r"DataLoader worker .* (exited|killed)", str(error))
+        gc.collect()
+        before = shared_bytes()
+        loader = make_loader(path, 8, workers=2, transform=how)
+        assert shared_bytes() > before
+        error = error_of(loader)
+        assert type(error) is ClusterError
+        assert error.code == "worker-lost"
+        assert re.search(r"DataLoader worker .* (exited|killed)", str(error))
+        del loader, error
+        gc.collect()
+        assert shared_bytes() == before
+        assert not list(Path("/dev/shm").glob(f"*_{os.getpid()}_*"))
 
+
+class TestErrors:
     @pytest.mark.parametrize("workers", [0, 2])
     def test_a_damaged_shard_is_named(self, path: Path, tmp_path: Path, workers: int) -> None:
         copy = tmp_path / "damaged.zarr"
@@ -230,9 +333,25 @@ class TestErrors:
         content = bytearray(shard.read_bytes())
         content[20] ^= 255
         shard.write_bytes(content)
-        error = error_of(make_loader(copy, 8, workers=workers))
+        error = error_of(make_loader(copy, 8, workers=workers, pixels="stored"))
         assert type(error) is DatasetError
         assert "damaged.zarr/mask" in str(error)
+
+    def test_batches_before_an_error_are_returned(self, path: Path, tmp_path: Path) -> None:
+        copy = tmp_path / "damaged.zarr"
+        shutil.copytree(path, copy)
+        shards = sorted(file for file in (copy / "depth" / "c").rglob("*") if file.is_file())
+        for shard in shards[len(shards) // 2 :]:
+            shard.write_bytes(b"")
+        found = []
+        for prefetch in (0, 1, 6, 40):
+            batches: list[list[int]] = []
+            loader = make_loader(copy, 8, workers=0, prefetch=prefetch, shuffle=False)
+            with pytest.raises(DatasetError):
+                batches.extend(batch["index"].tolist() for batch in loader)
+            found.append(batches)
+        assert 0 < len(found[0]) < SAMPLES // 8
+        assert found[0] == found[1] == found[2] == found[3]
 
     def test_samples_that_differ_are_named_from_a_worker(self, path: Path) -> None:
         error = error_of(make_loader(path, 8, workers=1, transform=ragged))

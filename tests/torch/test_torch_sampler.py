@@ -142,7 +142,7 @@ class TestOrder:
     @pytest.mark.parametrize("options", [{"lanes": 1}, {"lanes": 4}, {"lanes": 4, "dtype": torch.float32}])
     def test_an_epoch_decodes_each_chunk_about_once(self, path: Path, options: Any) -> None:
         dtype = options.pop("dtype", None)
-        data = FgBgDataset(path, dtype=dtype)
+        data = FgBgDataset(path, dtype=dtype, pixels="stored")
         loader = make_loader(data, 10, workers=0, window=4, **options)
         assert sorted(indices_of(loader)) == list(range(SAMPLES))
         decoded = data.dataset.image.chunks_decoded

@@ -65,7 +65,11 @@ class StoredArray:
 
     def __init__(self, reader: SampleReader) -> None:
         self.reader = reader
-        self.attrs = reader.attributes
+
+    @property
+    def attrs(self) -> Mapping[str, Any]:
+        """The attributes."""
+        return self.reader.attributes
 
     @property
     def shape(self) -> tuple[int, ...]:
