@@ -12,6 +12,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from fgbgpack.composition.objects import Objects
 from fgbgpack.composition.originals import Backgrounds, Renderer
 from fgbgpack.composition.placement import Placements
 from fgbgpack.composition.recipe import Recipe, Samples
@@ -220,25 +221,37 @@ class Layered:
     def __call__(self, samples: Samples, out: NDArray[np.float16], *, step: float = 0.0) -> Extremes:
         """As :meth:`PerSample.__call__`, exactly on the grid; for 0 on a fine one."""
         layers = self.layers(step or self.step(_FINE_BITS))
-        background, objects = self._placed(samples)
-        layers.compose(background, objects, layers.numbers(background, objects.outline), out)
+        recipe = self._recipe
+        placed = recipe.placements(samples)
+        if isinstance(placed, Placements):
+            outline = self._outlines.number(placed.foreground, placed.flip)[:, None]
+            shown, outlines = Placed(outline, placed.y[:, None], placed.x[:, None]), self._outlines
+        else:
+            objects = recipe.objects(samples)
+            sprite = recipe.sprites.index(objects.foreground, objects.height, objects.blend)
+            outline = self._outlines.number(sprite, objects.flip)
+            shown, outlines = self._turned(objects, sprite, outline)
+        numbers = layers.numbers(placed.background, outline)
+        layers.compose(placed.background, shown, numbers, out, outlines)
         minimum, maximum = np.empty((2, len(out)), np.float16)
         half_extent(
             out.view(np.uint16).reshape(len(out), -1), minimum.view(np.uint16), maximum.view(np.uint16)
         )
         return minimum, maximum
 
-    def _placed(self, samples: Samples) -> tuple[NDArray[np.int32], Placed]:
-        """The backgrounds of some samples, and where what is before them."""
-        recipe = self._recipe
-        placed = recipe.placements(samples)
-        if isinstance(placed, Placements):
-            outline = self._outlines.number(placed.foreground, placed.flip)
-            return placed.background, Placed(outline[:, None], placed.y[:, None], placed.x[:, None])
-        objects = recipe.objects(samples)
-        sprite = recipe.sprites.index(objects.foreground, objects.height, objects.blend)
-        corner = objects.y.astype(np.int32), objects.x.astype(np.int32)
-        return placed.background, Placed(self._outlines.number(sprite, objects.flip), *corner)
+    def _turned(
+        self, objects: Objects, sprite: NDArray[np.int32], outline: NDArray[np.int32]
+    ) -> tuple[Placed, Outlines]:
+        """Where objects of these sprites are, and what they look like."""
+        y, x = objects.y.astype(np.int32), objects.x.astype(np.int32)
+        if not self._recipe.spec.rotation:
+            return Placed(outline, y, x), self._outlines
+        turned = self._recipe.sprites.turned(sprite, objects.flip, objects.rotation)
+        number = np.arange(sprite.size, dtype=np.int32).reshape(sprite.shape)
+        placed = Placed(
+            np.where(sprite < 0, np.int32(-1), number), y - turned.margin[..., 0], x - turned.margin[..., 1]
+        )
+        return placed, Outlines(turned.alpha, turned.offset, turned.size, self._outlines.person_pixels)
 
 
 def _outlines(recipe: Recipe) -> Outlines:

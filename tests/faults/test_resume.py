@@ -25,11 +25,14 @@ from fgbgpack.errors import IncompleteDatasetError
 
 #: How often runs are killed in each mode of depth; and when those of a dataset are, one after the other,
 #: before one is left to finish it.
-KILLS = {"per-sample": 20, "guided": 10, "scenes": 20}
+KILLS = {"per-sample": 20, "guided": 10, "scenes": 20, "standing": 20}
+#: The same where not all are made.
+FEW_KILLS = {"standing": 4}
 STAGES = {
     "per-sample": ("samples", "start", "samples", "depth", "start", "depth"),
     "guided": ("samples", "backgrounds", "start", "backgrounds", "depth", "depth"),
     "scenes": ("samples", "start", "samples", "depth", "start", "depth"),
+    "standing": ("samples", "start", "samples", "backgrounds", "depth", "depth"),
 }
 #: What scenes are made with, as many as of the other samples.
 SCENES = {
