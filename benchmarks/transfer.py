@@ -68,7 +68,13 @@ class Row:
 
 
 #: Features that the preset ``scenes`` has off, each with what switches it on. A row each.
-FEATURES: dict[str, Any] = {"truncate": 0.3, "empty": 0.1, "light_match": True, "shadow": True}
+FEATURES: dict[str, Any] = {
+    "truncate": 0.3,
+    "empty": 0.1,
+    "rotation": 10.0,
+    "light_match": True,
+    "shadow": True,
+}
 #: Options of augmentation, each with what switches it off. A row each.
 CHANGES: dict[str, dict[str, Any]] = {
     "window": {"zoom": None, "crop": False},

@@ -43,8 +43,8 @@ PLACEMENTS = ("background", "foreground", "flip", "replica", "y", "x")
 #: The same of a sample that is a scene, and the group of what its objects are.
 SCENE_PLACEMENTS = ("background", "replica")
 OBJECTS = "objects"
-#: What each object is: its foreground, where its sprite lies and how large it is, its blend, light and
-#: shadow, and what can be seen of it.
+#: What each object is: its foreground, where its sprite lies, how large and how far turned it is, its blend,
+#: light and shadow, and what can be seen of it.
 OBJECT_ARRAYS = tuple(
     f"{OBJECTS}/{name}"
     for name in (
@@ -55,6 +55,7 @@ OBJECT_ARRAYS = tuple(
         "x",
         "height",
         "width",
+        "rotation",
         "blend",
         "gain",
         "shadow",

@@ -17,6 +17,9 @@ BLENDS: tuple[Blend, ...] = get_args(Blend)
 #: The most objects of a sample.
 MOST_OBJECTS = 16
 
+#: The largest angle that objects may be turned by, in degrees.
+LARGEST_ROTATION = 45
+
 _NUMBERS = re.compile(r"([0-9]{1,4})(%?)(?:-([0-9]{1,4})(%?))?")
 _SMALLEST = 1
 
@@ -46,6 +49,7 @@ class SceneOptions:
         truncate: The largest share of an object's height and width that may lie outside the picture.
         overlap: The least share of each object that is to be visible; those with less are drawn again.
         placement: Where objects go.
+        rotation: The largest angle that an object is turned by, to either side, in degrees.
         blend: What becomes of edges: one of ``BLENDS``, or several, separated by commas.
         light_match: Whether the brightness of an object is brought near that of its surroundings.
         shadow: Whether whole objects darken the ground below them.
@@ -60,6 +64,7 @@ class SceneOptions:
     truncate: float
     overlap: float
     placement: Placement
+    rotation: float
     blend: str
     light_match: bool
     shadow: bool
@@ -78,6 +83,7 @@ class SceneOptions:
             or self.empty > 0
             or self.truncate > 0
             or self.overlap > 0
+            or self.rotation > 0
             or self.light_match
             or self.shadow
             or self.classes

@@ -185,6 +185,7 @@ class DatasetSpec:
         empty: The share of samples without any object, 0 to 1.
         truncate: The largest share of an object's height and width that may be outside the picture.
         overlap: The least share of each object that is to be visible: those with less are drawn again.
+        rotation: Turns each object by up to that many degrees to either side, 0 to 45, in tenths.
         blend: What becomes of edges: ``"soft"``, ``"hard"`` or ``"feather"``, or several of them, separated
             by commas.
         light_match: Whether the light of an object is brought near that of its surroundings.
@@ -230,6 +231,7 @@ class DatasetSpec:
     empty: float = 0.0
     truncate: float = 0.0
     overlap: float = 0.0
+    rotation: float = 0.0
     blend: str = "soft"
     light_match: bool = False
     shadow: bool = False
@@ -242,9 +244,9 @@ class DatasetSpec:
             if (number := whole_number(getattr(self, field.name))) is not None:
                 # Of NumPy or torch perhaps, which JSON does not have.
                 object.__setattr__(self, field.name, number)
-        for name in ("empty", "truncate", "overlap"):
-            if type(share := getattr(self, name)) is not bool and isinstance(share, SupportsFloat):
-                object.__setattr__(self, name, float(share))
+        for name in ("empty", "truncate", "overlap", "rotation"):
+            if type(number := getattr(self, name)) is not bool and isinstance(number, SupportsFloat):
+                object.__setattr__(self, name, float(number))
         depth = self.depth
         is_of_scene = depth is not None and depth.model == SCENE_MODEL and depth.mode != "per-sample"
         if self.background_depth is not None and depth is not None and is_of_scene:

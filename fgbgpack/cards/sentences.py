@@ -73,9 +73,10 @@ def limits(summary: DatasetSummary) -> list[str]:
         "a sample; it is neither rotated nor hidden in part."
     )
     if spec.is_scene:
+        turned = f"turned by up to {spec.rotation:g} degrees" if spec.rotation else "not rotated"
         pasted = (
-            f"Objects are {_heights_in_words(spec)} pixels high, in front of all of the background and not "
-            "rotated; others, or the border, may hide a part of them."
+            f"Objects are {_heights_in_words(spec)} pixels high, in front of all of the background and "
+            f"{turned}; others, or the border, may hide a part of them."
         )
     return [
         f"Samples are composites: a foreground {shadow} and no reflection, touches nothing, and {light}.",

@@ -210,7 +210,9 @@ def _height_in_words(recipe: Mapping[str, Any]) -> str:
 def _scenes_in_words(recipe: Mapping[str, Any]) -> str:
     """What scenes are made of, beyond what other samples are."""
     words = [f"objects {recipe['objects']}", f"edges {recipe['blend']}"]
-    words += [f"{name} {recipe[name]:g}" for name in ("empty", "truncate", "overlap") if recipe[name]]
+    words += [
+        f"{name} {recipe[name]:g}" for name in ("empty", "truncate", "overlap", "rotation") if recipe[name]
+    ]
     words += [name.replace("_", " ") for name in ("light_match", "shadow") if recipe[name]]
     return "; ".join(words)
 

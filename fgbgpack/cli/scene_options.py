@@ -35,6 +35,10 @@ OVERLAP = Panel.SCENES.option(
     "--overlap SHARE",
     "The least share of each object that is to be visible, 0 to 1: others are drawn again (default 0).",
 )
+ROTATION = Panel.SCENES.option(
+    "--rotation DEGREES",
+    "Turn each object by up to so many degrees to either side, 0 to 45 (default 0).",
+)
 BLEND = Panel.SCENES.option(
     "--blend NAME,...",
     f"What becomes of edges, one or several of {', '.join(BLENDS)} (default soft: as they are).",
@@ -61,7 +65,7 @@ def scene_fields(parser: Parser, **given: str | bool | None) -> dict[str, Any]:
     found: dict[str, Any] = dict(given)
     found["samples"] = parser.integer("--samples", _text(given["samples"]))
     found["objects"] = number_or_range(parser, "--objects", _text(given["objects"]))
-    for name in ("empty", "truncate", "overlap"):
+    for name in ("empty", "truncate", "overlap", "rotation"):
         found[name] = parser.number(f"--{name}", _text(given[name]))
     return found
 

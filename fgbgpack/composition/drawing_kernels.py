@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from fgbgpack.composition.kernels import philox_block
+from fgbgpack.composition.turning_kernels import grown, pushed, turned_bits, turned_feet
 from fgbgpack.jit import Int8, Int16, Int32, Int64, UInt8, UInt32, kernel
 from fgbgpack.sources.cuts import BOTTOM, LEFT, RIGHT, TOP
 
@@ -39,6 +40,12 @@ def _below(word: Int, count: Int) -> Int:
 
 
 @kernel
+def _between(word: Int, first: Int, last: Int) -> Int:
+    """A number from one to another, both included, whichever is greater."""
+    return min(first, last) + _below(word, abs(last - first) + 1)
+
+
+@kernel
 def _stand(
     word: Int,
     level: Int32,
@@ -47,6 +54,7 @@ def _stand(
     which: Int,
     blends: Int,
     flip: Int,
+    angle: Int,
     slack: Int,
     levels: Int32,
     first_sprite: Int32,
@@ -55,11 +63,12 @@ def _stand(
     spot: Int64,
 ) -> Int:
     """How many pixels of a floor the feet of a foreground may be on; ``spot`` becomes the level of its height
-    and its corner, where they are on the ``word`` / 2^32-th of these, row by row.
+    and its corner, where they are on the ``word`` / 2^32-th of these, row by row, and then its lower edge
+    before it is turned.
 
     ``level`` (h,) and ``count`` (h, w + 1) are those of ``Standing``, of one background. Feet are at the
-    lowest opaque row, in the middle of the lowest ones. Outside of the picture is ``slack`` / 256 of the
-    foreground, or less.
+    lowest opaque row, in the middle of the lowest ones; a turned foreground is turned about them. Outside of
+    the picture is ``slack`` / 256 of the foreground, or less.
     """
     width = count.shape[1] - 1
     total = np.int64(0)
@@ -77,15 +86,20 @@ def _stand(
             h = np.int64(size[sprite, 0])
             w = np.int64(size[sprite, 1])
             lowest = np.int64(feet[sprite, 0])
-            y = row - lowest
-            if lowest < 0 or y < -((h * slack) >> 8):
+            left = np.int64(feet[sprite, 1])
+            right = np.int64(feet[sprite, 2])
+            more_rows, more_columns = grown(h, w, angle)
+            down, across = turned_feet(h, w, lowest, left, right, flip == 1, angle)
+            y = row - lowest - (down >> 1)
+            if lowest < 0 or y - more_rows < -((h * slack) >> 8):
                 continue
-            middle = (np.int64(feet[sprite, 1]) + np.int64(feet[sprite, 2])) // 2
+            middle = (left + right) // 2
             if flip:
                 middle = w - 1 - middle
+            middle += across >> 1
             out = (w * slack) >> 8
-            start = max(np.int64(0), middle - out)
-            stop = min(np.int64(width), width - w + out + middle + 1)
+            start = max(np.int64(0), middle + more_columns - out)
+            stop = min(np.int64(width), width - w - more_columns + out + middle + 1)
             if stop <= start:
                 continue
             here = np.int64(count[row, stop]) - np.int64(count[row, start])
@@ -96,6 +110,7 @@ def _stand(
                 spot[0] = level[row]
                 spot[1] = y
                 spot[2] = column - middle
+                spot[3] = row - lowest + h
                 break
             before += here
         if not again:
@@ -117,6 +132,7 @@ def draw_objects(
     placement: Int,
     slack: Int,
     least_visible: Int,
+    most_turned: Int,
     mirrored: bool,
     blends: Int8,
     levels: Int32,
@@ -142,6 +158,10 @@ def draw_objects(
     ``least_visible`` are shares of 2^32 and of 2^16, ``slack`` is one of 256. ``canvas`` (height, width) is 0
     everywhere, before and after.
 
+    Objects are turned by up to ``most_turned`` tenths of a degree: whole ones that end at the border or stand
+    about the middle of their feet, all others about their middle. Cut ones are then so much further out that
+    nothing of a cut edge is seen.
+
     On the ``FLOOR``, what is cut is anchored, and all else stands where its feet fit: it is drawn
     again where they fit nowhere on the floor. Where a background has none, it is anywhere inside.
     ``standing_level`` and ``standing_count`` are those of ``Standing``, and ``background`` (n,) says of which
@@ -149,15 +169,18 @@ def draw_objects(
     """
     n = counter.shape[0]
     most = high
-    foreground, flips, ys, xs, heights, widths, blend, _, shadow, visible, box = objects
+    foreground, flips, ys, xs, heights, widths, rotation, blend, _, shadow, visible, box = objects
     words = np.empty(4, np.uint32)
     more = np.empty(4, np.uint32)
-    # What is placed, far to near: foreground, mirroring, y, x, blend, shadow, sprite, nearness.
-    placed = np.empty((most + 1, 8), np.int64)
-    trial = np.empty((most + 1, 8), np.int64)
+    # What is placed, far to near: foreground, mirroring, y, x, blend, shadow, sprite, nearness, angle, area,
+    # number.
+    placed = np.empty((most + 1, 11), np.int64)
+    trial = np.empty((most + 1, 11), np.int64)
+    # Where turned objects are opaque, by their numbers.
+    bits = np.empty((most if most_turned > 0 else 0, height, (width + 7) // 8), np.uint8)
     seen = np.empty(most + 2, np.int64)
     boxes = np.empty((most + 2, 4), np.int64)
-    spot = np.empty(3, np.int64)
+    spot = np.empty(4, np.int64)
     for i in range(n):
         has_floor = False
         if placement == FLOOR:
@@ -184,11 +207,17 @@ def draw_objects(
                 sprite = first_sprite[f] + level * len(blends) + which
                 h = np.int64(size[sprite, 0])
                 w = np.int64(size[sprite, 1])
+                angle = np.int64(0)
+                if most_turned > 0:
+                    angle = _below(more[3], 2 * most_turned + 1) - most_turned
+                more_rows, more_columns = grown(h, w, angle)
                 # Where nothing else is said, anywhere inside, or a little outside.
                 out_y = (h * slack) >> 8
                 out_x = (w * slack) >> 8
-                y = _below(words[2], height - h + 1 + 2 * out_y) - out_y
-                x = _below(words[3], width - w + 1 + 2 * out_x) - out_x
+                y = _between(words[2], more_rows - out_y, height - h - more_rows + out_y)
+                x = _between(words[3], more_columns - out_x, width - w - more_columns + out_x)
+                # The lower edge, before it is turned.
+                bottom = y + h
                 sides = np.int64(cut[f])
                 if placement == FLOOR and sides == 0 and has_floor:
                     places = _stand(
@@ -199,6 +228,7 @@ def draw_objects(
                         which,
                         len(blends),
                         flip,
+                        angle,
                         slack,
                         levels,
                         first_sprite,
@@ -213,46 +243,77 @@ def draw_objects(
                     w = np.int64(size[sprite, 1])
                     y = spot[1]
                     x = spot[2]
+                    bottom = spot[3]
                 if placement == ANCHORED or (placement == FLOOR and sides != 0):
                     left = (sides & LEFT) != 0
                     right = (sides & RIGHT) != 0
                     if flip:
                         left, right = right, left
+                    push_rows, push_columns = pushed(h, w, angle)
                     if sides & BOTTOM:
                         y = height - h + _below(words[2], h // _BEYOND + 1)
+                        bottom = y + h
+                        y += push_rows
                     elif sides & TOP:
                         y = -_below(words[2], h // _BEYOND + 1)
+                        bottom = y + h
+                        y -= push_rows
                     elif not (left or right):
                         y = height - h
+                        bottom = y + h
+                        if feet[sprite, 0] >= 0:
+                            down, _ = turned_feet(
+                                h,
+                                w,
+                                np.int64(feet[sprite, 0]),
+                                np.int64(feet[sprite, 1]),
+                                np.int64(feet[sprite, 2]),
+                                flip == 1,
+                                angle,
+                            )
+                            y -= down >> 1
                     if left and not right:
-                        x = -_below(words[3], w // _BEYOND + 1)
+                        x = -_below(words[3], w // _BEYOND + 1) - push_columns
                     elif right and not left:
-                        x = width - w + _below(words[3], w // _BEYOND + 1)
+                        x = width - w + _below(words[3], w // _BEYOND + 1) + push_columns
                 dark = 0
                 if with_shadow and not (sides & BOTTOM) and feet[sprite, 0] >= 0:
                     dark = _DARK + _below(more[2], _DARKER)
                 # Those that end further up are further away. Where those end that end at the border, or
                 # below, is not known, but larger ones are nearer. Of two alike, the one drawn first is
                 # further away.
-                near = y + h if y + h < height else height + h
+                near = bottom if bottom < height else height + h
                 at = count
                 while at > 0 and placed[at - 1, 7] > near:
                     at -= 1
                 for k in range(count):
                     trial[k if k < at else k + 1] = placed[k]
-                trial[at] = (f, flip, y, x, which, dark, sprite, near)
+                whole = np.int64(area[sprite])
+                if angle != 0:
+                    whole = turned_bits(
+                        pixels,
+                        offset[sprite],
+                        h,
+                        w,
+                        flip == 1,
+                        angle,
+                        y,
+                        x,
+                        width,
+                        bits[number],
+                    )
+                trial[at] = (f, flip, y, x, which, dark, sprite, near, angle, whole, number)
                 accepted = True
                 if least_visible > 0:
-                    _see(trial, count + 1, size, pixels, offset, canvas, seen, boxes, False)
+                    _see(trial, count + 1, size, pixels, offset, bits, canvas, seen, boxes, False)
                     for k in range(count + 1):
-                        whole = np.int64(area[trial[k, 6]])
-                        if whole == 0 or seen[k] * (1 << 16) < whole * least_visible:
+                        if trial[k, 9] == 0 or seen[k] * (1 << 16) < trial[k, 9] * least_visible:
                             accepted = False
                 if accepted:
                     count += 1
                     placed[:count] = trial[:count]
                     break
-        _see(placed, count, size, pixels, offset, canvas, seen, boxes, True)
+        _see(placed, count, size, pixels, offset, bits, canvas, seen, boxes, True)
         for k in range(count):
             sprite = placed[k, 6]
             foreground[i, k] = placed[k, 0]
@@ -263,7 +324,8 @@ def draw_objects(
             widths[i, k] = size[sprite, 1]
             blend[i, k] = blends[placed[k, 4]]
             shadow[i, k] = placed[k, 5]
-            whole = area[sprite]
+            rotation[i, k] = placed[k, 8]
+            whole = placed[k, 9]
             visible[i, k] = np.float32(seen[k]) / np.float32(whole) if whole > 0 else np.float32(0)
             for edge in range(4):
                 box[i, k, edge] = boxes[k, edge]
@@ -276,6 +338,7 @@ def _see(
     size: Int32,
     pixels: UInt8,
     offset: Int64,
+    bits: UInt8,
     canvas: UInt8,
     seen: Int64,
     boxes: Int64,
@@ -292,39 +355,68 @@ def _see(
         y = placed[k, 2]
         x = placed[k, 3]
         sprite = placed[k, 6]
+        angle = placed[k, 8]
         w = np.int64(size[sprite, 1])
-        for row in range(max(0, y), min(height, y + size[sprite, 0])):
-            start = offset[sprite] + 4 * (row - y) * w + 3
-            for column in range(max(0, x), min(width, x + w)):
-                across = x + w - 1 - column if flip else column - x
-                if pixels[start + 4 * across] > _HALF_OPAQUE:
-                    before = canvas[row, column]
-                    if before:
-                        seen[before - 1] -= 1
-                    canvas[row, column] = k + 1
-                    seen[k] += 1
+        top, bottom, left, right = _inside(y, x, np.int64(size[sprite, 0]), w, angle, height, width)
+        if angle != 0:
+            opaque = bits[placed[k, 10]]
+            for row in range(top, bottom):
+                for column in range(left, right):
+                    if (opaque[row, column >> 3] >> np.uint8(column & 7)) & 1:
+                        _mark(canvas, row, column, k, seen)
+        else:
+            for row in range(top, bottom):
+                start = offset[sprite] + 4 * (row - y) * w + 3
+                for column in range(left, right):
+                    across = x + w - 1 - column if flip else column - x
+                    if pixels[start + 4 * across] > _HALF_OPAQUE:
+                        _mark(canvas, row, column, k, seen)
     for k in range(count):
-        y = placed[k, 2]
-        x = placed[k, 3]
         sprite = placed[k, 6]
+        top, bottom, left, right = _inside(
+            placed[k, 2], placed[k, 3], size[sprite, 0], size[sprite, 1], placed[k, 8], height, width
+        )
         if with_boxes:
             boxes[k] = (0, 0, 0, 0)
             if seen[k]:
                 boxes[k] = (height, width, 0, 0)
-                for row in range(max(0, y), min(height, y + size[sprite, 0])):
-                    for column in range(max(0, x), min(width, x + size[sprite, 1])):
+                for row in range(top, bottom):
+                    for column in range(left, right):
                         if canvas[row, column] == k + 1:
                             boxes[k, 0] = min(boxes[k, 0], row)
                             boxes[k, 1] = min(boxes[k, 1], column)
                             boxes[k, 2] = row + 1
                             boxes[k, 3] = max(boxes[k, 3], column + 1)
     for k in range(count):
-        y = placed[k, 2]
-        x = placed[k, 3]
         sprite = placed[k, 6]
-        for row in range(max(0, y), min(height, y + size[sprite, 0])):
-            for column in range(max(0, x), min(width, x + size[sprite, 1])):
+        top, bottom, left, right = _inside(
+            placed[k, 2], placed[k, 3], size[sprite, 0], size[sprite, 1], placed[k, 8], height, width
+        )
+        for row in range(top, bottom):
+            for column in range(left, right):
                 canvas[row, column] = 0
+
+
+@kernel
+def _mark(canvas: UInt8, row: Int, column: Int, k: Int, seen: Int64) -> None:
+    """Take a pixel of the picture for the k-th object."""
+    before = canvas[row, column]
+    if before:
+        seen[before - 1] -= 1
+    canvas[row, column] = k + 1
+    seen[k] += 1
+
+
+@kernel
+def _inside(y: Int, x: Int, h: Int, w: Int, angle: Int, height: Int, width: Int) -> tuple[Int, Int, Int, Int]:
+    """The rows and columns of a picture that a sprite is in: from, to, from, to."""
+    rows, columns = grown(np.int64(h), np.int64(w), angle)
+    return (
+        max(np.int64(0), y - rows),
+        min(np.int64(height), y + h + rows),
+        max(np.int64(0), x - columns),
+        min(np.int64(width), x + w + columns),
+    )
 
 
 @kernel

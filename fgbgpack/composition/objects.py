@@ -27,10 +27,12 @@ class Objects:
         foreground: int32, the index of the foreground.
         category: int16, the number of its category.
         flip: int8, 1 where it is mirrored left to right.
-        y: int16, the top row of the sprite.
+        y: int16, the top row of the sprite, before it is turned.
         x: int16, its left column.
-        height: int16, of the sprite.
-        width: int16, of the sprite.
+        height: int16, of the sprite, before it is turned.
+        width: int16, of the same.
+        rotation: int16, how far it is turned clockwise about the middle of these rows and columns, in tenths
+            of a degree.
         blend: int8, the number of its blend in ``fgbgpack.scene_spec.BLENDS``.
         gain: (n, K, 3) int16, what red, green and blue are multiplied by, times 256.
         shadow: int16, how dark its shadow is, 0 for none to 255.
@@ -46,6 +48,7 @@ class Objects:
     x: NDArray[np.int16]
     height: NDArray[np.int16]
     width: NDArray[np.int16]
+    rotation: NDArray[np.int16]
     blend: NDArray[np.int8]
     gain: NDArray[np.int16]
     shadow: NDArray[np.int16]

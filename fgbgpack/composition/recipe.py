@@ -18,6 +18,7 @@ from fgbgpack.composition.placement import Placements, Plan
 from fgbgpack.composition.scenes import SceneCompositor, ScenePlacements, ScenePlan, Scenes
 from fgbgpack.composition.sprites import Sprites, heights_between
 from fgbgpack.composition.standing import Standing
+from fgbgpack.composition.turning_kernels import TENTHS
 from fgbgpack.document import IMAGE, INSTANCE, MASK, RecipeInfo
 from fgbgpack.errors import SpecError
 from fgbgpack.source_info import SourceInfo, SourcesInfo
@@ -61,6 +62,7 @@ class Recipe:
             placement=scene.placement,
             slack=round(scene.truncate * _PARTS),
             least_visible=round(scene.overlap * _SHARES),
+            rotation=round(scene.rotation * TENTHS),
             blends=scene.blends,
             light_match=scene.light_match,
             shadow=scene.shadow,

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from fgbgpack.composition.turning_kernels import grown, turn_row, turned_feet
 from fgbgpack.jit import Int8, Int16, Int32, Int64, UInt8, kernel
 
 Int: TypeAlias = Any
@@ -25,10 +26,12 @@ def compose_scenes(
     offset: Int64,
     size: Int32,
     feet: Int32,
+    is_hard: UInt8,
     sprite: Int32,
     flip: Int8,
     y: Int16,
     x: Int16,
+    rotation: Int16,
     gain: Int16,
     shadow: Int16,
     top: Int,
@@ -43,10 +46,12 @@ def compose_scenes(
     The band is the picture's rows from ``top`` on; rows below the picture are filled with 0. ``background``
     is (B, h, w, 3); objects are (n, K), drawn in their order up to the first of ``sprite`` -1, and ``gain``
     is (n, K, 3). Sprites are (h, w, 4) of ``size`` (S, 2) at ``offset`` (S,) of ``pixels``, with ``feet`` (S,
-    3). What is outside the picture is left out; nothing else is checked here.
+    3); ``is_hard`` (S,) says which have alpha 0 or 255 only. ``rotation`` is in tenths of a degree, and ``y``
+    and ``x`` are the corner before the sprite is turned about its middle. What is outside the picture is left
+    out; nothing else is checked here.
 
-    Before each object its shadow is drawn: below the feet, an ellipse a quarter as high as it is wide,
-    darkest in its middle. Colours are then multiplied, and blended as
+    Before each object its shadow is drawn: below the feet, which turn with the sprite, a level ellipse a
+    quarter as high as it is wide, darkest in its middle. Colours are then multiplied, and blended as
     :func:`fgbgpack.composition.kernels.composite` does; mask is blended as a colour of 255 is, and instance
     is the object's number from 1 where alpha is above 127.
     """
@@ -54,6 +59,7 @@ def compose_scenes(
     width = mask.shape[2]
     inside = min(rows, background.shape[1] - top)
     lut = np.empty((3, 256), np.uint8)
+    turned = np.empty(4 * width, np.uint8)
     for i in range(mask.shape[0]):
         flat_mask = mask[i].reshape(-1)
         flat_instance = instance[i].reshape(-1)
@@ -74,19 +80,23 @@ def compose_scenes(
             s = sprite[i, k]
             if s < 0:
                 break
-            h = np.int64(size[s, 0])
-            w = np.int64(size[s, 1])
-            corner_y = np.int64(y[i, k]) - top
-            corner_x = np.int64(x[i, k])
+            h: Int = np.int64(size[s, 0])
+            w: Int = np.int64(size[s, 1])
+            corner_y: Int = np.int64(y[i, k]) - top
+            corner_x: Int = np.int64(x[i, k])
             is_flipped = flip[i, k] == 1
+            angle = np.int64(rotation[i, k])
             if with_image and shadow[i, k] > 0 and feet[s, 0] >= 0:
                 left = w - 1 - feet[s, 2] if is_flipped else np.int64(feet[s, 1])
                 right = w - 1 - feet[s, 1] if is_flipped else np.int64(feet[s, 2])
+                down, across = turned_feet(
+                    h, w, np.int64(feet[s, 0]), np.int64(feet[s, 1]), np.int64(feet[s, 2]), is_flipped, angle
+                )
                 _darken(
                     image[i],
                     inside,
-                    corner_y + feet[s, 0],
-                    2 * corner_x + left + right,
+                    corner_y + feet[s, 0] + (down >> 1),
+                    2 * corner_x + left + right + across,
                     right - left + 3,
                     np.int64(shadow[i, k]),
                 )
@@ -98,33 +108,51 @@ def compose_scenes(
                     for value in range(256):
                         lighter = (np.int64(gain[i, k, channel]) * value + 128) >> 8
                         lut[channel, value] = min(max(lighter, np.int64(0)), np.int64(255))
-            first_column = max(np.int64(0), -corner_x)
-            last_column = min(w, width - corner_x)
-            for row in range(max(np.int64(0), -corner_y), min(h, inside - corner_y)):
+            rows_more, columns_more = grown(h, w, angle)
+            first = max(-columns_more, -corner_x)
+            last = min(w + columns_more, width - corner_x)
+            for row in range(max(-rows_more, -corner_y), min(h + rows_more, inside - corner_y)):
+                source = pixels
+                at = offset[s] + 4 * (row * w + (w - 1 - first if is_flipped else first))
+                step = np.int64(-4) if is_flipped else np.int64(4)
+                if angle != 0:
+                    turn_row(
+                        pixels,
+                        offset[s],
+                        h,
+                        w,
+                        is_flipped,
+                        is_hard[s] != 0,
+                        angle,
+                        row,
+                        first,
+                        last,
+                        turned,
+                    )
+                    source = turned
+                    at = np.int64(0)
+                    step = np.int64(4)
                 to_row = corner_y + row
-                start = offset[s] + 4 * row * w
-                for column in range(first_column, last_column):
-                    at = start + 4 * (w - 1 - column if is_flipped else column)
-                    alpha = np.uint32(pixels[at + 3])
-                    if alpha == 0:
-                        continue
-                    to = corner_x + column
-                    rest = _OPAQUE - alpha
-                    v = alpha * _OPAQUE + rest * np.uint32(mask[i, to_row, to]) + _HALF
-                    mask[i, to_row, to] = (v + (v >> _BYTE)) >> _BYTE
-                    if alpha > _HALF_OPAQUE:
-                        instance[i, to_row, to] = k + 1
-                    if with_image:
-                        for channel in range(3):
-                            colour = pixels[at + channel]
-                            if lit:
-                                colour = lut[channel, colour]
-                            v = (
-                                alpha * np.uint32(colour)
-                                + rest * np.uint32(image[i, to_row, to, channel])
-                                + _HALF
-                            )
-                            image[i, to_row, to, channel] = (v + (v >> _BYTE)) >> _BYTE
+                for to in range(corner_x + first, corner_x + last):
+                    alpha = np.uint32(source[at + 3])
+                    if alpha > 0:
+                        rest = _OPAQUE - alpha
+                        v = alpha * _OPAQUE + rest * np.uint32(mask[i, to_row, to]) + _HALF
+                        mask[i, to_row, to] = (v + (v >> _BYTE)) >> _BYTE
+                        if alpha > _HALF_OPAQUE:
+                            instance[i, to_row, to] = k + 1
+                        if with_image:
+                            for channel in range(3):
+                                colour = source[at + channel]
+                                if lit:
+                                    colour = lut[channel, colour]
+                                v = (
+                                    alpha * np.uint32(colour)
+                                    + rest * np.uint32(image[i, to_row, to, channel])
+                                    + _HALF
+                                )
+                                image[i, to_row, to, channel] = (v + (v >> _BYTE)) >> _BYTE
+                    at += step
 
 
 @kernel

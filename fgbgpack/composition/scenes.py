@@ -17,9 +17,10 @@ from fgbgpack.composition.placement import check_samples, cropped, digest_of, ep
 from fgbgpack.composition.scene_kernels import compose_scenes
 from fgbgpack.composition.sprites import Sprites
 from fgbgpack.composition.standing import Standing
+from fgbgpack.composition.turning_kernels import TENTHS
 from fgbgpack.document import IMAGE, INSTANCE, MASK, OBJECTS
 from fgbgpack.errors import SpecError
-from fgbgpack.scene_spec import BLENDS, Blend, Placement
+from fgbgpack.scene_spec import BLENDS, LARGEST_ROTATION, Blend, Placement
 
 _PLACEMENTS: Mapping[Placement, int] = {
     "inside": INSIDE,
@@ -33,7 +34,7 @@ _SAME_LIGHT = 256
 #: Scenes of one background, whose numbers are a word of counters.
 _MOST_SCENES = (1 << 31) - 1
 #: What objects are drawn by, beside their sprites.
-_DRAWN = ("flip", "y", "x", "gain", "shadow")
+_DRAWN = ("flip", "y", "x", "rotation", "gain", "shadow")
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,9 @@ class ScenePlan:
     the first object of ``placements`` samples of each background, and of as many mirrored with ``flip``.
 
     ``cut`` says at which sides each foreground is cut, as ``cut_sides`` does, and ``categories`` what it is;
-    ``empty`` is a share of 2^32, ``least_visible`` one of 2^16, ``slack`` one of 256. ``drawn`` are
-    the foregrounds that objects are drawn from; ``None``: all.
+    ``empty`` is a share of 2^32, ``least_visible`` one of 2^16, ``slack`` one of 256, and ``rotation`` the
+    greatest angle in tenths of a degree. ``drawn`` are the foregrounds that objects are drawn from; ``None``:
+    all.
     """
 
     height: int
@@ -80,6 +82,7 @@ class ScenePlan:
     placement: Placement
     slack: int
     least_visible: int
+    rotation: int
     blends: tuple[Blend, ...]
     light_match: bool
     shadow: bool
@@ -166,6 +169,7 @@ class ScenePlan:
             _PLACEMENTS[self.placement],
             self.slack,
             self.least_visible,
+            self.rotation,
             self.flip,
             np.array([BLENDS.index(blend) for blend in self.blends], np.int8),
             sprites.levels,
@@ -234,6 +238,10 @@ class SceneCompositor:
             raise SpecError(
                 "An object names a foreground, a height or a blend that is not there.", code="picture-unknown"
             )
+        if np.any((np.abs(objects.rotation) > LARGEST_ROTATION * TENTHS) & (objects.foreground >= 0)):
+            raise SpecError(
+                f"An object is turned by more than {LARGEST_ROTATION} degrees.", code="placement-outside"
+            )
         return Scenes(self._background, self._sprites, which, sprite, arrays)
 
 
@@ -273,7 +281,7 @@ class Scenes:
             planes[name] if name in planes else np.empty(shape, np.uint8) for name in (MASK, INSTANCE)
         )
         sprites = self._sprites
-        flip, y, x, gain, shadow = (self._objects[name][samples] for name in _DRAWN)
+        flip, y, x, rotation, gain, shadow = (self._objects[name][samples] for name in _DRAWN)
         compose_scenes(
             self._background,
             which,
@@ -281,10 +289,12 @@ class Scenes:
             sprites.offset,
             sprites.size,
             sprites.feet,
+            sprites.is_hard,
             self._sprite[samples],
             flip,
             y,
             x,
+            rotation,
             gain,
             shadow,
             top,

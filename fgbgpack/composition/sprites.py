@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fgbgpack.composition.sprite_kernels import feather, feet_of, filter_weights, harden, resize_sprite
+from fgbgpack.composition.turning_kernels import turn_alphas, turned_areas, turned_margins
 from fgbgpack.errors import SpecError
 from fgbgpack.scene_spec import BLENDS, Blend
 
@@ -48,6 +50,23 @@ def heights_between(low: int, high: int) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True, eq=False)
+class TurnedSprites:
+    """The alpha of turned sprites, of n samples with up to K objects each.
+
+    Attributes:
+        alpha: uint8, ``(h, w)`` of each in C order, one after the other.
+        offset: (n * K,) int64, where each begins in ``alpha``.
+        size: (n * K, 2) int32, height and width of each, 0 where there is no object.
+        margin: (n, K, 2) int32, how many rows come above those of the sprite, and columns at its left.
+    """
+
+    alpha: NDArray[np.uint8]
+    offset: NDArray[np.int64]
+    size: NDArray[np.int32]
+    margin: NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
 class Sprites:
     """All sprites of F foregrounds at the heights that fit them, with B blends.
 
@@ -55,6 +74,7 @@ class Sprites:
     ``blends``; foreground f has ``levels[f]`` heights.
 
     Attributes:
+        is_hard: (S,) uint8, 1 where alpha is 0 or 255 only, whatever becomes of a sprite.
         pixels: All sprites one after the other, (h, w, 4) uint8 each, straight RGBA.
         offset: (S,) int64, where each begins in ``pixels``.
         size: (S, 2) int32, height and width of each in pixels.
@@ -67,6 +87,7 @@ class Sprites:
     levels: NDArray[np.int32]
     first: NDArray[np.int32]
     blends: tuple[Blend, ...]
+    is_hard: NDArray[np.uint8]
     pixels: NDArray[np.uint8]
     offset: NDArray[np.int64]
     size: NDArray[np.int32]
@@ -137,6 +158,7 @@ class Sprites:
             np.array(levels, np.int32),
             np.array(first, np.int32),
             tuple(blends),
+            np.array([blend == "hard" for blend in blends] * sum(levels), np.uint8),
             pixels,
             np.array(offset, np.int64),
             np.array(shapes, np.int32),
@@ -165,6 +187,49 @@ class Sprites:
         known &= self.heights[level] == height
         found = self.first[which] + level * len(self.blends) + mixed
         return np.where(known, found, np.int32(-1)).astype(np.int32)
+
+    def turned(
+        self, sprite: NDArray[np.int32], flip: NDArray[Any], rotation: NDArray[np.int16]
+    ) -> TurnedSprites:
+        """The alpha of turned sprites, (n, K) of each, mirrored before; ``sprite`` is -1 where there is none.
+
+        Rotations are in tenths of a degree, 90 degrees at most.
+        """
+        margin = np.empty((sprite.size, 2), np.int32)
+        turned_margins(self.size, sprite.reshape(-1), rotation.reshape(-1), margin)
+        size = np.where(sprite.reshape(-1, 1) < 0, 0, self.size[sprite.reshape(-1)] + 2 * margin)
+        ends = np.cumsum(size[:, 0] * size[:, 1].astype(np.int64))
+        offset = np.concatenate([[0], ends])[:-1].astype(np.int64)
+        alpha = np.empty(int(ends[-1]) if len(ends) else 0, np.uint8)
+        scratch = np.empty(4 * int(size[:, 1].max(initial=0)), np.uint8)
+        turn_alphas(
+            self.pixels,
+            self.offset,
+            self.size,
+            sprite.reshape(-1),
+            flip.astype(np.int8, copy=False).reshape(-1),
+            self.is_hard,
+            rotation.reshape(-1),
+            margin,
+            offset,
+            scratch,
+            alpha,
+        )
+        return TurnedSprites(alpha, offset, size.astype(np.int32), margin.reshape(*sprite.shape, 2))
+
+    def areas(
+        self, sprite: NDArray[np.int32], flip: NDArray[Any], rotation: NDArray[np.int16]
+    ) -> NDArray[np.int64]:
+        """How many pixels of turned sprites have alpha above 127, int64 of any shape; 0 where ``sprite`` is
+        -1.
+        """
+        if not rotation[sprite >= 0].any():
+            return np.where(sprite < 0, 0, self.area[sprite].astype(np.int64))
+        area = np.empty(sprite.size, np.int64)
+        flips = flip.astype(np.int8, copy=False).reshape(-1)
+        which, turned = sprite.reshape(-1), rotation.reshape(-1)
+        turned_areas(self.pixels, self.offset, self.size, which, flips, turned, area)
+        return area.reshape(sprite.shape)
 
 
 def sprite_width(size: tuple[int, int], height: int) -> int:

@@ -70,7 +70,7 @@ def enclosing(box: NDArray[np.int16], is_seen: NDArray[np.bool_]) -> NDArray[np.
 def visible_area(sprites: Sprites, objects: Objects) -> NDArray[np.int64]:
     """(n, K) int64: how many pixels of each object are seen, of alpha above 127; 0 where there is none."""
     number = sprites.index(objects.foreground, objects.height, objects.blend)
-    whole = np.where(number < 0, 0, sprites.area[np.maximum(number, 0)])
+    whole = sprites.areas(number, objects.flip, objects.rotation)
     # The share is a quotient of two such numbers, below 2^24, in single precision.
     share = np.maximum(objects.visible, 0).astype(np.float64)
     return np.rint(whole * share).astype(np.int64)

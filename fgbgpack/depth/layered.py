@@ -152,22 +152,24 @@ class Layers:
         objects: Placed,
         numbers: NDArray[np.int16],
         out: NDArray[np.float16],
+        outlines: Outlines | None = None,
     ) -> NDArray[np.int16]:
         """Fill ``out``, ``(n, h, w)``, C-contiguous, with the depth of n samples.
 
         Each object is a plane at its number, ``(n, K)`` in steps, or nearer where it hides what is nearer,
-        and nearer than the object before; returns where each is. All that is named must be there: nothing
-        is checked here.
+        and nearer than the object before; returns where each is. Objects have other ``outlines`` where these
+        are given. All that is named must be there: nothing is checked here.
         """
+        shown = self.outlines if outlines is None else outlines
         placed = np.zeros(numbers.shape, np.int16)
         layer_depth(
             self.codes,
             self._halves,
             self._half_of,
             background,
-            self.outlines.alpha,
-            self.outlines.offset,
-            self.outlines.size,
+            shown.alpha,
+            shown.offset,
+            shown.size,
             objects.outline,
             objects.y,
             objects.x,

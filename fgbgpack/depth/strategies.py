@@ -274,8 +274,8 @@ class Layered:
     ) -> None:
         """Fill ``out`` as :meth:`__call__` does, of samples whose placements, or objects, are known."""
         layers = self.layers(step or self.step(_FINE_BITS))
-        before = self._before(placed, objects)
-        layers.compose(placed.background, before, layers.numbers(placed.background, before.outline), out)
+        outline, before, outlines = self._before(placed, objects)
+        layers.compose(placed.background, before, layers.numbers(placed.background, outline), out, outlines)
 
     def with_recipe(self, recipe: Recipe) -> Layered:
         """The same of another recipe of the same pictures."""
@@ -283,16 +283,34 @@ class Layered:
         other._recipe = recipe
         return other
 
-    def _before(self, placed: Placements | ScenePlacements, objects: Objects | None) -> Placed:
-        """What is before the backgrounds of some samples, and where."""
+    def _before(
+        self, placed: Placements | ScenePlacements, objects: Objects | None
+    ) -> tuple[NDArray[np.int32], Placed, Outlines]:
+        """The outlines of what is before the backgrounds of some samples; where it is, and what it looks like
+        there.
+        """
         if isinstance(placed, Placements):
-            outline = self._outlines.number(placed.foreground, placed.flip)
-            return Placed(outline[:, None], placed.y[:, None], placed.x[:, None])
+            outline = self._outlines.number(placed.foreground, placed.flip)[:, None]
+            return outline, Placed(outline, placed.y[:, None], placed.x[:, None]), self._outlines
         if objects is None:
             raise ValueError("depth of scenes is that of their objects")
         sprite = self._recipe.sprites.index(objects.foreground, objects.height, objects.blend)
-        corner = objects.y.astype(np.int32), objects.x.astype(np.int32)
-        return Placed(self._outlines.number(sprite, objects.flip), *corner)
+        outline = self._outlines.number(sprite, objects.flip)
+        return outline, *self._turned(objects, sprite, outline)
+
+    def _turned(
+        self, objects: Objects, sprite: NDArray[np.int32], outline: NDArray[np.int32]
+    ) -> tuple[Placed, Outlines]:
+        """Where objects of these sprites are, and what they look like."""
+        y, x = objects.y.astype(np.int32), objects.x.astype(np.int32)
+        if not self._recipe.spec.rotation:
+            return Placed(outline, y, x), self._outlines
+        turned = self._recipe.sprites.turned(sprite, objects.flip, objects.rotation)
+        number = np.arange(sprite.size, dtype=np.int32).reshape(sprite.shape)
+        placed = Placed(
+            np.where(sprite < 0, np.int32(-1), number), y - turned.margin[..., 0], x - turned.margin[..., 1]
+        )
+        return placed, Outlines(turned.alpha, turned.offset, turned.size, self._outlines.person_pixels)
 
 
 def _outlines(recipe: Recipe) -> Outlines:

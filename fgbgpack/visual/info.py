@@ -22,6 +22,7 @@ _RECIPE_OPTIONS = (
     "empty",
     "truncate",
     "overlap",
+    "rotation",
     "blend",
     "light_match",
     "shadow",

@@ -57,6 +57,7 @@ class TestOptions:
             ("--samples", "0", ["--samples"]),
             ("--empty", "1.5", ["--empty"]),
             ("--overlap", "half", ["--overlap"]),
+            ("--rotation", "right", ["--rotation"]),
             ("--blend", "sharp", ["--blend"]),
             ("--preset", "portraits", ["--preset"]),
             ("--workers", "many", ["--workers"]),
@@ -158,12 +159,23 @@ class TestScenes:
 
     def test_options_of_scenes_are_those_of_the_spec(self, workspace: Path) -> None:
         options = ["--samples", 9, "--objects", "1-2", "--empty", 0.25, "--foreground-height", "5-9"]
-        options += ["--truncate", 0.5, "--overlap", 0.1, "--blend", "soft,hard", "--light-match", "--shadow"]
+        options += [
+            "--truncate",
+            0.5,
+            "--overlap",
+            0.1,
+            "--rotation",
+            7.5,
+            "--blend",
+            "soft,hard",
+            "--light-match",
+            "--shadow",
+        ]
         created(*CREATE, *options)
         made = spec()
         found = made.samples, made.objects, made.empty, made.foreground_height, made.truncate, made.overlap
         assert found == (9, "1-2", 0.25, "5-9", 0.5, 0.1)
-        assert (made.blend, made.light_match, made.shadow) == ("soft,hard", True, True)
+        assert (made.rotation, made.blend, made.light_match, made.shadow) == (7.5, "soft,hard", True, True)
 
 
 class TestDepth:

@@ -35,6 +35,24 @@ KINDS = {
     "blended": {"samples": SAMPLES, "blend": "hard,feather", "objects": "1-2"},
     "lit": {"samples": SAMPLES, "objects": "1-3", "light_match": True, "shadow": True},
     "pairs": {"placements": 1, "objects": "1-2", "foreground_height": "7-12", "shadow": True},
+    "turned": {
+        "samples": SAMPLES,
+        "objects": "1-3",
+        "rotation": 20,
+        "foreground_height": "11-16",
+        "blend": "soft,hard,feather",
+        "shadow": True,
+        "light_match": True,
+        "overlap": 0.2,
+    },
+    "turned, anchored": {
+        "samples": SAMPLES,
+        "objects": "1-3",
+        "rotation": 45,
+        "placement": "anchored",
+        "shadow": True,
+        "truncate": 0.3,
+    },
     "upright": {"placements": 2, "flip": False, "objects": 3, "overlap": 0.2, "blend": "soft,hard"},
 }
 
@@ -75,7 +93,7 @@ def test_objects_and_pixels_are_the_naive_ones(recipe):
         assert placed.background[i] == background
         assert objects.count[i] == len(expected)
         for k, one in enumerate(expected):
-            for name in ("foreground", "flip", "y", "x", "height", "width", "shadow"):
+            for name in ("foreground", "flip", "y", "x", "height", "width", "rotation", "shadow"):
                 assert getattr(objects, name)[i, k] == one[name], (i, k, name)
             assert BLENDS[objects.blend[i, k]] == one["blend"]
             assert objects.gain[i, k].tolist() == one["gain"]

@@ -29,6 +29,15 @@ KINDS = {
         "shadow": True,
         "seed": 2**64 - 1,
     },
+    "turned": {
+        "samples": SAMPLES,
+        "objects": "1-2",
+        "foreground_height": "6-12",
+        "rotation": 12.5,
+        "blend": "soft,hard",
+        "shadow": True,
+        "truncate": 0.2,
+    },
     "pairs": {"placements": 3, "foreground_height": "5-14", "objects": "1-2"},
 }
 
@@ -61,7 +70,7 @@ def test_objects_are_the_naive_ones(pictures, kind, cut):
         _, expected = naive_scenes.sample_objects(recipe, i, known)
         assert objects.count[i] == len(expected)
         for k, one in enumerate(expected):
-            for name in ("foreground", "flip", "y", "x", "height", "width", "shadow"):
+            for name in ("foreground", "flip", "y", "x", "height", "width", "rotation", "shadow"):
                 assert getattr(objects, name)[i, k] == one[name], (i, k, name)
             assert objects.visible[i, k] == np.float32(float(one["visible"]))
             assert objects.box[i, k].tolist() == one["box"]

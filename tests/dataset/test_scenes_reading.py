@@ -31,6 +31,7 @@ def scenes(request, pictures, tmp_path_factory, depth_model, guide_model):
         empty=0.2,
         foreground_height="6-12",
         truncate=0.3,
+        rotation=15 if request.param == "virtual" else 0,
         depth=depth_of(depth_model, guide=str(guide_model)),
     )
     create(path, spec, layout=SMALL_SHARDS, virtual=request.param == "virtual")

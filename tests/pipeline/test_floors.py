@@ -34,6 +34,9 @@ STANDING = {
     "chunk": 5,
     "placement": "auto",
     "overlap": 0.3,
+    "rotation": 6,
+    "shadow": True,
+    "light_match": True,
 }
 
 
@@ -104,8 +107,9 @@ def test_stored_recomposed_and_virtual_samples_are_the_same(made):
     assert verify(made / "virtual.zarr").sound
 
 
-def test_two_workers_make_the_same_files(made, tmp_path, spec):
-    create(tmp_path / "it.zarr", spec, layout=SMALL_SHARDS, workers=2)
+@pytest.mark.parametrize("workers", [2, 7])
+def test_any_number_of_workers_makes_the_same_files(made, tmp_path, spec, workers):
+    create(tmp_path / "it.zarr", spec, layout=SMALL_SHARDS, workers=workers)
     assert_same_files(tmp_path / "it.zarr", made / "stored.zarr")
 
 

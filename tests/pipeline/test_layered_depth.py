@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 import naive
+import naive_scenes
 import numpy as np
 import pytest
 import xarray
@@ -317,13 +318,15 @@ class TestVirtual:
         assert "plane before that depth" in text
 
 
-def test_scenes(tmp_path, pictures, layered):
+@pytest.mark.parametrize("rotation", [0, 20])
+def test_scenes(tmp_path, pictures, layered, rotation):
     """Objects are drawn from far to near: each is before what it hides, other objects too."""
     more = {
         "objects": "1-3",
         "foreground_height": "6-12",
-        "samples": 40,
+        "samples": 24,
         "truncate": 0.4,
+        "rotation": rotation,
         "blend": "soft,hard",
     }
     spec = pictures.spec(depth=layered, **more)
@@ -344,7 +347,9 @@ def test_scenes(tmp_path, pictures, layered):
             height, width = sprites.size[sprite]
             start = sprites.offset[sprite]
             patch = sprites.pixels[start : start + 4 * height * width].reshape(height, width, 4)
-            parts.append((patch, bool(one["flip"]), int(one["y"]), int(one["x"])))
+            upright = patch[:, ::-1] if one["flip"] else patch
+            turned, rows, columns = naive_scenes.turn(upright, int(one["rotation"]), one["blend"] == 1)
+            parts.append((turned, False, int(one["y"]) - rows, int(one["x"]) - columns))
             far, near = figures[background]
             pixels = height * (1.7 / PORTRAIT_HEIGHT if cut[one["foreground"]] & BOTTOM else 1)
             nearness = (far + near * pixels) / step

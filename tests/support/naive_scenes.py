@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 from fractions import Fraction
-from math import floor
+from functools import cache
+from math import ceil, cos, floor, radians, sin
 
 import numpy as np
 from naive import blend, multiply_high, philox4x32
@@ -48,8 +49,15 @@ def filter_matrix(source, target):
 
 def resize(patch, height, width):
     """A patch (ph, pw, 4) of straight alpha at another size: columns first, rounded to 1/64, then rows."""
-    if patch.shape[:2] == (height, width):
-        return patch.copy()
+    return _resized(patch.tobytes(), patch.shape, height, width).copy()
+
+
+@cache
+def _resized(pixels, shape, height, width):
+    """The same of the bytes of a patch, once for all tests."""
+    patch = np.frombuffer(pixels, np.uint8).reshape(shape)
+    if shape[:2] == (height, width):
+        return patch
     across, down = filter_matrix(patch.shape[1], width), filter_matrix(patch.shape[0], height)
     middle = np.empty((patch.shape[0], width, 4), object)
     for row in range(patch.shape[0]):
@@ -111,6 +119,71 @@ def sprite_of(patch, height, blend_name):
     full_height, full_width = patch.shape[:2]
     width = max(1, half_up(Fraction(full_width * height, full_height)))
     return BLENDED[blend_name](resize(patch, height, width))
+
+
+# --- turning --------------------------------------------------------------------------------------
+
+
+def sine_and_cosine(tenths):
+    """Of an angle in tenths of a degree, in 65536ths."""
+    angle = radians(tenths / 10)
+    return (Fraction(half_up(65536 * part), 65536) for part in (sin(angle), cos(angle)))
+
+
+def margins(height, width, tenths):
+    """Rows and columns that a turned rectangle, half a pixel larger all around, takes beyond each side."""
+    if not tenths:
+        return 0, 0
+    s, c = sine_and_cosine(tenths)
+    rows, columns = (height + 1) * c + (width + 1) * abs(s), (width + 1) * c + (height + 1) * abs(s)
+    return ceil((rows - height) / 2), ceil((columns - width) / 2)
+
+
+def turn(sprite, tenths, is_hard):
+    """A sprite (h, w, 4) turned clockwise about its middle: each pixel is the mean of the four about the
+    place it comes from, by alpha and distance in 256ths; with the rows and columns that it is larger by.
+    """
+    if not tenths:
+        return sprite, 0, 0
+    s, c = sine_and_cosine(tenths)
+    height, width = sprite.shape[:2]
+    rows, columns = margins(height, width, tenths)
+    out = np.zeros((height + 2 * rows, width + 2 * columns, 4), np.uint8)
+    for i, j in np.ndindex(*out.shape[:2]):
+        down, across = i - Fraction(len(out) - 1, 2), j - Fraction(out.shape[1] - 1, 2)
+        y = c * down - s * across + Fraction(height - 1, 2)
+        x = c * across + s * down + Fraction(width - 1, 2)
+        weight, colour = Fraction(0), [Fraction(0)] * 3
+        for row, column in itertools.product((floor(y), floor(y) + 1), (floor(x), floor(x) + 1)):
+            if 0 <= row < height and 0 <= column < width:
+                parts = [Fraction(floor(256 * (at - floor(at))), 256) for at in (y, x)]
+                near = [
+                    part if one > floor(at) else 1 - part
+                    for part, one, at in zip(parts, (row, column), (y, x), strict=True)
+                ]
+                *values, alpha = (int(v) for v in sprite[row, column])
+                share = near[0] * near[1] * alpha
+                weight += share
+                colour = [total + share * value for total, value in zip(colour, values, strict=True)]
+        alpha = half_up(weight)
+        if is_hard:
+            alpha = 255 if alpha > 127 else 0
+        if alpha:
+            out[i, j] = *(half_up(value / weight) for value in colour), alpha
+    return out, rows, columns
+
+
+def feet_move(sprite, tenths):
+    """By how many pixels, down and across, a turn moves the middle of the feet; in halves of them."""
+    if not tenths:
+        return Fraction(0), Fraction(0)
+    s, c = sine_and_cosine(tenths)
+    row, left, right = feet(sprite)
+    down, across = 2 * row - (len(sprite) - 1), left + right - (sprite.shape[1] - 1)
+    return (
+        Fraction(half_up(s * across + c * down) - down, 2),
+        Fraction(half_up(c * across - s * down) - across, 2),
+    )
 
 
 # --- what scenes hold ------------------------------------------------------------------------------
@@ -176,7 +249,7 @@ def shares(plan, objects):
     return [Fraction(count, total) if total else None for count, total in zip(counts, whole, strict=True)]
 
 
-def spots(plan, foreground, flip, blend_name, sprites, person):
+def spots(plan, foreground, flip, tenths, blend_name, sprites, person):
     """Where a foreground can stand, row by row: its height, and the corner that puts its feet there."""
     found = []
     for row, column in np.argwhere(person > 0):
@@ -188,11 +261,17 @@ def spots(plan, foreground, flip, blend_name, sprites, person):
             sprite = sprite[:, ::-1]
         lowest, left, right = feet(sprite)
         h, w = sprite.shape[:2]
+        if lowest < 0:
+            continue
+        down, across = feet_move(sprite, tenths)
+        rows, columns = margins(h, w, tenths)
         # Of two columns in the middle, the left one of the sprite as it is.
         y, x = row - lowest, column - (-(-(left + right) // 2) if flip else (left + right) // 2)
+        bottom, y, x = y + h, y - floor(down), x - floor(across)
         outside = w * plan.slack // 256
-        if lowest >= 0 and y >= -(h * plan.slack // 256) and -outside <= x <= plan.width - w + outside:
-            found.append((nearest, int(y), int(x)))
+        is_in = y - rows >= -(h * plan.slack // 256)
+        if is_in and columns - outside <= x <= plan.width - w - columns + outside:
+            found.append((nearest, int(y), int(x), int(bottom)))
     return found
 
 
@@ -208,15 +287,18 @@ def place(plan, first, second, given, sprites, person=None):
     blend_name = plan.blends[multiply_high(second[1], len(plan.blends))]
     sprite = sprites[foreground, height, blend_name]
     h, w = sprite.shape[:2]
+    tenths = multiply_high(second[3], 2 * plan.rotation + 1) - plan.rotation
+    rows, columns = margins(h, w, tenths)
     more_y, more_x = h * plan.slack // 256, w * plan.slack // 256
-    y = multiply_high(first[2], plan.height - h + 1 + 2 * more_y) - more_y
-    x = multiply_high(first[3], plan.width - w + 1 + 2 * more_x) - more_x
+    y = anywhere(first[2], rows - more_y, plan.height - h - rows + more_y)
+    x = anywhere(first[3], columns - more_x, plan.width - w - columns + more_x)
+    bottom = y + h
     cut = plan.cut[foreground]
     if person is not None and person.any() and not cut:
-        places = spots(plan, foreground, flip, blend_name, sprites, person)
+        places = spots(plan, foreground, flip, tenths, blend_name, sprites, person)
         if not places:
             return None
-        height, y, x = places[multiply_high(first[2], len(places))]
+        height, y, x, bottom = places[multiply_high(first[2], len(places))]
         sprite = sprites[foreground, height, blend_name]
         h, w = sprite.shape[:2]
     if plan.placement == "anchored" or (plan.placement != "inside" and cut):
@@ -224,19 +306,35 @@ def place(plan, first, second, given, sprites, person=None):
         if flip:
             left, right = right, left
         below, beside = multiply_high(first[2], h // 4 + 1), multiply_high(first[3], w // 4 + 1)
+        out_y, out_x = 0, 0
+        if tenths:
+            # A turned edge is further in at one end; it is one pixel further out than it has to be.
+            s, c = sine_and_cosine(tenths)
+            out_y = 1 + ceil((h - h * c + w * abs(s)) / 2)
+            out_x = 1 + ceil((w - w * c + h * abs(s)) / 2)
         if cut & BOTTOM:
-            y = plan.height - h + below
+            bottom = plan.height + below
+            y = bottom - h + out_y
         elif cut & TOP:
-            y = -below
+            bottom = h - below
+            y = -below - out_y
         elif not left and not right:
-            y = plan.height - h
+            bottom = plan.height
+            y = bottom - h
+            if feet(sprite)[0] >= 0:
+                y -= floor(feet_move(sprite[:, ::-1] if flip else sprite, tenths)[0])
         if left and not right:
-            x = -beside
+            x = -beside - out_x
         if right and not left:
-            x = plan.width - w + beside
-    dark = 0
-    if plan.shadow and not cut & BOTTOM and feet(sprite)[0] >= 0:
+            x = plan.width - w + beside + out_x
+    dark, ground = 0, None
+    upright = sprite[:, ::-1] if flip else sprite
+    row, left, right = feet(upright)
+    if plan.shadow and not cut & BOTTOM and row >= 0:
         dark = 80 + multiply_high(second[2], 80)
+        down, across = feet_move(upright, tenths)
+        ground = y + row + floor(down), x + Fraction(left + right, 2) + across, Fraction(right - left + 3, 2)
+    turned, rows, columns = turn(upright, tenths, blend_name == "hard")
     return {
         "foreground": foreground,
         "flip": flip,
@@ -244,11 +342,19 @@ def place(plan, first, second, given, sprites, person=None):
         "x": x,
         "height": h,
         "width": w,
+        "rotation": tenths,
         "blend": blend_name,
         "shadow": dark,
-        "near": y + h if y + h < plan.height else plan.height + h,
-        "placed": (sprite, flip, y, x),
+        "ground": ground,
+        "near": bottom if bottom < plan.height else plan.height + h,
+        "placed": (turned, 0, y - rows, x - columns),
     }
+
+
+def anywhere(word, first, last):
+    """A number between two, both included."""
+    low, high = sorted((first, last))
+    return low + multiply_high(word, high - low + 1)
 
 
 def light(scene, patch, one):
@@ -275,22 +381,17 @@ def light(scene, patch, one):
 
 
 def compose(scene, objects):
-    """Image, mask and instance of objects with ``placed``, ``gain`` and ``shadow``, pixel by pixel."""
+    """Image, mask and instance of objects with ``placed``, ``gain``, ``shadow`` and, where that is not 0,
+    ``ground``, pixel by pixel.
+    """
     height, width = scene.shape[:2]
     image, mask = scene.astype(int), np.zeros((height, width), int)
     for one in objects:
         sprite, flip, y, x = one["placed"]
         if flip:
             sprite = sprite[:, ::-1]
-        row, left, right = feet(sprite)
-        if one["shadow"] and row >= 0:
-            darken(
-                image,
-                y + row,
-                Fraction(2 * x + left + right, 2),
-                Fraction(right - left + 3, 2),
-                one["shadow"],
-            )
+        if one["shadow"]:
+            darken(image, *one["ground"], one["shadow"])
         for i in range(len(sprite)):
             for j in range(sprite.shape[1]):
                 if not (0 <= y + i < height and 0 <= x + j < width):
