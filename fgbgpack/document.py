@@ -396,9 +396,8 @@ class Document:
     @property
     def placements(self) -> tuple[str, ...]:
         """The arrays of one number a sample that say what it is made of."""
-        if not self.has_recipe:
-            return ()
-        return SCENE_PLACEMENTS if self.has_objects else PLACEMENTS
+        made = SCENE_PLACEMENTS if self.has_objects else PLACEMENTS
+        return made if self.has_recipe else ()
 
     @property
     def recipe_arrays(self) -> tuple[str, ...]:
