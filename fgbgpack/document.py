@@ -45,24 +45,8 @@ SCENE_PLACEMENTS = ("background", "replica")
 OBJECTS = "objects"
 #: What each object is: its foreground, where its sprite lies, how large and how far turned it is, its blend,
 #: light and shadow, and what can be seen of it.
-OBJECT_ARRAYS = tuple(
-    f"{OBJECTS}/{name}"
-    for name in (
-        "foreground",
-        "category",
-        "flip",
-        "y",
-        "x",
-        "height",
-        "width",
-        "rotation",
-        "blend",
-        "gain",
-        "shadow",
-        "visible",
-        "box",
-    )
-)
+_OF_OBJECTS = "foreground category flip y x height width rotation blend gain shadow visible box"
+OBJECT_ARRAYS = tuple(f"{OBJECTS}/{name}" for name in _OF_OBJECTS.split())
 OBJECT_FOREGROUND, CATEGORIES = OBJECT_ARRAYS[:2]
 SOURCES = "sources"
 #: What samples are made of: pictures, height and width of each foreground, and at which sides it is cut.
