@@ -134,7 +134,7 @@ def test_killed_at_random_and_resumed_it_is_the_same_to_the_last_byte(
     dice = random.Random(0)
     kills = Counter()
     made = 0
-    stages = list(STAGES[mode])
+    stages = list(STAGES[mode][-wanted:])
     for _ in range(RUNS):
         path = tmp_path / f"{made}.zarr"
         # Floors are found by the network of the depth: without it the recipe is another one.
@@ -151,7 +151,7 @@ def test_killed_at_random_and_resumed_it_is_the_same_to_the_last_byte(
             assert one.kill() is False
         check_whole(path, expected)
         made += 1
-        stages = list(STAGES[mode])
+        stages = list(STAGES[mode][-wanted:])
         if kills.total() >= wanted:
             break
     count_faults(f"kills of {mode} datasets, resumed to the same bytes, by what was there", kills)
