@@ -21,8 +21,6 @@ ATTRIBUTE, DIGEST, VERIFIED = "fgbgpack", "fgbgpack_sha256", "fgbgpack_verified"
 
 IMAGE, MASK, DEPTH, DEPTH_MIN, DEPTH_MAX = "image", "mask", "depth", "depth_min", "depth_max"
 INSTANCE = "instance"
-#: The most samples that a dataset can hold.
-MOST_SAMPLES = 1 << 40
 #: The pictures of a sample.
 FIELDS = (IMAGE, MASK, DEPTH)
 #: The names of the axes of what samples are composed to.
@@ -108,20 +106,24 @@ class ImportInfo:
 class PixelsInfo:
     """Whether every shard of image and mask is written (of a virtual dataset, sources and placements).
 
-    A virtual dataset does not store them: image and mask are composed when they are read.
+    A virtual dataset does not store them: image and mask are composed when they are read. They are ``edited``
+    where something else has changed what is stored, which was accepted: it is not what the recipe gives.
     """
 
     complete: bool
     stored: bool = True
+    edited: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as JSON."""
+        return {"complete": self.complete, "stored": self.stored} | ({"edited": True} if self.edited else {})
 
 
 @dataclass(frozen=True)
 class DeviceInfo:
-    """What ran a network, and on which samples (or backgrounds).
-
-    ``provider`` is ONNX Runtime's execution provider, ``hardware`` the name of the processor, empty if
-    unknown, and ``onnxruntime`` the version. ``ranges`` are pairs of the first number and the one after the
-    last; ``None`` for all that no other device of the network has.
+    """What ran a network, and on which samples (or backgrounds): ONNX Runtime's execution ``provider``, the
+    name of the processor, empty if unknown, and the version of ``onnxruntime``. ``ranges`` are pairs of the
+    first number and the one after the last; ``None`` for all that no other device of the network has.
     """
 
     provider: str
@@ -143,9 +145,7 @@ class DeviceInfo:
 
 @dataclass(frozen=True)
 class GuideInfo:
-    """The guided network: its card (a document of schema ``depth-model``), digest, and what ran it on the
-    samples, the last device at last.
-    """
+    """The guided network: its card, digest, and what ran it on the samples, the last device at last."""
 
     model: Mapping[str, Any]
     sha256: str
@@ -211,10 +211,8 @@ class NetworkDepthInfo:
 
 @dataclass(frozen=True)
 class ImportedDepthInfo:
-    """Depth that was imported from files: their values times ``factor`` plus ``offset``.
-
-    Quantity and unit are ``None`` where they are not known; ``invalid`` is the value in the files that stands
-    for unknown depth.
+    """Depth that was imported from files: their values times ``factor`` plus ``offset``. Quantity and unit
+    are ``None`` where they are not known; ``invalid`` is the value in files that stands for unknown depth.
     """
 
     complete: bool
@@ -326,7 +324,7 @@ class Document:
                 kind: [_without_none(source) for source in getattr(self.sources, kind)]
                 for kind in ("backgrounds", "foregrounds")
             }
-        document["pixels"] = dataclasses.asdict(self.pixels)
+        document["pixels"] = self.pixels.to_dict()
         document["depth"] = None
         if self.depth is not None:
             section = dataclasses.asdict(self.depth)

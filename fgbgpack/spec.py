@@ -19,6 +19,9 @@ from fgbgpack.scene_spec import Placement, SceneOptions
 
 DepthMode = Literal["layered", "guided", "per-sample"]
 
+#: The most samples that a dataset can hold.
+MOST_SAMPLES = 1 << 40
+
 #: The depth networks that come with fgbgpack: the first sees empty backgrounds, the second composites with
 #: the mask of their foreground and the depth of their background.
 SCENE_MODEL, GUIDED_MODEL = "fgbgpack-scene", "fgbgpack-guided"

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgbgpack.composition.kernels import philox_key, place_patches
-from fgbgpack.document import MOST_SAMPLES
 from fgbgpack.errors import SpecError
+from fgbgpack.spec import MOST_SAMPLES
 
 #: 2^64 over the golden ratio, rounded to an odd number.
 _BETWEEN_EPOCHS = 0x9E3779B97F4A7C15

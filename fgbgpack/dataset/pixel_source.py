@@ -48,7 +48,8 @@ def pixel_source(source: str, document: Document, name: str) -> Pixels | None:
     if source == "recomposed" or document.is_virtual:
         return "recomposed"
     # What is not written yet is not to be seen.
-    return None if source == "auto" and document.has_recipe and document.complete else "stored"
+    is_of_recipe = document.has_recipe and document.complete and not document.pixels.edited
+    return None if source == "auto" and is_of_recipe else "stored"
 
 
 def is_worth_composing(store: DatasetStore, document: Document, catalog: Sequence[str], *, far: bool) -> bool:

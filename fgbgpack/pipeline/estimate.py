@@ -14,7 +14,7 @@ from fgbgpack.composition.originals import sources_of
 from fgbgpack.composition.recipe import Recipe
 from fgbgpack.depth import Device
 from fgbgpack.depth.strategies import Networks
-from fgbgpack.document import DEPTH, EXTREMES, IMAGE, MOST_SAMPLES
+from fgbgpack.document import DEPTH, EXTREMES, IMAGE
 from fgbgpack.pipeline.arrays import extent_of, object_arrays, placement_arrays, plane_layouts, recipe_sources
 from fgbgpack.pipeline.create import load_recipe
 from fgbgpack.pipeline.depth import DepthFilling, DepthStage
@@ -25,7 +25,7 @@ from fgbgpack.pipeline.pixels import Pixels
 from fgbgpack.pipeline.scale import Assumptions, Fixed, Scale, StageWork, scale_of
 from fgbgpack.source_info import SourceInfo
 from fgbgpack.sources.listing import Sources
-from fgbgpack.spec import DatasetSpec
+from fgbgpack.spec import MOST_SAMPLES, DatasetSpec
 from fgbgpack.storage.arrays import PIXEL_CODEC
 from fgbgpack.storage.layout import DEFAULT_POLICY, Extent, Layout, LayoutPolicy
 from fgbgpack.storage.manifest import chunk_count

@@ -174,7 +174,11 @@ class _Merging:
         depth = None if self._depth is None else self._depth.section()
         self._document = Document(
             complete=True,
-            pixels=PixelsInfo(complete=True, stored=not all(one.is_virtual for one in documents)),
+            pixels=PixelsInfo(
+                complete=True,
+                stored=not all(one.is_virtual for one in documents),
+                edited=any(one.pixels.edited for one in documents),
+            ),
             depth=depth,
             software=software(),
             spec=dataclasses.replace(recipe.spec, depth=None if depth is None else recipe.spec.depth),

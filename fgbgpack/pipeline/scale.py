@@ -11,9 +11,9 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from fgbgpack.document import MOST_SAMPLES
 from fgbgpack.errors import SpecError
 from fgbgpack.sources.names import counted
+from fgbgpack.spec import MOST_SAMPLES
 
 #: Before an object is put, a store with conditional writes is asked for its version and for the root's.
 _HEADS_PER_PUT = 2

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from fgbgpack.document import MOST_SAMPLES
 from fgbgpack.errors import DatasetError
+from fgbgpack.spec import MOST_SAMPLES
 from fgbgpack.storage.codecs import ChunkCodec, codec_of, same_json
 from fgbgpack.storage.layout import Layout
 

@@ -315,13 +315,15 @@ class DatasetStore(Root):
     # --- the manifest ------------------------------------------------------------------------------
 
     def accept(self) -> Document:
-        """Take what is stored as what it should be: the document gets a new manifest, and is returned.
+        """Take what is stored as what it should be: the document gets a new manifest, and is returned. Its
+        pixels count as edited.
 
         Raises DatasetError where the document does not follow its schema, or a chunk is missing or damaged.
         """
         document = Document.from_dict(self.root().get("attributes", {}).get(ATTRIBUTE), where=self.name)
         self.manifest, self._generation = None, None
-        return self.commit(document, may_lack=True)
+        pixels = dataclasses.replace(document.pixels, edited=document.pixels.stored)
+        return self.commit(dataclasses.replace(document, pixels=pixels), may_lack=True)
 
     def checks(self, path: str) -> ChunkChecks | None:
         """What the chunks of an array must be; ``None`` where no manifest that was read tells."""

@@ -125,7 +125,7 @@ def test_files_with_the_same_content_are_one_source(copies):
     names = [digests(4, "bg")[i] for i in copies]
     plan = Plan(8, 8, tuple(int(d[:8], 16) for d in names), (5,), ((4, 4),), 1, False, 0)
     placed = plan.placements_of(range(6))
-    parts = Split({"a": 0.5, "b": 0.5}).samples(vars(placed), names, digests(1, "fg"))
+    parts = Split({"a": 0.5, "b": 0.5}).samples(lambda: iter([vars(placed)]), names, digests(1, "fg"))
     used = [{copies[i] for i in placed.background[samples]} for samples in parts.values()]
     assert not used[0] & used[1]
     assert used[0] | used[1] == set(copies)

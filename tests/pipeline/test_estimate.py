@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 from builders import SMALL_SHARDS, Pictures, depth_of
 
 from fgbgpack import create, estimate, open_dataset
-from fgbgpack.document import MOST_SAMPLES
-from fgbgpack.pipeline import estimate as estimate_module
-from fgbgpack.pipeline import scale as scale_module
 from fgbgpack.pipeline.scale import Assumptions
+from fgbgpack.spec import MOST_SAMPLES
 from fgbgpack.storage.reading.threads import usable_cores
 
 
@@ -38,8 +37,8 @@ def test_objects_and_index_are_those_of_the_dataset(
 
 @pytest.mark.parametrize("most", [MOST_SAMPLES, 2**31 - 1])
 def test_there_may_be_more_samples_than_a_dataset_can_hold(tmp_path, monkeypatch, most):
-    monkeypatch.setattr(estimate_module, "MOST_SAMPLES", most)
-    monkeypatch.setattr(scale_module, "MOST_SAMPLES", most)
+    for module in ("estimate", "scale"):
+        monkeypatch.setattr(sys.modules[f"fgbgpack.pipeline.{module}"], "MOST_SAMPLES", most)
     pictures = Pictures(tmp_path / "many", backgrounds=36, foregrounds=30)
     few, many = pictures.spec(placements=20), pictures.spec(placements=1_000_000)
     found = estimate(many, workers=1000)

@@ -7,9 +7,9 @@ import math
 import pytest
 from refusals import refused
 
-from fgbgpack.document import MOST_SAMPLES
 from fgbgpack.errors import SpecError
 from fgbgpack.pipeline.scale import Assumptions, Fixed, StageWork, scale_of, seconds_of_all
+from fgbgpack.spec import MOST_SAMPLES
 
 HOURS = 3600
 NOTHING = Fixed(0.0, 0, 0, 0.0, 0.0, 0, 0, 0)

@@ -38,7 +38,7 @@ def many(tmp_path_factory, pictures, depth_model):
 
 @pytest.fixture(scope="module")
 def truth(many):
-    return open_dataset(many).to_numpy()
+    return open_dataset(many, pixels="stored").to_numpy()
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def taken(folder):
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_what_was_read_once_is_not_asked_for_again(store, truth, tmp_path, shuffle):
     for epoch in range(3):
-        ds = open_dataset(store, cache=tmp_path / "cache")
+        ds = open_dataset(store, cache=tmp_path / "cache", pixels="stored")
         store.requests.clear()
         seen = 0
         for batch in ds.batches(50, shuffle=shuffle, epoch=epoch, window=4):
@@ -75,9 +75,9 @@ def test_what_was_read_once_is_not_asked_for_again(store, truth, tmp_path, shuff
 
 
 def test_only_chunks_that_were_read_are_kept(store, truth, tmp_path):
-    open_dataset(store, cache=tmp_path).read([100])
+    open_dataset(store, cache=tmp_path, pixels="stored").read([100])
     store.requests.clear()
-    ds = open_dataset(store, cache=tmp_path)
+    ds = open_dataset(store, cache=tmp_path, pixels="stored")
     assert_same_batch(ds.read([100]), truth, [100])
     assert shards_asked(store) == 0
     assert_same_batch(ds.read([100, 300]), truth, [100, 300])
@@ -86,13 +86,13 @@ def test_only_chunks_that_were_read_are_kept(store, truth, tmp_path):
 
 
 def test_a_local_dataset_is_not_kept(many, truth, tmp_path):
-    assert_same_batch(open_dataset(many, cache=tmp_path).read([5]), truth, [5])
+    assert_same_batch(open_dataset(many, cache=tmp_path, pixels="stored").read([5]), truth, [5])
     assert files(tmp_path) == []
 
 
 def test_what_is_damaged_is_asked_for_again(store, truth, tmp_path):
     order = np.random.default_rng(0).permutation(SAMPLES)
-    open_dataset(store, cache=tmp_path).read(order)
+    open_dataset(store, cache=tmp_path, pixels="stored").read(order)
     rng = np.random.default_rng(1)
     kept = files(tmp_path)
     for number, path in enumerate(kept):
@@ -106,10 +106,10 @@ def test_what_is_damaged_is_asked_for_again(store, truth, tmp_path):
             content[start : start + 500] = bytes(len(content[start : start + 500]))
         path.write_bytes(content)
     store.requests.clear()
-    assert_same_batch(open_dataset(store, cache=tmp_path).read(order), truth, order)
+    assert_same_batch(open_dataset(store, cache=tmp_path, pixels="stored").read(order), truth, order)
     assert shards_asked(store) > 0
     store.requests.clear()
-    assert_same_batch(open_dataset(store, cache=tmp_path).read(order), truth, order)
+    assert_same_batch(open_dataset(store, cache=tmp_path, pixels="stored").read(order), truth, order)
     assert shards_asked(store) == 0, "it is kept anew"
 
 
@@ -122,19 +122,19 @@ def test_what_takes_the_place_of_a_dataset_never_mixes_with_it(many, pictures, d
     place = shutil.copytree(many, tmp_path / "it.zarr")
     store = far_away(place)
     cache = tmp_path / "cache"
-    open_dataset(store, cache=cache).read(range(SAMPLES))
-    expected = open_dataset(other).to_numpy()
+    open_dataset(store, cache=cache, pixels="stored").read(range(SAMPLES))
+    expected = open_dataset(other, pixels="stored").to_numpy()
     shutil.rmtree(place)
     other.rename(place)
     order = np.random.default_rng(0).permutation(SAMPLES)
     for _ in range(2):
-        assert_same_batch(open_dataset(store, cache=cache).read(order), expected, order)
+        assert_same_batch(open_dataset(store, cache=cache, pixels="stored").read(order), expected, order)
     assert len(list(cache.iterdir())) == 2
 
 
 def test_a_cache_keeps_to_its_limit(store, truth, tmp_path):
     limit = 1 << 20
-    ds = open_dataset(store, cache=tmp_path, cache_bytes=limit)
+    ds = open_dataset(store, cache=tmp_path, cache_bytes=limit, pixels="stored")
     for seed in range(3):
         order = np.random.default_rng(seed).permutation(SAMPLES)
         for some in np.array_split(order, 20):
@@ -142,7 +142,7 @@ def test_a_cache_keeps_to_its_limit(store, truth, tmp_path):
             assert taken(tmp_path) <= limit
     assert taken(tmp_path) > limit / 2, "what fits is kept"
     counts = []
-    for one in (ds, open_dataset(store)):
+    for one in (ds, open_dataset(store, pixels="stored")):
         one.close()
         store.requests.clear()
         for sample in order[:200]:
@@ -186,11 +186,11 @@ def test_what_was_used_lately_stays(tmp_path):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
 def test_a_full_disk_is_told_once_and_reading_goes_on(store, truth, tmp_path):
-    open_dataset(store, cache=tmp_path).read(range(SAMPLES))
+    open_dataset(store, cache=tmp_path, pixels="stored").read(range(SAMPLES))
     for path in files(tmp_path):
         path.unlink()
         path.symlink_to("/dev/full")
-    ds = open_dataset(store, cache=tmp_path)
+    ds = open_dataset(store, cache=tmp_path, pixels="stored")
     order = np.random.default_rng(0).permutation(SAMPLES)
     with pytest.warns(UserWarning, match="No space left on device") as caught:
         found = [ds.read(order) for _ in range(2)]
@@ -202,13 +202,13 @@ def test_a_full_disk_is_told_once_and_reading_goes_on(store, truth, tmp_path):
 @pytest.mark.parametrize(("limit", "code"), [(1000, "option-invalid"), ("much", "option-invalid")])
 def test_limits_that_are_none(store, tmp_path, limit, code):
     with refused(SpecError, code, "cache_bytes"):
-        open_dataset(store, cache=tmp_path, cache_bytes=limit)
+        open_dataset(store, cache=tmp_path, cache_bytes=limit, pixels="stored")
 
 
 def test_a_folder_that_cannot_be_written_is_an_error(store, tmp_path):
     (tmp_path / "file").write_text("no folder")
     with refused(SpecError, "cache-unusable", "file"):
-        open_dataset(store, cache=tmp_path / "file" / "cache")
+        open_dataset(store, cache=tmp_path / "file" / "cache", pixels="stored")
 
 
 # --- several processes -----------------------------------------------------------------------------
@@ -266,8 +266,10 @@ def test_what_a_killed_process_leaves_is_used(many, truth, tmp_path, processes, 
         if kill % 5 == 4:
             shutil.rmtree(cache, ignore_errors=True)
         else:
-            assert_same_batch(open_dataset(far_away(many), cache=cache).read(order[:50]), truth, order[:50])
-    assert_same_batch(open_dataset(far_away(many), cache=cache).read(order), truth, order)
+            assert_same_batch(
+                open_dataset(far_away(many), cache=cache, pixels="stored").read(order[:50]), truth, order[:50]
+            )
+    assert_same_batch(open_dataset(far_away(many), cache=cache, pixels="stored").read(order), truth, order)
     count_faults("kills of processes that share a cache", {"right bytes": kills})
 
 
@@ -275,7 +277,7 @@ def test_what_a_killed_process_leaves_is_used(many, truth, tmp_path, processes, 
 def test_a_forked_process_goes_on_with_the_cache_of_its_parent(store, truth, tmp_path):
     if "fork" not in multiprocessing.get_all_start_methods():
         pytest.skip("no fork here")
-    ds = open_dataset(store, cache=tmp_path)
+    ds = open_dataset(store, cache=tmp_path, pixels="stored")
     ds.read(range(0, SAMPLES, 2))
     context = multiprocessing.get_context("fork")
     results = context.SimpleQueue()

@@ -45,7 +45,7 @@ def store(many):
 
 @pytest.fixture(scope="module")
 def truth(many):
-    return open_dataset(many).to_numpy()
+    return open_dataset(many, pixels="stored").to_numpy()
 
 
 # --- ranges ----------------------------------------------------------------------------------------
@@ -78,7 +78,7 @@ def test_close_parts_are_joined_and_no_others(places, gap, longest):
 
 
 def test_opening_and_the_first_sample_take_few_requests(store, truth):
-    ds = open_dataset(store)
+    ds = open_dataset(store, pixels="stored")
     assert len(store.requests) <= 3
     assert not any("/c/" in key and key.split("/")[0] in FIELDS for key, _ in store.requests)
     assert_same_batch(ds.read([17]), truth, [17])
@@ -94,7 +94,7 @@ def test_opening_and_the_first_sample_take_few_requests(store, truth):
 
 
 def test_random_samples_take_few_requests(store, truth):
-    ds = open_dataset(store)
+    ds = open_dataset(store, pixels="stored")
     ds.read([17])
     for sample in (3, 430, 8, 1017, 521):
         store.requests.clear()
@@ -115,8 +115,8 @@ def test_random_samples_take_few_requests(store, truth):
 def test_placements_of_samples_are_computed_as_they_are_stored(tmp_path, pictures, options):
     path = tmp_path / "some.zarr"
     create(path, pictures.spec(depth=None, **options))
-    store, stored = far_away(path), open_dataset(path)
-    ds = open_dataset(store)
+    store, stored = far_away(path), open_dataset(path, pixels="stored")
+    ds = open_dataset(store, pixels="stored")
     order = np.random.default_rng(0).permutation(len(ds))
     for samples in (order, order[:1], order[-5:] - len(ds), np.zeros(0, np.int64)):
         assert_same_arrays(ds.read(samples, "mask").arrays, stored.read(samples, "mask").arrays)
@@ -138,13 +138,13 @@ def test_sizes_of_foregrounds_that_are_others_are_an_error(store, quick):
         return data + crc32c(data)
 
     store.change = change
-    ds = open_dataset(store)
+    ds = open_dataset(store, pixels="stored")
     with refused(DatasetError, "chunk-foreign", "foreground_size"):
         ds.read([3])
 
 
 def test_the_manifest_is_read_once_for_all_arrays(store):
-    ds = open_dataset(store)
+    ds = open_dataset(store, pixels="stored")
     ds.read(range(1440))
     assert ds.depth_min is not None
     assert store.arrays()["manifest"] == 1
@@ -153,7 +153,7 @@ def test_the_manifest_is_read_once_for_all_arrays(store):
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_an_epoch_is_read_in_ranges_of_several_chunks(many, truth, shuffle):
     store = far_away(many)
-    ds, expected = open_dataset(store), truth
+    ds, expected = open_dataset(store, pixels="stored"), truth
     seen = []
     for batch in ds.batches(48, shuffle=shuffle, window=4):
         seen += [
@@ -189,7 +189,7 @@ def test_what_is_read_ahead_is_bounded(many, limit, monkeypatch):
     store.change = note
     gc.collect()
     before = sum(reader.held for reader in list(remote_module._readers))
-    ds = open_dataset(store)
+    ds = open_dataset(store, pixels="stored")
     samples = [batch.y.copy() for batch in ds.batches(48, shuffle=True, window=4)]
     assert sum(map(len, samples)) == 1440
     assert most - before <= limit
@@ -199,7 +199,7 @@ def test_what_is_read_ahead_is_bounded(many, limit, monkeypatch):
 
 def test_what_a_stream_does_not_need_any_more_is_given_up(many):
     store = far_away(many)
-    ds = open_dataset(store)
+    ds = open_dataset(store, pixels="stored")
     readers = [ds.image.reader, ds.mask.reader, ds.depth.reader]
 
     def held():
@@ -207,12 +207,12 @@ def test_what_a_stream_does_not_need_any_more_is_given_up(many):
 
     ds.read(range(5))
     ds.read_ahead("mine", range(100, 200))
-    expected = open_dataset(many).read(range(100, 150))
+    expected = open_dataset(many, pixels="stored").read(range(100, 150))
     np.testing.assert_array_equal(ds.read(range(100, 150)).depth, expected.depth)
     assert all(held()), "the other half is on its way, or there"
     requests = len(store.requests)
     np.testing.assert_array_equal(
-        ds.read(range(150, 200)).image, open_dataset(many).read(range(150, 200)).image
+        ds.read(range(150, 200)).image, open_dataset(many, pixels="stored").read(range(150, 200)).image
     )
     assert len(store.requests) == requests, "it was read ahead"
     assert not any(held())
@@ -224,7 +224,7 @@ def test_what_a_stream_does_not_need_any_more_is_given_up(many):
 
 
 def test_an_epoch_that_is_left_early_leaves_nothing_when_the_dataset_is_closed(many):
-    ds = open_dataset(far_away(many))
+    ds = open_dataset(far_away(many), pixels="stored")
     chunks = ds.image.reader._process_state().chunks
     for number, _ in enumerate(ds.batches(48, shuffle=True, window=4)):
         if number == 3:
@@ -260,7 +260,7 @@ def test_wrong_bytes_on_the_way_are_asked_for_again(store, truth, quick, place):
             return prototype.buffer.from_bytes(changed(value.to_bytes(), place))
         return value
 
-    ds = open_dataset(store)
+    ds = open_dataset(store, pixels="stored")
     store.change = change
     order = np.random.default_rng(0).permutation(1440)[:100]
     assert_same_batch(ds.read(order), truth, order)
@@ -275,7 +275,7 @@ def test_bytes_that_stay_wrong_are_an_error_after_some_attempts(store, quick):
             return prototype.buffer.from_bytes(changed(value.to_bytes(), 7))
         return value
 
-    ds = open_dataset(store)
+    ds = open_dataset(store, pixels="stored")
     ds.read([5])
     store.change = change
     store.requests.clear()
@@ -303,7 +303,7 @@ def test_errors_that_may_pass_are_tried_again(store, truth, quick, error, code, 
             raise error
         return value
 
-    ds = open_dataset(store)
+    ds = open_dataset(store, pixels="stored")
     ds.read([5])
     store.change, left = change, attempts - 1
     assert_same_batch(ds.read([530]), truth, [530])
@@ -323,7 +323,7 @@ def test_a_reply_that_stalls_is_given_up_and_asked_for_again(store, truth, quick
             await asyncio.sleep(3600)
         return value
 
-    ds = open_dataset(store)
+    ds = open_dataset(store, pixels="stored")
     ds.read([5])
     store.change = change
     assert_same_batch(ds.read([530, 700, 1017]), truth, [530, 700, 1017])
@@ -351,7 +351,7 @@ def on_s3(s3, many):
 @pytest.mark.slow
 def test_requests_to_a_server_for_opening_and_samples(s3, on_s3, truth):
     with proxy(s3) as line:
-        ds = open_dataset(s3_store(line.address, on_s3))
+        ds = open_dataset(s3_store(line.address, on_s3), pixels="stored")
         assert line.counts()["GET"] <= 3
         assert_same_batch(ds.read([17]), truth, [17])
         assert line.counts() == {"GET": 3 + 2 * len(FIELDS)}, "three for opening, two for each array"
@@ -366,7 +366,7 @@ def test_an_epoch_survives_what_networks_do(s3, on_s3, truth, all_faults, count_
     for seed in range(20 if all_faults else 2):
         with proxy(s3, at_random(0.2, seed, ("500", "503", "reset", "lost", SLOW, TRUNCATED))) as line:
             line.slow_seconds = 0.1
-            ds = open_dataset(s3_store(line.address, on_s3))
+            ds = open_dataset(s3_store(line.address, on_s3), pixels="stored")
             order = np.concatenate(
                 [batch.y * 100 + batch.x for batch in ds.batches(64, shuffle=True, epoch=seed)]
             )
@@ -382,7 +382,7 @@ def test_an_epoch_survives_what_networks_do(s3, on_s3, truth, all_faults, count_
 def test_a_server_that_falls_silent_is_asked_again(s3, on_s3, truth, monkeypatch):
     monkeypatch.setattr(answers_module, "_TIMEOUT", 0.5)
     with proxy(s3) as line:
-        ds = open_dataset(s3_store(line.address, on_s3))
+        ds = open_dataset(s3_store(line.address, on_s3), pixels="stored")
         ds.read([0])
         line.choose = at_random(0.1, 0, (SILENT,))
         samples = np.random.default_rng(0).permutation(1440)[:200]
