@@ -722,6 +722,7 @@ class Bench:
         single = numbers["single"]
         against_zarr("random single samples, all three", single, ">= 2,500/s", single["stored"] >= 2_500)
         alone("random single samples, image + mask recomposed", single["recomposed"], 20_000)
+        alone("random single samples, all three by default", single["all three by default"], 20_000)
         for fields in ("image + mask", "all three"):
             group = numbers[f"chunks, {fields}"]
             ratio = group["stored"] / group["zarr-python"]
@@ -733,6 +734,8 @@ class Bench:
             numbers["random batches"]["recomposed, one core"],
             25_000,
         )
+        batches = numbers["random batches"]["all three by default, one core"]
+        alone("batches from anywhere, all three by default on one core", batches, 25_000)
         if "loader" not in numbers:
             self.results.note("Reading through a DataLoader is skipped: there is no PyTorch here")
         for what, found in numbers.get("loader", {}).items():

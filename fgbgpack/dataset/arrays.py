@@ -368,9 +368,10 @@ class DatasetArrays:
     @cached_property
     def _plan(self) -> Plan | None:
         """What placements are a function of, if they are computed: ``None`` for scenes, whose objects depend
-        on their pictures too, and where an incomplete dataset has no manifest that tells what is sound.
+        on their pictures too, where an incomplete dataset has no manifest that tells what is sound, and where
+        something else has changed what is stored.
         """
-        if not self.has_recipe or self.has_objects or not self.complete:
+        if not self.has_recipe or self.has_objects or not self.complete or self.document.pixels.edited:
             return None
         spec, sources = self.require_recipe("placements")
         sizes = self._source_readers[FOREGROUND_SIZE]

@@ -337,9 +337,11 @@ def open_dataset(
         path: A local folder, an HDF5 file, a URL, a Zarr store, or the root group of one.
         allow_incomplete: Open it also while its creation has not finished; what is not written yet
             reads as 0, and depth as NaN.
-        pixels: Where image and mask come from: ``"stored"`` reads them, ``"recomposed"`` composes them of the
-            sources and the placements, which gives the same bytes, and ``"auto"`` reads them where they are
-            stored.
+        pixels: Where image, mask and instance come from, and depth in layers: ``"stored"`` reads them,
+            ``"recomposed"`` composes them of the sources, which gives the same bytes, and ``"auto"`` does
+            what is cheaper. That is composing, unless the dataset was imported, is not complete, or was
+            changed by something else, or its sources take more than 256 MiB of memory, or 16 MiB in a store
+            far away. Sources are compared with the digest of the recipe when they are first used.
         layout: How image and mask are cut into chunks where they are not stored.
         storage_options: What a URL is opened with. Of object stores (``s3://``, ``gs://``, ``az://``) these
             are options of obstore, such as ``{"region": "eu-west-1"}`` or ``{"skip_signature": True}``, with

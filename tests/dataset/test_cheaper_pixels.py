@@ -148,7 +148,7 @@ def test_opening_reads_nothing_that_grows_with_the_samples(request, made, virtua
     store = Counting(LocalStore(path, read_only=True))
     ds = open_dataset(store)
     assert not [key for key, _ in store.requests if "/c/" in key]
-    assert len(ds) == N and ds.image.shape == (N, 21, 33, 3)
+    assert (len(ds), ds.image.shape) == (N, (N, 21, 33, 3))
     _ = ds[7]
     read = {
         key.split("/c/")[0] for key, _ in store.requests if "/c/" in key and not key.startswith("manifest")
