@@ -15,6 +15,7 @@ import at_once
 import pytest
 from builders import SMALL_SHARDS, assert_same_files, depth_of, write_depth_model
 from refusals import refused
+from stored import open_stored
 
 from fgbgpack import create, fill_depth, open_dataset
 from fgbgpack.depth.strategies import Networks
@@ -79,7 +80,7 @@ def wholes(specs, tmp_path_factory):
         for j, depth in enumerate(depths):
             paths[f"{i}{j}"] = folder / f"{i}{j}.zarr"
             create(paths[f"{i}{j}"], dataclasses.replace(spec, depth=depth), layout=SMALL_SHARDS)
-    arrays = {name: open_dataset(path).to_numpy() for name, path in paths.items()}
+    arrays = {name: open_stored(path).to_numpy() for name, path in paths.items()}
     (folder / "wholes").write_bytes(pickle.dumps(arrays))
     return paths, folder / "wholes"
 

@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 from refusals import refused
+from stored import open_stored
 from time_limits import time_limit
 
 from fgbgpack import create, open_dataset
@@ -54,7 +55,7 @@ NO_FILES = pytest.mark.parametrize("instead", [pipe, hole, device])
 
 
 def read_all(path):
-    ds = open_dataset(path)
+    ds = open_stored(path)
     return ds.to_numpy(), ds.catalog(), ds.bbox
 
 

@@ -20,8 +20,8 @@ from builders import tree
 from command_line import run
 from power_loss import Loss, Replay
 from recorded_calls import Files, Recording, can_record, record, restore, snapshot
+from stored import open_stored
 
-from fgbgpack import open_dataset
 from fgbgpack.errors import FgbgError
 from fgbgpack.storage.store import DatasetStore
 
@@ -177,7 +177,7 @@ def read(path: Path) -> tuple[str, str]:
     digest = hashlib.sha256()
     if path.suffix in (".zarr", ".h5"):
         try:
-            arrays = open_dataset(path).to_numpy()
+            arrays = open_stored(path).to_numpy()
             attributes = DatasetStore.open(path, read_only=True).root()["attributes"]
         except FgbgError as exc:
             return "error", exc.code

@@ -16,6 +16,7 @@ from killed_runs import SHARDS, Run
 from kinds import MADE, layout_of
 from refusals import refused
 from sealing import accept, is_manifest
+from stored import open_stored
 
 from fgbgpack import create, open_dataset
 from fgbgpack.errors import DatasetError, IncompleteDatasetError, RecipeMismatchError, SpecError
@@ -80,7 +81,7 @@ def test_a_dataset_stays_virtual_and_whole_until_all_its_pixels_are_there(tmp_pa
         materialize(path, workers=1, layout=SMALL_SHARDS, on_event=Stop(stage, n))
     ds = open_dataset(path)
     assert ds.pixels == "recomposed"
-    np.testing.assert_array_equal(ds.image[:], open_dataset(stored).image[:])
+    np.testing.assert_array_equal(ds.image[:], open_stored(stored).image[:])
     assert "image" not in zarr.open_group(path, mode="r")
     materialize(path, layout=SMALL_SHARDS)
     assert_same_files(path, stored)
@@ -152,7 +153,7 @@ class TestRefused:
             assert tree(path) == before
             run(source, path, overwrite=True)
             assert open_dataset(path).document.is_virtual == (run is virtualize)
-            np.testing.assert_array_equal(open_dataset(path).image[:], open_dataset(stored).image[:])
+            np.testing.assert_array_equal(open_stored(path).image[:], open_stored(stored).image[:])
 
     def test_a_dataset_is_not_replaced_by_itself(self, tmp_path, kinds):
         for run, path in ((materialize, kinds["plain-virtual"]), (virtualize, kinds["plain"])):

@@ -28,6 +28,7 @@ from typing import Any
 
 import hostile
 import numpy as np
+from stored import open_stored
 
 from fgbgpack import open_dataset
 from fgbgpack.dataset.dataset import Dataset
@@ -467,7 +468,7 @@ def everything(path: Path) -> dict[str, str | Exception]:
     """Digests of all that a dataset has to say, by what was read, or the errors that came instead."""
     found: dict[str, str | Exception] = {}
     try:
-        ds = open_dataset(path)
+        ds = open_stored(path)
         for name, read in ways(ds):
             try:
                 found[name] = read()

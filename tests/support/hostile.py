@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from stored import open_stored
 
 from fgbgpack import open_dataset
 from fgbgpack.errors import DatasetError, SpecError
@@ -182,7 +183,7 @@ def everything(path: Path) -> str:
             is_array = isinstance(thing, np.ndarray)
             found.update(np.ascontiguousarray(thing).data if is_array else repr(thing).encode())
 
-    ds = open_dataset(path)
+    ds = open_stored(path)
     add(len(ds), ds.height, ds.width)
     for sample in (ds[0], ds[-1]):
         add(*sample.arrays.values())

@@ -19,6 +19,7 @@ import numpy as np
 import zarr
 from builders import SMALL_SHARDS, Pictures, Stop, depth_of
 from kinds import write_samples
+from stored import open_stored
 from zarr.storage import LocalStore
 
 from fgbgpack import begin_create, create, create_part, fill_depth, finish_create, open_dataset
@@ -103,7 +104,7 @@ def digest(*arrays: np.ndarray) -> str:
 
 def everything(path: Path) -> object:
     """All that a dataset holds."""
-    ds = open_dataset(path)
+    ds = open_stored(path)
     arrays = ds.to_numpy()
     return sorted(arrays), digest(*(arrays[name] for name in sorted(arrays))), json.dumps(ds.splits)
 
