@@ -766,6 +766,17 @@ class Bench:
             ">= 0.8",
             whole["ratio"] >= 0.8,
         )
+        for name, what in (
+            ("stats", "statistics of all pixels"),
+            ("stats recomposed", "the same, recomposed"),
+        ):
+            self.results.add(
+                "trust",
+                what,
+                f"{whole[name]:,.0f}/s",
+                f"reading all batches in order: {whole['read']:,.0f}/s",
+                f"{whole[name] / whole['read']:.2f}",
+            )
         self.results.add("trust", "manifest, of all bytes", f"{share:.3%}", goal="< 0.1 %", met=share < 0.001)
 
     # --- 10

@@ -1,8 +1,8 @@
 """What it costs that nothing is silently wrong: what ``bench.py`` measures in its part ``trust``.
 
 Opening checks the document, the metadata of arrays and the manifest; verifying reads everything and compares
-it with the recipe. Everything runs in one process on one dataset, whose files are in the page cache, and
-takes turns with what it is compared with.
+it with the recipe; statistics are of every pixel. Everything runs in one process on one dataset, whose files
+are in the page cache, and takes turns with what it is compared with.
 """
 
 from __future__ import annotations
@@ -39,8 +39,17 @@ def measure(path: str, *, quick: bool) -> dict[str, dict[str, float]]:
         for name in dataset.fields:
             group[name]
 
+    composed = open_dataset(path, pixels="recomposed")
     opening = _turns({"fgbgpack": lambda: open_dataset(path), "zarr-python": open_with_zarr}, 40)
-    whole = _turns({"read": read, "verify": check}, 3 if quick else 9)
+    whole = _turns(
+        {
+            "read": read,
+            "verify": check,
+            "stats": lambda: dataset.stats(),
+            "stats recomposed": lambda: composed.stats(),
+        },
+        3 if quick else 9,
+    )
     samples, stored = len(dataset), dataset.stored_bytes()
     return {
         "open": {name: 1000 * min(seconds) for name, seconds in opening.items()},

@@ -22,7 +22,13 @@ from fgbgpack.errors import DatasetError, FgbgError, SpecError
 from fgbgpack.inputs import parse_json
 
 #: The newest version of each schema, the one that this version of fgbgpack writes.
-CURRENT: Mapping[str, str] = {"dataset": "1.0", "depth-model": "1.0", "export": "1.0", "spec": "1.0"}
+CURRENT: Mapping[str, str] = {
+    "dataset": "1.0",
+    "depth-model": "1.0",
+    "export": "1.0",
+    "spec": "1.0",
+    "stats": "1.0",
+}
 
 #: ``(name, from version)`` to the function that turns such a document into one of the next version.
 _UPGRADES: Mapping[tuple[str, str], Callable[[dict[str, Any]], dict[str, Any]]] = {}

@@ -67,7 +67,34 @@ EXPORT = {
     "dataset": {"schema": "dataset/1.0", "sha256": DIGEST, "recipe": {"sha256": DIGEST, "samples": 3}},
     "software": {"fgbgpack": "0.1"},
 }
+BINS = {"least": 0, "greatest": 1.0, "counts": [3, 0]}
+COUNTED = {
+    "samples": 3,
+    "image": {"mean": [0.5, 0, 1], "std": [0.1, 0, 0], "total": [9, 0, 9], "squares": [9, 0, 9]},
+    "mask": {"share": 0.25, "pixels": 4, "alpha": 0.3, "empty": 1, "histogram": BINS},
+    "depth": None,
+    "backgrounds": 1,
+    "foregrounds": 2,
+}
+STATS = {
+    "schema": "stats/1.0",
+    "generation": "0123",
+    "total": 3,
+    "height": 16,
+    "width": 24,
+    "whole": COUNTED,
+    "places": [[3, 1]],
+    "counts": None,
+    "sizes": None,
+    "same_backgrounds": 0,
+    "same_foregrounds": 0,
+    "same_samples": None,
+    "split": {"name": "fair", "by": "background", "seed": 0, "parts": {"train": 0.5}},
+    "parts": {"train": COUNTED},
+    "shared": [],
+}
 GOOD = {
+    "stats": STATS,
     "spec": SPEC,
     "dataset": DATASET,
     "depth-model": our_card("midas-v2.1-small").document,

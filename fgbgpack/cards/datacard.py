@@ -49,6 +49,7 @@ def datacard(summary: DatasetSummary, about: About, *, croissant: str, picture: 
         *_how_to_open(summary, croissant),
         *_arrays(summary),
         *_splits(summary),
+        *_statistics(summary),
         *_how_it_was_made(summary),
         *_depth(summary),
         *_licences(summary, about, croissant),
@@ -208,6 +209,28 @@ def _splits(summary: DatasetSummary) -> list[str]:
             f".split({json.dumps(first.split, ensure_ascii=False)})\n"
             f"samples = parts[{json.dumps(first.part, ensure_ascii=False)}]"
         ),
+    ]
+
+
+def _statistics(summary: DatasetSummary) -> list[str]:
+    if (stats := summary.stats) is None:
+        return []
+    rows = [
+        (
+            "all" if name is None else f"`{_code(name)}`",
+            f"{part.samples:,}",
+            *(", ".join(f"{one:.4f}" for one in values) for values in (part.image.mean, part.image.std)),
+            f"{part.mask.share:.2%}",
+            "none" if part.depth is None else f"{part.depth.least:.4g} to {part.depth.greatest:.4g}",
+        )
+        for name, part in (((None, stats.whole), *stats.parts.items()))
+    ]
+    title = f"part of {stats.split['name']}" if stats.split else ""
+    header = (_text(title), "samples", "mean of R, G, B", "standard deviation", "foreground", "depth")
+    return [
+        "## Statistics",
+        "Of all pixels, exactly; in images white is 1, and foreground is where masks are above 127.",
+        _table(header, rows),
     ]
 
 

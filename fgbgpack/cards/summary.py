@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from fgbgpack.cards.licences import LicenceGroup, group_by_licence
 from fgbgpack.dataset.dataset import Dataset
+from fgbgpack.dataset.stats import Stats
 from fgbgpack.document import (
     BACKGROUND_DEPTH,
     DEPTH,
@@ -122,6 +123,7 @@ class DatasetSummary:
         total: Bytes of all files; ``None`` where that is unknown, as for ``files``, their number.
         checked: The file whose digest identifies the dataset: its document, or the whole HDF5 file.
         depth_attributes: The attributes of ``/depth``; ``None`` where there is no depth.
+        stats: The statistics that the dataset keeps.
     """
 
     name: str
@@ -134,6 +136,7 @@ class DatasetSummary:
     checked: CheckedFile
     depth_attributes: Mapping[str, Any] | None
     parts: tuple[SplitPart, ...]
+    stats: Stats | None
 
     @property
     def samples(self) -> int:
@@ -207,6 +210,7 @@ def summarize(dataset: Dataset) -> DatasetSummary:
             for split, recipe in dataset.splits.items()
             for part, samples in dataset.split(split).items()
         ),
+        stats=dataset.saved_stats,
     )
 
 

@@ -106,7 +106,7 @@ def _numbers(part: slice, count: int) -> range:
 def schema(
     name: str | None = argument(
         "NAME",
-        "dataset, spec, depth-model or export, or one version, such as spec/1.0.",
+        "dataset, spec, depth-model, export or stats, or one version, such as spec/1.0.",
         completion.schemas,
         default=None,
     ),
@@ -136,6 +136,7 @@ def _show(info: Mapping[str, Any]) -> None:
             *([("pixels", "virtual: image and mask are composed when they are read")] * info["virtual"]),
             *_depth_rows(info["depth"]),
             ("all files", f"{amount(info['bytes'])}, {per_sample(info['bytes'], info['samples'])}"),
+            *_stats_rows(info["stats"]),
             *([("splits", ", ".join(map(_split, splits.items())))] if splits else []),
             *([] if recipe is None else [("recipe", recipe["sha256"])]),
             *_state_rows(info),
@@ -179,6 +180,14 @@ def _state_rows(info: Mapping[str, Any]) -> list[tuple[str, str]]:
         done = "decoded and recomposed" if verified["recomposed"] else "decoded"
         rows.append(("verified", f"{verified['date']}, all {counted(verified['samples'], 'sample')} {done}"))
     return rows
+
+
+def _stats_rows(stats: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """Statistics that are kept in the dataset."""
+    if stats is None:
+        return []
+    mean, std = (" ".join(f"{one:.4f}" for one in stats[name]) for name in ("mean", "std"))
+    return [("statistics", f"mean {mean}; std {std}; foreground {stats['foreground']:.2%}")]
 
 
 def _split(split: tuple[str, Mapping[str, Any]]) -> str:

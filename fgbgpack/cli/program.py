@@ -34,6 +34,7 @@ from fgbgpack.cli import (
     repair,
     sample,
     split,
+    stats,
     verify,
 )
 from fgbgpack.cli.console import print_json, say, show_bug, show_error, show_warning
@@ -85,8 +86,9 @@ class _Failure:
 
 #: The order of the commands in the help.
 _ORDER = (
-    *("create", "import", "audit", "depth", "info", "preview", "split", "verify", "repair", "export"),
-    *("merge", "convert", "materialize", "virtualize", "card", "sample", "schema", "models", "doctor"),
+    *("create", "import", "audit", "depth", "info", "preview", "stats", "split", "verify", "repair"),
+    *("export", "merge", "convert", "materialize", "virtualize", "card", "sample", "schema", "models"),
+    "doctor",
 )
 
 
@@ -154,6 +156,7 @@ for _module in (
     merge,
     sample,
     split,
+    stats,
     models,
     verify,
     repair,

@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fgbgpack.dataset import selection
+from fgbgpack.dataset import kept_stats, selection
 from fgbgpack.dataset.epochs import EPOCHS, EpochReader
 from fgbgpack.dataset.geometry import Outlines, enclosing, measure_masks, visible_area
+from fgbgpack.dataset.measuring import OnSamples, measure
 from fgbgpack.dataset.pixel_source import PixelSource
 from fgbgpack.dataset.reader import DatasetReader
 from fgbgpack.dataset.splits import LABEL, By, Split, is_label
-from fgbgpack.document import DEPTH, SOURCE_ARRAYS, VERIFIED
+from fgbgpack.dataset.stats import Stats
+from fgbgpack.document import DEPTH, IMAGE, SOURCE_ARRAYS, VERIFIED
 from fgbgpack.errors import DatasetError, IncompleteDatasetError, SpecError
 from fgbgpack.options import checked_numbers
 from fgbgpack.storage import sealing
@@ -251,7 +253,73 @@ class Dataset(DatasetReader):
         """``bbox`` and ``area`` of imported samples, measured on their masks."""
         return measure_masks(self)
 
+    # --- statistics --------------------------------------------------------------------------------
+
+    def stats(self, split: str | None = None, *, on_samples: OnSamples | None = None) -> Stats:
+        """Statistics of the samples: mean and standard deviation of the images, how much is foreground, and
+        where, sizes, depth, what samples are made of, what is there twice.
+
+        Every pixel is counted, in whole numbers, so that the result depends on nothing but the samples. It is
+        taken from the dataset where it was saved there, unless the dataset has changed since. Of one that is
+        not complete, the samples that are there are counted.
+
+        Args:
+            split: The name of a saved split, each part of which is counted, too.
+            on_samples: Called with how many samples were counted so far, and how many there are.
+
+        Raises:
+            SpecError: No split of that name is saved.
+            IncompleteDatasetError: Not one sample is there yet.
+            DatasetError: The dataset is damaged or cannot be read.
+
+        Example:
+            >>> stats = ds.stats()  # doctest: +SKIP
+            >>> torchvision.transforms.Normalize(stats.mean, stats.std)  # doctest: +SKIP
+        """
+        parts = {} if split is None else self.split(split)
+        how = None if split is None else {"name": split, **self.splits[split]}
+        found = self.saved_stats
+        if how is None:
+            return measure(self, None, {}, on_samples) if found is None else found.without_split()
+        return measure(self, how, parts, on_samples) if found is None or found.split != how else found
+
+    @property
+    def saved_stats(self) -> Stats | None:
+        """The statistics that are kept in the dataset; ``None`` where there are none of it as it is now. They
+        have parts where these are of a split that it has.
+        """
+        found = kept_stats.kept(self.store, self.document)
+        if found is None or found.split is None:
+            return found
+        how = {name: value for name, value in found.split.items() if name != "name"}
+        return found if self.splits.get(found.split["name"]) == how else found.without_split()
+
+    def save_stats(self, stats: Stats) -> None:
+        """Keep statistics in the dataset they are of, in an attribute of its root group: ``stats`` then
+        returns them at once, and ``fgbgpack info`` shows them.
+
+        Raises:
+            SpecError: They are of another dataset, or of one that was not complete or has changed since.
+            DatasetError: The dataset cannot be written, or another process is writing it.
+
+        Example:
+            >>> ds.save_stats(ds.stats())  # doctest: +SKIP
+        """
+        kept_stats.keep(self.store, stats)
+
     # --- what is there -----------------------------------------------------------------------------
+
+    def samples_there(self) -> NDArray[np.bool_] | None:
+        """(n,) which samples have all that they are composed to; ``None`` where all have."""
+        if self.complete:
+            return None
+        stored = {name: self._readers[name].layout for name in self.document.planes if name in self._readers}
+        there = np.full(len(self), not stored and self.document.pixels.complete)
+        if stored:
+            shards = [self.store.sound_shards(name, layout) for name, layout in stored.items()]
+            for shard in set.intersection(*shards):
+                there[stored[IMAGE].samples_of(shard)] = True
+        return there
 
     def written_samples(self) -> dict[str, int]:
         """How many samples of each array of pictures are in shards that are there and sound."""

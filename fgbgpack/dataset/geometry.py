@@ -76,18 +76,26 @@ def visible_area(sprites: Sprites, objects: Objects) -> NDArray[np.int64]:
     return np.rint(whole * share).astype(np.int64)
 
 
+def mask_boxes(mask: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """(n, 4) int32: top, left, bottom and right of the pixels of each of (n, h, w) masks that are above 0; 0
+    where there are none.
+    """
+    box = np.zeros((len(mask), 4), np.int32)
+    for start, axis in ((0, 2), (1, 1)):  # rows that have any, then columns
+        lines = np.any(mask, axis=axis)
+        box[:, start] = lines.argmax(axis=1)
+        end = lines.shape[1] - lines[:, ::-1].argmax(axis=1)
+        box[:, start + 2] = np.where(lines.any(axis=1), end, 0)
+    return box
+
+
 def measure_masks(dataset: Dataset) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Boxes (n, 4) and areas (n,) of all samples, measured on their masks."""
     box, area = np.zeros((len(dataset), 4), np.int32), np.zeros(len(dataset), np.int64)
     first = 0
     for batch in dataset.batches(_MASKS_AT_ONCE, fields=MASK, reuse=True):
-        mask = batch.mask
-        some = slice(first, first + len(mask))
-        area[some] = (mask > _OPAQUE_HALF).sum(axis=(1, 2))
-        for start, axis in ((0, 2), (1, 1)):  # rows that have any, then columns
-            lines = np.any(mask, axis=axis)
-            box[some, start] = lines.argmax(axis=1)
-            end = lines.shape[1] - lines[:, ::-1].argmax(axis=1)
-            box[some, start + 2] = np.where(lines.any(axis=1), end, 0)
-        first += len(mask)
+        some = slice(first, first + len(batch.mask))
+        area[some] = (batch.mask > _OPAQUE_HALF).sum(axis=(1, 2))
+        box[some] = mask_boxes(batch.mask)
+        first += len(batch.mask)
     return box, area

@@ -10,6 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Container
 
+from fgbgpack.dataset.kept_stats import STATS
 from fgbgpack.document import DEPTH_PARTS, MANIFEST, OWN, VERIFIED, is_own
 from fgbgpack.storage.arrays import METADATA
 from fgbgpack.storage.beside import HIDDEN, BesideStore, is_below, moving_from, prefix_of
@@ -71,7 +72,7 @@ class Exchange:
         others put there stays.
         """
         target, node, old = self._target, self._new.root(), self._target.root()
-        known = {*node["attributes"], VERIFIED}
+        known = {*node["attributes"], VERIFIED, STATS}
         others = {name: value for name, value in old.get("attributes", {}).items() if name not in known}
         copies = {path: copy for path, copy in copies_in(old).items() if not is_own(path)}
         node["attributes"] = {**others, **node["attributes"]}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from zarr.storage import LocalStore
 
+from fgbgpack.dataset.kept_stats import STATS
 from fgbgpack.document import VERIFIED, is_own
 from fgbgpack.files import (
     PARTIAL,
@@ -99,7 +100,7 @@ class Replacement:
     def _inherit(self, old: Node) -> None:
         """Take what others wrote into the root's metadata of the old dataset."""
         new = self.open()
-        known = {*new.root()["attributes"], VERIFIED}
+        known = {*new.root()["attributes"], VERIFIED, STATS}
         attributes = {name: value for name, value in old.get("attributes", {}).items() if name not in known}
         copies = {path: copy for path, copy in copies_in(old).items() if not is_own(path)}
         if attributes or copies:

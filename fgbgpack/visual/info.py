@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from fgbgpack.dataset.dataset import Dataset
+from fgbgpack.dataset.stats import Stats
 from fgbgpack.document import DEPTH, MANIFEST, GuideInfo, NetworkDepthInfo
 from fgbgpack.storage.reading import StoredArray
 
@@ -44,7 +45,8 @@ def describe(dataset: Dataset) -> dict[str, Any]:
     for which ``recipe``, ``sources``, ``backgrounds``, ``foregrounds`` and ``masks`` are ``None``. ``faulty``
     has, for each array that lacks objects or has some that are not what the manifest says, their number and
     that of all; that needs no decoding. ``verified`` is what ``fgbgpack verify --record`` has said of the
-    dataset as it is now; ``None`` where that is nothing.
+    dataset as it is now, and ``stats`` the ``mean`` and ``std`` of its images, the share of ``foreground``
+    pixels and the range of its ``depth``, as it keeps them; ``None`` where that is nothing.
     """
     document = dataset.document.to_dict()
     stored = dataset.stored_bytes()
@@ -55,6 +57,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "complete": dataset.complete,
         "faulty": _describe_faulty(dataset),
         "verified": dataset.verified,
+        "stats": _describe_stats(dataset.saved_stats),
         "virtual": dataset.document.is_virtual,
         "scenes": dataset.has_objects,
         "samples": len(dataset),
@@ -100,6 +103,18 @@ def _describe_faulty(dataset: Dataset) -> dict[str, dict[str, int]]:
         # Without numbers it is the array as a whole.
         found[path] = {"objects": len(shards) or total, "of": total}
     return found
+
+
+def _describe_stats(stats: Stats | None) -> dict[str, Any] | None:
+    if stats is None:
+        return None
+    depth = stats.whole.depth
+    return {
+        "mean": list(stats.mean),
+        "std": list(stats.std),
+        "foreground": stats.whole.mask.share,
+        "depth": None if depth is None else [depth.least, depth.greatest],
+    }
 
 
 def _describe_array(array: StoredArray, filled: int, stored: int) -> dict[str, Any]:
