@@ -26,6 +26,7 @@ from fgbgpack.cli import (
     convert,
     create,
     doctor,
+    explain,
     export,
     importing,
     info,
@@ -86,9 +87,9 @@ class _Failure:
 
 #: The order of the commands in the help.
 _ORDER = (
-    *("create", "import", "audit", "depth", "info", "preview", "stats", "split", "verify", "repair"),
-    *("export", "merge", "convert", "materialize", "virtualize", "card", "sample", "schema", "models"),
-    "doctor",
+    *("create", "import", "audit", "depth", "info", "preview", "explain", "stats", "split", "verify"),
+    *("repair", "export", "merge", "convert", "materialize", "virtualize", "card", "sample", "schema"),
+    *("models", "doctor"),
 )
 
 
@@ -150,6 +151,7 @@ for _module in (
     convert,
     create,
     doctor,
+    explain,
     export,
     importing,
     info,

@@ -56,7 +56,8 @@ def stats(
     parser.check()
     from fgbgpack.dataset.dataset import open_dataset
     from fgbgpack.pipeline.events import OnEvent, Progress
-    from fgbgpack.visual.stats_picture import check_picture_path, write_stats_picture
+    from fgbgpack.visual.canvas import check_picture_path
+    from fgbgpack.visual.stats_picture import write_stats_picture
 
     if output is not None:
         check_picture_path(output)

@@ -167,6 +167,13 @@ class Plan:
             placed.x,
         )
 
+    def counters(self, samples: NDArray[np.int64]) -> NDArray[np.uint32]:
+        """(n, 4): the words of the counters that the placements of some samples are drawn with."""
+        pair, within = np.divmod(samples, self.samples_per_pair)
+        background, foreground = np.divmod(pair, len(self.foreground_words))
+        words = self._words[0][background], self._words[1][foreground]
+        return np.stack([*words, *np.divmod(within, self.placements)], axis=1).astype(np.uint32)
+
     def recipe_digest(
         self, background: NDArray[np.uint8], foreground: NDArray[np.uint8], cut: NDArray[np.uint8]
     ) -> str:

@@ -143,20 +143,8 @@ class ScenePlan:
         figures can stand.
         """
         placed = self.placements_of(samples)
-        n = len(placed)
-        counter = np.empty((n, 3), np.uint32)
-        counter[:, 0] = np.asarray(self.background_words, np.uint32)[placed.background]
-        given = np.full((n, 2), -1, np.int32)
-        if self.random_samples is None:
-            pair = 2 if self.flip else 1
-            given[:, 0], within = np.divmod(placed.replica, pair * self.placements)
-            given[:, 1], again = np.divmod(within, self.placements)
-            counter[:, 1] = np.asarray(self.foreground_words, np.uint32)[given[:, 0]]
-            counter[:, 2] = (2 * again + given[:, 1]).astype(np.uint32) | np.uint32(_OF_SCENES)
-        else:
-            counter[:, 1] = placed.replica
-            counter[:, 2] = _OF_SCENES | _RANDOM
-        found = Objects.none(n, self.most_objects)
+        given, counter = self._drawn(placed)
+        found = Objects.none(len(placed), self.most_objects)
         draw_objects(
             counter,
             philox_key(self.seed),
@@ -194,6 +182,30 @@ class ScenePlan:
             where = found.foreground, found.y, found.x, found.height, found.width
             match_light(background, placed.background, sprites.light, *where, found.gain)
         return found
+
+    def counters(self, samples: range | NDArray[np.int64]) -> NDArray[np.uint32]:
+        """(n, 3): the words of the counters that the objects of some samples are drawn with; the fourth word
+        counts the draws.
+        """
+        return self._drawn(self.placements_of(samples))[1]
+
+    def _drawn(self, placed: ScenePlacements) -> tuple[NDArray[np.int32], NDArray[np.uint32]]:
+        """The first foreground of samples and whether it is mirrored, -1 where these are drawn, too; and the
+        words of the counters.
+        """
+        counter = np.empty((len(placed), 3), np.uint32)
+        counter[:, 0] = np.asarray(self.background_words, np.uint32)[placed.background]
+        given = np.full((len(placed), 2), -1, np.int32)
+        if self.random_samples is None:
+            pair = 2 if self.flip else 1
+            given[:, 0], within = np.divmod(placed.replica, pair * self.placements)
+            given[:, 1], again = np.divmod(within, self.placements)
+            counter[:, 1] = np.asarray(self.foreground_words, np.uint32)[given[:, 0]]
+            counter[:, 2] = (2 * again + given[:, 1]).astype(np.uint32) | np.uint32(_OF_SCENES)
+        else:
+            counter[:, 1] = placed.replica
+            counter[:, 2] = _OF_SCENES | _RANDOM
+        return given, counter
 
     def recipe_digest(
         self,

@@ -277,6 +277,19 @@ class Layered:
         outline, before, outlines = self._before(placed, objects)
         layers.compose(placed.background, before, layers.numbers(placed.background, outline), out, outlines)
 
+    def objects_at(
+        self, placed: Placements | ScenePlacements, objects: Objects | None, step: float
+    ) -> NDArray[np.float64]:
+        """(n, K): the depth of each object of some samples on a grid, as it is drawn; NaN where there is
+        none.
+        """
+        layers = self.layers(step)
+        outline, before, outlines = self._before(placed, objects)
+        out = np.empty((len(outline), self._recipe.height, self._recipe.width), np.float16)
+        numbers = layers.numbers(placed.background, outline)
+        drawn = layers.compose(placed.background, before, numbers, out, outlines)
+        return np.where(before.outline < 0, np.nan, drawn * step)
+
     def with_recipe(self, recipe: Recipe) -> Layered:
         """The same of another recipe of the same pictures."""
         other = copy.copy(self)

@@ -76,6 +76,20 @@ class Keys:
                 return _read_local(self.store, key)
         return self._run(self._get(key))
 
+    def get_part(self, key: str, part: ByteRequest) -> bytes | None:
+        """A part of the value of a key; ``None`` if there is none."""
+        return self._run(self._get(key, part))
+
+    def size(self, key: str) -> int | None:
+        """The bytes of the value of a key; ``None`` if there is none."""
+
+        async def size() -> int | None:
+            with suppress(FileNotFoundError):
+                return await self.store.getsize(key)
+            return None
+
+        return self._run(size())
+
     def get_all(self, keys: Iterable[str]) -> list[bytes | None]:
         """The values of some keys, requested at once; ``None`` for those that are missing."""
         if _reads_files(self.store):

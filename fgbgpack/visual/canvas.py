@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from fgbgpack.errors import SpecError
-from fgbgpack.files import write_atomically
+from fgbgpack.files import require_local, write_atomically
 from fgbgpack.visual.colours import depth_colours
 
 #: Pillow's format and options for each file extension. All formats but JPEG are lossless.
@@ -221,6 +221,13 @@ def path_problems(path: Path) -> list[str]:
     except OSError as exc:
         problems.append(f"{path}: {exc.strerror}, expected the name of a picture file")
     return problems
+
+
+def check_picture_path(path: Path) -> None:
+    """Raise SpecError where no picture can be written to a path, as far as that shows before it is drawn."""
+    require_local(path, "Pictures are")
+    if problems := path_problems(Path(path)):
+        raise SpecError("The picture cannot be drawn:", problems, code="preview-invalid")
 
 
 def picture_bytes(picture: Image.Image, extension: str) -> bytes:

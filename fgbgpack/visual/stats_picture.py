@@ -9,10 +9,8 @@ import numpy as np
 from PIL import Image
 
 from fgbgpack.dataset.stats import DepthStats, Histogram, Part, Stats
-from fgbgpack.errors import SpecError
-from fgbgpack.files import require_local
 from fgbgpack.sources.names import counted
-from fgbgpack.visual.canvas import MUTED, RULE, Canvas, Colour, Layout, path_problems, write_picture
+from fgbgpack.visual.canvas import MUTED, RULE, Canvas, Colour, Layout, check_picture_path, write_picture
 from fgbgpack.visual.colours import colour_map
 
 _BARS: Colour = (72, 111, 160)
@@ -25,13 +23,6 @@ _COLUMNS = 3
 #: Sources that have a bar each; the bars of more stand for several.
 _MOST_BARS = 96
 _SHOWN_PARTS = 8
-
-
-def check_picture_path(path: Path) -> None:
-    """Raise SpecError where no picture can be written to a path, as far as that shows before it is drawn."""
-    require_local(path, "Pictures are")
-    if problems := path_problems(Path(path)):
-        raise SpecError("The picture cannot be drawn:", problems, code="preview-invalid")
 
 
 def write_stats_picture(stats: Stats, name: str, path: Path) -> None:

@@ -1,0 +1,224 @@
+"""All that a dataset knows of one sample, as JSON data."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fgbgpack.composition.kernels import philox_key
+from fgbgpack.composition.scenes import ScenePlan
+from fgbgpack.dataset.composed_depth import layered_source
+from fgbgpack.document import (
+    DEPTH,
+    DEPTH_MAX,
+    DEPTH_MIN,
+    IMAGE,
+    MASK,
+    NAME,
+    OBJECTS,
+    NetworkDepthInfo,
+)
+from fgbgpack.errors import DatasetError
+from fgbgpack.scene_spec import BLENDS
+from fgbgpack.source_info import SourceInfo
+from fgbgpack.storage.indices import sample_indices
+from fgbgpack.storage.places import chunks_of_sample
+
+if TYPE_CHECKING:
+    from fgbgpack.dataset.dataset import Dataset
+
+
+def explain(dataset: Dataset, sample: int) -> dict[str, Any]:
+    """All that an open dataset knows of one sample, as JSON data.
+
+    ``sources`` are the background and the foreground of each object, with digests and credits; ``draw`` is
+    what placements are random numbers of: the words of the counter of Philox4x32-10, and its key;
+    ``objects`` where each object is and what of it is seen, far to near; ``arrays`` where the bytes of each
+    plane are, or that it is ``composed``; ``depth`` how it came about; ``parts`` the part of each saved split
+    that the sample is in; ``mask`` what was measured on it. What does not exist is ``None``, as sources of
+    imported samples.
+
+    Raises IndexError where there is no such sample, DatasetError where the dataset is damaged.
+    """
+    number = int(sample_indices([sample], len(dataset))[0])
+    document = dataset.document
+    return {
+        "path": dataset.path,
+        "sample": number,
+        "of": len(dataset),
+        "height": dataset.height,
+        "width": dataset.width,
+        "complete": dataset.complete,
+        "name": None if dataset.names is None else dataset.names[number],
+        "imported": _imported(dataset, number),
+        "recipe": None if document.recipe is None else document.recipe.sha256,
+        "draw": _draw(dataset, number) if dataset.has_recipe else None,
+        "background": _background(dataset, number) if dataset.has_recipe else None,
+        "objects": _objects(dataset, number) if dataset.has_recipe else None,
+        "mask": _measured(dataset, number),
+        "depth": _depth(dataset, number),
+        "parts": _parts(dataset, number),
+        "arrays": _arrays(dataset, number),
+    }
+
+
+def _source(source: SourceInfo, number: int) -> dict[str, Any]:
+    """A source with its number; what is not stated of it is ``None``."""
+    return {
+        "number": number,
+        **{
+            name: getattr(source, name)
+            for name in ("name", "sha256", "mask_name", "mask_sha256", "license", "author", "url")
+        },
+    }
+
+
+def _imported(dataset: Dataset, sample: int) -> dict[str, Any] | None:
+    """Where the pictures of an imported sample were, with its name in the place of the fields."""
+    imported = dataset.document.imported
+    if imported is None:
+        return None
+    (name,) = dataset.store.read(NAME)
+    stored = bytes(name[sample]).rstrip(b"\0").decode()
+    return {"name": stored, "patterns": dict(imported.patterns), "fit": imported.fit}
+
+
+def _draw(dataset: Dataset, sample: int) -> dict[str, Any]:
+    plan = dataset.recipe.plan
+    words = [f"{word:08x}" for word in plan.counters(np.array([sample]))[0].tolist()]
+    key = [f"{word:08x}" for word in philox_key(plan.seed).tolist()]
+    how = "the fourth word counts the draws" if isinstance(plan, ScenePlan) else "words 0 and 1 give y and x"
+    placement = dataset.document.spec.scene.placement if dataset.document.spec else None
+    return {
+        "seed": plan.seed,
+        "generator": "Philox4x32-10",
+        "key": key,
+        "counter": words,
+        "how": how,
+        "placement": placement,
+        "replica": int(dataset.sample_arrays["replica"][sample]),
+    }
+
+
+def _background(dataset: Dataset, sample: int) -> dict[str, Any]:
+    _, sources = dataset.require_recipe("background")
+    number = int(dataset.sample_arrays["background"][sample])
+    return _source(sources.backgrounds[number], number)
+
+
+def _objects(dataset: Dataset, sample: int) -> list[dict[str, Any]]:
+    """Objects from far to near; the one foreground that was pasted, of samples that are no scenes."""
+    _, sources = dataset.require_recipe("objects")
+    arrays = {name: values[sample] for name, values in dataset.sample_arrays.items()}
+    if not dataset.has_objects:
+        number = int(arrays["foreground"])
+        height, width = dataset.recipe.catalog.foreground_size[number].tolist()
+        return [
+            {
+                "foreground": _source(sources.foregrounds[number], number),
+                "category": sources.foregrounds[number].category or None,
+                "mirrored": bool(arrays["flip"]),
+                "y": int(arrays["y"]),
+                "x": int(arrays["x"]),
+                "height": height,
+                "width": width,
+                "box": dataset.bbox[sample].tolist(),
+                "visible": float(dataset.visible[sample]),
+            }
+        ]
+    found = []
+    of = {path.removeprefix(f"{OBJECTS}/"): values for path, values in arrays.items()}
+    for k, number in enumerate(of["foreground"].tolist()):
+        if number >= 0:
+            source = sources.foregrounds[number]
+            found.append(
+                {
+                    "foreground": _source(source, number),
+                    "category": source.category or None,
+                    "mirrored": bool(of["flip"][k]),
+                    **{name: int(of[name][k]) for name in ("y", "x", "height", "width")},
+                    "box": of["box"][k].tolist(),
+                    "visible": float(of["visible"][k]),
+                    "edges": BLENDS[int(of["blend"][k])],
+                    "gain": (of["gain"][k] / 256).tolist(),
+                    "shadow": int(of["shadow"][k]),
+                }
+            )
+    return found
+
+
+def _measured(dataset: Dataset, sample: int) -> dict[str, Any]:
+    """What the pixels themselves say."""
+    batch = dataset.read([sample], (IMAGE, MASK))
+    opaque = int((batch.mask > 127).sum())
+    return {
+        "pixels": opaque,
+        "share": opaque / batch.mask.size,
+        "mean_colour": (batch.image.reshape(-1, 3).mean(axis=0) / 255).round(4).tolist(),
+    }
+
+
+def _depth(dataset: Dataset, sample: int) -> dict[str, Any] | None:
+    depth = dataset.document.depth
+    if depth is None:
+        return None
+    attributes = dataset.depth.attrs
+    least, greatest = (float(dataset.whole(name)[sample]) for name in (DEPTH_MIN, DEPTH_MAX))
+    found: dict[str, Any] = {
+        "mode": depth.mode,
+        "quantity": attributes.get("quantity"),
+        "unit": attributes.get("unit"),
+        "least": None if math.isnan(least) else least,
+        "greatest": None if math.isnan(greatest) else greatest,
+        "model": None,
+        "guide": None,
+        "scale": None,
+        "step": None,
+        "provider": None,
+        "objects": None,
+    }
+    if not isinstance(depth, NetworkDepthInfo):
+        return found | {"factor": depth.factor, "offset": depth.offset}
+    found |= {
+        "model": {"name": depth.model_name, "sha256": depth.sha256},
+        "guide": None if depth.guide is None else {"name": depth.guide_name, "sha256": depth.guide.sha256},
+        "scale": depth.scale,
+        "step": depth.step,
+        "provider": depth.sample_provider,
+    }
+    if dataset.document.is_layered and depth.complete and depth.step is not None:
+        source = layered_source(dataset.store, dataset.recipe, depth)
+        placed = source.objects_at(np.array([sample]), depth.step)[0]
+        found["objects"] = [float(value) for value in placed if not math.isnan(value)]
+    return found
+
+
+def _parts(dataset: Dataset, sample: int) -> dict[str, str | None]:
+    """The part of each split that the sample is in; ``None`` where it is in none."""
+    found: dict[str, str | None] = {}
+    for name in dataset.splits:
+        parts = dataset.split(name).items()
+        found[name] = next((part for part, samples in parts if sample in samples), None)
+    return found
+
+
+def _arrays(dataset: Dataset, sample: int) -> dict[str, Any]:
+    """Where the bytes of each array of pictures are."""
+    found: dict[str, Any] = {}
+    fields = (*dataset.document.planes, *((DEPTH,) if dataset.has_depth else ()))
+    for name in fields:
+        array = dataset.plane(name) if name != DEPTH else dataset.depth
+        raw = math.prod(array.shape[1:]) * array.dtype.itemsize
+        described = {"type": str(array.dtype), "bytes": raw, "composed": name in dataset.document.composed}
+        chunks = None
+        if not described["composed"]:
+            try:
+                chunks = [dataclasses.asdict(one) for one in chunks_of_sample(dataset.store, name, sample)]
+            except DatasetError:
+                if dataset.complete:
+                    raise
+        found[name] = described | {"chunks": chunks}
+    return found
