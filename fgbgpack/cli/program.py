@@ -25,6 +25,7 @@ from fgbgpack.cli import (
     card,
     convert,
     create,
+    diff,
     doctor,
     explain,
     export,
@@ -87,9 +88,9 @@ class _Failure:
 
 #: The order of the commands in the help.
 _ORDER = (
-    *("create", "import", "audit", "depth", "info", "preview", "explain", "stats", "split", "verify"),
-    *("repair", "export", "merge", "convert", "materialize", "virtualize", "card", "sample", "schema"),
-    *("models", "doctor"),
+    *("create", "import", "audit", "depth", "info", "preview", "explain", "stats", "diff", "split"),
+    *("verify", "repair", "export", "merge", "convert", "materialize", "virtualize", "card", "sample"),
+    *("schema", "models", "doctor"),
 )
 
 
@@ -150,6 +151,7 @@ for _module in (
     card,
     convert,
     create,
+    diff,
     doctor,
     explain,
     export,

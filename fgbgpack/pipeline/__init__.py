@@ -1,5 +1,5 @@
 """What makes and changes a dataset: create, fill depth, import, convert, materialize, merge, estimate,
-verify, repair.
+verify, repair, diff.
 
 Each command is a :class:`~fgbgpack.pipeline.run.Run`: it locks the dataset, compares what is there with what
 is asked for, begins or resumes, runs stages, and commits the document. A
@@ -9,6 +9,7 @@ is asked for, begins or resumes, runs stages, and commits the document. A
 from fgbgpack.pipeline.cluster import dask_executor
 from fgbgpack.pipeline.convert import Transfer, convert
 from fgbgpack.pipeline.create import Report, create
+from fgbgpack.pipeline.diff import ArrayComparison, Comparison, Difference, SampleDifference, diff
 from fgbgpack.pipeline.estimate import Estimate, estimate
 from fgbgpack.pipeline.events import Event, Notice, OnEvent, Progress, Reporting
 from fgbgpack.pipeline.faults import Fault
@@ -23,8 +24,11 @@ from fgbgpack.pipeline.repair import Repair, Unrepaired, repair
 from fgbgpack.pipeline.verify import Verification, verify
 
 __all__ = [
+    "ArrayComparison",
     "ArrayCounts",
+    "Comparison",
     "Conversion",
+    "Difference",
     "Estimate",
     "Event",
     "Fault",
@@ -39,6 +43,7 @@ __all__ = [
     "Repair",
     "Report",
     "Reporting",
+    "SampleDifference",
     "Transfer",
     "Unrepaired",
     "Verification",
@@ -47,6 +52,7 @@ __all__ = [
     "create",
     "create_part",
     "dask_executor",
+    "diff",
     "estimate",
     "fill_depth",
     "finish_create",
