@@ -25,6 +25,7 @@ from fgbgpack.storage.arrays import METADATA
 from fgbgpack.storage.hdf5 import is_hdf5
 from fgbgpack.storage.store import DatasetStore
 from fgbgpack.storage.targets import name_of
+from fgbgpack.storage.zipped import SUFFIX
 from fgbgpack.visual.canvas import picture_bytes
 from fgbgpack.visual.preview import render_preview
 
@@ -137,8 +138,10 @@ def write_cards(
 
 
 def cards_are_stale(dataset: str | os.PathLike[str]) -> bool:
-    """Whether a local dataset has changed since its cards were written; False for a URL, or without cards."""
-    if "://" in str(dataset):
+    """Whether a local dataset has changed since its cards were written; False for a URL or a zip file, or
+    without cards.
+    """
+    if "://" in str(dataset) or Path(dataset).suffix.lower() == SUFFIX:
         return False
     paths = _Paths.of(dataset, None)
     path = Path(dataset) if is_hdf5(dataset) else Path(dataset) / METADATA
@@ -172,6 +175,12 @@ class _Paths:
         if folder is None and "://" in str(dataset):
             raise SpecError(
                 f"{name_of(dataset)} is a URL: say in which folder to write its cards, with -o FOLDER.",
+                code="folder-missing",
+            )
+        if folder is None and path.suffix.lower() == SUFFIX:
+            raise SpecError(
+                f"{path} is a zip file, which is not changed: say in which folder to write its cards, with "
+                "-o FOLDER.",
                 code="folder-missing",
             )
         if folder is not None:

@@ -33,6 +33,7 @@ from fgbgpack.cli import (
     info,
     merge,
     models,
+    pack,
     repair,
     sample,
     split,
@@ -89,8 +90,8 @@ class _Failure:
 #: The order of the commands in the help.
 _ORDER = (
     *("create", "import", "audit", "depth", "info", "preview", "explain", "stats", "diff", "split"),
-    *("verify", "repair", "export", "merge", "convert", "materialize", "virtualize", "card", "sample"),
-    *("schema", "models", "doctor"),
+    *("verify", "repair", "export", "merge", "convert", "pack", "materialize", "virtualize", "card"),
+    *("sample", "schema", "models", "doctor"),
 )
 
 
@@ -158,6 +159,7 @@ for _module in (
     importing,
     info,
     merge,
+    pack,
     sample,
     split,
     stats,

@@ -1,5 +1,5 @@
 """What makes and changes a dataset: create, fill depth, import, convert, materialize, merge, estimate,
-verify, repair, diff.
+verify, repair, diff, pack.
 
 Each command is a :class:`~fgbgpack.pipeline.run.Run`: it locks the dataset, compares what is there with what
 is asked for, begins or resumes, runs stages, and commits the document. A
@@ -19,6 +19,7 @@ from fgbgpack.pipeline.import_scan import ImportSpec
 from fgbgpack.pipeline.inspection import ArrayCounts
 from fgbgpack.pipeline.materialize import Conversion, materialize, virtualize
 from fgbgpack.pipeline.merge import Merged, merge
+from fgbgpack.pipeline.pack import Packed, pack
 from fgbgpack.pipeline.parts import PartReport, begin_create, create_part, finish_create
 from fgbgpack.pipeline.repair import Repair, Unrepaired, repair
 from fgbgpack.pipeline.verify import Verification, verify
@@ -38,6 +39,7 @@ __all__ = [
     "Merged",
     "Notice",
     "OnEvent",
+    "Packed",
     "PartReport",
     "Progress",
     "Repair",
@@ -59,6 +61,7 @@ __all__ = [
     "import_folder",
     "materialize",
     "merge",
+    "pack",
     "repair",
     "scan",
     "verify",

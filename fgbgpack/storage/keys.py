@@ -21,6 +21,7 @@ from fgbgpack.storage.failures import unreadable
 from fgbgpack.storage.hdf5 import Hdf5Store
 from fgbgpack.storage.objects import RemoteStore
 from fgbgpack.storage.processes import usable
+from fgbgpack.storage.zipped import LocalZipStore, RemoteZipStore
 
 #: Enough that a store at a distance is asked as fast as this process can ask.
 _CONCURRENT_REQUESTS = 128
@@ -57,7 +58,8 @@ class Keys:
         Stores of other kinds do not count, nor obstore's in memory: to ``is_far_away``, which decides on
         reading ahead, they do.
         """
-        return isinstance(self.base, FsspecStore) or (isinstance(self.base, RemoteStore) and self.base.is_far)
+        base = self.base._store if isinstance(self.base, RemoteZipStore) else self.base
+        return isinstance(base, FsspecStore) or (isinstance(base, RemoteStore) and base.is_far)
 
     def same_place_as(self, other: Keys) -> bool:
         """Whether two stores are one and the same."""
@@ -159,7 +161,7 @@ class Keys:
         return self._run(all_of_them())
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        if isinstance(self.base, (LocalStore, Hdf5Store)):
+        if isinstance(self.base, (LocalStore, LocalZipStore, Hdf5Store)):
             with self._disk_errors():
                 return sync(work)
         try:

@@ -19,6 +19,7 @@ from zarr.storage import LocalStore, MemoryStore, ObjectStore, WrapperStore, Zip
 
 from fgbgpack.errors import DatasetError
 from fgbgpack.storage.hdf5 import Hdf5Store
+from fgbgpack.storage.zipped import LocalZipStore
 
 #: Packages whose stores run on threads of native code, which a forked process does not have.
 _NATIVE = ("obstore", "icechunk")
@@ -53,7 +54,7 @@ def is_far_away(store: Store) -> bool:
     and Zarr's memory. Less certain than ``Keys.is_far``: reading ahead costs little where it is not needed.
     """
     store = _unwrapped(store)
-    return not isinstance(store, (LocalStore, MemoryStore, ZipStore, Hdf5Store))
+    return not isinstance(store, (LocalStore, LocalZipStore, MemoryStore, ZipStore, Hdf5Store))
 
 
 def usable(store: Store) -> Store:
@@ -61,7 +62,7 @@ def usable(store: Store) -> Store:
 
     Raises DatasetError for a store of a native runtime that would wait for ever in a forked process.
     """
-    if isinstance(store, (LocalStore, MemoryStore)):
+    if isinstance(store, (LocalStore, LocalZipStore, MemoryStore)):
         return store
     process = os.getpid()
     if is_native(store):

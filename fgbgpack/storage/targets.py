@@ -19,9 +19,10 @@ from fgbgpack.errors import DatasetError, SpecError, redacted
 from fgbgpack.inputs import parse_json
 from fgbgpack.storage.hdf5 import SUFFIXES, Hdf5Store, is_hdf5
 from fgbgpack.storage.objects import is_object_url, open_objects
+from fgbgpack.storage.zipped import SUFFIX, LocalZipStore, RemoteZipStore, is_zip
 
-#: Where a dataset is: a local folder, an HDF5 file, a URL of an object store (which obstore opens) or of
-#: another place (fsspec), a Zarr store, or its root group.
+#: Where a dataset is: a local folder, an HDF5 or a zip file, a URL of an object store (which obstore opens)
+#: or of another place (fsspec), a Zarr store, or its root group.
 Target: TypeAlias = str | os.PathLike[str] | Store | Group
 #: The environment variable with options for URLs, as a JSON object.
 OPTIONS_VARIABLE = "FGBGPACK_STORAGE_OPTIONS"
@@ -115,6 +116,8 @@ def zarr_store(target: Target, *, read_only: bool, storage_options: Mapping[str,
             "the link.",
             code="target-is-broken-link",
         )
+    if read_only and path.is_file() and is_zip(path):
+        return LocalZipStore(path, name=str(target))
     if path.is_file() or (is_hdf5(path) and not path.is_dir()):
         if not read_only:
             raise DatasetError(
@@ -124,7 +127,8 @@ def zarr_store(target: Target, *, read_only: bool, storage_options: Mapping[str,
             )
         return Hdf5Store(path, name=str(target))
     if read_only and not path.is_dir():
-        raise DatasetError(f"There is no dataset at {target}: no such folder.", code="dataset-missing")
+        kind = "file" if path.suffix.lower() == SUFFIX else "folder"
+        raise DatasetError(f"There is no dataset at {target}: no such {kind}.", code="dataset-missing")
     return LocalStore(path, read_only=read_only)
 
 
@@ -145,7 +149,7 @@ def require_writable_name(target: Target) -> None:
     if name.endswith(_ARCHIVES):
         raise DatasetError(
             f"{text}: datasets are written as folders (Zarr) or HDF5 files. Give a name such as lobby.zarr, "
-            "and pack the folder when it is complete.",
+            "and pack it with fgbgpack pack when it is complete.",
             code="target-unsupported",
         )
 
@@ -189,14 +193,20 @@ def _remote_store(target: Target, read_only: bool) -> Store:
             f"{name}: HDF5 files are read on this machine only. Download it, and give its path.",
             code="target-unsupported",
         )
+    is_packed = read_only and _last_part(name).endswith(SUFFIX)
     options = _options_of_environment()
     if isinstance(target, Located):
         options |= target.storage_options
     if is_object_url(url):
+        if is_packed:
+            folder, _, file = url.partition("?")[0].rstrip("/").rpartition("/")
+            return RemoteZipStore(open_objects(folder, options, read_only=True), file, name)
         return open_objects(url, options, read_only=read_only)
     try:
         parsed = {name: _typed(value) for name, value in options.items()}
-        return FsspecStore.from_url(url, read_only=read_only, storage_options=parsed or None)
+        store = FsspecStore.from_url(url, read_only=read_only, storage_options=parsed or None)
+        # Its path is the file itself, with the signature of its address if there is one.
+        return RemoteZipStore(store, "", name) if is_packed else store
     except TypeError:
         raise SpecError(
             f"storage_options: {name} cannot be opened with {', '.join(options)}.", code="option-invalid"

@@ -20,6 +20,7 @@ from fgbgpack.storage.hdf5 import Hdf5Store
 from fgbgpack.storage.layout import Layout
 from fgbgpack.storage.reading.open_files import OpenFile, OpenFiles
 from fgbgpack.storage.sharding import ABSENT, index_bytes, read_index
+from fgbgpack.storage.zipped import LocalZipStore
 
 Bytes: TypeAlias = NDArray[np.uint8]
 Index: TypeAlias = NDArray[np.uint64]
@@ -170,6 +171,41 @@ class FileChunks(_LocalChunks):
             return encoded[: os.preadv(file.number, [encoded.data], offset)]
         except FileNotFoundError:
             return None
+        except OSError as exc:
+            raise self._unreadable(chunk, exc) from exc
+
+
+class ZipChunks(_LocalChunks):
+    """Chunks in shards that are files in a zip file."""
+
+    def __init__(self, store: LocalZipStore, description: ArrayDescription) -> None:
+        self._description, self._store = description, store
+
+        @lru_cache(KEPT_INDEXES)
+        def index(shard: int) -> tuple[int, Index] | None:
+            if (span := store.span(description.key(shard))) is None:
+                return None
+            start, size = span
+            if not description.sharded:
+                return start, np.array([[0, size]], np.uint64)
+            length = min(size, description.index_bytes)
+            tail = np.frombuffer(store.read_at(start + size - length, length), np.uint8)
+            return start, description.index(shard, tail, size)
+
+        self._index = index
+
+    def read(self, chunk: Chunk, buffer: ByteBuffer) -> Bytes | None:
+        """As :meth:`EncodedChunks.read`."""
+        shard, inner = chunk
+        try:
+            if (found := self._index(shard)) is None:
+                return None
+            start, index = found
+            offset, size = index[inner].tolist()
+            if offset == ABSENT:
+                return None
+            self._description.check_size(chunk, size)
+            return np.frombuffer(self._store.read_at(start + offset, size), np.uint8)
         except OSError as exc:
             raise self._unreadable(chunk, exc) from exc
 

@@ -28,8 +28,10 @@ from fgbgpack.storage.reading.chunks import (
     EncodedChunks,
     FileChunks,
     Hdf5Chunks,
+    ZipChunks,
 )
 from fgbgpack.storage.reading.remote import RemoteChunks
+from fgbgpack.storage.zipped import LocalZipStore
 
 Array: TypeAlias = NDArray[Any]
 #: Encoded chunks that were read together; ``None`` for one that was never written.
@@ -119,6 +121,8 @@ def _encoded_chunks(
     """The encoded chunks of an array in a store, for one process."""
     if isinstance(store, Hdf5Store):
         return Hdf5Chunks(store, description)
+    if isinstance(store, LocalZipStore):
+        return ZipChunks(store, description)
     if isinstance(store, LocalStore) and hasattr(os, "preadv"):
         return FileChunks(str(store.root / description.path), description)
     shards = None if cache is None else cache.shards(description.path, description.index_bytes)
