@@ -9,6 +9,7 @@ import re
 import shutil
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,9 @@ from zarr.storage import MemoryStore
 from fgbgpack import create, open_dataset
 from fgbgpack.document import PLACEMENTS
 from fgbgpack.errors import DatasetError, SpecError
+from fgbgpack.pipeline import pack
 from fgbgpack.storage import answers as answers_module
+from fgbgpack.storage.zip_directory import TAIL_BYTES
 
 
 class Log(list):
@@ -90,19 +93,46 @@ class Ranges(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
-def served(depth_dataset):
-    """The dataset with depth on a server of this machine: its address, and what was asked of it."""
+@contextmanager
+def serving(folder):
+    """A server of the files of a folder: its address, and what was asked of it."""
     log = Log()
     server = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), lambda *args: Ranges(*args, log=log, directory=str(depth_dataset.parent))
+        ("127.0.0.1", 0), lambda *args: Ranges(*args, log=log, directory=str(folder))
     )
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/{depth_dataset.name}", log
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", log
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def served(depth_dataset):
+    """The dataset with depth on a server of this machine: its address, and what was asked of it."""
+    with serving(depth_dataset.parent) as (address, log):
+        yield f"{address}/{depth_dataset.name}", log
+
+
+@pytest.mark.slow
+def test_a_zip_file_on_a_server_is_read_in_ranges(depth_dataset, everything, tmp_path):
+    pytest.importorskip("aiohttp", reason="fsspec needs it for http")
+    size = pack(depth_dataset, tmp_path / "it.zip").total_bytes
+    with serving(tmp_path) as (address, log):
+        ds = open_dataset(f"{address}/it.zip?signature=of+mine/")
+        batch = ds.read([17], ["mask"])
+        tail, *others = [count for _, count in log]
+        assert (tail, sum(others) < size // 2) == (min(TAIL_BYTES, size), True)
+        np.testing.assert_array_equal(batch.mask[0], everything["mask"][17])
+        for some in ([3, 35, 0], range(36)):
+            assert_same_batch(ds.read(some), everything, some)
+        log.answers = "whole"
+        assert_same_batch(open_dataset(f"{address}/it.zip").read([5, 30]), everything, [5, 30])
+        with refused(DatasetError, "dataset-missing"):
+            open_dataset(f"{address}/none.zip")
 
 
 @pytest.mark.slow
