@@ -174,7 +174,7 @@ class Counting:
         """Sizes of the objects that can be seen."""
         if self._dataset.has_recipe and not self._dataset.has_objects:
             # What is pasted as a whole is of the same size wherever it lies.
-            outlines = Outlines.of(*self._dataset.store.read(*SOURCE_ARRAYS[1:]))
+            outlines = Outlines.of(*self._dataset.store.read(*SOURCE_ARRAYS[1:3]))
             self._add_boxes(outlines.box[0], outlines.visible, self.sources[1].sum(axis=0))
         if not (objects := int(self._heights.sum())):
             return None

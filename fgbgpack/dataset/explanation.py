@@ -10,7 +10,6 @@ import numpy as np
 
 from fgbgpack.composition.kernels import philox_key
 from fgbgpack.composition.scenes import ScenePlan
-from fgbgpack.dataset.composed_depth import layered_source
 from fgbgpack.document import (
     DEPTH,
     DEPTH_MAX,
@@ -142,6 +141,7 @@ def _objects(dataset: Dataset, sample: int) -> list[dict[str, Any]]:
                     **{name: int(of[name][k]) for name in ("y", "x", "height", "width")},
                     "box": of["box"][k].tolist(),
                     "visible": float(of["visible"][k]),
+                    "rotation": int(of["rotation"][k]),
                     "edges": BLENDS[int(of["blend"][k])],
                     "gain": (of["gain"][k] / 256).tolist(),
                     "shadow": int(of["shadow"][k]),
@@ -190,9 +190,14 @@ def _depth(dataset: Dataset, sample: int) -> dict[str, Any] | None:
         "provider": depth.sample_provider,
     }
     if dataset.document.is_layered and depth.complete and depth.step is not None:
-        source = layered_source(dataset.store, dataset.recipe, depth)
-        placed = source.objects_at(np.array([sample]), depth.step)[0]
-        found["objects"] = [float(value) for value in placed if not math.isnan(value)]
+        one = np.array([sample])
+        placed, objects = (
+            dataset.recipe.placements(one),
+            dataset.objects[one] if dataset.has_objects else None,
+        )
+        layers = dataset.composer.layers
+        drawn = [] if layers is None else layers[0].objects_at(placed, objects, layers[1])[0]
+        found["objects"] = [float(value) for value in drawn if not math.isnan(value)]
     return found
 
 

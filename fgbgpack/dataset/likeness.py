@@ -9,15 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgbgpack.dataset.stats import Shared
-from fgbgpack.document import OBJECTS
+from fgbgpack.document import OBJECT_ARRAYS, OBJECTS
 
 if TYPE_CHECKING:
     from fgbgpack.dataset.dataset import Dataset
 
 #: Samples that are compared with each other, at most.
 _COMPARED = 4_000_000
-#: What scenes are drawn by, beside their backgrounds and foregrounds.
-_DRAWN = ("flip", "y", "x", "height", "width", "blend", "gain", "shadow")
+#: What follows from what else is said of objects.
+_DERIVED = ("foreground", "category", "visible", "box")
 
 
 class Likeness:
@@ -75,7 +75,8 @@ class Likeness:
         if dataset.has_objects:
             foreground = arrays[f"{OBJECTS}/foreground"]
             columns.append(np.where(foreground < 0, -1, foregrounds[foreground]))
-            columns += [arrays[f"{OBJECTS}/{name}"] for name in _DRAWN]
+            derived = {f"{OBJECTS}/{name}" for name in _DERIVED}
+            columns += [arrays[path] for path in OBJECT_ARRAYS if path not in derived]
         else:
             columns.append(foregrounds[arrays["foreground"]])
             columns += [arrays[name] for name in ("flip", "y", "x")]

@@ -133,9 +133,15 @@ def diff(
         True
     """
     (shown,) = checked_numbers({"samples": (samples, 0, _MOST_SHOWN)}, "So many cannot be shown:")
-    one, other = (open_dataset(place) for place in located_all([first, second], storage_options))
+    one, other = map(_opened, located_all([first, second], storage_options))
     with reporting(on_event) as notify:
         return _Diff(one, other, int(shown), notify).run()
+
+
+def _opened(place: Target) -> Dataset:
+    """A dataset whose pixels are read where they are stored, and not composed of the recipe."""
+    dataset = open_dataset(place)
+    return dataset if dataset.document.is_virtual else open_dataset(place, pixels="stored")
 
 
 class _Diff:

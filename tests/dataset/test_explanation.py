@@ -10,7 +10,7 @@ import pytest
 from builders import SMALL_SHARDS, depth_of
 
 from fgbgpack import create, open_dataset
-from fgbgpack.composition.kernels import multiply_high, philox4x32, philox_key
+from fgbgpack.composition.kernels import philox4x32, philox_key
 from fgbgpack.dataset.explanation import explain
 from fgbgpack.errors import DatasetError
 from fgbgpack.storage.codecs import crc32c
@@ -76,12 +76,12 @@ def test_the_draw_gives_the_placement(kinds):
         counter = np.array([[int(word, 16) for word in found["draw"]["counter"]]], np.uint32)
         key = np.array([int(word, 16) for word in found["draw"]["key"]], np.uint32)
         assert key.tolist() == philox_key(ds.document.spec.seed).tolist()
-        words, corner = np.empty_like(counter), np.empty((2, 1), np.int32)
+        words = np.empty_like(counter)
         philox4x32(counter, key, words)
         (pasted,) = found["objects"]
-        for axis, (side, size) in enumerate(((21, pasted["height"]), (33, pasted["width"]))):
-            multiply_high(words[:, axis].copy(), np.array([side + 1 - size], np.int32), corner[axis])
-        assert (pasted["y"], pasted["x"]) == tuple(corner[:, 0].tolist())
+        free = 21 + 1 - pasted["height"], 33 + 1 - pasted["width"]
+        corner = [int(word) * many >> 32 for word, many in zip(words[0].tolist(), free, strict=False)]
+        assert [pasted["y"], pasted["x"]] == corner
         assert found["background"]["sha256"][:8] == found["draw"]["counter"][0]
         assert pasted["box"] == ds.bbox[sample].tolist()
 
