@@ -116,7 +116,8 @@ def _show_sources(it: Mapping[str, Any]) -> None:
             (
                 "placed",
                 f"y {found['y']}, x {found['x']}, {found['width']}x{found['height']} pixels"
-                f"{', mirrored' if found['mirrored'] else ''}",
+                f"{', mirrored' if found['mirrored'] else ''}"
+                f"{_turned(found.get('rotation', 0))}",
             ),
             ("seen", f"{found['visible']:.1%}, rows {top} to {bottom}, columns {left} to {right}"),
         ]
@@ -124,6 +125,11 @@ def _show_sources(it: Mapping[str, Any]) -> None:
             gain = " ".join(f"{one:.3f}" for one in found["gain"])
             rows.append(("drawn", f"{found['edges']} edges, colours times {gain}, shadow {found['shadow']}"))
         say_rows(rows)
+
+
+def _turned(tenths: int) -> str:
+    """How far an object is turned, which is said in tenths of a degree."""
+    return f", turned by {tenths / 10:g} degrees" if tenths else ""
 
 
 def _source_rows(source: Mapping[str, Any]) -> list[tuple[str, str]]:

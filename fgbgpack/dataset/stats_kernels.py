@@ -58,5 +58,8 @@ def add_masks(mask: UInt8, seen: Int64, area: Int64, alpha: Int64) -> None:
 def add_depths(depth: UInt16, part: Int64, counts: Int64) -> None:
     """Count each value of depth, by its bits: ``depth`` (n, pixels), ``counts`` (parts, 65536)."""
     for i in range(depth.shape[0]):
-        for j in range(depth.shape[1]):
-            counts[part[i], depth[i, j]] += 1
+        # Taken out of the loop, which takes twice as long otherwise.
+        of_part = counts[part[i]]
+        values = depth[i]
+        for j in range(len(values)):
+            of_part[values[j]] += 1
