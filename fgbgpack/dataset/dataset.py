@@ -388,6 +388,16 @@ class EpochDataset(EpochReader, Dataset):
         self.document = replace(self.document, splits=self._stored.document.splits)
         return self.split(name)
 
+    def stats(self, split: str | None = None, *, on_samples: OnSamples | None = None) -> Stats:
+        """Statistics of the samples of this epoch, which are not those of the dataset and are not kept."""
+        found = super().stats(split, on_samples=on_samples)
+        return replace(found, generation=f"{found.generation} epoch {self.epoch}")
+
+    @property
+    def saved_stats(self) -> Stats | None:
+        """None: the dataset keeps those of its own samples."""
+        return None
+
 
 def open_dataset(
     path: Target,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import shutil
@@ -155,6 +156,19 @@ class TestCounting:
         unfinish(copy)
         with refused(IncompleteDatasetError, "dataset-incomplete"):
             open_dataset(copy, allow_incomplete=True).stats()
+
+
+def test_an_epoch_has_statistics_of_its_own_which_are_not_kept(copy):
+    ds = open_dataset(copy)
+    ds.save_stats(ds.stats())
+    epoch = ds.at_epoch(2)
+    found = epoch.stats()
+    all_of = epoch.to_numpy(["image", "mask"])
+    assert_are_of(dataclasses.replace(found.whole, depth=None), all_of["image"], all_of["mask"])
+    assert found.mean != ds.stats().mean
+    for opened in (ds, epoch):
+        with refused(SpecError, "stats-foreign"):
+            opened.save_stats(found)
 
 
 class TestKernels:
