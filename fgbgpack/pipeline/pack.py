@@ -22,7 +22,7 @@ from fgbgpack.storage.targets import Target
 from fgbgpack.storage.zipped import SUFFIX
 
 #: Objects that are asked for together.
-_TOGETHER = 8
+_TOGETHER = 4
 #: The date of all files: that of the oldest that a zip file can have, so that the same dataset gives the same
 #: bytes. Files of Unix that all may read.
 _DATE, _UNIX, _MODE = (1980, 1, 1, 0, 0, 0), 3, 0o100644 << 16
