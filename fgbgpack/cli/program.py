@@ -35,6 +35,7 @@ from fgbgpack.cli import (
     sample,
     split,
     verify,
+    view,
 )
 from fgbgpack.cli.console import print_json, say, show_bug, show_error, show_warning
 from fgbgpack.cli.help import HelpfulGroup
@@ -85,7 +86,7 @@ class _Failure:
 
 #: The order of the commands in the help.
 _ORDER = (
-    *("create", "import", "audit", "depth", "info", "preview", "split", "verify", "repair", "export"),
+    *("create", "import", "audit", "depth", "info", "preview", "view", "split", "verify", "repair", "export"),
     *("merge", "convert", "materialize", "virtualize", "card", "sample", "schema", "models", "doctor"),
 )
 
@@ -156,6 +157,7 @@ for _module in (
     split,
     models,
     verify,
+    view,
     repair,
 ):
     app.add_typer(_module.app)

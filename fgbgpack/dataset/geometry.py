@@ -84,10 +84,17 @@ def measure_masks(dataset: Dataset) -> tuple[NDArray[np.int32], NDArray[np.int64
         mask = batch.mask
         some = slice(first, first + len(mask))
         area[some] = (mask > _OPAQUE_HALF).sum(axis=(1, 2))
-        for start, axis in ((0, 2), (1, 1)):  # rows that have any, then columns
-            lines = np.any(mask, axis=axis)
-            box[some, start] = lines.argmax(axis=1)
-            end = lines.shape[1] - lines[:, ::-1].argmax(axis=1)
-            box[some, start + 2] = np.where(lines.any(axis=1), end, 0)
+        box[some] = mask_boxes(mask)
         first += len(mask)
     return box, area
+
+
+def mask_boxes(mask: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """(n, 4) int32: top, left, bottom and right of what is above 0 in (n, h, w) masks; 0 where nothing is."""
+    box = np.zeros((len(mask), 4), np.int32)
+    for start, axis in ((0, 2), (1, 1)):  # rows that have any, then columns
+        lines = np.any(mask, axis=axis)
+        box[:, start] = lines.argmax(axis=1)
+        end = lines.shape[1] - lines[:, ::-1].argmax(axis=1)
+        box[:, start + 2] = np.where(lines.any(axis=1), end, 0)
+    return box

@@ -1,0 +1,203 @@
+"""What samples are filtered and sorted by, as compact arrays, a part of the samples at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fgbgpack.dataset.dataset import Dataset
+from fgbgpack.dataset.geometry import Outlines, mask_boxes
+from fgbgpack.document import DEPTH_MAX, DEPTH_MIN, FOREGROUND_SIZE, MASK, NAME, SOURCE_ARRAYS
+from fgbgpack.storage.reading import ArrayReader
+
+#: Samples of a part: what is derived at a time.
+PART = 1 << 18
+#: Bytes of parts that are kept.
+_KEPT_BYTES = 64 << 20
+#: Imported masks that are measured at a time.
+_MASKS_AT_ONCE = 256
+#: Stands where there is no object, and where nothing of one is seen.
+NONE = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """Of n samples with up to K objects each, -1 where there is none; of imported samples K is 1.
+
+    Attributes:
+        background: (n,) int32, -1 of imported samples.
+        foreground: (n, K) int32.
+        category: (n, K) int16.
+        flip: (n, K) int8.
+        blend: (n, K) int8.
+        height: (n, K) int16, in pixels; of imported samples that of the box of the mask.
+        visible: (n, K) float32, the share that is seen.
+        box: (n, K, 4) int16, top, left, bottom and right of what is seen, 0 where nothing is.
+    """
+
+    background: NDArray[np.int32]
+    foreground: NDArray[np.int32]
+    category: NDArray[np.int16]
+    flip: NDArray[np.int8]
+    blend: NDArray[np.int8]
+    height: NDArray[np.int16]
+    visible: NDArray[np.float32]
+    box: NDArray[np.int16]
+
+    @property
+    def there(self) -> NDArray[np.bool_]:
+        """(n, K) whether there is an object."""
+        return self.height >= 0
+
+    @cached_property
+    def middle(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(n, K) float32 each: row and column of the middle of what is seen, -1 where nothing is."""
+        top, left, bottom, right = (self.box[..., edge].astype(np.float32) for edge in range(4))
+        is_seen = bottom > top
+        half, none = np.float32(0.5), np.float32(NONE)
+        return np.where(is_seen, (top + bottom) * half, none), np.where(is_seen, (left + right) * half, none)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays, of what is derived of them too."""
+        arrays = (getattr(self, field.name) for field in fields(self))
+        return sum(int(array.nbytes) for array in arrays) + 8 * self.height.size
+
+
+class ColumnSource:
+    """The columns of a dataset, derived in parts when they are first asked for; some are kept.
+
+    It may be used from several threads.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+        self._kept: OrderedDict[int, Columns] = OrderedDict()
+        self._readers: dict[str, ArrayReader] = {}
+        self._lock = threading.Lock()
+
+    def parts(self) -> Iterator[range]:
+        """The samples of each part."""
+        count = len(self._dataset)
+        return (range(start, min(start + PART, count)) for start in range(0, count, PART))
+
+    def part(self, samples: range, *, measured: bool = True) -> Columns:
+        """The columns of one of ``parts``; unless they are ``measured``, masks of imported samples stay
+        unread, and their heights and boxes are 0.
+        """
+        if not (measured or self._dataset.has_recipe):
+            return _unplaced(np.zeros((len(samples), 4), np.int16))
+        with self._lock:
+            if (kept := self._kept.get(samples.start)) is not None:
+                self._kept.move_to_end(samples.start)
+                return kept
+            found = self._kept[samples.start] = self.of(np.arange(samples.start, samples.stop))
+            while len(self._kept) > 1 and sum(one.nbytes for one in self._kept.values()) > _KEPT_BYTES:
+                self._kept.popitem(last=False)
+        return found
+
+    def of(self, samples: NDArray[np.int64]) -> Columns:
+        """The columns of some samples. Of imported ones masks are read, of others nothing of pictures."""
+        dataset = self._dataset
+        if not dataset.has_recipe:
+            return self._of_masks(samples)
+        batch = dataset.read(samples, fields=())
+        if dataset.has_objects:
+            objects = batch.objects
+            box = np.where((objects.foreground >= 0)[..., None], objects.box, np.int16(0))
+            return Columns(
+                batch.background,
+                objects.foreground,
+                objects.category,
+                objects.flip,
+                objects.blend,
+                objects.height,
+                objects.visible,
+                box,
+            )
+        outlines, size, category = self._foregrounds
+        one = batch.foreground[:, None]
+        box = outlines.box[batch.flip.astype(np.intp), batch.foreground].astype(np.int16)
+        corner = np.stack([batch.y, batch.x] * 2, axis=1).astype(np.int16)
+        box = np.where((box[:, 2] > 0)[:, None], box + corner, np.int16(0))
+        return Columns(
+            batch.background,
+            one,
+            category[one],
+            batch.flip.astype(np.int8)[:, None],
+            np.zeros(one.shape, np.int8),
+            size[:, 0][one].astype(np.int16),
+            outlines.visible[one],
+            box[:, None],
+        )
+
+    def depths(self, samples: range) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(n,) float32 each: the least and the greatest depth of samples that follow one another; NaN where
+        it is not filled.
+        """
+        if not self._dataset.has_depth:
+            nothing = np.full(len(samples), np.nan, np.float32)
+            return nothing, nothing
+        low, high = (self._stored(path).read(samples).astype(np.float32) for path in (DEPTH_MIN, DEPTH_MAX))
+        return low, high
+
+    def named(self, samples: range, word: str) -> NDArray[np.bool_]:
+        """(n,) whether the names of imported samples hold a word, in lower case; all of them follow one
+        another.
+        """
+        names = self._stored(NAME).read(samples)
+        width = names.shape[1]
+        sought, found = word.encode(), np.zeros(len(samples), np.bool_)
+        # Letters beyond ASCII are compared as they are written.
+        text = names.tobytes().lower()
+        at = text.find(sought)
+        while at >= 0:
+            row, column = divmod(at, width)
+            if column + len(sought) <= width:
+                found[row] = True
+                at = text.find(sought, (row + 1) * width)
+            else:
+                at = text.find(sought, at + 1)
+        return found
+
+    def _stored(self, path: str) -> ArrayReader:
+        if path not in self._readers:
+            self._readers[path] = self._dataset.store.reader(path)
+        return self._readers[path]
+
+    @cached_property
+    def _foregrounds(self) -> tuple[Outlines, NDArray[np.int32], NDArray[np.int16]]:
+        """Outlines and sizes of the foregrounds, and the number of the category of each."""
+        _, sources = self._dataset.require_recipe("foregrounds")
+        pictures, size = self._dataset.store.read(SOURCE_ARRAYS[1], FOREGROUND_SIZE)
+        known = sources.categories
+        category = np.array([known.index(source.category) for source in sources.foregrounds], np.int16)
+        return Outlines.of(pictures, size), size, category
+
+    def _of_masks(self, samples: NDArray[np.int64]) -> Columns:
+        box = np.zeros((len(samples), 4), np.int16)
+        for start in range(0, len(samples), _MASKS_AT_ONCE):
+            some = slice(start, start + _MASKS_AT_ONCE)
+            box[some] = mask_boxes(self._dataset.read(samples[some], fields=MASK).mask)
+        return _unplaced(box)
+
+
+def _unplaced(box: NDArray[np.int16]) -> Columns:
+    """The columns of imported samples, of which the boxes (n, 4) of their masks are known."""
+    nothing = np.full((len(box), 1), NONE, np.int8)
+    return Columns(
+        np.full(len(box), NONE, np.int32),
+        nothing.astype(np.int32),
+        nothing.astype(np.int16),
+        nothing,
+        nothing,
+        (box[:, 2] - box[:, 0])[:, None],
+        np.ones(nothing.shape, np.float32),
+        box[:, None],
+    )
