@@ -11,10 +11,11 @@ from importlib import resources
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fgbgpack.errors import DatasetError, FgbgError, SpecError
 from fgbgpack.viewer.collection import Collection
-from fgbgpack.viewer.comparison import Pair, as_picture
+from fgbgpack.viewer.comparison import Difference, Pair, as_picture
 from fgbgpack.viewer.guard import FIELDS, Guard
 from fgbgpack.viewer.http import Refusal, Request, Response
 from fgbgpack.viewer.layers import (
@@ -127,7 +128,7 @@ class App:
         counts = search.counts.to_dict() if is_over and wants_counts else None
         return _json({"done": search.done, "found": search.found, "counts": counts})
 
-    def _samples(self, parameters: Parameters) -> np.ndarray[Any, np.dtype[np.int64]]:
+    def _samples(self, parameters: Parameters) -> NDArray[np.int64]:
         """The samples at some places of a query."""
         shown = self._collection(parameters)
         # What is found in one dataset can be shown of the other.
@@ -158,7 +159,7 @@ class App:
             raise Refusal(400, "There are no such samples, or too many for one picture.")
         if layer == "difference":
             of = choice(parameters, "of", ("image", "mask", "depth"))
-            numbers, colours = self._both.difference(of, samples).picture_pixels()
+            numbers, colours = self._differing(of, samples, parameters).picture_pixels()
             picture = Picture(sheet(reduced(numbers, size, smooth=False), min(8, len(samples))), colours)
         else:
             picture = collection.sheet(layer, samples, cell, one_scale=_one_scale(parameters))
@@ -187,7 +188,7 @@ class App:
         layer = choice(parameters, "layer", (*LAYERS, "difference"))
         if layer == "difference":
             of = choice(parameters, "of", ("image", "mask", "depth"))
-            picture = as_picture(self._both.difference(of, np.array([number])))
+            picture = as_picture(self._differing(of, np.array([number]), parameters))
         else:
             picture = self._collection(parameters).plane(layer, number, one_scale=_one_scale(parameters))
         return self._kept(_picture(picture, exact=True), parameters)
@@ -201,7 +202,7 @@ class App:
     def _difference(self, parameters: Parameters) -> Response:
         number = self._number(parameters)
         of = choice(parameters, "of", ("image", "mask", "depth"))
-        return _json(self._both.difference(of, np.array([number])).to_dict())
+        return _json(self._differing(of, np.array([number]), parameters).to_dict())
 
     def _numbers(self, parameters: Parameters) -> Response:
         """The numbers of samples of a query, in its order, as a file: text, or an array for NumPy."""
@@ -233,6 +234,12 @@ class App:
         }
         kind = "application/octet-stream" if form == "npy" else "text/plain; charset=utf-8"
         return Response(body=parts(), kind=kind, fields=fields)
+
+    def _differing(self, of: str, samples: NDArray[np.int64], parameters: Parameters) -> Difference:
+        """How a layer of some samples differs; of depth, colours span as much as they do in depth itself."""
+        both, scale = self._both, self._collections[0].scale
+        limit = (scale.high - scale.low) / 2 if scale is not None and _one_scale(parameters) else None
+        return both.difference(of, samples, limit)
 
     @property
     def _both(self) -> Pair:

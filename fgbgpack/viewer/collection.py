@@ -17,7 +17,7 @@ from fgbgpack.document import DEPTH, IMAGE, INSTANCE, MASK
 from fgbgpack.errors import SpecError, redacted
 from fgbgpack.scene_spec import BLENDS
 from fgbgpack.source_info import SourceInfo
-from fgbgpack.viewer.columns import Columns
+from fgbgpack.viewer.columns import PlacedColumns
 from fgbgpack.viewer.layers import (
     LAYERS,
     SOURCE_OF,
@@ -107,13 +107,16 @@ class Collection:
         """What cells say of some samples, as JSON data; of imported ones ``boxes`` read their masks."""
         if self.dataset.names is not None and not boxes:
             return [{"i": i, "name": self._name(i)} for i in samples.tolist()]
-        columns = self.searches.columns.of(samples)
+        placed = self.searches.columns.of(samples)
+        columns = placed.columns
         return [
             {
                 "i": number,
                 "name": self._name(number),
                 "bg": int(columns.background[k]),
-                "objects": [_object(columns, k, one) for one in np.flatnonzero(columns.there[k]).tolist()],
+                "objects": [
+                    self._object(placed, k, one) for one in np.flatnonzero(columns.there[k]).tolist()
+                ],
             }
             for k, number in enumerate(samples.tolist())
         ]
@@ -131,7 +134,6 @@ class Collection:
             for one in found["objects"]:
                 k = one["k"]
                 one["foreground"] = _credits(sources.foregrounds[one["fg"]])
-                one["category"] = dataset.categories[one["cat"]]
                 for name in ("y", "x"):
                     one[name] = int(
                         getattr(placed, name)[0, k] if dataset.has_objects else getattr(placed, name)[0]
@@ -170,6 +172,21 @@ class Collection:
                 plane = batch.arrays[name][0, top : top + BLOCK, left : left + BLOCK]
                 parts.append(plane.astype(kind).tobytes())
         return b"".join(parts)
+
+    def _object(self, placed: PlacedColumns, k: int, one: int) -> dict[str, Any]:
+        """What is said of an object of a sample, as JSON data."""
+        columns, sources = placed.columns, self.dataset.document.sources
+        foreground = int(columns.foreground[k, one])
+        return {
+            "k": one,
+            "fg": foreground,
+            "category": sources.foregrounds[foreground].category if sources and foreground >= 0 else "",
+            "flip": int(columns.flip[k, one]),
+            "blend": int(columns.blend[k, one]),
+            "height": int(columns.height[k, one]),
+            "visible": round(float(columns.visible[k, one]), 4),
+            "box": placed.box[k, one].tolist(),
+        }
 
     def _name(self, number: int) -> str | None:
         names = self.dataset.names
@@ -239,20 +256,6 @@ class Collection:
             tiles, colours = layer_of(layer, plane, scale, self._larger_is_nearer)
             found.append(tiles)
         return np.concatenate(found), colours
-
-
-def _object(columns: Columns, k: int, one: int) -> dict[str, Any]:
-    """What is said of an object of a sample, as JSON data."""
-    numbers = {
-        "k": one,
-        "fg": int(columns.foreground[k, one]),
-        "cat": int(columns.category[k, one]),
-        "flip": int(columns.flip[k, one]),
-        "blend": int(columns.blend[k, one]),
-        "height": int(columns.height[k, one]),
-        "box": columns.box[k, one].tolist(),
-    }
-    return numbers | {"visible": round(float(columns.visible[k, one]), 4)}
 
 
 def _credits(source: SourceInfo) -> dict[str, Any]:

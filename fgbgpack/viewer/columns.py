@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +18,11 @@ from fgbgpack.document import DEPTH_MAX, DEPTH_MIN, FOREGROUND_SIZE, MASK, NAME,
 from fgbgpack.storage.reading import ArrayReader
 
 #: Samples of a part: what is derived at a time.
-PART = 1 << 18
+PART = 1 << 16
 #: Bytes of parts that are kept.
-_KEPT_BYTES = 64 << 20
+_KEPT_BYTES = 48 << 20
+#: Parts of which depth is read at a time, and kept.
+_DEPTHS, _KEPT_DEPTHS = 8, 32
 #: Imported masks that are measured at a time.
 _MASKS_AT_ONCE = 256
 #: Stands where there is no object, and where nothing of one is seen.
@@ -33,41 +36,48 @@ class Columns:
     Attributes:
         background: (n,) int32, -1 of imported samples.
         foreground: (n, K) int32.
-        category: (n, K) int16.
         flip: (n, K) int8.
         blend: (n, K) int8.
         height: (n, K) int16, in pixels; of imported samples that of the box of the mask.
         visible: (n, K) float32, the share that is seen.
-        box: (n, K, 4) int16, top, left, bottom and right of what is seen, 0 where nothing is.
+        row: (n, K) int16, twice the row of the middle of what is seen; -1 where nothing is.
+        column: (n, K) int16, the same of the column.
     """
 
     background: NDArray[np.int32]
     foreground: NDArray[np.int32]
-    category: NDArray[np.int16]
     flip: NDArray[np.int8]
     blend: NDArray[np.int8]
     height: NDArray[np.int16]
     visible: NDArray[np.float32]
-    box: NDArray[np.int16]
+    row: NDArray[np.int16]
+    column: NDArray[np.int16]
 
     @property
     def there(self) -> NDArray[np.bool_]:
         """(n, K) whether there is an object."""
         return self.height >= 0
 
-    @cached_property
-    def middle(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """(n, K) float32 each: row and column of the middle of what is seen, -1 where nothing is."""
-        top, left, bottom, right = (self.box[..., edge].astype(np.float32) for edge in range(4))
-        is_seen = bottom > top
-        half, none = np.float32(0.5), np.float32(NONE)
-        return np.where(is_seen, (top + bottom) * half, none), np.where(is_seen, (left + right) * half, none)
-
     @property
     def nbytes(self) -> int:
-        """Bytes of all arrays, of what is derived of them too."""
+        """Bytes of all arrays."""
         arrays = (getattr(self, field.name) for field in fields(self))
-        return sum(int(array.nbytes) for array in arrays) + 8 * self.height.size
+        return sum(int(array.nbytes) for array in arrays)
+
+
+@dataclass(frozen=True, eq=False)
+class PlacedColumns:
+    """Columns, and (n, K, 4) int16 boxes: top, left, bottom and right of what is seen, 0 where nothing is."""
+
+    columns: Columns
+    box: NDArray[np.int16]
+
+    @classmethod
+    def of(cls, box: NDArray[np.int16], **columns: NDArray[Any]) -> PlacedColumns:
+        """Those of boxes, and of all columns but those that follow from the boxes."""
+        is_seen = box[..., 2] > box[..., 0]
+        row, column = (np.where(is_seen, box[..., k] + box[..., k + 2], np.int16(NONE)) for k in (0, 1))
+        return cls(Columns(**columns, row=row, column=column), box)
 
 
 class ColumnSource:
@@ -79,6 +89,7 @@ class ColumnSource:
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
         self._kept: OrderedDict[int, Columns] = OrderedDict()
+        self._depths: OrderedDict[int, tuple[NDArray[np.float16], NDArray[np.float16]]] = OrderedDict()
         self._readers: dict[str, ArrayReader] = {}
         self._lock = threading.Lock()
 
@@ -92,17 +103,17 @@ class ColumnSource:
         unread, and their heights and boxes are 0.
         """
         if not (measured or self._dataset.has_recipe):
-            return _unplaced(np.zeros((len(samples), 4), np.int16))
+            return _unplaced(np.zeros((len(samples), 4), np.int16)).columns
         with self._lock:
             if (kept := self._kept.get(samples.start)) is not None:
                 self._kept.move_to_end(samples.start)
                 return kept
-            found = self._kept[samples.start] = self.of(np.arange(samples.start, samples.stop))
+            found = self._kept[samples.start] = self.of(np.arange(samples.start, samples.stop)).columns
             while len(self._kept) > 1 and sum(one.nbytes for one in self._kept.values()) > _KEPT_BYTES:
                 self._kept.popitem(last=False)
         return found
 
-    def of(self, samples: NDArray[np.int64]) -> Columns:
+    def of(self, samples: NDArray[np.int64]) -> PlacedColumns:
         """The columns of some samples. Of imported ones masks are read, of others nothing of pictures."""
         dataset = self._dataset
         if not dataset.has_recipe:
@@ -110,42 +121,54 @@ class ColumnSource:
         batch = dataset.read(samples, fields=())
         if dataset.has_objects:
             objects = batch.objects
-            box = np.where((objects.foreground >= 0)[..., None], objects.box, np.int16(0))
-            return Columns(
-                batch.background,
-                objects.foreground,
-                objects.category,
-                objects.flip,
-                objects.blend,
-                objects.height,
-                objects.visible,
-                box,
+            return PlacedColumns.of(
+                np.where((objects.foreground >= 0)[..., None], objects.box, np.int16(0)),
+                background=batch.background,
+                foreground=objects.foreground,
+                flip=objects.flip,
+                blend=objects.blend,
+                height=objects.height,
+                visible=objects.visible,
             )
-        outlines, size, category = self._foregrounds
+        outlines, size = self._foregrounds
         one = batch.foreground[:, None]
         box = outlines.box[batch.flip.astype(np.intp), batch.foreground].astype(np.int16)
         corner = np.stack([batch.y, batch.x] * 2, axis=1).astype(np.int16)
         box = np.where((box[:, 2] > 0)[:, None], box + corner, np.int16(0))
-        return Columns(
-            batch.background,
-            one,
-            category[one],
-            batch.flip.astype(np.int8)[:, None],
-            np.zeros(one.shape, np.int8),
-            size[:, 0][one].astype(np.int16),
-            outlines.visible[one],
+        return PlacedColumns.of(
             box[:, None],
+            background=batch.background,
+            foreground=one,
+            flip=batch.flip.astype(np.int8)[:, None],
+            blend=np.zeros(one.shape, np.int8),
+            height=size[:, 0][one].astype(np.int16),
+            visible=outlines.visible[one],
         )
 
-    def depths(self, samples: range) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """(n,) float32 each: the least and the greatest depth of samples that follow one another; NaN where
-        it is not filled.
+    def depths(self, samples: range) -> tuple[NDArray[Any], NDArray[Any]]:
+        """(n,) each: the least and the greatest depth of samples that follow one another; NaN where it is not
+        filled.
         """
         if not self._dataset.has_depth:
-            nothing = np.full(len(samples), np.nan, np.float32)
+            nothing = np.full(len(samples), np.nan, np.float16)
             return nothing, nothing
-        low, high = (self._stored(path).read(samples).astype(np.float32) for path in (DEPTH_MIN, DEPTH_MAX))
+        low, high = (self._stored(path).read(samples) for path in (DEPTH_MIN, DEPTH_MAX))
         return low, high
+
+    def part_depths(self, samples: range) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The same of one of ``parts``; some are kept."""
+        with self._lock:
+            if samples.start not in self._depths:
+                # A chunk holds several parts: those that follow are mostly asked for next.
+                several = range(samples.start, min(samples.start + _DEPTHS * PART, len(self._dataset)))
+                low, high = self.depths(several)
+                for start in range(0, len(several), PART):
+                    # Copies, so that a part that is kept does not keep the others.
+                    some = slice(start, start + PART)
+                    self._depths[several.start + start] = low[some].copy(), high[some].copy()
+                while len(self._depths) > _KEPT_DEPTHS:
+                    self._depths.popitem(last=False)
+            return self._depths[samples.start]
 
     def named(self, samples: range, word: str) -> NDArray[np.bool_]:
         """(n,) whether the names of imported samples hold a word, in lower case; all of them follow one
@@ -172,15 +195,12 @@ class ColumnSource:
         return self._readers[path]
 
     @cached_property
-    def _foregrounds(self) -> tuple[Outlines, NDArray[np.int32], NDArray[np.int16]]:
-        """Outlines and sizes of the foregrounds, and the number of the category of each."""
-        _, sources = self._dataset.require_recipe("foregrounds")
+    def _foregrounds(self) -> tuple[Outlines, NDArray[np.int32]]:
+        """Outlines and sizes of the foregrounds."""
         pictures, size = self._dataset.store.read(SOURCE_ARRAYS[1], FOREGROUND_SIZE)
-        known = sources.categories
-        category = np.array([known.index(source.category) for source in sources.foregrounds], np.int16)
-        return Outlines.of(pictures, size), size, category
+        return Outlines.of(pictures, size), size
 
-    def _of_masks(self, samples: NDArray[np.int64]) -> Columns:
+    def _of_masks(self, samples: NDArray[np.int64]) -> PlacedColumns:
         box = np.zeros((len(samples), 4), np.int16)
         for start in range(0, len(samples), _MASKS_AT_ONCE):
             some = slice(start, start + _MASKS_AT_ONCE)
@@ -188,16 +208,15 @@ class ColumnSource:
         return _unplaced(box)
 
 
-def _unplaced(box: NDArray[np.int16]) -> Columns:
+def _unplaced(box: NDArray[np.int16]) -> PlacedColumns:
     """The columns of imported samples, of which the boxes (n, 4) of their masks are known."""
     nothing = np.full((len(box), 1), NONE, np.int8)
-    return Columns(
-        np.full(len(box), NONE, np.int32),
-        nothing.astype(np.int32),
-        nothing.astype(np.int16),
-        nothing,
-        nothing,
-        (box[:, 2] - box[:, 0])[:, None],
-        np.ones(nothing.shape, np.float32),
+    return PlacedColumns.of(
         box[:, None],
+        background=np.full(len(box), NONE, np.int32),
+        foreground=nothing.astype(np.int32),
+        flip=nothing,
+        blend=nothing,
+        height=(box[:, 2] - box[:, 0])[:, None],
+        visible=np.ones(nothing.shape, np.float32),
     )

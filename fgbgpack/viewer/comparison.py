@@ -82,8 +82,10 @@ class Pair:
         both = self._first.has_depth and self._second.has_depth
         return ("image", "mask", "depth") if both else ("image", "mask")
 
-    def difference(self, layer: str, samples: NDArray[np.int64]) -> Difference:
-        """How a layer of some samples differs; SpecError where it cannot be compared."""
+    def difference(self, layer: str, samples: NDArray[np.int64], limit: float | None = None) -> Difference:
+        """How a layer of some samples differs; SpecError where it cannot be compared. ``limit`` is that of
+        depth, ``None`` for what nearly all pixels that differ are within.
+        """
         if layer not in self.layers:
             why = self.problem or f"there is no {layer} in both."
             raise SpecError(f"The datasets cannot be compared: {why}", code="view-invalid")
@@ -105,9 +107,10 @@ class Pair:
             fit = np.stack([_fitted(*pair) for pair in zip(second, first, strict=True)])
             second = (second * fit[:, 0, None, None] + fit[:, 1, None, None]).astype(np.float32)
         values = np.asarray(second - first, np.float32)
-        known = np.abs(values[np.isfinite(values)])
-        limit = float(np.quantile(known, _SHOWN_SHARE)) if known.size else 0.0
-        return Difference(values, limit or float(known.max(initial=0.0)), fit)
+        differs = np.abs(values[np.isfinite(values) & (values != 0)])
+        if limit is None:
+            limit = float(np.quantile(differs, _SHOWN_SHARE)) if differs.size else 0.0
+        return Difference(values, limit, fit)
 
     @property
     def _has_common_measure(self) -> bool:

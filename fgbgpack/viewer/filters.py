@@ -58,7 +58,7 @@ class Search:
     """The samples that a query finds, whatever their order: a bit for each sample, filled part by part.
 
     ``found`` is how many there are so far, and ``done`` the share of all samples that was looked at. What
-    comes how often is counted only if asked for.
+    comes how often is counted only if asked for. It is given up where nobody asks about it any more.
     """
 
     def __init__(self, dataset: Dataset, columns: ColumnSource, query: Query, *, counting: bool) -> None:
@@ -70,7 +70,7 @@ class Search:
         self._error: Exception | None = None
         self.counts = self._no_counts()
         self.asked = time.monotonic()
-        self.over = threading.Event()
+        self.over, self.is_given_up = threading.Event(), False
         self._tables = _Tables.of(dataset, query)
 
     @property
@@ -84,16 +84,12 @@ class Search:
         parts = len(self._found_before) - 1
         return 1.0 if self.over.is_set() else min(1.0, parts * PART / len(self._dataset))
 
-    @property
-    def is_given_up(self) -> bool:
-        """Whether nobody asks about it any more, and it is not over."""
-        return not self.over.is_set() and time.monotonic() - self.asked > _GIVEN_UP
-
     def run(self) -> None:
-        """Look at all samples."""
+        """Look at all samples, for as long as anybody asks about it."""
         try:
             for samples in self._columns.parts():
-                if self.is_given_up:
+                if time.monotonic() - self.asked > _GIVEN_UP:
+                    self.is_given_up = True
                     return
                 self._look_at(samples)
         except Exception as error:
@@ -130,7 +126,9 @@ class Search:
     def _look_at(self, samples: range) -> None:
         query = self._query
         columns = self._columns.part(samples, measured=self._measures)
-        low, high = self._columns.depths(samples)
+        low = high = np.full(0, np.nan, np.float16)
+        if self._counting or query.depth_min or query.depth_max:
+            low, high = self._columns.part_depths(samples)
         of_samples: dict[str, NDArray[np.bool_]] = {}
         of_objects: dict[str, NDArray[np.bool_]] = {}
         if query.backgrounds:
@@ -152,14 +150,16 @@ class Search:
         if query.split is not None:
             of_samples["split"] = self._tables.in_part(samples, columns)
         for name, table in self._tables.of_objects.items():
-            of_objects[name] = table[getattr(columns, name)]
+            numbers = columns.foreground if name == "category" else getattr(columns, name)
+            of_objects[name] = table[numbers]
         if query.height is not None:
             of_objects["height"] = _within(columns.height, query.height)
         if query.visible is not None:
             of_objects["visible"] = _within(columns.visible, query.visible)
         if query.region is not None:
-            left, top, right, bottom = query.region
-            y, x = columns.middle
+            # Middles are counted in half pixels.
+            left, top, right, bottom = (2 * edge for edge in query.region)
+            y, x = columns.row, columns.column
             of_objects["placed"] = (y >= max(0, top)) & (y < bottom) & (x >= max(0, left)) & (x < right)
         view = _View(columns, of_samples, of_objects)
         found = view.samples()
@@ -173,26 +173,27 @@ class Search:
     def _count(
         self,
         view: _View,
-        low: NDArray[np.float32],
-        high: NDArray[np.float32],
+        low: NDArray[Any],
+        high: NDArray[Any],
         found: NDArray[np.bool_],
     ) -> None:
         counts, columns = self.counts, view.columns
         if len(counts.background):
             counts.background += _bincount(columns.background[view.samples("background")], counts.background)
-        for name in ("foreground", "category", "blend", "flip"):
+        for name in ("foreground", "blend", "flip"):
             total = getattr(counts, name)
             total += _bincount(getattr(columns, name)[view.objects(name)], total)
-        height = columns.height[view.objects("height")].astype(np.int64)
+        if len(counts.category) > 1:
+            pictures = _bincount(columns.foreground[view.objects("category")], counts.foreground)
+            np.add.at(counts.category, self._tables.category, pictures)
+        height = columns.height[view.objects("height")].astype(np.int32)
         counts.height += _bincount(height * _BINS // (self._dataset.height + 1), counts.height)
         share = columns.visible[view.objects("visible")]
-        counts.visible += _bincount(np.minimum(share * _BINS, _BINS - 1).astype(np.int64), counts.visible)
-        placed = view.objects("placed")
-        y, x = (values[placed] for values in columns.middle)
+        counts.visible += _bincount(np.minimum(share * _BINS, _BINS - 1).astype(np.int32), counts.visible)
+        placed = view.objects("placed") & (columns.row >= 0)
+        y, x = (values[placed] // (2 * self._cell) for values in (columns.row, columns.column))
         rows, across = counts.placed.shape
-        cell = self._cell
-        seen = y >= 0
-        numbers = (y[seen] // cell).astype(np.int64) * across + (x[seen] // cell).astype(np.int64)
+        numbers = y.astype(np.int32) * across + x
         counts.placed += _bincount(numbers, counts.placed.reshape(-1)).reshape(rows, across)
         for values, which, where in ((low, 0, np.fmin), (high, 1, np.fmax)):
             some = values[found & np.isfinite(values)]
@@ -269,8 +270,11 @@ class _View:
 
 @dataclass(frozen=True, eq=False)
 class _Tables:
-    """What a query says of sources, by their numbers; -1 is none of them."""
+    """What a query says of sources, by their numbers, -1 being none of them; ``category`` has the number of
+    the category of each foreground.
+    """
 
+    category: NDArray[np.int64]
     backgrounds: NDArray[np.bool_]
     of_objects: dict[str, NDArray[np.bool_]]
     words: dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]]
@@ -307,11 +311,15 @@ class _Tables:
                 saved = Split.from_dict(dataset.splits[name])
         if problems:
             raise SpecError("This view cannot be shown:", problems, code="view-invalid")
+        known = dataset.categories
+        category = np.array([known.index(one.category) for one in foregrounds], np.int64)
         tables = {}
         for name, (numbers, count) in chosen.items():
             table = np.zeros(count + 1, np.bool_)  # what is not there has the number -1
             table[list(numbers)] = True
             tables[name] = table
+        # Objects are known by their foregrounds, and these by their categories.
+        tables["category"] = np.append(tables["category"][category], False)
         words = {
             word: (
                 np.array([word in one.name.lower() for one in backgrounds] + [False]),
@@ -323,6 +331,7 @@ class _Tables:
         if saved is not None and not _is_dealt_by_parts(dataset, saved):
             dealt = _dealt(dataset, query.split[0] if query.split else "", saved)
         return cls(
+            category,
             tables["background"],
             {name: tables[name] for name in ("foreground", "category", "blend", "flip") if chosen[name][0]},
             words,
@@ -375,5 +384,5 @@ def _within(values: NDArray[Any], limits: tuple[float, float]) -> NDArray[np.boo
 
 
 def _bincount(numbers: NDArray[Any], like: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How often each number below the length of an array comes; negative ones are none."""
-    return np.bincount(numbers[numbers >= 0], minlength=len(like))[: len(like)]
+    """How often each number below the length of an array comes."""
+    return np.bincount(numbers, minlength=len(like))[: len(like)]

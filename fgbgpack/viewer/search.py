@@ -121,8 +121,8 @@ class Searches:
     def _sort_keys(self, sort: str, samples: range) -> NDArray[np.float32]:
         """(n,) float32, what samples are sorted by; NaN where there is nothing."""
         if sort in ("depth_min", "depth_max"):
-            low, high = self.columns.depths(samples)
-            return high if sort == "depth_max" else low
+            low, high = self.columns.part_depths(samples)
+            return np.asarray(high if sort == "depth_max" else low, np.float32)
         columns = self.columns.part(samples)
         there = columns.there
         values: NDArray[Any]

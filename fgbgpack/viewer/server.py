@@ -54,16 +54,18 @@ def serve(
         SpecError: Nothing can listen there (``view-address``).
         KeyboardInterrupt: It was stopped.
     """
-    asyncio.run(_serve(datasets, place, on_ready, on_failure, patience))
+    asyncio.run(serving(datasets, place, on_ready=on_ready, on_failure=on_failure, patience=patience))
 
 
-async def _serve(
+async def serving(
     datasets: Sequence[Dataset],
     place: Place,
+    *,
     on_ready: Callable[[str], None],
     on_failure: Callable[[BaseException], None],
-    patience: Patience | None,
+    patience: Patience | None = None,
 ) -> None:
+    """The same as a task of a loop, until it is cancelled."""
     collections = tuple(Collection(dataset) for dataset in datasets)
     server = Server(App.refuse, on_failure, patience)
     guard = Guard.of(place.host, await _opened(server, place))

@@ -37,6 +37,7 @@ export class Filters {
       el("div", { className: "filters-head" }, el("h2", {}, "Filters"), this.clear, this.close),
       this.#text(),
       el("div", { id: "counting" }),
+      this.#map(),
       ...this.#choices("bg", "Background", info.backgrounds, "background"),
       ...this.#choices("fg", "Foreground", info.foregrounds, "foreground"),
       ...(info.categories.some((name) => name) ? this.#choices("cat", "Category", info.categories, "category") : []),
@@ -52,14 +53,15 @@ export class Filters {
         this.#range("depth_min", "Least depth", info.depth.unit ?? "relative", 1),
         this.#range("depth_max", "Greatest depth", info.depth.unit ?? "relative", 1),
       ] : []),
-      this.#map(),
     );
   }
 
   #group(title, name, children, open = true) {
     const summary = el("summary", {}, title);
-    const group = el("details", { className: "filter", open }, summary, ...children);
-    this.parts.push(() => summary.classList.toggle("in-use", [name].flat().some((one) => state.get(one) !== "")));
+    const names = [name].flat();
+    const inUse = names.some((one) => state.get(one) !== "");
+    const group = el("details", { className: "filter", open: open || inUse }, summary, ...children);
+    this.parts.push(() => summary.classList.toggle("in-use", names.some((one) => state.get(one) !== "")));
     return group;
   }
 
@@ -183,7 +185,7 @@ export class Filters {
   #map() {
     const map = new PlacementMap(this.info);
     this.parts.push(() => map.show(this.counts?.placed ?? null));
-    return this.#group("Where the middle of the object is", "region", [map.root]);
+    return this.#group("Map of placements", "region", [map.root]);
   }
 }
 

@@ -66,7 +66,7 @@ export class Grid {
     this.total = this.rowCount * this.pitch + GAP;
     this.sight = this.root.clientHeight;
     this.height = Math.min(this.total, MOST_HEIGHT);
-    this.spacer.style.height = `${Math.max(0, this.height - this.sight)}px`;
+    this.spacer.style.height = `${this.height}px`;
     this.view.style.height = `${this.sight}px`;
     this.root.setAttribute("aria-rowcount", this.rowCount);
     this.root.setAttribute("aria-colcount", this.columns);

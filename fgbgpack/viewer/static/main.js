@@ -6,6 +6,7 @@ import { byId, counted, el, takesKeys } from "./dom.js";
 import { Filters, drawer } from "./filters.js";
 import { Grid } from "./grid.js";
 import { help } from "./help.js";
+import { depthLegend } from "./legend.js";
 import { SampleView } from "./sample.js";
 import { Selection, selectionControls } from "./selection.js";
 import * as state from "./state.js";
@@ -90,6 +91,8 @@ async function start() {
 
   state.listen((names) => {
     const has = (...some) => some.some((name) => names.has(name));
+    if (has("i")) openFromAddress();
+    if (has("base", "scale", "show")) showLegend();
     if (has(...state.FILTERS, "sort", "desc")) search();
     else if (has("size")) {
       tiles.reset();
@@ -98,8 +101,13 @@ async function start() {
       tiles.relayer();
       grid.redraw();
     }
-    if (has("i")) openFromAddress();
   });
+
+  async function showLegend() {
+    const root = byId("legend");
+    const isShown = state.get("base") === "depth" && info.depth && !(pair && state.get("show") === "difference");
+    root.replaceChildren(...(isShown ? [await depthLegend(info, null)] : []));
+  }
 
   function openFromAddress() {
     const number = state.get("i");
@@ -146,6 +154,7 @@ async function start() {
     state.set({ size: Math.max(SIZES.least, Math.min(SIZES.most, size)) });
   }
 
+  showLegend();
   const at = Number(state.get("at"));
   await search({ place: Number.isSafeInteger(at) && at >= 0 ? at : 0 });
   openFromAddress();

@@ -58,7 +58,7 @@ export class PlacementMap {
       }));
       context.globalAlpha = 1;
     }
-    this.note.textContent = counts ? `${counted(total)} objects. Drag over the map to choose a region.` : "Drag over the map to choose a region.";
+    this.note.textContent = `${counts ? `Where the middle of ${counted(total)} objects is. ` : ""}Drag over the map to choose a region.`;
     canvas.setAttribute("aria-label", `Map of placements of ${counted(total)} objects${region ? `; chosen: x ${Math.round(region[0])} to ${Math.round(region[2])}, y ${Math.round(region[1])} to ${Math.round(region[3])}` : ""}`);
     if (region) {
       const [left, top, right, bottom] = region.map((edge, k) => (k % 2 ? (edge * canvas.height) / info.height : (edge * canvas.width) / info.width));

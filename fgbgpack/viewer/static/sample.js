@@ -2,12 +2,16 @@
 
 import * as api from "./api.js";
 import { controls } from "./controls.js";
-import { copyButton } from "./selection.js";
 import { counted, el, short } from "./dom.js";
+import { depthLegend, differenceLegend } from "./legend.js";
+import { copyButton } from "./selection.js";
 import * as state from "./state.js";
 import { drawBoxes } from "./tiles.js";
 
+/** A pixel is drawn so many times as large at most; room between pictures, and for what is above and below. */
 const LARGEST_FACTOR = 16;
+const BETWEEN = 10;
+const BESIDES = 270;
 
 export class SampleView {
   constructor(dialog, info, pair, path) {
@@ -137,14 +141,15 @@ export class SampleView {
   #paint() {
     const { width, height } = this.info;
     const ratio = Math.min(2, window.devicePixelRatio || 1);
-    const room = this.figures.clientWidth * ratio;
     const many = this.views?.length > 1 && this.figures.clientWidth > 700 ? this.views.length : 1;
-    const tall = Math.max(240, window.innerHeight - 260) * ratio;
-    const factor = Math.max(1, Math.min(LARGEST_FACTOR, Math.floor(Math.min(room / many / width, tall / height))));
+    const room = this.figures.clientWidth / many - BETWEEN;
+    const tall = Math.max(240, window.innerHeight - BESIDES);
+    const shown = Math.max(1, Math.min(room, (tall * width) / height, LARGEST_FACTOR * width));
+    const factor = Math.max(1, Math.ceil((shown * ratio) / width));
     for (const { canvas, planes, of } of this.views ?? []) {
       canvas.width = width * factor;
       canvas.height = height * factor;
-      canvas.style.width = `${canvas.width / ratio}px`;
+      canvas.style.width = `${Math.floor(shown)}px`;
       const context = canvas.getContext("2d");
       context.imageSmoothingEnabled = false;
       for (const plane of planes) context.drawImage(plane, 0, 0, canvas.width, canvas.height);
@@ -211,27 +216,16 @@ export class SampleView {
   }
 
   async #explainColours() {
-    this.legend.replaceChildren();
-    const bar = (of, low, high, text) => el("div", { className: "scale" },
-      el("span", {}, low), el("img", { src: api.address("colours", { of }), alt: "", className: "ramp" }), el("span", {}, high), el("span", { className: "faint" }, text));
+    const { signal } = this.abort;
+    const of = this.#views.find((view) => view.of)?.of;
     try {
-      if (state.get("base") === "depth") {
-        const own = state.get("scale") === "own" ? { i: this.number } : {};
-        const { limits, larger_is_nearer: nearer } = await api.json("scale", own, null, this.abort.signal);
-        const ends = (limits ?? [null, null]).map((one) => (one === null ? "none" : `${short(one)}${this.info.depth.unit ? ` ${this.info.depth.unit}` : ""}`));
-        const [far, near] = nearer ? ends : ends.toReversed();
-        const what = `${(this.info.depth.quantity ?? "unknown quantity").replace("_", " ")}, ${state.get("scale") === "own" ? "of this sample" : "of all samples"}`;
-        this.legend.append(bar("depth", `far ${far}`, `near ${near}`, what));
-      }
-      const of = this.#views.find((view) => view.of)?.of;
-      if (of) {
-        const said = await api.json("difference", { i: this.number, of }, null, this.abort.signal);
-        const fit = said.fit ? ` Brought to the first with ${short(said.fit[0])} times plus ${short(said.fit[1])}, as the two have no common measure.` : "";
-        this.legend.append(bar("difference", short(-said.limit), short(said.limit),
-          `${counted(said.pixels)} of ${counted(said.of)} pixels differ, by ${short(said.mean)} on average and ${short(said.largest)} at most.${fit}`));
-      }
+      const bars = await Promise.all([
+        state.get("base") === "depth" && this.info.depth ? depthLegend(this.info, this.number, signal) : null,
+        of ? differenceLegend(this.number, of, signal) : null,
+      ]);
+      this.legend.replaceChildren(...bars.filter(Boolean));
     } catch (error) {
-      if (error.name !== "AbortError") this.legend.append(el("p", { className: "notice" }, error.message));
+      if (error.name !== "AbortError") this.legend.replaceChildren(el("p", { className: "notice" }, error.message));
     }
   }
 

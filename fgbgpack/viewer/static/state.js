@@ -20,11 +20,11 @@ export const list = (name) => (get(name) ? get(name).split(",") : []);
 
 /** Change some values, and tell those that listen which ones; null is the default. */
 export function set(changes, { quietly = false } = {}) {
-  const changed = Object.keys(changes).filter((name) => (changes[name] ?? "") !== (values.get(name) ?? ""));
+  const changed = Object.keys(changes).filter((name) => String(changes[name] ?? "") !== (values.get(name) ?? ""));
   for (const name of changed) {
-    const value = changes[name] ?? "";
+    const value = String(changes[name] ?? "");
     if (value === "" || value === VIEW[name]) values.delete(name);
-    else values.set(name, String(value));
+    else values.set(name, value);
   }
   write();
   if (changed.length && !quietly) tell(changed);
