@@ -121,12 +121,16 @@ class Server:
         )
         return int(self._server.sockets[0].getsockname()[1])
 
-    async def run(self, answering: Answering) -> None:
-        """Answer until the task is cancelled; ``answering`` is called in threads."""
+    async def run(self, answering: Answering, on_ready: Callable[[], None]) -> None:
+        """Answer until the task is cancelled; ``answering`` is called in threads, ``on_ready`` once requests
+        can come.
+        """
         if self._server is None:
             raise ValueError("a server is opened before it runs")
         self._answering = answering
         try:
+            await self._server.start_serving()
+            on_ready()
             await self._server.serve_forever()
         finally:
             self._threads.shutdown(wait=False, cancel_futures=True)

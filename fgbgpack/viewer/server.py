@@ -72,8 +72,7 @@ async def serving(
     app = App(collections, guard)
     for collection in collections:
         threading.Thread(target=_prepare, args=(collection,), daemon=True).start()
-    on_ready(guard.address)
-    await server.run(app.answer)
+    await server.run(app.answer, lambda: on_ready(guard.address))
 
 
 async def _opened(server: Server, place: Place) -> int:

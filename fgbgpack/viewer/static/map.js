@@ -19,7 +19,7 @@ export class PlacementMap {
     this.clear = el("button", { type: "button", onclick: () => state.set({ region: null }) }, "Clear");
     this.note = el("p", { className: "faint" });
     this.root = el("div", { className: "placed" }, this.canvas, this.note,
-      el("div", { className: "edges" }, ...this.edges.map((input, k) => el("label", {}, ["x", "y", "to x", "to y"][k], input)), this.clear));
+      el("div", { className: "edges" }, ...this.edges.map((input, k) => el("label", {}, ["x", "y", "x to", "y to"][k], input)), this.clear));
     this.canvas.addEventListener("pointerdown", (event) => this.#drag(event));
   }
 
@@ -48,15 +48,18 @@ export class PlacementMap {
     if (counts?.length) {
       const most = Math.max(1, ...counts.map((row) => Math.max(...row)));
       const cell = Math.ceil(Math.max(info.width, info.height) / 64);
-      const [w, h] = [(cell * canvas.width) / info.width, (cell * canvas.height) / info.height];
-      context.fillStyle = style.color;
+      // A pixel for each cell, and then all of them larger: cells neither overlap nor leave gaps.
+      const cells = new OffscreenCanvas(counts[0].length, counts.length);
+      const drawn = cells.getContext("2d");
+      drawn.fillStyle = style.color;
       counts.forEach((row, y) => row.forEach((count, x) => {
         total += count;
-        if (!count) return;
-        context.globalAlpha = 0.12 + 0.88 * Math.sqrt(count / most);
-        context.fillRect(x * w, y * h, w + 0.5, h + 0.5);
+        drawn.globalAlpha = count ? 0.12 + 0.88 * Math.sqrt(count / most) : 0;
+        drawn.fillRect(x, y, 1, 1);
       }));
-      context.globalAlpha = 1;
+      const [w, h] = [(cells.width * cell * canvas.width) / info.width, (cells.height * cell * canvas.height) / info.height];
+      context.imageSmoothingEnabled = false;
+      context.drawImage(cells, 0, 0, w, h);
     }
     this.note.textContent = `${counts ? `Where the middle of ${counted(total)} objects is. ` : ""}Drag over the map to choose a region.`;
     canvas.setAttribute("aria-label", `Map of placements of ${counted(total)} objects${region ? `; chosen: x ${Math.round(region[0])} to ${Math.round(region[2])}, y ${Math.round(region[1])} to ${Math.round(region[3])}` : ""}`);

@@ -145,15 +145,14 @@ export class SampleView {
     const room = this.figures.clientWidth / many - BETWEEN;
     const tall = Math.max(240, window.innerHeight - BESIDES);
     const shown = Math.max(1, Math.min(room, (tall * width) / height, LARGEST_FACTOR * width));
-    const factor = Math.max(1, Math.ceil((shown * ratio) / width));
     for (const { canvas, planes, of } of this.views ?? []) {
-      canvas.width = width * factor;
-      canvas.height = height * factor;
+      canvas.width = Math.floor(shown * ratio);
+      canvas.height = Math.round((canvas.width * height) / width);
       canvas.style.width = `${Math.floor(shown)}px`;
       const context = canvas.getContext("2d");
       context.imageSmoothingEnabled = false;
       for (const plane of planes) context.drawImage(plane, 0, 0, canvas.width, canvas.height);
-      if (!of && state.list("over").includes("boxes")) drawBoxes(context, this.sample?.objects ?? [], factor);
+      if (!of && state.list("over").includes("boxes")) drawBoxes(context, this.sample?.objects ?? [], canvas.width / width);
     }
     this.#markPoint();
   }
