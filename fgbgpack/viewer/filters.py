@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgbgpack.dataset.dataset import Dataset
+from fgbgpack.dataset.listed_split import ListedSplit
+from fgbgpack.dataset.selection import saved_split
 from fgbgpack.dataset.splits import Split
 from fgbgpack.errors import SpecError
 from fgbgpack.scene_spec import BLENDS
-from fgbgpack.viewer.columns import NONE, PART, Columns, ColumnSource
+from fgbgpack.viewer.columns import PART, Columns, ColumnSource
 from fgbgpack.viewer.query import Query
 
 #: A search that nobody asks about any more is given up after so many seconds.
@@ -280,7 +282,7 @@ class _Tables:
     words: dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]]
     split: Split | None
     part: str
-    dealt: NDArray[np.int8] | None
+    dealt: NDArray[np.bool_] | None
     digests: tuple[list[str], list[str]]
 
     @classmethod
@@ -308,7 +310,7 @@ class _Tables:
             elif part and part not in dataset.splits[name]["parts"]:
                 problems.append(f"part: the split {name!r} has no part {part!r}")
             else:
-                saved = Split.from_dict(dataset.splits[name])
+                saved = saved_split(dataset, name)
         if problems:
             raise SpecError("This view cannot be shown:", problems, code="view-invalid")
         known = dataset.categories
@@ -329,13 +331,13 @@ class _Tables:
         }
         dealt = None
         if saved is not None and not _is_dealt_by_parts(dataset, saved):
-            dealt = _dealt(dataset, query.split[0] if query.split else "", saved)
+            dealt = _dealt(dataset, *(query.split or ("", "")))
         return cls(
             category,
             tables["background"],
             {name: tables[name] for name in ("foreground", "category", "blend", "flip") if chosen[name][0]},
             words,
-            saved,
+            None if isinstance(saved, ListedSplit) else saved,
             query.split[1] if query.split else "",
             dealt,
             ([one.sha256 for one in backgrounds], [one.sha256 for one in foregrounds]),
@@ -343,12 +345,10 @@ class _Tables:
 
     def in_part(self, samples: range, columns: Columns) -> NDArray[np.bool_]:
         """(n,) which samples are in the part of the split that is asked for."""
+        if self.dealt is not None:
+            return np.asarray(self.dealt[samples.start : samples.stop] == bool(self.part))
         if self.split is None:
             raise ValueError("no split is asked for")
-        names = sorted(self.split.parts)
-        if self.dealt is not None:
-            number = names.index(self.part) if self.part else NONE
-            return np.asarray(self.dealt[samples.start : samples.stop] == number)
         made_of = {"background": columns.background, "foreground": columns.foreground}
         parts = self.split.samples(made_of, *self.digests)
         found = np.zeros(len(samples), np.bool_)
@@ -358,24 +358,26 @@ class _Tables:
         return found if self.part else ~found
 
 
-def _is_dealt_by_parts(dataset: Dataset, split: Split) -> bool:
+def _is_dealt_by_parts(dataset: Dataset, split: Split | ListedSplit) -> bool:
     """Whether the part of a sample follows from its sources, and needs no other samples."""
-    return dataset.has_recipe and (
-        split.by in ("background", "both") or (split.by == "foreground" and not dataset.has_objects)
+    return (
+        isinstance(split, Split)
+        and dataset.has_recipe
+        and (split.by in ("background", "both") or (split.by == "foreground" and not dataset.has_objects))
     )
 
 
-def _dealt(dataset: Dataset, name: str, split: Split) -> NDArray[np.int8]:
-    """(n,) int8, the number of the part of each sample, among their names in order; -1 for none."""
+def _dealt(dataset: Dataset, name: str, part: str) -> NDArray[np.bool_]:
+    """(n,) which samples are in a part of a split; or in any, where ``part`` is empty."""
     if len(dataset) > _MOST_DEALT:
         raise SpecError(
             f"split: {name!r} deals out samples one by one, and there are more than {_MOST_DEALT:,}.",
             code="view-invalid",
         )
-    found = np.full(len(dataset), NONE, np.int8)
-    names = sorted(split.parts)
-    for part, samples in dataset.split(name).items():
-        found[samples] = names.index(part)
+    found = np.zeros(len(dataset), np.bool_)
+    for one, samples in dataset.split(name).items():
+        if not part or one == part:
+            found[samples] = True
     return found
 
 

@@ -40,6 +40,7 @@ def scenes(tmp_path_factory):
     ds = open_dataset(folder / "scenes.zarr")
     for by in ("background", "foreground", "both", "sample"):
         ds.save_split(by, {"train": 0.5, "test": 0.3}, by=by)
+    ds.save_split("list", {"good": [3, 4, 5, 70], "bad": [0]})
     return ds
 
 
@@ -128,7 +129,7 @@ def test_words_are_found_in_names_of_pictures_and_of_categories(scenes, deep):
     assert found(scenes, text="people") == scenes.where(category="people").tolist()
 
 
-@pytest.mark.parametrize("by", ["background", "foreground", "both", "sample"])
+@pytest.mark.parametrize("by", ["background", "foreground", "both", "sample", "list"])
 def test_parts_of_splits(scenes, by):
     parts = scenes.split(by)
     for part, samples in parts.items():

@@ -83,11 +83,15 @@ export function selectionControls(root, selection, path, found) {
         el("a", { className: "button", href: api.address("numbers", { form }, state.query()), download: `samples.${form}` }, `Save .${form}`),
       ),
       copyButton("Copy Python", python),
+      copyButton("Copy split command", `fgbgpack split ${shellWord(path)} chosen good=samples.npy`),
     );
   };
   selection.listen(render);
   return render;
 }
+
+/** A word of a command line. */
+const shellWord = (text) => (/^[\w./:@-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
 
 /** A button that copies a text. */
 export function copyButton(label, text) {
