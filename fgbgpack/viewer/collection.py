@@ -105,18 +105,18 @@ class Collection:
 
     def rows(self, samples: NDArray[np.int64], *, boxes: bool) -> list[dict[str, Any]]:
         """What cells say of some samples, as JSON data; of imported ones ``boxes`` read their masks."""
-        if self.dataset.names is not None and not boxes:
-            return [{"i": i, "name": self._name(i)} for i in samples.tolist()]
-        placed = self.searches.columns.of(samples)
-        columns = placed.columns
+        columns = self.searches.columns
+        names = None if self.dataset.has_recipe else columns.names(samples)
+        if names is not None and not boxes:
+            return [{"i": i, "name": name} for i, name in zip(samples.tolist(), names, strict=True)]
+        placed = columns.of(samples)
+        there = placed.columns.there
         return [
             {
                 "i": number,
-                "name": self._name(number),
-                "bg": int(columns.background[k]),
-                "objects": [
-                    self._object(placed, k, one) for one in np.flatnonzero(columns.there[k]).tolist()
-                ],
+                "name": None if names is None else names[k],
+                "bg": int(placed.columns.background[k]),
+                "objects": [self._object(placed, k, one) for one in np.flatnonzero(there[k]).tolist()],
             }
             for k, number in enumerate(samples.tolist())
         ]
@@ -187,10 +187,6 @@ class Collection:
             "visible": round(float(columns.visible[k, one]), 4),
             "box": placed.box[k, one].tolist(),
         }
-
-    def _name(self, number: int) -> str | None:
-        names = self.dataset.names
-        return None if names is None else names[number]
 
     # --- pictures ----------------------------------------------------------------------------------
 

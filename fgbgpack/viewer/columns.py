@@ -170,6 +170,11 @@ class ColumnSource:
                     self._depths.popitem(last=False)
             return self._depths[samples.start]
 
+    def names(self, samples: NDArray[np.int64]) -> list[str]:
+        """The names of some imported samples."""
+        stored = self._stored(NAME).read(samples)
+        return [bytes(name).rstrip(b"\0").decode() for name in stored]
+
     def named(self, samples: range, word: str) -> NDArray[np.bool_]:
         """(n,) whether the names of imported samples hold a word, in lower case; all of them follow one
         another.

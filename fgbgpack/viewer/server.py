@@ -6,7 +6,6 @@ import asyncio
 import errno
 import os
 import socket
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +22,8 @@ from fgbgpack.viewer.http import Patience, Server
 #: Where pages are by default; the next free port is taken where it is in use.
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8300
 _PORTS_TRIED = 20
+#: Seconds that the address is held back until the first pictures can be drawn at once.
+_PREPARED_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,10 @@ async def serving(
     server = Server(App.refuse, on_failure, patience)
     guard = Guard.of(place.host, await _opened(server, place))
     app = App(collections, guard)
-    for collection in collections:
-        threading.Thread(target=_prepare, args=(collection,), daemon=True).start()
+    loop = asyncio.get_running_loop()
+    prepared = [loop.run_in_executor(None, _prepare, collection) for collection in collections]
+    # Who is told the address sees pictures at once, unless these are far away.
+    await asyncio.wait(prepared, timeout=_PREPARED_SECONDS)
     await server.run(app.answer, lambda: on_ready(guard.address))
 
 
