@@ -342,7 +342,12 @@ class EpochDataset(EpochReader, Dataset):
         return self._stored.at_epoch(epoch, indices=indices)
 
     def save_split(
-        self, name: str, parts: Mapping[str, float], *, by: By | None = None, seed: int = 0
+        self,
+        name: str,
+        parts: Mapping[str, float] | Mapping[str, Index],
+        *,
+        by: By | None = None,
+        seed: int = 0,
     ) -> dict[str, NDArray[np.int64]]:
         """Save a split in the dataset, and return the parts of this epoch."""
         self._stored.save_split(name, parts, by=by, seed=seed)

@@ -37,6 +37,8 @@ _KINDS = {
 }
 #: The most samples of one sheet, the least and the largest side of a tile, and the most pixels of a sheet.
 _MOST_TILES, _LEAST_CELL, _MOST_CELL, _MOST_PIXELS = 128, 16, 1024, 24_000_000
+#: More samples than any dataset has.
+_MOST_SAMPLES = 10**12
 #: Seconds that an answer waits for a search: for news of it, and for what cannot be said before it is over.
 _NEWS, _OVER = 0.25, 20.0
 #: Samples of a list of numbers that are written at a time.
@@ -133,7 +135,7 @@ class App:
         shown = self._collection(parameters)
         # What is found in one dataset can be shown of the other.
         found_in = self._collections[whole(parameters, "by", 0, len(self._collections) - 1, 0)]
-        start = whole(parameters, "from", 0, 2**31)
+        start = whole(parameters, "from", 0, _MOST_SAMPLES)
         count = whole(parameters, "count", 1, _MOST_TILES)
         found = found_in.searches.samples(Query.of(parameters), range(start, start + count), _OVER)
         if found is None:
@@ -211,8 +213,8 @@ class App:
         found = collection.searches.count(query, _OVER)
         if found is None:
             raise Refusal(409, "The samples are still being searched.")
-        first = whole(parameters, "from", 0, 2**31, 0)
-        count = min(max(0, found - first), whole(parameters, "count", 0, 2**31, found))
+        first = whole(parameters, "from", 0, _MOST_SAMPLES, 0)
+        count = min(max(0, found - first), whole(parameters, "count", 0, _MOST_SAMPLES, found))
 
         def parts() -> Iterator[bytes]:
             if form == "npy":

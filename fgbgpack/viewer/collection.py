@@ -141,6 +141,7 @@ class Collection:
                 if dataset.has_objects:
                     one["blend"] = BLENDS[one["blend"]]
                     one["width"] = int(batch.objects.width[0, k])
+                    one["rotation"] = int(batch.objects.rotation[0, k]) / 10
                     one["gain"] = (batch.objects.gain[0, k] / 256).tolist()
                     one["shadow"] = int(batch.objects.shadow[0, k])
             found["replica"] = int(batch.replica[0])

@@ -350,7 +350,7 @@ class _Tables:
         if self.split is None:
             raise ValueError("no split is asked for")
         made_of = {"background": columns.background, "foreground": columns.foreground}
-        parts = self.split.samples(made_of, *self.digests)
+        parts = self.split.samples(lambda: iter([made_of]), *self.digests)
         found = np.zeros(len(samples), np.bool_)
         for name, some in parts.items():
             if not self.part or name == self.part:

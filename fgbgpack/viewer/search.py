@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -21,7 +22,7 @@ from fgbgpack.viewer.query import Query
 
 #: Searches that are kept; each takes a bit a sample.
 _KEPT = 12
-#: Samples that can be sorted by values, which takes 12 bytes each meanwhile.
+#: Samples that can be sorted by values, which takes 20 bytes each meanwhile.
 MOST_SORTED = 4_000_000
 #: Orders that are kept.
 _KEPT_ORDERS = 4
@@ -36,7 +37,7 @@ class Searches:
         self._dataset = dataset
         self.columns = ColumnSource(dataset)
         self._kept: OrderedDict[tuple[Query, bool], Search] = OrderedDict()
-        self._orders: OrderedDict[Query, NDArray[np.uint32]] = OrderedDict()
+        self._orders: OrderedDict[Query, NDArray[np.int64]] = OrderedDict()
         self._lock, self._sorting = threading.Lock(), threading.Lock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="fgbgpack-search")
 
@@ -78,14 +79,16 @@ class Searches:
             return None
         ranks = np.arange(min(places.start, count), min(places.stop, count))
         if query.needs_order:
-            return self._order(query, count)[ranks].astype(np.int64)
+            return self._order(query, count)[ranks]
         if query.descending:
             ranks = count - 1 - ranks
         if query.sort == "spread":
-            ranks = ranks * _stride(count) % max(1, count)
+            # Of whole numbers of any size: there may be more samples than 64 bits hold the square of.
+            step = _stride(count)
+            ranks = np.array([rank * step % count for rank in ranks.tolist()], np.int64)
         return ranks if query.is_all else self.search(query).take(ranks)
 
-    def _order(self, query: Query, count: int) -> NDArray[np.uint32]:
+    def _order(self, query: Query, count: int) -> NDArray[np.int64]:
         """All samples of a query in its order."""
         with self._sorting:
             if (kept := self._orders.get(query)) is not None:
@@ -97,7 +100,7 @@ class Searches:
                     "values: filter them first.",
                     code="view-invalid",
                 )
-            numbers, keys = np.empty(count, np.uint32), np.empty(count, np.float32)
+            numbers, keys = np.empty(count, np.int64), np.empty(count, np.float32)
             at = 0
             for some, key in self._keys(query):
                 numbers[at : at + len(some)], keys[at : at + len(some)] = some, key
@@ -142,6 +145,6 @@ class Searches:
 def _stride(count: int) -> int:
     """A step that goes through all of ``count`` numbers, evenly spread at any time."""
     step = max(1, round(count * _GOLDEN))
-    while np.gcd(step, count) > 1:
+    while math.gcd(step, count) > 1:
         step += 1
     return step

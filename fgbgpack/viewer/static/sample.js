@@ -248,7 +248,7 @@ export class SampleView {
     const rows = [
       ["Foreground", (one) => one.foreground.name], ["Category", (one) => one.category || null], ["Mirrored", (one) => (one.flip ? "yes" : "no")],
       ["Left, top", (one) => `${one.x}, ${one.y}`], ["Height", (one) => one.height], ["Width", (one) => one.width],
-      ["Seen", (one) => `${Math.round(100 * one.visible)} %`], ["Box", (one) => one.box.join(", ")], ["Edges", (one) => (this.info.scenes ? one.blend : null)],
+      ["Turned", (one) => (one.rotation ? `${one.rotation}°` : null)], ["Seen", (one) => `${Math.round(100 * one.visible)} %`], ["Box", (one) => one.box.join(", ")], ["Edges", (one) => (this.info.scenes ? one.blend : null)],
       ["Light", (one) => one.gain?.map((value) => value.toFixed(2)).join(" ")], ["Shadow", (one) => one.shadow],
     ].filter(([, value]) => objects.some((one) => value(one) !== null && value(one) !== undefined));
     return el("div", { className: "scrolls", tabIndex: 0, role: "region", "aria-label": "Objects" }, el("table", {},
