@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 
 from fgbgpack.dataset.dataset import Dataset
 from fgbgpack.dataset.geometry import Outlines, mask_boxes
-from fgbgpack.document import DEPTH_MAX, DEPTH_MIN, FOREGROUND_SIZE, MASK, NAME, SOURCE_ARRAYS
+from fgbgpack.document import (
+    DEPTH_MAX,
+    DEPTH_MIN,
+    FOREGROUND_SIZE,
+    MASK,
+    NAME,
+    OBJECTS,
+    SCENE_PLACEMENTS,
+    SOURCE_ARRAYS,
+)
 from fgbgpack.storage.reading import ArrayReader
 
 #: Samples of a part: what is derived at a time.
@@ -25,6 +34,8 @@ _KEPT_BYTES = 48 << 20
 _DEPTHS, _KEPT_DEPTHS = 8, 32
 #: Imported masks that are measured at a time.
 _MASKS_AT_ONCE = 256
+#: What is kept of scenes, by the names of their arrays.
+_BACKGROUND, _OF_OBJECTS = SCENE_PLACEMENTS[0], ("foreground", "flip", "blend", "height", "visible", "box")
 #: Stands where there is no object, and where nothing of one is seen.
 NONE = -1
 
@@ -108,10 +119,20 @@ class ColumnSource:
             if (kept := self._kept.get(samples.start)) is not None:
                 self._kept.move_to_end(samples.start)
                 return kept
-            found = self._kept[samples.start] = self.of(np.arange(samples.start, samples.stop)).columns
+            found = self._kept[samples.start] = self._derived(samples)
             while len(self._kept) > 1 and sum(one.nbytes for one in self._kept.values()) > _KEPT_BYTES:
                 self._kept.popitem(last=False)
         return found
+
+    def _derived(self, samples: range) -> Columns:
+        """The columns of samples that follow one another."""
+        if not self._dataset.has_objects:
+            return self.of(np.arange(samples.start, samples.stop)).columns
+        # Read without what the dataset keeps of what it has read, which is three times as much as is needed.
+        return _of_objects(
+            self._stored(_BACKGROUND).read(samples),
+            *(self._stored(f"{OBJECTS}/{name}").read(samples) for name in _OF_OBJECTS),
+        ).columns
 
     def of(self, samples: NDArray[np.int64]) -> PlacedColumns:
         """The columns of some samples. Of imported ones masks are read, of others nothing of pictures."""
@@ -121,15 +142,7 @@ class ColumnSource:
         batch = dataset.read(samples, fields=())
         if dataset.has_objects:
             objects = batch.objects
-            return PlacedColumns.of(
-                np.where((objects.foreground >= 0)[..., None], objects.box, np.int16(0)),
-                background=batch.background,
-                foreground=objects.foreground,
-                flip=objects.flip,
-                blend=objects.blend,
-                height=objects.height,
-                visible=objects.visible,
-            )
+            return _of_objects(batch.background, *(getattr(objects, name) for name in _OF_OBJECTS))
         outlines, size = self._foregrounds
         one = batch.foreground[:, None]
         box = outlines.box[batch.flip.astype(np.intp), batch.foreground].astype(np.int16)
@@ -211,6 +224,27 @@ class ColumnSource:
             some = slice(start, start + _MASKS_AT_ONCE)
             box[some] = mask_boxes(self._dataset.read(samples[some], fields=MASK).mask)
         return _unplaced(box)
+
+
+def _of_objects(
+    background: NDArray[np.int32],
+    foreground: NDArray[np.int32],
+    flip: NDArray[np.int8],
+    blend: NDArray[np.int8],
+    height: NDArray[np.int16],
+    visible: NDArray[np.float32],
+    box: NDArray[np.int16],
+) -> PlacedColumns:
+    """The columns of scenes, of what is stored of their objects."""
+    return PlacedColumns.of(
+        np.where((foreground >= 0)[..., None], box, np.int16(0)),
+        background=background,
+        foreground=foreground,
+        flip=flip,
+        blend=blend,
+        height=height,
+        visible=visible,
+    )
 
 
 def _unplaced(box: NDArray[np.int16]) -> PlacedColumns:
