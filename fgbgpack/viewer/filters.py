@@ -81,6 +81,11 @@ class Search:
         return self._found_before[-1]
 
     @property
+    def is_of_use(self) -> bool:
+        """Whether it will tell, or has told, what is found: it has neither failed nor been given up."""
+        return self._error is None and not self.is_given_up
+
+    @property
     def done(self) -> float:
         """The share of the samples that was looked at."""
         parts = len(self._found_before) - 1

@@ -49,7 +49,7 @@ class Searches:
         with self._lock:
             # One with counts is good for both.
             key = next((key for key in ((asked, True), (asked, counting)) if key in self._kept), None)
-            if key is None or (counting and not key[1]) or self._kept[key].is_given_up:
+            if key is None or (counting and not key[1]) or not self._kept[key].is_of_use:
                 key = asked, counting
                 self._kept[key] = Search(self._dataset, self.columns, asked, counting=counting)
                 self._thread.submit(self._kept[key].run)
