@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+import fsspec
 import numpy as np
 import pytest
 from builders import SMALL_SHARDS, Stop
@@ -23,6 +24,7 @@ from fgbgpack.viewer.layers import (
     tile_size,
 )
 from fgbgpack.viewer.locations import refuse_export
+from fgbgpack.viewer.query import Query
 from fgbgpack.visual.colours import colour_map
 
 
@@ -68,6 +70,22 @@ def test_hdf5_is_drawn(kinds, deep):
         expected = deep.plane(layer, 3, one_scale=True).pixels
         assert np.array_equal(collection.plane(layer, 3, one_scale=True).pixels, expected)
     collection.dataset.close()
+
+
+def test_a_remote_dataset_is_drawn_and_searched(kinds, deep):
+    fsspec.filesystem("memory").put(str(kinds["depth"]), "/viewed/it.zarr", recursive=True)
+    try:
+        collection = Collection(open_dataset("memory://viewed/it.zarr"))
+        samples = np.array([3, 30, 8])
+        for layer in collection.layers:
+            found = collection.sheet(layer, samples, 128, one_scale=True).pixels
+            assert np.array_equal(found, deep.sheet(layer, samples, 128, one_scale=True).pixels)
+        query = Query.of({"bg": "1", "flip": "yes"})
+        expected = deep.dataset.where(background=1, flip=True).tolist()
+        assert collection.searches.samples(query, range(36), 60).tolist() == expected
+        assert collection.rows(samples, boxes=True) == deep.rows(samples, boxes=True)
+    finally:
+        fsspec.filesystem("memory").rm("/viewed", recursive=True)
 
 
 def test_an_unfinished_dataset_is_drawn_black_where_nothing_is(kinds, tmp_path):
