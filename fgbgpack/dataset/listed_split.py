@@ -22,7 +22,7 @@ LIST = "list"
 _MOST_RUNS = 100_000
 #: Bytes of a list as text.
 _MOST_TEXT = 64 << 20
-_RUN = re.compile(r"([0-9]{1,10})(?::([0-9]{1,10}))?")
+_RUN = re.compile(r"([0-9]{1,15})(?::([0-9]{1,15}))?")
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +103,7 @@ def read_list(path: Path) -> NDArray[np.int64]:
             raise ValueError("expected an array of one axis of whole numbers")
         return found.astype(np.int64)
     words = read_file(path, _MOST_TEXT).split()
-    if not all(re.fullmatch(rb"[0-9]{1,10}", word) for word in words):
+    if not all(re.fullmatch(rb"[0-9]{1,15}", word) for word in words):
         raise ValueError("expected whole numbers, one a line")
     return np.array([int(word) for word in words], np.int64)
 
