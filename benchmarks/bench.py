@@ -33,6 +33,7 @@ import numpy as np
 import pillow_loop
 import read
 import trust
+import view
 import zarr
 from PIL import Image
 
@@ -48,6 +49,8 @@ MODEL = SHARED / "models" / "tcmonodepth-small" / "tcmonodepth-small.onnx"
 
 #: 48 backgrounds, 47 foregrounds, 20 placements, each also mirrored.
 SAMPLES = 90_240
+#: At least so many are browsed.
+BROWSED = 400_000
 #: Bytes that a composite and its mask may take on disk while memory is measured; twice what they do.
 SPACE_PER_SAMPLE = 7_000
 BATCH = 32
@@ -55,7 +58,7 @@ BATCH = 32
 HUGE = (11_000, 8_000)
 SECTIONS = (
     "composites", "bytes", "memory", "huge", "depth", "layered", "guided", "depth-chunks", "read", "trust",
-    "convert",
+    "view", "convert",
 )  # fmt: skip
 
 
@@ -780,6 +783,44 @@ class Bench:
         self.results.add("trust", "manifest, of all bytes", f"{share:.3%}", goal="< 0.1 %", met=share < 0.001)
 
     # --- 10
+
+    def view(self) -> None:
+        """The page of 400,000 samples, of a virtual dataset and of a stored one."""
+        placements = -(-BROWSED // self.samples_per_placement)
+        paths = {kind: self.temporary(f"browsed-{kind}.zarr") for kind in ("virtual", "stored")}
+        for kind, path in paths.items():
+            if kind == "stored" and self.quick:
+                continue
+            say(f"Browsing: making a {kind} dataset")
+            job = {"dataset": str(path), "spec": self.spec(placements), "virtual": kind == "virtual"}
+            samples = run_job(job).report["samples"]
+            say(f"Browsing: a {kind} dataset")
+            found = view.measure(str(path))
+            self.results.numbers.setdefault("view", {})[kind] = found
+            what = f"a page of {samples:,} samples, {kind}"
+            self.results.add(
+                "view",
+                f"{what}: the first {view.FIRST} pictures",
+                f"{found['first']:.2f} s",
+                f"from the start of the command: {found['start']:.1f} s",
+                goal="< 1 s",
+                met=found["first"] < 1,
+            )
+            self.results.add(
+                "view",
+                f"{what}: the slowest of {len(view.FILTERS)} filters",
+                f"{found['filter']:.2f} s",
+                f"counted by all there is: {found['counts']:.2f} s",
+                goal="< 0.5 s",
+                met=found["filter"] < 0.5,
+            )
+            if (peak := found["peak_bytes"]) is not None:
+                self.results.add(
+                    "view", f"{what}: peak memory", f"{peak / 1e6:,.0f} MB", goal="< 300 MB", met=peak < 300e6
+                )
+            shutil.rmtree(path)
+
+    # --- 11
 
     def convert(self) -> None:
         """From Zarr to HDF5 and back, against reading and writing each chunk with the same codecs."""

@@ -94,6 +94,9 @@ def test_the_wheel_carries_code_and_schemas_and_nothing_else(wheel):
     others = held - schemas - code - {"fgbgpack/py.typed", "fgbgpack/COMMIT"}
     networks = {f"fgbgpack/depth/networks/{name}.onnx" for name in ("fgbgpack-scene", "fgbgpack-guided")}
     assert networks <= held
+    page = {str(p.relative_to(ROOT)) for p in (PACKAGE / "viewer" / "static").iterdir()}
+    assert len(page) >= 10
+    assert page <= held
     # Other data of the package may come with it too; what was made while running may not.
     assert [
         name for name in others if name.endswith((".pyc", ".nbi", ".nbc", ".py")) or "__pycache__" in name

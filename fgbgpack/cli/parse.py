@@ -14,6 +14,9 @@ from fgbgpack.files import require_local
 from fgbgpack.spec import FILES_MODEL, NO_MODEL, DatasetSpec, DepthMode, DepthSpec, Exif, read_config
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from fgbgpack.pipeline.scale import Assumptions
 
 Device = Literal["auto", "cpu", "cuda", "tensorrt"]
@@ -34,6 +37,8 @@ OPTIONS: Mapping[str, str] = {
     "depth.precision": "--precision",
 }
 
+#: What files of numbers of samples are called.
+LISTS = (".npy", ".txt")
 #: Stands in for a size that cannot be parsed: no other field is too large for it.
 _LARGEST = 8192
 
@@ -166,6 +171,27 @@ class Parser:
                 self.problems.append(f"{_shown(text)}: the part {name!r} is given twice")
             else:
                 found[name] = float(number)
+        return found
+
+    def sample_lists(self, texts: Sequence[str]) -> dict[str, NDArray[np.int64]]:
+        """Parts and the numbers of their samples, each as ``PART=FILE``."""
+        from fgbgpack.dataset.listed_split import read_list
+
+        found: dict[str, NDArray[np.int64]] = {}
+        for text in texts:
+            name, equals, file = text.partition("=")
+            if not (name and equals) or not file.endswith(LISTS):
+                self.problems.append(
+                    f"{_shown(text)} is not PART=FILE (expected such as good=samples.npy for all parts)"
+                )
+            elif name in found:
+                self.problems.append(f"{_shown(text)}: the part {name!r} is given twice")
+            else:
+                try:
+                    found[name] = read_list(Path(file))
+                except (OSError, ValueError) as exc:
+                    why = exc.strerror if isinstance(exc, OSError) and exc.strerror else exc
+                    self.problems.append(f"{_shown(text)}: {why}")
         return found
 
     def storage_options(self, texts: Sequence[str] | None) -> dict[str, str] | None:

@@ -39,6 +39,7 @@ from fgbgpack.cli import (
     split,
     stats,
     verify,
+    view,
 )
 from fgbgpack.cli.console import print_json, say, show_bug, show_error, show_warning
 from fgbgpack.cli.help import HelpfulGroup
@@ -89,7 +90,7 @@ class _Failure:
 
 #: The order of the commands in the help.
 _ORDER = (
-    *("create", "import", "audit", "depth", "info", "preview", "explain", "stats", "diff", "split"),
+    *("create", "import", "audit", "depth", "info", "preview", "view", "explain", "stats", "diff", "split"),
     *("verify", "repair", "export", "merge", "convert", "pack", "materialize", "virtualize", "card"),
     *("sample", "schema", "models", "doctor"),
 )
@@ -165,6 +166,7 @@ for _module in (
     stats,
     models,
     verify,
+    view,
     repair,
 ):
     app.add_typer(_module.app)

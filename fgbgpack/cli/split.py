@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -10,7 +10,7 @@ from fgbgpack.cli import card, completion, options
 from fgbgpack.cli.console import say_rows, say_title
 from fgbgpack.cli.options import argument, command, option
 from fgbgpack.cli.output import Output
-from fgbgpack.cli.parse import Parser
+from fgbgpack.cli.parse import LISTS, Parser
 from fgbgpack.sources.names import counted
 
 if TYPE_CHECKING:
@@ -27,12 +27,15 @@ BY = ("background", "foreground", "both", "sample")
     "fgbgpack split lobby.zarr fair train=0.8 val=0.1 test=0.1",
     "fgbgpack split imported.zarr fair train=0.9 test=0.1 --by-field bg",
     "fgbgpack split lobby.zarr people train=0.9 test=0.1 --by foreground --seed 1",
+    "fgbgpack split lobby.zarr chosen good=samples.npy",
 )
 def split(
     dataset: str = options.DATASET,
     name: str = argument("NAME", "Name of the split.", completion.splits),
     parts: list[str] = argument(
-        "PART=FRACTION", "Each part with its fraction, such as train=0.8; together at most 1."
+        "PART=FRACTION",
+        "Each part with its fraction, such as train=0.8, together at most 1; or each with a file of numbers "
+        "of samples, .npy or .txt, as fgbgpack view saves them.",
     ),
     by: str | None = option(
         "--by KIND",
@@ -57,7 +60,8 @@ def split(
     fgbgpack.torch) and for fgbgpack export --split. A split of the same name is replaced.
     """
     parser = Parser()
-    fractions = parser.fractions(parts)
+    lists = [text for text in parts if text.endswith(LISTS)]
+    given: Any = parser.sample_lists(parts) if lists else parser.fractions(parts)
     key = parser.at_least("--seed", seed, 0, default=0)
     storage_options = parser.storage_options(storage_option)
     kind: By | None = None if by is None else parser.choice("--by", by, BY)
@@ -65,11 +69,13 @@ def split(
         if by is not None:
             parser.problems.append("--by-field: give it or --by, not both")
         kind = f"field:{by_field}"
+    if lists and (kind is not None or seed is not None):
+        parser.problems.append("--by, --by-field, --seed: lists of samples have none")
     parser.check()
     from fgbgpack.dataset.dataset import open_dataset
 
     opened = open_dataset(dataset, storage_options=storage_options)
-    assigned = opened.save_split(name, fractions, by=kind, seed=key)
+    assigned = opened.save_split(name, given, by=kind, seed=key)
     saved = opened.splits[name]
     counts = {part: len(samples) for part, samples in assigned.items()}
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fgbgpack.dataset import kept_stats, selection
 from fgbgpack.dataset.epochs import EPOCHS, EpochReader
 from fgbgpack.dataset.geometry import Outlines, enclosing, measure_masks, visible_area
+from fgbgpack.dataset.listed_split import ListedSplit
 from fgbgpack.dataset.measuring import OnSamples, measure
 from fgbgpack.dataset.pixel_source import PixelSource
 from fgbgpack.dataset.reader import DatasetReader
@@ -28,6 +29,9 @@ from fgbgpack.storage.layout import DEFAULT_POLICY, LayoutPolicy
 from fgbgpack.storage.reading.cache import DEFAULT_BYTES, ChunkCache
 from fgbgpack.storage.store import DatasetStore
 from fgbgpack.storage.targets import Target
+
+#: What lists samples, where a part of a split is no fraction.
+_LISTS = (list, tuple, range, slice, np.ndarray)
 
 
 class Dataset(DatasetReader):
@@ -128,7 +132,7 @@ class Dataset(DatasetReader):
             if parts not in self.splits:
                 names = ", ".join(self.splits) or "none"
                 raise SpecError(f"{self.path} has no split {parts!r}; it has {names}.", code="split-unknown")
-            return selection.split(self, Split.from_dict(self.splits[parts]))
+            return selection.split(self, selection.saved_split(self, parts))
         return selection.split(self, Split(parts, by or self._split_by, seed or 0))
 
     @property
@@ -138,16 +142,30 @@ class Dataset(DatasetReader):
 
     @property
     def splits(self) -> dict[str, dict[str, Any]]:
-        """The splits that are saved in the dataset, by name, each with ``by``, ``seed`` and ``parts``."""
+        """The splits that are saved in the dataset, by name, each with ``by``, ``seed`` and ``parts``; those
+        by ``"list"`` have ``samples`` as well, the numbers of each part as text.
+        """
         return {name: dict(split) for name, split in self.document.splits.items()}
 
     def save_split(
-        self, name: str, parts: Mapping[str, float], *, by: By | None = None, seed: int = 0
+        self,
+        name: str,
+        parts: Mapping[str, float] | Mapping[str, Index],
+        *,
+        by: By | None = None,
+        seed: int = 0,
     ) -> dict[str, NDArray[np.int64]]:
         """Split the samples as :meth:`split` does, and save how in the dataset under a name.
 
         What is saved is what the parts are computed from, in the dataset's document. A split of the same name
         is replaced. An HDF5 file is written anew as a whole once its document has no room left.
+
+        Args:
+            name: Of the split.
+            parts: As for :meth:`split`; or the samples of each part, each in one part at most, as
+                :meth:`read` takes them.
+            by: As for :meth:`split`; parts that are lists of samples have none.
+            seed: The same.
 
         Returns:
             What :meth:`split` returns, now and whenever it is called with the name.
@@ -163,7 +181,18 @@ class Dataset(DatasetReader):
         """
         if not is_label(name):
             raise SpecError(f"A split needs {LABEL}.", code="split-invalid")
-        split = Split(parts, by or self._split_by, seed)
+        split: Split | ListedSplit
+        given: Mapping[str, Any] = parts
+        lists = {part: how for part, how in given.items() if isinstance(how, _LISTS)}
+        if not lists:
+            split = Split(given, by or self._split_by, seed)
+        elif len(lists) < len(given) or by is not None or seed:
+            raise SpecError(
+                "Parts are fractions, or all are lists of samples, which are by nothing and have no seed.",
+                code="split-invalid",
+            )
+        else:
+            split = ListedSplit.of(lists, len(self))
         samples = selection.split(self, split)
         self.document = selection.save_split(self.store, self.document, name, split)
         return samples
@@ -381,7 +410,12 @@ class EpochDataset(EpochReader, Dataset):
         return self._stored.at_epoch(epoch, indices=indices)
 
     def save_split(
-        self, name: str, parts: Mapping[str, float], *, by: By | None = None, seed: int = 0
+        self,
+        name: str,
+        parts: Mapping[str, float] | Mapping[str, Index],
+        *,
+        by: By | None = None,
+        seed: int = 0,
     ) -> dict[str, NDArray[np.int64]]:
         """Save a split in the dataset, and return the parts of this epoch."""
         self._stored.save_split(name, parts, by=by, seed=seed)

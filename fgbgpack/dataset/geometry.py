@@ -94,8 +94,9 @@ def measure_masks(dataset: Dataset) -> tuple[NDArray[np.int32], NDArray[np.int64
     box, area = np.zeros((len(dataset), 4), np.int32), np.zeros(len(dataset), np.int64)
     first = 0
     for batch in dataset.batches(_MASKS_AT_ONCE, fields=MASK, reuse=True):
-        some = slice(first, first + len(batch.mask))
-        area[some] = (batch.mask > _OPAQUE_HALF).sum(axis=(1, 2))
-        box[some] = mask_boxes(batch.mask)
-        first += len(batch.mask)
+        mask = batch.mask
+        some = slice(first, first + len(mask))
+        area[some] = (mask > _OPAQUE_HALF).sum(axis=(1, 2))
+        box[some] = mask_boxes(mask)
+        first += len(mask)
     return box, area

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fgbgpack.dataset.listed_split import LIST, ListedSplit
 from fgbgpack.dataset.splits import Split
 from fgbgpack.document import OBJECT_FOREGROUND, OBJECTS, Document
 from fgbgpack.errors import DatasetError, SpecError
@@ -202,8 +203,18 @@ def _named(dataset: Dataset, name: str | Sequence[str] | None) -> NDArray[np.int
     return np.array(sorted(chosen), np.int64)
 
 
-def split(dataset: Dataset, recipe: Split) -> dict[str, NDArray[np.int64]]:
+def saved_split(dataset: Dataset, name: str) -> Split | ListedSplit:
+    """A split that is saved in a dataset."""
+    document = dataset.splits[name]
+    if document["by"] == LIST:
+        return ListedSplit.from_dict(document, len(dataset), dataset.path)
+    return Split.from_dict(document)
+
+
+def split(dataset: Dataset, recipe: Split | ListedSplit) -> dict[str, NDArray[np.int64]]:
     """The samples of each part, (n,) int64 in ascending order, as :meth:`Dataset.split` describes."""
+    if isinstance(recipe, ListedSplit):
+        return dict(recipe.parts)
     sources = dataset.document.sources
     if sources is None:
         if recipe.field is not None:
@@ -257,7 +268,7 @@ def _first_match(name: str, *patterns: Pattern) -> dict[str, str]:
     return found
 
 
-def save_split(store: DatasetStore, document: Document, name: str, recipe: Split) -> Document:
+def save_split(store: DatasetStore, document: Document, name: str, recipe: Split | ListedSplit) -> Document:
     """Save a split in the document of a dataset, perhaps open for reading only; return ``document`` with all
     splits.
     """

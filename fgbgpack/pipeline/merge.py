@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fgbgpack.dataset.dataset import Dataset
+from fgbgpack.dataset.listed_split import LIST
 from fgbgpack.depth import Device
 from fgbgpack.depth.strategies import Networks
 from fgbgpack.document import (
@@ -194,10 +195,15 @@ class _Merging:
         self._layouts = depth_layouts(extent_of(recipe), depth, len(recipe.catalog.backgrounds), policy)
 
     def _splits(self, documents: Sequence[Document]) -> dict[str, Mapping[str, object]]:
-        """The splits of all datasets; of those that differ under one name, the first."""
+        """The splits of all datasets; of those that differ under one name, the first. Lists of samples are
+        left out: samples have other numbers here.
+        """
         found: dict[str, Mapping[str, object]] = {}
         for dataset, document in zip(self._union.datasets, documents, strict=True):
             for name, split in document.splits.items():
+                if split["by"] == LIST:
+                    self._run.notify(f"The split {name!r} of {dataset.path} is a list, and is left out.")
+                    continue
                 if found.setdefault(name, split) != split:
                     self._run.notify(f"The split {name!r} of {dataset.path} is another one, and is left out.")
         return found

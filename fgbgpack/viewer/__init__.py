@@ -1,0 +1,1 @@
+"""A page to browse datasets, and the server of it."""
