@@ -182,12 +182,19 @@ def test_guided_depth_names_both_networks_and_may_wait_for_its_grid():
     guide = {"model": onnx_models.CARD, "sha256": DIGEST, "devices": devices}
     guided = DATASET["depth"] | {"mode": "guided", "guide": guide, "scale": 16, "step": None}
     assert schema.problems("dataset", DATASET | {"depth": guided}) == []
+    of_files = {"model": None, "sha256": None, "devices": []}
+    assert schema.problems("dataset", DATASET | {"depth": guided | of_files}) == []
     for wrong in (
         {"guide": {"model": onnx_models.CARD}},
         {"mode": "both"},
         {"step": 0},
         {"scale": 17},
         {"devices": []},
+        {"guide": guide | {"devices": []}},
+        {"model": None},
+        {"model": None, "devices": []},
+        {"model": None, "sha256": None},
+        {"sha256": None},
         {"devices": [DEVICE | {"ranges": []}]},
         {"devices": [DEVICE | {"ranges": [[1]]}]},
     ):
