@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from fgbgpack.composition.kernels import multiply_high as _below
 from fgbgpack.composition.kernels import philox_block
 from fgbgpack.composition.turning_kernels import grown, pushed, turned_bits, turned_feet
 from fgbgpack.jit import Int8, Int16, Int32, Int64, UInt8, UInt32, kernel
@@ -24,19 +25,12 @@ _OF_SAMPLE = np.uint32(0xFFFFFFFF)
 INSIDE, ANCHORED, FLOOR = 0, 1, 2
 
 _HALF_OPAQUE = 127
-_32 = np.uint64(32)
 #: Shadows are so dark, and up to so much darker.
 _DARK, _DARKER = 80, 80
 #: How far an object's cut edge may be beyond the picture's border: a part of its size.
 _BEYOND = 4
 #: Surroundings are looked at in every so many rows and columns.
 _STRIDE = 4
-
-
-@kernel
-def _below(word: Int, count: Int) -> Int:
-    """A number from 0 to below ``count``: the high half of ``word * count``."""
-    return np.int64((np.uint64(word) * np.uint64(count)) >> _32)
 
 
 @kernel

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from fgbgpack.jit import Int16, Int32, Int64, UInt8, UInt16, kernel
@@ -40,9 +42,10 @@ def half_extent(bits: UInt16, lo: UInt16, hi: UInt16) -> int:
 #: Codes of depth are from -LARGEST_CODE to LARGEST_CODE: times a power of two, all of them are float16.
 LARGEST_CODE = 2048
 _BIAS = np.int32(LARGEST_CODE)
+_SHORT_BIAS = np.int16(LARGEST_CODE)
 _FARTHEST = np.int16(-LARGEST_CODE)
-_OPAQUE = np.uint32(255)
-_HALF = np.uint32(127)
+_OPAQUE = np.int32(255)
+_HALF = np.int32(127)
 _HALF_OPAQUE = np.uint8(127)
 
 
@@ -80,67 +83,83 @@ def layer_depth(
     width = codes.shape[2]
     sign = np.int16(nearer)
     behind = np.empty((height, width), np.int16)
+    # Of what is in the picture of an object, its alpha and what is behind it, row after row. Loops over all
+    # of it, from 0 and without branches, are vectorised; for short rows alone that would gain little.
+    part_alpha = np.empty(height * width, np.uint8)
+    part_behind = np.empty(height * width, np.int16)
     for i in range(out.shape[0]):
         scene = codes[which[i]]
         flat = out[i].reshape(-1)
         empty = halves[which[i]].reshape(-1)
         for k in range(flat.size):
             flat[k] = empty[k]
-        # The rows and columns that any object is in.
-        top, bottom, left, right = height, 0, width, 0
         count = 0
-        for k in range(sprite.shape[1]):
-            s = sprite[i, k]
-            if s < 0:
-                break
+        while count < sprite.shape[1] and sprite[i, count] >= 0:
             count += 1
-            top = min(top, max(0, int(y[i, k])))
-            bottom = max(bottom, min(height, int(y[i, k]) + int(size[s, 0])))
-            left = min(left, max(0, int(x[i, k])))
-            right = max(right, min(width, int(x[i, k]) + int(size[s, 1])))
-        for row in range(top, bottom):
-            under = behind[row, left:right]
-            source = scene[row, left:right]
-            for k in range(under.size):
-                under[k] = source[k]
+        if count > 1:
+            flat_behind = behind.reshape(-1)
+            flat_scene = scene.reshape(-1)
+            for k in range(flat_scene.size):
+                flat_behind[k] = flat_scene[k]
         before = -LARGEST_CODE - 1
         for k in range(count):
             s = sprite[i, k]
             w = int(size[s, 1])
-            corner_y = int(y[i, k])
-            corner_x = int(x[i, k])
-            first_row = max(0, -corner_y)
-            last_row = min(int(size[s, 0]), height - corner_y)
-            first = max(0, -corner_x)
-            last = max(first, min(w, width - corner_x))
-            # Loops from 0 over slices, without branches, are vectorised.
+            first_row = max(0, int(y[i, k]))
+            last_row = max(first_row, min(int(y[i, k]) + int(size[s, 0]), height))
+            first = max(0, int(x[i, k]))
+            last = max(first, min(int(x[i, k]) + w, width))
+            across = last - first
+            for row in range(first_row, last_row):
+                start = offset[s] + (row - int(y[i, k])) * w + first - int(x[i, k])
+                over = alpha[start : start + across]
+                under = scene[row, first:last] if k == 0 else behind[row, first:last]
+                to = (row - first_row) * across
+                over_too = part_alpha[to : to + across]
+                under_too = part_behind[to : to + across]
+                for j in range(across):
+                    over_too[j] = over[j]
+                for j in range(across):
+                    under_too[j] = under[j]
+            over = part_alpha[: (last_row - first_row) * across]
+            under = part_behind[: (last_row - first_row) * across]
             solid = _FARTHEST
             seen = _FARTHEST
             opaque = np.uint8(0)
-            for row in range(first_row, last_row):
-                over = alpha[offset[s] + row * w + first : offset[s] + row * w + last]
-                under = behind[corner_y + row, corner_x + first : corner_x + last]
-                for j in range(over.size):
-                    near = np.int16(sign * under[j])
-                    solid = max(solid, near if over[j] > _HALF_OPAQUE else _FARTHEST)
-                    seen = max(seen, near if over[j] > 0 else _FARTHEST)
-                    opaque = max(opaque, over[j])
+            for j in range(over.size):
+                near = np.int16(sign * under[j])
+                solid = max(solid, near if over[j] > _HALF_OPAQUE else _FARTHEST)
+                seen = max(seen, near if over[j] > 0 else _FARTHEST)
+                opaque = max(opaque, over[j])
             hidden = solid if opaque > _HALF_OPAQUE else seen
             nearest = max(int(hidden), nearer * int(number[i, k]), before + 1)
             before = min(nearest, LARGEST_CODE)
             plane = np.int16(nearer * before)
             placed[i, k] = plane
-            raised = np.uint32(np.int32(plane) + _BIAS)
+            for j in range(over.size):
+                under[j] = _blend(over[j], plane, under[j])
             for row in range(first_row, last_row):
-                over = alpha[offset[s] + row * w + first : offset[s] + row * w + last]
-                under = behind[corner_y + row, corner_x + first : corner_x + last]
-                for j in range(over.size):
-                    a = np.uint32(over[j])
-                    b = np.uint32(np.int32(under[j]) + _BIAS)
-                    v = np.uint32(a * raised + (_OPAQUE - a) * b + _HALF)
-                    under[j] = np.int16(np.int32(v // _OPAQUE) - _BIAS)
-        for row in range(top, bottom):
-            under = behind[row, left:right]
-            filled = out[i, row, left:right]
-            for k in range(under.size):
-                filled[k] = half_of[np.int32(under[k]) + _BIAS]
+                to = (row - first_row) * across
+                blended = part_behind[to : to + across]
+                filled = out[i, row, first:last]
+                for j in range(across):
+                    filled[j] = half_of[np.uint16(blended[j] + _SHORT_BIAS)]
+                if k < count - 1:
+                    under = behind[row, first:last]
+                    for j in range(across):
+                        under[j] = blended[j]
+
+
+@kernel
+def _blend(alpha: Any, plane: Any, behind: Any) -> Any:
+    """A code over another by alpha, rounded to nearest. All of it is 32 bits wide: compiled operators would
+    be of 64, and a division would not be vectorised.
+
+    Below 2^22 a number ``v`` is divided by 255 exactly, rounded down, by
+    ``(257 * v + (v >> 8) + 128) >> 16``.
+    """
+    over, under = np.int32(alpha), np.int32(behind)
+    more = np.multiply(over, np.subtract(np.int32(plane), under))
+    v = np.add(np.add(np.multiply(np.add(under, _BIAS), _OPAQUE), more), _HALF)
+    v = np.add(np.add(np.multiply(v, np.int32(257)), np.right_shift(v, np.int32(8))), np.int32(128))
+    return np.subtract(np.right_shift(v, np.int32(16)), _BIAS)
