@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -23,7 +24,7 @@ from fgbgpack.document import BACKGROUND_PICTURE, DEPTH, IMAGE, INSTANCE, OF_BAC
 from fgbgpack.errors import FgbgError, SpecError
 from fgbgpack.options import checked_flags, whole_number
 from fgbgpack.sources.names import counted
-from fgbgpack.storage.indices import Index, sample_indices
+from fgbgpack.storage.indices import Index, from_start, sample_indices
 from fgbgpack.storage.reading.cache import DEFAULT_BYTES
 from fgbgpack.storage.targets import Target
 from fgbgpack.torch.batches import Ahead, GroupBatch, LazySamples, Positions, epoch_of
@@ -112,7 +113,6 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
 
     Attributes:
         dataset: The open dataset.
-        indices: (n,) int64, the samples of it.
         fields: The fields that are read.
         augment: What changes samples at random, or ``None``.
         transform: What changes one sample after that, or ``None``.
@@ -190,7 +190,7 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
         except SpecError as exc:
             problems.append(f"augment: {exc}")
         try:
-            self.indices = _select(dataset, indices, split)
+            self._chosen = _select(dataset, indices, split)
         except (FgbgError, IndexError, ValueError) as exc:
             problems.append(f"{'indices' if split is None else 'split'}: {exc}")
         if problems:
@@ -230,8 +230,30 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
             self._epochs = dict([*self._epochs.items()][-1:]) | {epoch: found}
         return found
 
+    @property
+    def indices(self) -> Positions:
+        """(n,) int64, the samples of the dataset; computed at each call where they are evenly spaced."""
+        chosen = self._chosen
+        if isinstance(chosen, range):
+            return np.arange(chosen.start, chosen.stop, chosen.step)
+        return chosen
+
+    @property
+    def indices_digest(self) -> str:
+        """What tells these samples from others, however they were named."""
+        chosen = self._chosen
+        data = repr(chosen).encode() if isinstance(chosen, range) else chosen.data
+        return hashlib.sha256(data).hexdigest()
+
+    def _samples_at(self, positions: Positions) -> Positions:
+        """(n,) int64: the samples at some positions; IndexError where there is no such position."""
+        chosen = self._chosen
+        if isinstance(chosen, range):
+            return chosen.start + chosen.step * from_start(positions, len(chosen))
+        return chosen[positions]
+
     def __len__(self) -> int:
-        return len(self.indices)
+        return len(self._chosen)
 
     def __repr__(self) -> str:
         return f"<fgbgpack.torch.FgBgDataset: {counted(len(self), 'sample')} of {self.dataset!r}>"
@@ -265,9 +287,9 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
     def subset(self, positions: Index) -> FgBgDataset:
         """Some of these samples, by their positions; all else stays the same."""
         some = copy.copy(self)
-        some.indices = self.indices[sample_indices(positions, len(self))]
+        some._chosen = _evenly_spaced(self._samples_at(sample_indices(positions, len(self))))
         some.pool, some._groups = MemoryPool(), {}
-        some._prepare(some.indices)
+        some._prepare(some.indices if self.fresh else None)
         return some
 
     def mixing(self, window: int | None, memory: int) -> Mixing:
@@ -322,14 +344,14 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
         """Begin to read what is left of a group, and what this process reads of its lane after that."""
         worker = get_worker_info()
         if worker is None or not ahead.lanes % worker.num_workers:
-            samples = self.indices[np.concatenate([rest, ahead.positions])]
+            samples = self._samples_at(np.concatenate([rest, ahead.positions]))
             self.dataset.read_ahead((id(self), lane), samples, self.fields)
 
     def _read(self, positions: Positions, epoch: int, allocate: Allocator) -> tuple[Buffer, list[TensorSpec]]:
         layout = self._layout(len(positions), None, (self.dataset.height, self.dataset.width))
         buffer = allocate(layout.bytes)
         tensors = buffer.views(layout.tensors)
-        samples = self.indices[positions]
+        samples = self._samples_at(positions)
         tensors["index"].copy_(torch.from_numpy(samples))
         out = {name: _as_stored(tensors[name]).numpy() for name in (*self.fields, *self._placements)}
         threads = None if get_worker_info() is None else 1
@@ -361,10 +383,27 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
                 target.copy_(source)
 
 
-def _select(dataset: Dataset, indices: Index | None, split: tuple[str, str] | None) -> NDArray[np.int64]:
-    """(n,) int64, from 0 on: the samples of some indices or of a part of a split."""
+def _evenly_spaced(samples: Positions) -> range | Positions:
+    """Samples, as a range where they are evenly spaced in ascending order."""
+    if not len(samples):
+        return samples
+    step = int(samples[1]) - int(samples[0]) if len(samples) > 1 else 1
+    if step < 1 or (np.diff(samples) != step).any():
+        return samples
+    return range(int(samples[0]), int(samples[-1]) + 1, step)
+
+
+def _select(
+    dataset: Dataset, indices: Index | None, split: tuple[str, str] | None
+) -> range | NDArray[np.int64]:
+    """The samples of some indices or of a part of a split, from 0 on; nothing of their length where all are
+    meant.
+    """
     if split is None:
-        chosen = sample_indices(slice(None) if indices is None else indices, len(dataset))
+        if indices is None:
+            chosen: range | Positions = range(len(dataset))
+        else:
+            chosen = _evenly_spaced(sample_indices(indices, len(dataset)))
         if not len(chosen):
             raise ValueError("found none, expected at least one sample")
         return chosen
@@ -376,7 +415,7 @@ def _select(dataset: Dataset, indices: Index | None, split: tuple[str, str] | No
     parts = dataset.split(name)
     if part not in parts:
         raise ValueError(f"{name!r} has no part {part!r}; it has {', '.join(parts)}")
-    return parts[part]
+    return _evenly_spaced(parts[part])
 
 
 def _size_of(augment: Augment, height: int, width: int) -> tuple[int, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -143,7 +142,7 @@ class BlockShuffleSampler(Sampler[list[int]]):
         self._mixing = dataset.mixing(None if window is None else self.window, _WINDOW_BYTES // self.lanes)
         self.window, self.part = self._mixing.window, self._mixing.part
         fresh = " fresh" if dataset.fresh else ""
-        self._samples = f"{len(dataset)} {hashlib.sha256(dataset.indices.data).hexdigest()[:16]}{fresh}"
+        self._samples = f"{len(dataset)} {dataset.indices_digest[:16]}{fresh}"
         self._shared: RankOrder | None = None
         # The epoch of this iteration, or of the next one while that has not begun, and its position then.
         self._epoch, self._start, self._begun = 0, 0, False

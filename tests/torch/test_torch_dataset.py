@@ -85,6 +85,35 @@ class TestSamples:
             with pytest.raises(IndexError):
                 data[position]  # type: ignore[index]
 
+    @pytest.mark.parametrize(
+        ("indices", "listed"),
+        [
+            (None, list(range(120))),
+            (slice(4, 40, 7), list(range(4, 40, 7))),
+            ([9], [9]),
+            ([5, 4], [5, 4]),
+            ([3, 3], [3, 3]),
+            ([1, 2, 4], [1, 2, 4]),
+        ],
+    )
+    def test_samples_are_the_same_however_they_are_named(
+        self, path: Path, indices: Any, listed: list[int]
+    ) -> None:
+        data, same = FgBgDataset(path, indices=indices), FgBgDataset(path, indices=np.array(listed))
+        assert len(data) == len(listed)
+        assert data.indices.dtype == np.int64
+        assert data.indices.tolist() == same.indices.tolist() == listed
+        assert data.indices_digest == same.indices_digest
+        assert data.indices_digest != FgBgDataset(path, indices=[*listed, 0]).indices_digest
+        assert [int(data[i]["index"]) for i in (0, -1)] == [listed[0], listed[-1]]
+        some = data.subset([-1, 0])
+        assert some.indices.tolist() == [listed[-1], listed[0]]
+        for position in (len(listed), -len(listed) - 1):
+            with pytest.raises(IndexError):
+                data[position]
+            with pytest.raises(IndexError):
+                collate(data.__getitems__([0, position]))
+
     def test_a_part_of_a_split(self, path: Path) -> None:
         data = FgBgDataset(path, split=("two", "test"))
         assert data.indices.tolist() == open_dataset(path).split("two")["test"].tolist()
