@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
@@ -22,11 +23,13 @@ GroupPart: TypeAlias = tuple[int, Positions, int, int, Positions]
 class RankOrder:
     """What :class:`fgbgpack.torch.BlockShuffleSampler` describes, for rank ``rank`` of ``world_size``.
 
-    ``blocks`` are (n,) int64: what each sample is read together with. Raises SpecError where there are too
-    few samples for so many ranks.
+    ``count`` is the number of samples, and ``blocks_of`` gives (n,) int64: what each sample is read together
+    with. It is called only for an order that is shuffled. Raises SpecError where there are too few samples
+    for so many ranks.
     """
 
-    blocks: NDArray[np.int64]
+    count: int
+    blocks_of: Callable[[], NDArray[np.int64]]
     batch_size: int
     window: int
     lanes: int
@@ -40,13 +43,13 @@ class RankOrder:
     def __post_init__(self) -> None:
         if self.drop_last and not self._full_steps:
             raise SpecError(
-                f"{len(self.blocks)} samples do not fill a batch of {self.batch_size} for each of "
+                f"{self.count} samples do not fill a batch of {self.batch_size} for each of "
                 f"{self.world_size} ranks: use smaller batches, or do without drop_last.",
                 code="samples-too-few",
             )
-        if len(self.blocks) < self.world_size:
+        if self.count < self.world_size:
             raise SpecError(
-                f"{len(self.blocks)} samples cannot be shared by {self.world_size} ranks: use fewer ranks.",
+                f"{self.count} samples cannot be shared by {self.world_size} ranks: use fewer ranks.",
                 code="samples-too-few",
             )
 
@@ -56,7 +59,7 @@ class RankOrder:
 
     @property
     def _full_steps(self) -> int:
-        return len(self.blocks) // (self.world_size * self.batch_size)
+        return self.count // (self.world_size * self.batch_size)
 
     @cached_property
     def sizes(self) -> Positions:
@@ -64,7 +67,7 @@ class RankOrder:
         if self.drop_last:
             return np.full(self._full_steps, self.batch_size)
         size = self.batch_size
-        most = -(-len(self.blocks) // self.world_size)
+        most = -(-self.count // self.world_size)
         own = self._end(self.rank + 1) - self._end(self.rank)
         sizes = np.full(-(-most // size), size)
         sizes[-1] = size - (len(sizes) * size - own)
@@ -74,7 +77,12 @@ class RankOrder:
 
     def _end(self, ranks: int) -> int:
         """Number of samples of the first ``ranks`` ranks."""
-        return len(self.blocks) * ranks // self.world_size
+        return self.count * ranks // self.world_size
+
+    @cached_property
+    def blocks(self) -> NDArray[np.int64]:
+        """(n,) int64: what each sample is read together with."""
+        return self.blocks_of()
 
     @cached_property
     def _block_count(self) -> int:
@@ -83,22 +91,42 @@ class RankOrder:
     @cached_property
     def batches_per_group(self) -> int:
         """Number of batches in a group."""
-        mean = len(self.blocks) / self._block_count
-        return max(1, round(self.window * mean / self.batch_size)) if self.shuffle else 1
+        if not self.shuffle:
+            return 1
+        return max(1, round(self.window * self.count / self._block_count / self.batch_size))
 
     @cached_property
     def lanes_used(self) -> int:
-        """Number of lanes that have enough blocks for a group."""
+        """Number of lanes that have enough blocks for a group; one where samples come in their own order."""
+        if not self.shuffle:
+            return 1
         return max(1, min(self.lanes, self._block_count // (self.world_size * self.window), len(self)))
 
-    def batches(self, number: int) -> list[GroupPart]:
-        """The batches of this rank in the pass of a number."""
-        total = int(self.sizes.sum())
-        first = self.rank * total if self.drop_last else self._end(self.rank)
+    def batches(self, number: int, first: int, stop: int) -> Iterable[GroupPart]:
+        """The batches of this rank from ``first`` to before ``stop`` in the pass of a number."""
+        return self._shuffled(number)[first:stop] if self.shuffle else self._in_order(first, stop)
+
+    @cached_property
+    def _total(self) -> int:
+        """Number of samples of this rank."""
+        return int(self.sizes.sum())
+
+    @property
+    def _first(self) -> int:
+        """Place of this rank's first sample in the order of all of them."""
+        return self.rank * self._total if self.drop_last else self._end(self.rank)
+
+    def _in_order(self, first: int, stop: int) -> Iterator[GroupPart]:
+        none = np.empty(0, np.int64)
+        start = self._first + int(self.sizes[:first].sum())
+        for number in range(first, stop):
+            size = int(self.sizes[number])
+            yield 0, np.arange(start, start + size), 0, size, none
+            start += size
+
+    def _shuffled(self, number: int) -> list[GroupPart]:
+        total, first = self._total, self._first
         rng = np.random.Philox(key=np.array([self.seed, number], np.uint64))
-        if not self.shuffle:
-            own, starts = np.arange(first, first + total), np.cumsum(self.sizes) - self.sizes
-            return [(0, own, int(a), int(n), own[:0]) for a, n in zip(starts, self.sizes, strict=True)]
         own, windows = (part[first : first + total] for part in self._by_block(rng))
         lanes = self.lanes_used
         batches: list[GroupPart] = [(0, own, 0, 0, own)] * len(self)
@@ -112,7 +140,7 @@ class RankOrder:
             while sizes:
                 of_group, sizes = sizes[:count], sizes[count:]
                 group = own[start : start + sum(of_group)]
-                group = group[_shuffled(len(group), rng)]
+                group = group[_random_order(len(group), rng)]
                 start += len(group)
                 next_window = windows[start - 1] + 1
                 ahead = own[start : np.searchsorted(windows[:end], next_window, "right")]
@@ -129,11 +157,11 @@ class RankOrder:
         runs = Runs.within(len(blocks), self.adjacent, self.window)
         of_runs = rng.random_raw(len(runs))
         rank, window = runs.order(of_runs, rng.random_raw(len(blocks)) if runs.length > 1 else None)
-        order = _shuffled(len(block_of), rng)
+        order = _random_order(len(block_of), rng)
         order = order[np.argsort(rank[block_of[order]], kind="stable")]
         return order, window[block_of[order]]
 
 
-def _shuffled(count: int, rng: np.random.Philox) -> Positions:
+def _random_order(count: int, rng: np.random.Philox) -> Positions:
     """The numbers from 0 to ``count`` in random order: the same with every version of NumPy."""
     return np.argsort(rng.random_raw(count), kind="stable")

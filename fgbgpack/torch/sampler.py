@@ -11,7 +11,7 @@ from torch.utils.data import Sampler
 
 from fgbgpack.errors import SpecError
 from fgbgpack.options import checked_flags, checked_numbers, whole_number
-from fgbgpack.torch.batches import Ahead, EpochBatch, GroupBatch
+from fgbgpack.torch.batches import Ahead, EpochBatch, GroupBatch, Positions
 from fgbgpack.torch.dataset import FgBgDataset
 from fgbgpack.torch.order import RankOrder
 
@@ -169,7 +169,8 @@ class BlockShuffleSampler(Sampler[list[int]]):
         place = int(self.rank), int(self.world_size)
         if self._shared is None or (self._shared.rank, self._shared.world_size) != place:
             self._shared = RankOrder(
-                self._mixing.blocks(self.dataset.indices),
+                len(self.dataset),
+                self._blocks,
                 self.batch_size,
                 self.window,
                 self.lanes,
@@ -180,6 +181,10 @@ class BlockShuffleSampler(Sampler[list[int]]):
                 self.adjacent,
             )
         return self._shared
+
+    def _blocks(self) -> Positions:
+        """(n,) int64: what each sample is read together with."""
+        return self._mixing.blocks(self.dataset.indices)
 
     @property
     def batches_per_group(self) -> int:
@@ -218,7 +223,7 @@ class BlockShuffleSampler(Sampler[list[int]]):
             most = int(min(length, place + end - number))
             # Of a pass over all samples: with steps_per_epoch a sample may come more than once in an epoch.
             epoch = number // length
-            for lane, group, first, count, after in order.batches(epoch)[place:most]:
+            for lane, group, first, count, after in order.batches(epoch, place, most):
                 number, returned = number + 1, returned + 1
                 self._returned = returned
                 reads_ahead = not first and self.dataset.dataset.reads_ahead

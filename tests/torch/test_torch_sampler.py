@@ -110,6 +110,26 @@ class TestOrder:
             assert order_of(sampler) == orders[-1]
         assert all(a != b for i, a in enumerate(orders) for b in orders[:i])
 
+    @pytest.mark.parametrize("ranks", [1, 3])
+    @pytest.mark.parametrize("drop_last", [False, True])
+    def test_in_order_each_rank_has_samples_that_follow_one_another(
+        self, path: Path, ranks: int, drop_last: bool
+    ) -> None:
+        data, seen = FgBgDataset(path, indices=slice(3, 120, 2)), []
+        for rank in range(ranks):
+            options: Any = {"rank": rank, "world_size": ranks, "drop_last": drop_last, "shuffle": False}
+            order = BlockShuffleSampler(data, 7, **options)
+            batches = order_of(order)
+            assert len(batches) == len(order)
+            seen += [position for batch in batches for position in batch]
+            # Two passes and a half, each of them from a place within it.
+            endless = BlockShuffleSampler(data, 7, steps_per_epoch=5 * len(order) // 2, **options)
+            assert order_of(endless) == (3 * batches)[: 5 * len(order) // 2]
+            endless.load_state_dict(endless.state_dict() | {"epoch": 0, "batches": 2})
+            assert order_of(endless) == (3 * batches)[2 : 5 * len(order) // 2]
+        assert seen == list(range(len(seen)))
+        assert len(data) - len(seen) in (range(7 * ranks) if drop_last else (0,))
+
     def test_without_shuffling_samples_come_in_their_own_order(self, path: Path) -> None:
         data = FgBgDataset(path, indices=[9, 4, 77, 5, 0])
         assert order_of(BlockShuffleSampler(data, 2, shuffle=False)) == [[0, 1], [2, 3], [4]]
