@@ -1,0 +1,1 @@
+"""Foregrounds cut out of photographs: alpha, colours without the old background, and how good they look."""
