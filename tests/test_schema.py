@@ -162,7 +162,7 @@ def test_defaults_are_allowed_by_their_own_schema(name):
 @pytest.mark.parametrize(
     ("words", "listed"),
     [
-        (("sample",), "cutout-model, dataset, depth-model, export, spec"),
+        (("sample",), "cutout-model, dataset, depth-model, export, spec, stats"),
         (("spec", "0.9"), "It has 1.0"),
         (("spec", "../spec/1.0x"), "It has 1.0"),
         (("spec", "1.0/../1.1x"), "It has 1.0"),
