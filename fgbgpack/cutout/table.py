@@ -29,6 +29,10 @@ _WORDS: Mapping[str, bool] = {
 #: What may separate cells: spreadsheets of some languages save semicolons.
 _DELIMITERS = ",;\t"
 
+#: What a text begins with that spreadsheets take for a formula, and what comes before it in names of files.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+_HERE = "./"
+
 #: What somebody decided of a cut-out, by its file name.
 Decisions = Mapping[str, bool]
 
@@ -85,7 +89,8 @@ def write_table(path: Path, cutouts: Iterable[Cutout], decisions: Decisions, *, 
         numbers: Sequence[Any] = [""] * len(NUMBERS)
         if cutout.quality is not None:
             numbers = list(asdict(cutout.quality).values())
-        writer.writerow([cutout.file or "", cutout.photo, keep, used, " ".join(cutout.flags), *numbers])
+        names = [_name_cell(cutout.file or ""), _name_cell(cutout.photo)]
+        writer.writerow([*names, keep, used, " ".join(cutout.flags), *numbers])
     write_atomically(path, text.getvalue().encode())
 
 
@@ -109,7 +114,7 @@ def read_decisions(path: Path) -> Decisions:
     for line, cells in rows[1:]:
         if len(cells) <= max(at_file, at_keep):
             continue
-        file, keep = cells[at_file].strip(), cells[at_keep].strip()
+        file, keep = cells[at_file].strip().removeprefix(_HERE), cells[at_keep].strip()
         if not keep or not file:
             continue
         if keep.lower() not in _WORDS:
@@ -137,6 +142,11 @@ def _rows(path: Path, content: bytes) -> list[tuple[int, list[str]]]:
 
 def _problem(where: Path | str, found: str, expected: str) -> SourceError:
     return problem(where, found, expected, "cutouts-table-invalid")
+
+
+def _name_cell(name: str) -> str:
+    """A file's name as it is in the table: such that a spreadsheet takes it for no formula."""
+    return f"{_HERE}{name}" if name.startswith(_FORMULA_STARTS) else name
 
 
 def _word(value: bool) -> str:

@@ -6,10 +6,12 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import onnx
 from onnx import TensorProto
 
+from fgbgpack import schema
 from fgbgpack.depth import registry
 from fgbgpack.depth.card import Card, Kind, NetworkInput, NetworkOutput, card_error
 from fgbgpack.depth.draft import draft
@@ -65,11 +67,12 @@ def load_model(reference: str | Path, kind: Kind | None = "depth") -> DepthModel
     network = read_graph(path)
     graph = network.graph
     if not card_path.is_file():
+        asked = "'fgbgpack models card' asks for what it needs and writes it. Or start"
         raise DepthModelError(
             f"{path} has no card: {card_path} was expected. The card says how to feed the network; without "
-            "it, depth would be plausible and wrong. 'fgbgpack models card' asks for what it needs and "
-            "writes it. Or start from this one, and check every value in the model's documentation:\n"
-            f"{json.dumps(draft(path, graph).card, indent=2)}",
+            f"it, answers would be plausible and wrong. {'Start' if kind == 'cutout' else asked} from this "
+            "one, and check every value in the model's documentation:\n"
+            f"{json.dumps(_draft(path, graph, kind), indent=2)}",
             code="card-missing",
         )
     weights = Weights(path, network)
@@ -98,6 +101,17 @@ def load_model(reference: str | Path, kind: Kind | None = "depth") -> DepthModel
     if card_path != own and path.parent != registry.NETWORKS:
         hint = f" (a card of your own, {own}, replaces it)"
     raise card_error(f"The model {path} and its card {card_path}{hint} cannot be used:", problems)
+
+
+def _draft(path: Path, graph: onnx.GraphProto, kind: Kind | None) -> dict[str, Any]:
+    """A card to start from."""
+    card = draft(path, graph).card
+    if kind != "cutout":
+        return card
+    result = {"axes": card["output"]["axes"], "values": "alpha"}
+    network = {key: value for key, value in card["input"].items() if key not in ("name", "batch")}
+    tag = f"cutout-model/{schema.CURRENT['cutout-model']}"
+    return {"schema": tag, "name": card["name"], "input": network, "output": result}
 
 
 def _check_kind(path: Path, card_path: Path, kind: Kind) -> None:

@@ -191,6 +191,15 @@ class TestAgain:
         cut()
         assert names(desk / "out/left-out") == ["one.png"]
 
+    def test_a_name_is_no_formula(self, desk):
+        (desk / "photos/one.png").rename(desk / "photos/=1+1.png")
+        cut()
+        table = rows()
+        assert table["./=1+1.png"]["photo"] == "./=1+1.png"
+        Path("out/cutouts.csv").write_text("file,keep\n./=1+1.png,no\n", encoding="utf-8")
+        cut()
+        assert names(desk / "out/left-out") == ["=1+1.png"]
+
     def test_a_table_with_mistakes_changes_nothing(self, desk):
         cut()
         decide(one="maybe", two="perhaps")

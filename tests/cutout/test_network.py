@@ -120,6 +120,14 @@ class TestRefusals:
             load_model(redness(tmp_path / "n.onnx", card=wrong), "cutout")
         assert {line.split(":")[0] for line in caught.value.problems} == {"input", "output.values"}
 
+    def test_a_network_without_a_card_gets_one_to_start_from(self, tmp_path):
+        path = redness(tmp_path / "n.onnx", card=None)
+        with refused(DepthModelError, "card-missing") as caught:
+            load_model(path, "cutout")
+        start = caught.value.message.index("{")
+        path.with_suffix(".json").write_text(caught.value.message[start:])
+        assert load_model(path, "cutout").card.kind == "cutout"
+
     def test_alpha_that_is_not_a_number(self, tmp_path):
         nodes = [
             helper.make_node("Gather", ["input", "channel"], ["red"], axis=1),
