@@ -13,7 +13,7 @@ from typing import Any
 
 from fgbgpack.cutout.table import TABLE, Cutout, Decisions, read_decisions, write_table
 from fgbgpack.errors import SpecError
-from fgbgpack.files import disk_errors, locked, make_folders, require_local, write_atomically
+from fgbgpack.files import disk_errors, locked, make_folders, require_local, sync_folder, write_atomically
 from fgbgpack.inputs import read_json
 from fgbgpack.sources.credits import CREDITS_FILE
 from fgbgpack.sources.names import in_natural_order
@@ -114,12 +114,16 @@ class CutoutFolder:
     def arrange(self) -> list[Cutout]:
         """Moves each cut-out to where it belongs, and writes the tables. Returns all that are there."""
         cutouts = [one for one in self.cutouts() if one.file is None or self.find(one.file) is not None]
+        moved_between: set[Path] = set()
         for cutout in cutouts:
             place = None if cutout.file is None else self.find(cutout.file)
             wanted = self._place(cutout)
             if place is not None and place.parent != wanted:
                 make_folders(wanted)
                 place.replace(wanted / place.name)
+                moved_between |= {place.parent, wanted}
+        for folder in moved_between:
+            sync_folder(folder)
         write_table(self.path / TABLE, cutouts, self.decisions, only_good=self._only_good)
         self._write_credits(cutouts)
         return cutouts
