@@ -144,6 +144,12 @@ class TestRefusals:
             load_model("u2net", "cutout")
 
 
+def test_there_are_no_other_cards():
+    ours = [name for name in registry.names_of("cutout") if registry.find(name).is_ours]
+    assert {name for name in ours if registry.our_card(name).kind == "cutout"} == CARDS.keys()
+    assert not {*CARDS} & {*registry.names_of("depth")}
+
+
 @pytest.mark.parametrize("name", CARDS)
 class TestCards:
     def test_it_follows_the_schema_and_says_what_people_need(self, name):
