@@ -32,6 +32,7 @@ MODULES = (
     "fgbgpack.export",
     "fgbgpack.cards",
     "fgbgpack.rendering",
+    "fgbgpack.cutout",
 )
 _ERROR_CODES = "<!-- error codes -->"
 #: What a code block says to the tests alone.

@@ -23,6 +23,7 @@ from fgbgpack.inputs import parse_json
 
 #: The newest version of each schema, the one that this version of fgbgpack writes.
 CURRENT: Mapping[str, str] = {
+    "cutout-model": "1.0",
     "dataset": "1.0",
     "depth-model": "1.0",
     "export": "1.0",

@@ -95,6 +95,7 @@ STATS = {
 }
 GOOD = {
     "stats": STATS,
+    "cutout-model": our_card("birefnet-general").document,
     "spec": SPEC,
     "dataset": DATASET,
     "depth-model": our_card("midas-v2.1-small").document,
@@ -161,7 +162,7 @@ def test_defaults_are_allowed_by_their_own_schema(name):
 @pytest.mark.parametrize(
     ("words", "listed"),
     [
-        (("sample",), "dataset, depth-model, export, spec"),
+        (("sample",), "cutout-model, dataset, depth-model, export, spec, stats"),
         (("spec", "0.9"), "It has 1.0"),
         (("spec", "../spec/1.0x"), "It has 1.0"),
         (("spec", "1.0/../1.1x"), "It has 1.0"),

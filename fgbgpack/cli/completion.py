@@ -21,9 +21,23 @@ def one_of(*values: str) -> Completer:
 
 def models(incomplete: str) -> list[str]:
     """The names of depth models."""
+    from fgbgpack.depth.registry import names_of
+
+    return _matching(names_of("depth"), incomplete)
+
+
+def all_models(incomplete: str) -> list[str]:
+    """The names of all networks."""
     from fgbgpack.depth.registry import model_names
 
     return _matching(model_names(), incomplete)
+
+
+def cutout_models(incomplete: str) -> list[str]:
+    """The names of networks that cut foregrounds out."""
+    from fgbgpack.depth.registry import names_of
+
+    return _matching(names_of("cutout"), incomplete)
 
 
 def models_or(*others: str) -> Completer:

@@ -6,6 +6,7 @@ value have no declared default, because an option that was not given must not ov
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable
 from enum import StrEnum
@@ -44,6 +45,12 @@ class Panel(StrEnum):
     def option(self, names: str, text: str, complete: Completer | None = None, **more: Any) -> Any:
         """Declare an option that the help lists in this panel."""
         return option(names, text, complete, rich_help_panel=self, **more)
+
+    def taking(self, declared: Any) -> Any:
+        """An option of another panel, in this one."""
+        moved = copy.copy(declared)
+        moved.rich_help_panel = self
+        return moved
 
     def flag(self, names: str, text: str, **more: Any) -> Any:
         """Declare an option in this panel that is true if it is given."""

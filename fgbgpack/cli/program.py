@@ -25,6 +25,7 @@ from fgbgpack.cli import (
     card,
     convert,
     create,
+    cutout,
     diff,
     doctor,
     explain,
@@ -90,8 +91,8 @@ class _Failure:
 
 #: The order of the commands in the help.
 _ORDER = (
-    *("create", "import", "audit", "depth", "info", "preview", "view", "explain", "stats", "diff", "split"),
-    *("verify", "repair", "export", "merge", "convert", "pack", "materialize", "virtualize", "card"),
+    *("create", "import", "audit", "cutout", "depth", "info", "preview", "view", "explain", "stats", "diff"),
+    *("split", "verify", "repair", "export", "merge", "convert", "pack", "materialize", "virtualize", "card"),
     *("sample", "schema", "models", "doctor"),
 )
 
@@ -153,6 +154,7 @@ for _module in (
     card,
     convert,
     create,
+    cutout,
     diff,
     doctor,
     explain,

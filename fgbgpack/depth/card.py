@@ -1,8 +1,9 @@
-"""A depth model's card: how to feed its network, and what comes out of it.
+"""A network's card: how to feed it, and what comes out of it.
 
-``schemas/depth-model/1.0.schema.json`` describes every field. A card that is wrong in one detail gives
-plausible, wrong depth. So its values are checked against the schema and against each other here, and against
-the network's graph in :mod:`fgbgpack.depth.model`.
+``schemas/depth-model/1.0.schema.json`` describes every field for a network that gives depth, and
+``schemas/cutout-model/1.0.schema.json`` for one that gives the alpha of the foreground. A card that is wrong
+in one detail gives plausible, wrong answers. So its values are checked against the schema and against each
+other here, and against the network's graph in :mod:`fgbgpack.depth.model`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,15 @@ from fgbgpack.errors import DepthModelError
 Filter: TypeAlias = Literal["nearest", "bilinear", "bicubic"]
 #: ``(height, width)`` in pixels.
 Size: TypeAlias = tuple[int, int]
+#: What a network gives, and so which command runs it.
+Kind: TypeAlias = Literal["depth", "cutout"]
+
+_CUTOUT = "cutout-model"
+#: The steps from what a network of cut-outs gives to alpha from 0 to 1.
+_TO_ALPHA: Mapping[str, tuple[Mapping[str, Any], ...]] = {
+    "alpha": ({"clip": (0.0, 1.0)},),
+    "logits": ({"sigmoid": True},),
+}
 
 
 def card_error(message: str, problems: Sequence[str] = ()) -> DepthModelError:
@@ -108,7 +118,7 @@ class NetworkOutput:
     """The tensor that holds the answer; its name is empty where the card leaves it out."""
 
     axes: Literal["N1HW", "NHW1", "NHW", "HW"]
-    quantity: Literal["depth", "inverse_depth"]
+    quantity: Literal["depth", "inverse_depth", "alpha"]
     unit: Literal["m"] | None
     name: str = ""
     of: Literal["picture", "foreground"] = "picture"
@@ -116,14 +126,23 @@ class NetworkOutput:
 
     @property
     def meaning(self) -> Quantity:
-        """Quantity and unit in one."""
+        """Quantity and unit of depth in one; alpha has none, a ValueError."""
+        if self.quantity == "alpha":
+            raise ValueError("alpha is not depth")
         return Quantity(self.quantity, self.unit)
+
+    @property
+    def noun(self) -> str:
+        """What the values are, for a message."""
+        return "alpha" if self.quantity == "alpha" else "depth"
 
 
 @dataclass(frozen=True)
 class Card:
-    """The card of a depth model, with the fields of its schema; ``None`` for optional texts left out.
+    """The card of a network, with the fields of its schema; ``None`` for optional texts left out.
     ``document`` is the JSON itself, with extension fields (``x-...``).
+
+    The output of a network of cut-outs is alpha, from 0 to 1, and it takes one picture at a time.
     """
 
     document: dict[str, Any] = field(repr=False)
@@ -144,7 +163,10 @@ class Card:
     @classmethod
     def from_dict(cls, document: object, *, where: str) -> Card:
         """Reads the parsed JSON of a card from ``where``; raises DepthModelError with all problems."""
-        return cls._parsed(schema.read("depth-model", document, where=where, error=card_error))
+        tag = document.get("schema") if isinstance(document, Mapping) else None
+        is_cutout = isinstance(tag, str) and tag.startswith(f"{_CUTOUT}/")
+        name = _CUTOUT if is_cutout else "depth-model"
+        return cls._parsed(schema.read(name, document, where=where, error=card_error))
 
     @classmethod
     def _parsed(cls, document: dict[str, Any]) -> Card:
@@ -152,6 +174,11 @@ class Card:
         del fields["schema"]
         source = fields["input"]
         source["size"] = SizeRule(**source["size"])
+        if document["schema"].startswith(f"{_CUTOUT}/"):
+            result = fields["output"]
+            steps = _TO_ALPHA[result.pop("values")]
+            fields["output"] = {**result, "quantity": "alpha", "unit": None, "transform": steps}
+            source["batch"] = 1
         fields["input"], fields["output"] = NetworkInput(**source), NetworkOutput(**fields["output"])
         fields["guides"] = {key: NetworkGuide(**guide) for key, guide in fields.get("guides", {}).items()}
         return cls(document, **fields)
@@ -163,6 +190,11 @@ class Card:
             if name is not None:
                 document[side].setdefault("name", name)
         return self._parsed(document)
+
+    @property
+    def kind(self) -> Kind:
+        """Whether the network gives depth or cuts foregrounds out."""
+        return "cutout" if self.output.quantity == "alpha" else "depth"
 
     @property
     def is_guided(self) -> bool:

@@ -21,6 +21,7 @@ times ``step`` are exact in float16; larger values are rounded once more, to the
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
@@ -219,6 +220,8 @@ def _transform(nodes: Nodes, value: str, steps: Iterable[Mapping[str, Any]]) -> 
                 value = nodes.add("Mul", value, np.array(factor, np.float32))
             case "add", offset:
                 value = nodes.add("Add", value, np.array(offset, np.float32))
+            case "sigmoid", _:
+                value = nodes.add("Sigmoid", value)
             case _, dividend:
                 value = nodes.add("Div", np.array(dividend, np.float32), value)
     return value
@@ -263,9 +266,53 @@ def _network(model: DepthModel) -> ModelProto:
                 f"re-export the network with opset >= {_OLDEST_OPSET}. ({exc})",
                 code="model-not-runnable",
             ) from exc
+    _sort(network.graph)
     del network.graph.input[:], network.graph.value_info[:], network.graph.quantization_annotation[:]
     network.graph.input.extend(inputs)
     return network
+
+
+def _sort(graph: GraphProto) -> None:
+    """Brings the nodes of a graph in an order in which each follows what it needs, in place. ONNX demands
+    that; ONNX Runtime does not, and what converts weights to float16 puts its casts at the end.
+    """
+    made = {name for node in graph.node for name in node.output if name}
+    needs = [made & _needed(node) for node in graph.node]
+    there: set[str] = set()
+    if all(_follows(needs[i], there, node) for i, node in enumerate(graph.node)):
+        return
+    users: dict[str, list[int]] = {}
+    missing = [len(names) for names in needs]
+    for i, names in enumerate(needs):
+        for name in names:
+            users.setdefault(name, []).append(i)
+    ready = [i for i, count in enumerate(missing) if count == 0]
+    heapq.heapify(ready)
+    ordered = []
+    while ready:
+        node = graph.node[heapq.heappop(ready)]
+        ordered.append(node)
+        for i in (i for name in node.output for i in users.get(name, ())):
+            missing[i] -= 1
+            if missing[i] == 0:
+                heapq.heappush(ready, i)
+    if len(ordered) == len(graph.node):  # a cycle has its own error
+        copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in ordered]
+        del graph.node[:]
+        graph.node.extend(copies)
+
+
+def _follows(needed: set[str], there: set[str], node: onnx.NodeProto) -> bool:
+    """Whether a node needs only what is there; its own outputs then are, too."""
+    is_so = needed <= there
+    there.update(node.output)
+    return is_so
+
+
+def _needed(node: onnx.NodeProto) -> set[str]:
+    """The names that a node, and the graphs within it, take from elsewhere or from each other."""
+    inner = (name for graph in graphs_of(node) for part in graph.node for name in _needed(part))
+    return {*node.input, *inner}
 
 
 def _bind_inputs(graph: GraphProto, card: Card, size: Size) -> int | None:

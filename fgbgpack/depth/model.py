@@ -1,4 +1,4 @@
-"""Depth models: an ONNX file, and the card beside it."""
+"""Networks: an ONNX file, and the card beside it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import onnx
 from onnx import TensorProto
 
+from fgbgpack import schema
 from fgbgpack.depth import registry
-from fgbgpack.depth.card import Card, NetworkInput, NetworkOutput, card_error
+from fgbgpack.depth.card import Card, Kind, NetworkInput, NetworkOutput, card_error
 from fgbgpack.depth.draft import draft
 from fgbgpack.depth.onnx_file import (
     declared_shape,
@@ -35,7 +37,7 @@ _OUTPUT_DTYPES = (
 
 @dataclass(frozen=True)
 class DepthModel:
-    """A depth network that is ready to be compiled: the ONNX file, a card that fits it, and the digest of the
+    """A network that is ready to be compiled: the ONNX file, a card that fits it, and the digest of the
     file and of its weights in other files (:meth:`fgbgpack.depth.weights.Weights.digest`).
     """
 
@@ -49,23 +51,28 @@ class DepthModel:
         return self.card.name
 
 
-def load_model(reference: str | Path) -> DepthModel:
-    """Finds a depth model by the path of its ONNX file, with its card ``.json`` beside it, or by its name
-    (see :mod:`fgbgpack.depth.registry`), reads its card, and checks both.
+def load_model(reference: str | Path, kind: Kind | None = "depth") -> DepthModel:
+    """Finds a network by the path of its ONNX file, with its card ``.json`` beside it, or by its name
+    (see :mod:`fgbgpack.depth.registry`), reads its card, and checks both. It is to be of the kind, unless
+    that is ``None``.
 
     Raises:
-        DepthModelError: There is no such model, its file is not an ONNX file, it has no card, or the card
-            breaks its schema, contradicts itself or does not fit the graph: with every problem found.
+        DepthModelError: There is no such model, it is of the other kind, its file is not an ONNX file, it has
+            no card, or the card breaks its schema, contradicts itself or does not fit the graph: with every
+            problem found.
     """
     path, card_path = _find(reference)
+    if kind is not None:
+        _check_kind(path, card_path, kind)
     network = read_graph(path)
     graph = network.graph
     if not card_path.is_file():
+        asked = "'fgbgpack models card' asks for what it needs and writes it. Or start"
         raise DepthModelError(
             f"{path} has no card: {card_path} was expected. The card says how to feed the network; without "
-            "it, depth would be plausible and wrong. 'fgbgpack models card' asks for what it needs and "
-            "writes it. Or start from this one, and check every value in the model's documentation:\n"
-            f"{json.dumps(draft(path, graph).card, indent=2)}",
+            f"it, answers would be plausible and wrong. {'Start' if kind == 'cutout' else asked} from this "
+            "one, and check every value in the model's documentation:\n"
+            f"{json.dumps(_draft(path, graph, kind), indent=2)}",
             code="card-missing",
         )
     weights = Weights(path, network)
@@ -77,7 +84,10 @@ def load_model(reference: str | Path) -> DepthModel:
             raise
         problems += exc.problems or (exc.message,)
     else:
-        card = card.with_tensors(_only(inputs_of(graph)), _only(outputs_of(graph)))
+        outputs = outputs_of(graph)
+        # Networks of cut-outs give alpha first, and then what helped to train them.
+        answer = next(iter(outputs), None) if card.kind == "cutout" else _only(outputs)
+        card = card.with_tensors(_only(inputs_of(graph)), answer)
         sha256 = "" if problems else weights.digest()
         problems += [*card.contradictions(), *_misfits(card, graph)]
         if sha256 and card.sha256 not in (None, sha256):
@@ -90,7 +100,32 @@ def load_model(reference: str | Path) -> DepthModel:
     own, hint = path.with_suffix(".json"), ""
     if card_path != own and path.parent != registry.NETWORKS:
         hint = f" (a card of your own, {own}, replaces it)"
-    raise card_error(f"The depth model {path} and its card {card_path}{hint} cannot be used:", problems)
+    raise card_error(f"The model {path} and its card {card_path}{hint} cannot be used:", problems)
+
+
+def _draft(path: Path, graph: onnx.GraphProto, kind: Kind | None) -> dict[str, Any]:
+    """A card to start from."""
+    card = draft(path, graph).card
+    if kind != "cutout":
+        return card
+    result = {"axes": card["output"]["axes"], "values": "alpha"}
+    network = {key: value for key, value in card["input"].items() if key not in ("name", "batch")}
+    tag = f"cutout-model/{schema.CURRENT['cutout-model']}"
+    return {"schema": tag, "name": card["name"], "input": network, "output": result}
+
+
+def _check_kind(path: Path, card_path: Path, kind: Kind) -> None:
+    """Refuses a network of the other kind; a card that cannot be read has its own error, later."""
+    try:
+        card = Card.from_dict(registry.read_json(card_path), where=str(card_path))
+    except DepthModelError:
+        return
+    if card.kind != kind:
+        is_for = {
+            "depth": "gives depth: use it with --depth-model",
+            "cutout": "cuts foregrounds out of photographs: use it with fgbgpack cutout --model",
+        }
+        raise DepthModelError(f"{path.stem} {is_for[card.kind]}.", code="model-kind-mismatch")
 
 
 def _find(reference: str | Path) -> tuple[Path, Path]:

@@ -1,4 +1,4 @@
-"""Depth models by name: those that come with fgbgpack, and the files in the user's models folder.
+"""Networks by name: those that come with fgbgpack, and the files in the user's models folder.
 
 The folder is ``FGBGPACK_MODELS`` where that is set, else ``fgbgpack/models`` in the user's cache folder. A
 model is ``NAME.onnx`` in it. Its card is ``NAME.json`` beside it, or else the card of that name that comes
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,10 +18,12 @@ from typing import Any
 from platformdirs import user_cache_path
 
 from fgbgpack import inputs
-from fgbgpack.depth.card import Card, card_error
+from fgbgpack.depth.card import Card, Kind, card_error
 from fgbgpack.errors import DepthModelError
 
 _CARDS = Path(__file__).with_name("cards")
+#: The cards of networks that cut foregrounds out, and the others.
+_FOLDERS: Mapping[Kind, Path] = {"cutout": _CARDS / "cutout", "depth": _CARDS}
 #: The folder of the ONNX files that come with fgbgpack.
 NETWORKS = Path(__file__).with_name("networks")
 
@@ -42,7 +45,7 @@ class Entry:
     @property
     def is_ours(self) -> bool:
         """Whether the card comes with fgbgpack."""
-        return self.card_path.parent == _CARDS
+        return self.card_path.parent in _FOLDERS.values()
 
     @property
     def is_embedded(self) -> bool:
@@ -51,7 +54,7 @@ class Entry:
 
 
 def models_folder() -> Path:
-    """The folder of the user's depth models; it need not exist."""
+    """The folder of the user's models; it need not exist."""
     chosen = os.environ.get("FGBGPACK_MODELS")
     if chosen:
         return Path(chosen).expanduser()
@@ -61,6 +64,13 @@ def models_folder() -> Path:
 def model_names() -> list[str]:
     """The names of all models, sorted: of the cards that come with fgbgpack, and of the user's files."""
     return sorted({*_our_cards(), *(file.stem for file in _files_in_folder())})
+
+
+def names_of(kind: Kind) -> list[str]:
+    """The names of models of a kind, sorted, with those of the user's files that have no card of ours."""
+    other: Kind = "depth" if kind == "cutout" else "cutout"
+    of_other = {path.stem for path in _FOLDERS[other].glob("*.json")}
+    return [name for name in model_names() if name not in of_other]
 
 
 def known_models() -> tuple[list[Entry], list[str]]:
@@ -94,10 +104,10 @@ def find(name: str) -> Entry:
             code="card-missing",
         )
     names, lower = model_names(), name.lower()
-    alike = [n for n in names if lower in n] or difflib.get_close_matches(lower, names, cutoff=0.5)
+    alike = [n for n in names if lower in n] or difflib.get_close_matches(lower, names, cutoff=0.6)
     meant = f" Did you mean {' or '.join(repr(n) for n in alike)}?" if alike else ""
     raise DepthModelError(
-        f"There is no depth model called {name!r}.{meant} The names are {', '.join(names)} ('fgbgpack models "
+        f"There is no model called {name!r}.{meant} The names are {', '.join(names)} ('fgbgpack models "
         "list' tells more). Or give the path of an ONNX file MODEL.onnx, with its card MODEL.json beside it.",
         code="model-unknown",
     )
@@ -113,7 +123,7 @@ def locate(name: str) -> tuple[Path, Path]:
         # The caller reads the card, and reports its problems with all others.
         return path, card_path
     raise DepthModelError(
-        f"The depth model {name!r} is not in {path.parent} yet. {how_to_get(find(name))}",
+        f"The model {name!r} is not in {path.parent} yet. {how_to_get(find(name))}",
         code="model-file-missing",
     )
 
@@ -156,7 +166,7 @@ def read_json(path: Path) -> Any:
 
 @cache
 def _our_cards() -> dict[str, Path]:
-    return {path.stem: path for path in sorted(_CARDS.glob("*.json"))}
+    return {path.stem: path for folder in _FOLDERS.values() for path in sorted(folder.glob("*.json"))}
 
 
 def _files_in_folder() -> list[Path]:

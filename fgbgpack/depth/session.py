@@ -98,6 +98,7 @@ class DepthSession:
         self.model = model
         execution = execution or Execution()
         self.precision, device = execution.precision, execution.device
+        self._noun = model.card.output.noun
         self._sample = sample
         self._rendered = (sample[0] * scale, sample[1] * scale)
         self._per_call = per_call
@@ -130,8 +131,8 @@ class DepthSession:
                 break
         else:
             raise DepthModelError(
-                f"Depth cannot run on the device {device!r}. The device 'cpu' always works, and 'auto' takes "
-                "the best that does:",
+                f"{self._noun.capitalize()} cannot run on the device {device!r}. The device 'cpu' always "
+                "works, and 'auto' takes the best that does:",
                 refusals,
                 code="device-unavailable",
             )
@@ -184,6 +185,10 @@ class DepthSession:
             self.run(pictures[numbers], depth, mask=mask, background=seen)
             return depth
 
+        if self.model.card.kind == "cutout":
+            # Pictures go one at a time, noise may well have no foreground, and a large network takes seconds.
+            answers(np.zeros(1, np.int32))
+            return
         # On a GPU, a whole batch shows whether it fits into the memory.
         verdict = judge(answers, 3 if self._on_host else max(3, self.batch_size), self.model.name)
         if verdict == "constant" and backgrounds is None:
@@ -354,12 +359,25 @@ class DepthSession:
             is_half = self.precision == "fp16"
             hint = "The network may exceed the range of float16: try --precision fp32. " if is_half else ""
             raise DepthModelError(
-                f"{self.model.path} gave depth that is infinite or not a number for {wrong} of {n} pictures. "
-                f"{hint}Either the network does not fit its card (range, mean, std, transform), or values "
-                "exceed 65504, the largest that is stored: then scale them down in output.transform.",
+                f"{self.model.path} gave {self._noun} that is infinite or not a number for {wrong} of {n} "
+                f"pictures. {hint}Either the network does not fit its card (range, mean, std, transform), or "
+                "values exceed 65504, the largest that is stored: then scale them down in output.transform.",
                 code="network-output-not-finite",
             )
         return minimum, maximum
+
+    @property
+    def why_here(self) -> tuple[str, ...]:
+        """A line that says why it is on no better device, if there are better ones."""
+        devices: dict[str, list[str]] = {}
+        for refusal in self.passed_over:
+            device, _, reason = refusal.partition(": ")
+            devices.setdefault(reason.rstrip("."), []).append(device)
+        reasons = list(devices)
+        if len(reasons) > 1:
+            reasons = [f"no {names[0]}, as {reason}" for reason, names in devices.items()]
+        where = "the CPU" if self._on_host else self.provider
+        return (f"{self._noun.capitalize()} on {where}: {'; '.join(reasons)}.",) if reasons else ()
 
     @property
     def waiting_threads(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Protocol
@@ -146,24 +146,10 @@ class DepthJob:
                 f"numbers differ: give --device {needed}, on a machine that has it.",
                 code="provider-differs",
             )
-        for line in (*_passed_over(session), *session.notices):
+        for line in (*session.why_here, *session.notices):
             if line not in self._told:
                 self._told.add(line)
                 self.on_event(Notice(line))
-
-
-def _passed_over(session: DepthSession) -> Iterator[str]:
-    """A line that says why the session is on no better device, if there are better ones."""
-    devices: dict[str, list[str]] = {}
-    for refusal in session.passed_over:
-        device, _, reason = refusal.partition(": ")
-        devices.setdefault(reason.rstrip("."), []).append(device)
-    where = "the CPU" if _DEVICE_OF.get(session.provider) == "cpu" else session.provider
-    reasons = list(devices)
-    if len(reasons) > 1:
-        reasons = [f"no {names[0]}, as {reason}" for reason, names in devices.items()]
-    if reasons:
-        yield f"Depth on {where}: {'; '.join(reasons)}."
 
 
 class Mode(Protocol):

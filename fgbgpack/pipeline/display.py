@@ -33,6 +33,7 @@ _TITLES = {
     "chunks": "Chunks",
     "export": "Samples",
     "verify": "Verifying",
+    "cutouts": "Photographs",
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import cutout_photos
 import damage
 import numpy as np
 import onnx_models
@@ -39,6 +40,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "bad" / name).write_bytes(b"no picture")
     onnx_models.gray(folder / "gray.onnx", card=onnx_models.card(name="gray"))
     onnx_models.gray(folder / "bare.onnx", card=None)
+    cutout_photos.redness(folder / "cutter.onnx")
+    for name, share in (("ann", cutout_photos.figure(120, 90)), ("empty", np.zeros((60, 40)))):
+        cutout_photos.write_photo(folder / "photos" / f"{name}.png", share)
     (folder / "nyu.h5").write_bytes(KERAS.read_bytes())
     (folder / "broken.toml").write_text("seed = = 1\n")
     tiny = 'backgrounds = "bg"\nforegrounds = "fg"\nwidth = 32\nheight = 24\nforeground_height = 10\n'

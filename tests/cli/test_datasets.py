@@ -69,7 +69,7 @@ def test_preview_draws_a_png(workspace: Path) -> None:
 
 @pytest.mark.slow
 def test_schemas_are_printed_whole() -> None:
-    for name in ("dataset", "spec", "depth-model", "export"):
+    for name in ("cutout-model", "dataset", "spec", "depth-model", "export"):
         printed = run("schema", name)
         assert json.loads(printed.stdout)["$id"] == f"urn:fgbgpack:schema:{name}:1.0"
         assert run("schema", f"{name}/1.0").stdout == printed.stdout

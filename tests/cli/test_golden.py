@@ -40,7 +40,7 @@ _MASKS = (
     (rf"(rounding error|rank agreement is|gradient .*reaches) {_NUMBER}%?", r"\1 <number>"),
 )
 #: Which of these lines there are depends on the speed of the machine.
-_PROGRESS = re.compile(r"(Pictures|Samples|Backgrounds|Depth|Checking|Chunks|Verifying): ")
+_PROGRESS = re.compile(r"(Pictures|Samples|Backgrounds|Depth|Checking|Chunks|Verifying|Photographs): ")
 
 
 def masked(line: str, folder: Path) -> str:

@@ -45,7 +45,8 @@ class TestList:
         listed = models("list")
         assert listed["folder"] == str(folder)
         found = {model["name"]: model for model in listed["models"]}
-        assert len(found) == 14
+        assert len(found) == 19
+        assert found["u2net"]["quantity"] == "alpha"
         assert found["mine"] == {
             "name": "mine",
             "quantity": "inverse_depth",

@@ -113,7 +113,7 @@ class TestNames:
 
     def test_a_folder_that_is_not_there(self, tmp_path, monkeypatch):
         monkeypatch.setenv("FGBGPACK_MODELS", str(tmp_path / "nowhere"))
-        assert len(registry.known_models()[0]) == 13
+        assert len(registry.known_models()[0]) == 18
         assert "models get" in refusal("midas-v2.1", "model-file-missing")
 
     def test_names_of_tensors_may_be_left_out(self, folder):

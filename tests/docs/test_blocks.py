@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import cutout_photos
 import numpy as np
 import onnx_models
 import pytest
@@ -32,6 +33,10 @@ def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "models").mkdir()
     write_depth_model(folder / "models", name="network")
     onnx_models.guided(folder / "models" / "guide.onnx")
+    cutout_photos.redness(folder / "models" / "cutter.onnx")
+    for i, name in enumerate(("ann", "bob")):
+        share = cutout_photos.figure(200 + 40 * i, 120)
+        cutout_photos.write_photo(folder / "photos" / f"{name}.png", share, seed=i)
     write_old_dataset(folder / "fgbg-2020", folder / "lobby.zarr")
     return folder
 

@@ -38,6 +38,7 @@ SOME = {
     "export --overwrite": 6,
     "card again": 3,
     "sample": 2,
+    "cutout after decisions": 2,
 }
 #: Kills at random moments, of all commands together; and tries for each, for some commands end before.
 RANDOM, _TRIES = 200, 20

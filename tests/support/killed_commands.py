@@ -18,12 +18,16 @@ from typing import Any
 import numpy as np
 import zarr
 from builders import SMALL_SHARDS, Pictures, Stop, depth_of
+from cutout_photos import figure, redness, write_photo
 from kinds import write_samples
 from stored import open_stored
 from zarr.storage import LocalStore
 
 from fgbgpack import begin_create, create, create_part, fill_depth, finish_create, open_dataset
 from fgbgpack.cards import About, write_cards
+from fgbgpack.cutout import cut_out
+from fgbgpack.cutout.table import TABLE
+from fgbgpack.depth import Execution
 from fgbgpack.document import PLACEMENTS
 from fgbgpack.errors import FgbgError
 from fgbgpack.export import export, verify_export
@@ -60,13 +64,18 @@ class Inputs:
     virtual: Path
     file: Path
     samples: Path
+    photos: Path
+    cutter: Path
 
     @classmethod
     def make(cls, folder: Path, model: Path, other_model: Path, guide: Path) -> Inputs:
         """Make all of them in a folder."""
         pictures = Pictures(folder, 2, 2)
         paths = [folder / name for name in ("source.zarr", "virtual.zarr", "source.h5", "samples")]
-        inputs = cls(pictures, model, other_model, guide, *paths)
+        for i, name in enumerate(("ann", "bob", "cy")):
+            write_photo(folder / f"photos/{name}.png", figure(70, 50 + i), seed=i)
+        cutter = redness(folder / "models" / "cutter.onnx")
+        inputs = cls(pictures, model, other_model, guide, *paths, folder / "photos", cutter)
         make(inputs, inputs.source, seed=5)
         open_dataset(inputs.source).save_split("mine", PARTS)
         make(inputs, inputs.virtual, virtual=True, seed=5)
@@ -308,6 +317,18 @@ def _sample(inputs: Inputs, root: Path) -> None:
     write_sample_pictures(root / "pictures", backgrounds=1, foregrounds=2)
 
 
+def _cutout(inputs: Inputs, root: Path) -> None:
+    cut_out(inputs.photos, root / "out", model=inputs.cutter, execution=Execution(device="cpu"))
+
+
+def _decided(inputs: Inputs, root: Path) -> None:
+    """Cut-outs, of which one is not to be used, and another is to be made again."""
+    _cutout(inputs, root)
+    table = root / "out" / TABLE
+    table.write_text("file,keep\nann.png,no\n", encoding="utf-8")
+    (root / "out/masks/bob.png").unlink()
+
+
 _CARDS = {f"it.zarr/{name}": content for name in ("croissant.json", "DATACARD.md", "preview.png")}
 _OVERWRITE = Command(
     _made(seed=1, overwrite=True), _with_own_array(_with_others(_made(), "it.zarr")), whole=ZARR
@@ -384,6 +405,8 @@ COMMANDS: Mapping[str, Command] = {
     "sample": Command(
         _sample, folders=tuple(f"pictures/{name}" for name in ("backgrounds", "foregrounds", "depth"))
     ),
+    "cutout": Command(_cutout),
+    "cutout after decisions": Command(_cutout, _decided),
     "import": Command(_import(), readers=ZARR),
     "import --overwrite": Command(_import(overwrite=True), _made(), ZARR),
 }

@@ -1,4 +1,4 @@
-"""``fgbgpack models``: list, download, describe, check and compare depth models."""
+"""``fgbgpack models``: list, download, describe, check and compare networks."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def get(name: str = NAME, as_json: bool = options.JSON, quiet: bool = options.QU
     except KeyboardInterrupt as exc:
         exc.add_note("What has arrived is kept: run the same command again to resume.")
         raise
-    model = load_model(name)
+    model = load_model(name, None)
     result = {
         "name": name,
         "path": str(fetched.path),
@@ -139,10 +139,10 @@ def _show_list(entries: Sequence[Entry], models: Sequence[Mapping[str, Any]], fo
 
 def _show_entry(entry: Entry, how_to_get: str) -> None:
     model_card = entry.card
-    say_title(f"{entry.name}: {model_card.title or 'a depth model'}")
+    say_title(f"{entry.name}: {model_card.title or 'a network'}")
     if model_card.description:
         say_text(model_card.description)
-    result = meaning(*model_card.output.meaning)
+    result = meaning(model_card.output.quantity, model_card.output.unit)
     if model_card.is_guided:
         result = "depth of a pasted foreground; runs after a network for the depth of backgrounds"
     file = str(entry.path) if entry.here else "not here yet"
@@ -159,7 +159,7 @@ def _show_entry(entry: Entry, how_to_get: str) -> None:
         ]
     )
     if entry.here:
-        say_what_to_do(entry.name, is_guided=model_card.is_guided)
+        say_what_to_do(entry.name, is_guided=model_card.is_guided, is_cutout=model_card.kind == "cutout")
     else:
         say(f"\n{how_to_get}")
 
@@ -193,4 +193,4 @@ def _show_fetched(name: str, fetched: Fetched, model_card: Card) -> None:
     say(f"SHA-256 {fetched.sha256}")
     unverified = "Not verified: the card states no digest. Compare it with one that you trust."
     say("It is the digest that the card states." if fetched.verified else unverified)
-    say_what_to_do(name, is_guided=model_card.is_guided)
+    say_what_to_do(name, is_guided=model_card.is_guided, is_cutout=model_card.kind == "cutout")
