@@ -24,6 +24,10 @@ _SIZES = "sizes.json"
 _WORKERS = 8
 #: Two blocks of zeros end a tar file.
 _END = bytes(2 * tarfile.BLOCKSIZE)
+#: The head of a member; where its size is, and the sum of its bytes, which counts as spaces itself.
+_SIZE, _CHECKSUM, _SPACES = slice(124, 135), slice(148, 156), 8 * ord(" ")
+_HEAD = bytearray(tarfile.TarInfo().tobuf(tarfile.USTAR_FORMAT))
+_HEAD[_CHECKSUM] = bytes(8)
 
 
 class WebdatasetTarget(Target):
@@ -140,6 +144,8 @@ def _npy(array: Any) -> bytes:
 
 def _member(name: str, data: bytes) -> bytes:
     """A file in a tar archive (POSIX ustar), without time and owner."""
-    header = tarfile.TarInfo(name)
-    header.size = len(data)
-    return b"".join([header.tobuf(tarfile.USTAR_FORMAT), data, bytes(-len(data) % tarfile.BLOCKSIZE)])
+    head = bytearray(_HEAD)
+    head[: len(name)] = name.encode("ascii")
+    head[_SIZE] = b"%011o" % len(data)
+    head[_CHECKSUM] = b"%06o\0 " % (sum(head) + _SPACES)
+    return b"".join([head, data, bytes(-len(data) % tarfile.BLOCKSIZE)])
