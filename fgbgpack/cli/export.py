@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 #: What --to takes: the targets of fgbgpack.export, known without importing it.
-FORMATS = ("folder", "webdataset", "mds", "coco", "npz")
+FORMATS = ("folder", "webdataset", "mds", "coco", "npz", "yolo")
 
 _MEGABYTE = 1_000_000
 
@@ -38,7 +38,8 @@ def export(
     to: str = Panel.CONTENT.option(
         "--to FORMAT",
         "folder: PNG files in folders of their sources; webdataset: tar files; mds: shards for "
-        "mosaicml-streaming; coco: PNG files and JSON for COCO tools; npz: arrays for numpy.load.",
+        "mosaicml-streaming; coco: PNG files and JSON for COCO tools; npz: arrays for numpy.load; yolo: PNG "
+        "files and labels for Ultralytics.",
         completion.one_of(*FORMATS),
         default=...,
     ),
@@ -77,7 +78,7 @@ def export(
         completion.one_of("none", "zstd"),
     ),
     category: str | None = Panel.CONTENT.option(
-        "--category NAME", "What the foregrounds are, for coco (default foreground)."
+        "--category NAME", "What the foregrounds are, for coco and yolo (default foreground)."
     ),
     segmentation: str | None = Panel.CONTENT.option(
         "--segmentation FORM",

@@ -105,8 +105,8 @@ class CocoTarget(Target):
         images, annotations = [], []
         ids, depth = self._job.ids, self._job.pictures(run, DEPTH) if DEPTH in run.arrays else None
         licences = self._licences.of(run)
-        masks = self._masks(run)
-        categories = self._categories(run)
+        masks = objects_of(self._job, run, self._segmentation)
+        categories = categories_of(self._job, run)
         _, height, width = run.arrays[MASK].shape
         for i, (record, of_sample) in enumerate(zip(ids.records(run.samples), masks, strict=True)):
             sample = record.pop("sample")
@@ -129,25 +129,6 @@ class CocoTarget(Target):
                     annotations.append(_dumps(annotation | mask))
         return images, annotations
 
-    def _categories(self, run: Run) -> list[list[int]]:
-        """The number of the category of each annotation that a sample can have."""
-        made_of = self._job.dataset.sample_arrays
-        if CATEGORIES not in made_of:
-            return [[0]] * len(run.samples)
-        found: list[list[int]] = made_of[CATEGORIES][run.samples].tolist()
-        return found
-
-    def _masks(self, run: Run) -> list[list[dict[str, Any]]]:
-        """The outline of each sample or, of scenes, of each object that there can be."""
-        most = self._job.dataset.document.most_objects
-        if INSTANCE not in run.arrays:
-            return [[mask] for mask in mask_outlines(run.arrays[MASK], self._segmentation)]
-        numbers = np.arange(1, most + 1, dtype=np.uint8)[:, None, None]
-        return [
-            mask_outlines((instance == numbers) * np.uint8(255), self._segmentation)
-            for instance in run.arrays[INSTANCE]
-        ]
-
     def how_to_open(self, out: str, details: Mapping[str, Any]) -> list[str]:
         """With pycocotools."""
         path = Path(out) / _ANNOTATIONS / _json_name(self._job.parts[0])
@@ -156,6 +137,26 @@ class CocoTarget(Target):
             f"coco = COCO({str(path)!r})",
             "mask = coco.annToMask(coco.loadAnns(coco.getAnnIds())[0])",
         ]
+
+
+def categories_of(job: ExportJob, run: Run) -> list[list[int]]:
+    """The number of the category of each object that a sample of a run can have."""
+    made_of = job.dataset.sample_arrays
+    if CATEGORIES not in made_of:
+        return [[0]] * len(run.samples)
+    found: list[list[int]] = made_of[CATEGORIES][run.samples].tolist()
+    return found
+
+
+def objects_of(job: ExportJob, run: Run, segmentation: str = POLYGONS) -> list[list[dict[str, Any]]]:
+    """The outline of each sample of a run or, of scenes, of each object that there can be."""
+    if INSTANCE not in run.arrays:
+        return [[mask] for mask in mask_outlines(run.arrays[MASK], segmentation)]
+    numbers = np.arange(1, job.dataset.document.most_objects + 1, dtype=np.uint8)[:, None, None]
+    return [
+        mask_outlines((instance == numbers) * np.uint8(255), segmentation)
+        for instance in run.arrays[INSTANCE]
+    ]
 
 
 def mask_outlines(mask: NDArray[np.uint8], segmentation: str = POLYGONS) -> list[dict[str, Any]]:

@@ -29,6 +29,7 @@ from fgbgpack.export.npz import NpzTarget
 from fgbgpack.export.output_folder import DOCUMENT, FILES, OutputFolder
 from fgbgpack.export.target import ExportJob, Options, Part, Target
 from fgbgpack.export.webdataset import WebdatasetTarget
+from fgbgpack.export.yolo import YoloTarget
 from fgbgpack.pipeline.events import Notice, Reporting, reporting, silent
 from fgbgpack.pipeline.workers import engine_of
 from fgbgpack.storage.indices import Index, sample_indices
@@ -42,6 +43,7 @@ TARGETS: Mapping[str, type[Target]] = {
     "mds": MdsTarget,
     "coco": CocoTarget,
     "npz": NpzTarget,
+    "yolo": YoloTarget,
 }
 
 #: Options whose names on the command line differ.
@@ -113,26 +115,27 @@ def export(
         dataset: A complete dataset: open, or a local path, a URL, or a Zarr store.
         out: The folder to create.
         to: ``"folder"`` (PNG files in folders of their sources), ``"webdataset"`` (tar files), ``"mds"``
-            (shards of mosaicml-streaming), ``"coco"`` (PNG files and JSON) or ``"npz"`` (arrays for
-            NumPy).
+            (shards of mosaicml-streaming), ``"coco"`` (PNG files and JSON), ``"npz"`` (arrays for NumPy)
+            or ``"yolo"`` (PNG files and labels for Ultralytics).
         samples: An index of the first axis as in NumPy, or several slices; each sample is written once, in
             ascending order. ``None`` for all.
         split: The name of a split saved in the dataset, or the samples of each part by its name, as
             ``Dataset.split`` returns them. Each part is written separately.
         parts: Only these parts of the split; ``None`` for all.
-        fields: Which of ``"image"``, ``"mask"`` and ``"depth"``; ``None`` for all that the dataset has.
+        fields: Which of ``"image"``, ``"mask"`` and ``"depth"``; ``None`` for all that the dataset has,
+            and the format has a place for: ``"yolo"`` has none for depth.
         depth_bits: Bits per pixel of depth pictures, 8 or 16 (the default), for ``"folder"`` and ``"coco"``:
             depth becomes ``round((depth - low) / (high - low) * (2**bits - 1))``, where low and high are the
             least and the greatest depth of all exported samples.
         shard_bytes: Approximate size of a shard in bytes, for ``"webdataset"`` and ``"mds"``.
         shard_samples: Maximum number of samples in a shard, for ``"webdataset"`` and ``"npz"``.
         compression: ``"none"``, ``"zstd"`` or ``"zstd:<level>"``, for ``"mds"``.
-        category: What the foregrounds show, for ``"coco"``.
+        category: What the foregrounds show, for ``"coco"`` and ``"yolo"``.
         segmentation: How masks are written, for ``"coco"``: ``"polygons"`` (the default) or ``"rle"``,
             compressed run lengths (needs the extra ``coco``). Both cover the same pixels.
         workers: Threads; ``None`` for one per processor.
-        executor: What writes the files of ``"folder"``, ``"coco"`` and ``"npz"`` in place of threads, as for
-            :func:`~fgbgpack.create`. The others are written by one process.
+        executor: What writes the files of ``"folder"``, ``"coco"``, ``"npz"`` and ``"yolo"`` in place of
+            threads, as for :func:`~fgbgpack.create`. The others are written by one process.
         overwrite: Replace an export at ``out``. Files that others have put into its folder stay.
         storage_options: As for :func:`fgbgpack.open_dataset`, where the dataset is a URL.
         cache: As for :func:`fgbgpack.open_dataset`, where the dataset is not open.
@@ -170,7 +173,7 @@ def export(
         )
     options = Options(depth_bits, shard_bytes, shard_samples, compression, category, segmentation)
     problems = _option_problems(to, options)
-    chosen_fields = _select_fields(opened, fields, problems)
+    chosen_fields = _select_fields(opened, fields, TARGETS[to].WITHOUT, problems)
     chosen_parts = _select_parts(opened, samples, split, parts, problems)
     if problems:
         raise SpecError(f"{opened.path} cannot be exported so.", problems, code="export-options-invalid")
@@ -230,9 +233,11 @@ def _flag(option: str) -> str:
     return _FLAGS.get(option, f"--{option.replace('_', '-')}")
 
 
-def _select_fields(dataset: Dataset, fields: Fields, problems: list[str]) -> tuple[str, ...]:
+def _select_fields(
+    dataset: Dataset, fields: Fields, without: frozenset[str], problems: list[str]
+) -> tuple[str, ...]:
     if fields is None:
-        return dataset.fields
+        return tuple(name for name in dataset.fields if name not in without)
     names = [fields] if isinstance(fields, str) else list(fields)
     available = ", ".join(dataset.fields)
     if not names:
@@ -242,6 +247,8 @@ def _select_fields(dataset: Dataset, fields: Fields, problems: list[str]) -> tup
             problems.append(
                 f"--fields: there is no depth: fill it with fgbgpack depth {dataset.path}, or leave it out"
             )
+        elif name in without:
+            problems.append(f"--fields: the format has no place for {name}: leave it out")
         elif name not in dataset.fields:
             problems.append(f"--fields: there is no {name!r}, expected some of {available}")
     return tuple(name for name in dataset.fields if name in names)

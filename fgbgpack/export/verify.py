@@ -151,6 +151,7 @@ class _Checks:
             ".tar": self._archive,
             ".csv": self._table,
             ".json": self._json,
+            ".txt": self._labels,
         }
 
     def check(self, name: str, monitor: Monitor) -> None:
@@ -231,6 +232,20 @@ class _Checks:
             self._shards(name, content)
         elif self._document["format"] == "coco" and isinstance(content, dict) and "images" in content:
             self._samples[name] = len(content["images"])
+
+    def _labels(self, name: str) -> None:
+        """The labels of a sample: a category and the corners of a polygon in each line."""
+        for line in (self._folder / name).read_text(encoding="utf-8").splitlines():
+            category, *corners = line.split(" ")
+            values = [float(text) for text in corners]
+            if (
+                int(category) < 0
+                or len(values) < 6
+                or len(values) % 2
+                or not all(0 <= v <= 1 for v in values)
+            ):
+                raise ValueError(f"it has a line that is no polygon: {line[:40]}")
+        self._samples[name] = 1
 
     def _shards(self, name: str, index: Mapping[str, Any]) -> None:
         """The shards of an index have the digests that it says."""

@@ -52,8 +52,11 @@ class TestEveryFormat:
         assert said["dataset"]["recipe"] == split_dataset.document.to_dict()["recipe"]
         assert (said["samples"], said["parts"]) == (len(samples), {"val": len(samples)})
         assert (said["height"], said["width"]) == (HEIGHT, WIDTH)
-        assert said["fields"] == ["image", "mask", "depth"]
-        assert (said["depth"]["quantity"], said["depth"]["unit"]) == ("inverse_depth", None)
+        if to == "yolo":  # it has no place for depth
+            assert (said["fields"], said["depth"]) == (["image", "mask"], None)
+        else:
+            assert said["fields"] == ["image", "mask", "depth"]
+            assert (said["depth"]["quantity"], said["depth"]["unit"]) == ("inverse_depth", None)
         assert "fgbgpack" in said["software"]
         assert str(tmp_path) not in (tmp_path / "out" / "fgbgpack.json").read_text()
         files = tree(tmp_path / "out")
