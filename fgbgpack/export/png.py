@@ -48,8 +48,10 @@ def _with_filter(number: int, rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _sub(rows: NDArray[np.uint8], pixel_bytes: int) -> NDArray[np.uint8]:
-    filtered = _with_filter(_FILTER_SUB, rows)
-    filtered[:, 1 + pixel_bytes :] -= rows[:, :-pixel_bytes]
+    filtered = np.empty((rows.shape[0], 1 + rows.shape[1]), np.uint8)
+    filtered[:, 0] = _FILTER_SUB
+    filtered[:, 1 : 1 + pixel_bytes] = rows[:, :pixel_bytes]
+    np.subtract(rows[:, pixel_bytes:], rows[:, :-pixel_bytes], out=filtered[:, 1 + pixel_bytes :])
     return filtered
 
 
