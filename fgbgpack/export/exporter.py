@@ -107,9 +107,9 @@ def export(
 ) -> ExportReport:
     """Writes samples in a format of another tool, to a folder that appears when it is complete.
 
-    The same samples and options give the same bytes, with any number of workers. ``fgbgpack.json`` in the
-    folder says what they were made of, ``fgbgpack-files.csv`` which files they are. Nothing is written where
-    the same export is there already.
+    The same samples and options give the same bytes, with any number of workers, on processors of one kind
+    with the same versions. ``fgbgpack.json`` in the folder says what they were made of,
+    ``fgbgpack-files.csv`` which files they are. Nothing is written where the same export is there already.
 
     Args:
         dataset: A complete dataset: open, or a local path, a URL, or a Zarr store.

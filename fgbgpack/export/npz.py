@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fgbgpack.export.deflate import Deflater
+from fgbgpack.document import DEPTH
 from fgbgpack.export.target import ExportJob, Target
 from fgbgpack.pipeline.executor import Monitor
 from fgbgpack.pipeline.ticket import Work, require_folder
@@ -19,6 +19,9 @@ from fgbgpack.pipeline.ticket import Work, require_folder
 _FILE_BYTES = 256_000_000
 #: What a thread reads and compresses at a time.
 _BLOCK_BYTES = 8 << 20
+#: Level 4 would make images and masks of 128x128 2 % smaller and take a quarter longer; depth becomes half as
+#: large.
+_LEVEL, _DEPTH_LEVEL = 1, 4
 
 
 class NpzTarget(Target):
@@ -78,12 +81,9 @@ class _Files(Work[tuple[Path, NDArray[np.int64]], None]):
         with zipfile.ZipFile(path, "x", zipfile.ZIP_DEFLATED) as archive:
             for name, (shape, dtype) in self._job.shapes(len(samples)).items():
                 header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
-                # Masks and maps of instances are runs.
-                pixel = int(np.prod(shape[3:])) * dtype.itemsize
+                archive.compresslevel = _DEPTH_LEVEL if name == DEPTH else _LEVEL
                 length = max(1, _BLOCK_BYTES * len(samples) // (int(np.prod(shape)) * dtype.itemsize))
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                    # Where zipfile has no such attribute any more, it compresses by itself.
-                    member._compressor = Deflater(pixel=pixel if pixel > 1 else 0)  # type: ignore[attr-defined]
                     np.lib.format.write_array_header_1_0(member, header)
                     for start in range(0, len(samples), length):
                         monitor.check()

@@ -21,6 +21,7 @@ from fgbgpack import schema
 from fgbgpack.errors import DatasetError
 from fgbgpack.export.folder import file_column
 from fgbgpack.export.output_folder import DOCUMENT, FILES, files_of, size_of
+from fgbgpack.export.webdataset import TAR_END
 from fgbgpack.inputs import read_json
 from fgbgpack.pipeline.events import Progress, Reporting, reporting, silent
 from fgbgpack.pipeline.executor import Monitor, Threads
@@ -200,8 +201,10 @@ class _Checks:
         self._samples[name] = lengths[0]
 
     def _archive(self, name: str) -> None:
+        end = 0
         with tarfile.open(self._folder / name) as archive:
             for member in archive:
+                end = member.offset_data + tarfile.BLOCKSIZE * -(-member.size // tarfile.BLOCKSIZE)
                 file = archive.extractfile(member)
                 content = b"" if file is None else file.read()
                 suffix = Path(member.name).suffix
@@ -212,6 +215,9 @@ class _Checks:
                 elif suffix == ".json":
                     json.loads(content)
                     self._samples[name] += 1
+        # A damaged head of a member is the end to tarfile.
+        if end + len(TAR_END) != self._listed[name]:
+            raise ValueError(f"its members end after {end:,} bytes")
 
     def _table(self, name: str) -> None:
         """Every file that the table of a folder of pictures names is on the list."""

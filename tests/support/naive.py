@@ -184,32 +184,3 @@ def layer_depth(codes, sprites, numbers, nearer):
         for row, column, a in covered:
             depth[row][column] = blend(a, plane, depth[row][column])
     return np.array(depth, np.int64), planes
-
-
-def runs(data, shortest, longest):
-    """The tokens of a list of bytes: literals, and how often the last of them is repeated if often enough."""
-    tokens, literals, i = [], 0, 0
-    while i < len(data):
-        end = i + 1
-        while end < len(data) and data[end] == data[i]:
-            end += 1
-        literals, times, i = literals + 1, end - i - 1, end
-        while times >= shortest:
-            now = min(times, longest)
-            tokens.append([literals, now, 1])
-            literals, times = 0, times - now
-        literals += times
-    return [*tokens, [literals, 0, 0]]
-
-
-def huffman_bits(counts):
-    """The bits of the shortest codes of symbols that occur so often, and those of the longest code."""
-    heap = [(count, 0, number) for number, count in enumerate(counts) if count]
-    total, number = 0, len(counts)
-    while len(heap) > 1:
-        heap.sort()
-        (one, depth, _), (other, other_depth, _), *heap = heap
-        total += one + other
-        heap.append((one + other, max(depth, other_depth) + 1, number))
-        number += 1
-    return total, heap[0][1]
