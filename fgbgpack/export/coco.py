@@ -171,11 +171,25 @@ def mask_outlines(mask: NDArray[np.uint8], segmentation: str = POLYGONS) -> list
         [{'bbox': [1, 0, 1, 2], 'area': 2, 'iscrowd': 0, 'segmentation': [[1, 0, 2, 0, 2, 2, 1, 2]]}]
     """
     inside = np.asarray(mask > MASK_ABOVE)
-    areas = np.count_nonzero(inside, axis=(1, 2)).tolist()
     outlines = _run_lengths(inside) if segmentation == RLE else map(polygons_of, inside)
     return [
-        {"bbox": box, "area": area, "iscrowd": 0, "segmentation": outline}
-        for box, area, outline in zip(_boxes(inside), areas, outlines, strict=True)
+        measures | {"segmentation": outline}
+        for measures, outline in zip(_measures(inside), outlines, strict=True)
+    ]
+
+
+def measures_of(job: ExportJob, run: Run) -> list[list[dict[str, Any]]]:
+    """Box and area of what :func:`objects_of` outlines."""
+    if INSTANCE not in run.arrays:
+        return [[measures] for measures in _measures(run.arrays[MASK] > MASK_ABOVE)]
+    numbers = np.arange(1, job.dataset.document.most_objects + 1, dtype=np.uint8)[:, None, None]
+    return [_measures(instance == numbers) for instance in run.arrays[INSTANCE]]
+
+
+def _measures(inside: NDArray[np.bool_]) -> list[dict[str, Any]]:
+    areas = np.count_nonzero(inside, axis=(1, 2)).tolist()
+    return [
+        {"bbox": box, "area": area, "iscrowd": 0} for box, area in zip(_boxes(inside), areas, strict=True)
     ]
 
 

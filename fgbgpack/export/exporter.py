@@ -27,6 +27,7 @@ from fgbgpack.export.mds import MdsTarget
 from fgbgpack.export.naming import distinct_names, safe_name
 from fgbgpack.export.npz import NpzTarget
 from fgbgpack.export.output_folder import DOCUMENT, FILES, OutputFolder
+from fgbgpack.export.parquet import ParquetTarget
 from fgbgpack.export.target import ExportJob, Options, Part, Target
 from fgbgpack.export.webdataset import WebdatasetTarget
 from fgbgpack.export.yolo import YoloTarget
@@ -44,6 +45,7 @@ TARGETS: Mapping[str, type[Target]] = {
     "coco": CocoTarget,
     "npz": NpzTarget,
     "yolo": YoloTarget,
+    "parquet": ParquetTarget,
 }
 
 #: Options whose names on the command line differ.
@@ -115,8 +117,9 @@ def export(
         dataset: A complete dataset: open, or a local path, a URL, or a Zarr store.
         out: The folder to create.
         to: ``"folder"`` (PNG files in folders of their sources), ``"webdataset"`` (tar files), ``"mds"``
-            (shards of mosaicml-streaming), ``"coco"`` (PNG files and JSON), ``"npz"`` (arrays for NumPy)
-            or ``"yolo"`` (PNG files and labels for Ultralytics).
+            (shards of mosaicml-streaming), ``"coco"`` (PNG files and JSON), ``"npz"`` (arrays for NumPy),
+            ``"yolo"`` (PNG files and labels for Ultralytics) or ``"parquet"`` (Parquet files with PNG files
+            in them, for Hugging Face ``datasets``; needs the extra ``parquet``).
         samples: An index of the first axis as in NumPy, or several slices; each sample is written once, in
             ascending order. ``None`` for all.
         split: The name of a split saved in the dataset, or the samples of each part by its name, as
@@ -124,13 +127,13 @@ def export(
         parts: Only these parts of the split; ``None`` for all.
         fields: Which of ``"image"``, ``"mask"`` and ``"depth"``; ``None`` for all that the dataset has,
             and the format has a place for: ``"yolo"`` has none for depth.
-        depth_bits: Bits per pixel of depth pictures, 8 or 16 (the default), for ``"folder"`` and ``"coco"``:
-            depth becomes ``round((depth - low) / (high - low) * (2**bits - 1))``, where low and high are the
-            least and the greatest depth of all exported samples.
-        shard_bytes: Approximate size of a shard in bytes, for ``"webdataset"`` and ``"mds"``.
-        shard_samples: Maximum number of samples in a shard, for ``"webdataset"`` and ``"npz"``.
+        depth_bits: Bits per pixel of depth pictures, 8 or 16 (the default), for ``"folder"``, ``"coco"`` and
+            ``"parquet"``: depth becomes ``round((depth - low) / (high - low) * (2**bits - 1))``, where low
+            and high are the least and the greatest depth of all exported samples.
+        shard_bytes: Approximate size of a shard in bytes, for ``"webdataset"``, ``"mds"`` and ``"parquet"``.
+        shard_samples: Maximum number of samples in a shard, for the same but ``"mds"``, and ``"npz"``.
         compression: ``"none"``, ``"zstd"`` or ``"zstd:<level>"``, for ``"mds"``.
-        category: What the foregrounds show, for ``"coco"`` and ``"yolo"``.
+        category: What the foregrounds show, for ``"coco"``, ``"yolo"`` and ``"parquet"``.
         segmentation: How masks are written, for ``"coco"``: ``"polygons"`` (the default) or ``"rle"``,
             compressed run lengths (needs the extra ``coco``). Both cover the same pixels.
         workers: Threads; ``None`` for one per processor.
@@ -220,8 +223,9 @@ def _option_problems(to: str, options: Options) -> list[str]:
         if value is None:
             continue
         if field not in TARGETS[to].OPTIONS:
-            others = [other for other, target in TARGETS.items() if field in target.OPTIONS]
-            problems.append(f"{flag}: not an option of --to {to}, only of {' and '.join(others)}")
+            *others, last = [other for other, target in TARGETS.items() if field in target.OPTIONS]
+            only = f"{', '.join(others)} and {last}" if others else last
+            problems.append(f"{flag}: not an option of --to {to}, only of {only}")
         elif field == "depth_bits" and value not in (8, 16):
             problems.append(f"{flag}: found {value}, expected 8 or 16")
         elif field.startswith("shard_") and value < 1:

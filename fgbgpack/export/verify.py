@@ -153,6 +153,7 @@ class _Checks:
             ".csv": self._table,
             ".json": self._json,
             ".txt": self._labels,
+            ".parquet": self._rows,
         }
 
     def check(self, name: str, monitor: Monitor) -> None:
@@ -218,6 +219,17 @@ class _Checks:
         # A damaged head of a member is the end to tarfile.
         if end + len(TAR_END) != self._listed[name]:
             raise ValueError(f"its members end after {end:,} bytes")
+
+    def _rows(self, name: str) -> None:
+        from pyarrow import parquet
+
+        with parquet.ParquetFile(self._folder / name, page_checksum_verification=True) as file:
+            for number in range(file.num_row_groups):
+                group = file.read_row_group(number)
+                for field in self._document["fields"]:
+                    for picture in group.column(field).to_pylist():
+                        self._decode(picture["bytes"])
+            self._samples[name] = file.metadata.num_rows
 
     def _table(self, name: str) -> None:
         """Every file that the table of a folder of pictures names is on the list."""

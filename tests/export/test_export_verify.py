@@ -35,7 +35,9 @@ class TestFormats:
 
     def test_a_file_that_is_missing_or_damaged_is_named(self, exports, tmp_path, to, split):
         path = shutil.copytree(exports / (to + split), tmp_path / "it")
-        files = sorted(file for file in path.rglob("*") if file.suffix in (".png", ".npz", ".tar", ".zstd"))
+        files = sorted(
+            file for file in path.rglob("*") if file.suffix in (".png", ".npz", ".tar", ".zstd", ".parquet")
+        )
         last = files[-1]
         content = last.read_bytes()
         half = len(content) // 2
