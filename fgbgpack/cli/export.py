@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 #: What --to takes: the targets of fgbgpack.export, known without importing it.
-FORMATS = ("folder", "webdataset", "mds", "coco", "npz", "yolo", "parquet")
+FORMATS = ("folder", "webdataset", "mds", "coco", "coco-panoptic", "npz", "yolo", "parquet")
 
 _MEGABYTE = 1_000_000
 
@@ -38,7 +38,8 @@ def export(
     to: str = Panel.CONTENT.option(
         "--to FORMAT",
         "folder: PNG files in folders of their sources; webdataset: tar files; mds: shards for "
-        "mosaicml-streaming; coco: PNG files and JSON for COCO tools; npz: arrays for numpy.load; yolo: PNG "
+        "mosaicml-streaming; coco: PNG files and JSON for COCO tools; "
+        "coco-panoptic: these with maps of segments; npz: arrays for numpy.load; yolo: PNG "
         "files and labels for Ultralytics; parquet: pictures in Parquet files for Hugging Face datasets.",
         completion.one_of(*FORMATS),
         default=...,

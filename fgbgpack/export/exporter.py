@@ -22,6 +22,7 @@ from fgbgpack.dataset.reader import Fields
 from fgbgpack.document import DEPTH
 from fgbgpack.errors import IncompleteDatasetError, RecipeMismatchError, SpecError
 from fgbgpack.export.coco import CocoTarget
+from fgbgpack.export.coco_panoptic import CocoPanopticTarget
 from fgbgpack.export.folder import FolderTarget
 from fgbgpack.export.mds import MdsTarget
 from fgbgpack.export.naming import distinct_names, safe_name
@@ -43,6 +44,7 @@ TARGETS: Mapping[str, type[Target]] = {
     "webdataset": WebdatasetTarget,
     "mds": MdsTarget,
     "coco": CocoTarget,
+    "coco-panoptic": CocoPanopticTarget,
     "npz": NpzTarget,
     "yolo": YoloTarget,
     "parquet": ParquetTarget,
@@ -117,7 +119,8 @@ def export(
         dataset: A complete dataset: open, or a local path, a URL, or a Zarr store.
         out: The folder to create.
         to: ``"folder"`` (PNG files in folders of their sources), ``"webdataset"`` (tar files), ``"mds"``
-            (shards of mosaicml-streaming), ``"coco"`` (PNG files and JSON), ``"npz"`` (arrays for NumPy),
+            (shards of mosaicml-streaming), ``"coco"`` (PNG files and JSON), ``"coco-panoptic"``
+            (the same with a map of segments for each picture), ``"npz"`` (arrays for NumPy),
             ``"yolo"`` (PNG files and labels for Ultralytics) or ``"parquet"`` (Parquet files with PNG files
             in them, for Hugging Face ``datasets``; needs the extra ``parquet``).
         samples: An index of the first axis as in NumPy, or several slices; each sample is written once, in
@@ -137,7 +140,7 @@ def export(
         segmentation: How masks are written, for ``"coco"``: ``"polygons"`` (the default) or ``"rle"``,
             compressed run lengths (needs the extra ``coco``). Both cover the same pixels.
         workers: Threads; ``None`` for one per processor.
-        executor: What writes the files of ``"folder"``, ``"coco"``, ``"npz"`` and ``"yolo"`` in place of
+        executor: What writes the files of ``"folder"``, both of COCO, ``"npz"`` and ``"yolo"`` in place of
             threads, as for :func:`~fgbgpack.create`. The others are written by one process.
         overwrite: Replace an export at ``out``. Files that others have put into its folder stay.
         storage_options: As for :func:`fgbgpack.open_dataset`, where the dataset is a URL.

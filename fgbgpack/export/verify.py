@@ -248,7 +248,9 @@ class _Checks:
         content = json.loads((self._folder / name).read_text(encoding="utf-8"))
         if self._document["format"] == "mds" and Path(name).name == "index.json":
             self._shards(name, content)
-        elif self._document["format"] == "coco" and isinstance(content, dict) and "images" in content:
+        elif (
+            self._document["format"].startswith("coco") and isinstance(content, dict) and "images" in content
+        ):
             self._samples[name] = len(content["images"])
 
     def _labels(self, name: str) -> None:
