@@ -90,13 +90,15 @@ def croissant(summary: DatasetSummary, about: About) -> dict[str, Any]:
     }
 
 
-def keywords(summary: DatasetSummary) -> list[str]:
-    """Search terms for the dataset."""
+def keywords(summary: DatasetSummary, has_arrays: bool = True) -> list[str]:
+    """Search terms for the dataset, or for what has its samples in another form than its arrays."""
+    form = "Zarr" if summary.form == "zarr" else "HDF5"
     return [
         *("image segmentation", "foreground masks"),
         *(("synthetic", "composites") if summary.document.has_recipe else ()),
         *(("monocular depth",) if summary.document.depth is not None else ()),
-        *("Zarr" if summary.form == "zarr" else "HDF5", "fgbgpack"),
+        *((form,) if has_arrays else ()),
+        "fgbgpack",
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 
 from fgbgpack.cards import sentences
@@ -41,7 +41,7 @@ def datacard(summary: DatasetSummary, about: About, *, croissant: str, picture: 
     ``croissant`` and ``picture`` are the names of the Croissant file and of a picture of samples beside it.
     """
     sections = [
-        _front_matter(summary, about),
+        _front_matter(summary, about, about.name or PurePath(summary.name).stem, summary.samples),
         f"# {_text(about.name or PurePath(summary.name).stem)}",
         _text(about.description or sentences.description(summary)),
         *([f"![Samples of {_text(summary.name)}]({picture})"] if picture else []),
@@ -60,24 +60,71 @@ def datacard(summary: DatasetSummary, about: About, *, croissant: str, picture: 
     return "\n\n".join(sections) + "\n"
 
 
-def _front_matter(summary: DatasetSummary, about: About) -> str:
+def exported_card(
+    summary: DatasetSummary,
+    about: About,
+    *,
+    samples: int,
+    data_files: Mapping[str, str],
+    columns: Iterable[tuple[str, str, str]],
+) -> str:
+    """The card of tables that samples were exported to, as the ``README.md`` of a Hugging Face repository.
+
+    ``data_files`` has the pattern of the files of each split, ``columns`` the name, type and meaning of each
+    column.
+    """
+    title = about.name or "Samples of an fgbgpack dataset"
+    recipe = summary.document.recipe
+    sections = [
+        _front_matter(summary, about, title, samples, data_files),
+        f"# {_text(title)}",
+        _text(about.description or sentences.description(summary)),
+        _table(("", ""), [("Samples here", f"{samples:,} of {summary.samples:,}"), *_stated(about)]),
+        "## How to open it",
+        _python('from datasets import load_dataset\n\nsplits = load_dataset("PATH-OR-REPOSITORY")'),
+        "## Columns",
+        _table(("column", "type", "what"), [(f"`{name}`", kind, what) for name, kind, what in columns]),
+        "## How it was made",
+        _bullets(sentences.how_pixels_were_made(summary)),
+        *([f"The digest of its recipe is `{recipe.sha256}`."] if recipe is not None else []),
+        *_depth(summary),
+        *_licences(summary, about, None),
+        "## Limits",
+        _bullets([*sentences.limits(summary), sentences.privacy()]),
+        *(["## Citation", _fenced(about.citation)] if about.citation else []),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _front_matter(
+    summary: DatasetSummary,
+    about: About,
+    name: str,
+    samples: int,
+    data_files: Mapping[str, str] | None = None,
+) -> str:
     has_depth = summary.document.depth is not None
     fields: dict[str, bool | str | list[str]] = {
-        "pretty_name": about.name or PurePath(summary.name).stem,
+        "pretty_name": name,
         **_hub_licence(about.license),
         "task_categories": ["image-segmentation", *(["depth-estimation"] if has_depth else [])],
-        "size_categories": [next(name for end, name in _SIZES if summary.samples < end)],
+        "size_categories": [next(size for end, size in _SIZES if samples < end)],
         "annotations_creators": ["machine-generated" if summary.document.has_recipe else "other"],
-        "tags": [keyword.lower().replace(" ", "-") for keyword in keywords(summary)],
-        # The Hub's viewer shows tables and files of pictures, no arrays.
-        "viewer": False,
+        "tags": [keyword.lower().replace(" ", "-") for keyword in keywords(summary, data_files is None)],
     }
+    if data_files is None:
+        # The Hub's viewer shows tables and files of pictures, no arrays.
+        fields["viewer"] = False
     lines = [
         "\n  - ".join([f"{name}:", *map(_yaml, value)])
         if isinstance(value, list)
         else f"{name}: {_yaml(value)}"
         for name, value in fields.items()
     ]
+    if data_files is not None:
+        lines += ["configs:", "  - config_name: default", "    data_files:"]
+        for split, pattern in data_files.items():
+            lines += [f"      - split: {_yaml(split)}", f"        path: {_yaml(pattern)}"]
     return "\n".join(["---", *lines, "---"])
 
 
@@ -113,7 +160,10 @@ def _overview(summary: DatasetSummary, about: About) -> str:
     if summary.document.has_recipe:
         pairs = f"{counted(summary.backgrounds, 'background')} x {counted(summary.foregrounds, 'foreground')}"
         rows.append(("Made of", f"{pairs}, {sentences.placements_per_pair(summary)}"))
-    rows.append(("Form", _form(summary)))
+    return _table(("", ""), [*rows, ("Form", _form(summary)), *_stated(about)])
+
+
+def _stated(about: About) -> list[tuple[str, str]]:
     stated = {
         "Made by": ", ".join([*about.creators, *about.organizations]),
         "Licence": about.license,
@@ -121,8 +171,7 @@ def _overview(summary: DatasetSummary, about: About) -> str:
         "Published": about.published,
         "Page": about.url,
     }
-    rows += [(name, _text(value)) for name, value in stated.items() if value]
-    return _table(("", ""), rows)
+    return [(name, _text(value)) for name, value in stated.items() if value]
 
 
 def _form(summary: DatasetSummary) -> str:
@@ -255,7 +304,7 @@ def _depth(summary: DatasetSummary) -> list[str]:
     meaning = next(array.meaning for array in summary.arrays if array.path == "depth")
     parts = [
         "## Depth",
-        f"The array `depth` holds {meaning}.",
+        f"`depth` holds {meaning}.",
         _bullets(sentences.how_depth_was_made(summary)),
     ]
     cards = summary.network_cards
@@ -273,7 +322,7 @@ def _depth(summary: DatasetSummary) -> list[str]:
     return parts
 
 
-def _licences(summary: DatasetSummary, about: About, croissant: str) -> list[str]:
+def _licences(summary: DatasetSummary, about: About, croissant: str | None) -> list[str]:
     whole = "No licence is stated for the dataset as a whole."
     if about.license:
         whole = f"The dataset as a whole is under: {_text(about.license)}."
@@ -298,7 +347,7 @@ def _licences(summary: DatasetSummary, about: About, croissant: str) -> list[str
     ]
 
 
-def _pictures(sources: SourcesInfo, croissant: str) -> str:
+def _pictures(sources: SourcesInfo, croissant: str | None) -> str:
     rows = [
         (
             f"{kind} {index}",
@@ -310,7 +359,8 @@ def _pictures(sources: SourcesInfo, croissant: str) -> str:
     ]
     shown = rows[:_MAX_PICTURES]
     more = len(rows) - len(shown)
-    rest = f"\n\n... and {more:,} more, all of which are in `{croissant}`." if more else ""
+    where = f", all of which are in `{croissant}`" if croissant else ""
+    rest = f"\n\n... and {more:,} more{where}." if more else ""
     table = _table(("picture", "file", "licence", "author", "from"), shown)
     return f"<details>\n<summary>All {counted(len(rows), 'picture')}</summary>\n\n{table}{rest}\n\n</details>"
 

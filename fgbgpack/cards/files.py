@@ -137,6 +137,15 @@ def write_cards(
     )
 
 
+def stated_about(dataset: str | os.PathLike[str]) -> About:
+    """What the cards of a local dataset state of it; nothing where there are none, and for a URL.
+
+    Raises:
+        DatasetError: There are cards, and they cannot be read.
+    """
+    return About() if "://" in str(dataset) else _ExistingCards.read(_Paths.of(dataset, None)).about
+
+
 def cards_are_stale(dataset: str | os.PathLike[str]) -> bool:
     """Whether a local dataset has changed since its cards were written; False for a URL or a zip file, or
     without cards.

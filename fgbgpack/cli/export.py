@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 #: What --to takes: the targets of fgbgpack.export, known without importing it.
-FORMATS = ("folder", "webdataset", "mds", "coco", "npz")
+FORMATS = ("folder", "webdataset", "mds", "coco", "coco-panoptic", "npz", "yolo", "parquet")
 
 _MEGABYTE = 1_000_000
 
@@ -38,7 +38,9 @@ def export(
     to: str = Panel.CONTENT.option(
         "--to FORMAT",
         "folder: PNG files in folders of their sources; webdataset: tar files; mds: shards for "
-        "mosaicml-streaming; coco: PNG files and JSON for COCO tools; npz: arrays for numpy.load.",
+        "mosaicml-streaming; coco: PNG files and JSON for COCO tools; "
+        "coco-panoptic: these with maps of segments; npz: arrays for numpy.load; yolo: PNG "
+        "files and labels for Ultralytics; parquet: pictures in Parquet files for Hugging Face datasets.",
         completion.one_of(*FORMATS),
         default=...,
     ),
@@ -59,17 +61,19 @@ def export(
     ),
     depth_bits: str | None = Panel.CONTENT.option(
         "--depth-bits 8|16",
-        "Bits per pixel of depth pictures, for folder and coco; fgbgpack.json states their mapping "
+        "Bits per pixel of depth pictures, for folder, coco and parquet; fgbgpack.json states their mapping "
         "(default 16).",
         completion.one_of("8", "16"),
     ),
     shard_size: str | None = Panel.CONTENT.option(
         "--shard-size MB",
-        "Largest size of a file of many samples, for webdataset (default 256) and mds (default 67).",
+        "Largest size of a file of many samples, for webdataset (default 256), mds (default 67) and "
+        "parquet (default 500).",
     ),
     shard_samples: str | None = Panel.CONTENT.option(
         "--shard-samples N",
-        "Most samples in such a file, for webdataset and npz (default for npz: 256 MB before compression).",
+        "Most samples in such a file, for webdataset, parquet and npz (default for npz: 256 MB before "
+        "compression).",
     ),
     compression: str | None = Panel.CONTENT.option(
         "--compression CODEC",
@@ -77,7 +81,7 @@ def export(
         completion.one_of("none", "zstd"),
     ),
     category: str | None = Panel.CONTENT.option(
-        "--category NAME", "What the foregrounds are, for coco (default foreground)."
+        "--category NAME", "What the foregrounds are, for coco, yolo and parquet (default foreground)."
     ),
     segmentation: str | None = Panel.CONTENT.option(
         "--segmentation FORM",

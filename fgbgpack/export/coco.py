@@ -28,8 +28,8 @@ MASK_ABOVE = 127
 #: How masks are written.
 POLYGONS, RLE = SEGMENTATIONS = ("polygons", "rle")
 
-_CATEGORY = 1
-_IMAGES, _DEPTHS, _ANNOTATIONS = "images", "depth", "annotations"
+FIRST_CATEGORY = 1
+_IMAGES, _DEPTHS, ANNOTATIONS = "images", "depth", "annotations"
 
 
 class CocoTarget(Target):
@@ -41,6 +41,8 @@ class CocoTarget(Target):
     """
 
     OPTIONS: ClassVar = frozenset({"category", "depth_bits", "segmentation"})
+    #: What the JSON files are called after.
+    _KIND: ClassVar = "instances"
 
     def __init__(self, job: ExportJob) -> None:
         category = "foreground" if job.options.category is None else job.options.category
@@ -63,13 +65,16 @@ class CocoTarget(Target):
     def write(self, folder: Path) -> dict[str, Any]:
         """Writes the pictures of a run together, and the JSON in order; none of it stays in memory."""
         pictures = (_IMAGES, *([_DEPTHS] if DEPTH in self._job.fields else []))
-        (folder / _ANNOTATIONS).mkdir()
+        (folder / ANNOTATIONS).mkdir()
         for part in self._job.parts:
             for name in pictures:
                 (folder / name / part.slug).mkdir(parents=True)
+            self._prepare(folder, part.slug)
             # Annotations follow the last image: they wait in a file of their own.
             with (
-                (folder / _ANNOTATIONS / _json_name(part)).open("w", encoding="utf-8", newline="\n") as file,
+                (folder / ANNOTATIONS / self._json_name(part.slug)).open(
+                    "w", encoding="utf-8", newline="\n"
+                ) as file,
                 tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n", dir=folder) as waiting,
             ):
                 file.write(f'{_dumps(self._head(part))[:-1]}, "images": [')
@@ -94,21 +99,28 @@ class CocoTarget(Target):
                 "mask_above": MASK_ABOVE,
             },
             "licenses": self._licences.entries,
-            "categories": [
-                {"id": _CATEGORY + number, "name": name or self._category, "supercategory": self._category}
-                for number, name in enumerate(self._job.dataset.categories or ("",))
-            ],
+            "categories": self._categories(),
         }
+
+    def _categories(self) -> list[dict[str, Any]]:
+        return [
+            {"id": FIRST_CATEGORY + number, "name": name or self._category, "supercategory": self._category}
+            for number, name in enumerate(self._job.dataset.categories or ("",))
+        ]
+
+    def _prepare(self, folder: Path, slug: str) -> None:
+        """Makes what a part needs beside its pictures."""
+
+    def _json_name(self, slug: str) -> str:
+        return f"{self._KIND}_{slug or 'all'}.json"
 
     def _encode(self, folder: Path, slug: str, run: Run) -> tuple[list[str], list[str]]:
         """Writes the pictures of a run; the JSON of its images and annotations."""
-        images, annotations = [], []
+        images = []
         ids, depth = self._job.ids, self._job.pictures(run, DEPTH) if DEPTH in run.arrays else None
         licences = self._licences.of(run)
-        masks = self._masks(run)
-        categories = self._categories(run)
         _, height, width = run.arrays[MASK].shape
-        for i, (record, of_sample) in enumerate(zip(ids.records(run.samples), masks, strict=True)):
+        for i, record in enumerate(ids.records(run.samples)):
             sample = record.pop("sample")
             name = f"{ids.key(sample)}.png"
             (folder / _IMAGES / slug / name).write_bytes(png(run.arrays[IMAGE][i]))
@@ -119,43 +131,50 @@ class CocoTarget(Target):
             if licences[i] is not None:
                 image["license"] = licences[i]
             images.append(_dumps(image | record))
-            for number, mask in enumerate(of_sample):
+        return images, [_dumps(annotation) for annotation in self._annotations(folder, slug, run)]
+
+    def _annotations(self, folder: Path, slug: str, run: Run) -> Iterator[dict[str, Any]]:
+        """One for each object that is seen."""
+        categories = categories_of(self._job, run)
+        for i, masks in enumerate(objects_of(self._job, run, self._segmentation)):
+            sample = int(run.samples[i])
+            for number, mask in enumerate(masks):
                 if mask["area"]:
                     annotation = {
-                        "id": ids.annotation_id(sample * len(of_sample) + number),
+                        "id": self._job.ids.annotation_id(sample * len(masks) + number),
                         "image_id": sample,
-                        "category_id": _CATEGORY + categories[i][number],
+                        "category_id": FIRST_CATEGORY + categories[i][number],
                     }
-                    annotations.append(_dumps(annotation | mask))
-        return images, annotations
-
-    def _categories(self, run: Run) -> list[list[int]]:
-        """The number of the category of each annotation that a sample can have."""
-        made_of = self._job.dataset.sample_arrays
-        if CATEGORIES not in made_of:
-            return [[0]] * len(run.samples)
-        found: list[list[int]] = made_of[CATEGORIES][run.samples].tolist()
-        return found
-
-    def _masks(self, run: Run) -> list[list[dict[str, Any]]]:
-        """The outline of each sample or, of scenes, of each object that there can be."""
-        most = self._job.dataset.document.most_objects
-        if INSTANCE not in run.arrays:
-            return [[mask] for mask in mask_outlines(run.arrays[MASK], self._segmentation)]
-        numbers = np.arange(1, most + 1, dtype=np.uint8)[:, None, None]
-        return [
-            mask_outlines((instance == numbers) * np.uint8(255), self._segmentation)
-            for instance in run.arrays[INSTANCE]
-        ]
+                    yield annotation | mask
 
     def how_to_open(self, out: str, details: Mapping[str, Any]) -> list[str]:
         """With pycocotools."""
-        path = Path(out) / _ANNOTATIONS / _json_name(self._job.parts[0])
+        path = Path(out) / ANNOTATIONS / self._json_name(self._job.parts[0].slug)
         return [
             "from pycocotools.coco import COCO",
             f"coco = COCO({str(path)!r})",
             "mask = coco.annToMask(coco.loadAnns(coco.getAnnIds())[0])",
         ]
+
+
+def categories_of(job: ExportJob, run: Run) -> list[list[int]]:
+    """The number of the category of each object that a sample of a run can have."""
+    made_of = job.dataset.sample_arrays
+    if CATEGORIES not in made_of:
+        return [[0]] * len(run.samples)
+    found: list[list[int]] = made_of[CATEGORIES][run.samples].tolist()
+    return found
+
+
+def objects_of(job: ExportJob, run: Run, segmentation: str = POLYGONS) -> list[list[dict[str, Any]]]:
+    """The outline of each sample of a run or, of scenes, of each object that there can be."""
+    if INSTANCE not in run.arrays:
+        return [[mask] for mask in mask_outlines(run.arrays[MASK], segmentation)]
+    numbers = np.arange(1, job.dataset.document.most_objects + 1, dtype=np.uint8)[:, None, None]
+    return [
+        mask_outlines((instance == numbers) * np.uint8(255), segmentation)
+        for instance in run.arrays[INSTANCE]
+    ]
 
 
 def mask_outlines(mask: NDArray[np.uint8], segmentation: str = POLYGONS) -> list[dict[str, Any]]:
@@ -170,11 +189,26 @@ def mask_outlines(mask: NDArray[np.uint8], segmentation: str = POLYGONS) -> list
         [{'bbox': [1, 0, 1, 2], 'area': 2, 'iscrowd': 0, 'segmentation': [[1, 0, 2, 0, 2, 2, 1, 2]]}]
     """
     inside = np.asarray(mask > MASK_ABOVE)
-    areas = np.count_nonzero(inside, axis=(1, 2)).tolist()
     outlines = _run_lengths(inside) if segmentation == RLE else map(polygons_of, inside)
     return [
-        {"bbox": box, "area": area, "iscrowd": 0, "segmentation": outline}
-        for box, area, outline in zip(_boxes(inside), areas, outlines, strict=True)
+        measures | {"segmentation": outline}
+        for measures, outline in zip(measures_in(inside), outlines, strict=True)
+    ]
+
+
+def measures_of(job: ExportJob, run: Run) -> list[list[dict[str, Any]]]:
+    """Box and area of what :func:`objects_of` outlines."""
+    if INSTANCE not in run.arrays:
+        return [[measures] for measures in measures_in(run.arrays[MASK] > MASK_ABOVE)]
+    numbers = np.arange(1, job.dataset.document.most_objects + 1, dtype=np.uint8)[:, None, None]
+    return [measures_in(instance == numbers) for instance in run.arrays[INSTANCE]]
+
+
+def measures_in(inside: NDArray[np.bool_]) -> list[dict[str, Any]]:
+    """Box and area of each of (n, h, w) masks, as COCO's annotations have them."""
+    areas = np.count_nonzero(inside, axis=(1, 2)).tolist()
+    return [
+        {"bbox": box, "area": area, "iscrowd": 0} for box, area in zip(_boxes(inside), areas, strict=True)
     ]
 
 
@@ -253,10 +287,6 @@ def _licence(number: int, background: str | None, foregrounds: tuple[str | None,
         texts = ", ".join(foreground or "unknown" for foreground in foregrounds)
         name, url = f"{name} (background), {texts} (foreground)", ""
     return {"id": number, "name": name, "url": url}
-
-
-def _json_name(part: Part) -> str:
-    return f"instances_{part.slug or 'all'}.json"
 
 
 _dumps = partial(json.dumps, ensure_ascii=False)

@@ -22,13 +22,16 @@ from fgbgpack.dataset.reader import Fields
 from fgbgpack.document import DEPTH
 from fgbgpack.errors import IncompleteDatasetError, RecipeMismatchError, SpecError
 from fgbgpack.export.coco import CocoTarget
+from fgbgpack.export.coco_panoptic import CocoPanopticTarget
 from fgbgpack.export.folder import FolderTarget
 from fgbgpack.export.mds import MdsTarget
 from fgbgpack.export.naming import distinct_names, safe_name
 from fgbgpack.export.npz import NpzTarget
 from fgbgpack.export.output_folder import DOCUMENT, FILES, OutputFolder
+from fgbgpack.export.parquet import ParquetTarget
 from fgbgpack.export.target import ExportJob, Options, Part, Target
 from fgbgpack.export.webdataset import WebdatasetTarget
+from fgbgpack.export.yolo import YoloTarget
 from fgbgpack.pipeline.events import Notice, Reporting, reporting, silent
 from fgbgpack.pipeline.workers import engine_of
 from fgbgpack.storage.indices import Index, sample_indices
@@ -41,7 +44,10 @@ TARGETS: Mapping[str, type[Target]] = {
     "webdataset": WebdatasetTarget,
     "mds": MdsTarget,
     "coco": CocoTarget,
+    "coco-panoptic": CocoPanopticTarget,
     "npz": NpzTarget,
+    "yolo": YoloTarget,
+    "parquet": ParquetTarget,
 }
 
 #: Options whose names on the command line differ.
@@ -105,34 +111,37 @@ def export(
 ) -> ExportReport:
     """Writes samples in a format of another tool, to a folder that appears when it is complete.
 
-    The same samples and options give the same bytes, with any number of workers. ``fgbgpack.json`` in the
-    folder says what they were made of, ``fgbgpack-files.csv`` which files they are. Nothing is written where
-    the same export is there already.
+    The same samples and options give the same bytes, with any number of workers, on processors of one kind
+    with the same versions. ``fgbgpack.json`` in the folder says what they were made of,
+    ``fgbgpack-files.csv`` which files they are. Nothing is written where the same export is there already.
 
     Args:
         dataset: A complete dataset: open, or a local path, a URL, or a Zarr store.
         out: The folder to create.
         to: ``"folder"`` (PNG files in folders of their sources), ``"webdataset"`` (tar files), ``"mds"``
-            (shards of mosaicml-streaming), ``"coco"`` (PNG files and JSON) or ``"npz"`` (arrays for
-            NumPy).
+            (shards of mosaicml-streaming), ``"coco"`` (PNG files and JSON), ``"coco-panoptic"``
+            (the same with a map of segments for each picture), ``"npz"`` (arrays for NumPy),
+            ``"yolo"`` (PNG files and labels for Ultralytics) or ``"parquet"`` (Parquet files with PNG files
+            in them, for Hugging Face ``datasets``; needs the extra ``parquet``).
         samples: An index of the first axis as in NumPy, or several slices; each sample is written once, in
             ascending order. ``None`` for all.
         split: The name of a split saved in the dataset, or the samples of each part by its name, as
             ``Dataset.split`` returns them. Each part is written separately.
         parts: Only these parts of the split; ``None`` for all.
-        fields: Which of ``"image"``, ``"mask"`` and ``"depth"``; ``None`` for all that the dataset has.
-        depth_bits: Bits per pixel of depth pictures, 8 or 16 (the default), for ``"folder"`` and ``"coco"``:
-            depth becomes ``round((depth - low) / (high - low) * (2**bits - 1))``, where low and high are the
-            least and the greatest depth of all exported samples.
-        shard_bytes: Approximate size of a shard in bytes, for ``"webdataset"`` and ``"mds"``.
-        shard_samples: Maximum number of samples in a shard, for ``"webdataset"`` and ``"npz"``.
+        fields: Which of ``"image"``, ``"mask"`` and ``"depth"``; ``None`` for all that the dataset has,
+            and the format has a place for: ``"yolo"`` has none for depth.
+        depth_bits: Bits per pixel of depth pictures, 8 or 16 (the default), for ``"folder"``, ``"coco"`` and
+            ``"parquet"``: depth becomes ``round((depth - low) / (high - low) * (2**bits - 1))``, where low
+            and high are the least and the greatest depth of all exported samples.
+        shard_bytes: Approximate size of a shard in bytes, for ``"webdataset"``, ``"mds"`` and ``"parquet"``.
+        shard_samples: Maximum number of samples in a shard, for the same but ``"mds"``, and ``"npz"``.
         compression: ``"none"``, ``"zstd"`` or ``"zstd:<level>"``, for ``"mds"``.
-        category: What the foregrounds show, for ``"coco"``.
+        category: What the foregrounds show, for ``"coco"``, ``"yolo"`` and ``"parquet"``.
         segmentation: How masks are written, for ``"coco"``: ``"polygons"`` (the default) or ``"rle"``,
             compressed run lengths (needs the extra ``coco``). Both cover the same pixels.
         workers: Threads; ``None`` for one per processor.
-        executor: What writes the files of ``"folder"``, ``"coco"`` and ``"npz"`` in place of threads, as for
-            :func:`~fgbgpack.create`. The others are written by one process.
+        executor: What writes the files of ``"folder"``, both of COCO, ``"npz"`` and ``"yolo"`` in place of
+            threads, as for :func:`~fgbgpack.create`. The others are written by one process.
         overwrite: Replace an export at ``out``. Files that others have put into its folder stay.
         storage_options: As for :func:`fgbgpack.open_dataset`, where the dataset is a URL.
         cache: As for :func:`fgbgpack.open_dataset`, where the dataset is not open.
@@ -170,7 +179,7 @@ def export(
         )
     options = Options(depth_bits, shard_bytes, shard_samples, compression, category, segmentation)
     problems = _option_problems(to, options)
-    chosen_fields = _select_fields(opened, fields, problems)
+    chosen_fields = _select_fields(opened, fields, TARGETS[to].WITHOUT, problems)
     chosen_parts = _select_parts(opened, samples, split, parts, problems)
     if problems:
         raise SpecError(f"{opened.path} cannot be exported so.", problems, code="export-options-invalid")
@@ -217,8 +226,9 @@ def _option_problems(to: str, options: Options) -> list[str]:
         if value is None:
             continue
         if field not in TARGETS[to].OPTIONS:
-            others = [other for other, target in TARGETS.items() if field in target.OPTIONS]
-            problems.append(f"{flag}: not an option of --to {to}, only of {' and '.join(others)}")
+            *others, last = [other for other, target in TARGETS.items() if field in target.OPTIONS]
+            only = f"{', '.join(others)} and {last}" if others else last
+            problems.append(f"{flag}: not an option of --to {to}, only of {only}")
         elif field == "depth_bits" and value not in (8, 16):
             problems.append(f"{flag}: found {value}, expected 8 or 16")
         elif field.startswith("shard_") and value < 1:
@@ -230,9 +240,11 @@ def _flag(option: str) -> str:
     return _FLAGS.get(option, f"--{option.replace('_', '-')}")
 
 
-def _select_fields(dataset: Dataset, fields: Fields, problems: list[str]) -> tuple[str, ...]:
+def _select_fields(
+    dataset: Dataset, fields: Fields, without: frozenset[str], problems: list[str]
+) -> tuple[str, ...]:
     if fields is None:
-        return dataset.fields
+        return tuple(name for name in dataset.fields if name not in without)
     names = [fields] if isinstance(fields, str) else list(fields)
     available = ", ".join(dataset.fields)
     if not names:
@@ -242,6 +254,8 @@ def _select_fields(dataset: Dataset, fields: Fields, problems: list[str]) -> tup
             problems.append(
                 f"--fields: there is no depth: fill it with fgbgpack depth {dataset.path}, or leave it out"
             )
+        elif name in without:
+            problems.append(f"--fields: the format has no place for {name}: leave it out")
         elif name not in dataset.fields:
             problems.append(f"--fields: there is no {name!r}, expected some of {available}")
     return tuple(name for name in dataset.fields if name in names)

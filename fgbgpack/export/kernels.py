@@ -23,32 +23,32 @@ def paeth_filter(rows: UInt8, step: int, out: UInt8) -> None:
     m)``, filled: the number of the filter, then the differences modulo 256.
     """
     height, length = rows.shape
+    rest = length - step
     for y in range(height):
-        row = rows[y]
-        line = out[y]
+        row, line = rows[y], out[y]
         line[0] = _PAETH
+        here, left, differences = row[step:], row[:rest], line[1 + step :]
         if y == 0:
             # Only the byte to the left is not 0, and so the guess.
-            for x in range(step):
-                line[1 + x] = row[x]
-            for x in range(step, length):
-                line[1 + x] = np.uint8((np.int16(row[x]) - np.int16(row[x - step])) & 255)
+            line[1 : 1 + step] = row[:step]
+            for x in range(rest):
+                differences[x] = np.uint8((np.int16(here[x]) - np.int16(left[x])) & 255)
             continue
         above = rows[y - 1]
         for x in range(step):
             line[1 + x] = np.uint8((np.int16(row[x]) - np.int16(above[x])) & 255)
-        for x in range(step, length):
-            # 16 bits are enough, and let the loop run on vectors.
-            a = np.int16(row[x - step])
-            b = np.int16(above[x])
-            c = np.int16(above[x - step])
-            from_a = np.int16(b - c)
-            from_b = np.int16(a - c)
-            to_a = np.int16(abs(from_a))
-            to_b = np.int16(abs(from_b))
-            to_c = np.int16(abs(np.int16(from_a + from_b)))
-            guess = a if to_a <= to_b and to_a <= to_c else (b if to_b <= to_c else c)
-            line[1 + x] = np.uint8(np.int16(np.int16(row[x]) - guess) & 255)
+        up, corner = above[step:], above[:rest]
+        for x in range(rest):
+            # All is done in 8 bits, so that the loop runs on the most lanes of vectors.
+            a, b, c = left[x], up[x], corner[x]
+            to_a = np.uint8(b - c) if b > c else np.uint8(c - b)
+            to_b = np.uint8(a - c) if a > c else np.uint8(c - a)
+            # Where both steps go the same way, c is the farthest, however far.
+            between = np.uint8(to_a - to_b) if to_a > to_b else np.uint8(to_b - to_a)
+            to_c = np.uint8(255) if (b > c) == (a > c) else between
+            guess = b if to_b <= to_c else c
+            guess = a if (to_a <= to_b) & (to_a <= to_c) else guess
+            differences[x] = np.uint8((np.int16(here[x]) - np.int16(guess)) & 255)
 
 
 @kernel

@@ -195,6 +195,8 @@ class Target(ABC):
     """
 
     OPTIONS: ClassVar[frozenset[str]]
+    #: Fields that it has no place for: they are left out.
+    WITHOUT: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, job: ExportJob) -> None:
         self._job = job

@@ -21,6 +21,7 @@ from fgbgpack import schema
 from fgbgpack.errors import DatasetError
 from fgbgpack.export.folder import file_column
 from fgbgpack.export.output_folder import DOCUMENT, FILES, files_of, size_of
+from fgbgpack.export.webdataset import TAR_END
 from fgbgpack.inputs import read_json
 from fgbgpack.pipeline.events import Progress, Reporting, reporting, silent
 from fgbgpack.pipeline.executor import Monitor, Threads
@@ -151,6 +152,8 @@ class _Checks:
             ".tar": self._archive,
             ".csv": self._table,
             ".json": self._json,
+            ".txt": self._labels,
+            ".parquet": self._rows,
         }
 
     def check(self, name: str, monitor: Monitor) -> None:
@@ -199,8 +202,10 @@ class _Checks:
         self._samples[name] = lengths[0]
 
     def _archive(self, name: str) -> None:
+        end = 0
         with tarfile.open(self._folder / name) as archive:
             for member in archive:
+                end = member.offset_data + tarfile.BLOCKSIZE * -(-member.size // tarfile.BLOCKSIZE)
                 file = archive.extractfile(member)
                 content = b"" if file is None else file.read()
                 suffix = Path(member.name).suffix
@@ -211,6 +216,20 @@ class _Checks:
                 elif suffix == ".json":
                     json.loads(content)
                     self._samples[name] += 1
+        # A damaged head of a member is the end to tarfile.
+        if end + len(TAR_END) != self._listed[name]:
+            raise ValueError(f"its members end after {end:,} bytes")
+
+    def _rows(self, name: str) -> None:
+        from pyarrow import parquet
+
+        with parquet.ParquetFile(self._folder / name, page_checksum_verification=True) as file:
+            for number in range(file.num_row_groups):
+                group = file.read_row_group(number)
+                for field in self._document["fields"]:
+                    for picture in group.column(field).to_pylist():
+                        self._decode(picture["bytes"])
+            self._samples[name] = file.metadata.num_rows
 
     def _table(self, name: str) -> None:
         """Every file that the table of a folder of pictures names is on the list."""
@@ -229,8 +248,24 @@ class _Checks:
         content = json.loads((self._folder / name).read_text(encoding="utf-8"))
         if self._document["format"] == "mds" and Path(name).name == "index.json":
             self._shards(name, content)
-        elif self._document["format"] == "coco" and isinstance(content, dict) and "images" in content:
+        elif (
+            self._document["format"].startswith("coco") and isinstance(content, dict) and "images" in content
+        ):
             self._samples[name] = len(content["images"])
+
+    def _labels(self, name: str) -> None:
+        """The labels of a sample: a category and the corners of a polygon in each line."""
+        for line in (self._folder / name).read_text(encoding="utf-8").splitlines():
+            category, *corners = line.split(" ")
+            values = [float(text) for text in corners]
+            if (
+                int(category) < 0
+                or len(values) < 6
+                or len(values) % 2
+                or not all(0 <= v <= 1 for v in values)
+            ):
+                raise ValueError(f"it has a line that is no polygon: {line[:40]}")
+        self._samples[name] = 1
 
     def _shards(self, name: str, index: Mapping[str, Any]) -> None:
         """The shards of an index have the digests that it says."""

@@ -23,7 +23,11 @@ _SIZES = "sizes.json"
 #: The workers of a DataLoader that one does not expect to fail.
 _WORKERS = 8
 #: Two blocks of zeros end a tar file.
-_END = bytes(2 * tarfile.BLOCKSIZE)
+TAR_END = bytes(2 * tarfile.BLOCKSIZE)
+#: The head of a member; where its size is, and the sum of its bytes, which counts as spaces itself.
+_SIZE, _CHECKSUM, _SPACES = slice(124, 135), slice(148, 156), 8 * ord(" ")
+_HEAD = bytearray(tarfile.TarInfo().tobuf(tarfile.USTAR_FORMAT))
+_HEAD[_CHECKSUM] = bytes(8)
 
 
 class WebdatasetTarget(Target):
@@ -116,7 +120,7 @@ class _Shards:
             self.close()
             path = self._path.with_name(f"{self._path.name}-{len(self.sizes):06d}.tar")
             self._file, self._name = path.open("xb"), path.name
-            self._samples, self._bytes = 0, len(_END)
+            self._samples, self._bytes = 0, len(TAR_END)
         self._file.write(sample)
         self._bytes += len(sample)
         self._samples += 1
@@ -125,7 +129,7 @@ class _Shards:
     def close(self) -> None:
         if self._file is not None:
             with self._file:
-                self._file.write(_END)
+                self._file.write(TAR_END)
 
 
 def _prefix(part: Part) -> str:
@@ -140,6 +144,8 @@ def _npy(array: Any) -> bytes:
 
 def _member(name: str, data: bytes) -> bytes:
     """A file in a tar archive (POSIX ustar), without time and owner."""
-    header = tarfile.TarInfo(name)
-    header.size = len(data)
-    return b"".join([header.tobuf(tarfile.USTAR_FORMAT), data, bytes(-len(data) % tarfile.BLOCKSIZE)])
+    head = bytearray(_HEAD)
+    head[: len(name)] = name.encode("ascii")
+    head[_SIZE] = b"%011o" % len(data)
+    head[_CHECKSUM] = b"%06o\0 " % (sum(head) + _SPACES)
+    return b"".join([head, data, bytes(-len(data) % tarfile.BLOCKSIZE)])

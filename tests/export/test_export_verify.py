@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tarfile
 
 import pytest
 from refusals import refused
@@ -34,7 +35,9 @@ class TestFormats:
 
     def test_a_file_that_is_missing_or_damaged_is_named(self, exports, tmp_path, to, split):
         path = shutil.copytree(exports / (to + split), tmp_path / "it")
-        files = sorted(file for file in path.rglob("*") if file.suffix in (".png", ".npz", ".tar", ".zstd"))
+        files = sorted(
+            file for file in path.rglob("*") if file.suffix in (".png", ".npz", ".tar", ".zstd", ".parquet")
+        )
         last = files[-1]
         content = last.read_bytes()
         half = len(content) // 2
@@ -52,6 +55,18 @@ class TestFormats:
             assert last.relative_to(path).as_posix() in {fault.key for fault in found.faults}
             with refused(DatasetError, "export-damaged"):
                 found.check()
+
+
+def test_a_tar_file_that_breaks_off_at_a_member_is_named(exports, tmp_path):
+    path = shutil.copytree(exports / "webdataset", tmp_path / "it")
+    (tar,) = path.glob("*.tar")
+    with tarfile.open(tar) as archive:
+        last = list(archive)[-1]
+    with tar.open("r+b") as file:
+        file.seek(last.offset)
+        file.write(bytes(8))
+    (fault,) = verify_export(path).faults
+    assert (fault.code, fault.key) == ("file-damaged", tar.name)
 
 
 def test_samples_are_counted(exports, tmp_path):

@@ -13,7 +13,7 @@ from exports import export_document, names_in, table_rows, webdataset_samples
 
 from fgbgpack import create, fill_depth, open_dataset
 from fgbgpack.errors import IncompleteDatasetError, SpecError
-from fgbgpack.export import TARGETS, export, npz, target
+from fgbgpack.export import TARGETS, export, npz, parquet, target
 from fgbgpack.pipeline import Event, Progress
 
 N, HEIGHT, WIDTH = 36, 21, 33
@@ -24,6 +24,7 @@ def small_runs(monkeypatch):
     monkeypatch.setattr(target, "_RUN_BYTES", 9_000)
     monkeypatch.setattr(target, "_READ_BYTES", 30_000)
     monkeypatch.setattr(npz, "_BLOCK_BYTES", 9_000)
+    monkeypatch.setattr(parquet, "_GROUP_ROWS", 5)
 
 
 @pytest.mark.parametrize("to", TARGETS)
@@ -52,8 +53,11 @@ class TestEveryFormat:
         assert said["dataset"]["recipe"] == split_dataset.document.to_dict()["recipe"]
         assert (said["samples"], said["parts"]) == (len(samples), {"val": len(samples)})
         assert (said["height"], said["width"]) == (HEIGHT, WIDTH)
-        assert said["fields"] == ["image", "mask", "depth"]
-        assert (said["depth"]["quantity"], said["depth"]["unit"]) == ("inverse_depth", None)
+        if to == "yolo":  # it has no place for depth
+            assert (said["fields"], said["depth"]) == (["image", "mask"], None)
+        else:
+            assert said["fields"] == ["image", "mask", "depth"]
+            assert (said["depth"]["quantity"], said["depth"]["unit"]) == ("inverse_depth", None)
         assert "fgbgpack" in said["software"]
         assert str(tmp_path) not in (tmp_path / "out" / "fgbgpack.json").read_text()
         files = tree(tmp_path / "out")
@@ -168,7 +172,10 @@ class TestRefusals:
                 "--fields: there is no 'normals', expected some of image, mask",
             ),
             ({"fields": []}, "--fields: found none"),
-            ({"shard_bytes": 5}, "--shard-size: not an option of --to npz, only of webdataset and mds"),
+            (
+                {"shard_bytes": 5},
+                "--shard-size: not an option of --to npz, only of webdataset, mds and parquet",
+            ),
             ({"shard_samples": 0}, "--shard-samples: found 0, expected 1 or more"),
             ({"to": "folder", "depth_bits": 12}, "--depth-bits: found 12, expected 8 or 16"),
         ],

@@ -133,7 +133,9 @@ class TestSameBytes:
         import_folder(tmp_path / "other.zarr", spec, layout=SMALL_SHARDS, executor=executor)
         assert_same_files(tmp_path / "other.zarr", tmp_path / "it.zarr")
 
-    @pytest.mark.parametrize("to", ["folder", "coco", "npz", "webdataset"])
+    @pytest.mark.parametrize(
+        "to", ["folder", "coco", "coco-panoptic", "npz", "webdataset", "yolo", "parquet"]
+    )
     def test_export(self, tmp_path, expected, dask, to):
         options = {"shard_samples": 10} if to == "npz" else {}
         export(expected, tmp_path / "it", to=to, **options)
