@@ -173,6 +173,13 @@ def test_numbers_of_numpy_and_torch_in_loaders(dataset: Path) -> None:
         loader.set_epoch(kind(4))
         assert {type(value) for value in loader.state_dict().values()} <= {int, str, bool, type(None)}
         assert loader.epoch == 4
-    for options in ({"workers": -1}, {"workers": "2"}, {"prefetch": 0}, {"shuffle": "no"}, {"placements": 1}):
+    for options in (
+        {"workers": -1},
+        {"workers": "2"},
+        {"prefetch": -1},
+        {"prefetch": 0, "workers": 1},
+        {"shuffle": "no"},
+        {"placements": 1},
+    ):
         with refused(SpecError, "option-invalid"):
             make_loader(dataset, 8, **({"workers": 0} | options))
