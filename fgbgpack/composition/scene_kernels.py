@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from fgbgpack.composition.occlusion_kernels import UNHIDDEN, hide_row
 from fgbgpack.composition.turning_kernels import grown, turn_row, turned_feet
 from fgbgpack.jit import Int8, Int16, Int32, Int64, UInt8, kernel
 
@@ -34,6 +35,8 @@ def compose_scenes(
     rotation: Int16,
     gain: Int16,
     shadow: Int16,
+    front: Int16,
+    feet_row: Int32,
     top: Int,
     with_image: bool,
     image: UInt8,
@@ -54,12 +57,17 @@ def compose_scenes(
     quarter as high as it is wide, darkest in its middle. Colours are then multiplied, and blended as
     :func:`fgbgpack.composition.kernels.composite` does; mask is blended as a colour of 255 is, and instance
     is the object's number from 1 where alpha is above 127.
+
+    ``front`` (B, h, w) hides objects, and their shadows, where it is at least their ``feet_row`` (n, K). It
+    is (0, 0, 0) where nothing is hidden.
     """
     rows = mask.shape[1]
     width = mask.shape[2]
     inside = min(rows, background.shape[1] - top)
     lut = np.empty((3, 256), np.uint8)
     turned = np.empty(4 * width, np.uint8)
+    hides = front.shape[0] > 0
+    ahead = np.empty((0, 0), np.int16)
     for i in range(mask.shape[0]):
         flat_mask = mask[i].reshape(-1)
         flat_instance = instance[i].reshape(-1)
@@ -75,6 +83,8 @@ def compose_scenes(
                 flat_image[k] = scene[k]
             for k in range(scene.size, flat_image.size):
                 flat_image[k] = 0
+        if hides:
+            ahead = front[which_background[i], top : top + inside]
 
         for k in range(sprite.shape[1]):
             s = sprite[i, k]
@@ -86,6 +96,7 @@ def compose_scenes(
             corner_x: Int = np.int64(x[i, k])
             is_flipped = flip[i, k] == 1
             angle = np.int64(rotation[i, k])
+            is_behind = hides and feet_row[i, k] != UNHIDDEN
             if with_image and shadow[i, k] > 0 and feet[s, 0] >= 0:
                 left = w - 1 - feet[s, 2] if is_flipped else np.int64(feet[s, 1])
                 right = w - 1 - feet[s, 1] if is_flipped else np.int64(feet[s, 2])
@@ -99,6 +110,8 @@ def compose_scenes(
                     2 * corner_x + left + right + across,
                     right - left + 3,
                     np.int64(shadow[i, k]),
+                    ahead,
+                    np.int64(feet_row[i, k]) if is_behind else np.int64(UNHIDDEN),
                 )
             lit = with_image and not (
                 gain[i, k, 0] == _SAME and gain[i, k, 1] == _SAME and gain[i, k, 2] == _SAME
@@ -133,6 +146,15 @@ def compose_scenes(
                     at = np.int64(0)
                     step = np.int64(4)
                 to_row = corner_y + row
+                if is_behind:
+                    if angle == 0:
+                        for j in range(last - first):
+                            for channel in range(4):
+                                turned[4 * j + channel] = pixels[at + step * j + channel]
+                        source = turned
+                        at = np.int64(0)
+                        step = np.int64(4)
+                    hide_row(ahead[to_row, corner_x + first : corner_x + last], feet_row[i, k], turned)
                 for to in range(corner_x + first, corner_x + last):
                     alpha = np.uint32(source[at + 3])
                     if alpha > 0:
@@ -156,13 +178,17 @@ def compose_scenes(
 
 
 @kernel
-def _darken(image: UInt8, inside: Int, row: Int, middle: Int, span: Int, dark: Int) -> None:
+def _darken(
+    image: UInt8, inside: Int, row: Int, middle: Int, span: Int, dark: Int, ahead: Int16, feet_row: Int
+) -> None:
     """Darken an ellipse of ``image`` (rows, w, 3), of which ``inside`` rows are of the picture.
 
     It is in units of half a pixel: the centre is at column ``middle``, half the width is ``span`` and half
     the height a quarter of that, about the pixels of a ``row``. It takes away ``dark`` / 256 in the middle,
-    and less with the square of the distance.
+    and less with the square of the distance. What ``ahead`` (rows, w) hides is left as it is, unless
+    ``feet_row`` is ``UNHIDDEN``.
     """
+    is_behind = feet_row != UNHIDDEN
     across = span * span
     for to_row in range(max(0, row - span // 8 - 1), min(inside, row + span // 8 + 2)):
         # Four times as far as across, and twice for halves of a pixel.
@@ -171,7 +197,7 @@ def _darken(image: UInt8, inside: Int, row: Int, middle: Int, span: Int, dark: I
         for to in range(max(0, (middle - span) // 2), min(image.shape[1], (middle + span) // 2 + 1)):
             aside = 2 * to - middle
             near = across - down - aside * aside
-            if near > 0:
+            if near > 0 and not (is_behind and ahead[to_row, to] >= feet_row):
                 keep = 256 - dark * near // across
                 for channel in range(3):
                     image[to_row, to, channel] = (np.int64(image[to_row, to, channel]) * keep + 128) >> 8
