@@ -370,20 +370,31 @@ def _see(
         is_behind = len(ahead) > 0 and feet_row != UNHIDDEN
         w = np.int64(size[sprite, 1])
         top, bottom, left, right = _inside(y, x, np.int64(size[sprite, 0]), w, angle, height, width)
-        if angle != 0:
+        if is_behind:
+            # Where nothing is turned there are no bits, and any plane will do.
+            opaque = bits[placed[k, 10]] if angle != 0 else canvas
+            for row in range(top, bottom):
+                start = offset[sprite] + 4 * (row - y) * w + 3
+                for column in range(left, right):
+                    if ahead[row, column] >= feet_row:
+                        continue
+                    across = x + w - 1 - column if flip else column - x
+                    if angle != 0:
+                        is_there = (opaque[row, column >> 3] >> np.uint8(column & 7)) & 1 != 0
+                    else:
+                        is_there = pixels[start + 4 * across] > _HALF_OPAQUE
+                    if is_there:
+                        _mark(canvas, row, column, k, seen)
+        elif angle != 0:
             opaque = bits[placed[k, 10]]
             for row in range(top, bottom):
                 for column in range(left, right):
-                    if is_behind and ahead[row, column] >= feet_row:
-                        continue
                     if (opaque[row, column >> 3] >> np.uint8(column & 7)) & 1:
                         _mark(canvas, row, column, k, seen)
         else:
             for row in range(top, bottom):
                 start = offset[sprite] + 4 * (row - y) * w + 3
                 for column in range(left, right):
-                    if is_behind and ahead[row, column] >= feet_row:
-                        continue
                     across = x + w - 1 - column if flip else column - x
                     if pixels[start + 4 * across] > _HALF_OPAQUE:
                         _mark(canvas, row, column, k, seen)

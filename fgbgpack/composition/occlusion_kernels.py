@@ -50,14 +50,6 @@ def find_feet_rows(
 
 
 @kernel
-def hide_row(front: Int16, feet_row: Int, out: UInt8) -> None:
-    """Make the pixels of ``out``, RGBA, transparent where ``front`` (m,) hides what has its feet in a row."""
-    for k in range(len(front)):
-        if front[k] >= feet_row:
-            out[4 * k + 3] = 0
-
-
-@kernel
 def hide_alphas(
     front: Int16,
     which_background: Int32,

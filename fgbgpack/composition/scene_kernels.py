@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from fgbgpack.composition.occlusion_kernels import UNHIDDEN, hide_row
+from fgbgpack.composition.occlusion_kernels import UNHIDDEN
 from fgbgpack.composition.turning_kernels import grown, turn_row, turned_feet
 from fgbgpack.jit import Int8, Int16, Int32, Int64, UInt8, kernel
 
@@ -103,16 +103,15 @@ def compose_scenes(
                 down, across = turned_feet(
                     h, w, np.int64(feet[s, 0]), np.int64(feet[s, 1]), np.int64(feet[s, 2]), is_flipped, angle
                 )
-                _darken(
-                    image[i],
-                    inside,
-                    corner_y + feet[s, 0] + (down >> 1),
-                    2 * corner_x + left + right + across,
-                    right - left + 3,
-                    np.int64(shadow[i, k]),
-                    ahead,
-                    np.int64(feet_row[i, k]) if is_behind else np.int64(UNHIDDEN),
-                )
+                middle_row = corner_y + feet[s, 0] + (down >> 1)
+                middle = 2 * corner_x + left + right + across
+                span = right - left + 3
+                dark = np.int64(shadow[i, k])
+                if is_behind:
+                    behind = np.int64(feet_row[i, k])
+                    _darken_behind(image[i], inside, middle_row, middle, span, dark, ahead, behind)
+                else:
+                    _darken(image[i], inside, middle_row, middle, span, dark)
             lit = with_image and not (
                 gain[i, k, 0] == _SAME and gain[i, k, 1] == _SAME and gain[i, k, 2] == _SAME
             )
@@ -128,8 +127,9 @@ def compose_scenes(
                 source = pixels
                 at = offset[s] + 4 * (row * w + (w - 1 - first if is_flipped else first))
                 step = np.int64(-4) if is_flipped else np.int64(4)
-                if angle != 0:
-                    turn_row(
+                to_row = corner_y + row
+                if angle != 0 or is_behind:
+                    _prepare_row(
                         pixels,
                         offset[s],
                         h,
@@ -140,21 +140,15 @@ def compose_scenes(
                         row,
                         first,
                         last,
+                        ahead,
+                        to_row,
+                        corner_x,
+                        np.int64(feet_row[i, k]) if is_behind else np.int64(UNHIDDEN),
                         turned,
                     )
                     source = turned
                     at = np.int64(0)
                     step = np.int64(4)
-                to_row = corner_y + row
-                if is_behind:
-                    if angle == 0:
-                        for j in range(last - first):
-                            for channel in range(4):
-                                turned[4 * j + channel] = pixels[at + step * j + channel]
-                        source = turned
-                        at = np.int64(0)
-                        step = np.int64(4)
-                    hide_row(ahead[to_row, corner_x + first : corner_x + last], feet_row[i, k], turned)
                 for to in range(corner_x + first, corner_x + last):
                     alpha = np.uint32(source[at + 3])
                     if alpha > 0:
@@ -178,17 +172,48 @@ def compose_scenes(
 
 
 @kernel
-def _darken(
-    image: UInt8, inside: Int, row: Int, middle: Int, span: Int, dark: Int, ahead: Int16, feet_row: Int
+def _prepare_row(
+    pixels: UInt8,
+    start: Int,
+    h: Int,
+    w: Int,
+    is_flipped: bool,
+    is_hard: bool,
+    angle: Int,
+    row: Int,
+    first: Int,
+    last: Int,
+    ahead: Int16,
+    to_row: Int,
+    corner_x: Int,
+    feet_row: Int,
+    out: UInt8,
 ) -> None:
+    """Fill ``out`` as ``turn_row`` does, also where nothing is turned. Pixels are transparent where ``ahead``
+    (rows, w), in row ``to_row`` and from column ``corner_x`` on, is at least ``feet_row``, unless that is
+    ``UNHIDDEN``.
+    """
+    if angle != 0:
+        turn_row(pixels, start, h, w, is_flipped, is_hard, angle, row, first, last, out)
+    else:
+        for k in range(last - first):
+            across = w - 1 - first - k if is_flipped else first + k
+            for channel in range(4):
+                out[4 * k + channel] = pixels[start + 4 * (row * w + across) + channel]
+    if feet_row != UNHIDDEN:
+        for k in range(last - first):
+            if ahead[to_row, corner_x + first + k] >= feet_row:
+                out[4 * k + 3] = 0
+
+
+@kernel
+def _darken(image: UInt8, inside: Int, row: Int, middle: Int, span: Int, dark: Int) -> None:
     """Darken an ellipse of ``image`` (rows, w, 3), of which ``inside`` rows are of the picture.
 
     It is in units of half a pixel: the centre is at column ``middle``, half the width is ``span`` and half
     the height a quarter of that, about the pixels of a ``row``. It takes away ``dark`` / 256 in the middle,
-    and less with the square of the distance. What ``ahead`` (rows, w) hides is left as it is, unless
-    ``feet_row`` is ``UNHIDDEN``.
+    and less with the square of the distance.
     """
-    is_behind = feet_row != UNHIDDEN
     across = span * span
     for to_row in range(max(0, row - span // 8 - 1), min(inside, row + span // 8 + 2)):
         # Four times as far as across, and twice for halves of a pixel.
@@ -197,7 +222,23 @@ def _darken(
         for to in range(max(0, (middle - span) // 2), min(image.shape[1], (middle + span) // 2 + 1)):
             aside = 2 * to - middle
             near = across - down - aside * aside
-            if near > 0 and not (is_behind and ahead[to_row, to] >= feet_row):
+            if near > 0:
                 keep = 256 - dark * near // across
                 for channel in range(3):
                     image[to_row, to, channel] = (np.int64(image[to_row, to, channel]) * keep + 128) >> 8
+
+
+@kernel
+def _darken_behind(
+    image: UInt8, inside: Int, row: Int, middle: Int, span: Int, dark: Int, ahead: Int16, feet_row: Int
+) -> None:
+    """The same but where ``ahead`` (rows, w) hides what has its feet in a row."""
+    first = max(0, row - span // 8 - 1)
+    last = max(first, min(inside, row + span // 8 + 2))
+    before = image[first:last].copy()
+    _darken(image, inside, row, middle, span, dark)
+    for to_row in range(first, last):
+        for to in range(image.shape[1]):
+            if ahead[to_row, to] >= feet_row:
+                for channel in range(3):
+                    image[to_row, to, channel] = before[to_row - first, to, channel]
