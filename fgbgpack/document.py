@@ -54,6 +54,8 @@ FOREGROUND_SIZE = SOURCE_ARRAYS[2]
 BACKGROUND_DEPTH = f"{SOURCES}/background_depth"
 #: How high somebody is whose feet are at each pixel of backgrounds.
 PERSON_PIXELS = f"{SOURCES}/person_pixels"
+#: The lowest row of feet of somebody whom each pixel of backgrounds hides.
+FRONT_ROW = f"{SOURCES}/front_row"
 FIGURE_DEPTH = f"{SOURCES}/figure_depth"
 #: What depth may be made of, and is by its mode; where it is layered, of how far persons are by their height.
 DEPTH_PARTS = (BACKGROUND_DEPTH, FIGURE_DEPTH)
@@ -388,7 +390,8 @@ class Document:
             return ()
         more = OBJECT_ARRAYS if self.has_objects else ()
         floors = (PERSON_PIXELS,) if self.spec and self.spec.scene.has_floor else ()
-        return (*self.placements, *SOURCE_ARRAYS, *more, *floors)
+        fronts = (FRONT_ROW,) if self.spec and self.spec.occlude else ()
+        return (*self.placements, *SOURCE_ARRAYS, *more, *floors, *fronts)
 
     @property
     def depth_sources(self) -> tuple[str, ...]:

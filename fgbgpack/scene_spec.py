@@ -53,6 +53,7 @@ class SceneOptions:
         blend: What becomes of edges: one of ``BLENDS``, or several, separated by commas.
         light_match: Whether the brightness of an object is brought near that of its surroundings.
         shadow: Whether whole objects darken the ground below them.
+        occlude: Whether things in backgrounds hide those who stand behind them.
         classes: Whether subfolders of the foregrounds are categories.
         height: Height of every sample in pixels, which percentages are of.
     """
@@ -68,6 +69,7 @@ class SceneOptions:
     blend: str
     light_match: bool
     shadow: bool
+    occlude: bool
     classes: bool
     height: int
 
@@ -141,6 +143,11 @@ class SceneOptions:
                 )
             if low <= high and high > self.height:
                 yield f"foreground_height: {high} is more than the samples' height, {self.height}"
+        if self.occlude and not self.has_floor:
+            yield (
+                "occlude: it hides what stands on the floor: give placement floor or auto, found "
+                f"{self.placement}"
+            )
         unknown = [name for name in self.blend.split(",") if name not in BLENDS]
         if unknown:
             yield f"blend: there is no {unknown[0]!r}, expected some of {', '.join(BLENDS)}"

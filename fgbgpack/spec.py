@@ -193,6 +193,8 @@ class DatasetSpec:
             by commas.
         light_match: Whether the light of an object is brought near that of its surroundings.
         shadow: Whether whole objects darken the ground below them.
+        occlude: Whether things in backgrounds hide those who stand behind them. It needs depth of the
+            backgrounds in metres.
         classes: Whether the subfolders of ``foregrounds`` are categories.
         chunk: Samples in a chunk of image and mask; ``None`` derives it from the sizes.
         depth: How depth is filled; ``None`` for no depth. By default the network for scenes that comes with
@@ -238,6 +240,7 @@ class DatasetSpec:
     blend: str = "soft"
     light_match: bool = False
     shadow: bool = False
+    occlude: bool = False
     classes: bool = False
     chunk: int | None = None
     depth: DepthSpec | None = DepthSpec()

@@ -131,6 +131,7 @@ def test_a_spec_cannot_be_changed():
         ("blend", ["", "sharp", "soft,", "soft hard", None]),
         ("light_match", [0, "yes", None]),
         ("shadow", [1, None]),
+        ("occlude", [1, "yes", None]),
         ("chunk", [0, -1, 65537, 40.0]),
         ("depth", [DepthSpec(""), DepthSpec("m", scale=0), DepthSpec("m", scale=5), DepthSpec("m", bits=3)]),
         ("depth", [DepthSpec("m", bits=11), DepthSpec("m", bits=9.0), DepthSpec("m", mode="both")]),

@@ -19,6 +19,7 @@ from fgbgpack.document import (
     DEPTH_MAX,
     DEPTH_MIN,
     FIGURE_DEPTH,
+    FRONT_ROW,
     IMAGE,
     INSTANCE,
     MASK,
@@ -245,6 +246,11 @@ def _arrays(dataset: Dataset, stored: Mapping[str, int]) -> tuple[ArraySummary, 
         meanings[PERSON_PIXELS] = (
             "how high a person is, in pixels, whose feet are at each pixel of the backgrounds; 0 where "
             "nobody can stand"
+        )
+    if FRONT_ROW in document.recipe_arrays:
+        meanings[FRONT_ROW] = (
+            "the lowest row of feet of somebody whom each pixel of the backgrounds hides; -1 where it hides "
+            "nobody"
         )
     of_sources = {
         BACKGROUND_DEPTH: f"of the backgrounds: {depth}",

@@ -222,7 +222,7 @@ def _scenes_in_words(recipe: Mapping[str, Any]) -> str:
     words += [
         f"{name} {recipe[name]:g}" for name in ("empty", "truncate", "overlap", "rotation") if recipe[name]
     ]
-    words += [name.replace("_", " ") for name in ("light_match", "shadow") if recipe[name]]
+    words += [name.replace("_", " ") for name in ("light_match", "shadow", "occlude") if recipe[name]]
     return "; ".join(words)
 
 

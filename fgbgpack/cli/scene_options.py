@@ -51,6 +51,11 @@ LIGHT_MATCH = Panel.SCENES.option(
 SHADOW = Panel.SCENES.option(
     "--shadow/--no-shadow", "Darken the ground at the feet of whole objects (default: no shadows)."
 )
+OCCLUDE = Panel.SCENES.option(
+    "--occlude/--no-occlude",
+    "Let things in backgrounds hide those who stand behind them, which needs depth in metres, such as that "
+    "of --background-depth (default: objects are in front of everything).",
+)
 
 CLASSES = Panel.SCENES.option(
     "--classes/--no-classes",

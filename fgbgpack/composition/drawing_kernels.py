@@ -8,6 +8,7 @@ import numpy as np
 
 from fgbgpack.composition.kernels import multiply_high as _below
 from fgbgpack.composition.kernels import philox_block
+from fgbgpack.composition.occlusion_kernels import UNHIDDEN
 from fgbgpack.composition.turning_kernels import grown, pushed, turned_bits, turned_feet
 from fgbgpack.jit import Int8, Int16, Int32, Int64, UInt8, UInt32, kernel
 from fgbgpack.sources.cuts import BOTTOM, LEFT, RIGHT, TOP
@@ -142,6 +143,7 @@ def draw_objects(
     background: Int32,
     standing_level: Int32,
     standing_count: Int16,
+    front: Int16,
     canvas: UInt8,
 ) -> None:
     """Fill ``objects``, arrays (n, K, ...) that hold -1, with those of n samples, all but their ``gain``.
@@ -159,7 +161,8 @@ def draw_objects(
     On the ``FLOOR``, what is cut is anchored, and all else stands where its feet fit: it is drawn
     again where they fit nowhere on the floor. Where a background has none, it is anywhere inside.
     ``standing_level`` and ``standing_count`` are those of ``Standing``, and ``background`` (n,) says of which
-    of these backgrounds a sample is.
+    of these backgrounds a sample is. What stands is hidden where ``front`` (B, height, width), or (0, 0, 0),
+    is at least the row of its feet.
     """
     n = counter.shape[0]
     most = high
@@ -167,15 +170,18 @@ def draw_objects(
     words = np.empty(4, np.uint32)
     more = np.empty(4, np.uint32)
     # What is placed, far to near: foreground, mirroring, y, x, blend, shadow, sprite, nearness, angle, area,
-    # number.
-    placed = np.empty((most + 1, 11), np.int64)
-    trial = np.empty((most + 1, 11), np.int64)
+    # number, row of the feet.
+    placed = np.empty((most + 1, 12), np.int64)
+    trial = np.empty((most + 1, 12), np.int64)
+    ahead = np.empty((0, 0), np.int16)
     # Where turned objects are opaque, by their numbers.
     bits = np.empty((most if most_turned > 0 else 0, height, (width + 7) // 8), np.uint8)
     seen = np.empty(most + 2, np.int64)
     boxes = np.empty((most + 2, 4), np.int64)
     spot = np.empty(4, np.int64)
     for i in range(n):
+        if front.shape[0] > 0:
+            ahead = front[background[i]]
         has_floor = False
         if placement == FLOOR:
             for row in range(height):
@@ -212,6 +218,7 @@ def draw_objects(
                 x = _between(words[3], more_columns - out_x, width - w - more_columns + out_x)
                 # The lower edge, before it is turned.
                 bottom = y + h
+                feet_row = np.int64(UNHIDDEN)
                 sides = np.int64(cut[f])
                 if placement == FLOOR and sides == 0 and has_floor:
                     places = _stand(
@@ -238,6 +245,7 @@ def draw_objects(
                     y = spot[1]
                     x = spot[2]
                     bottom = spot[3]
+                    feet_row = bottom - h + feet[sprite, 0]
                 if placement == ANCHORED or (placement == FLOOR and sides != 0):
                     left = (sides & LEFT) != 0
                     right = (sides & RIGHT) != 0
@@ -296,10 +304,10 @@ def draw_objects(
                         width,
                         bits[number],
                     )
-                trial[at] = (f, flip, y, x, which, dark, sprite, near, angle, whole, number)
+                trial[at] = (f, flip, y, x, which, dark, sprite, near, angle, whole, number, feet_row)
                 accepted = True
                 if least_visible > 0:
-                    _see(trial, count + 1, size, pixels, offset, bits, canvas, seen, boxes, False)
+                    _see(trial, count + 1, size, pixels, offset, bits, ahead, canvas, seen, boxes, False)
                     for k in range(count + 1):
                         if trial[k, 9] == 0 or seen[k] * (1 << 16) < trial[k, 9] * least_visible:
                             accepted = False
@@ -307,7 +315,7 @@ def draw_objects(
                     count += 1
                     placed[:count] = trial[:count]
                     break
-        _see(placed, count, size, pixels, offset, bits, canvas, seen, boxes, True)
+        _see(placed, count, size, pixels, offset, bits, ahead, canvas, seen, boxes, True)
         for k in range(count):
             sprite = placed[k, 6]
             foreground[i, k] = placed[k, 0]
@@ -333,13 +341,15 @@ def _see(
     pixels: UInt8,
     offset: Int64,
     bits: UInt8,
+    ahead: Int16,
     canvas: UInt8,
     seen: Int64,
     boxes: Int64,
     with_boxes: bool,
 ) -> None:
     """Count in ``seen`` the pixels of each object that are in the picture and not hidden; fill ``boxes``
-    (top, left, bottom, right) with what encloses them, if asked. ``canvas`` is left as it was, 0.
+    (top, left, bottom, right) with what encloses them, if asked. ``canvas`` is left as it was, 0. ``ahead``
+    is that of ``front``, or (0, 0).
     """
     height = canvas.shape[0]
     width = canvas.shape[1]
@@ -350,9 +360,26 @@ def _see(
         x = placed[k, 3]
         sprite = placed[k, 6]
         angle = placed[k, 8]
+        feet_row = placed[k, 11]
+        is_behind = len(ahead) > 0 and feet_row != UNHIDDEN
         w = np.int64(size[sprite, 1])
         top, bottom, left, right = _inside(y, x, np.int64(size[sprite, 0]), w, angle, height, width)
-        if angle != 0:
+        if is_behind:
+            # Where nothing is turned there are no bits, and any plane will do.
+            opaque = bits[placed[k, 10]] if angle != 0 else canvas
+            for row in range(top, bottom):
+                start = offset[sprite] + 4 * (row - y) * w + 3
+                for column in range(left, right):
+                    if ahead[row, column] >= feet_row:
+                        continue
+                    across = x + w - 1 - column if flip else column - x
+                    if angle != 0:
+                        is_there = (opaque[row, column >> 3] >> np.uint8(column & 7)) & 1 != 0
+                    else:
+                        is_there = pixels[start + 4 * across] > _HALF_OPAQUE
+                    if is_there:
+                        _mark(canvas, row, column, k, seen)
+        elif angle != 0:
             opaque = bits[placed[k, 10]]
             for row in range(top, bottom):
                 for column in range(left, right):

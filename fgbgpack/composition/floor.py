@@ -28,7 +28,7 @@ USUAL_FOCAL = 1.0
 #: Sizes are in pixels of pictures whose smaller side has so many.
 _REFERENCE_SIDE = 128
 #: Sides of the squares over which slopes are taken, and of those around feet which have to be floor.
-_SLOPE_SIDE, _FEET_SIDE = 5, 7
+_SLOPE_SIDE, FEET_SIDE = 5, 7
 
 #: Lines that are tried: slopes as parts of the map's range over the picture's height.
 _SLOPES = np.geomspace(0.3, 4.0, 48)
@@ -138,7 +138,7 @@ def find_floor(
 
     nowhere = np.zeros(inverse.shape, np.bool_)
     if mask is not None:
-        feet = _surrounded(mask, _side(_FEET_SIDE, inverse.shape))
+        feet = surrounded(mask, square_side(FEET_SIDE, inverse.shape))
         if not feet.any():
             return floor("none", nowhere, "the mask of the floor is empty, or nowhere wide enough for feet")
         return floor("given", feet)
@@ -238,7 +238,7 @@ def _find_feet(
     """Where feet may be, and why this is no floor, if it is none."""
     height, width = values.shape
     rows = np.broadcast_to(middles(height)[:, None], values.shape)
-    smooth = _smooth(np.where(known, values, line.at(rows)), _side(_SLOPE_SIDE, values.shape))
+    smooth = _smooth(np.where(known, values, line.at(rows)), square_side(_SLOPE_SIDE, values.shape))
     down, sideways = np.gradient(smooth, axis=0), np.abs(np.gradient(smooth, axis=1))
     lower = known & (rows > USUAL_HORIZON * height)
     reach, tolerance = line.reach(height), _NEAR_METRIC if is_metric else _NEAR
@@ -260,7 +260,7 @@ def _find_feet(
     slope = np.gradient(surface, axis=0)
     is_floor = lower & (np.abs(values - surface) <= tolerance * reach) & (slope > 0.2 * line.slope)
     is_floor &= (down > _DOWN[0] * slope) & (down < _DOWN[1] * slope) & (sideways < _SIDEWAYS * slope)
-    feet = _surrounded(is_floor, _side(_FEET_SIDE, values.shape))
+    feet = surrounded(is_floor, square_side(FEET_SIDE, values.shape))
     reason = ""
     if feet.any():
         if np.median(sideways[is_floor]) > _MOST_SIDEWAYS * np.median(down[is_floor]):
@@ -275,12 +275,17 @@ def middles(height: int) -> NDArray[np.float64]:
     return np.arange(height, dtype=np.float64) + 0.5
 
 
-def _side(side: int, shape: tuple[int, ...]) -> int:
+def scaled(pixels: int, shape: tuple[int, ...]) -> int:
+    """A length in pictures of the usual size, in pixels of pictures of a shape, rounded down."""
+    return pixels * min(shape) // _REFERENCE_SIDE
+
+
+def square_side(side: int, shape: tuple[int, ...]) -> int:
     """The side of a square for pictures of a shape, an odd number of pixels, at least 3."""
-    return max(3, 2 * (side * min(shape) // (2 * _REFERENCE_SIDE)) + 1)
+    return max(3, 2 * (scaled(side, shape) // 2) + 1)
 
 
-def _surrounded(pixels: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
+def surrounded(pixels: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
     """The pixels around which all of a square is such; the picture goes on beyond its edges as it ends."""
     padded = np.pad(pixels.astype(np.int64), side // 2, mode="edge")
     inside: NDArray[np.bool_] = _sums(padded, side) == side * side

@@ -127,7 +127,7 @@ class Recipe:
         catalog = self.catalog
         pictures = catalog.background, catalog.foreground
         if isinstance(self.plan, ScenePlan):
-            return RecipeInfo(self.plan.recipe_digest(*pictures, catalog.person_pixels), len(self))
+            return RecipeInfo(self.plan.recipe_digest(*pictures, *catalog.floors), len(self))
         return RecipeInfo(self.plan.recipe_digest(*pictures, catalog.cut), len(self))
 
     @cached_property
@@ -137,18 +137,21 @@ class Recipe:
         return Sprites.of(catalog.foreground, catalog.foreground_size, scene.heights, scene.blends)
 
     @cached_property
-    def _standing(self) -> Standing:
+    def standing(self) -> Standing:
+        """Where whole figures can stand in the backgrounds, and what hides them there."""
         if not self.spec.scene.has_floor:
             return Standing.nowhere()
         if self.catalog.person_pixels is None:
             raise ValueError("scenes on floors need to know where in backgrounds figures can stand")
-        return Standing.of(self.catalog.person_pixels, self._scene_plan.heights)
+        if self.spec.occlude and self.catalog.front_row is None:
+            raise ValueError("scenes with occlusion need to know what is in front in backgrounds")
+        return Standing.of(self.catalog.person_pixels, self._scene_plan.heights, self.catalog.front_row)
 
     @cached_property
     def _compositor(self) -> Compositor | SceneCompositor:
         catalog = self.catalog
         if self.has_objects:
-            return SceneCompositor(catalog.background, self.sprites)
+            return SceneCompositor(catalog.background, self.sprites, catalog.cut, self.standing)
         return Compositor(catalog.background, catalog.foreground, catalog.foreground_size)
 
     @property
@@ -182,7 +185,7 @@ class Recipe:
 
     def objects(self, samples: Samples) -> Objects:
         """The objects of n samples, computed; SpecError (``objects-missing``) where there are none."""
-        return self._scene_plan.objects_of(samples, self.sprites, self.catalog.background, self._standing)
+        return self._scene_plan.objects_of(samples, self.sprites, self.catalog.background, self.standing)
 
     def sample_arrays(self, samples: Samples) -> dict[str, NDArray[Any]]:
         """What n samples are made of, by the paths of the arrays in a dataset: placements, and objects."""
@@ -247,7 +250,7 @@ class Recipe:
         made = replace(self, spec=replace(self.spec, seed=plan.seed), plan=plan)
         made.__dict__["_compositor"] = self._compositor
         if self.has_objects:
-            made.__dict__.update(sprites=self.sprites, _standing=self._standing)
+            made.__dict__.update(sprites=self.sprites, standing=self.standing)
         return made
 
     def with_spec(self, spec: DatasetSpec) -> Recipe:

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from fgbgpack.composition.occlusion_kernels import UNHIDDEN
 from fgbgpack.composition.turning_kernels import grown, turn_row, turned_feet
 from fgbgpack.jit import Int8, Int16, Int32, Int64, UInt8, kernel
 
@@ -34,6 +35,8 @@ def compose_scenes(
     rotation: Int16,
     gain: Int16,
     shadow: Int16,
+    front: Int16,
+    feet_row: Int32,
     top: Int,
     with_image: bool,
     image: UInt8,
@@ -54,12 +57,17 @@ def compose_scenes(
     quarter as high as it is wide, darkest in its middle. Colours are then multiplied, and blended as
     :func:`fgbgpack.composition.kernels.composite` does; mask is blended as a colour of 255 is, and instance
     is the object's number from 1 where alpha is above 127.
+
+    ``front`` (B, h, w) hides objects, and their shadows, where it is at least their ``feet_row`` (n, K). It
+    is (0, 0, 0) where nothing is hidden.
     """
     rows = mask.shape[1]
     width = mask.shape[2]
     inside = min(rows, background.shape[1] - top)
     lut = np.empty((3, 256), np.uint8)
     turned = np.empty(4 * width, np.uint8)
+    hides = front.shape[0] > 0
+    ahead = np.empty((0, 0), np.int16)
     for i in range(mask.shape[0]):
         flat_mask = mask[i].reshape(-1)
         flat_instance = instance[i].reshape(-1)
@@ -75,6 +83,8 @@ def compose_scenes(
                 flat_image[k] = scene[k]
             for k in range(scene.size, flat_image.size):
                 flat_image[k] = 0
+        if hides:
+            ahead = front[which_background[i], top : top + inside]
 
         for k in range(sprite.shape[1]):
             s = sprite[i, k]
@@ -86,20 +96,22 @@ def compose_scenes(
             corner_x: Int = np.int64(x[i, k])
             is_flipped = flip[i, k] == 1
             angle = np.int64(rotation[i, k])
+            is_behind = hides and feet_row[i, k] != UNHIDDEN
             if with_image and shadow[i, k] > 0 and feet[s, 0] >= 0:
                 left = w - 1 - feet[s, 2] if is_flipped else np.int64(feet[s, 1])
                 right = w - 1 - feet[s, 1] if is_flipped else np.int64(feet[s, 2])
                 down, across = turned_feet(
                     h, w, np.int64(feet[s, 0]), np.int64(feet[s, 1]), np.int64(feet[s, 2]), is_flipped, angle
                 )
-                _darken(
-                    image[i],
-                    inside,
-                    corner_y + feet[s, 0] + (down >> 1),
-                    2 * corner_x + left + right + across,
-                    right - left + 3,
-                    np.int64(shadow[i, k]),
-                )
+                middle_row = corner_y + feet[s, 0] + (down >> 1)
+                middle = 2 * corner_x + left + right + across
+                span = right - left + 3
+                dark = np.int64(shadow[i, k])
+                if is_behind:
+                    behind = np.int64(feet_row[i, k])
+                    _darken_behind(image[i], inside, middle_row, middle, span, dark, ahead, behind)
+                else:
+                    _darken(image[i], inside, middle_row, middle, span, dark)
             lit = with_image and not (
                 gain[i, k, 0] == _SAME and gain[i, k, 1] == _SAME and gain[i, k, 2] == _SAME
             )
@@ -115,8 +127,9 @@ def compose_scenes(
                 source = pixels
                 at = offset[s] + 4 * (row * w + (w - 1 - first if is_flipped else first))
                 step = np.int64(-4) if is_flipped else np.int64(4)
-                if angle != 0:
-                    turn_row(
+                to_row = corner_y + row
+                if angle != 0 or is_behind:
+                    _prepare_row(
                         pixels,
                         offset[s],
                         h,
@@ -127,12 +140,15 @@ def compose_scenes(
                         row,
                         first,
                         last,
+                        ahead,
+                        to_row,
+                        corner_x,
+                        np.int64(feet_row[i, k]) if is_behind else np.int64(UNHIDDEN),
                         turned,
                     )
                     source = turned
                     at = np.int64(0)
                     step = np.int64(4)
-                to_row = corner_y + row
                 for to in range(corner_x + first, corner_x + last):
                     alpha = np.uint32(source[at + 3])
                     if alpha > 0:
@@ -156,6 +172,41 @@ def compose_scenes(
 
 
 @kernel
+def _prepare_row(
+    pixels: UInt8,
+    start: Int,
+    h: Int,
+    w: Int,
+    is_flipped: bool,
+    is_hard: bool,
+    angle: Int,
+    row: Int,
+    first: Int,
+    last: Int,
+    ahead: Int16,
+    to_row: Int,
+    corner_x: Int,
+    feet_row: Int,
+    out: UInt8,
+) -> None:
+    """Fill ``out`` as ``turn_row`` does, also where nothing is turned. Pixels are transparent where ``ahead``
+    (rows, w), in row ``to_row`` and from column ``corner_x`` on, is at least ``feet_row``, unless that is
+    ``UNHIDDEN``.
+    """
+    if angle != 0:
+        turn_row(pixels, start, h, w, is_flipped, is_hard, angle, row, first, last, out)
+    else:
+        for k in range(last - first):
+            across = w - 1 - first - k if is_flipped else first + k
+            for channel in range(4):
+                out[4 * k + channel] = pixels[start + 4 * (row * w + across) + channel]
+    if feet_row != UNHIDDEN:
+        for k in range(last - first):
+            if ahead[to_row, corner_x + first + k] >= feet_row:
+                out[4 * k + 3] = 0
+
+
+@kernel
 def _darken(image: UInt8, inside: Int, row: Int, middle: Int, span: Int, dark: Int) -> None:
     """Darken an ellipse of ``image`` (rows, w, 3), of which ``inside`` rows are of the picture.
 
@@ -175,3 +226,19 @@ def _darken(image: UInt8, inside: Int, row: Int, middle: Int, span: Int, dark: I
                 keep = 256 - dark * near // across
                 for channel in range(3):
                     image[to_row, to, channel] = (np.int64(image[to_row, to, channel]) * keep + 128) >> 8
+
+
+@kernel
+def _darken_behind(
+    image: UInt8, inside: Int, row: Int, middle: Int, span: Int, dark: Int, ahead: Int16, feet_row: Int
+) -> None:
+    """The same but where ``ahead`` (rows, w) hides what has its feet in a row."""
+    first = max(0, row - span // 8 - 1)
+    last = max(first, min(inside, row + span // 8 + 2))
+    before = image[first:last].copy()
+    _darken(image, inside, row, middle, span, dark)
+    for to_row in range(first, last):
+        for to in range(image.shape[1]):
+            if ahead[to_row, to] >= feet_row:
+                for channel in range(3):
+                    image[to_row, to, channel] = before[to_row - first, to, channel]

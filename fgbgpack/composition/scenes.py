@@ -16,7 +16,7 @@ from fgbgpack.composition.objects import Objects, shapes
 from fgbgpack.composition.placement import check_samples, cropped, digest_of, epoch_seed
 from fgbgpack.composition.scene_kernels import compose_scenes
 from fgbgpack.composition.sprites import Sprites
-from fgbgpack.composition.standing import Standing
+from fgbgpack.composition.standing import Standing, feet_rows
 from fgbgpack.composition.turning_kernels import TENTHS
 from fgbgpack.document import IMAGE, INSTANCE, MASK, OBJECTS
 from fgbgpack.errors import SpecError
@@ -173,6 +173,7 @@ class ScenePlan:
             placed.background,
             standing.level,
             standing.count,
+            standing.front,
             np.zeros((self.height, self.width), np.uint8),
         )
         is_object = found.foreground >= 0
@@ -211,15 +212,16 @@ class ScenePlan:
         self,
         background: NDArray[np.uint8],
         foreground: NDArray[np.uint8],
-        person: NDArray[np.int16] | None = None,
+        *floors: NDArray[np.int16],
     ) -> str:
         """SHA-256, 64 hexadecimal digits, of what the pixels are a function of: plan and resized sources.
 
-        ``background`` is (B, h, w, 3) uint8, ``foreground`` (F, ph, pw, 4) uint8, zero-padded, ``person`` the
-        height of persons in pixels, (B, h, w) int16, where that is asked for.
+        ``background`` is (B, h, w, 3) uint8, ``foreground`` (F, ph, pw, 4) uint8, zero-padded, ``floors``
+        what is known of them, where that is asked for: the height of persons in pixels, and whom things
+        hide, (B, h, w) int16 each.
         """
-        floors = [] if person is None else [person.astype("<i2", copy=False)]
-        arrays = [background, *cropped(foreground, self.foreground_sizes), *floors]
+        known = [array.astype("<i2", copy=False) for array in floors]
+        arrays = [background, *cropped(foreground, self.foreground_sizes), *known]
         plan = {name: value for name, value in asdict(self).items() if name != "drawn" or value is not None}
         return digest_of(b"fgbgpack scenes 1\n", plan, arrays)
 
@@ -227,12 +229,20 @@ class ScenePlan:
 class SceneCompositor:
     """Composites objects of a set of sprites. Safe to use from several threads at once.
 
-    Backgrounds are (B, h, w, 3) uint8, RGB.
+    Backgrounds are (B, h, w, 3) uint8, RGB; ``cut`` is (F,), not 0 of foregrounds that do not stand.
     """
 
-    def __init__(self, background: NDArray[np.uint8], sprites: Sprites) -> None:
+    def __init__(
+        self,
+        background: NDArray[np.uint8],
+        sprites: Sprites,
+        cut: NDArray[np.uint8],
+        standing: Standing,
+    ) -> None:
         self._background = checked_array(background, np.uint8, "background", (None, None, None, 3))
-        self._sprites = sprites
+        self._sprites, self._cut = sprites, cut
+        shape = self._background.shape[:3] if standing.hides else (0, 0, 0)
+        self._front = checked_array(standing.front, np.int16, "front_row", shape)
 
     def place(self, placements: ScenePlacements, objects: Objects) -> Scenes:
         """The scenes of some samples, which are checked here once and for all (SpecError)."""
@@ -254,7 +264,9 @@ class SceneCompositor:
             raise SpecError(
                 f"An object is turned by more than {LARGEST_ROTATION} degrees.", code="placement-outside"
             )
-        return Scenes(self._background, self._sprites, which, sprite, arrays)
+        hides = len(self._front) > 0
+        rows = feet_rows(self._sprites, self._cut, sprite, objects) if hides else sprite
+        return Scenes(self._background, self._sprites, which, sprite, arrays, self._front, rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -269,6 +281,9 @@ class Scenes:
     _which: NDArray[np.int32]
     _sprite: NDArray[np.int32]
     _objects: Mapping[str, NDArray[Any]]
+    #: What hides objects, (B, h, w) or (0, 0, 0), and where the feet of these are, if anything does.
+    _front: NDArray[np.int16]
+    _feet_row: NDArray[np.int32]
 
     def compose(
         self,
@@ -309,6 +324,8 @@ class Scenes:
             rotation,
             gain,
             shadow,
+            self._front,
+            self._feet_row[samples],
             top,
             image is not None,
             np.empty((0, 0, 0, 3), np.uint8) if image is None else image,

@@ -24,6 +24,7 @@ from fgbgpack.document import (
     DEPTH_MAX,
     DEPTH_MIN,
     FOREGROUND_SIZE,
+    FRONT_ROW,
     IMAGE,
     INSTANCE,
     MASK,
@@ -49,7 +50,7 @@ _BYTES_PER_PIXEL = 6  # of image, mask and depth together
 #: Samples whose placements are computed at a time, where all are looked at.
 _PLACED_AT_ONCE = 1 << 20
 #: The resized sources.
-_CATALOG = (*SOURCE_ARRAYS, PERSON_PIXELS)
+_CATALOG = (*SOURCE_ARRAYS, PERSON_PIXELS, FRONT_ROW)
 
 
 def catalog_paths(document: Document) -> tuple[str, ...]:
@@ -60,8 +61,9 @@ def catalog_paths(document: Document) -> tuple[str, ...]:
 def catalog_of(sources: SourcesInfo, arrays: Mapping[str, NDArray[Any]]) -> Catalog:
     """The resized sources, of their arrays by the paths of these."""
     background, foreground, size, cut = (arrays[path] for path in SOURCE_ARRAYS)
-    pictures, person = (sources.backgrounds, sources.foregrounds), arrays.get(PERSON_PIXELS)
-    return Catalog(background, foreground, size, cut, *pictures, person_pixels=person)
+    pictures = sources.backgrounds, sources.foregrounds
+    person, front = arrays.get(PERSON_PIXELS), arrays.get(FRONT_ROW)
+    return Catalog(background, foreground, size, cut, *pictures, person_pixels=person, front_row=front)
 
 
 class DatasetArrays:

@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgbgpack.composition.objects import Objects
+from fgbgpack.composition.occlusion_kernels import hide_alphas
 from fgbgpack.composition.originals import Backgrounds, Renderer, depth_of_backgrounds
 from fgbgpack.composition.placement import Placements
 from fgbgpack.composition.recipe import Recipe, Samples
 from fgbgpack.composition.scenes import ScenePlacements
+from fgbgpack.composition.standing import feet_rows
 from fgbgpack.depth.background import BackgroundDepth, centre_and_spread
 from fgbgpack.depth.card import Quantity, Size
 from fgbgpack.depth.kernels import half_extent
@@ -309,20 +311,36 @@ class Layered:
             raise ValueError("depth of scenes is that of their objects")
         sprite = self._recipe.sprites.index(objects.foreground, objects.height, objects.blend)
         outline = self._outlines.number(sprite, objects.flip)
-        return outline, *self._turned(objects, sprite, outline)
+        return outline, *self._turned(placed.background, objects, sprite, outline)
 
     def _turned(
-        self, objects: Objects, sprite: NDArray[np.int32], outline: NDArray[np.int32]
+        self,
+        background: NDArray[np.int32],
+        objects: Objects,
+        sprite: NDArray[np.int32],
+        outline: NDArray[np.int32],
     ) -> tuple[Placed, Outlines]:
-        """Where objects of these sprites are, and what they look like."""
+        """Where objects of these sprites are, and what can be seen of them before their backgrounds."""
         y, x = objects.y.astype(np.int32), objects.x.astype(np.int32)
-        if not self._recipe.spec.rotation:
+        if not (self._recipe.spec.rotation or self._recipe.spec.occlude):
             return Placed(outline, y, x), self._outlines
         turned = self._recipe.sprites.turned(sprite, objects.flip, objects.rotation)
         number = np.arange(sprite.size, dtype=np.int32).reshape(sprite.shape)
         placed = Placed(
             np.where(sprite < 0, np.int32(-1), number), y - turned.margin[..., 0], x - turned.margin[..., 1]
         )
+        if self._recipe.spec.occlude:
+            standing, cut = self._recipe.standing, self._recipe.catalog.cut
+            hide_alphas(
+                standing.front,
+                background,
+                feet_rows(self._recipe.sprites, cut, sprite, objects),
+                placed.y,
+                placed.x,
+                turned.size,
+                turned.offset,
+                turned.alpha,
+            )
         return placed, Outlines(turned.alpha, turned.offset, turned.size, self._outlines.person_pixels)
 
 

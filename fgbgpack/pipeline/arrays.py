@@ -19,6 +19,7 @@ from fgbgpack.document import (
     DEPTH_SOURCES,
     EXTREMES,
     FIGURE_DEPTH,
+    FRONT_ROW,
     IMAGE,
     MASK,
     NAME,
@@ -70,7 +71,8 @@ class StoredLayouts(LayoutPolicy):
 
     def rows(self, shape: tuple[int, ...], row_bytes: int) -> Layout:
         """The layout of the sources of that shape."""
-        found = (self.layouts[path] for path in (*SOURCE_ARRAYS, PERSON_PIXELS) if path in self.layouts)
+        paths = (*SOURCE_ARRAYS, PERSON_PIXELS, FRONT_ROW)
+        found = (self.layouts[path] for path in paths if path in self.layouts)
         return next((one for one in found if one.shape == shape), super().rows(shape, row_bytes))
 
     def vector(self, samples: int) -> Layout:
@@ -244,6 +246,7 @@ def recipe_sources(recipe: Recipe) -> list[tuple[str, NDArray[Any], tuple[str, .
         SOURCE_ARRAYS[2]: (catalog.foreground_size, ("foregrounds", "side")),
         SOURCE_ARRAYS[3]: (catalog.cut, ("foregrounds",)),
     }
-    if catalog.person_pixels is not None:
-        sources[PERSON_PIXELS] = (catalog.person_pixels, ("backgrounds", "height", "width"))
+    for path, floors in ((PERSON_PIXELS, catalog.person_pixels), (FRONT_ROW, catalog.front_row)):
+        if floors is not None:
+            sources[path] = (floors, ("backgrounds", "height", "width"))
     return [(path, array, dimensions) for path, (array, dimensions) in sources.items()]

@@ -380,8 +380,7 @@ class BackgroundDepthStage(LayoutStage):
 
     def values(self, background: int, depth: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """What the arrays hold of a background of that depth, (h, w)."""
-        meaning, persons = self._job.networks.meaning, self._job.recipe.catalog.person_pixels
-        person = None if persons is None else persons[background]
+        meaning, person = self._job.networks.meaning, self._job.recipe.catalog.seen_persons(background)
         return [
             depth if path == BACKGROUND_DEPTH else figure_depth(depth, meaning, person)
             for path in self.arrays

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fgbgpack.composition.floor import Floor, find_floor
+from fgbgpack.composition.occlusion import NOBODY, front_rows, hidden_feet
 from fgbgpack.composition.originals import depth_of_backgrounds
 from fgbgpack.composition.recipe import Recipe
 from fgbgpack.composition.standing import person_pixels
@@ -19,7 +21,7 @@ from fgbgpack.depth.background import to_inverse
 from fgbgpack.depth.card import Quantity
 from fgbgpack.depth.model import load_model
 from fgbgpack.depth.strategies import SceneDepth, SeenBackgrounds
-from fgbgpack.document import PERSON_PIXELS, Document
+from fgbgpack.document import FRONT_ROW, PERSON_PIXELS, Document
 from fgbgpack.errors import FgbgError, SpecError
 from fgbgpack.pipeline.events import Notice, OnEvent, Progress
 from fgbgpack.source_info import SourceInfo
@@ -37,8 +39,10 @@ _SHOWN = 5
 _HALF = 127
 
 
-def stored_person_pixels(store: DatasetStore, recipe: Recipe) -> NDArray[np.int16] | None:
-    """Where figures stand in a dataset that was begun with the same recipe; ``None`` where that is not so."""
+def stored_floors(store: DatasetStore, recipe: Recipe) -> Recipe | None:
+    """The recipe with where figures stand, and what hides them, in a dataset that was begun with the same
+    one; ``None`` where there is none.
+    """
     if store.has_lost_document():
         return None
     document = store.document()
@@ -48,14 +52,15 @@ def stored_person_pixels(store: DatasetStore, recipe: Recipe) -> NDArray[np.int1
     if len(set(stated)) > 1 or not _are_given_alike(document, recipe):
         # What is there is to be replaced: another network, or the user, may see other floors.
         return None
+    paths = [path for path in (PERSON_PIXELS, FRONT_ROW) if path in document.recipe_arrays]
     try:
-        (stored,) = store.read(PERSON_PIXELS)
+        stored = store.read(*paths)
     except FgbgError:
         return None
-    if stored.shape != recipe.catalog.background.shape[:3]:
+    if any(array.shape != recipe.catalog.background.shape[:3] for array in stored):
         return None
-    found: NDArray[np.int16] = stored
-    return found if _with(recipe, found).info == document.recipe else None
+    found = _with(recipe, *stored)
+    return found if found.info == document.recipe else None
 
 
 def _are_given_alike(document: Document, recipe: Recipe) -> bool:
@@ -73,15 +78,18 @@ def with_floors(
     floors; with what ``store`` holds of them, if that is a dataset of the same recipe. The depth that a
     network gives is kept in ``seen``.
 
-    Raises SpecError (``floor-missing``) where nothing can stand anywhere, though the spec says so.
+    Raises SpecError where nothing can stand anywhere, though the spec says so (``floor-missing``), and where
+    what hides figures is asked for, and depth is not metric (``occlusion-not-metric``).
     """
     if not recipe.spec.scene.has_floor:
         return recipe
-    if store is not None and (stored := stored_person_pixels(store, recipe)) is not None:
-        return _with(recipe, stored)
+    if store is not None and (stored := stored_floors(store, recipe)) is not None:
+        return stored
     low, high = recipe.spec.scene.height_range
-    floors = _find(recipe, device, on_event, SeenBackgrounds() if seen is None else seen)
-    person = np.stack([person_pixels(floor, low, high) for floor in floors])
+    found = _find(recipe, device, on_event, SeenBackgrounds() if seen is None else seen)
+    floors = [one.floor for one in found]
+    person = np.stack([person_pixels(one.floor, low, high, one.hidden) for one in found])
+    fronts = [one.front for one in found if one.front is not None]
     reasons = [
         floor.reason or f"nobody who stands on its floor would be {low} to {high} pixels high"
         for floor in floors
@@ -92,23 +100,42 @@ def with_floors(
         if not rows.any()
     }
     _report(recipe, floors, missing, on_event)
-    return _with(recipe, person)
+    if not fronts:
+        return _with(recipe, person)
+    stands = np.any(person, axis=(1, 2), keepdims=True)
+    front = np.where(stands, np.stack(fronts), np.int16(NOBODY))
+    is_behind = (person > 0) & (front >= np.arange(recipe.height)[:, None])
+    behind = int(is_behind.any(axis=(1, 2)).sum())
+    on_event(Notice(f"Figures can stand behind things in {behind} of {counted(len(floors), 'background')}."))
+    return _with(recipe, person, front)
 
 
-def _with(recipe: Recipe, person: NDArray[np.int16]) -> Recipe:
-    return dataclasses.replace(
-        recipe, catalog=dataclasses.replace(recipe.catalog, person_pixels=person.astype(np.int16, copy=False))
-    )
+def _with(recipe: Recipe, person: NDArray[np.int16], front: NDArray[np.int16] | None = None) -> Recipe:
+    catalog = dataclasses.replace(recipe.catalog, person_pixels=person, front_row=front)
+    return dataclasses.replace(recipe, catalog=catalog)
 
 
-def _find(recipe: Recipe, device: Device, on_event: OnEvent, seen: SeenBackgrounds) -> Sequence[Floor]:
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """The floor of a background, what hides figures there, and where they may stand hidden, if asked for."""
+
+    floor: Floor
+    front: NDArray[np.int16] | None = None
+    hidden: NDArray[np.bool_] | None = None
+
+
+def _find(recipe: Recipe, device: Device, on_event: OnEvent, seen: SeenBackgrounds) -> Sequence[_Found]:
     spec = recipe.spec
     depth_of, quantity = _depth_of_backgrounds(recipe, device, seen)
 
-    def floor_of(index: int) -> Floor:
+    def floor_of(index: int) -> _Found:
         inverse = to_inverse(depth_of(index).astype(np.float64), quantity)
         horizon, mask = _given(recipe.catalog.backgrounds[index], Frame(spec.height, spec.width, spec.fit))
-        return find_floor(inverse, is_metric=quantity.unit == "m", horizon=horizon, mask=mask)
+        floor = find_floor(inverse, is_metric=quantity.unit == "m", horizon=horizon, mask=mask)
+        if not spec.occlude:
+            return _Found(floor)
+        front = front_rows(inverse, floor)
+        return _Found(floor, front, hidden_feet(inverse, floor, front))
 
     jobs = [partial(floor_of, index) for index in range(len(recipe.catalog.backgrounds))]
     return run_all(jobs, lambda done, total: on_event(Progress("backgrounds", done, total)))
@@ -125,6 +152,12 @@ def _depth_of_backgrounds(
         return depth_of_backgrounds(recipe).__getitem__, Quantity("depth", "m")
     depth = spec.depth or DepthSpec()
     model = load_model(depth.model)
+    if spec.occlude and model.card.output.unit != "m":
+        raise SpecError(
+            f"--occlude needs depth of the backgrounds in metres, and that of {depth.model} is relative: "
+            "give files of depth with --background-depth, or a --depth-model whose card says the unit m.",
+            code="occlusion-not-metric",
+        )
     # The network sees backgrounds, whatever else it sees.
     of_backgrounds = dataclasses.replace(depth, mode="layered", guide=None)
     scale = of_backgrounds.resolved_scale(spec.height, spec.width)

@@ -53,6 +53,8 @@ class Catalog:
         notices: What is to be said of pictures that can be used.
         person_pixels: ``(B, h, w)`` int16, how high a person is in pixels whose feet are at each pixel of the
             backgrounds, 0 where nobody can stand; ``None`` where nothing stands on floors.
+        front_row: ``(B, h, w)`` int16, the lowest row of feet of somebody whom each pixel hides, -1 where it
+            hides none; ``None`` where backgrounds hide nothing.
     """
 
     background: NDArray[np.uint8]
@@ -63,7 +65,20 @@ class Catalog:
     foregrounds: tuple[SourceInfo, ...]
     notices: tuple[str, ...] = ()
     person_pixels: NDArray[np.int16] | None = None
+    front_row: NDArray[np.int16] | None = None
     background_depth: NDArray[np.float32] | None = None
+
+    @property
+    def floors(self) -> tuple[NDArray[np.int16], ...]:
+        """What is known of floors, as far as it is: ``person_pixels`` and ``front_row``."""
+        return tuple(array for array in (self.person_pixels, self.front_row) if array is not None)
+
+    def seen_persons(self, background: int) -> NDArray[np.int16] | None:
+        """The height of persons, ``(h, w)``, on floor that is seen, in a background; 0 elsewhere."""
+        if self.person_pixels is None or self.front_row is None:
+            return None if self.person_pixels is None else self.person_pixels[background]
+        rows = np.arange(self.front_row.shape[1])[:, None]
+        return np.where(self.front_row[background] < rows, self.person_pixels[background], np.int16(0))
 
 
 @decoding()

@@ -26,7 +26,11 @@ CREDITS_FILE = "sources.csv"
 
 _FILE = "file"
 _CUT, _HORIZON = "cut", "horizon"
-_COLUMNS = (_FILE, "license", "author", "url", _CUT, _HORIZON, "floor")
+_FLOOR = "floor"
+_COLUMNS = (_FILE, "license", "author", "url", _CUT, _HORIZON, _FLOOR)
+#: Columns that say something of pictures of one kind only.
+OF_FOREGROUNDS, OF_BACKGROUNDS = (_CUT,), (_HORIZON, _FLOOR)
+_WHOSE = dict.fromkeys(OF_FOREGROUNDS, "foregrounds") | dict.fromkeys(OF_BACKGROUNDS, "backgrounds")
 _SPELLINGS = {"licence": "license"}
 #: What may separate cells: whichever the header uses first.
 _DELIMITERS = ",;\t"
@@ -60,8 +64,11 @@ class Credits:
     notices: list[str] = field(default_factory=list)
 
 
-def read_credits(folder: Path, names: Iterable[str]) -> Credits:
-    """Reads the ``sources.csv`` of a folder of pictures with these names, compared in NFC, if it has one."""
+def read_credits(folder: Path, names: Iterable[str], misplaced: Iterable[str] = ()) -> Credits:
+    """Reads the ``sources.csv`` of a folder of pictures with these names, compared in NFC, if it has one.
+
+    ``misplaced`` are those of ``cut``, ``horizon`` and ``floor`` that pictures of this kind do not have.
+    """
     path = folder / CREDITS_FILE
     credits = Credits()
     try:
@@ -81,7 +88,12 @@ def read_credits(folder: Path, names: Iterable[str]) -> Credits:
         return credits
     pictures = {normal(name): name for name in names}
     absent = []
-    for line, file, credit in _rows(path, table[1:], columns, credits):
+    rows = _rows(path, table[1:], columns, credits)
+    for column in misplaced:
+        if said := [line for line, _, credit in rows if getattr(credit, column) is not None]:
+            found, expected = f"the column '{column}' has values", f"it in the table of the {_WHOSE[column]}"
+            credits.problems.append(_problem(path, said[0], found, expected))
+    for line, file, credit in rows:
         name = pictures.get(normal(file))
         if name is None and (credit.cut, credit.horizon, credit.floor) != (None, None, None):
             found = f"{file}, of which it says cut, horizon or floor, is not there"

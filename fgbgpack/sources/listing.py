@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 from fgbgpack.errors import SourceError
 from fgbgpack.source_info import SourceInfo
-from fgbgpack.sources.credits import CREDITS_FILE, Credit, read_credits
+from fgbgpack.sources.credits import CREDITS_FILE, OF_BACKGROUNDS, OF_FOREGROUNDS, Credit, read_credits
 from fgbgpack.sources.decoding import hash_file, missing_suffixes, picture_suffixes
 from fgbgpack.sources.memory import decoding
 from fgbgpack.sources.names import counted, listed, normal
@@ -90,7 +90,10 @@ def find_sources(
     # Masks beside the foregrounds are told from these by their names alone.
     beside = mask_pattern is not None and (masks is None or _is_same(masks, foregrounds))
     background_paths = listing.pictures(_BACKGROUNDS, backgrounds)
-    credit_of = listing.credits(backgrounds, background_paths)
+    # One folder of both has one table of both.
+    is_shared = _is_same(backgrounds, foregrounds)
+    of_others = ((), ()) if is_shared else (OF_FOREGROUNDS, OF_BACKGROUNDS)
+    credit_of = listing.credits(backgrounds, background_paths, of_others[0])
     name_of = {path: path.name for path in background_paths}
     foreground_paths: list[Path] = []
     mask_of: dict[Path, Path] = {}
@@ -103,7 +106,7 @@ def find_sources(
             mask_paths = listing.masks_beside if beside else listing.pictures(_MASKS, mask_folder or folder)
             if found and (mask_paths or beside):
                 mask_of |= listing.matched(folder, found, mask_folder or folder, mask_paths, naming)
-        credit_of |= listing.credits(folder, found)
+        credit_of |= listing.credits(folder, found, of_others[1])
         foreground_paths += found
         masks_found = [mask_of[path] for path in found if path in mask_of]
         prefix = f"{category}/" if category else ""
@@ -355,11 +358,11 @@ class _Listing:
         self.ignored += [str(entry) for entry in entries if entry not in used]
         return found
 
-    def credits(self, folder: Path, pictures: Iterable[Path]) -> dict[Path, Credit]:
+    def credits(self, folder: Path, pictures: Iterable[Path], misplaced: Sequence[str]) -> dict[Path, Credit]:
         by_name = {path.name: path for path in pictures}
         if not by_name:
             return {}
-        credits = read_credits(folder, by_name)
+        credits = read_credits(folder, by_name, misplaced)
         self.problems += credits.problems
         self.notices += credits.notices
         return {by_name[name]: credit for name, credit in credits.by_name.items()}

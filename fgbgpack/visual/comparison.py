@@ -294,10 +294,8 @@ def _open(
     meaning = networks.meaning
     if networks.guide is None:
         figures = np.zeros((len(depth), 2), np.float32)
-        standing = recipe.catalog.person_pixels
-        figures[used] = [
-            figure_depth(depth[one], meaning, None if standing is None else standing[one]) for one in used
-        ]
+        seen_persons = recipe.catalog.seen_persons
+        figures[used] = [figure_depth(depth[one], meaning, seen_persons(one)) for one in used]
         return Layered(recipe, depth, figures, meaning), scene.session
     guided = Guided(recipe, networks.guide, BackgroundDepth.of(depth, meaning), execution)
     return guided, guided.session

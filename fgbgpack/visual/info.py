@@ -27,6 +27,7 @@ _RECIPE_OPTIONS = (
     "blend",
     "light_match",
     "shadow",
+    "occlude",
     "classes",
 )
 _NETWORK_OPTIONS = ("scale", "bits", "precision", "provider")

@@ -170,12 +170,14 @@ class TestScenes:
             "soft,hard",
             "--light-match",
             "--shadow",
+            "--no-occlude",
         ]
         created(*CREATE, *options)
         made = spec()
         found = made.samples, made.objects, made.empty, made.foreground_height, made.truncate, made.overlap
         assert found == (9, "1-2", 0.25, "5-9", 0.5, 0.1)
         assert (made.rotation, made.blend, made.light_match, made.shadow) == (7.5, "soft,hard", True, True)
+        assert not made.occlude
 
 
 class TestDepth:

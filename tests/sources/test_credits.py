@@ -139,6 +139,38 @@ class TestSources:
         assert "sources.csv, line 2" in caught.value.problems[0]
         assert "f1.png" in caught.value.problems[1]
 
+    @pytest.mark.parametrize(
+        ("kind", "table", "problem"),
+        [
+            ("backgrounds", "file,cut\nb0.png,\nb1.png,bottom\n", "line 3: the column 'cut' has values"),
+            ("foregrounds", "file,horizon\nf0.png,0.4\n", "line 2: the column 'horizon' has values"),
+            ("foregrounds", "file,floor\nf1.png,floors/a.png\n", "line 2: the column 'floor' has values"),
+        ],
+    )
+    def test_what_only_the_others_have_is_refused(self, own_pictures, kind, table, problem):
+        folder = getattr(own_pictures, kind)
+        write_table(folder, table)
+        with pytest.raises(SourceError) as caught:
+            find_sources(own_pictures.backgrounds, own_pictures.foregrounds)
+        assert caught.value.code == "credits-invalid"
+        others = {"backgrounds", "foregrounds"} - {kind}
+        assert caught.value.problems == (
+            f"{folder / 'sources.csv'}, {problem}; expected it in the table of the {others.pop()}",
+        )
+
+    def test_empty_columns_of_the_others_are_no_matter(self, own_pictures):
+        write_table(own_pictures.backgrounds, "file,license,cut\nb0.png,MIT,\n")
+        write_table(own_pictures.foregrounds, "file,horizon,floor\nf0.png,,\n")
+        assert (
+            find_sources(own_pictures.backgrounds, own_pictures.foregrounds).backgrounds[0].license == "MIT"
+        )
+
+    def test_one_folder_of_both_has_one_table(self, own_pictures):
+        write_table(own_pictures.foregrounds, "file,cut,horizon\nf0.png,bottom,0.4\n")
+        found = find_sources(own_pictures.foregrounds, own_pictures.foregrounds, floors=True)
+        assert found.foregrounds[0].cut == 4
+        assert found.backgrounds[0].horizon == 0.4
+
     def test_the_table_alone_makes_no_folder_of_pictures(self, tmp_path, own_pictures):
         table = write_table(tmp_path / "empty", "file,license\n")
         with pytest.raises(SourceError, match=str(table.parent)) as caught:

@@ -209,9 +209,10 @@ def instances(objects, height, width):
     return out
 
 
-def draw(plan, counter, given, sprites, person=None):
+def draw(plan, counter, given, sprites, person=None, front=None):
     """The objects of one sample, far to near, as dictionaries; ``sprites`` are (h, w, 4) by (foreground,
-    height, blend), ``person`` (h, w) is how high somebody is whose feet are at each pixel, or 0.
+    height, blend), ``person`` (h, w) is how high somebody is whose feet are at each pixel, or 0,
+    ``front`` (h, w) the lowest row of feet of those whom a pixel hides.
     """
     key = plan.seed % 2**32, plan.seed >> 32
     sample = philox4x32([*counter, 0xFFFFFFFF], key)
@@ -226,6 +227,8 @@ def draw(plan, counter, given, sprites, person=None):
             one = place(plan, first, second, given if number == 0 else None, sprites, person)
             if one is None:
                 continue
+            if front is not None and one["feet_row"] is not None:
+                hide(one, front >= one["feet_row"])
             one["order"] = number
             trial = sorted([*found, one], key=lambda o: (o["near"], o["order"]))
             if plan.least_visible and not all(
@@ -244,13 +247,25 @@ def draw(plan, counter, given, sprites, person=None):
 def shares(plan, objects):
     """What share of each object's opaque pixels can be seen; ``None`` where it has none."""
     seen = instances([one["placed"] for one in objects], plan.height, plan.width)
-    whole = [int((one["placed"][0][..., 3] > 127).sum()) for one in objects]
+    whole = [one["whole"] for one in objects]
     counts = [int((seen == number + 1).sum()) for number in range(len(objects))]
     return [Fraction(count, total) if total else None for count, total in zip(counts, whole, strict=True)]
 
 
+def hide(one, hidden):
+    """Make an object transparent at the pixels of the picture that are hidden."""
+    sprite, flip, y, x = one["placed"]
+    sprite = sprite.copy()
+    for row, column in np.argwhere(hidden):
+        if 0 <= row - y < len(sprite) and 0 <= column - x < sprite.shape[1]:
+            sprite[row - y, column - x] = 0
+    one["placed"], one["hidden"] = (sprite, flip, y, x), hidden
+
+
 def spots(plan, foreground, flip, tenths, blend_name, sprites, person):
-    """Where a foreground can stand, row by row: its height, and the corner that puts its feet there."""
+    """Where a foreground can stand, row by row: its height, the corner that puts its feet there, its lower
+    edge and the row of its feet.
+    """
     found = []
     for row, column in np.argwhere(person > 0):
         nearest = sorted(plan.heights, key=lambda height: (abs(height - person[row, column]), height))[0]
@@ -271,7 +286,7 @@ def spots(plan, foreground, flip, tenths, blend_name, sprites, person):
         outside = w * plan.slack // 256
         is_in = y - rows >= -(h * plan.slack // 256)
         if is_in and columns - outside <= x <= plan.width - w - columns + outside:
-            found.append((nearest, int(y), int(x), int(bottom)))
+            found.append((nearest, int(y), int(x), int(bottom), int(row)))
     return found
 
 
@@ -293,12 +308,12 @@ def place(plan, first, second, given, sprites, person=None):
     y = anywhere(first[2], rows - more_y, plan.height - h - rows + more_y)
     x = anywhere(first[3], columns - more_x, plan.width - w - columns + more_x)
     bottom = y + h
-    cut = plan.cut[foreground]
+    cut, feet_row = plan.cut[foreground], None
     if person is not None and person.any() and not cut:
         places = spots(plan, foreground, flip, tenths, blend_name, sprites, person)
         if not places:
             return None
-        height, y, x, bottom = places[multiply_high(first[2], len(places))]
+        height, y, x, bottom, feet_row = places[multiply_high(first[2], len(places))]
         sprite = sprites[foreground, height, blend_name]
         h, w = sprite.shape[:2]
     if plan.placement == "anchored" or (plan.placement != "inside" and cut):
@@ -348,6 +363,9 @@ def place(plan, first, second, given, sprites, person=None):
         "ground": ground,
         "near": bottom if bottom < plan.height else plan.height + h,
         "placed": (turned, 0, y - rows, x - columns),
+        "whole": int((turned[..., 3] > 127).sum()),
+        "feet_row": feet_row,
+        "hidden": np.zeros((plan.height, plan.width), bool),
     }
 
 
@@ -391,7 +409,7 @@ def compose(scene, objects):
         if flip:
             sprite = sprite[:, ::-1]
         if one["shadow"]:
-            darken(image, *one["ground"], one["shadow"])
+            darken(image, *one["ground"], one["shadow"], one["hidden"])
         for i in range(len(sprite)):
             for j in range(sprite.shape[1]):
                 if not (0 <= y + i < height and 0 <= x + j < width):
@@ -405,12 +423,12 @@ def compose(scene, objects):
     return image.astype(np.uint8), mask.astype(np.uint8), seen
 
 
-def darken(image, row, middle, half_width, dark):
-    """An ellipse four times as wide as high, darkest in the middle."""
+def darken(image, row, middle, half_width, dark, hidden):
+    """An ellipse four times as wide as high, darkest in the middle, where it is not hidden."""
     for i in range(len(image)):
         for j in range(image.shape[1]):
             far = ((j - middle) ** 2 + (4 * (i - row)) ** 2) / half_width**2
-            if far < 1:
+            if far < 1 and not hidden[i, j]:
                 keep = 256 - floor(dark * (1 - far))
                 image[i, j] = (image[i, j] * keep + 128) // 256
 
@@ -452,9 +470,11 @@ def sample_objects(recipe, sample, known):
         counter = [plan.foreground_words[foreground], 0x80000000 | 2 * again + flip]
     else:
         given, counter = None, [within, 0xC0000000]
-    person = recipe.catalog.person_pixels
-    person = None if person is None else person[background]
-    found = draw(plan, [plan.background_words[background], *counter], given, known, person)
+    catalog = recipe.catalog
+    person, front = (
+        None if array is None else array[background] for array in (catalog.person_pixels, catalog.front_row)
+    )
+    found = draw(plan, [plan.background_words[background], *counter], given, known, person, front)
     scene = recipe.catalog.background[background]
     for one in found:
         patch = patches(recipe)[one["foreground"]]
