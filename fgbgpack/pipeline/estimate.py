@@ -36,7 +36,7 @@ _MEASURED_PLACEMENTS, _MEASURED_SCENES = 1 << 16, 1 << 11
 _RECIPE = "recipe"
 #: The metadata of the root, two groups, placements, sources, depth with its extremes, and the manifest; and
 #: of image and mask.
-_METADATA_OBJECTS, _PIXEL_METADATA_OBJECTS = 16, 2
+_METADATA_OBJECTS, _PIXEL_METADATA_OBJECTS = 17, 2
 
 
 @dataclass(frozen=True)

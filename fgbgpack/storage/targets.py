@@ -116,7 +116,7 @@ def zarr_store(target: Target, *, read_only: bool, storage_options: Mapping[str,
             "the link.",
             code="target-is-broken-link",
         )
-    if read_only and path.is_file() and is_zip(path):
+    if read_only and path.is_file() and is_zip(path) and not is_hdf5(path):
         return LocalZipStore(path, name=str(target))
     if path.is_file() or (is_hdf5(path) and not path.is_dir()):
         if not read_only:

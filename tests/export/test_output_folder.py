@@ -23,6 +23,8 @@ from fgbgpack.errors import DatasetError, RecipeMismatchError
 from fgbgpack.export import TARGETS, export
 from fgbgpack.pipeline import Notice
 
+#: The rows of a sample in Parquet.
+ROWS = "data/train-00000-of-00001.parquet"
 NPZ = ["fgbgpack-files.csv", "fgbgpack.json", "part-00000.npz"]
 
 
@@ -357,9 +359,13 @@ def test_an_export_is_on_disk_before_its_document_and_that_before_it_has_its_nam
     partial = ".out.fgbgpack-export"
     # Kernels that are compiled meanwhile are kept elsewhere.
     calls = [call for call in calls if call[1] != "outside"]
-    renames = [call for call in calls if call[0] == "rename"]
+    *earlier, document, named = (call for call in calls if call[0] == "rename")
+    renames = [document, named]
     assert renames == [("rename", f"{partial}/fgbgpack.json"), ("rename", "out")]
+    # How many files of rows there are, which their names say, is known at the end.
+    assert earlier == ([("rename", f"{partial}/{ROWS}")] if to == "parquet" else [])
     synced, document, named = (calls.index(call) for call in (("syncfs", partial), *renames))
+    assert all(calls.index(call) < synced for call in earlier)
     assert synced < document < named
     assert calls[document - 1] == ("sync", f"{partial}/fgbgpack.json.{'0' * 32}.partial")
     assert calls[document + 1] == ("sync", partial)

@@ -20,6 +20,7 @@ from builders import SMALL_SHARDS, Stop, depth_of, write_depth_model
 from object_stores import ALL_STORES, EXACT_STORES, contents
 from obstore.store import MemoryStore as ObstoreMemory
 from refusals import refused
+from stored import open_stored
 from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore, ObjectStore
 
@@ -52,7 +53,7 @@ def filled(store, values):
 @pytest.mark.parametrize("kind", ALL_STORES)
 def test_the_old_dataset_is_whole_until_the_new_one_is(new_store, pictures, expected, kind):
     store = filled(new_store(kind), expected(0))
-    reader, seeds = open_dataset(store), set()
+    reader, seeds = open_stored(store), set()
     images = reader.image[:]
 
     def look(event):

@@ -9,6 +9,7 @@ import pytest
 import zarr
 from refusals import refused
 from sealing import edit_document as edit
+from stored import open_stored
 
 from fgbgpack.dataset.dataset import open_dataset
 from fgbgpack.errors import DatasetError, IncompleteDatasetError
@@ -127,9 +128,9 @@ def test_a_flipped_bit_is_an_error_never_a_wrong_pixel(depth_dataset, tmp_path):
             damaged[bit // 8] ^= 1 << bit % 8
             shard.write_bytes(damaged)
             with refused(DatasetError, "checksum-wrong", f"{name}/c/"):
-                open_dataset(path).whole(name)
+                open_stored(path).whole(name)
         shard.write_bytes(content)
-        np.testing.assert_array_equal(open_dataset(path).whole(name), whole)
+        np.testing.assert_array_equal(open_stored(path).whole(name), whole)
 
 
 def test_what_is_not_a_dataset_is_refused(tmp_path):

@@ -94,7 +94,12 @@ def test_placements_are_computed_by_workers(
     with proxy(s3) as line:
         workers = 0 if method is None else 2
         loader = make_loader(
-            s3_store(line.address, on_s3), 8, workers=workers, start_method=method, placements=True
+            s3_store(line.address, on_s3),
+            8,
+            workers=workers,
+            start_method=method,
+            placements=True,
+            pixels="stored",
         )
         for batch in loader:
             check(batch, truth)
@@ -106,7 +111,7 @@ def test_placements_are_computed_by_workers(
 
 @pytest.mark.parametrize("cached", [False, True])
 def test_epochs_through_faults(s3: str, on_s3: str, truth: Any, tmp_path: Path, cached: bool) -> None:
-    options: dict[str, Any] = {"cache": tmp_path} if cached else {}
+    options: dict[str, Any] = {"pixels": "stored"} | ({"cache": tmp_path} if cached else {})
     faults = ("500", "503", "reset", "lost", SLOW, TRUNCATED)
     with proxy(s3, at_random(0.1, 1, faults)) as line:
         line.slow_seconds = 0.1
