@@ -17,6 +17,7 @@ from fgbgpack.cli.output import KEPT, NOTHING, Output
 from fgbgpack.cli.parse import DEVICES, FITS, Parser
 from fgbgpack.scene_spec import PLACEMENT_NAMES
 from fgbgpack.sources.names import counted
+from fgbgpack.spec import FILES_MODEL
 from fgbgpack.terminal import amount, duration
 
 if TYPE_CHECKING:
@@ -452,7 +453,8 @@ def _show_report(report: Report, done: str, size: str = "") -> None:
     ]
     if has_depth:
         guide = "" if report.depth_guide is None else f" on the backgrounds, then {report.depth_guide}"
-        networks = f"{report.depth_model}{guide}" + (f" on {report.provider}" if report.provider else "")
+        model = "none (depth of files)" if report.depth_model == FILES_MODEL else report.depth_model
+        networks = f"{model}{guide}" + (f" on {report.provider}" if report.provider else "")
         work = (report.depth_filled, report.samples, _stored(report, "depth"), report.depth_seconds)
         rows += [("depth", work_done(*work)), ("depth model", networks)]
     else:

@@ -134,8 +134,9 @@ def _turned(tenths: int) -> str:
 
 def _source_rows(source: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = [("picture", f"{source['number']}: {source['name']}"), ("sha256", source["sha256"])]
-    if source["mask_name"] is not None:
-        rows += [("mask", source["mask_name"]), ("sha256", source["mask_sha256"])]
+    for file in ("mask", "depth"):
+        if source[f"{file}_name"] is not None:
+            rows += [(file, source[f"{file}_name"]), ("sha256", source[f"{file}_sha256"])]
     rows.append(("licence", source["license"] or "none stated"))
     return rows + [
         (name, source[key]) for name, key in (("author", "author"), ("from", "url")) if source[key]
@@ -151,10 +152,13 @@ def _depth_rows(depth: Mapping[str, Any]) -> list[tuple[str, str]]:
     if depth["model"] is None:
         rows.append(("values", f"of the file, times {depth['factor']:g}, {depth['offset']:+g}"))
         return rows
-    rows += [
-        ("network", f"{depth['model']['name']} on {depth['provider']}, scale {depth['scale']}"),
-        ("sha256", depth["model"]["sha256"]),
-    ]
+    if depth["model"]["sha256"] is None:
+        rows.append(("network", "none: that of the background is from its file"))
+    else:
+        rows += [
+            ("network", f"{depth['model']['name']} on {depth['provider']}, scale {depth['scale']}"),
+            ("sha256", depth["model"]["sha256"]),
+        ]
     if depth["guide"] is not None:
         rows += [("guide", depth["guide"]["name"]), ("sha256", depth["guide"]["sha256"])]
     if depth["step"] is not None:

@@ -64,14 +64,18 @@ def explain(dataset: Dataset, sample: int) -> dict[str, Any]:
     }
 
 
+#: What is said of a source.
+_SOURCE = (
+    *("name", "sha256", "mask_name", "mask_sha256", "depth_name", "depth_sha256"),
+    *("license", "author", "url"),
+)
+
+
 def _source(source: SourceInfo, number: int) -> dict[str, Any]:
     """A source with its number; what is not stated of it is ``None``."""
     return {
         "number": number,
-        **{
-            name: getattr(source, name)
-            for name in ("name", "sha256", "mask_name", "mask_sha256", "license", "author", "url")
-        },
+        **{name: getattr(source, name) for name in _SOURCE},
     }
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from builders import SMALL_SHARDS, Pictures, Stop, depth_of, tree
+from command_line import run
 from refusals import refused
 from sample_folders import Events
 
@@ -277,6 +278,29 @@ def test_options_that_do_not_fit_are_refused(pictures, fields, problem):
 def test_files_are_no_network():
     with refused(DepthModelError, "model-kind-mismatch"):
         _ = Networks.load(DepthSpec("files")).network
+
+
+def test_commands_tell_of_it_where_they_tell_of_networks(spec, tmp_path):
+    path = tmp_path / "it.zarr"
+    create(path, spec, layout=SMALL_SHARDS)
+    picture = tmp_path / "it.png"
+    for command in (
+        ("info", path),
+        ("explain", path, 0, "--picture", picture),
+        ("stats", path),
+        ("diff", path, path),
+        ("preview", path, "-o", picture),
+        ("card", path),
+        ("verify", path),
+        ("pack", path, tmp_path / "it.zip"),
+        ("export", path, tmp_path / "out", "--to", "npz"),
+    ):
+        result = run(*command)
+        assert result.exit_code == 0, result.output
+        assert "None" not in result.stdout
+    explained = run("explain", path, 0).stdout
+    assert "b0.npy" in explained
+    assert "none: that of the background is from its file" in " ".join(explained.split())
 
 
 def test_everything_else_knows_it(spec, tmp_path):
