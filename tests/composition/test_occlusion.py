@@ -11,6 +11,7 @@ import naive_scenes
 import numpy as np
 import pytest
 from builders import assert_same_arrays
+from composed_scenes import assert_same_objects, assert_same_planes, composed
 from numpy.typing import NDArray
 from refusals import refused
 
@@ -229,30 +230,15 @@ def hidden_recipe(pictures, cut=(0, 0), **fields):
     return Recipe.of(spec, catalog)
 
 
-def composed(recipe, samples, **options):
-    rows = options.pop("rows", recipe.height)
-    shape = len(samples), rows, recipe.width
-    found = {name: np.full((*shape, 3) if name == "image" else shape, 7, np.uint8) for name in recipe.planes}
-    recipe.place(samples).compose(slice(None), found, **options)
-    return found
-
-
 def test_objects_and_pixels_are_the_naive_ones(recipe):
     known, samples = naive_scenes.all_sprites(recipe), range(SAMPLES)
     objects, planes = recipe.objects(samples), composed(recipe, samples)
     hidden = 0
     for i in samples:
         background, expected = naive_scenes.sample_objects(recipe, i, known)
-        assert objects.count[i] == len(expected)
-        for k, one in enumerate(expected):
-            for name in ("foreground", "flip", "y", "x", "height", "width", "rotation", "shadow"):
-                assert getattr(objects, name)[i, k] == one[name], (i, k, name)
-            assert objects.visible[i, k] == np.float32(float(one["visible"]))
-            assert objects.box[i, k].tolist() == one["box"]
-            hidden += int(one["hidden"].any())
-        found = naive_scenes.compose(recipe.catalog.background[background], expected)
-        for plane, values in zip(("image", "mask", "instance"), found, strict=True):
-            np.testing.assert_array_equal(planes[plane][i], values, err_msg=f"{plane} {i}")
+        assert_same_objects(objects, i, expected)
+        assert_same_planes(planes, i, recipe.catalog.background[background], expected)
+        hidden += sum(int(one["hidden"].any()) for one in expected)
     assert hidden > 5
 
 

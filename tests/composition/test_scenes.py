@@ -9,6 +9,7 @@ import naive_scenes
 import numpy as np
 import pytest
 from builders import assert_same_arrays
+from composed_scenes import assert_same_objects, assert_same_planes, composed
 from refusals import refused
 
 from fgbgpack.composition.objects import Objects
@@ -63,14 +64,6 @@ def recipe(request, pictures):
     return load_recipe(pictures.spec(**KINDS[request.param]), silent)
 
 
-def composed(recipe, samples, planes=("image", "mask", "instance"), **options):
-    rows = options.pop("rows", recipe.height)
-    shape = len(samples), rows, recipe.width
-    found = {name: np.full((*shape, 3) if name == "image" else shape, 7, np.uint8) for name in planes}
-    recipe.place(samples).compose(slice(None), found, **options)
-    return found
-
-
 def test_sprites_are_the_naive_ones(recipe):
     found, known = recipe.sprites, naive_scenes.all_sprites(recipe)
     assert len(found.size) == len(known)
@@ -91,19 +84,8 @@ def test_objects_and_pixels_are_the_naive_ones(recipe):
     for i in samples:
         background, expected = naive_scenes.sample_objects(recipe, i, known)
         assert placed.background[i] == background
-        assert objects.count[i] == len(expected)
-        for k, one in enumerate(expected):
-            for name in ("foreground", "flip", "y", "x", "height", "width", "rotation", "shadow"):
-                assert getattr(objects, name)[i, k] == one[name], (i, k, name)
-            assert BLENDS[objects.blend[i, k]] == one["blend"]
-            assert objects.gain[i, k].tolist() == one["gain"]
-            assert objects.visible[i, k] == np.float32(float(one["visible"]))
-            assert objects.box[i, k].tolist() == one["box"]
-        for array in objects.arrays().values():
-            assert (array[i, len(expected) :] == -1).all()
-        found = naive_scenes.compose(recipe.catalog.background[background], expected)
-        for plane, values in zip(("image", "mask", "instance"), found, strict=True):
-            np.testing.assert_array_equal(planes[plane][i], values, err_msg=f"{plane} {i}")
+        assert_same_objects(objects, i, expected)
+        assert_same_planes(planes, i, recipe.catalog.background[background], expected)
 
 
 def test_any_samples_in_any_order_are_those_of_the_whole(recipe):

@@ -7,6 +7,7 @@ import dataclasses
 import naive_scenes
 import numpy as np
 import pytest
+from composed_scenes import assert_same_objects
 from refusals import refused
 
 from fgbgpack.composition.floor import find_floor
@@ -68,12 +69,7 @@ def test_objects_are_the_naive_ones(pictures, kind, cut):
     objects = recipe.objects(samples)
     for i in samples:
         _, expected = naive_scenes.sample_objects(recipe, i, known)
-        assert objects.count[i] == len(expected)
-        for k, one in enumerate(expected):
-            for name in ("foreground", "flip", "y", "x", "height", "width", "rotation", "shadow"):
-                assert getattr(objects, name)[i, k] == one[name], (i, k, name)
-            assert objects.visible[i, k] == np.float32(float(one["visible"]))
-            assert objects.box[i, k].tolist() == one["box"]
+        assert_same_objects(objects, i, expected)
 
 
 def test_feet_are_on_the_floor_and_heights_are_those_of_persons(pictures):
