@@ -276,37 +276,27 @@ def _sort(graph: GraphProto) -> None:
     """Brings the nodes of a graph in an order in which each follows what it needs, in place. ONNX demands
     that; ONNX Runtime does not, and what converts weights to float16 puts its casts at the end.
     """
-    made = {name for node in graph.node for name in node.output if name}
-    needs = [made & _needed(node) for node in graph.node]
-    there: set[str] = set()
-    if all(_follows(needs[i], there, node) for i, node in enumerate(graph.node)):
+    maker = {name: i for i, node in enumerate(graph.node) for name in node.output if name}
+    needs = [{maker[name] for name in _needed(node) if name in maker} for node in graph.node]
+    if all(max(needed, default=-1) < i for i, needed in enumerate(needs)):
         return
-    users: dict[str, list[int]] = {}
-    missing = [len(names) for names in needs]
-    for i, names in enumerate(needs):
-        for name in names:
-            users.setdefault(name, []).append(i)
+    users: dict[int, list[int]] = {}
+    for i, needed in enumerate(needs):
+        for earlier in needed:
+            users.setdefault(earlier, []).append(i)
+    missing = [len(needed) for needed in needs]
     ready = [i for i, count in enumerate(missing) if count == 0]
-    heapq.heapify(ready)
     ordered = []
     while ready:
-        node = graph.node[heapq.heappop(ready)]
-        ordered.append(node)
-        for i in (i for name in node.output for i in users.get(name, ())):
-            missing[i] -= 1
-            if missing[i] == 0:
-                heapq.heappush(ready, i)
+        i = heapq.heappop(ready)
+        ordered.append(onnx.NodeProto.FromString(graph.node[i].SerializeToString()))
+        for user in users.get(i, ()):
+            missing[user] -= 1
+            if missing[user] == 0:
+                heapq.heappush(ready, user)
     if len(ordered) == len(graph.node):  # a cycle has its own error
-        copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in ordered]
         del graph.node[:]
-        graph.node.extend(copies)
-
-
-def _follows(needed: set[str], there: set[str], node: onnx.NodeProto) -> bool:
-    """Whether a node needs only what is there; its own outputs then are, too."""
-    is_so = needed <= there
-    there.update(node.output)
-    return is_so
+        graph.node.extend(ordered)
 
 
 def _needed(node: onnx.NodeProto) -> set[str]:
