@@ -68,9 +68,8 @@ def model_names() -> list[str]:
 
 def names_of(kind: Kind) -> list[str]:
     """The names of models of a kind, sorted, with those of the user's files that have no card of ours."""
-    other: Kind = "depth" if kind == "cutout" else "cutout"
-    of_other = {path.stem for path in _FOLDERS[other].glob("*.json")}
-    return [name for name in model_names() if name not in of_other]
+    folder, cards = _FOLDERS[kind], _our_cards()
+    return [name for name in model_names() if name not in cards or cards[name].parent == folder]
 
 
 def known_models() -> tuple[list[Entry], list[str]]:
