@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fgbgpack.composition.objects import Objects
 from fgbgpack.composition.occlusion_kernels import hide_alphas
 from fgbgpack.composition.originals import Backgrounds, Renderer, depth_of_backgrounds
-from fgbgpack.composition.placement import Placements
+from fgbgpack.composition.placement import Placements, cropped
 from fgbgpack.composition.recipe import Recipe, Samples
 from fgbgpack.composition.scenes import ScenePlacements
 from fgbgpack.composition.standing import feet_rows
@@ -347,8 +347,7 @@ class Layered:
 def _outlines(recipe: Recipe) -> Outlines:
     """The outlines of all that a recipe pastes."""
     catalog = recipe.catalog
-    patches = zip(catalog.foreground, catalog.foreground_size.tolist(), strict=True)
-    whole = [patch[:height, :width] for patch, (height, width) in patches]
+    whole = cropped(catalog.foreground, recipe.plan.foreground_sizes)
     is_portrait = [bool(sides & BOTTOM) for sides in catalog.cut.tolist()]
     if not recipe.has_objects:
         return Outlines.of([patch[..., 3] for patch in whole], is_portrait)
