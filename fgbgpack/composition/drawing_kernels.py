@@ -58,8 +58,8 @@ def _stand(
     spot: Int64,
 ) -> Int:
     """How many pixels of a floor the feet of a foreground may be on; ``spot`` becomes the level of its height
-    and its corner, where they are on the ``word`` / 2^32-th of these, row by row, and then its lower edge
-    before it is turned.
+    and its corner, where they are on the ``word`` / 2^32-th of these, row by row, and then the row of its
+    feet.
 
     ``level`` (h,) and ``count`` (h, w + 1) are those of ``Standing``, of one background. Feet are at the
     lowest opaque row, in the middle of the lowest ones; a turned foreground is turned about them. Outside of
@@ -105,7 +105,7 @@ def _stand(
                 spot[0] = level[row]
                 spot[1] = y
                 spot[2] = column - middle
-                spot[3] = row - lowest + h
+                spot[3] = row
                 break
             before += here
         if not again:
@@ -244,8 +244,8 @@ def draw_objects(
                     w = np.int64(size[sprite, 1])
                     y = spot[1]
                     x = spot[2]
-                    bottom = spot[3]
-                    feet_row = bottom - h + feet[sprite, 0]
+                    feet_row = spot[3]
+                    bottom = feet_row - feet[sprite, 0] + h
                 if placement == ANCHORED or (placement == FLOOR and sides != 0):
                     left = (sides & LEFT) != 0
                     right = (sides & RIGHT) != 0
