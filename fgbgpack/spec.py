@@ -254,8 +254,12 @@ class DatasetSpec:
             if type(number := getattr(self, name)) is not bool and isinstance(number, SupportsFloat):
                 object.__setattr__(self, name, float(number))
         depth = self.depth
-        is_of_scene = depth is not None and depth.model == SCENE_MODEL and depth.mode != "per-sample"
-        if self.background_depth is not None and depth is not None and is_of_scene:
+        if (
+            self.background_depth is not None
+            and depth is not None
+            and depth.model == SCENE_MODEL
+            and depth.mode != "per-sample"
+        ):
             object.__setattr__(self, "depth", dataclasses.replace(depth, model=FILES_MODEL))
         problems = schema.problems("spec", self.to_dict())
         problems += [

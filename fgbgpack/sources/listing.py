@@ -92,8 +92,7 @@ def find_sources(
     background_paths = listing.pictures(_BACKGROUNDS, backgrounds)
     # One folder of both has one table of both.
     is_shared = _is_same(backgrounds, foregrounds)
-    of_others = ((), ()) if is_shared else (OF_FOREGROUNDS, OF_BACKGROUNDS)
-    credit_of = listing.credits(backgrounds, background_paths, of_others[0])
+    credit_of = listing.credits(backgrounds, background_paths, () if is_shared else OF_FOREGROUNDS)
     name_of = {path: path.name for path in background_paths}
     foreground_paths: list[Path] = []
     mask_of: dict[Path, Path] = {}
@@ -106,7 +105,7 @@ def find_sources(
             mask_paths = listing.masks_beside if beside else listing.pictures(_MASKS, mask_folder or folder)
             if found and (mask_paths or beside):
                 mask_of |= listing.matched(folder, found, mask_folder or folder, mask_paths, naming)
-        credit_of |= listing.credits(folder, found, of_others[1])
+        credit_of |= listing.credits(folder, found, () if is_shared else OF_BACKGROUNDS)
         foreground_paths += found
         masks_found = [mask_of[path] for path in found if path in mask_of]
         prefix = f"{category}/" if category else ""
