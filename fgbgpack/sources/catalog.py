@@ -74,11 +74,16 @@ class Catalog:
         return tuple(array for array in (self.person_pixels, self.front_row) if array is not None)
 
     def seen_persons(self, background: int) -> NDArray[np.int16] | None:
-        """The height of persons, ``(h, w)``, on floor that is seen, in a background; 0 elsewhere."""
-        if self.person_pixels is None or self.front_row is None:
-            return None if self.person_pixels is None else self.person_pixels[background]
-        rows = np.arange(self.front_row.shape[1])[:, None]
-        return np.where(self.front_row[background] < rows, self.person_pixels[background], np.int16(0))
+        """The height of persons, ``(h, w)``, on floor that is seen, in a background, and 0 elsewhere;
+        ``None`` where nothing stands on floors.
+        """
+        if self.person_pixels is None:
+            return None
+        person: NDArray[np.int16] = self.person_pixels[background]
+        if self.front_row is None:
+            return person
+        rows = np.arange(len(person))[:, None]
+        return np.where(self.front_row[background] < rows, person, np.int16(0))
 
 
 @decoding()
