@@ -36,7 +36,7 @@ _STRIDE = 4
 
 @kernel
 def _between(word: Int, first: Int, last: Int) -> Int:
-    """A number from one to another, both included, whichever is greater."""
+    """A number from ``first`` to ``last``, both included; either may be the greater one."""
     return min(first, last) + _below(word, abs(last - first) + 1)
 
 

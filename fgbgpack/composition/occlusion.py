@@ -1,8 +1,8 @@
-"""What of a background hides those who stand behind it, from metric depth, and where one can be behind.
+"""Which pixels of a background hide people who stand behind them, by metric depth, and where feet can be out
+of sight.
 
-Whoever stands is as far away as the floor at the feet. So all that matters of a pixel of the background is
-one number: the lowest row on which feet can be so that the pixel still is in front. It is found once, and
-stored.
+A person who stands is as far away as the floor at the feet. So one number says all of a pixel of the
+background: the lowest row of feet that is still behind it. It is found once, and stored.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from fgbgpack.composition.floor import FEET_SIDE, Floor, middles, scaled, square_side, surrounded
 
-#: How far what hides somebody is, at most, as a part of how far that one is.
+#: What hides somebody is at most this part of that person's distance away.
 _NEARER = 0.9
-#: How many rows above the base of what hides them feet have to be, in pictures whose smaller side is 128.
+#: Feet are at least so many rows above the base of what hides them, in pictures whose smaller side is 128.
 _ABOVE_BASE = 3
-#: How far what is seen may be from the floor in its place and still be floor, as a part of that.
+#: Pixels are floor whose distance differs by less than this part from that of the floor in their place.
 _ON_FLOOR = 0.05
-#: Stands where nobody is hidden.
+#: The value of pixels that hide nobody.
 NOBODY = -1
 
 

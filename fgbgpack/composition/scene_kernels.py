@@ -232,7 +232,7 @@ def _darken(image: UInt8, inside: Int, row: Int, middle: Int, span: Int, dark: I
 def _darken_behind(
     image: UInt8, inside: Int, row: Int, middle: Int, span: Int, dark: Int, ahead: Int16, feet_row: Int
 ) -> None:
-    """The same but where ``ahead`` (rows, w) hides what has its feet in a row."""
+    """Darken as :func:`_darken` does, but not where ``ahead`` (rows, w) is at least ``feet_row``."""
     first = max(0, row - span // 8 - 1)
     last = max(first, min(inside, row + span // 8 + 2))
     before = image[first:last].copy()

@@ -264,6 +264,7 @@ class SceneCompositor:
             raise SpecError(
                 f"An object is turned by more than {LARGEST_ROTATION} degrees.", code="placement-outside"
             )
+        # Where nothing hides objects, no one reads the rows of their feet: any array of this shape will do.
         hides = len(self._front) > 0
         rows = feet_rows(self._sprites, self._cut, sprite, objects) if hides else sprite
         return Scenes(self._background, self._sprites, which, sprite, arrays, self._front, rows)

@@ -74,7 +74,7 @@ class Sprites:
     ``blends``; foreground f has ``levels[f]`` heights.
 
     Attributes:
-        is_hard: (S,) uint8, 1 where alpha is 0 or 255 only, whatever becomes of a sprite.
+        is_hard: (S,) uint8, 1 where alpha is 0 or 255 only, also once a sprite is turned.
         pixels: All sprites one after the other, (h, w, 4) uint8 each, straight RGBA.
         offset: (S,) int64, where each begins in ``pixels``.
         size: (S, 2) int32, height and width of each in pixels.

@@ -68,7 +68,7 @@ def sine(angle: Int) -> Int:
 
 @kernel
 def cosine(angle: Int) -> Int:
-    """Its cosine, times 2^16."""
+    """The cosine of such an angle, times 2^16."""
     return _SINES[_RIGHT - abs(angle)]
 
 
@@ -89,8 +89,8 @@ def grown(h: Int, w: Int, angle: Int) -> tuple[Int, Int]:
 
 @kernel
 def pushed(h: Int, w: Int, angle: Int) -> tuple[Int, Int]:
-    """How many rows, and columns, further out a turned rectangle has to be so that its lower or upper edge,
-    or its left or right one, is nowhere further in than before, nor its softness.
+    """How many rows, and how many columns, a turned sprite has to be moved outwards at the side where it is
+    cut, so that no part of its cut edge, nor of the soft pixels along that, is further in than before.
     """
     if angle == 0:
         return np.int64(0), np.int64(0)

@@ -53,8 +53,8 @@ class DepthModel:
 
 def load_model(reference: str | Path, kind: Kind | None = "depth") -> DepthModel:
     """Finds a network by the path of its ONNX file, with its card ``.json`` beside it, or by its name
-    (see :mod:`fgbgpack.depth.registry`), reads its card, and checks both. It is to be of the kind, unless
-    that is ``None``.
+    (see :mod:`fgbgpack.depth.registry`), reads its card, and checks both. It has to be of that ``kind``;
+    ``None`` takes either.
 
     Raises:
         DepthModelError: There is no such model, it is of the other kind, its file is not an ONNX file, it has

@@ -56,7 +56,8 @@ def read_metres(
     Each pixel has the mean of the depths in its area that are within 5 % of that at its centre: that takes
     away noise, and mixes nothing across edges, where the mean is a depth at which there is nothing. The
     file, gray PNG or TIFF or ``.npy``, may have another size than the ``picture``, but not another aspect.
-    Raises SourceError where it cannot be used, has not this digest, or is unknown at more than that share.
+    Raises SourceError where it cannot be used, where its digest is not ``sha256``, or where a larger share
+    of it than ``most_unknown`` is unknown.
     """
     if sha256 is not None and hash_file(path) != sha256:
         found = "another file than when the dataset was made"
