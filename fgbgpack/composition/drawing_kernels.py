@@ -22,6 +22,9 @@ Int: TypeAlias = Any
 ATTEMPTS = 16
 #: The fourth word of counters: of a sample as a whole, and of its objects by their numbers and attempts.
 _OF_SAMPLE = np.uint32(0xFFFFFFFF)
+#: The columns of arrays of placed objects, one row each.
+_FOREGROUND, _FLIP, _Y, _X, _BLEND, _SHADOW, _SPRITE, _NEAR, _ANGLE, _AREA, _NUMBER, _FEET_ROW = range(12)
+_COLUMNS = 12
 #: Placements, as the kernel knows them.
 INSIDE, ANCHORED, FLOOR = 0, 1, 2
 
@@ -169,10 +172,9 @@ def draw_objects(
     foreground, flips, ys, xs, heights, widths, rotation, blend, _, shadow, visible, box = objects
     words = np.empty(4, np.uint32)
     more = np.empty(4, np.uint32)
-    # What is placed, far to near: foreground, mirroring, y, x, blend, shadow, sprite, nearness, angle, area,
-    # number, row of the feet.
-    placed = np.empty((most + 1, 12), np.int64)
-    trial = np.empty((most + 1, 12), np.int64)
+    # What is placed, far to near.
+    placed = np.empty((most + 1, _COLUMNS), np.int64)
+    trial = np.empty((most + 1, _COLUMNS), np.int64)
     ahead = np.empty((0, 0), np.int16)
     # Where turned objects are opaque, by their numbers.
     bits = np.empty((most if most_turned > 0 else 0, height, (width + 7) // 8), np.uint8)
@@ -286,7 +288,7 @@ def draw_objects(
                 # further away.
                 near = bottom if bottom < height else height + h
                 at = count
-                while at > 0 and placed[at - 1, 7] > near:
+                while at > 0 and placed[at - 1, _NEAR] > near:
                     at -= 1
                 for k in range(count):
                     trial[k if k < at else k + 1] = placed[k]
@@ -309,7 +311,7 @@ def draw_objects(
                 if least_visible > 0:
                     _see(trial, count + 1, size, pixels, offset, bits, ahead, canvas, seen, boxes, False)
                     for k in range(count + 1):
-                        if trial[k, 9] == 0 or seen[k] * (1 << 16) < trial[k, 9] * least_visible:
+                        if trial[k, _AREA] == 0 or seen[k] * (1 << 16) < trial[k, _AREA] * least_visible:
                             accepted = False
                 if accepted:
                     count += 1
@@ -317,17 +319,17 @@ def draw_objects(
                     break
         _see(placed, count, size, pixels, offset, bits, ahead, canvas, seen, boxes, True)
         for k in range(count):
-            sprite = placed[k, 6]
-            foreground[i, k] = placed[k, 0]
-            flips[i, k] = placed[k, 1]
-            ys[i, k] = placed[k, 2]
-            xs[i, k] = placed[k, 3]
+            sprite = placed[k, _SPRITE]
+            foreground[i, k] = placed[k, _FOREGROUND]
+            flips[i, k] = placed[k, _FLIP]
+            ys[i, k] = placed[k, _Y]
+            xs[i, k] = placed[k, _X]
             heights[i, k] = size[sprite, 0]
             widths[i, k] = size[sprite, 1]
-            blend[i, k] = blends[placed[k, 4]]
-            shadow[i, k] = placed[k, 5]
-            rotation[i, k] = placed[k, 8]
-            whole = placed[k, 9]
+            blend[i, k] = blends[placed[k, _BLEND]]
+            shadow[i, k] = placed[k, _SHADOW]
+            rotation[i, k] = placed[k, _ANGLE]
+            whole = placed[k, _AREA]
             visible[i, k] = np.float32(seen[k]) / np.float32(whole) if whole > 0 else np.float32(0)
             for edge in range(4):
                 box[i, k, edge] = boxes[k, edge]
@@ -355,18 +357,18 @@ def _see(
     width = canvas.shape[1]
     for k in range(count):
         seen[k] = 0
-        flip = placed[k, 1]
-        y = placed[k, 2]
-        x = placed[k, 3]
-        sprite = placed[k, 6]
-        angle = placed[k, 8]
-        feet_row = placed[k, 11]
+        flip = placed[k, _FLIP]
+        y = placed[k, _Y]
+        x = placed[k, _X]
+        sprite = placed[k, _SPRITE]
+        angle = placed[k, _ANGLE]
+        feet_row = placed[k, _FEET_ROW]
         is_behind = len(ahead) > 0 and feet_row != UNHIDDEN
         w = np.int64(size[sprite, 1])
         top, bottom, left, right = _inside(y, x, np.int64(size[sprite, 0]), w, angle, height, width)
         if is_behind:
             # Where nothing is turned there are no bits, and any plane will do.
-            opaque = bits[placed[k, 10]] if angle != 0 else canvas
+            opaque = bits[placed[k, _NUMBER]] if angle != 0 else canvas
             for row in range(top, bottom):
                 start = offset[sprite] + 4 * (row - y) * w + 3
                 for column in range(left, right):
@@ -380,7 +382,7 @@ def _see(
                     if is_there:
                         _mark(canvas, row, column, k, seen)
         elif angle != 0:
-            opaque = bits[placed[k, 10]]
+            opaque = bits[placed[k, _NUMBER]]
             for row in range(top, bottom):
                 for column in range(left, right):
                     if (opaque[row, column >> 3] >> np.uint8(column & 7)) & 1:
@@ -393,9 +395,9 @@ def _see(
                     if pixels[start + 4 * across] > _HALF_OPAQUE:
                         _mark(canvas, row, column, k, seen)
     for k in range(count):
-        sprite = placed[k, 6]
+        sprite = placed[k, _SPRITE]
         top, bottom, left, right = _inside(
-            placed[k, 2], placed[k, 3], size[sprite, 0], size[sprite, 1], placed[k, 8], height, width
+            placed[k, _Y], placed[k, _X], size[sprite, 0], size[sprite, 1], placed[k, _ANGLE], height, width
         )
         if with_boxes:
             boxes[k] = (0, 0, 0, 0)
@@ -409,9 +411,9 @@ def _see(
                             boxes[k, 2] = row + 1
                             boxes[k, 3] = max(boxes[k, 3], column + 1)
     for k in range(count):
-        sprite = placed[k, 6]
+        sprite = placed[k, _SPRITE]
         top, bottom, left, right = _inside(
-            placed[k, 2], placed[k, 3], size[sprite, 0], size[sprite, 1], placed[k, 8], height, width
+            placed[k, _Y], placed[k, _X], size[sprite, 0], size[sprite, 1], placed[k, _ANGLE], height, width
         )
         for row in range(top, bottom):
             for column in range(left, right):
