@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fgbgpack.composition.kernels import philox_key
+from fgbgpack.composition.placement import Placements
 from fgbgpack.composition.scenes import ScenePlan
+from fgbgpack.dataset.batch import Batch
 from fgbgpack.document import (
     DEPTH,
     DEPTH_MAX,
@@ -17,7 +19,7 @@ from fgbgpack.document import (
     IMAGE,
     MASK,
     NAME,
-    OBJECTS,
+    PLACEMENTS,
     NetworkDepthInfo,
 )
 from fgbgpack.errors import DatasetError
@@ -44,6 +46,7 @@ def explain(dataset: Dataset, sample: int) -> dict[str, Any]:
     """
     number = int(sample_indices([sample], len(dataset))[0])
     document = dataset.document
+    one = dataset.read([number], (IMAGE, MASK))
     return {
         "path": dataset.path,
         "sample": number,
@@ -54,10 +57,10 @@ def explain(dataset: Dataset, sample: int) -> dict[str, Any]:
         "name": None if dataset.names is None else dataset.names[number],
         "imported": _imported(dataset, number),
         "recipe": None if document.recipe is None else document.recipe.sha256,
-        "draw": _draw(dataset, number) if dataset.has_recipe else None,
-        "background": _background(dataset, number) if dataset.has_recipe else None,
-        "objects": _objects(dataset, number) if dataset.has_recipe else None,
-        "mask": _measured(dataset, number),
+        "draw": _draw(dataset, number, one) if dataset.has_recipe else None,
+        "background": _background(dataset, one) if dataset.has_recipe else None,
+        "objects": _objects(dataset, one) if dataset.has_recipe else None,
+        "mask": _measured(one),
         "depth": _depth(dataset, number),
         "parts": _parts(dataset, number),
         "arrays": _arrays(dataset, number),
@@ -89,7 +92,7 @@ def _imported(dataset: Dataset, sample: int) -> dict[str, Any] | None:
     return {"name": stored, "patterns": dict(imported.patterns), "fit": imported.fit}
 
 
-def _draw(dataset: Dataset, sample: int) -> dict[str, Any]:
+def _draw(dataset: Dataset, sample: int, one: Batch) -> dict[str, Any]:
     plan = dataset.recipe.plan
     words = [f"{word:08x}" for word in plan.counters(np.array([sample]))[0].tolist()]
     key = [f"{word:08x}" for word in philox_key(plan.seed).tolist()]
@@ -102,38 +105,38 @@ def _draw(dataset: Dataset, sample: int) -> dict[str, Any]:
         "counter": words,
         "how": how,
         "placement": placement,
-        "replica": int(dataset.sample_arrays["replica"][sample]),
+        "replica": int(one.replica[0]),
     }
 
 
-def _background(dataset: Dataset, sample: int) -> dict[str, Any]:
+def _background(dataset: Dataset, one: Batch) -> dict[str, Any]:
     _, sources = dataset.require_recipe("background")
-    number = int(dataset.sample_arrays["background"][sample])
+    number = int(one.background[0])
     return _source(sources.backgrounds[number], number)
 
 
-def _objects(dataset: Dataset, sample: int) -> list[dict[str, Any]]:
+def _objects(dataset: Dataset, one: Batch) -> list[dict[str, Any]]:
     """Objects from far to near; the one foreground that was pasted, of samples that are no scenes."""
     _, sources = dataset.require_recipe("objects")
-    arrays = {name: values[sample] for name, values in dataset.sample_arrays.items()}
     if not dataset.has_objects:
-        number = int(arrays["foreground"])
+        number = int(one.foreground[0])
         height, width = dataset.recipe.catalog.foreground_size[number].tolist()
+        placed = Placements(*(one.arrays[name] for name in PLACEMENTS))
         return [
             {
                 "foreground": _source(sources.foregrounds[number], number),
                 "category": sources.foregrounds[number].category or None,
-                "mirrored": bool(arrays["flip"]),
-                "y": int(arrays["y"]),
-                "x": int(arrays["x"]),
+                "mirrored": bool(one.flip[0]),
+                "y": int(one.y[0]),
+                "x": int(one.x[0]),
                 "height": height,
                 "width": width,
-                "box": dataset.bbox[sample].tolist(),
-                "visible": float(dataset.visible[sample]),
+                "box": dataset._outlines.boxes(placed)[0].tolist(),
+                "visible": float(dataset._outlines.visible[number]),
             }
         ]
     found = []
-    of = {path.removeprefix(f"{OBJECTS}/"): values for path, values in arrays.items()}
+    of = {name: values[0] for name, values in vars(one.objects).items()}
     for k, number in enumerate(of["foreground"].tolist()):
         if number >= 0:
             source = sources.foregrounds[number]
@@ -154,14 +157,13 @@ def _objects(dataset: Dataset, sample: int) -> list[dict[str, Any]]:
     return found
 
 
-def _measured(dataset: Dataset, sample: int) -> dict[str, Any]:
+def _measured(one: Batch) -> dict[str, Any]:
     """What the pixels themselves say."""
-    batch = dataset.read([sample], (IMAGE, MASK))
-    opaque = int((batch.mask > 127).sum())
+    opaque = int((one.mask > 127).sum())
     return {
         "pixels": opaque,
-        "share": opaque / batch.mask.size,
-        "mean_colour": (batch.image.reshape(-1, 3).mean(axis=0) / 255).round(4).tolist(),
+        "share": opaque / one.mask.size,
+        "mean_colour": (one.image.reshape(-1, 3).mean(axis=0) / 255).round(4).tolist(),
     }
 
 
@@ -193,15 +195,11 @@ def _depth(dataset: Dataset, sample: int) -> dict[str, Any] | None:
         "step": depth.step,
         "provider": depth.sample_provider,
     }
-    if dataset.document.is_layered and depth.complete and depth.step is not None:
-        one = np.array([sample])
-        placed, objects = (
-            dataset.recipe.placements(one),
-            dataset.objects[one] if dataset.has_objects else None,
-        )
-        layers = dataset.composer.layers
-        drawn = [] if layers is None else layers[0].objects_at(placed, objects, layers[1])[0]
-        found["objects"] = [float(value) for value in drawn if not math.isnan(value)]
+    if dataset.document.is_layered and (layers := dataset.composer.layers) is not None:
+        layered, step = layers
+        placed, objects = dataset.composer.made_of(np.array([sample]), {})
+        drawn = layered.objects_at(placed, objects, step)[0].tolist()
+        found["objects"] = [value for value in drawn if not math.isnan(value)]
     return found
 
 
