@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgbgpack.dataset.batch import Batch
-from fgbgpack.dataset.geometry import Outlines, mask_boxes
+from fgbgpack.dataset.geometry import mask_boxes
 from fgbgpack.dataset.stats import (
     Counts,
     DepthStats,
@@ -22,7 +22,6 @@ from fgbgpack.dataset.stats import (
     quartiles,
 )
 from fgbgpack.dataset.stats_kernels import add_depths, add_images, add_masks
-from fgbgpack.document import SOURCE_ARRAYS
 
 if TYPE_CHECKING:
     from fgbgpack.dataset.dataset import Dataset
@@ -174,7 +173,7 @@ class Counting:
         """Sizes of the objects that can be seen."""
         if self._dataset.has_recipe and not self._dataset.has_objects:
             # What is pasted as a whole is of the same size wherever it lies.
-            outlines = Outlines.of(*self._dataset.store.read(*SOURCE_ARRAYS[1:3]))
+            outlines = self._dataset._outlines
             self._add_boxes(outlines.box[0], outlines.visible, self.sources[1].sum(axis=0))
         if not (objects := int(self._heights.sum())):
             return None
