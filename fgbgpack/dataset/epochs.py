@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fgbgpack.composition.placement import Plan
 from fgbgpack.composition.recipe import Recipe
 from fgbgpack.dataset.blocks import in_blocks
 from fgbgpack.dataset.composer import Composer
@@ -56,10 +55,6 @@ class EpochReader(DatasetReader):
     def composer(self) -> Composer:
         """What makes the samples of the epoch."""
         return self._stored.composer.with_recipe(self.recipe)
-
-    @property
-    def _plan(self) -> Plan | None:
-        return None if self.has_objects else self.recipe.plan  # type: ignore[return-value]
 
     @cached_property
     def sample_arrays(self) -> dict[str, NDArray[Any]]:
