@@ -184,19 +184,19 @@ class Split:
         """(n,) the number of the part that all sources of a sample are in of the kinds that are dealt out; -1
         for none, and -2 where there is no source.
         """
-        found = [dealt["background"][made_of["background"]]] if "background" in dealt else []
-        if "foreground" in dealt:
-            part: NDArray[np.int32]
-            used = made_of[OBJECT_FOREGROUND if OBJECT_FOREGROUND in made_of else "foreground"]
-            part = np.where(used < 0, np.int32(_NO_SOURCE), dealt["foreground"][used])
-            if part.ndim > 1:
-                first = part[:, 0]
-                is_same = (part == first[:, None]) | (part == _NO_SOURCE)
-                part = np.where(is_same.all(axis=1), first, np.int32(-1))
-            if found:
-                part = np.where((part == found[0]) | (part == _NO_SOURCE), found[0], np.int32(-1))
-            return part
-        return np.asarray(found[0])
+        if "foreground" not in dealt:
+            return np.asarray(dealt["background"][made_of["background"]])
+        part: NDArray[np.int32]
+        used = made_of[OBJECT_FOREGROUND if OBJECT_FOREGROUND in made_of else "foreground"]
+        part = np.where(used < 0, np.int32(_NO_SOURCE), dealt["foreground"][used])
+        if part.ndim > 1:
+            first = part[:, 0]
+            is_same = (part == first[:, None]) | (part == _NO_SOURCE)
+            part = np.where(is_same.all(axis=1), first, np.int32(-1))
+        if "background" in dealt:
+            behind = dealt["background"][made_of["background"]]
+            part = np.where((part == behind) | (part == _NO_SOURCE), behind, np.int32(-1))
+        return part
 
     def of_names(self, names: Sequence[str]) -> dict[str, NDArray[np.int64]]:
         """The samples of each part, in ascending order, by their names alone or what a field in them says:
