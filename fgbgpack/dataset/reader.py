@@ -90,24 +90,22 @@ class DatasetReader(DatasetArrays):
         samples = sample_indices(indices, len(self))
         if out is None:
             chosen = self._chosen(fields)
-            arrays = self._new_arrays(len(samples), chosen)
+            arrays = self._new_arrays(len(samples), (*chosen, *self.placed))
         else:
             given = out.arrays if isinstance(out, Batch) else dict(out)
             chosen = self._chosen(fields, given)
             if given:
                 check_out(given, chosen, shapes(len(samples), self.document))
-            missing = [name for name in (*chosen, *self.placed) if name not in given]
-            arrays = {**given, **self._new_arrays(len(samples), chosen, missing)}
-            arrays = {name: arrays[name] for name in (*chosen, *self.placed)}
+            names = (*chosen, *self.placed)
+            missing = self._new_arrays(len(samples), [name for name in names if name not in given])
+            arrays = {name: given[name] if name in given else missing[name] for name in names}
         self._fill(samples, chosen, arrays, threads)
         return Batch(arrays)
 
-    def _new_arrays(
-        self, count: int, chosen: Sequence[str], missing: Sequence[str] | None = None
-    ) -> dict[str, NDArray[Any]]:
-        """Arrays for some samples: of the fields and of what samples are made of, or the missing ones."""
+    def _new_arrays(self, count: int, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """Arrays of these names for some samples."""
         forms, arrays = self._forms, {}
-        for name in (*chosen, *self.placed) if missing is None else missing:
+        for name in names:
             shape, dtype = forms[name]
             arrays[name] = np.empty((count, *shape), dtype)
         return arrays
