@@ -101,8 +101,9 @@ class SampleTable:
 
     def prepare(self) -> None:
         """Read all parts, where they can be kept."""
-        for start in range(0, self.samples if self.fits else 0, self.rows):
-            self._part(start // self.rows)
+        if self.fits:
+            for _ in self.parts():
+                pass
 
     def _part(self, number: int) -> Part:
         if self._process != os.getpid():
