@@ -20,7 +20,7 @@ from fgbgpack.dataset.pixel_source import PixelSource
 from fgbgpack.dataset.reader import DatasetReader
 from fgbgpack.dataset.splits import LABEL, By, Split, is_label
 from fgbgpack.dataset.stats import Stats
-from fgbgpack.document import DEPTH, IMAGE, SOURCE_ARRAYS, VERIFIED
+from fgbgpack.document import DEPTH, IMAGE, OBJECT_FOREGROUND, SOURCE_ARRAYS, VERIFIED
 from fgbgpack.errors import DatasetError, IncompleteDatasetError, SpecError
 from fgbgpack.options import checked_numbers
 from fgbgpack.storage import sealing
@@ -234,8 +234,12 @@ class Dataset(DatasetReader):
         """
         if indices is None or not self.has_objects:
             return None
-        found = np.unique(self.objects.foreground[sample_indices(indices, len(self))])
-        return tuple(found[found >= 0].tolist())
+        is_chosen = np.zeros(len(self), np.bool_)
+        is_chosen[sample_indices(indices, len(self))] = True
+        found = set[int]()
+        for rows, made_of in self.sample_parts():
+            found.update(np.unique(made_of[OBJECT_FOREGROUND][is_chosen[rows]]).tolist())
+        return tuple(sorted(number for number in found if number >= 0))
 
     # --- what is known of masks without reading them -----------------------------------------------
 
