@@ -309,12 +309,13 @@ class Dataset(DatasetReader):
             >>> stats = ds.stats()  # doctest: +SKIP
             >>> torchvision.transforms.Normalize(stats.mean, stats.std)  # doctest: +SKIP
         """
-        parts = {} if split is None else self.split(split)
-        how = None if split is None else {"name": split, **self.splits[split]}
         found = self.saved_stats
-        if how is None:
+        if split is None:
             return measure(self, None, {}, on_samples) if found is None else found.without_split()
-        return measure(self, how, parts, on_samples) if found is None or found.split != how else found
+        how = {"name": split, **self.splits.get(split, {})}
+        if found is not None and found.split == how:
+            return found
+        return measure(self, how, self.split(split), on_samples)
 
     @property
     def saved_stats(self) -> Stats | None:
