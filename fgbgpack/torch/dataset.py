@@ -207,14 +207,16 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
         self.fresh = fresh
         self._epochs: dict[int, EpochDataset] = {}
         self._drawn: tuple[int, ...] | None = None
-        self._prepare(None if indices is None and split is None else self.indices)
+        self._prepare(is_part=indices is not None or split is not None)
         self._groups: dict[int, _Group] = {}
         self._process = os.getpid()
 
-    def _prepare(self, indices: Index | None) -> None:
-        """Read what these samples are made of, once for all processes that are forked from then on."""
+    def _prepare(self, *, is_part: bool) -> None:
+        """Read what these samples are made of, once for all processes that are forked from then on. Of a part
+        of a dataset, other epochs draw only from the foregrounds that its samples have.
+        """
         if self.fresh:
-            self._drawn, self._epochs = self.dataset.drawn_from(indices), {}
+            self._drawn, self._epochs = self.dataset.drawn_from(self.indices if is_part else None), {}
             self._at_epoch(0).prepare_samples()
         else:
             self.dataset.prepare_samples()
@@ -289,7 +291,7 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
         some = copy.copy(self)
         some._chosen = _evenly_spaced(self._samples_at(sample_indices(positions, len(self))))
         some.pool, some._groups = MemoryPool(), {}
-        some._prepare(some.indices if self.fresh else None)
+        some._prepare(is_part=True)
         return some
 
     def mixing(self, window: int | None, memory: int) -> Mixing:
