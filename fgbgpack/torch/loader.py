@@ -421,10 +421,10 @@ def _shared_buffers(
 ) -> SharedBuffers:
     """Buffers for so many batches of workers: of whole groups where batches are unchanged parts of them."""
     if order.shuffle and dataset.dtype is None and dataset.augment is None and dataset.transform is None:
-        shares = order.batches_per_group
+        per_group = order.batches_per_group
         # A worker reads a group of each lane that it meets, and old groups are held until batches are gone.
-        groups = workers * (order.lanes_used // gcd(order.lanes_used, workers)) + -(-batches // shares) + 1
-        size = min(shares * order.batch_size, len(dataset))
-        return SharedBuffers(groups, dataset.layout(size, None).bytes, shares, context)
+        groups = workers * (order.lanes_used // gcd(order.lanes_used, workers)) + -(-batches // per_group) + 1
+        size = min(per_group * order.batch_size, len(dataset))
+        return SharedBuffers(groups, dataset.layout(size, None).bytes, per_group, context)
     # A transform may make samples larger: PyTorch copies batches that do not fit.
     return SharedBuffers(batches, dataset.layout(order.batch_size, dataset.dtype).bytes, 1, context)
