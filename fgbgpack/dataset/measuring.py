@@ -53,8 +53,12 @@ def measure(
             f"{dataset.path} is not complete, and has no sample yet that statistics could be of: run the "
             "command that makes it again to finish it."
         )
-    tell = on_samples or (lambda done, total: None)
-    counting = _counted(dataset, label, len(names) + 1, is_there, lambda done: tell(done, total))
+
+    def on_counted(done: int) -> None:
+        if on_samples is not None:
+            on_samples(done, total)
+
+    counting = _counted(dataset, label, len(names) + 1, is_there, on_counted)
     likeness = Likeness(dataset, label, counting.sources)
     everything = range(len(names) + 1)
     # Where samples are dealt out by both of their sources, or are not all there, a part may have none.
@@ -85,7 +89,7 @@ def _counted(
     label: NDArray[np.int32],
     parts: int,
     is_there: NDArray[np.bool_] | None,
-    on_samples: Callable[[int], None],
+    on_counted: Callable[[int], None],
 ) -> Counting:
     """All samples that are there, counted on threads, each of which reads a chunk at a time."""
     fields = (IMAGE, MASK, *((DEPTH,) if dataset.has_depth else ()))
@@ -105,7 +109,7 @@ def _counted(
 
     stream, done = object(), 0
     dataset.prepare_samples()
-    on_samples(done)
+    on_counted(done)
     for start in range(0, len(dataset), size * _TOGETHER):
         some = [
             samples if is_there is None else samples[is_there[samples]]
@@ -116,7 +120,7 @@ def _counted(
             dataset.read_ahead(stream, np.arange(start, stop), fields)
         helpers.run([samples for samples in some if len(samples)], count, usable_cores())
         done += sum(map(len, some))
-        on_samples(done)
+        on_counted(done)
     for other in others:
         counting.join(other)
     return counting
