@@ -106,23 +106,20 @@ class _Conditions:
     def hold_for(self, made_of: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
         """(n,) whether they hold for samples that are made of this."""
         samples = np.ones(len(made_of["background"]), np.bool_)
-        objects = None
+        of_objects: list[NDArray[np.bool_]] = []
         for kind, chosen in self._chosen.items():
             values = made_of.get(f"{OBJECTS}/{kind}")
             if values is None:
                 samples &= chosen[made_of[kind].astype(np.intp)]
             else:
-                objects = self._both(objects, chosen[values], made_of)
+                of_objects.append(chosen[values])
         for kind, (least, greatest) in self._limits.items():
             values = made_of[f"{OBJECTS}/{kind}"]
-            objects = self._both(objects, (values >= least) & (values <= greatest), made_of)
-        return samples if objects is None else samples & objects.any(axis=1)
-
-    @staticmethod
-    def _both(
-        objects: NDArray[np.bool_] | None, others: NDArray[np.bool_], made_of: Mapping[str, NDArray[Any]]
-    ) -> NDArray[np.bool_]:
-        return others & (made_of[OBJECT_FOREGROUND] >= 0 if objects is None else objects)
+            of_objects.append((values >= least) & (values <= greatest))
+        if of_objects:
+            is_there = made_of[OBJECT_FOREGROUND] >= 0
+            samples &= np.logical_and.reduce([is_there, *of_objects]).any(axis=1)
+        return samples
 
 
 def _limits(value: Any) -> tuple[float, float] | None:
