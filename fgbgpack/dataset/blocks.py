@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from fgbgpack.storage.reading.threads import helpers, usable_cores
 
-#: Made at a time: so much that what a call costs beside is little, and that threads share out evenly.
+#: Bytes made in one call: so many that the call itself costs little, and few enough for threads to share.
 _BLOCK_BYTES = 4 << 20
 #: More than this, which a single large picture takes, is not kept from one block to the next.
 _KEPT_BYTES = 4 << 20
 
 
 def in_blocks(work: Callable[[slice], None], count: int, sample_bytes: int, threads: int | None) -> None:
-    """Do the work of ``count`` samples in blocks of some, on so many threads; ``None`` chooses."""
+    """Do the work of ``count`` samples in blocks, on so many threads; ``None``: one for each processor."""
     size = max(1, _BLOCK_BYTES // max(1, sample_bytes))
     if count <= size:
         if count:
@@ -35,7 +35,7 @@ def in_blocks(work: Callable[[slice], None], count: int, sample_bytes: int, thre
 
 
 class _Scratch(threading.local):
-    """Scratch arrays of each thread, for results that were not requested."""
+    """Scratch arrays of each thread, for what is made on the way to a result."""
 
     def __init__(self) -> None:
         self._arrays: dict[str, NDArray[np.uint8]] = {}

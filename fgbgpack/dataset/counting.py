@@ -1,4 +1,4 @@
-"""What is counted of samples: whole numbers, which can be added up in any order."""
+"""Counts of samples: whole numbers, which can be added up in any order."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Counting:
             self._add_boxes(mask_boxes(mask), None, np.ones(n, np.int64))
 
     def _pairs(self, part: NDArray[np.int64], number: NDArray[Any], count: int) -> NDArray[np.int64]:
-        """(parts, count): how often there is each number below ``count`` in each part."""
+        """(parts, count): how often each number below ``count`` occurs in each part."""
         pairs = np.bincount(part * count + number, minlength=self._parts * count)
         return pairs.reshape(self._parts, count)
 
@@ -141,7 +141,7 @@ class Counting:
         return Part(samples, ImageStats.of(total, squares, pixels), mask, depth, *sources)
 
     def places(self) -> tuple[tuple[int, ...], ...]:
-        """How many foreground pixels are where in the picture."""
+        """How many foreground pixels there are in each cell of a grid over the picture."""
         height, width = self._dataset.height, self._dataset.width
         longest = max(height, width)
         edges = []
@@ -153,7 +153,7 @@ class Counting:
         return tuple(map(tuple, cells.tolist()))
 
     def counts(self) -> Counts | None:
-        """How often there is what samples are made of."""
+        """How often samples have each source, category and number of objects."""
         sources = self._dataset.document.sources
         if sources is None:
             return None
@@ -191,7 +191,7 @@ class Counting:
 
 
 def _binned(counts: NDArray[np.int64]) -> Histogram:
-    """Whole numbers in a few bins of as many of them each, by how often there is each from 0 on."""
+    """A few bins of equal width for whole numbers, by how often each occurs, from 0 on."""
     there = np.flatnonzero(counts)
     first, last = int(there[0]), int(there[-1])
     step = math.ceil((last + 1 - first) / _HEIGHT_BINS)

@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 def explain(dataset: Dataset, sample: int) -> dict[str, Any]:
     """All that an open dataset knows of one sample, as JSON data.
 
-    ``sources`` are the background and the foreground of each object, with digests and credits; ``draw`` is
-    what placements are random numbers of: the words of the counter of Philox4x32-10, and its key;
-    ``objects`` where each object is and what of it is seen, far to near; ``arrays`` where the bytes of each
-    plane are, or that it is ``composed``; ``depth`` how it came about; ``parts`` the part of each saved split
-    that the sample is in; ``mask`` what was measured on it. What does not exist is ``None``, as sources of
-    imported samples.
+    ``background`` is its background, with digests and credits; ``objects`` are its objects, far to near: the
+    foreground of each, where it is and how much of it is seen; ``draw`` is what its placement is drawn from:
+    the words of the counter of Philox4x32-10, and its key; ``arrays`` says where the bytes of each array are,
+    or that it is ``composed``; ``depth`` how depth was made; ``parts`` names the part of each saved split
+    that it is in; ``mask`` is what was measured on its pixels. What does not exist is ``None``, such as the
+    background of an imported sample.
 
     Raises IndexError where there is no such sample, DatasetError where the dataset is damaged.
     """

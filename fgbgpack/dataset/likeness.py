@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 #: Samples that are compared with each other, at most.
 _COMPARED = 4_000_000
-#: What follows from what else is said of objects.
+#: Arrays of objects that samples are not compared by: foregrounds are compared by content, the others follow.
 _DERIVED = ("foreground", "category", "visible", "box")
 
 

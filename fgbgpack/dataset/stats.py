@@ -18,7 +18,7 @@ _WHITE = 255
 #: Bits of the whole numbers whose roots are taken: more than a double has, so that it can be rounded once.
 _BITS = 128
 _HALF_BITS = 24  # all values of float16 are whole numbers of 2^-24
-#: Which share of the values is at most so large: what is told of depth.
+#: The quantiles of depth, by the share of values that are at or below them.
 _SHARES = ("0.01", "0.05", "0.25", "0.5", "0.75", "0.95", "0.99")
 _DEPTH_BINS = 64
 
@@ -53,7 +53,7 @@ class ImageStats:
 
     @classmethod
     def of(cls, total: Sequence[int], squares: Sequence[int], pixels: int) -> ImageStats:
-        """Those of the sums over so many pixels."""
+        """The statistics of sums over so many pixels."""
         total, squares = tuple(map(int, total)), tuple(map(int, squares))
         means = tuple(float(Fraction(one, pixels * _WHITE)) for one in total)
         stds = tuple(
@@ -91,7 +91,7 @@ class DepthStats:
         unknown: Those others.
         mean: The mean, rounded once from the exact quotient.
         std: The standard deviation, rounded once.
-        quantiles: The least value that such a share of the pixels has or is below of, by the share.
+        quantiles: By a share, the least value that at least this share of the known pixels is at or below.
     """
 
     quantity: str | None
@@ -107,7 +107,9 @@ class DepthStats:
 
     @classmethod
     def of(cls, counts: NDArray[np.int64], attributes: Mapping[str, Any]) -> DepthStats | None:
-        """Those of how often there is each float16, by its bits, (65536,); ``None`` where there is none."""
+        """The statistics of how often each float16 occurs, (65536,) by its bits; ``None`` where no pixel
+        has a depth.
+        """
         everything = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
         there = np.flatnonzero((counts > 0) & np.isfinite(everything))
         if not len(there):
@@ -119,7 +121,7 @@ class DepthStats:
         total = sum(one * many for one, many in zip(whole, often.tolist(), strict=True))
         squares = sum(one * one * many for one, many in zip(whole, often.tolist(), strict=True))
         up_to = np.cumsum(often)
-        # The first value that so many are at most.
+        # The first value that so many are at or below.
         places = {
             share: int(np.searchsorted(up_to, math.ceil(Fraction(share) * n), side="left"))
             for share in _SHARES
@@ -165,7 +167,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Counts:
-    """How often there is what samples are made of.
+    """How often samples have each source, category and number of objects.
 
     Attributes:
         backgrounds: Samples with each background.
@@ -229,7 +231,7 @@ class Stats:
     """Statistics of a dataset, of :meth:`fgbgpack.Dataset.stats`.
 
     Attributes:
-        generation: What the dataset is called that they are of; of another one they say nothing.
+        generation: The generation of the dataset that was counted; of any other they say nothing.
         total: Samples of the dataset; fewer were counted where it is not complete.
         height: Height of a sample in pixels.
         width: Its width.
@@ -313,8 +315,9 @@ def root(square: Fraction) -> float:
 
 
 def quartiles(counts: NDArray[np.int64]) -> tuple[int, ...]:
-    """Least, lower quartile, median, upper quartile and greatest of whole numbers, by how often there is each
-    from 0 on: each the least number that such a share has or is below of. At least one must be there.
+    """Least, lower quartile, median, upper quartile and greatest of whole numbers, by how often each occurs,
+    from 0 on. A quartile is the least number that at least this share is at or below. There must be at least
+    one number.
     """
     up_to = np.cumsum(counts)
     n = int(up_to[-1])

@@ -1,4 +1,4 @@
-"""Kernels that count: sums of pixels, and how often there is each value. Whole numbers, so in any order."""
+"""Kernels that count: sums of pixels, and how often each value occurs. Whole numbers, so in any order."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def add_images(image: UInt8, part: Int64, total: Int64, squares: Int64) -> None:
 
 @kernel
 def add_masks(mask: UInt8, seen: Int64, area: Int64, alpha: Int64) -> None:
-    """Count where masks are above 127: ``seen`` (pixels,) over all samples is added to, ``area`` (n,) of each
-    is set; and so is the sum of each one's ``alpha``, (n,). ``mask`` is (n, pixels).
+    """Count where masks are above 127: add to ``seen`` (pixels,), over all samples, and set ``area`` (n,) of
+    each sample. Set ``alpha`` (n,) to the sum of each mask, too. ``mask`` is (n, pixels).
     """
     n, pixels = mask.shape
     for i in range(n):

@@ -398,9 +398,7 @@ def _evenly_spaced(samples: Positions) -> range | Positions:
 def _select(
     dataset: Dataset, indices: Index | None, split: tuple[str, str] | None
 ) -> range | NDArray[np.int64]:
-    """The samples of some indices or of a part of a split, from 0 on; nothing of their length where all are
-    meant.
-    """
+    """The samples of some indices or of a part of a split, numbered from 0; a range where all are meant."""
     if split is None:
         if indices is None:
             chosen: range | Positions = range(len(dataset))

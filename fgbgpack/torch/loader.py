@@ -335,8 +335,8 @@ def make_loader(
         steps_per_epoch=steps_per_epoch,
     )
     if prefetch is None:
-        # All batches of a group are read for the first. Who cannot begin with the next group until that one
-        # is used up waits, and then others wait for it.
+        # A group is read whole for its first batch. A worker that cannot begin the next group until this one
+        # is used up has to wait, and the other workers then wait for it.
         ahead = min(_MOST_AHEAD, max(_AHEAD, order.batches_per_group))
     pinned = torch.cuda.is_available() if pin_memory is None else pin_memory
     if not count:
