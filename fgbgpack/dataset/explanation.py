@@ -18,7 +18,6 @@ from fgbgpack.document import (
     DEPTH_MIN,
     IMAGE,
     MASK,
-    NAME,
     PLACEMENTS,
     NetworkDepthInfo,
 )
@@ -46,6 +45,7 @@ def explain(dataset: Dataset, sample: int) -> dict[str, Any]:
     """
     number = int(sample_indices([sample], len(dataset))[0])
     document = dataset.document
+    name = None if dataset.names is None else dataset.names[number]
     one = dataset.read([number], (IMAGE, MASK))
     return {
         "path": dataset.path,
@@ -54,8 +54,8 @@ def explain(dataset: Dataset, sample: int) -> dict[str, Any]:
         "height": dataset.height,
         "width": dataset.width,
         "complete": dataset.complete,
-        "name": None if dataset.names is None else dataset.names[number],
-        "imported": _imported(dataset, number),
+        "name": name,
+        "imported": _imported(dataset, name),
         "recipe": None if document.recipe is None else document.recipe.sha256,
         "draw": _draw(dataset, number, one) if dataset.has_recipe else None,
         "background": _background(dataset, one) if dataset.has_recipe else None,
@@ -82,14 +82,12 @@ def _source(source: SourceInfo, number: int) -> dict[str, Any]:
     }
 
 
-def _imported(dataset: Dataset, sample: int) -> dict[str, Any] | None:
-    """Where the pictures of an imported sample were, with its name in the place of the fields."""
+def _imported(dataset: Dataset, name: str | None) -> dict[str, Any] | None:
+    """Where the pictures of an imported sample were: its name stands for the fields of the patterns."""
     imported = dataset.document.imported
     if imported is None:
         return None
-    (name,) = dataset.store.read(NAME)
-    stored = bytes(name[sample]).rstrip(b"\0").decode()
-    return {"name": stored, "patterns": dict(imported.patterns), "fit": imported.fit}
+    return {"name": name, "patterns": dict(imported.patterns), "fit": imported.fit}
 
 
 def _draw(dataset: Dataset, sample: int, one: Batch) -> dict[str, Any]:
