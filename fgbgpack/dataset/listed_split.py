@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fgbgpack.dataset.splits import LABEL, is_label
+from fgbgpack.dataset.splits import part_name_problems
 from fgbgpack.errors import DatasetError, SpecError
 from fgbgpack.inputs import check_regular, read_file
 from fgbgpack.storage.indices import Index, sample_indices
@@ -40,9 +40,7 @@ class ListedSplit:
             SpecError: A name cannot be one, a list is empty, there is no such sample, one comes twice, or the
                 lists are too long for a document; all are told together.
         """
-        problems = [
-            f"parts: found {str(name)[:80]!r}, expected {LABEL}" for name in parts if not is_label(name)
-        ]
+        problems = [problem for name in parts for problem in part_name_problems(name)]
         chosen: dict[str, NDArray[np.int64]] = {}
         for name, samples in parts.items():
             try:

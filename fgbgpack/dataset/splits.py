@@ -37,7 +37,7 @@ _ROUNDING = 1e-9
 #: The third word of counters, apart from one another and from that of placements, which is 0 or 1.
 _OF_CHUNKS, _OF_SAMPLES, _OF_PARTS, _OF_RUNS = 2, 3, 4, 6
 #: Numbers of samples have 64 bits: the low half is the first word of a counter, the high half the last.
-_LOW, _32 = 0xFFFFFFFF, 32
+_LOW_WORD, _WORD_BITS = 0xFFFFFFFF, 32
 #: The second word of those of scenes.
 _OF_SCENES = 1
 #: Stands for the part of a source where a scene has no more objects.
@@ -69,13 +69,13 @@ def shuffled(
         return []
     chunks, place = np.unique(mixing.blocks(samples), return_inverse=True)
     runs = Runs.within(len(chunks), adjacent, window)
-    of_chunks = _numbers(seed, chunks & _LOW, epoch, _OF_CHUNKS, chunks >> _32)
+    of_chunks = _numbers(seed, chunks & _LOW_WORD, epoch, _OF_CHUNKS, chunks >> _WORD_BITS)
     if runs.length == 1:
         rank, _ = runs.order(of_chunks, None)
     else:
         rank, _ = runs.order(_numbers(seed, np.arange(len(runs)), epoch, _OF_RUNS, 0), of_chunks)
     in_window = rank[place] // window
-    of_samples = _numbers(seed, samples & _LOW, epoch, _OF_SAMPLES, samples >> _32)
+    of_samples = _numbers(seed, samples & _LOW_WORD, epoch, _OF_SAMPLES, samples >> _WORD_BITS)
     order = np.lexsort((samples, of_samples, in_window))
     ends = np.cumsum(np.bincount(in_window))[:-1]
     return np.split(samples[order], ends)
@@ -96,7 +96,7 @@ class Split:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        problems = []
+        problems: list[str] = []
         if self.by not in _KINDS and self.field is None:
             problems.append(f"by: found {self.by!r}, expected {', '.join(_KINDS)} or {_FIELD}NAME")
         if (seed := whole_number(self.seed)) is None or not 0 <= seed < _SEEDS:
@@ -104,8 +104,7 @@ class Split:
         if not self.parts:
             problems.append("parts: found none, expected at least one, such as {'train': 0.8, 'test': 0.2}")
         for name, fraction in self.parts.items():
-            if not is_label(name):
-                problems.append(f"parts: found {str(name)[:_SHOWN]!r}, expected {LABEL}")
+            problems += part_name_problems(name)
             if not _is_fraction(fraction):
                 problems.append(f"parts: {name} is {fraction!r}, expected a fraction above 0 and at most 1")
         if not problems and sum(self.parts.values()) > 1 + _ROUNDING:
@@ -276,3 +275,8 @@ def _is_fraction(value: Any) -> bool:
 def is_label(name: object) -> bool:
     """Whether a split, or a part of one, can have that name."""
     return isinstance(name, str) and _LABEL.fullmatch(name) is not None
+
+
+def part_name_problems(name: object) -> list[str]:
+    """What is wrong with the name of a part, if anything is."""
+    return [] if is_label(name) else [f"parts: found {str(name)[:_SHOWN]!r}, expected {LABEL}"]
