@@ -206,6 +206,15 @@ def test_objects_drawn_from_some_foregrounds_are_the_naive_ones(many):
                 assert getattr(objects, name)[i, k] == one[name]
 
 
+def test_the_foregrounds_of_a_part_are_found_without_all_objects(many):
+    own = open_dataset(many.path)
+    found = own.drawn_from([7, 5, -1])
+    assert not {"sample_arrays", "objects"} & vars(own).keys()
+    objects = many.objects.foreground[[7, 5, -1]]
+    assert found == tuple(np.unique(objects[objects >= 0]).tolist())
+    assert own.drawn_from(None) is None
+
+
 def test_samples_without_objects_have_none_in_any_epoch_of_their_own(many):
     empty = np.flatnonzero(many.objects.count == 0)
     assert len(empty) > 3

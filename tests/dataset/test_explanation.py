@@ -117,6 +117,13 @@ def test_splits_virtual_and_imported_ones(kinds):
     assert (imported["draw"], imported["background"], imported["objects"]) == (None, None, None)
 
 
+def test_no_other_sample_is_looked_at(kinds, scenes):
+    for path in (kinds["plain"], kinds["layered"], scenes.path):
+        ds = open_dataset(path)
+        explain(ds, 3)
+        assert not {"sample_arrays", "placements", "objects"} & vars(ds).keys()
+
+
 def test_there_are_no_samples_beyond_the_last(kinds):
     ds = open_dataset(kinds["plain"])
     assert explain(ds, -1)["sample"] == 35

@@ -20,7 +20,7 @@ from refusals import refused
 
 from fgbgpack import create, fill_depth, open_dataset, schema
 from fgbgpack.cards import write_cards
-from fgbgpack.dataset import measuring
+from fgbgpack.dataset import measuring, selection
 from fgbgpack.dataset.kept_stats import STATS
 from fgbgpack.dataset.stats import Stats, quartiles, root
 from fgbgpack.dataset.stats_kernels import add_depths, add_images, add_masks
@@ -294,6 +294,13 @@ class TestKeeping:
         assert changed.stats().whole.depth != found.whole.depth
         with refused(SpecError, "stats-foreign"):
             changed.save_stats(found)
+
+    def test_those_of_a_split_are_returned_without_dealing_it_out(self, copy, monkeypatch):
+        ds = open_dataset(copy)
+        found = ds.stats("fälle")
+        ds.save_stats(found)
+        monkeypatch.delattr(selection, "split")
+        assert open_dataset(copy).stats("fälle") == found
 
     def test_a_split_of_the_same_name_has_its_own(self, copy):
         ds = open_dataset(copy)
