@@ -16,6 +16,10 @@ def indices_of(batches: Any) -> list[int]:
     return [i for batch in batches for i in batch["index"].tolist()]
 
 
+def bytes_of(batch: dict[str, torch.Tensor]) -> dict[str, bytes]:
+    return {name: tensor.numpy().tobytes() for name, tensor in batch.items()}
+
+
 def check(batch: dict[str, torch.Tensor], truth: dict[str, np.ndarray]) -> None:
     """A batch has the dataset's bytes."""
     index = batch["index"].numpy()

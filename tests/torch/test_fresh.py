@@ -14,6 +14,7 @@ import pytest
 import torch
 from builders import SMALL_SHARDS, Pictures, assert_same_arrays, depth_of
 from kinds import Kinds
+from tensors import bytes_of
 from torch.utils.data import DataLoader, random_split
 
 from fgbgpack import Dataset, SpecError, create, open_dataset
@@ -57,12 +58,12 @@ def check(batch: dict[str, Any], epoch: Dataset) -> None:
     assert_same_arrays(found, expected.arrays)
 
 
-def bytes_of(batches: Batches) -> list[dict[str, bytes]]:
-    return [{name: tensor.numpy().tobytes() for name, tensor in batch.items()} for batch in batches]
+def all_bytes(batches: Batches) -> list[dict[str, bytes]]:
+    return [bytes_of(batch) for batch in batches]
 
 
 def epochs_of(loader: Any, epochs: int) -> Iterator[list[dict[str, bytes]]]:
-    return (bytes_of(loader) for _ in range(epochs))
+    return (all_bytes(loader) for _ in range(epochs))
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
@@ -118,14 +119,14 @@ def test_a_state_resumes_in_the_middle(stored: Dataset, workers: int, steps: flo
     whole = make_loader(stored, 8, workers=0, **options)
     expected: list[dict[str, bytes]] = []
     while len(expected) < 30:
-        expected += bytes_of(islice(whole, 30 - len(expected)))
+        expected += all_bytes(islice(whole, 30 - len(expected)))
     first = make_loader(stored, 8, workers=workers, **options)
     got = 0
     while got < 17:
-        got += len(bytes_of(islice(first, 17 - got)))
+        got += len(all_bytes(islice(first, 17 - got)))
     second = make_loader(stored, 8, workers=workers, **options)
     second.load_state_dict(json.loads(json.dumps(first.state_dict())))
-    assert bytes_of(islice(second, 3)) == expected[17:20]
+    assert all_bytes(islice(second, 3)) == expected[17:20]
 
 
 def test_a_stream_has_new_samples_in_each_pass(stored: Dataset) -> None:

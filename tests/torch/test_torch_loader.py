@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tensors import SAMPLES, check, check_cropped, crop_by_index, indices_of
+from tensors import SAMPLES, bytes_of, check, check_cropped, crop_by_index, indices_of
 from torch.utils.data import DataLoader, get_worker_info
 
 from fgbgpack import ClusterError, DatasetError, SpecError, open_dataset
@@ -233,10 +233,6 @@ class TestThread:
         assert loader.prefetch_factor == loader.order.batches_per_group == 10
         assert make_loader(path, 1, workers=1, window=24).prefetch_factor == 32
         assert make_loader(path, 8, workers=1, shuffle=False).prefetch_factor == 4
-
-
-def bytes_of(batch: dict[str, Any]) -> dict[str, bytes]:
-    return {name: tensor.numpy().tobytes() for name, tensor in batch.items()}
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
