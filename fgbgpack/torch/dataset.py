@@ -117,6 +117,7 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
         augment: What changes samples at random, or ``None``.
         transform: What changes one sample after that, or ``None``.
         dtype: The floating type of samples; ``None`` for those as stored.
+        fresh: Whether samples are placed anew in each epoch.
         size: (height, width) of samples.
         pool: Memory of this process.
 
