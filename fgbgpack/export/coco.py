@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import chain, product, repeat
 from pathlib import Path
@@ -45,14 +45,8 @@ class CocoTarget(Target):
     _KIND: ClassVar = "instances"
 
     def __init__(self, job: ExportJob) -> None:
-        category = "foreground" if job.options.category is None else job.options.category
         segmentation = job.options.segmentation or POLYGONS
-        problems = []
-        needed = job.dataset.document.planes
-        if not set(needed) <= set(job.fields):
-            problems.append(f"--fields: found {', '.join(job.fields)}; COCO needs {' and '.join(needed)}")
-        if not category.strip():
-            problems.append("--category: found an empty name, expected one such as person")
+        problems = [*problems_of_fields(job, "COCO"), *problems_of_category(job)]
         if segmentation not in SEGMENTATIONS:
             problems.append(f"--segmentation: found {segmentation!r}, expected {' or '.join(SEGMENTATIONS)}")
         if problems:
@@ -60,7 +54,7 @@ class CocoTarget(Target):
         if segmentation == RLE:
             _mask_api()
         super().__init__(job)
-        self._category, self._segmentation, self._licences = category, segmentation, _Licences(job)
+        self._segmentation, self._licences = segmentation, _Licences(job)
 
     def write(self, folder: Path) -> dict[str, Any]:
         """Writes the pictures of a run together, and the JSON in order; none of it stays in memory."""
@@ -103,9 +97,10 @@ class CocoTarget(Target):
         }
 
     def _categories(self) -> list[dict[str, Any]]:
+        above = _category(self._job)
         return [
-            {"id": FIRST_CATEGORY + number, "name": name or self._category, "supercategory": self._category}
-            for number, name in enumerate(self._job.dataset.categories or ("",))
+            {"id": FIRST_CATEGORY + number, "name": name, "supercategory": above}
+            for number, name in enumerate(category_names(self._job))
         ]
 
     def _prepare(self, folder: Path, slug: str) -> None:
@@ -157,6 +152,31 @@ class CocoTarget(Target):
         ]
 
 
+def problems_of_fields(job: ExportJob, format_name: str) -> list[str]:
+    """What is wrong with the exported fields for a format that needs those that show objects."""
+    needed = job.dataset.document.planes
+    if set(needed) <= set(job.fields):
+        return []
+    return [f"--fields: found {', '.join(job.fields)}; {format_name} needs {' and '.join(needed)}"]
+
+
+def problems_of_category(job: ExportJob) -> list[str]:
+    """What is wrong with the name that ``--category`` gives."""
+    if _category(job).strip():
+        return []
+    return ["--category: found an empty name, expected one such as person"]
+
+
+def _category(job: ExportJob) -> str:
+    """What foregrounds of no category are."""
+    return "foreground" if job.options.category is None else job.options.category
+
+
+def category_names(job: ExportJob) -> list[str]:
+    """The name of each category, by its number."""
+    return [name or _category(job) for name in job.dataset.categories or ("",)]
+
+
 def categories_of(job: ExportJob, run: Run) -> list[list[int]]:
     """The number of the category of each object that a sample of a run can have."""
     made_of = job.dataset.sample_arrays
@@ -168,13 +188,22 @@ def categories_of(job: ExportJob, run: Run) -> list[list[int]]:
 
 def objects_of(job: ExportJob, run: Run, segmentation: str = POLYGONS) -> list[list[dict[str, Any]]]:
     """The outline of each sample of a run or, of scenes, of each object that there can be."""
+    return _of_each_object(job, run, partial(_outlines_in, segmentation=segmentation))
+
+
+def measures_of(job: ExportJob, run: Run) -> list[list[dict[str, Any]]]:
+    """Box and area of what :func:`objects_of` outlines."""
+    return _of_each_object(job, run, measures_in)
+
+
+def _of_each_object(
+    job: ExportJob, run: Run, describe: Callable[[NDArray[np.bool_]], list[dict[str, Any]]]
+) -> list[list[dict[str, Any]]]:
+    """What ``describe`` says of (n, h, w) masks, for each object that a sample of a run can have."""
     if INSTANCE not in run.arrays:
-        return [[mask] for mask in mask_outlines(run.arrays[MASK], segmentation)]
+        return [[one] for one in describe(run.arrays[MASK] > MASK_ABOVE)]
     numbers = np.arange(1, job.dataset.document.most_objects + 1, dtype=np.uint8)[:, None, None]
-    return [
-        mask_outlines((instance == numbers) * np.uint8(255), segmentation)
-        for instance in run.arrays[INSTANCE]
-    ]
+    return [describe(instance == numbers) for instance in run.arrays[INSTANCE]]
 
 
 def mask_outlines(mask: NDArray[np.uint8], segmentation: str = POLYGONS) -> list[dict[str, Any]]:
@@ -188,20 +217,16 @@ def mask_outlines(mask: NDArray[np.uint8], segmentation: str = POLYGONS) -> list
         >>> mask_outlines(np.array([[[0, 255], [0, 128], [0, 127]]], np.uint8))
         [{'bbox': [1, 0, 1, 2], 'area': 2, 'iscrowd': 0, 'segmentation': [[1, 0, 2, 0, 2, 2, 1, 2]]}]
     """
-    inside = np.asarray(mask > MASK_ABOVE)
+    return _outlines_in(mask > MASK_ABOVE, segmentation)
+
+
+def _outlines_in(inside: NDArray[np.bool_], segmentation: str) -> list[dict[str, Any]]:
+    """Box, area and outline of each of (n, h, w) masks, as COCO's annotations have them."""
     outlines = _run_lengths(inside) if segmentation == RLE else map(polygons_of, inside)
     return [
         measures | {"segmentation": outline}
         for measures, outline in zip(measures_in(inside), outlines, strict=True)
     ]
-
-
-def measures_of(job: ExportJob, run: Run) -> list[list[dict[str, Any]]]:
-    """Box and area of what :func:`objects_of` outlines."""
-    if INSTANCE not in run.arrays:
-        return [[measures] for measures in measures_in(run.arrays[MASK] > MASK_ABOVE)]
-    numbers = np.arange(1, job.dataset.document.most_objects + 1, dtype=np.uint8)[:, None, None]
-    return [measures_in(instance == numbers) for instance in run.arrays[INSTANCE]]
 
 
 def measures_in(inside: NDArray[np.bool_]) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from fgbgpack.export.coco import (
     MASK_ABOVE,
     CocoTarget,
     categories_of,
+    category_names,
     measures_in,
     measures_of,
 )
@@ -82,7 +83,7 @@ class CocoPanopticTarget(CocoTarget):
         """Writes the maps; one annotation for each."""
         numbers = run.arrays[INSTANCE] if INSTANCE in run.arrays else run.arrays[MASK] > MASK_ABOVE
         backgrounds = measures_in(numbers == 0)
-        stuff = FIRST_CATEGORY + max(1, len(self._job.dataset.categories))
+        stuff = FIRST_CATEGORY + len(category_names(self._job))
         categories = categories_of(self._job, run)
         for i, measures in enumerate(measures_of(self._job, run)):
             sample = int(run.samples[i])

@@ -14,7 +14,13 @@ from typing import Any, ClassVar
 from fgbgpack.cards import exported_card, stated_about, summarize
 from fgbgpack.document import DEPTH, IMAGE, INSTANCE, MASK, OBJECTS
 from fgbgpack.errors import SpecError
-from fgbgpack.export.coco import MASK_ABOVE, categories_of, measures_of
+from fgbgpack.export.coco import (
+    MASK_ABOVE,
+    categories_of,
+    category_names,
+    measures_of,
+    problems_of_category,
+)
 from fgbgpack.export.png import png
 from fgbgpack.export.target import ExportJob, Run, Target
 
@@ -60,13 +66,10 @@ class ParquetTarget(Target):
     OPTIONS: ClassVar = frozenset({"category", "depth_bits", "shard_bytes", "shard_samples"})
 
     def __init__(self, job: ExportJob) -> None:
-        category = "foreground" if job.options.category is None else job.options.category
-        if not category.strip():
-            problem = "--category: found an empty name, expected one such as person"
-            raise SpecError("Parquet cannot be written so.", [problem], code="export-options-invalid")
+        if problems := problems_of_category(job):
+            raise SpecError("Parquet cannot be written so.", problems, code="export-options-invalid")
         _pyarrow()
         super().__init__(job)
-        self._categories = [name or category for name in job.dataset.categories or ("",)]
 
     def write(self, folder: Path) -> dict[str, Any]:
         """Writes the files of each part, and the card."""
@@ -110,7 +113,7 @@ class ParquetTarget(Target):
             columns.append(_Column(name, arrow, _value(kind), kind, _MEANINGS[name]))
         if self._has_objects:
             box = {"feature": _value("int32"), "length": 4, "_type": "Sequence"}
-            label = {"names": self._categories, "_type": "ClassLabel"}
+            label = {"names": category_names(job), "_type": "ClassLabel"}
             of_objects = {
                 "bbox": (pa.list_(pa.int32(), 4), box),
                 "area": (pa.int32(), _value("int32")),

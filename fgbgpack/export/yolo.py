@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 
 from fgbgpack.document import DEPTH, IMAGE
 from fgbgpack.errors import SpecError
-from fgbgpack.export.coco import MASK_ABOVE, categories_of, objects_of
+from fgbgpack.export.coco import (
+    MASK_ABOVE,
+    categories_of,
+    category_names,
+    objects_of,
+    problems_of_category,
+    problems_of_fields,
+)
 from fgbgpack.export.png import png
 from fgbgpack.export.target import ExportJob, Run, Target
 from fgbgpack.pipeline.events import Notice
@@ -43,14 +50,7 @@ class YoloTarget(Target):
     WITHOUT: ClassVar = frozenset({DEPTH})
 
     def __init__(self, job: ExportJob) -> None:
-        self._category = "foreground" if job.options.category is None else job.options.category
-        problems = []
-        needed = job.dataset.document.planes
-        if not set(needed) <= set(job.fields):
-            problems.append(f"--fields: found {', '.join(job.fields)}; YOLO needs {' and '.join(needed)}")
-        if not self._category.strip():
-            problems.append("--category: found an empty name, expected one such as person")
-        if problems:
+        if problems := [*problems_of_fields(job, "YOLO"), *problems_of_category(job)]:
             raise SpecError("YOLO labels cannot be written so.", problems, code="export-options-invalid")
         super().__init__(job)
         height, width = job.dataset.height, job.dataset.width
@@ -78,8 +78,8 @@ class YoloTarget(Target):
                 text = f"No part is called {name}, which Ultralytics needs: in {_DATA} it is {known[0]}, too."
                 self._job.on_event(Notice(text))
             lines += [f"{name}: {_text(folder)}" for folder in known[:1]]
-        names = [name or self._category for name in self._job.dataset.categories or ("",)]
-        lines += ["names:", *(f"  {number}: {_text(name)}" for number, name in enumerate(names))]
+        names = enumerate(category_names(self._job))
+        lines += ["names:", *(f"  {number}: {_text(name)}" for number, name in names)]
         return "\n".join(lines) + "\n"
 
     def _encode(self, folder: Path, slug: str, run: Run) -> None:
