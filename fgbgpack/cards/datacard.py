@@ -40,9 +40,10 @@ def datacard(summary: DatasetSummary, about: About, *, croissant: str, picture: 
 
     ``croissant`` and ``picture`` are the names of the Croissant file and of a picture of samples beside it.
     """
+    title = about.name or PurePath(summary.name).stem
     sections = [
-        _front_matter(summary, about, about.name or PurePath(summary.name).stem, summary.samples),
-        f"# {_text(about.name or PurePath(summary.name).stem)}",
+        _front_matter(summary, about, title, summary.samples),
+        f"# {_text(title)}",
         _text(about.description or sentences.description(summary)),
         *([f"![Samples of {_text(summary.name)}]({picture})"] if picture else []),
         _overview(summary, about),
@@ -51,11 +52,7 @@ def datacard(summary: DatasetSummary, about: About, *, croissant: str, picture: 
         *_splits(summary),
         *_statistics(summary),
         *_how_it_was_made(summary),
-        *_depth(summary),
-        *_licences(summary, about, croissant),
-        "## Limits",
-        _bullets([*sentences.limits(summary), sentences.privacy()]),
-        *(["## Citation", _fenced(about.citation)] if about.citation else []),
+        *_depth_to_citation(summary, about, croissant),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -87,13 +84,20 @@ def exported_card(
         "## How it was made",
         _bullets(sentences.how_pixels_were_made(summary)),
         *([f"The digest of its recipe is `{recipe.sha256}`."] if recipe is not None else []),
+        *_depth_to_citation(summary, about, None),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _depth_to_citation(summary: DatasetSummary, about: About, croissant: str | None) -> list[str]:
+    """The last sections of both cards."""
+    return [
         *_depth(summary),
-        *_licences(summary, about, None),
+        *_licences(summary, about, croissant),
         "## Limits",
         _bullets([*sentences.limits(summary), sentences.privacy()]),
         *(["## Citation", _fenced(about.citation)] if about.citation else []),
     ]
-    return "\n\n".join(sections) + "\n"
 
 
 def _front_matter(
@@ -272,7 +276,7 @@ def _statistics(summary: DatasetSummary) -> list[str]:
             f"{part.mask.share:.2%}",
             "none" if part.depth is None else f"{part.depth.least:.4g} to {part.depth.greatest:.4g}",
         )
-        for name, part in (((None, stats.whole), *stats.parts.items()))
+        for name, part in ((None, stats.whole), *stats.parts.items())
     ]
     title = f"part of {stats.split['name']}" if stats.split else ""
     header = (_text(title), "samples", "mean of R, G, B", "standard deviation", "foreground", "depth")
