@@ -38,9 +38,9 @@ def export(
     to: str = Panel.CONTENT.option(
         "--to FORMAT",
         "folder: PNG files in folders of their sources; webdataset: tar files; mds: shards for "
-        "mosaicml-streaming; coco: PNG files and JSON for COCO tools; "
-        "coco-panoptic: these with maps of segments; npz: arrays for numpy.load; yolo: PNG "
-        "files and labels for Ultralytics; parquet: pictures in Parquet files for Hugging Face datasets.",
+        "mosaicml-streaming; coco: PNG files and JSON for COCO tools; coco-panoptic: the same with maps of "
+        "segments; npz: arrays for numpy.load; yolo: PNG files and labels for Ultralytics; parquet: pictures "
+        "in Parquet files for Hugging Face datasets.",
         completion.one_of(*FORMATS),
         default=...,
     ),
@@ -61,8 +61,8 @@ def export(
     ),
     depth_bits: str | None = Panel.CONTENT.option(
         "--depth-bits 8|16",
-        "Bits per pixel of depth pictures, for folder, coco and parquet; fgbgpack.json states their mapping "
-        "(default 16).",
+        "Bits per pixel of depth pictures, for folder, coco, coco-panoptic and parquet; fgbgpack.json states "
+        "their mapping (default 16).",
         completion.one_of("8", "16"),
     ),
     shard_size: str | None = Panel.CONTENT.option(
@@ -81,7 +81,8 @@ def export(
         completion.one_of("none", "zstd"),
     ),
     category: str | None = Panel.CONTENT.option(
-        "--category NAME", "What the foregrounds are, for coco, yolo and parquet (default foreground)."
+        "--category NAME",
+        "What the foregrounds are, for coco, coco-panoptic, yolo and parquet (default foreground).",
     ),
     segmentation: str | None = Panel.CONTENT.option(
         "--segmentation FORM",

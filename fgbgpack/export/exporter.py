@@ -130,13 +130,13 @@ def export(
         parts: Only these parts of the split; ``None`` for all.
         fields: Which of ``"image"``, ``"mask"`` and ``"depth"``; ``None`` for all that the dataset has,
             and the format has a place for: ``"yolo"`` has none for depth.
-        depth_bits: Bits per pixel of depth pictures, 8 or 16 (the default), for ``"folder"``, ``"coco"`` and
-            ``"parquet"``: depth becomes ``round((depth - low) / (high - low) * (2**bits - 1))``, where low
-            and high are the least and the greatest depth of all exported samples.
+        depth_bits: Bits per pixel of depth pictures, 8 or 16 (the default), for ``"folder"``, both of COCO
+            and ``"parquet"``: depth becomes ``round((depth - low) / (high - low) * (2**bits - 1))``, where
+            low and high are the least and the greatest depth of all exported samples.
         shard_bytes: Approximate size of a shard in bytes, for ``"webdataset"``, ``"mds"`` and ``"parquet"``.
         shard_samples: Maximum number of samples in a shard, for the same but ``"mds"``, and ``"npz"``.
         compression: ``"none"``, ``"zstd"`` or ``"zstd:<level>"``, for ``"mds"``.
-        category: What the foregrounds show, for ``"coco"``, ``"yolo"`` and ``"parquet"``.
+        category: What the foregrounds show, for both of COCO, ``"yolo"`` and ``"parquet"``.
         segmentation: How masks are written, for ``"coco"``: ``"polygons"`` (the default) or ``"rle"``,
             compressed run lengths (needs the extra ``coco``). Both cover the same pixels.
         workers: Threads; ``None`` for one per processor.

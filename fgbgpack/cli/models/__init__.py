@@ -27,7 +27,7 @@ app = typer.Typer(
     name="models",
     no_args_is_help=True,
     cls=HelpfulGroup,
-    help="Depth models: which there are, how to get them, and whether their cards are right.",
+    help="Networks for depth and cut-outs: which there are, how to get them, whether their cards are right.",
     epilog=show_examples(
         "fgbgpack models list",
         "fgbgpack models get depth-anything-v2-small",
