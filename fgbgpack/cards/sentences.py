@@ -74,13 +74,13 @@ def limits(summary: DatasetSummary) -> list[str]:
     )
     if spec.is_scene:
         turned = f"turned by up to {spec.rotation:g} degrees" if spec.rotation else "not rotated"
-        before, others = "in front of all of the background", "others, or the border,"
+        exception, hiding = "", "Other objects"
         if spec.occlude:
-            before = "in front of all of the background but of what its depth shows before those who stand"
-            others = "that, others, or the border,"
+            exception = ", except for what its depth shows before those who stand"
+            hiding = "That, other objects"
         pasted = (
-            f"Objects are {_heights_in_words(spec)} pixels high, {before}, and {turned}; {others} may hide a "
-            "part of them."
+            f"Objects are {_heights_in_words(spec)} pixels high and {turned}, and in front of all of the "
+            f"background{exception}. {hiding} or the border may hide a part of them."
         )
     return [
         f"Samples are composites: a foreground {shadow} and no reflection, touches nothing, and {light}.",
