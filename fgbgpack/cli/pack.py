@@ -52,8 +52,8 @@ def pack(
 def _show(done: Packed) -> None:
     state = "" if done.written else ", there already"
     say_title(f"{done.path}: a zip file of {counted(done.samples, 'sample')}{state}")
-    rate = f" in {duration(done.seconds)}" if done.written else ""
-    say_rows([("files", f"{done.files:,}, {amount(done.total_bytes)}{rate}")])
+    took = f" in {duration(done.seconds)}" if done.written else ""
+    say_rows([("files", f"{done.files:,}, {amount(done.total_bytes)}{took}")])
     say_next(
         [f"fgbgpack info {shlex.quote(done.path)}"],
         ["import fgbgpack", f"dataset = fgbgpack.open_dataset({done.path!r})"],
