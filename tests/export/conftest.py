@@ -6,10 +6,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fgbgpack import open_dataset
+from fgbgpack import create, open_dataset
 from fgbgpack.pipeline import ImportSpec, import_folder
 
 HEIGHT, WIDTH = 21, 33
+
+
+@pytest.fixture(scope="session")
+def scenes(tmp_path_factory, pictures):
+    """20 scenes of no to three objects, some of them cut by the border, open."""
+    path = tmp_path_factory.mktemp("scenes") / "scenes.zarr"
+    create(
+        path,
+        pictures.spec(samples=20, objects="1-3", empty=0.2, foreground_height="6-12", truncate=0.3),
+    )
+    return open_dataset(path)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from exports import read_picture
 
-from fgbgpack import create, open_dataset
 from fgbgpack.errors import SpecError
 from fgbgpack.export import export, verify_export
 from fgbgpack.export.coco import MASK_ABOVE
@@ -69,16 +68,13 @@ def test_masks_are_one_thing_before_one_background(split_dataset, tmp_path):
     assert verify_export(tmp_path / "out").sound
 
 
-def test_segments_of_scenes_are_those_of_the_instance_maps(tmp_path, pictures):
-    spec = pictures.spec(samples=20, objects="1-3", empty=0.2, foreground_height="6-12", truncate=0.3)
-    create(tmp_path / "d.zarr", spec)
-    ds = open_dataset(tmp_path / "d.zarr")
-    export(ds, tmp_path / "out", to="coco-panoptic")
+def test_segments_of_scenes_are_those_of_the_instance_maps(scenes, tmp_path):
+    export(scenes, tmp_path / "out", to="coco-panoptic")
     found = segments_in(tmp_path / "out")
     assert list(found) == list(range(20))
     most = 0
     for sample, (ids, segments) in found.items():
-        np.testing.assert_array_equal(np.where(ids == 256, 0, ids), ds.instance[sample])
+        np.testing.assert_array_equal(np.where(ids == 256, 0, ids), scenes.instance[sample])
         most = max(most, len(segments))
     assert most == 4
     assert min(len(segments) for _, segments in found.values()) == 1

@@ -16,7 +16,7 @@ import yaml
 from exports import export_document, source_names
 from PIL import Image
 
-from fgbgpack import create, open_dataset
+from fgbgpack import open_dataset
 from fgbgpack.cards import About, write_cards
 from fgbgpack.errors import SpecError
 from fgbgpack.export import export, parquet, verify_export
@@ -104,10 +104,8 @@ def test_datasets_loads_what_is_in_the_dataset(split_dataset, tmp_path):
             }  # fmt: skip
 
 
-def test_objects_of_scenes_are_those_of_the_instance_maps(tmp_path, pictures):
-    spec = pictures.spec(samples=20, objects="1-3", empty=0.2, foreground_height="6-12", truncate=0.3)
-    create(tmp_path / "d.zarr", spec)
-    ds = open_dataset(tmp_path / "d.zarr")
+def test_objects_of_scenes_are_those_of_the_instance_maps(scenes, tmp_path):
+    ds = scenes
     export(ds, tmp_path / "out", to="parquet")
     rows = rows_of(tmp_path / "out")
     assert len(rows) == 20

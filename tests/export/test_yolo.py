@@ -10,7 +10,7 @@ from exports import read_picture
 from PIL import Image
 from test_polygons import soft_masks
 
-from fgbgpack import create, open_dataset
+from fgbgpack import open_dataset
 from fgbgpack.errors import SpecError
 from fgbgpack.export import export, verify_export
 from fgbgpack.export.coco import MASK_ABOVE
@@ -76,10 +76,8 @@ def test_parts_have_the_names_that_ultralytics_looks_for(tmp_path, dataset):
     assert "train" in notice.message
 
 
-def test_scenes_have_a_line_for_each_object_that_is_seen(tmp_path, pictures):
-    spec = pictures.spec(samples=12, objects="1-3", empty=0.2, foreground_height="6-12", truncate=0.3)
-    create(tmp_path / "d.zarr", spec)
-    ds = open_dataset(tmp_path / "d.zarr")
+def test_scenes_have_a_line_for_each_object_that_is_seen(scenes, tmp_path):
+    ds = scenes
     export(ds, tmp_path / "out", to="yolo")
     for sample in range(len(ds)):
         instance = ds.instance[sample]
