@@ -138,19 +138,29 @@ def write_cards(
 
 
 def stated_about(dataset: str | os.PathLike[str]) -> About:
-    """What the cards of a local dataset state of it; nothing where there are none, and for a URL.
+    """What the cards of a local dataset state of it; nothing where there are none, and for a URL or a zip
+    file.
 
     Raises:
         DatasetError: There are cards, and they cannot be read.
     """
-    return About() if "://" in str(dataset) else _ExistingCards.read(_Paths.of(dataset, None)).about
+    return About() if _has_no_place(dataset) else _ExistingCards.read(_Paths.of(dataset, None)).about
+
+
+def _has_no_place(dataset: str | os.PathLike[str]) -> bool:
+    """Whether cards cannot lie with a dataset: at a URL, or in a zip file, which is not changed."""
+    return "://" in str(dataset) or _is_zip(dataset)
+
+
+def _is_zip(dataset: str | os.PathLike[str]) -> bool:
+    return Path(dataset).suffix.lower() == SUFFIX
 
 
 def cards_are_stale(dataset: str | os.PathLike[str]) -> bool:
     """Whether a local dataset has changed since its cards were written; False for a URL or a zip file, or
     without cards.
     """
-    if "://" in str(dataset) or Path(dataset).suffix.lower() == SUFFIX:
+    if _has_no_place(dataset):
         return False
     paths = _Paths.of(dataset, None)
     path = Path(dataset) if is_hdf5(dataset) else Path(dataset) / METADATA
@@ -186,7 +196,7 @@ class _Paths:
                 f"{name_of(dataset)} is a URL: say in which folder to write its cards, with -o FOLDER.",
                 code="folder-missing",
             )
-        if folder is None and path.suffix.lower() == SUFFIX:
+        if folder is None and _is_zip(path):
             raise SpecError(
                 f"{path} is a zip file, which is not changed: say in which folder to write its cards, with "
                 "-o FOLDER.",

@@ -21,6 +21,7 @@ from fgbgpack.cards import About, write_cards
 from fgbgpack.errors import SpecError
 from fgbgpack.export import export, parquet, verify_export
 from fgbgpack.export.coco import MASK_ABOVE
+from fgbgpack.pipeline import pack
 
 arrow = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
 
@@ -175,6 +176,13 @@ def test_the_card_names_the_files_and_says_what_the_dataset_states(depth_dataset
     assert splits == ["a_b_0", "a_b_1"]
     for split, sample in zip(splits, (0, 1), strict=True):
         assert [row["sample"] for row in rows_of(tmp_path / "plain", split)] == [sample]
+
+
+def test_a_zip_file_has_no_cards_beside_it(dataset, tmp_path):
+    pack(dataset, tmp_path / "it.zip")
+    export(tmp_path / "it.zip", tmp_path / "out", to="parquet", samples=[0])
+    matter = (tmp_path / "out" / "README.md").read_text(encoding="utf-8").split("---\n", 2)[1]
+    assert yaml.safe_load(matter)["license"] == "unknown"
 
 
 def test_masks_may_be_left_out(dataset, tmp_path):
