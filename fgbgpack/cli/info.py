@@ -106,7 +106,7 @@ def _numbers(part: slice, count: int) -> range:
 def schema(
     name: str | None = argument(
         "NAME",
-        "dataset, spec, depth-model, export or stats, or one version, such as spec/1.0.",
+        "dataset, spec, depth-model, cutout-model, export or stats, or one version, such as spec/1.0.",
         completion.schemas,
         default=None,
     ),
