@@ -69,27 +69,35 @@ class SampleIds:
 
     def arrays(self, samples: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
         """``"sample"``, the (n,) numbers, and the columns of these samples, each (n,); objects as JSON."""
+        found = self._values(samples)
+        if OBJECTS in found:
+            texts = [json.dumps(objects, ensure_ascii=False) for objects in found[OBJECTS]]
+            found[OBJECTS] = np.array(texts, np.str_)
+        return found
+
+    def _values(self, samples: NDArray[np.int64]) -> dict[str, Any]:
+        """The same, with a list of dictionaries for the objects of each sample."""
         names = self._dataset.names
-        if names is None:
-            read = self._dataset.read(samples, ())
-            found = {
-                "sample": samples,
-                **{name: read.arrays[name] for name in self.columns if name != OBJECTS},
-            }
-            if OBJECTS in self.columns:
-                texts = [json.dumps(objects, ensure_ascii=False) for objects in self._objects(read.objects)]
-                found[OBJECTS] = np.array(texts, np.str_)
-            return found
-        return {"sample": samples, "name": np.array([names[i] for i in samples.tolist()], np.str_)}
+        if names is not None:
+            return {"sample": samples, "name": np.array([names[i] for i in samples.tolist()], np.str_)}
+        read = self._dataset.read(samples, ())
+        return {
+            "sample": samples,
+            **{
+                name: self._objects(read.objects) if name == OBJECTS else read.arrays[name]
+                for name in self.columns
+            },
+        }
 
     def records(self, samples: NDArray[np.int64]) -> list[dict[str, Any]]:
         """The same for each sample, as JSON; backgrounds and foregrounds by their file names."""
-        columns = {name: values.tolist() for name, values in self.arrays(samples).items()}
+        columns = {
+            name: values if name == OBJECTS else values.tolist()
+            for name, values in self._values(samples).items()
+        }
         for kind, names in self.source_names.items():
             if kind in columns:
                 columns[kind] = [names[i] for i in columns[kind]]
-        if OBJECTS in columns:
-            columns[OBJECTS] = [json.loads(text) for text in columns[OBJECTS]]
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def _objects(self, objects: Objects) -> list[list[dict[str, Any]]]:
