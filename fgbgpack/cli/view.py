@@ -56,6 +56,8 @@ def view(
     storage_options = parser.storage_options(storage_option)
     parser.check()
 
+    import asyncio
+
     from fgbgpack.dataset.dataset import open_dataset
     from fgbgpack.viewer.locations import refuse_export
     from fgbgpack.viewer.server import DEFAULT_HOST, Place, serve
@@ -74,10 +76,9 @@ def view(
         if not no_browser:
             webbrowser.open(address)
 
+    place = Place(host or DEFAULT_HOST, chosen)
     try:
-        serve(
-            opened, Place(host or DEFAULT_HOST, chosen), on_ready=ready, on_failure=traceback.print_exception
-        )
+        asyncio.run(serve(opened, place, on_ready=ready, on_failure=traceback.print_exception))
     except KeyboardInterrupt:
         # The usual end of a server.
         raise typer.Exit(0) from None

@@ -34,7 +34,7 @@ class Place:
     port: int | None = None
 
 
-def serve(
+async def serve(
     datasets: Sequence[Dataset],
     place: Place,
     *,
@@ -42,7 +42,7 @@ def serve(
     on_failure: Callable[[BaseException], None],
     patience: Patience | None = None,
 ) -> None:
-    """Serve a page of one dataset or two until this is interrupted.
+    """Serve a page of one dataset or two until the task is cancelled.
 
     Args:
         datasets: One or two; they are not changed.
@@ -53,20 +53,7 @@ def serve(
 
     Raises:
         SpecError: Nothing can listen there (``view-address``).
-        KeyboardInterrupt: It was stopped.
     """
-    asyncio.run(serving(datasets, place, on_ready=on_ready, on_failure=on_failure, patience=patience))
-
-
-async def serving(
-    datasets: Sequence[Dataset],
-    place: Place,
-    *,
-    on_ready: Callable[[str], None],
-    on_failure: Callable[[BaseException], None],
-    patience: Patience | None = None,
-) -> None:
-    """The same as a task of a loop, until it is cancelled."""
     collections = tuple(Collection(dataset) for dataset in datasets)
     server = Server(App.refuse, on_failure, patience)
     guard = Guard.of(place.host, await _opened(server, place))

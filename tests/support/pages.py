@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from fgbgpack import Dataset
 from fgbgpack.viewer.http import Patience
-from fgbgpack.viewer.server import Place, serving
+from fgbgpack.viewer.server import Place, serve
 
 
 @contextmanager
@@ -28,7 +28,7 @@ def served(*datasets: Dataset, host: str = "127.0.0.1", patience: Patience | Non
         stopped, loop = asyncio.Event(), asyncio.get_running_loop()
         stops.append(lambda: loop.call_soon_threadsafe(stopped.set))
         place = Place(host, 0)
-        work = serving(datasets, place, on_ready=on_ready, on_failure=failures.append, patience=patience)
+        work = serve(datasets, place, on_ready=on_ready, on_failure=failures.append, patience=patience)
         task = asyncio.create_task(work)
         await stopped.wait()
         task.cancel()
