@@ -6,6 +6,7 @@ import io
 import json
 import secrets
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgbgpack.errors import DatasetError, FgbgError, SpecError
-from fgbgpack.viewer.collection import Collection
+from fgbgpack.viewer.collection import SHEET_COLUMNS, Collection
 from fgbgpack.viewer.comparison import Difference, Pair, as_picture
 from fgbgpack.viewer.guard import FIELDS, Guard
 from fgbgpack.viewer.http import Refusal, Request, Response
@@ -80,8 +81,6 @@ class App:
         if request.path in self._answers:
             try:
                 return _guarded(self._answers[request.path](request.parameters))
-            except SpecError as error:
-                raise Refusal(400, str(error)) from error
             except DatasetError as error:
                 raise Refusal(409, str(error)) from error
             except FgbgError as error:
@@ -160,9 +159,9 @@ class App:
         if not len(samples) or len(samples) * size[0] * size[1] > _MOST_PIXELS:
             raise Refusal(400, "There are no such samples, or too many for one picture.")
         if layer == "difference":
-            of = choice(parameters, "of", ("image", "mask", "depth"))
-            numbers, colours = self._differing(of, samples, parameters).picture_pixels()
-            picture = Picture(sheet(reduced(numbers, size, smooth=False), min(8, len(samples))), colours)
+            numbers, colours = self._differing(samples, parameters).picture_pixels()
+            tiles = reduced(numbers, size, smooth=False)
+            picture = Picture(sheet(tiles, min(SHEET_COLUMNS, len(samples))), colours)
         else:
             picture = collection.sheet(layer, samples, cell, one_scale=_one_scale(parameters))
         return self._kept(_picture(picture, exact=False), parameters)
@@ -189,8 +188,7 @@ class App:
         number = self._number(parameters)
         layer = choice(parameters, "layer", (*LAYERS, "difference"))
         if layer == "difference":
-            of = choice(parameters, "of", ("image", "mask", "depth"))
-            picture = as_picture(self._differing(of, np.array([number]), parameters))
+            picture = as_picture(self._differing(np.array([number]), parameters))
         else:
             picture = self._collection(parameters).plane(layer, number, one_scale=_one_scale(parameters))
         return self._kept(_picture(picture, exact=True), parameters)
@@ -203,8 +201,7 @@ class App:
 
     def _difference(self, parameters: Parameters) -> Response:
         number = self._number(parameters)
-        of = choice(parameters, "of", ("image", "mask", "depth"))
-        return _json(self._differing(of, np.array([number]), parameters).to_dict())
+        return _json(self._differing(np.array([number]), parameters).to_dict())
 
     def _numbers(self, parameters: Parameters) -> Response:
         """The numbers of samples of a query, in its order, as a file: text, or an array for NumPy."""
@@ -237,17 +234,16 @@ class App:
         kind = "application/octet-stream" if form == "npy" else "text/plain; charset=utf-8"
         return Response(body=parts(), kind=kind, fields=fields)
 
-    def _differing(self, of: str, samples: NDArray[np.int64], parameters: Parameters) -> Difference:
-        """How a layer of some samples differs; of depth, colours span as much as they do in depth itself."""
-        both, scale = self._both, self._collections[0].scale
-        limit = (scale.high - scale.low) / 2 if scale is not None and _one_scale(parameters) else None
-        return both.difference(of, samples, limit)
-
-    @property
-    def _both(self) -> Pair:
+    def _differing(self, samples: NDArray[np.int64], parameters: Parameters) -> Difference:
+        """How the layer ``of`` of some samples differs; of depth, colours span as much as they do in depth
+        itself.
+        """
+        of = choice(parameters, "of", ("image", "mask", "depth"))
         if self._pair is None:
             raise SpecError("There is one dataset, and nothing to compare it with.", code="view-invalid")
-        return self._pair
+        scale = self._collections[0].scale
+        limit = (scale.high - scale.low) / 2 if scale is not None and _one_scale(parameters) else None
+        return self._pair.difference(of, samples, limit)
 
     def _kept(self, response: Response, parameters: Parameters) -> Response:
         """What browsers may keep while this server runs; of what is still being written nothing."""
@@ -255,9 +251,7 @@ class App:
             all(one.dataset.complete for one in self._collections) and parameters.get("run") == self._run
         )
         control = "private, max-age=86400, immutable" if is_fixed else "no-store"
-        return Response(
-            response.status, response.body, response.kind, {**response.fields, "Cache-Control": control}
-        )
+        return replace(response, fields={**response.fields, "Cache-Control": control})
 
 
 def _one_scale(parameters: Parameters) -> bool:
@@ -275,7 +269,7 @@ def _picture(picture: Picture, *, exact: bool) -> Response:
 
 
 def _guarded(response: Response) -> Response:
-    return Response(response.status, response.body, response.kind, {**FIELDS, **response.fields})
+    return replace(response, fields={**FIELDS, **response.fields})
 
 
 @cache

@@ -135,9 +135,8 @@ class Collection:
                 k = one["k"]
                 one["foreground"] = _credits(sources.foregrounds[one["fg"]])
                 for name in ("y", "x"):
-                    one[name] = int(
-                        getattr(placed, name)[0, k] if dataset.has_objects else getattr(placed, name)[0]
-                    )
+                    value = getattr(placed, name)[0]
+                    one[name] = int(value[k] if dataset.has_objects else value)
                 if dataset.has_objects:
                     one["blend"] = BLENDS[one["blend"]]
                     one["width"] = int(batch.objects.width[0, k])

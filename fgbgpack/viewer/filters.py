@@ -244,34 +244,38 @@ class _View:
         of_objects: dict[str, NDArray[np.bool_]],
     ) -> None:
         self.columns, self._of_samples, self._of_objects = columns, of_samples, of_objects
-        self._whole: dict[str, NDArray[np.bool_]] = {}
+        self._whole: dict[tuple[str, str], NDArray[np.bool_]] = {}
 
     def samples(self, but: str = "") -> NDArray[np.bool_]:
         """(n,) which samples."""
-        key = f"samples {but if but in {*self._of_samples, *self._of_objects} else ''}"
+        key = self._key("samples", but)
         if key not in self._whole:
             found = np.ones(len(self.columns.background), np.bool_)
             for name, holds in self._of_samples.items():
                 if name != but:
                     found &= holds
-            left = [holds for name, holds in self._of_objects.items() if name != but]
-            if left:
-                found &= self._all(left).any(axis=1)
+            if any(name != but for name in self._of_objects):
+                found &= self._all(but).any(axis=1)
             self._whole[key] = found
         return self._whole[key]
 
     def objects(self, but: str = "") -> NDArray[np.bool_]:
         """(n, K) which objects, of these samples."""
-        key = f"objects {but if but in {*self._of_samples, *self._of_objects} else ''}"
+        key = self._key("objects", but)
         if key not in self._whole:
-            left = [holds for name, holds in self._of_objects.items() if name != but]
-            self._whole[key] = self._all(left) & self.samples(but)[:, None]
+            self._whole[key] = self._all(but) & self.samples(but)[:, None]
         return self._whole[key]
 
-    def _all(self, conditions: list[NDArray[np.bool_]]) -> NDArray[np.bool_]:
+    def _key(self, of: str, but: str) -> tuple[str, str]:
+        """What is the same whether a condition is left out or there is no such condition."""
+        return of, but if but in self._of_samples or but in self._of_objects else ""
+
+    def _all(self, but: str) -> NDArray[np.bool_]:
+        """(n, K) which objects fulfil the conditions of objects."""
         found = self.columns.there
-        for holds in conditions:
-            found = found & holds
+        for name, holds in self._of_objects.items():
+            if name != but:
+                found = found & holds
         return found
 
 

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import formatdate
+from http import HTTPStatus
 from typing import TypeAlias
 from urllib.parse import parse_qsl, unquote_to_bytes
 
@@ -31,25 +32,6 @@ _WRITTEN_AHEAD = 1 << 16
 
 _REQUEST = re.compile(rb"([!-~]{1,32}) (/[!-~]*) HTTP/1\.([01])")
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*?)[ \t]*")
-_REASONS = {
-    200: "OK",
-    202: "Accepted",
-    304: "Not Modified",
-    303: "See Other",
-    400: "Bad Request",
-    401: "Unauthorized",
-    403: "Forbidden",
-    404: "Not Found",
-    405: "Method Not Allowed",
-    408: "Request Timeout",
-    409: "Conflict",
-    413: "Content Too Large",
-    414: "URI Too Long",
-    421: "Misdirected Request",
-    429: "Too Many Requests",
-    431: "Request Header Fields Too Large",
-    500: "Internal Server Error",
-}
 
 
 @dataclass(frozen=True)
@@ -214,7 +196,10 @@ class Server:
             **response.fields,
             "Connection": "close" if last else "keep-alive",
         }
-        lines = [f"HTTP/1.1 {response.status} {_REASONS[response.status]}", *map(": ".join, fields.items())]
+        lines = [
+            f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}",
+            *map(": ".join, fields.items()),
+        ]
         writer.write("\r\n".join([*lines, "", ""]).encode("latin-1"))
         if isinstance(body, bytes):
             for start in range(0, len(body), _WRITTEN_AHEAD):
