@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import traceback
 import webbrowser
@@ -76,9 +77,17 @@ def view(
         if not no_browser:
             webbrowser.open(address)
 
-    place = Place(host or DEFAULT_HOST, chosen)
+    async def run() -> None:
+        # Both signals cancel this task: raised where SIGTERM arrives, an error would end any other task.
+        before = signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+        try:
+            place = Place(host or DEFAULT_HOST, chosen)
+            await serve(opened, place, on_ready=ready, on_failure=traceback.print_exception)
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
     try:
-        asyncio.run(serve(opened, place, on_ready=ready, on_failure=traceback.print_exception))
+        asyncio.run(run())
     except KeyboardInterrupt:
         # The usual end of a server.
         raise typer.Exit(0) from None

@@ -133,6 +133,9 @@ class Server:
         except (ConnectionError, TimeoutError, asyncio.IncompleteReadError):
             # The client has gone, or takes too long to take its answer.
             writer.transport.abort()
+        except asyncio.CancelledError:
+            # The server stops. This is the outermost frame of its task: raised on, asyncio logs it as a bug.
+            writer.transport.abort()
         finally:
             self._connections -= 1
             if writer.transport.get_write_buffer_size():

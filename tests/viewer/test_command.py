@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 import subprocess
 import urllib.request
 
 import pytest
 from command_line import PROGRAM
+from pages import port_of, served
 
 
 @pytest.mark.slow
@@ -22,16 +24,18 @@ def test_a_page_is_served_until_it_is_stopped(sign, kinds):
         assert address is not None
         with urllib.request.urlopen(f"{address[0]}api/datasets") as answer:
             assert json.load(answer)["datasets"][0]["samples"] == 36
-        process.send_signal(sign)
-        assert process.wait(60) == 0
+        # Browsers keep connections open, on which nothing is asked.
+        with socket.create_connection(("127.0.0.1", port_of(address[0])), timeout=20) as browser:
+            browser.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert browser.recv(1)
+            process.send_signal(sign)
+            assert process.wait(60) == 0
         assert process.stdout.read() == "Stop it with Ctrl-C.\n"
         assert process.stderr is not None
         assert process.stderr.read() == ""
 
 
 def test_the_next_free_port_is_taken(kinds, monkeypatch):
-    from pages import port_of, served
-
     from fgbgpack import open_dataset
     from fgbgpack.viewer import server
 

@@ -172,6 +172,8 @@ function describe(datasets, pair) {
     pair ? (pair.same_recipe ? "same recipe" : "different recipes") : null,
   ];
   byId("about").textContent = kinds.filter(Boolean).join(", ");
+  // Both are cut where there is no room.
+  for (const id of ["title", "about"]) byId(id).title = byId(id).textContent;
   if (pair?.problem) notice(pair.problem);
 }
 
