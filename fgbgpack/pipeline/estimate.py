@@ -14,8 +14,15 @@ from fgbgpack.composition.originals import sources_of
 from fgbgpack.composition.recipe import Recipe
 from fgbgpack.depth import Device
 from fgbgpack.depth.strategies import Networks
-from fgbgpack.document import DEPTH, EXTREMES, IMAGE
-from fgbgpack.pipeline.arrays import extent_of, object_arrays, placement_arrays, plane_layouts, recipe_sources
+from fgbgpack.document import DEPTH, DEPTH_SOURCES, DEPTHS, EXTREMES, IMAGE
+from fgbgpack.pipeline.arrays import (
+    background_layouts,
+    extent_of,
+    object_arrays,
+    placement_arrays,
+    plane_layouts,
+    recipe_sources,
+)
 from fgbgpack.pipeline.create import load_recipe
 from fgbgpack.pipeline.depth import DepthFilling, DepthStage
 from fgbgpack.pipeline.depth_modes import DepthJob
@@ -34,9 +41,8 @@ _MEASURED_SHARDS = 97
 _MEASURED_CHUNKS = 16
 _MEASURED_PLACEMENTS, _MEASURED_SCENES = 1 << 16, 1 << 11
 _RECIPE = "recipe"
-#: The metadata of the root, two groups, placements, sources, depth with its extremes, and the manifest; and
-#: of image and mask.
-_METADATA_OBJECTS, _PIXEL_METADATA_OBJECTS = 17, 2
+#: The metadata of the root, of the group of the sources, and of the manifest and its group.
+_METADATA_OBJECTS = 4
 
 
 @dataclass(frozen=True)
@@ -143,7 +149,7 @@ class _Rehearsal:
         )
         layouts = plane_layouts(recipe.planes, self._policy.pixels(extent, self._spec.chunk))
         image = layouts[IMAGE]
-        stored, works, sample_rate = {}, [], None
+        stored, works, sample_rate, shards = {}, [], None, 0
         placed, placing = _measured_placements(recipe, extent.samples)
         encoded_sources = _sources_bytes(recipe)
         if self._virtual:
@@ -152,20 +158,13 @@ class _Rehearsal:
             sample_rate, stored = _rehearse_pixels(
                 Pixels(recipe, self._policy), extent.samples, self._threads
             )
-            works.append(
-                _work(
-                    "samples",
-                    tuple(layouts.values()),
-                    len(layouts),
-                    stored,
-                    sample_rate / self._threads.count,
-                    decoded=0,
-                )
-            )
+            shards = sum(layout.shards for layout in layouts.values())
+            rate = sample_rate / self._threads.count
+            works.append(_work("samples", tuple(layouts.values()), stored, rate, decoded=0))
         depth_rate = provider = None
         background_seconds = 0.0
-        objects = _small_objects(recipe, extent, self._policy)
-        metadata = 0 if self._virtual else _PIXEL_METADATA_OBJECTS
+        objects, metadata = _small_objects(recipe, extent, self._policy)
+        metadata += _METADATA_OBJECTS + len(DEPTHS) + (0 if self._virtual else len(layouts))
         if self._spec.depth is not None and networks is not None:
             job = DepthJob(
                 recipe, self._spec.depth, networks, self._device, self._threads, self._policy, self._on_event
@@ -180,21 +179,24 @@ class _Rehearsal:
             provider = filling.section.sample_provider
             depth_rate, bytes_each = _rehearse_depth(stage)
             maps = 0 if composed else round(extent.samples * bytes_each)
-            if not composed:
-                stored[DEPTH] = maps
-            if job.sees_backgrounds:
-                guiding = self._policy.background_depth(backgrounds, extent.height, extent.width)
-                objects, metadata = objects + guiding.shards, metadata + 1
+            guiding = background_layouts(
+                DEPTH_SOURCES.get(networks.mode, ()), extent, backgrounds, self._policy
+            )
+            objects += sum(layout.shards for layout in guiding.values())
+            metadata += len(guiding) - len(composed)
             layout = self._policy.depth(extent, guided=job.sees_backgrounds)
+            if not composed:
+                stored[DEPTH], shards = maps, shards + layout.shards
+            cut = {DEPTH: layout} | dict.fromkeys(EXTREMES, layout.vector)
+            stored_layouts = tuple(one for path, one in cut.items() if path not in composed)
             decoded = 2 * job.together * extent.height * extent.width
-            depth = {DEPTH: maps}
             rate = depth_rate / self._threads.count
-            works.append(_work("depth", (layout,), 1 + len(EXTREMES), depth, rate, decoded=decoded))
+            works.append(_work("depth", stored_layouts, {DEPTH: maps}, rate, decoded=decoded))
         catalog = recipe.catalog
         fixed = Fixed(
             seconds=loading + background_seconds,
             objects=objects,
-            metadata_objects=_METADATA_OBJECTS + metadata,
+            metadata_objects=metadata,
             writing_seconds=placing,
             stored_bytes=placed + encoded_sources,
             source_bytes=sum(array.nbytes for _, array, _ in recipe_sources(recipe)),
@@ -207,7 +209,7 @@ class _Rehearsal:
             foregrounds=len(catalog.foregrounds),
             samples=extent.samples,
             chunk=image.chunk[0],
-            shards=sum(work.shards * (len(layouts) if work.name == "samples" else 1) for work in works),
+            shards=shards,
             bytes=stored,
             seconds=scale.seconds,
             sample_rate=sample_rate,
@@ -232,7 +234,6 @@ def _with_fewer_placements(spec: DatasetSpec, sources: Sources) -> DatasetSpec:
 def _work(
     name: str,
     layouts: Sequence[Layout],
-    objects: int,
     stored: dict[str, int],
     rate: float,
     *,
@@ -244,10 +245,8 @@ def _work(
     first = layouts[0]
     each = sum(stored.values()) / first.shape[0]
     chunks = sum(chunk_count(layout) for layout in layouts) // first.shards
-    if objects > len(layouts):
-        chunks += objects - len(layouts)
     memory = decoded + 2 * each * first.shard[0]
-    return StageWork(name, first.shape[0], first.shard[0], objects, chunks, each, rate, memory)
+    return StageWork(name, first.shape[0], first.shard[0], len(layouts), chunks, each, rate, memory)
 
 
 def _rehearse_depth(stage: DepthStage) -> tuple[float, float]:
@@ -315,11 +314,14 @@ def _placement_bytes(recipe: Recipe) -> int:
     return sum(array.nbytes for array in recipe.sample_arrays(range(1)).values())
 
 
-def _small_objects(recipe: Recipe, extent: Extent, policy: LayoutPolicy) -> int:
-    """The chunks of placements and sources."""
-    sources = (policy.rows(array.shape, array[0].nbytes).shards for _, array, _ in recipe_sources(recipe))
-    arrays = (*placement_arrays(recipe, policy), *object_arrays(recipe, policy))
-    return len(arrays) * policy.vector(extent.samples).shards + sum(sources)
+def _small_objects(recipe: Recipe, extent: Extent, policy: LayoutPolicy) -> tuple[int, int]:
+    """The chunks of placements, objects and sources, and the metadata of these arrays and of their groups."""
+    placements, objects = placement_arrays(recipe, policy), object_arrays(recipe, policy)
+    # The recipe may have fewer samples than are asked for.
+    layouts = [policy.vector(extent.samples)] * len(placements)
+    layouts += [policy.objects((extent.samples, *spec.layout.shape[1:])) for spec in objects]
+    layouts += [policy.rows(array.shape, array[0].nbytes) for _, array, _ in recipe_sources(recipe)]
+    return sum(layout.shards for layout in layouts), len(layouts) + (1 if objects else 0)
 
 
 def _spread(count: int) -> range:

@@ -16,13 +16,16 @@ from fgbgpack.storage.reading.threads import usable_cores
 
 @pytest.mark.slow
 @pytest.mark.parametrize("virtual", [False, True])
-@pytest.mark.parametrize("depth", ["none", "per sample", "guided"])
+@pytest.mark.parametrize("depth", ["none", "per sample", "guided", "layered"])
+@pytest.mark.parametrize("is_scene", [False, True])
 def test_objects_and_index_are_those_of_the_dataset(
-    tmp_path, pictures, depth_model, guide_model, depth, virtual
+    tmp_path, pictures, depth_model, guide_model, depth, is_scene, virtual
 ):
     modes = {"none": None, "per sample": depth_of(depth_model)}
+    modes["layered"] = depth_of(depth_model, mode="layered", scale=2)
     modes["guided"] = depth_of(depth_model, guide=str(guide_model), scale=2)
-    spec = pictures.spec(chunk=4, depth=modes[depth])
+    scene = {"samples": 60, "objects": "1-3", "placement": "anchored"} if is_scene else {}
+    spec = pictures.spec(chunk=4, depth=modes[depth], **scene)
     found = estimate(spec, workers=2, layout=SMALL_SHARDS, virtual=virtual).scale
     create(tmp_path / "it.zarr", spec, layout=SMALL_SHARDS, virtual=virtual)
     files = [file for file in (tmp_path / "it.zarr").rglob("*") if file.is_file()]
