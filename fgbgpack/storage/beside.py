@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 from zarr.abc.store import ByteRequest, Store
 from zarr.core.buffer import Buffer, BufferPrototype
-from zarr.storage import WrapperStore
 
 from fgbgpack.document import is_own
 from fgbgpack.storage.arrays import METADATA
+from fgbgpack.storage.over import StoreOver, folder_of
 
 #: What all keys of what is made beside a dataset begin with. They are no part of the dataset.
 HIDDEN = ".fgbgpack/"
@@ -18,7 +18,7 @@ HIDDEN = ".fgbgpack/"
 WRITING = "fgbgpack_writing"
 
 
-class BesideStore(WrapperStore[Store]):
+class BesideStore(StoreOver):
     """The new dataset, under the keys that it is to have: they are kept below ``prefix``, as far as they are
     the root's metadata or below one of ``paths``; with ``None``, all are. Others are those of the old one.
     """
@@ -28,8 +28,9 @@ class BesideStore(WrapperStore[Store]):
         self.prefix = prefix
         self.paths = None if paths is None else tuple(paths)
 
-    def _with_store(self, store: Store) -> BesideStore:
-        return BesideStore(store, self.prefix, self.paths)
+    def with_read_only(self, read_only: bool = False) -> BesideStore:
+        """The same, to be read only or not."""
+        return BesideStore(self._store.with_read_only(read_only), self.prefix, self.paths)
 
     def __eq__(self, value: object) -> bool:
         return (
@@ -57,19 +58,6 @@ class BesideStore(WrapperStore[Store]):
         """The value, or a part of it; ``None`` where there is none."""
         return await self._store.get(self._key(key), prototype, byte_range)
 
-    async def get_partial_values(
-        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
-    ) -> list[Buffer | None]:
-        """Parts of values."""
-        ranges = [(self._key(key), part) for key, part in key_ranges]
-        return await self._store.get_partial_values(prototype, ranges)
-
-    async def _get_many(
-        self, requests: Iterable[tuple[str, BufferPrototype, ByteRequest | None]]
-    ) -> AsyncGenerator[tuple[str, Buffer | None], None]:
-        for key, prototype, part in requests:
-            yield key, await self.get(key, prototype, part)
-
     async def exists(self, key: str) -> bool:
         """Whether a key is there."""
         return await self._store.exists(self._key(key))
@@ -86,9 +74,6 @@ class BesideStore(WrapperStore[Store]):
         """Publish a value where there is none."""
         await self._store.set_if_not_exists(self._key(key), value)
 
-    async def _set_many(self, values: Iterable[tuple[str, Buffer]]) -> None:
-        await self._store._set_many([(self._key(key), value) for key, value in values])
-
     async def delete(self, key: str) -> None:
         """Delete a key."""
         await self._store.delete(self._key(key))
@@ -97,20 +82,6 @@ class BesideStore(WrapperStore[Store]):
         """Delete all keys below a prefix."""
         for key in [key async for key in self.list_prefix(folder_of(prefix))]:
             await self.delete(key)
-
-    async def clear(self) -> None:
-        """Delete all."""
-        await self.delete_dir("")
-
-    async def is_empty(self, prefix: str) -> bool:
-        """Whether no key is below a prefix."""
-        async for _ in self.list_prefix(folder_of(prefix)):
-            return False
-        return True
-
-    def list(self) -> AsyncIterator[str]:
-        """All keys."""
-        return self.list_prefix("")
 
     async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
         """The keys that begin with ``prefix``, as they are to be called."""
@@ -127,11 +98,6 @@ class BesideStore(WrapperStore[Store]):
         found = {key.removeprefix(folder).partition("/")[0] async for key in self.list_prefix(folder)}
         for name in sorted(found):
             yield name
-
-
-def folder_of(prefix: str) -> str:
-    """What all keys below a prefix begin with."""
-    return f"{prefix.rstrip('/')}/" if prefix else ""
 
 
 def is_below(key: str, paths: Iterable[str]) -> bool:

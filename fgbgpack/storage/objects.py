@@ -19,8 +19,8 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import ObjectStore
 
 from fgbgpack.errors import DatasetError, SpecError, redacted
-from fgbgpack.storage.beside import folder_of
 from fgbgpack.storage.failures import Failure
+from fgbgpack.storage.over import folder_of
 
 #: What URLs begin with that obstore opens: of Amazon S3 and stores like it, Google Cloud Storage and Azure.
 SCHEMES = ("s3", "s3a", "gs", "az", "azure", "adl", "abfs", "abfss")

@@ -19,6 +19,7 @@ from zarr.storage import LocalStore, MemoryStore, ObjectStore, WrapperStore, Zip
 
 from fgbgpack.errors import DatasetError
 from fgbgpack.storage.hdf5 import Hdf5Store
+from fgbgpack.storage.over import StoreOver
 from fgbgpack.storage.zipped import LocalZipStore
 
 #: Packages whose stores run on threads of native code, which a forked process does not have.
@@ -38,7 +39,7 @@ _left_alone: list[dict[str, Any]] = []
 
 
 def _unwrapped(store: Store) -> Store:
-    while isinstance(store, WrapperStore):
+    while isinstance(store, (WrapperStore, StoreOver)):
         store = store._store
     return store
 

@@ -11,13 +11,13 @@ from typing import Any
 
 from zarr.abc.store import ByteRequest, RangeByteRequest, Store, SuffixByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
-from zarr.storage import WrapperStore
 
 from fgbgpack.errors import DatasetError
 from fgbgpack.inputs import open_descriptor
 from fgbgpack.storage.answers import answer
 from fgbgpack.storage.arrays import METADATA
 from fgbgpack.storage.hdf5 import DerivedStore, span_of
+from fgbgpack.storage.over import StoreOver
 from fgbgpack.storage.zip_directory import (
     HEADER_BYTES,
     TAIL_BYTES,
@@ -192,21 +192,18 @@ class LocalZipStore(DerivedStore):
         self._check_writable()
 
 
-class RemoteZipStore(WrapperStore[Store]):
+class RemoteZipStore(StoreOver):
     """A zip file under a key of another store as a Zarr store, which is read only: what is asked for is asked
     for as ranges of bytes. Its directory is read when it is first needed, in one or two requests.
     """
 
     def __init__(self, store: Store, key: str, name: str) -> None:
-        super().__init__(store)
+        super().__init__(store, read_only=True)
         self.key, self.name = key, name
         self._known: Mapping[str, ZipEntry] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_known": None}
-
-    def _with_store(self, store: Store) -> RemoteZipStore:
-        return RemoteZipStore(store, self.key, self.name)
 
     def with_read_only(self, read_only: bool = False) -> RemoteZipStore:
         """The same store; NotImplementedError where it is to be written."""
@@ -265,10 +262,6 @@ class RemoteZipStore(WrapperStore[Store]):
             return value[first + start : first + stop]
         return value
 
-    async def get_partial_values(self, prototype: BufferPrototype, key_ranges: Any) -> list[Buffer | None]:
-        """Parts of values."""
-        return list(await asyncio.gather(*(self.get(key, prototype, part) for key, part in key_ranges)))
-
     async def exists(self, key: str) -> bool:
         """Whether a key is there."""
         return key in await self._entries()
@@ -289,15 +282,6 @@ class RemoteZipStore(WrapperStore[Store]):
         async for name in _list_dir(await self._entries(), prefix):
             yield name
 
-    async def list(self) -> AsyncIterator[str]:
-        """All keys."""
-        for key in await self._entries():
-            yield key
-
-    async def is_empty(self, prefix: str) -> bool:
-        """Whether no key is below a prefix."""
-        return not any(key.startswith(prefix) for key in await self._entries())
-
     @property
     def supports_listing(self) -> bool:
         """It does, whatever the store that it is in."""
@@ -315,8 +299,8 @@ class RemoteZipStore(WrapperStore[Store]):
 
     async def set(self, key: str, value: Buffer) -> None:
         """Nothing can be set."""
-        raise NotImplementedError(_UNCHANGED)
+        self._check_writable()
 
     async def delete(self, key: str) -> None:
         """Nothing can be deleted."""
-        raise NotImplementedError(_UNCHANGED)
+        self._check_writable()

@@ -6,7 +6,9 @@ import inspect
 import pickle
 import uuid
 
+import numpy as np
 import pytest
+import zarr
 
 pytest.importorskip("obstore")
 
@@ -20,10 +22,11 @@ from zarr.core.sync import _collect_aiterator, sync
 from zarr.storage import LocalStore, MemoryStore
 
 import fgbgpack
-from fgbgpack.pipeline import convert, virtualize
+from fgbgpack.pipeline import convert, pack, virtualize
 from fgbgpack.storage.beside import BesideStore
 from fgbgpack.storage.hdf5 import Hdf5Store
 from fgbgpack.storage.objects import RemoteStore
+from fgbgpack.storage.zipped import RemoteZipStore
 
 
 class RemoteContract(StoreContract):
@@ -100,13 +103,17 @@ class TestBesideStore(StoreContract):
 # --- stores that are made of something, to be read --------------------------------------------------
 
 
-@pytest.fixture(scope="module", params=["hdf5", "virtual", "virtual hdf5"])
+@pytest.fixture(scope="module", params=["hdf5", "virtual", "virtual hdf5", "zip elsewhere"])
 def pair(request, depth_dataset, tmp_path_factory):
     """A store that is to be read only, and the folder that it is to be the same as."""
     folder = tmp_path_factory.mktemp("pair")
     if request.param == "hdf5":
         convert(depth_dataset, folder / "it.h5")
         return Hdf5Store(folder / "it.h5"), LocalStore(depth_dataset, read_only=True)
+    if request.param == "zip elsewhere":
+        pack(depth_dataset, folder / "it.zip")
+        below = LocalStore(folder, read_only=True)
+        return RemoteZipStore(below, "it.zip", "it.zip"), LocalStore(depth_dataset, read_only=True)
     place = folder / ("it.h5" if "hdf5" in request.param else "it.zarr")
     virtualize(depth_dataset, place)
     return fgbgpack.store(place), None
@@ -159,3 +166,10 @@ def test_all_keys_of_a_store_that_is_only_read_are_consistent(pair):
     assert not sync(store.exists("nothing"))
     with pytest.raises(AttributeError):
         store.read_only = False
+
+
+def test_zarr_reads_arrays_from_a_store_that_is_only_read(pair, depth_dataset):
+    """As itself does, by whatever methods of stores its version calls."""
+    found, expected = (zarr.open_group(store, mode="r") for store in (pair[0], depth_dataset))
+    for name in ("image", "mask", "x"):
+        np.testing.assert_array_equal(found[name][1:-1], expected[name][1:-1])
