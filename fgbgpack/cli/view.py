@@ -57,11 +57,9 @@ def view(
     storage_options = parser.storage_options(storage_option)
     parser.check()
 
-    import asyncio
-
     from fgbgpack.dataset.dataset import open_dataset
     from fgbgpack.viewer.locations import refuse_export
-    from fgbgpack.viewer.server import DEFAULT_HOST, Place, serve
+    from fgbgpack.viewer.server import DEFAULT_HOST, Page, Place
 
     opened = []
     for path in (dataset, *([] if other is None else [other])):
@@ -69,25 +67,19 @@ def view(
         opened.append(open_dataset(path, allow_incomplete=True, storage_options=storage_options, cache=cache))
         if not opened[-1].complete:
             show_warning(f"{opened[-1].path} is not complete: what is missing is shown black.")
-
-    def ready(address: str) -> None:
-        say(f"{', '.join(one.path for one in opened)}: {address}")
+    page = Page(opened, Place(host or DEFAULT_HOST, chosen), on_failure=traceback.print_exception)
+    # Raised in the middle of the command, like Ctrl-C.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        page.prepare()
+        say(f"{', '.join(one.path for one in opened)}: {page.address}")
         say("Stop it with Ctrl-C.")
         sys.stdout.flush()
         if not no_browser:
-            webbrowser.open(address)
-
-    async def run() -> None:
-        # Both signals cancel this task: raised where SIGTERM arrives, an error would end any other task.
-        before = signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
-        try:
-            place = Place(host or DEFAULT_HOST, chosen)
-            await serve(opened, place, on_ready=ready, on_failure=traceback.print_exception)
-        finally:
-            signal.signal(signal.SIGTERM, before)
-
-    try:
-        asyncio.run(run())
+            webbrowser.open(page.address)
+        page.serve()
     except KeyboardInterrupt:
         # The usual end of a server.
         raise typer.Exit(0) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
-import json
 import secrets
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from functools import cache
 from importlib import resources
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from fgbgpack.errors import DatasetError, FgbgError, SpecError
 from fgbgpack.viewer.collection import SHEET_COLUMNS, Collection
 from fgbgpack.viewer.comparison import Difference, Pair, as_picture
-from fgbgpack.viewer.guard import FIELDS, Guard
-from fgbgpack.viewer.http import Refusal, Request, Response
+from fgbgpack.viewer.guard import Guard, parameters_of
 from fgbgpack.viewer.layers import (
     LAYERS,
     Picture,
@@ -31,11 +34,13 @@ from fgbgpack.viewer.layers import (
 from fgbgpack.viewer.query import Query, choice, whole
 
 _KINDS = {
-    "html": "text/html; charset=utf-8",
-    "css": "text/css; charset=utf-8",
-    "js": "text/javascript; charset=utf-8",
+    "html": "text/html",
+    "css": "text/css",
+    "js": "text/javascript",
     "svg": "image/svg+xml",
 }
+#: Requests that are answered at a time, in threads: reading and drawing let go of the interpreter.
+_THREADS = 4
 #: The most samples of one sheet, the least and the largest side of a tile, and the most pixels of a sheet.
 _MOST_TILES, _LEAST_CELL, _MOST_CELL, _MOST_PIXELS = 128, 16, 1024, 24_000_000
 #: More samples than any dataset has.
@@ -45,13 +50,22 @@ _NEWS, _OVER = 0.25, 20.0
 #: Samples of a list of numbers that are written at a time.
 _LISTED = 1 << 16
 
+_NEVER_KEPT = {"Cache-Control": "no-store"}
+
 Parameters = Mapping[str, str]
 
 
 class App:
-    """Answers requests about one dataset, or two."""
+    """Answers requests about one dataset, or two, as an ASGI application; ``failed`` is told of bugs."""
 
-    def __init__(self, collections: tuple[Collection, ...], guard: Guard) -> None:
+    def __init__(
+        self,
+        collections: tuple[Collection, ...],
+        guard: Guard,
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        self._failed = failed
+        self._threads = asyncio.Semaphore(_THREADS)
         self._collections, self._guard = collections, guard
         self._pair = Pair(*(one.dataset for one in collections)) if len(collections) == 2 else None
         # What browsers keep is of this run: the next one may show another dataset at the same address.
@@ -70,31 +84,41 @@ class App:
             "/api/numbers": self._numbers,
         }
 
-    def answer(self, request: Request) -> Response:
-        """The answer to a request.
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request: with a status from 400 to 499 where it is the client's fault."""
+        request = Request(scope, receive)
+        try:
+            response = await self._answer(request)
+        except HTTPException as refusal:
+            response = _refusal(refusal.status_code, refusal.detail, refusal.headers)
+        except DatasetError as error:
+            response = _refusal(409, str(error))
+        except FgbgError as error:
+            response = _refusal(400, str(error))
+        except Exception as error:
+            self._failed(error)
+            response = _refusal(500, "This is a bug: the terminal of fgbgpack view shows more.")
+        try:
+            await response(scope, receive, send)
+        except Exception as error:
+            # Of an answer in parts; uvicorn ends its connection.
+            self._failed(error)
+            raise
 
-        Raises:
-            Refusal: It may not be asked, there is nothing of that path, or its parameters are wrong.
-        """
-        if (admitted := self._guard.admit(request)) is not None:
-            return _guarded(admitted)
-        if request.path in self._answers:
-            try:
-                return _guarded(self._answers[request.path](request.parameters))
-            except DatasetError as error:
-                raise Refusal(409, str(error)) from error
-            except FgbgError as error:
-                raise Refusal(400, str(error)) from error
-        found = _files().get("index.html" if request.path == "/" else request.path.removeprefix("/static/"))
+    async def _answer(self, request: Request) -> Response:
+        parameters, path = parameters_of(request), request.scope["path"]
+        if (admitted := self._guard.admit(request, parameters)) is not None:
+            return admitted
+        if path in self._answers:
+            async with self._threads:
+                if await request.is_disconnected():
+                    # Nobody waits for it any more, as when a page is scrolled.
+                    return Response(status_code=204)
+                return await run_in_threadpool(self._answers[path], parameters)
+        found = _files().get("index.html" if path == "/" else path.removeprefix("/static/"))
         if found is None:
-            raise Refusal(404, "There is nothing here.")
-        return _guarded(found)
-
-    @staticmethod
-    def refuse(refusal: Refusal) -> Response:
-        """The answer to what is refused."""
-        fields = {"Cache-Control": "no-store"} | ({"Allow": "GET"} if refusal.status == 405 else {})
-        return _guarded(_json({"error": str(refusal)}, status=refusal.status, fields=fields))
+            raise HTTPException(404, "There is nothing here.")
+        return found
 
     # --- what is asked of datasets -----------------------------------------------------------------
 
@@ -138,9 +162,9 @@ class App:
         count = whole(parameters, "count", 1, _MOST_TILES)
         found = found_in.searches.samples(Query.of(parameters), range(start, start + count), _OVER)
         if found is None:
-            raise Refusal(409, "The samples are still being searched.")
+            raise HTTPException(409, "The samples are still being searched.")
         if len(found) and found.max() >= len(shown.dataset):
-            raise Refusal(404, f"There are only {len(shown.dataset):,} samples.")
+            raise HTTPException(404, f"There are only {len(shown.dataset):,} samples.")
         return found
 
     def _rows(self, parameters: Parameters) -> Response:
@@ -157,7 +181,7 @@ class App:
         samples = self._samples(parameters)
         size = tile_size(collection.dataset.height, collection.dataset.width, cell)
         if not len(samples) or len(samples) * size[0] * size[1] > _MOST_PIXELS:
-            raise Refusal(400, "There are no such samples, or too many for one picture.")
+            raise HTTPException(400, "There are no such samples, or too many for one picture.")
         if layer == "difference":
             numbers, colours = self._differing(samples, parameters).picture_pixels()
             tiles = reduced(numbers, size, smooth=False)
@@ -196,7 +220,7 @@ class App:
     def _values(self, parameters: Parameters) -> Response:
         collection, number = self._collection(parameters), self._number(parameters)
         row, column = whole(parameters, "row", 0, 1 << 20), whole(parameters, "column", 0, 1 << 20)
-        found = Response(body=collection.values(number, row, column), kind="application/octet-stream")
+        found = Response(collection.values(number, row, column), media_type="application/octet-stream")
         return self._kept(found, parameters)
 
     def _difference(self, parameters: Parameters) -> Response:
@@ -209,7 +233,7 @@ class App:
         form = choice(parameters, "form", ("npy", "txt"))
         found = collection.searches.count(query, _OVER)
         if found is None:
-            raise Refusal(409, "The samples are still being searched.")
+            raise HTTPException(409, "The samples are still being searched.")
         first = whole(parameters, "from", 0, _MOST_SAMPLES, 0)
         count = min(max(0, found - first), whole(parameters, "count", 0, _MOST_SAMPLES, found))
 
@@ -223,16 +247,13 @@ class App:
                 places = range(start, min(start + _LISTED, first + count))
                 some = collection.searches.samples(query, places, _OVER)
                 if some is None:
-                    raise Refusal(409, "The samples are still being searched.")
+                    raise HTTPException(409, "The samples are still being searched.")
                 text = "".join(f"{number}\n" for number in some.tolist()).encode()
                 yield some.astype("<i8").tobytes() if form == "npy" else text
 
-        fields = {
-            "Content-Disposition": f'attachment; filename="samples.{form}"',
-            "Cache-Control": "no-store",
-        }
-        kind = "application/octet-stream" if form == "npy" else "text/plain; charset=utf-8"
-        return Response(body=parts(), kind=kind, fields=fields)
+        fields = {"Content-Disposition": f'attachment; filename="samples.{form}"'} | _NEVER_KEPT
+        kind = "application/octet-stream" if form == "npy" else "text/plain"
+        return StreamingResponse(parts(), headers=fields, media_type=kind)
 
     def _differing(self, samples: NDArray[np.int64], parameters: Parameters) -> Difference:
         """How the layer ``of`` of some samples differs; of depth, colours span as much as they do in depth
@@ -250,26 +271,25 @@ class App:
         is_fixed = (
             all(one.dataset.complete for one in self._collections) and parameters.get("run") == self._run
         )
-        control = "private, max-age=86400, immutable" if is_fixed else "no-store"
-        return replace(response, fields={**response.fields, "Cache-Control": control})
+        response.headers["Cache-Control"] = "private, max-age=86400, immutable" if is_fixed else "no-store"
+        return response
 
 
 def _one_scale(parameters: Parameters) -> bool:
     return choice(parameters, "scale", ("one", "own")) == "one"
 
 
-def _json(document: Any, *, status: int = 200, fields: Mapping[str, str] | None = None) -> Response:
-    body = json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
-    return Response(status, body, "application/json", {"Cache-Control": "no-store"} | dict(fields or {}))
+def _json(document: Any) -> Response:
+    return JSONResponse(document, headers=_NEVER_KEPT)
+
+
+def _refusal(status: int, why: str, fields: Mapping[str, str] | None = None) -> Response:
+    return JSONResponse({"error": why}, status, _NEVER_KEPT | dict(fields or {}))
 
 
 def _picture(picture: Picture, *, exact: bool) -> Response:
     body, kind = picture.encoded(exact=exact)
-    return Response(body=body, kind=kind)
-
-
-def _guarded(response: Response) -> Response:
-    return replace(response, fields={**FIELDS, **response.fields})
+    return Response(body, media_type=kind)
 
 
 @cache
@@ -278,9 +298,9 @@ def _files() -> Mapping[str, Response]:
     folder = resources.files("fgbgpack.viewer") / "static"
     return {
         file.name: Response(
-            body=file.read_bytes(),
-            kind=_KINDS[file.name.rpartition(".")[2]],
-            fields={"Cache-Control": "no-cache"},
+            file.read_bytes(),
+            headers={"Cache-Control": "no-cache"},
+            media_type=_KINDS[file.name.rpartition(".")[2]],
         )
         for file in folder.iterdir()
         if file.name.rpartition(".")[2] in _KINDS

@@ -9,8 +9,11 @@ import secrets
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import parse_qsl
 
-from fgbgpack.viewer.http import Refusal, Request, Response
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
 
 #: What browsers are allowed: this server's own scripts, styles and pictures, and nothing else.
 FIELDS: Mapping[str, str] = {
@@ -28,8 +31,48 @@ FIELDS: Mapping[str, str] = {
 #: The parameter of an address that holds the token.
 TOKEN = "token"  # noqa: S105
 
+#: The most bytes of a request, and of its target, which holds all filters of a page.
+MOST_HEAD, _MOST_TARGET = 16_384, 8_192
+#: The most parameters of a request.
+_MOST_PARAMETERS = 100
+
 _LOCAL_NAMES = ("localhost",)
 _PLACE = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::([0-9]{1,5}))?")
+
+
+def parameters_of(request: Request) -> dict[str, str]:
+    """The parameters of a request that is a GET of bounded size without a body.
+
+    Raises:
+        HTTPException: It is not; its connection is to be closed, since a body may follow.
+    """
+    closing = {"Connection": "close"}
+    path, query = request.scope["raw_path"], request.scope["query_string"]
+    if request.scope["http_version"] not in ("1.0", "1.1") or not path.startswith(b"/"):
+        raise HTTPException(400, "This is no request of HTTP/1.1.", closing)
+    if request.method != "GET":
+        raise HTTPException(405, "Only GET is answered.", {"Allow": "GET"} | closing)
+    if request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers:
+        raise HTTPException(413, "Requests have no body here.", closing)
+    target = len(path) + len(query)
+    if target > _MOST_TARGET:
+        raise HTTPException(414, f"The address is longer than {_MOST_TARGET} bytes.", closing)
+    if target + sum(len(name) + len(value) for name, value in request.headers.raw) > MOST_HEAD:
+        raise HTTPException(431, f"The request is longer than {MOST_HEAD} bytes.", closing)
+    try:
+        pairs = parse_qsl(
+            query.decode("ascii"),
+            keep_blank_values=True,
+            strict_parsing=bool(query),
+            errors="strict",
+            max_num_fields=_MOST_PARAMETERS,
+        )
+    except ValueError:
+        raise HTTPException(400, "The parameters are none, or too many.") from None
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise HTTPException(400, "A parameter comes twice.")
+    return found
 
 
 def is_loopback(host: str) -> bool:
@@ -66,28 +109,31 @@ class Guard:
         host = f"[{host}]" if ":" in host else host
         return f"http://{host}:{self.port}/" + ("" if self.token is None else f"?{TOKEN}={self.token}")
 
-    def admit(self, request: Request) -> Response | None:
+    def admit(self, request: Request, parameters: Mapping[str, str]) -> Response | None:
         """Refuses what may not ask; else the answer that takes a token out of an address, where it has one.
 
         Raises:
-            Refusal: 421 for another host, 403 for another site, 401 without the token.
+            HTTPException: 421 for another host, 403 for another site, 401 without the token.
         """
-        if not self._is_own(request.fields.get("host", "")):
-            raise Refusal(421, "The header field Host does not name this server.")
-        site = request.fields.get("sec-fetch-site", "none")
-        is_page = request.path == "/" and request.fields.get("sec-fetch-mode", "navigate") == "navigate"
+        if not self._is_own(request.headers.get("host", "")):
+            raise HTTPException(421, "The header field Host does not name this server.")
+        site = request.headers.get("sec-fetch-site", "none")
+        at_page = request.scope["path"] == "/"
+        is_page = at_page and request.headers.get("sec-fetch-mode", "navigate") == "navigate"
         if site not in ("none", "same-origin") and not is_page:
-            raise Refusal(403, "Pages of other sites get nothing.")
+            raise HTTPException(403, "Pages of other sites get nothing.")
         if self.token is None:
             return None
-        given = request.parameters.get(TOKEN)
-        if given is not None and request.path == "/":
+        if at_page and (given := parameters.get(TOKEN)) is not None:
             if not self._is_token(given):
-                raise Refusal(401, "The token is wrong: use the address that fgbgpack view has printed.")
-            cookie = f"{self._cookie}={self.token}; Path=/; HttpOnly; SameSite=Strict"
-            return Response(303, fields={"Location": "/", "Set-Cookie": cookie, "Cache-Control": "no-store"})
-        if not self._is_token(_cookies(request.fields.get("cookie", "")).get(self._cookie, "")):
-            raise Refusal(401, "The token is missing: use the address that fgbgpack view has printed.")
+                raise HTTPException(
+                    401, "The token is wrong: use the address that fgbgpack view has printed."
+                )
+            response = RedirectResponse("/", 303, headers={"Cache-Control": "no-store"})
+            response.set_cookie(self._cookie, self.token, httponly=True, samesite="strict")
+            return response
+        if not self._is_token(request.cookies.get(self._cookie, "")):
+            raise HTTPException(401, "The token is missing: use the address that was printed.")
         return None
 
     @property
@@ -117,8 +163,3 @@ def _is_number(name: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _cookies(text: str) -> dict[str, str]:
-    pairs = (part.strip().partition("=") for part in text.split(";"))
-    return {name: value for name, _, value in pairs}

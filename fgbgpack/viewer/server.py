@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from typing import cast
 
 import numpy as np
+import uvicorn
 
 from fgbgpack.dataset.dataset import Dataset
 from fgbgpack.errors import FgbgError, SpecError
 from fgbgpack.viewer.app import App
 from fgbgpack.viewer.collection import Collection
-from fgbgpack.viewer.guard import Guard
-from fgbgpack.viewer.http import Patience, Server
+from fgbgpack.viewer.connection import Connection, Patience
+from fgbgpack.viewer.guard import FIELDS, MOST_HEAD, Guard
 
 #: Where pages are by default; the next free port is taken where it is in use.
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8300
@@ -34,43 +39,82 @@ class Place:
     port: int | None = None
 
 
-async def serve(
-    datasets: Sequence[Dataset],
-    place: Place,
-    *,
-    on_ready: Callable[[str], None],
-    on_failure: Callable[[BaseException], None],
-    patience: Patience | None = None,
-) -> None:
-    """Serve a page of one dataset or two until the task is cancelled.
+class Page:
+    """A page of one dataset or two, and the server of it.
 
     Args:
         datasets: One or two; they are not changed.
         place: Where.
-        on_ready: Called once with the address of the page.
         on_failure: Called with errors that are bugs.
         patience: How long clients may take.
 
     Raises:
         SpecError: Nothing can listen there (``view-address``).
+
+    Attributes:
+        address: Its address, with the token that it needs.
     """
-    collections = tuple(Collection(dataset) for dataset in datasets)
-    server = Server(App.refuse, on_failure, patience)
-    guard = Guard.of(place.host, await _opened(server, place))
-    app = App(collections, guard)
-    loop = asyncio.get_running_loop()
-    prepared = [loop.run_in_executor(None, _prepare, collection) for collection in collections]
-    # Who is told the address sees pictures at once, unless these are far away.
-    await asyncio.wait(prepared, timeout=_PREPARED_SECONDS)
-    await server.run(app.answer, lambda: on_ready(guard.address))
+
+    def __init__(
+        self,
+        datasets: Sequence[Dataset],
+        place: Place,
+        *,
+        on_failure: Callable[[BaseException], None],
+        patience: Patience | None = None,
+    ) -> None:
+        self._socket = _bound(place)
+        guard = Guard.of(place.host, self._socket.getsockname()[1])
+        self.address = guard.address
+        self._collections = tuple(Collection(dataset) for dataset in datasets)
+        patience = patience or Patience()
+        config = uvicorn.Config(
+            App(self._collections, guard, on_failure),
+            http=cast(type[asyncio.Protocol], partial(Connection, patience)),
+            timeout_keep_alive=patience.idle,
+            timeout_graceful_shutdown=1,
+            h11_max_incomplete_event_size=MOST_HEAD,
+            headers=list(FIELDS.items()),
+            server_header=False,
+            loop="asyncio",
+            ws="none",
+            lifespan="off",
+            proxy_headers=False,
+            # What goes wrong is told to on_failure.
+            log_config=None,
+            log_level=logging.CRITICAL + 1,
+            access_log=False,
+        )
+        self._server = uvicorn.Server(config)
+
+    def prepare(self) -> None:
+        """Draw first pictures once, for some seconds at most: who is told the address then sees pictures at
+        once, unless these are far away.
+        """
+        threads = ThreadPoolExecutor(len(self._collections))
+        wait([threads.submit(_prepare, one) for one in self._collections], timeout=_PREPARED_SECONDS)
+        threads.shutdown(wait=False)
+
+    def serve(self) -> None:
+        """Answer requests until ``stop`` is called in another thread or, in the main thread, until SIGINT or
+        SIGTERM arrives, which is then raised again.
+        """
+        self._server.run(sockets=[self._socket])
+
+    def stop(self) -> None:
+        """Make ``serve`` return."""
+        self._server.should_exit = True
 
 
-async def _opened(server: Server, place: Place) -> int:
+def _bound(place: Place) -> socket.socket:
+    """A socket that listens at the place."""
     ports = range(DEFAULT_PORT, DEFAULT_PORT + _PORTS_TRIED) if place.port is None else [place.port]
     why = ""
     for port in ports:
         try:
-            return await server.open(place.host, port)
+            # A name may have several addresses; those of IPv4 come first.
+            family, *_, address = min(socket.getaddrinfo(place.host, port, type=socket.SOCK_STREAM))
+            return socket.create_server((str(address[0]), port), family=family)
         except (OSError, UnicodeError) as error:
             # Names that cannot be looked up have numbers, and texts, of their own.
             is_system = isinstance(error, OSError) and not isinstance(error, socket.gaierror)

@@ -2,44 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 from fgbgpack import Dataset
-from fgbgpack.viewer.http import Patience
-from fgbgpack.viewer.server import Place, serve
+from fgbgpack.viewer.connection import Patience
+from fgbgpack.viewer.server import Page, Place
 
 
 @contextmanager
 def served(*datasets: Dataset, host: str = "127.0.0.1", patience: Patience | None = None) -> Iterator[str]:
     """The address of a page of one dataset or two, while it is served; no answer may be a bug."""
-    ready, failures = threading.Event(), list[BaseException]()
-    addresses: list[str] = []
-    stops: list[Callable[[], object]] = []
-
-    def on_ready(address: str) -> None:
-        addresses.append(address)
-        ready.set()
-
-    async def run() -> None:
-        stopped, loop = asyncio.Event(), asyncio.get_running_loop()
-        stops.append(lambda: loop.call_soon_threadsafe(stopped.set))
-        place = Place(host, 0)
-        work = serve(datasets, place, on_ready=on_ready, on_failure=failures.append, patience=patience)
-        task = asyncio.create_task(work)
-        await stopped.wait()
-        task.cancel()
-
-    thread = threading.Thread(target=asyncio.run, args=(run(),))
+    failures = list[BaseException]()
+    page = Page(datasets, Place(host, 0), on_failure=failures.append, patience=patience)
+    page.prepare()
+    thread = threading.Thread(target=page.serve)
     thread.start()
     try:
-        assert ready.wait(30)
-        yield addresses[0]
+        yield page.address
     finally:
-        stops[0]()
+        page.stop()
         thread.join(30)
     assert failures == []
 

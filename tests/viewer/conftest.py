@@ -8,7 +8,7 @@ import pytest
 from pages import served
 
 from fgbgpack import open_dataset
-from fgbgpack.viewer.http import Patience
+from fgbgpack.viewer.connection import Patience
 
 
 @pytest.fixture(scope="package")

@@ -7,10 +7,11 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import urllib.request
 
 import pytest
-from command_line import PROGRAM
+from command_line import PROGRAM, run
 from pages import port_of, served
 
 
@@ -33,6 +34,17 @@ def test_a_page_is_served_until_it_is_stopped(sign, kinds):
         assert process.stdout.read() == "Stop it with Ctrl-C.\n"
         assert process.stderr is not None
         assert process.stderr.read() == ""
+
+
+@pytest.mark.parametrize("name", ["starlette", "uvicorn"])
+def test_a_missing_server_is_named_with_its_extra(name, kinds, monkeypatch):
+    for module in [module for module in sys.modules if module.startswith("fgbgpack.viewer")]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, name, None)
+    result = run("view", kinds["depth"], "--no-browser")
+    assert result.exit_code == 2
+    assert f"needs {name}" in result.stderr
+    assert "pip install 'fgbgpack[view]'" in result.stderr
 
 
 def test_the_next_free_port_is_taken(kinds, monkeypatch):
