@@ -72,6 +72,7 @@ class App:
         self._run = secrets.token_hex(4)
         self._answers: Mapping[str, Callable[[Parameters], Response]] = {
             "/api/datasets": self._datasets,
+            "/api/statistics": self._statistics,
             "/api/search": self._search,
             "/api/rows": self._rows,
             "/api/sheet": self._sheet,
@@ -142,6 +143,9 @@ class App:
                 "samples": pair.count,
             }
         return _json(found)
+
+    def _statistics(self, parameters: Parameters) -> Response:
+        return _json(self._collection(parameters).statistics())
 
     def _search(self, parameters: Parameters) -> Response:
         collection, query = self._collection(parameters), Query.of(parameters)

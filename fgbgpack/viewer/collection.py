@@ -96,6 +96,16 @@ class Collection:
             "block": BLOCK,
         }
 
+    def statistics(self) -> dict[str, Any]:
+        """The statistics that the dataset keeps, ``None`` where it keeps none, and the command that counts
+        them, as JSON data.
+        """
+        stats = self.dataset.saved_stats
+        return {
+            "stats": None if stats is None else stats.to_dict(),
+            "command": f"fgbgpack stats {shlex.quote(redacted(self.dataset.path))}",
+        }
+
     @property
     def layers(self) -> tuple[str, ...]:
         """The layers that its samples have."""

@@ -423,8 +423,11 @@ def test_a_phone_shows_the_grid_and_opens_the_filters_over_it(window, scenes_pag
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_has_contrast_and_controls_have_names(window, scenes_page, scheme):
+def test_text_has_contrast_and_controls_have_names(window, scenes_page, scenes, scheme):
+    scenes.save_stats(scenes.stats("fair"))
     page = window(f"{scenes_page}#base=depth&bg=1", scheme=scheme)
+    page.click("#open-statistics")
+    page.wait_for_selector("#statistics table")
     weak = page.evaluate(
         """() => {
           const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
@@ -462,6 +465,55 @@ def test_text_has_contrast_and_controls_have_names(window, scenes_page, scheme):
         " || one.labels?.[0]?.textContent.trim())).map((one) => one.outerHTML)",
     )
     assert nameless == []
+
+
+def test_a_command_is_shown_where_no_statistics_are_stored(window, plain_page, kinds):
+    page = window(plain_page)
+    page.click("#open-statistics")
+    page.wait_for_selector("#statistics code")
+    assert page.inner_text("#statistics code") == f"fgbgpack stats {kinds['depth']}"
+    assert page.locator("#statistics .chart").count() == 0
+
+
+def test_statistics_that_are_stored_are_shown(window, scenes_page, scenes):
+    page = window(scenes_page)
+    stats = scenes.stats("fair")
+    scenes.save_stats(stats)
+    page.click("#open-statistics")
+    page.wait_for_selector("#statistics table")
+    mean, std = (", ".join(f"{one:.4f}" for one in values) for values in (stats.mean, stats.std))
+    assert page.inner_text("#statistics code") == f"Normalize(mean=[{mean}], std=[{std}])"
+    text = page.inner_text("#statistics")
+    low, high = (f"{end:.3g}" for end in (stats.whole.depth.least, stats.whole.depth.greatest))
+    for said in (
+        "60 of 33x21",
+        f"{len(stats.counts.backgrounds)}, each in {min(stats.counts.backgrounds)}",
+        f"{stats.sizes.height[0]} to {stats.sizes.height[-1]}, half of them {stats.sizes.height[1]} to",
+        f"{low} to {high}",
+        f"{float(f'{100 * stats.whole.mask.share:.3g}'):g} % of all pixels; {stats.whole.mask.empty} samples",
+    ):
+        assert said in text
+    rows = page.locator("#statistics tbody tr").all_inner_texts()
+    assert [row.split()[:2] for row in rows] == [
+        [name, str(part.samples)] for name, part in stats.parts.items()
+    ]
+    bars = (
+        page.locator("#statistics .chart >> nth=1")
+        .locator("span")
+        .evaluate_all("(all) => all.map((one) => one.title)")
+    )
+    assert bars == [f"{count:,} pixels" for count in stats.whole.depth.histogram.counts]
+    # The strongest colour is where most foregrounds are.
+    alphas = page.eval_on_selector(
+        "#statistics .places",
+        "(c) => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]"
+        ".filter((_, k) => k % 4 === 3)",
+    )
+    assert np.array_equal(np.array(alphas) > 0, np.array(stats.places).ravel() > 0)
+    assert max(alphas) == 255
+    # Keys are not those of the grid below.
+    page.keyboard.press("2")
+    assert page.is_checked("#tools input[value=image]")
 
 
 def test_help_lists_the_keys_and_switches_them_off(window, plain_page):

@@ -190,6 +190,7 @@ def test_pages_of_other_sites_get_nothing(plain_page):
         "sheet?from=0&count=1&layer=nothing",
         "sheet?from=0&count=1&scale=x",
         "difference?i=0",
+        "statistics?d=1",
         "search?bg=99",
         "search?bg=" + ",".join(["1"] * 501),
         "search?bg=1e9",

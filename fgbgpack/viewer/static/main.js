@@ -10,6 +10,7 @@ import { depthLegend } from "./legend.js";
 import { SampleView } from "./sample.js";
 import { Selection, selectionControls } from "./selection.js";
 import * as state from "./state.js";
+import { statistics } from "./statistics.js";
 import { Tiles } from "./tiles.js";
 
 const SORTS = {
@@ -29,6 +30,7 @@ async function start() {
   const grid = new Grid(byId("grid"), tiles, selection);
   const sample = new SampleView(byId("sample"), datasets, pair, info.path);
   const keys = help(byId("help"), byId("open-help"), { pair: Boolean(pair) });
+  statistics(byId("statistics"), byId("open-statistics"), datasets);
   let found = info.samples;
   const showSelection = selectionControls(byId("selection"), selection, info.path, () => found);
 
@@ -138,7 +140,7 @@ async function start() {
 
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || takesKeys(event.target)) return;
-    if (byId("help").open || !keys.areOn()) return;
+    if (byId("help").open || byId("statistics").open || !keys.areOn()) return;
     if (switchByKey(event.key, info, pair)) event.preventDefault();
     else if (event.key === "?") keys.open();
     else if (byId("sample").open) return;

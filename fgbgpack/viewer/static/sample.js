@@ -257,7 +257,8 @@ export class SampleView {
   }
 }
 
-function facts(pairs) {
+/** Names with what they are; those that are not known are left out. */
+export function facts(pairs) {
   const known = pairs.filter(([, value]) => value !== null && value !== undefined);
   return el("dl", {}, ...known.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, String(value))]));
 }
@@ -271,6 +272,7 @@ function sources(all) {
     /^https?:\/\//.test(one.url ?? "") ? el("a", { href: one.url, rel: "noreferrer noopener", target: "_blank" }, "origin") : null)));
 }
 
-function code(text) {
+/** A line of Python or of the shell, to copy. */
+export function code(text) {
   return el("div", { className: "code" }, el("code", {}, text), copyButton("Copy", text));
 }
