@@ -58,13 +58,20 @@ def view(
     parser.check()
 
     from fgbgpack.dataset.dataset import open_dataset
-    from fgbgpack.viewer.locations import refuse_export
+    from fgbgpack.errors import DatasetError
     from fgbgpack.viewer.server import DEFAULT_HOST, Page, Place
 
     opened = []
     for path in (dataset, *([] if other is None else [other])):
-        refuse_export(path)
-        opened.append(open_dataset(path, allow_incomplete=True, storage_options=storage_options, cache=cache))
+        try:
+            found = open_dataset(path, allow_incomplete=True, storage_options=storage_options, cache=cache)
+        except DatasetError:
+            # Exports know about all formats, which takes time and memory to load.
+            from fgbgpack.viewer.locations import refuse_export
+
+            refuse_export(path)
+            raise
+        opened.append(found)
         if not opened[-1].complete:
             show_warning(f"{opened[-1].path} is not complete: what is missing is shown black.")
     page = Page(opened, Place(host or DEFAULT_HOST, chosen), on_failure=traceback.print_exception)

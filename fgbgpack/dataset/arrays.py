@@ -93,6 +93,7 @@ class DatasetArrays:
             is_cheaper = is_worth_composing(store, document, catalog_paths(document), far=self.reads_ahead)
             source = "recomposed" if is_cheaper else "stored"
         self.pixels = source
+        self._draws_all = False
         self._layout_policy = layout
         if self.reads_ahead and document.complete:
             self._ask_ahead()
@@ -252,11 +253,8 @@ class DatasetArrays:
             DatasetError: The sources are missing or damaged, or not those of the document's recipe.
         """
         try:
-            table = (
-                self._table
-                if self.has_objects and not is_drawn(self.document, self._table, far=self.reads_ahead)
-                else None
-            )
+            draws = self._draws_all or is_drawn(self.document, self._table, far=self.reads_ahead)
+            table = self._table if self.has_objects and not draws else None
             return Composer(self.store, self.document, self.recipe, table)
         except DatasetError as exc:
             if self.document.is_virtual:
@@ -385,8 +383,16 @@ class DatasetArrays:
         """
         if self._plan is not None:
             self._plan.fill_placements(samples, Placements(*(out[name] for name in PLACEMENTS)))
+        elif self._draws_all:
+            self.composer.made_of(samples, out)
         elif self.has_recipe:
             self._table.of(samples, out)
+
+    def draw_objects(self) -> None:
+        """Draw the objects of scenes that are composed whenever samples are read, and keep none of them in
+        memory: for few samples at a time, from anywhere. To be called before any is read.
+        """
+        self._draws_all = self.has_objects and self.pixels == "recomposed"
 
     def prepare_samples(self) -> None:
         """Read what says what samples are made of, once for all processes that are forked from then on."""

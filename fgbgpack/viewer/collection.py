@@ -51,6 +51,7 @@ class Collection:
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
+        dataset.draw_objects()
         self.searches = Searches(dataset)
         self._lock = threading.Lock()
         self._last: tuple[int, Batch] | None = None

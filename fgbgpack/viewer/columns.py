@@ -27,11 +27,11 @@ from fgbgpack.document import (
 from fgbgpack.storage.reading import ArrayReader
 
 #: Samples of a part: what is derived at a time.
-PART = 1 << 16
+PART = 1 << 14
 #: Bytes of parts that are kept.
 _KEPT_BYTES = 48 << 20
 #: Parts of which depth is read at a time, and kept.
-_DEPTHS, _KEPT_DEPTHS = 8, 32
+_DEPTHS, _KEPT_DEPTHS = 8, 128
 #: Imported masks that are measured at a time.
 _MASKS_AT_ONCE = 256
 #: What is kept of scenes, by the names of their arrays.

@@ -97,6 +97,19 @@ def test_objects_that_do_not_fit_in_memory_are_drawn_anew(scenes, monkeypatch):
     assert stored.where(flip=True).tolist() == np.flatnonzero((expected["objects/flip"] == 1).any(1)).tolist()
 
 
+@pytest.mark.parametrize("kind", ["stored", "virtual"])
+def test_objects_are_drawn_anew_for_whoever_asks_for_it(kind, scenes, tmp_path):
+    path, expected = scenes
+    if kind == "virtual":
+        path = virtualize(path, tmp_path / "it.zarr").path
+    ds = open_dataset(path)
+    ds.draw_objects()
+    check_all_ways(ds, expected)
+    alone = ds.read([35, 2, 2], fields=()).arrays
+    assert_same_arrays(alone, {name: expected[name][[35, 2, 2]] for name in alone})
+    assert {name for name in alone if name.startswith("objects/")} >= {"objects/box", "objects/visible"}
+
+
 @pytest.mark.parametrize("limit", ["_MOST_BYTES", "_MOST_BYTES_FAR"])
 def test_sources_that_are_too_many_are_not_read(layered, monkeypatch, limit):
     path, expected = layered

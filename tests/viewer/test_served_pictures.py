@@ -8,6 +8,7 @@ import fsspec
 import numpy as np
 import pytest
 from builders import SMALL_SHARDS, Stop
+from command_line import run
 from PIL import Image
 
 from fgbgpack import DatasetError, SpecError, create, open_dataset
@@ -244,6 +245,9 @@ def test_an_export_says_how_it_can_be_viewed(kinds, tmp_path):
         with pytest.raises(DatasetError, match=says) as refused:
             refuse_export(str(tmp_path / name))
         assert refused.value.code == "dataset-is-export"
+        result = run("view", tmp_path / name)
+        assert result.exit_code == 4
+        assert says in result.stderr
     refuse_export(str(kinds["depth"]))
     refuse_export(str(tmp_path / "nowhere"))
     refuse_export("s3://bucket/x")
