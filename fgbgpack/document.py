@@ -46,6 +46,8 @@ OBJECTS = "objects"
 _OF_OBJECTS = "foreground category flip y x height width rotation blend gain shadow visible box"
 OBJECT_ARRAYS = tuple(f"{OBJECTS}/{name}" for name in _OF_OBJECTS.split())
 OBJECT_FOREGROUND, CATEGORIES = OBJECT_ARRAYS[:2]
+#: What may be known of objects that were imported: the share that is seen is of some only.
+VISIBLE, BOXES = OBJECT_ARRAYS[-2:]
 SOURCES = "sources"
 #: What samples are made of: pictures, height and width of each foreground, and at which sides it is cut.
 _OF_PICTURES = ("background", "foreground", "foreground_size", "foreground_cut")
@@ -74,6 +76,8 @@ def is_own(path: str) -> bool:
 
 
 Quantity: TypeAlias = Literal["depth", "inverse_depth"]
+#: What a folder that is imported holds: files of pictures, masks and depth, or a set of annotated pictures.
+ImportLayout: TypeAlias = Literal["files", "coco", "yolo", "parquet", "instance-masks"]
 
 
 @dataclass(frozen=True)
@@ -85,11 +89,23 @@ class RecipeInfo:
 
 
 @dataclass(frozen=True)
+class ImportedObjects:
+    """What is known of the objects of imported samples: the ``most`` that one has, their ``categories`` by
+    number, and whether for each the share that is ``visible``.
+    """
+
+    most: int
+    categories: tuple[str, ...]
+    visible: bool = False
+
+
+@dataclass(frozen=True)
 class ImportInfo:
     """What was imported, in the place of spec, recipe and sources; sizes are in pixels.
 
     ``fit`` is how pictures of other sizes got this one, else ``None``; ``patterns`` are where ``images``,
-    ``masks`` and ``depths`` were, ``sha256`` is of names and sizes, ``reading`` is how files were read.
+    ``masks``, ``depths`` and what shows ``instances`` were, ``sha256`` is of names and sizes, ``reading`` is
+    how files were read. ``objects`` is ``None`` where nothing tells the objects of a sample apart.
     """
 
     samples: int
@@ -102,6 +118,15 @@ class ImportInfo:
     sha256: str
     left_out: int
     reading: Reading = AS_USUAL
+    layout: ImportLayout = "files"
+    objects: ImportedObjects | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as JSON."""
+        section = dataclasses.asdict(self)
+        if self.objects is not None:
+            section["objects"]["categories"] = list(self.objects.categories)
+        return section
 
 
 @dataclass(frozen=True)
@@ -272,8 +297,7 @@ class Document:
         fields["pixels"] = PixelsInfo(**fields["pixels"])
         fields["merged"] = tuple(fields.get("merged", ()))
         if "imported" in fields:
-            reading = Reading(**fields["imported"].get("reading", {}))
-            fields["imported"] = ImportInfo(**fields["imported"] | {"reading": reading})
+            fields["imported"] = _imported_from(fields["imported"])
         else:
             spec = schema.read("spec", fields["spec"], where=f"the spec in {where}")
             try:
@@ -318,7 +342,7 @@ class Document:
         document: dict[str, Any] = {"schema": tag, "generation": self.generation, "complete": self.complete}
         document |= {"in_parts": True} if self.in_parts else {}
         if self.imported is not None:
-            document["imported"] = dataclasses.asdict(self.imported)
+            document["imported"] = self.imported.to_dict()
         if self.spec is not None and self.recipe is not None and self.sources is not None:
             document["spec"] = self.spec.to_dict()
             document["recipe"] = dataclasses.asdict(self.recipe)
@@ -363,14 +387,40 @@ class Document:
         return self.imported is None
 
     @property
-    def has_objects(self) -> bool:
-        """Whether samples are scenes of objects, with instances."""
+    def is_scene(self) -> bool:
+        """Whether samples were made as scenes of objects."""
         return self.spec is not None and self.spec.is_scene
 
     @property
+    def object_arrays(self) -> tuple[str, ...]:
+        """The paths of what is known of the objects of samples: none where there are no instances."""
+        if self.spec is not None:
+            return OBJECT_ARRAYS if self.spec.is_scene else ()
+        objects = self._extent.objects
+        return () if objects is None else (CATEGORIES, *((VISIBLE,) if objects.visible else ()), BOXES)
+
+    @property
+    def has_objects(self) -> bool:
+        """Whether samples have objects that are told apart, with instances: scenes, some imported ones."""
+        return bool(self.object_arrays)
+
+    @property
     def most_objects(self) -> int:
-        """The most objects that a scene can have."""
-        return 0 if self.spec is None else self.spec.scene.object_range[1]
+        """The most objects that a sample can have, where they are told apart."""
+        if self.spec is not None:
+            return self.spec.scene.object_range[1]
+        objects = self._extent.objects
+        return 0 if objects is None else objects.most
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """The categories of objects, by their numbers; one without a name where nothing says what they are,
+        none where they are not told apart.
+        """
+        if self.sources is not None:
+            return self.sources.categories
+        objects = self._extent.objects
+        return () if objects is None else objects.categories
 
     @property
     def planes(self) -> tuple[str, ...]:
@@ -380,15 +430,20 @@ class Document:
     @property
     def placements(self) -> tuple[str, ...]:
         """The arrays of one number a sample that say what it is made of."""
-        made = SCENE_PLACEMENTS if self.has_objects else PLACEMENTS
+        made = SCENE_PLACEMENTS if self.is_scene else PLACEMENTS
         return made if self.has_recipe else ()
+
+    @property
+    def of_imported(self) -> tuple[str, ...]:
+        """The paths of what imported samples have beside their pictures and depth."""
+        return (NAME, *self.object_arrays) if self.imported is not None else ()
 
     @property
     def recipe_arrays(self) -> tuple[str, ...]:
         """The paths of all that the pixels and the layers of samples are made of."""
         if not self.has_recipe:
             return ()
-        more = OBJECT_ARRAYS if self.has_objects else ()
+        more = self.object_arrays
         floors = (PERSON_PIXELS,) if self.spec and self.spec.scene.has_floor else ()
         fronts = (FRONT_ROW,) if self.spec and self.spec.occlude else ()
         return (*self.placements, *SOURCE_ARRAYS, *more, *floors, *fronts)
@@ -427,8 +482,8 @@ class Document:
     @property
     def nodes(self) -> tuple[str, ...]:
         """The paths of the arrays and groups that the dataset has once it is complete."""
-        groups = (SOURCES, *((OBJECTS,) if self.has_objects else ()))
-        rest = (*groups, *self.recipe_arrays) if self.has_recipe else (NAME,)
+        groups = (*((SOURCES,) if self.has_recipe else ()), *((OBJECTS,) if self.has_objects else ()))
+        rest = (*groups, *self.recipe_arrays, *self.of_imported)
         manifest = () if self.manifest is None else (MANIFEST, self.manifest.path)
         paths = (*self.planes, *DEPTHS, *rest, *self.depth_sources, *manifest)
         return tuple(path for path in paths if path not in self.composed)
@@ -440,7 +495,7 @@ class Document:
         if self.pixels.complete:
             found += self.planes
         if self.pixels.complete or self.in_parts:
-            found += self.recipe_arrays if self.has_recipe else (NAME,)
+            found += (*self.recipe_arrays, *self.of_imported)
         has_depth = self.depth is not None and self.depth.complete
         found += DEPTHS if has_depth else ()
         found += self.depth_sources if has_depth or self.in_parts else ()
@@ -462,6 +517,13 @@ class Document:
         depth = None if self.depth is None else replace(self.depth, complete=False)
         begun = replace(self, complete=False, pixels=replace(self.pixels, complete=False), depth=depth)
         return replace(begun, in_parts=False, generation="", manifest=None)
+
+
+def _imported_from(section: Mapping[str, Any]) -> ImportInfo:
+    reading, objects = Reading(**section.get("reading", {})), section.get("objects")
+    if objects is not None:
+        objects = ImportedObjects(**{**objects, "categories": tuple(objects["categories"])})
+    return ImportInfo(**{**section, "reading": reading, "objects": objects})
 
 
 def _depth_from(section: Mapping[str, Any], where: str) -> DepthInfo:

@@ -109,16 +109,17 @@ def read_file(path: str | os.PathLike[str], most: int | None = None) -> bytes:
 # --- JSON ------------------------------------------------------------------------------------------
 
 
-def parse_json(content: str | bytes) -> Any:
-    """The value of some JSON, which is UTF-8, with or without a byte order mark.
+def parse_json(content: str | bytes, most: int | None = None) -> Any:
+    """The value of some JSON of at most ``most`` bytes (64 MiB), UTF-8, with or without a byte order mark.
 
     Raises ValueError, within a time and memory that follow from the size, for what is no JSON, and for what
     Python's parser takes and others do not, or that only fails later: NaN and infinities, numbers beyond a
-    double or of more than 20 digits, a field that is there twice, half a surrogate pair, more than 64 MiB,
+    double or of more than 20 digits, a field that is there twice, half a surrogate pair, a larger text,
     arrays and objects more than 64 deep.
     """
-    if len(content) > LARGEST_JSON:
-        raise ValueError(f"{len(content):,} characters, more than the {LARGEST_JSON:,} that are read")
+    most = LARGEST_JSON if most is None else most
+    if len(content) > most:
+        raise ValueError(f"{len(content):,} characters, more than the {most:,} that are read")
     text = content.decode("utf-8-sig") if isinstance(content, bytes) else content
     try:
         value = json.loads(

@@ -15,6 +15,8 @@ from fgbgpack.dataset.dataset import Dataset
 from fgbgpack.dataset.stats import Stats
 from fgbgpack.document import (
     BACKGROUND_DEPTH,
+    BOXES,
+    CATEGORIES,
     DEPTH,
     DEPTH_MAX,
     DEPTH_MIN,
@@ -27,6 +29,7 @@ from fgbgpack.document import (
     OBJECT_ARRAYS,
     PERSON_PIXELS,
     SOURCE_ARRAYS,
+    VISIBLE,
     Document,
     ImportedDepthInfo,
     NetworkDepthInfo,
@@ -67,6 +70,13 @@ _SCENE_MEANINGS = {
             strict=True,
         )
     ),
+}
+
+
+_IMPORTED_MEANINGS = {
+    CATEGORIES: "what each object is: the number of its category; -1 in all of these where there is none",
+    VISIBLE: "the share of each object that is seen",
+    BOXES: "top, left, bottom and right of the pixels of each object in /instance",
 }
 
 
@@ -219,8 +229,9 @@ def _arrays(dataset: Dataset, stored: Mapping[str, int]) -> tuple[ArraySummary, 
     document = dataset.document
     alpha = "alpha of the pasted foreground" if document.has_recipe else "the mask as it was imported"
     meanings = {IMAGE: "RGB, 0 to 255", MASK: f"{alpha}, 0 to 255"}
-    if document.has_objects:
+    if document.is_scene:
         meanings[MASK] = "alpha of all objects together, 0 to 255"
+    if document.has_objects:
         meanings[INSTANCE] = "0, or 1 + the number of the object on top where its alpha is above 127"
     depth = ""
     if document.depth is not None:
@@ -233,6 +244,7 @@ def _arrays(dataset: Dataset, stored: Mapping[str, int]) -> tuple[ArraySummary, 
         }
     if not document.has_recipe:
         meanings[NAME] = "name of each sample, UTF-8"
+        meanings |= {path: _IMPORTED_MEANINGS[path] for path in document.object_arrays}
     else:
         source_meanings = (
             "the backgrounds, RGB",

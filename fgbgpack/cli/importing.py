@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 QUANTITIES = ("depth", "inverse_depth")
+#: What the split is called that a folder has.
+SPLIT = "imported"
+LAYOUTS = ("files", "coco", "yolo", "parquet", "instance-masks")
 
 
 @command(
@@ -31,21 +35,29 @@ QUANTITIES = ("depth", "inverse_depth")
     "fgbgpack import data fgbg.zarr --images 'fgbg/{bg}/{n}.jpg' --masks 'm/{n}.png'",
     "fgbgpack import data fgbg.zarr --images composites --depths none",
     "fgbgpack import exported again.zarr",
+    "fgbgpack import coco2017 coco.zarr --from coco --size 256x256",
     name="import",
 )
 def import_(
     folder: str = argument("FOLDER", "The folder of the pictures, masks and depth."),
     out: str = options.OUT,
+    layout: str | None = Panel.FILES.option(
+        "--from LAYOUT",
+        "What FOLDER holds: files of pictures, masks and depth; coco, yolo (Ultralytics) or parquet (of the "
+        "Hugging Face Hub); or instance-masks: pictures, each with one whose pixels have the numbers of "
+        "objects, as Penn-Fudan has them (default: what is recognised).",
+        completion.one_of(*LAYOUTS),
+    ),
     images: str | None = Panel.FILES.option(
         "--images PATTERN|DIR",
         "Where in FOLDER the composites are: a folder, or a pattern such as 'fgbg/{bg}/{n}.jpg'. Fields in "
         "braces, and *, match anything but a slash; files with equal fields belong together (default: a "
-        "folder named images, composites, fg_bg or the like).",
+        "folder named images, composites, fg_bg or the like). With --from parquet a column.",
     ),
     masks: str | None = Panel.FILES.option(
         "--masks PATTERN|none",
         "The same for their masks, grey from 0 to 255 or alpha (default: a folder named masks, fg_bg_mask or "
-        "the like).",
+        "the like). With --from instance-masks of the pictures of instances.",
         completion.one_of("none"),
     ),
     depths: str | None = Panel.FILES.option(
@@ -107,17 +119,20 @@ def import_(
     as_json: bool = options.JSON,
     quiet: bool = options.QUIET,
 ) -> None:
-    """Make a dataset of composites, masks and depth that exist as files, without a recipe.
+    """Make a dataset of composites, masks and depth that exist as files, or of annotated pictures.
 
     Each picture is paired with its mask, and with its depth if there is any, by name. Folders are recognised
     by name (images, masks, depth, fg_bg, fg_bg_mask, ...); otherwise, patterns with fields in braces say
-    where files are and which belong together. A run that was stopped is resumed by the same command.
+    where files are and which belong together. Sets of annotated pictures (COCO, YOLO, Parquet, pictures of
+    instances) are recognised by their files; their objects become instances with categories and boxes, and
+    their parts a split. A run that was stopped is resumed by the same command.
     """
     parser = Parser()
     threads = parser.workers(workers)
     storage_options = parser.storage_options(storage_option)
     width, height = parser.size(size) or (None, None)
     given: dict[str, Any] = {
+        "layout": layout,
         "images": images,
         "masks": masks,
         "depths": depths,
@@ -170,6 +185,13 @@ def import_(
     )
 
 
+def _set_rows(objects: int | None, parts: Mapping[str, int], split: str) -> list[tuple[str, str]]:
+    """What is said of objects and parts, where there are any."""
+    rows = [] if objects is None else [("objects", f"{objects:,}")]
+    named = ", ".join(f"{name} {count:,}" for name, count in parts.items())
+    return [*rows, ("split", f"{split}: {named}")] if parts else rows
+
+
 def _left_out(files: int) -> list[tuple[str, str]]:
     return [("left out", f"{counted(files, 'file')} without counterparts")] if files else []
 
@@ -179,11 +201,15 @@ def _show_plan(plan: ImportPlan, out: str) -> None:
         f"Would import {counted(plan.samples, 'sample')} of {plan.width}x{plan.height} to {redacted(out)} "
         f"in about {duration(plan.seconds)}"
     )
-    names = {"images": "pictures", "masks": "masks", "depths": "depth"}
+    names = {"images": "pictures", "masks": "masks", "depths": "depth", "instances": "instances"}
+    counts = ", ".join(f"{name or 'none'} {count:,}" for name, count in plan.categories.items())
     arrays = ", ".join(f"{name} {amount(size)}" for name, size in plan.bytes.items())
     say_rows(
         [
+            ("from", plan.layout),
             *((names[kind], place or "none") for kind, place in plan.patterns.items()),
+            *_set_rows(plan.objects, plan.parts, SPLIT),
+            *([("categories", counts)] if counts else []),
             *_left_out(plan.left_out),
             ("chunk", f"{counted(plan.chunk, 'sample')}"),
             ("on disk", f"about {amount(sum(plan.bytes.values()))} ({arrays})"),
@@ -202,14 +228,18 @@ def _show_imported(done: Imported) -> None:
         say_title(f"{done.path}: nothing to do, all {samples} are there")
     stored = done.stored_bytes
     depth = work_done(done.depth_written, done.samples, stored.get("depth", 0)) if done.depth else "none"
-    pixels = stored.get("image", 0) + stored.get("mask", 0)
+    pixels = sum(stored.get(name, 0) for name in ("image", "mask", "instance"))
+    planes = "image, mask" if done.objects is None else "image, mask, instance"
     say_rows(
         [
-            ("image, mask", work_done(done.written, done.samples, pixels)),
+            (planes, work_done(done.written, done.samples, pixels)),
             ("depth", depth),
+            *_set_rows(done.objects, done.parts, SPLIT),
             *_left_out(done.left_out),
             ("all files", amount(sum(stored.values()))),
         ]
     )
     python = "dataset.names[:3], dataset[:40].image.shape"
+    if done.objects is not None:
+        python = "dataset.names[:3], dataset.categories, dataset[:40].objects.box.shape"
     say_next_of_dataset(done.path, has_depth=bool(done.depth), python=python)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fgbgpack.document import OBJECT_ARRAYS, OBJECTS
+from fgbgpack.errors import SpecError
 
 #: Stands where a sample has no more objects.
 NO_OBJECT = -1
+#: What can be known of objects.
+OBJECT_NAMES = tuple(path.removeprefix(f"{OBJECTS}/") for path in OBJECT_ARRAYS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +25,9 @@ class Objects:
 
     The objects of a sample come in the order in which they are drawn, far to near: object k has the number
     ``k + 1`` in the instance map. Sizes and places are in pixels, and may be outside the picture.
+
+    Imported samples have ``category`` and ``box``, and ``visible`` where that was known; what is not there is
+    a SpecError (``field-missing``) when it is asked for.
 
     Attributes:
         foreground: int32, the index of the foreground.
@@ -55,8 +61,16 @@ class Objects:
     visible: NDArray[np.float32]
     box: NDArray[np.int16]
 
+    def __getattr__(self, name: str) -> NoReturn:
+        if name in OBJECT_NAMES:
+            raise SpecError(
+                f"Nothing is known of the {name} of these objects: their samples were imported.",
+                code="field-missing",
+            )
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
     def __len__(self) -> int:
-        return len(self.foreground)
+        return len(self.category)
 
     def __getitem__(self, index: slice | NDArray[np.int64]) -> Objects:
         return Objects.of({path: array[index] for path, array in self.arrays().items()})
@@ -64,11 +78,12 @@ class Objects:
     @property
     def count(self) -> NDArray[np.int64]:
         """(n,) int64, how many objects each sample has."""
-        return np.asarray((self.foreground >= 0).sum(axis=1))
+        return np.asarray((self.category >= 0).sum(axis=1))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The arrays by their paths in a dataset."""
-        return {f"{OBJECTS}/{field.name}": getattr(self, field.name) for field in fields(self)}
+        known = vars(self)
+        return {f"{OBJECTS}/{one.name}": known[one.name] for one in fields(self) if one.name in known}
 
     @classmethod
     def none(cls, samples: int, most: int) -> Objects:
@@ -77,8 +92,12 @@ class Objects:
 
     @classmethod
     def of(cls, arrays: Mapping[str, NDArray[Any]]) -> Objects:
-        """Those of arrays by their paths in a dataset."""
-        return cls(*(arrays[path] for path in OBJECT_ARRAYS))
+        """Those of arrays by their paths in a dataset, of which imported samples have some."""
+        made = object.__new__(cls)
+        vars(made).update(
+            {name: arrays[f"{OBJECTS}/{name}"] for name in OBJECT_NAMES if f"{OBJECTS}/{name}" in arrays}
+        )
+        return made
 
 
 #: By the path of each array its type, and what its axes after the first two are called and how long they are.

@@ -29,7 +29,6 @@ from fgbgpack.document import (
     INSTANCE,
     MASK,
     NAME,
-    OBJECT_ARRAYS,
     OF_BACKGROUND,
     PERSON_PIXELS,
     PLACEMENTS,
@@ -181,7 +180,9 @@ class DatasetArrays:
 
     @property
     def has_objects(self) -> bool:
-        """Whether samples are scenes of objects; else each has one foreground, pasted whole."""
+        """Whether samples have objects that are told apart: scenes, and imported ones with instances. Else
+        each has one foreground, pasted whole, or a mask.
+        """
         return self.document.has_objects
 
     # --- its arrays --------------------------------------------------------------------------------
@@ -347,7 +348,7 @@ class DatasetArrays:
         holds a few parts, not all.
         """
         if self._plan is None:
-            yield from self._table.parts() if self.has_recipe else ()
+            yield from self._table.parts() if self.placed else ()
             return
         for start in range(0, len(self), _PLACED_AT_ONCE):
             rows = slice(start, min(start + _PLACED_AT_ONCE, len(self)))
@@ -385,7 +386,7 @@ class DatasetArrays:
             self._plan.fill_placements(samples, Placements(*(out[name] for name in PLACEMENTS)))
         elif self._draws_all:
             self.composer.made_of(samples, out)
-        elif self.has_recipe:
+        elif self.placed:
             self._table.of(samples, out)
 
     def draw_objects(self) -> None:
@@ -398,24 +399,26 @@ class DatasetArrays:
         """Read what says what samples are made of, once for all processes that are forked from then on."""
         if self.pixels == "recomposed":
             self.composer.prepare()
-        elif self._plan is None and self.has_recipe:
+        elif self._plan is None and self.placed:
             self._table.prepare()
 
     def require_objects(self, what: str) -> None:
-        """DatasetError (``objects-missing``) where samples are no scenes of objects, and so lack ``what``."""
+        """DatasetError (``objects-missing``) where samples have no objects, and so lack ``what``."""
         if not self.has_objects:
+            advice = "each has one foreground" if self.has_recipe else "each was imported with a mask at most"
+            make = "fgbgpack create --preset scenes" if self.has_recipe else "fgbgpack import --from"
             raise DatasetError(
-                f"The samples of {self.path} are no scenes: each has one foreground, and no {what}. "
-                "fgbgpack create --preset scenes makes some.",
+                f"The samples of {self.path} are no scenes: {advice}, and no {what}. {make} makes some.",
                 code="objects-missing",
             )
 
     @property
     def categories(self) -> tuple[str, ...]:
         """The categories of the foregrounds, by the numbers that objects have; one without a name where the
-        foregrounds are in no subfolders, none where samples were imported.
+        foregrounds are in no subfolders. Of imported samples those of the objects, none where these are not
+        told apart.
         """
-        return () if self.document.sources is None else self.document.sources.categories
+        return self.document.categories
 
     def require_depth(self) -> None:
         """DatasetError where there is no depth."""
@@ -443,7 +446,7 @@ class DatasetArrays:
     @cached_property
     def placed(self) -> tuple[str, ...]:
         """The names of the arrays that batches have of what samples are made of."""
-        return (*self.document.placements, *(OBJECT_ARRAYS if self.has_objects else ()))
+        return (*self.document.placements, *self.document.object_arrays)
 
     def require_recipe(self, what: str) -> tuple[DatasetSpec, SourcesInfo]:
         """The spec and the pictures; DatasetError if the dataset was imported, and so lacks ``what``."""

@@ -17,6 +17,7 @@ from fgbgpack.composition.objects import Objects
 from fgbgpack.composition.objects import shapes as object_shapes
 from fgbgpack.document import (
     BACKGROUND_PICTURE,
+    CATEGORIES,
     DEPTH,
     IMAGE,
     INSTANCE,
@@ -104,7 +105,7 @@ class Batch:
     @property
     def objects(self) -> Objects:
         """The objects of each sample, far to near. A SpecError where samples are no scenes."""
-        if OBJECT_FOREGROUND not in self.arrays:
+        if CATEGORIES not in self.arrays:
             self._array(OBJECTS)
         return Objects.of(self.arrays)
 
@@ -182,7 +183,7 @@ def shapes(n: int, document: Document) -> Shapes:
     found |= {name: ((n,), _BOOL if name == "flip" else _INT32) for name in document.placements}
     if document.has_objects:
         forms = object_shapes(n, document.most_objects)
-        found |= {path: (shape, np.dtype(kind)) for path, (shape, kind) in forms.items()}
+        found |= {path: (forms[path][0], np.dtype(forms[path][1])) for path in document.object_arrays}
     return found
 
 

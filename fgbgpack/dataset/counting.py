@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fgbgpack.composition.objects import Objects
 from fgbgpack.dataset.batch import Batch
 from fgbgpack.dataset.geometry import mask_boxes
 from fgbgpack.dataset.stats import (
@@ -22,6 +23,7 @@ from fgbgpack.dataset.stats import (
     quartiles,
 )
 from fgbgpack.dataset.stats_kernels import add_depths, add_images, add_masks
+from fgbgpack.document import VISIBLE
 
 if TYPE_CHECKING:
     from fgbgpack.dataset.dataset import Dataset
@@ -52,6 +54,8 @@ class Counting:
         #: Of each part, samples with each background, and objects of each foreground.
         self.sources = tuple(np.zeros((parts, len(kind)), np.int64) for kind in pictures)
         self._objects = np.zeros(max(1, dataset.document.most_objects) + 1, np.int64)
+        #: How many objects were counted of each category, where they are told apart.
+        self._categories = np.zeros(len(dataset.categories), np.int64)
         self._mirrored, self._hidden = np.zeros(1, np.int64), np.zeros(1, np.int64)
         self._heights = np.zeros(dataset.height + 1, np.int64)
         self._widths = np.zeros(dataset.width + 1, np.int64)
@@ -82,6 +86,8 @@ class Counting:
         self._shares += self._pairs(part, area * _SHARE_BINS // pixels, _SHARE_BINS + 1)
         if self._dataset.has_recipe:
             self._add_sources(batch, part)
+        elif self._dataset.has_objects:
+            self._add_objects(batch.objects)
         else:
             self._add_boxes(mask_boxes(mask), None, np.ones(n, np.int64))
 
@@ -103,9 +109,16 @@ class Counting:
         in_part = np.broadcast_to(part[:, None], there.shape)[there]
         foregrounds += self._pairs(in_part, objects.foreground[there], foregrounds.shape[1])
         self._mirrored += int((objects.flip == 1).sum())
-        self._objects += np.bincount(there.sum(axis=1), minlength=len(self._objects))
+        self._add_objects(objects)
+
+    def _add_objects(self, objects: Objects) -> None:
+        """Count the objects of some samples, by their categories and sizes."""
+        there = objects.category >= 0
+        self._objects += np.bincount(objects.count, minlength=len(self._objects))
+        self._categories += np.bincount(objects.category[there], minlength=len(self._categories))
         box = objects.box[there].astype(np.int32)
-        self._add_boxes(box, objects.visible[there], np.ones(len(box), np.int64))
+        visible = objects.visible[there] if VISIBLE in self._dataset.document.object_arrays else None
+        self._add_boxes(box, visible, np.ones(len(box), np.int64))
 
     def _add_boxes(self, box: NDArray[Any], visible: NDArray[Any] | None, often: NDArray[np.int64]) -> None:
         """Sizes of objects with these boxes and visible shares, each so ``often``."""
@@ -154,9 +167,12 @@ class Counting:
 
     def counts(self) -> Counts | None:
         """How often samples have each source, category and number of objects."""
-        sources = self._dataset.document.sources
+        sources, named = self._dataset.document.sources, self._dataset.categories
         if sources is None:
-            return None
+            if not self._dataset.has_objects:
+                return None
+            counted = dict(zip(named, self._categories.tolist(), strict=True))
+            return Counts((), (), counted, 0, tuple(self._objects.tolist()))
         backgrounds, foregrounds = (counted.sum(axis=0).tolist() for counted in self.sources)
         categories = dict.fromkeys(sources.categories, 0)
         for source, count in zip(sources.foregrounds, foregrounds, strict=True):
@@ -178,7 +194,7 @@ class Counting:
         if not (objects := int(self._heights.sum())):
             return None
         visible = None
-        if self._dataset.has_recipe:
+        if self._dataset.has_recipe or VISIBLE in self._dataset.document.object_arrays:
             visible = Histogram(0.0, 1.0, tuple(self._visible.tolist()))
         return Sizes(
             objects=objects,

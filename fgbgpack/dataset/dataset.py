@@ -66,11 +66,12 @@ class Dataset(DatasetReader):
             flip: Whether the foreground is mirrored or, of scenes, any object.
             replica: Which placement of its pair a sample is, or which ones; of scenes, which sample of its
                 background.
-            category: Of scenes, the category of an object: its number in ``categories``, its name, or
-                several.
-            visible: Of scenes, the least share of an object that is seen, or the least and the greatest.
+            category: Of scenes and of imported objects, the category of an object: its number in
+                ``categories``, its name, or several.
+            visible: Of the same, where it is known, the least share of an object that is seen, or the least
+                and the greatest.
             height: Of scenes, the least height of an object in pixels, or the least and the greatest.
-            name: Of imported samples, which have none of the others: one of ``names``, a pattern, or several.
+            name: Of imported samples, which have no sources: one of ``names``, a pattern, or several.
 
         Raises:
             SpecError: There is no such background, foreground, replica or name, or ``flip`` is no truth
@@ -253,14 +254,14 @@ class Dataset(DatasetReader):
         samples were imported all masks are read, once, for this and ``area``. Of scenes it encloses the boxes
         of all objects that can be seen, which are of alpha above 127.
         """
-        if self.has_objects:
+        if self.has_objects and self.has_recipe:
             return enclosing(self.objects.box, self.objects.visible > 0)
         return self._outlines.boxes(self.placements) if self.has_recipe else self._mask_measures[0]
 
     @property
     def area(self) -> NDArray[np.int64]:
         """(n,) int64: how many pixels have a mask above 127."""
-        if self.has_objects:
+        if self.has_objects and self.has_recipe:
             return np.asarray(visible_area(self.recipe.sprites, self.objects).sum(axis=1))
         return self._outlines.area[self.placements.foreground] if self.has_recipe else self._mask_measures[1]
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fgbgpack.dataset.listed_split import LIST, ListedSplit
 from fgbgpack.dataset.splits import Split
-from fgbgpack.document import OBJECT_FOREGROUND, OBJECTS, Document
+from fgbgpack.document import CATEGORIES, OBJECTS, Document
 from fgbgpack.errors import DatasetError, SpecError
 from fgbgpack.options import truth, whole_number
 from fgbgpack.source_info import SourcesInfo
@@ -39,20 +39,26 @@ def where(
     """
     document = dataset.document
     given = [kind for kind, value in conditions.items() if value is not None]
+    listed: dict[str, Sequence[str | None]] = {}
     if document.spec is None or document.sources is None:
-        if given:
-            dataset.require_recipe(f"placements, and so no {', '.join(given)}: name samples by name=")
-        return _named(dataset, name)
-    if name is not None:
+        known = {path.removeprefix(f"{OBJECTS}/") for path in document.object_arrays}
+        if unknown := [kind for kind in given if kind not in known]:
+            dataset.require_recipe(f"placements, and so no {', '.join(unknown)}: name samples by name=")
+        named = _named(dataset, name)
+        if not given:
+            return named
+    elif name is not None:
         raise SpecError(
             f"{dataset.path} has no names: its samples were made, and found by their sources.",
             code="sample-unknown",
         )
-    listed: dict[str, Sequence[str | None]] = {
-        "background": [source.name for source in document.sources.backgrounds],
-        "foreground": [source.name for source in document.sources.foregrounds],
-        "replica": [None] * _replicas(document.spec, document.sources, len(dataset)),
-    }
+    else:
+        named = np.arange(len(dataset))
+        listed = {
+            "background": [source.name for source in document.sources.backgrounds],
+            "foreground": [source.name for source in document.sources.foregrounds],
+            "replica": [None] * _replicas(document.spec, document.sources, len(dataset)),
+        }
     if dataset.has_objects:
         listed["category"] = dataset.categories
     problems: list[str] = []
@@ -80,7 +86,7 @@ def where(
         raise SpecError(f"{dataset.path} has no such samples.", problems, code="sample-unknown")
     parts = dataset.sample_parts()
     found = [np.flatnonzero(holds.hold_for(made_of)) + rows.start for rows, made_of in parts]
-    return np.concatenate([np.zeros(0, np.int64), *found])
+    return np.intersect1d(named, np.concatenate([np.zeros(0, np.int64), *found]), assume_unique=True)
 
 
 def _replicas(spec: DatasetSpec, sources: SourcesInfo, samples: int) -> int:
@@ -105,7 +111,7 @@ class _Conditions:
 
     def hold_for(self, made_of: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
         """(n,) whether they hold for samples that are made of this."""
-        samples = np.ones(len(made_of["background"]), np.bool_)
+        samples = np.ones(len(next(iter(made_of.values()))), np.bool_)
         of_objects: list[NDArray[np.bool_]] = []
         for kind, chosen in self._chosen.items():
             values = made_of.get(f"{OBJECTS}/{kind}")
@@ -117,7 +123,7 @@ class _Conditions:
             values = made_of[f"{OBJECTS}/{kind}"]
             of_objects.append((values >= least) & (values <= greatest))
         if of_objects:
-            is_there = made_of[OBJECT_FOREGROUND] >= 0
+            is_there = made_of[CATEGORIES] >= 0
             samples &= np.logical_and.reduce([is_there, *of_objects]).any(axis=1)
         return samples
 

@@ -276,7 +276,9 @@ class _Licences:
         self._dataset = dataset
         self._backgrounds = [source.license or None for source in sources.backgrounds]
         self._foregrounds = [source.license or None for source in sources.foregrounds]
-        if dataset.has_objects:
+        if dataset.document.sources is None:
+            sets: dict[_LicenceSet, None] = {}  # nothing is known of what was imported
+        elif dataset.has_objects:
             every = [part.samples for part in job.parts]
             sets = dict.fromkeys(chain.from_iterable(map(self._sets_of, every)))
         else:

@@ -121,6 +121,7 @@ class ParquetTarget(Target):
             }
             if job.dataset.has_objects:
                 of_objects["instance"] = (pa.int32(), _value("int32"))
+            if OBJECTS in job.ids.columns:
                 of_objects["foreground"] = (pa.string(), _value("string"))
             arrow = pa.struct([(name, pa.list_(of_one)) for name, (of_one, _) in of_objects.items()])
             feature = {
@@ -173,8 +174,9 @@ class ParquetTarget(Target):
                 "area": [measures[number]["area"] for number in seen],
                 "category": [categories[i][number] for number in seen],
             }
-            if OBJECTS in records[i]:
+            if self._job.dataset.has_objects:
                 row["instance"] = [number + 1 for number in seen]
+            if OBJECTS in records[i]:
                 row["foreground"] = [records[i][OBJECTS][number]["foreground"] for number in seen]
             rows.append(row)
         return rows

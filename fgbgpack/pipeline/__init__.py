@@ -15,7 +15,7 @@ from fgbgpack.pipeline.events import Event, Notice, OnEvent, Progress, Reporting
 from fgbgpack.pipeline.faults import Fault
 from fgbgpack.pipeline.fill_depth import fill_depth
 from fgbgpack.pipeline.import_samples import Imported, ImportPlan, import_folder, scan
-from fgbgpack.pipeline.import_scan import ImportSpec
+from fgbgpack.pipeline.import_spec import ImportSpec
 from fgbgpack.pipeline.inspection import ArrayCounts
 from fgbgpack.pipeline.materialize import Conversion, materialize, virtualize
 from fgbgpack.pipeline.merge import Merged, merge

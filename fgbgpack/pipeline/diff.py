@@ -359,7 +359,7 @@ def _unequal(first: NDArray[Any], second: NDArray[Any]) -> tuple[NDArray[np.bool
 def _paths(dataset: Dataset) -> tuple[str, ...]:
     """The arrays that say what a dataset holds, composed or stored, without depth that is not filled."""
     document = dataset.document
-    made_of = document.recipe_arrays if document.has_recipe else (NAME,)
+    made_of = (*document.recipe_arrays, *document.of_imported)
     depths = (*DEPTHS, *document.depth_sources) if document.depth is not None else ()
     return (*document.planes, *made_of, *depths)
 

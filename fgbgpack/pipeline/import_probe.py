@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fgbgpack.document import DEPTH, IMAGE, MASK
+from fgbgpack.document import DEPTH, IMAGE, INSTANCE, MASK
 from fgbgpack.errors import SourceError
 from fgbgpack.pipeline.executor import Threads
 from fgbgpack.sources.pairing import SINGULAR, Kind
@@ -76,17 +76,20 @@ class Probe:
         image = np.zeros((many, extent.height, extent.width, 3), np.uint8)
         mask = np.zeros(image.shape[:3], np.uint8)
         depth = np.zeros(mask.shape, np.float16)
-        stored = dict.fromkeys((IMAGE, MASK, DEPTH), 0)
+        instance = np.zeros(mask.shape, np.uint8)
+        planes = files.planes_into(image, mask, instance)
+        stored = dict.fromkeys((IMAGE, MASK, INSTANCE, DEPTH), 0)
         few_together = alone = 0
         failures = Failures()
         for first in firsts:
             run = range(first, first + many)
-            files.fill("images", run, image, failures)
-            files.fill("masks", run, mask, failures)
+            files.fill(run, planes, failures)
             stored[IMAGE] += len(encode(image))
             stored[MASK] += len(encode(mask))
+            if files.objects is not None:
+                stored[INSTANCE] += len(encode(instance))
             if files.has_depth:
-                files.fill("depths", run, depth, failures)
+                files.fill(run, {"depths": depth}, failures)
                 stored[DEPTH] += len(DEPTH_CODEC.encode(depth))
             few_together += sum(len(encode(image[i : i + few])) for i in range(0, many, few))
             alone += sum(len(encode(one)) for one in image)
@@ -95,7 +98,7 @@ class Probe:
             spread = np.unique(np.linspace(0, extent.samples - 1, _PROBED_DEPTHS).astype(int)).tolist()
             for sample in spread:
                 if not any(first <= sample < first + many for first in firsts):
-                    files.fill("depths", range(sample, sample + 1), depth, failures)
+                    files.fill(range(sample, sample + 1), {"depths": depth}, failures)
         problems.update(failures.problems)
         are_similar = few_together < _SIMILAR * alone
         self.chunk = many if files.spec.chunk or are_similar else few
@@ -112,13 +115,15 @@ class Probe:
         def work(run: range) -> None:
             image = np.zeros((len(run), extent.height, extent.width, 3), np.uint8)
             mask = np.zeros(image.shape[:3], np.uint8)
-            files.fill("images", run, image, failures)
-            files.fill("masks", run, mask, failures)
+            instance = np.zeros(mask.shape, np.uint8)
+            files.fill(run, files.planes_into(image, mask, instance), failures)
             PIXEL_CODEC.encode(image)
             PIXEL_CODEC.encode(mask)
+            if files.objects is not None:
+                PIXEL_CODEC.encode(instance)
             if files.has_depth:
                 depth = np.zeros(mask.shape, np.float16)
-                files.fill("depths", run, depth, failures)
+                files.fill(run, {"depths": depth}, failures)
                 DEPTH_CODEC.encode(depth)
 
         spread = np.linspace(0, extent.samples - many, min(_MEASURED_RUNS, -(-extent.samples // many)))

@@ -6,17 +6,21 @@ import dataclasses
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, get_args
 
 import numpy as np
 
+from fgbgpack.dataset.listed_split import ListedSplit
 from fgbgpack.document import (
     DEPTH,
     IMAGE,
+    INSTANCE,
     MASK,
     Document,
     ImportedDepthInfo,
+    ImportedObjects,
     ImportInfo,
+    ImportLayout,
     PixelsInfo,
 )
 from fgbgpack.pipeline.arrays import depth_arrays, pixel_arrays, write_names
@@ -25,14 +29,16 @@ from fgbgpack.pipeline.depth import bands, encoded_extremes, known_extremes
 from fgbgpack.pipeline.events import Reporting, StageName, reporting, silent
 from fgbgpack.pipeline.executor import Monitor, Threads
 from fgbgpack.pipeline.import_files import SampleFiles
+from fgbgpack.pipeline.import_objects import write_objects
 from fgbgpack.pipeline.import_probe import Failures
-from fgbgpack.pipeline.import_scan import ImportScan, ImportSpec
+from fgbgpack.pipeline.import_scan import ImportScan
+from fgbgpack.pipeline.import_spec import ImportSpec
 from fgbgpack.pipeline.run import Result, Run
 from fgbgpack.pipeline.stage import LayoutStage, Product
 from fgbgpack.pipeline.staging import staged
 from fgbgpack.pipeline.ticket import require_folder
 from fgbgpack.pipeline.workers import engine_of
-from fgbgpack.sources.pairing import KINDS, Kind
+from fgbgpack.sources.pairing import Kind
 from fgbgpack.sources.problems import Remarks
 from fgbgpack.spec import Reading
 from fgbgpack.storage.arrays import DEPTH_CODEC, PIXEL_CODEC
@@ -43,6 +49,16 @@ from fgbgpack.version import software
 
 #: Files compress less than what fgbgpack makes: so shards are smaller, which threads hold whole.
 _SHARD_BYTES = 16 << 20
+#: What the split is called that a folder has.
+SPLIT = "imported"
+#: What must be the same to go on with an import.
+_COMPARED = (
+    ("layout", "--from"),
+    ("samples", "samples"),
+    ("fit", "--fit"),
+    ("chunk", "--chunk"),
+    ("files", "files"),
+)
 
 
 @dataclass(frozen=True)
@@ -60,6 +76,10 @@ class ImportPlan:
         ignored: Files that are none of these.
         bytes: Estimated bytes of each array.
         seconds: Estimated time.
+        layout: What the folder holds.
+        objects: How many objects there are; ``None`` where nothing tells them apart.
+        categories: How many objects there are of each category.
+        parts: How many samples each part has, where the folder has parts.
     """
 
     samples: int
@@ -72,6 +92,10 @@ class ImportPlan:
     ignored: int
     bytes: dict[str, int]
     seconds: float
+    layout: ImportLayout
+    objects: int | None
+    categories: dict[str, int]
+    parts: dict[str, int]
 
     def to_dict(self) -> dict[str, Any]:
         """The same as JSON."""
@@ -91,6 +115,9 @@ class Imported(Result):
         stored_bytes: Bytes in the store, by array.
         depth: Whether there is depth.
         complete: Whether all is there.
+        layout: What the folder holds.
+        objects: How many objects there are; ``None`` where nothing tells them apart.
+        parts: How many samples each part of the split ``imported`` has, where the folder has parts.
     """
 
     height: int
@@ -101,6 +128,9 @@ class Imported(Result):
     stored_bytes: dict[str, int]
     depth: bool
     complete: bool
+    layout: ImportLayout
+    objects: int | None
+    parts: dict[str, int]
 
 
 def scan(spec: ImportSpec, *, workers: int | None = None, on_event: Reporting = silent) -> ImportPlan:
@@ -130,6 +160,10 @@ def scan(spec: ImportSpec, *, workers: int | None = None, on_event: Reporting = 
         ignored=files.ignored,
         bytes=files.probe.bytes,
         seconds=files.estimated_seconds(),
+        layout=files.layout,
+        objects=_count(files),
+        categories=_categories(files),
+        parts=_parts(files),
     )
 
 
@@ -193,7 +227,27 @@ def import_folder(
             stored_bytes=run.store.stored_bytes(),
             depth=document.depth is not None,
             complete=document.complete,
+            layout=files.layout,
+            objects=_count(files),
+            parts=_parts(files),
         )
+
+
+def _count(files: ImportScan) -> int | None:
+    return None if files.objects is None else sum(map(len, files.objects))
+
+
+def _categories(files: ImportScan) -> dict[str, int]:
+    """How many objects there are of each category."""
+    names = files.set.categories if files.set is not None and files.objects is not None else ()
+    counts = np.zeros(len(names), np.int64)
+    for one in files.objects or ():
+        np.add.at(counts, np.array(one.categories, np.int64), 1)
+    return dict(zip(names, counts.tolist(), strict=True))
+
+
+def _parts(files: ImportScan) -> dict[str, int]:
+    return {} if files.set is None else {name: len(some) for name, some in files.set.parts.items()}
 
 
 def _import(run: Run, files: ImportScan, policy: LayoutPolicy, *, overwrite: bool) -> Document:
@@ -227,11 +281,11 @@ def _fill(run: Run, files: ImportScan, document: Document, policy: LayoutPolicy)
     Raises SourceError with all files that cannot be decoded, once the others are written.
     """
     store, layouts, failures = run.store, _layouts(files, document, policy), Failures()
-    store.declare(*pixel_arrays({plane: layouts[plane] for plane in (IMAGE, MASK)}))
+    store.declare(*pixel_arrays({plane: layouts[plane] for plane in document.planes}))
     write_names(store, files.pairs.names, policy)
     depth_layouts = {DEPTH: layouts[DEPTH]}
     store.declare(*depth_arrays(depth_layouts, document.depth, ()))
-    run.execute(_PixelFiles(files.files, layouts, failures))
+    run.execute(_PixelFiles(files.files, {plane: layouts[plane] for plane in document.planes}, failures))
     if document.depth is not None:
         run.execute(_DepthFiles(files.files, layouts, failures))
     for line in files.files.remarks.lines():
@@ -240,6 +294,8 @@ def _fill(run: Run, files: ImportScan, document: Document, policy: LayoutPolicy)
         raise files.error(failures.problems, unfinished=run.name)
     if document.depth is not None:
         document = run.finish_depth(document, depth_layouts)
+    if files.objects is not None:
+        write_objects(store, document, files.objects, policy, run.threads)
     document = document.with_pixels_complete()
     store.commit(document)
     return document
@@ -248,7 +304,7 @@ def _fill(run: Run, files: ImportScan, document: Document, policy: LayoutPolicy)
 def _layouts(files: ImportScan, document: Document, policy: LayoutPolicy) -> dict[str, Layout]:
     """How the arrays of imported samples are cut."""
     image, mask = policy.pixels(files.extent, document.chunk)
-    return {IMAGE: image, MASK: mask, DEPTH: policy.depth(files.extent, guided=False)}
+    return {IMAGE: image, MASK: mask, INSTANCE: mask, DEPTH: policy.depth(files.extent, guided=False)}
 
 
 def _new_document(files: ImportScan) -> Document:
@@ -269,8 +325,26 @@ def _new_document(files: ImportScan) -> Document:
             sha256=files.digest,
             left_out=files.pairs.left_out,
             reading=files.spec.reading,
+            layout=files.layout,
+            objects=_known_objects(files),
         ),
+        splits=_splits(files),
     )
+
+
+def _known_objects(files: ImportScan) -> ImportedObjects | None:
+    if files.objects is None or files.set is None:
+        return None
+    most = max(1, max(map(len, files.objects)))
+    return ImportedObjects(most, files.set.categories, all(one.visible is not None for one in files.objects))
+
+
+def _splits(files: ImportScan) -> dict[str, Any]:
+    """The split that the folder has, if it has parts."""
+    if files.set is None or not files.set.parts:
+        return {}
+    parts = {name: np.array(some, np.int64) for name, some in files.set.parts.items()}
+    return {SPLIT: ListedSplit.of(parts, files.extent.samples).to_dict()}
 
 
 def _differences(existing: Document, new: Document, spec: ImportSpec) -> list[str]:
@@ -280,16 +354,16 @@ def _differences(existing: Document, new: Document, spec: ImportSpec) -> list[st
         return ["it was not imported, but made by fgbgpack create"]
     lines = [
         f"{what}: the dataset has {getattr(was, key)}, asked for {getattr(now, key)}"
-        for key, what in (("samples", "samples"), ("fit", "--fit"), ("chunk", "--chunk"), ("files", "files"))
+        for key, what in _COMPARED
         if getattr(was, key) != getattr(now, key) and (key != "chunk" or spec.chunk is not None)
     ]
     sizes = [f"{found.width}x{found.height}" for found in (was, now)]
     if sizes[0] != sizes[1]:
         lines.append(f"--size: the dataset has {sizes[0]}, asked for {sizes[1]}")
     lines += [
-        f"--{kind}: the dataset has {was.patterns[kind]}, asked for {now.patterns[kind]}"
-        for kind in KINDS
-        if was.patterns[kind] != now.patterns[kind]
+        f"--{kind}: the dataset has {was.patterns.get(kind)}, asked for {now.patterns.get(kind)}"
+        for kind in get_args(Kind)
+        if was.patterns.get(kind) != now.patterns.get(kind)
     ]
     lines += [
         f"--{field.name.replace('_', '-')}: the dataset has {before}, asked for {after}"
@@ -297,7 +371,7 @@ def _differences(existing: Document, new: Document, spec: ImportSpec) -> list[st
         if (before := getattr(was.reading, field.name)) != (after := getattr(now.reading, field.name))
     ]
     if not lines and was.sha256 != now.sha256:
-        lines.append("files: their names or sizes have changed since they were imported")
+        lines.append("files: their names or sizes, or annotations, have changed since they were imported")
     before, after = existing.depth, new.depth
     if after is None or was.patterns["depths"] is None:
         return lines  # Depth that a network has filled since then is no difference.
@@ -332,7 +406,7 @@ class _FileStage(LayoutStage):
     def __init__(
         self, files: SampleFiles, layouts: Mapping[str, Layout], failures: Failures, *, is_part: bool = False
     ) -> None:
-        super().__init__({array: layouts[array] for array in self.kinds.values()})
+        super().__init__({array: layouts[array] for array in self.kinds.values() if array in layouts})
         self._files, self._failures, self._is_part = files, failures, is_part
 
     def part(self, shard: int) -> Self:
@@ -364,16 +438,20 @@ class _FileStage(LayoutStage):
             require_folder(self._files.root)
         remarks = self._files.remarks if self._is_part else None
         failures = Failures()
-        chunks: dict[str, list[bytes]] = {array: [] for array in self.kinds.values()}
+        kinds = {kind: array for kind, array in self.kinds.items() if array in self._layouts}
+        chunks: dict[str, list[bytes]] = {array: [] for array in kinds.values()}
         extremes = np.full((2, self._first.shard[0]), np.nan, np.float16)
         for run in self._first.chunk_runs(shard):
             monitor.check()
             if self._failures.is_enough:
                 break
-            for kind, array in self.kinds.items():
+            into = {}
+            for kind, array in kinds.items():
                 layout = self._layouts[array]
-                samples = np.full((layout.chunk[0], *layout.shape[1:]), self.fill)
-                self._files.fill(kind, run, samples, failures)
+                into[kind] = np.full((layout.chunk[0], *layout.shape[1:]), self.fill)
+            self._files.fill(run, into, failures)
+            for kind, array in kinds.items():
+                layout, samples = self._layouts[array], into[kind]
                 chunks[array] += [self.codec.encode(band) for band in bands(samples, layout, self.fill)]
                 if array == DEPTH:
                     first = run.start - layout.samples_of(shard).start
@@ -390,7 +468,7 @@ class _PixelFiles(_FileStage):
 
     name: ClassVar[StageName] = "samples"
     array, codec, fill = IMAGE, PIXEL_CODEC, np.uint8(0)
-    kinds: ClassVar[Mapping[Kind, str]] = {"images": IMAGE, "masks": MASK}
+    kinds: ClassVar[Mapping[Kind, str]] = {"images": IMAGE, "masks": MASK, "instances": INSTANCE}
 
 
 class _DepthFiles(_FileStage):

@@ -4,162 +4,55 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import math
 import time
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fgbgpack.document import Quantity
-from fgbgpack.errors import SourceError, SpecError
+from fgbgpack.document import ImportLayout
+from fgbgpack.errors import SourceError
 from fgbgpack.pipeline.events import Notice, OnEvent, Progress
 from fgbgpack.pipeline.executor import Threads
-from fgbgpack.pipeline.import_files import SampleFiles
+from fgbgpack.pipeline.import_files import Planes, SampleFiles
 from fgbgpack.pipeline.import_probe import Failures, Probe
-from fgbgpack.sources.decoding import EXIF_ADVICE, Header
+from fgbgpack.pipeline.import_spec import NONE, ImportSpec
+from fgbgpack.sources.decoding import EXIF_ADVICE, Header, PictureFile
 from fgbgpack.sources.exported_depth import exported_depth
 from fgbgpack.sources.listing import find_files
 from fgbgpack.sources.names import counted
-from fgbgpack.sources.pairing import SINGULAR, Kind, find_pairs
+from fgbgpack.sources.pairing import SINGULAR, Kind, Pairs, find_pairs
 from fgbgpack.sources.problems import CountedProblems
-from fgbgpack.sources.resizing import Fit, Frame
+from fgbgpack.sources.resizing import Frame
 from fgbgpack.sources.sample_files import (
     ARRAY_SUFFIX,
     DepthValues,
     read_file_header,
     wrong_size,
 )
-from fgbgpack.spec import LARGEST_ALPHA, LARGEST_MASK_VALUE, Exif, Reading
+from fgbgpack.sources.sets import (
+    ANNOTATIONS,
+    Folder,
+    SampleObjects,
+    SampleSet,
+    read_instance_values,
+    read_set,
+    recognised,
+    table_of,
+    with_values,
+)
 from fgbgpack.storage.layout import Extent
-
-#: In place of a pattern: the folder's files of this kind are ignored.
-NONE = "none"
 
 _HEADERS_AT_ONCE, _RUNS_AHEAD = 1000, 8
 _ASPECT_TOLERANCE = 0.02
-_LARGEST_SIDE = 8192
 _WHOLE_NUMBERS = ("I", "int", "uint16", "uint32", "uint64")  # modes of Pillow, types of NumPy
 _TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")
 _JPEG_EFFECTS: Mapping[Kind, str] = {
     "masks": "around edges they have values that the original masks did not have",
     "depths": "they are off by a few grey levels",
 }
-
-
-@dataclass(frozen=True)
-class ImportSpec:
-    """What to import, and as what.
-
-    Attributes:
-        folder: The folder of all files.
-        images: Where the composites are: a pattern below ``folder`` such as ``"fgbg/{bg}/{n}.jpg"``, or a
-            folder; ``None`` for a folder that is recognised by its name.
-        masks: The same of their masks; ``"none"``: not at all, so that ``/mask`` is 0.
-        depths: The same of their depth; ``None``: where there is such a folder, ``"none"``: not at all.
-        mask_value: The number in masks that is the object, 0 to 65535; ``None`` where they are alpha.
-        mask_threshold: The least alpha, 1 to 255, that becomes 255, while the rest becomes 0.
-        invert_masks: Whether masks are 0 where the object is.
-        exif: ``"apply"`` turns files as their EXIF orientation says, ``"ignore"`` does not.
-        strict: Whether files are refused whose data is damaged, where decoders pass over that.
-        frame: Which frame of animations is the picture, from 0; ``None`` refuses them.
-        width: Width of every sample in pixels; ``None``, with ``height``, for that of all files.
-        height: Height of every sample in pixels.
-        fit: How files of another size get this one: ``"crop"`` or ``"stretch"``.
-        depth_quantity: ``"depth"`` or ``"inverse_depth"``; ``None`` where that is not known. Of files that
-            fgbgpack exported, the document beside them states this and the next four where they are ``None``.
-        depth_unit: The unit of depth once factor and offset are applied; ``None`` for none.
-        depth_factor: What values in files are multiplied by, above 0; ``None`` for 1.
-        depth_offset: What is then added to them; ``None`` for 0.
-        depth_invalid: The value in files that stands for unknown depth; ``None`` for none.
-        chunk: Samples that are compressed together, 1 or more; ``None`` to choose by their similarity.
-        skip_unmatched: Whether files without partners are left out; otherwise they are an error.
-
-    Raises:
-        SpecError: A field is out of range; all problems are named together.
-    """
-
-    folder: str
-    images: str | None = None
-    masks: str | None = None
-    depths: str | None = None
-    mask_value: int | None = None
-    mask_threshold: int | None = None
-    invert_masks: bool = False
-    exif: Exif = "apply"
-    strict: bool = True
-    frame: int | None = None
-    width: int | None = None
-    height: int | None = None
-    fit: Fit = "crop"
-    depth_quantity: Quantity | None = None
-    depth_unit: str | None = None
-    depth_factor: float | None = None
-    depth_offset: float | None = None
-    depth_invalid: float | None = None
-    chunk: int | None = None
-    skip_unmatched: bool = False
-
-    def __post_init__(self) -> None:
-        def is_number(value: float | None) -> bool:
-            return value is None or math.isfinite(value)
-
-        sides, factor, chunk = (self.width, self.height), self.depth_factor, self.chunk
-        is_factor = factor is None or (is_number(factor) and factor > 0)
-        is_depth_left_out = self.depths == NONE and bool(self.depth_quantity or self.depth_unit)
-        is_quantity = self.depth_quantity in (None, *get_args(Quantity))
-        checks: tuple[tuple[bool, str, object, str], ...] = (
-            ((sides[0] is None) == (sides[1] is None), "size", "one side", "both, or neither"),
-            *(
-                (side is None or 2 <= side <= _LARGEST_SIDE, "size", side, f"2 to {_LARGEST_SIDE} pixels")
-                for side in sides
-            ),
-            (
-                self.mask_value is None or 0 <= self.mask_value <= LARGEST_MASK_VALUE,
-                "mask-value",
-                self.mask_value,
-                f"0 to {LARGEST_MASK_VALUE}",
-            ),
-            (
-                self.mask_threshold is None or 1 <= self.mask_threshold <= LARGEST_ALPHA,
-                "mask-threshold",
-                self.mask_threshold,
-                f"1 to {LARGEST_ALPHA}",
-            ),
-            (self.exif in get_args(Exif), "exif", repr(self.exif), "apply or ignore"),
-            (self.frame is None or self.frame >= 0, "frame", self.frame, "0 or more"),
-            (self.fit in get_args(Fit), "fit", repr(self.fit), "crop or stretch"),
-            (is_quantity, "depth-quantity", repr(self.depth_quantity), "depth or inverse_depth"),
-            (is_factor, "depth-factor", factor, "a number above 0"),
-            (is_number(self.depth_offset), "depth-offset", self.depth_offset, "a number"),
-            (is_number(self.depth_invalid), "depth-invalid", self.depth_invalid, "a number"),
-            (chunk is None or chunk >= 1, "chunk", chunk, "1 or more samples"),
-            (self.images != NONE, "images", NONE, "where they are"),
-            (not is_depth_left_out, "depths", NONE, "somewhere: the quantity or unit of depth is given"),
-        )
-        problems = [
-            f"--{option}: found {found}, expected {expected}"
-            for ok, option, found, expected in checks
-            if not ok
-        ]
-        problems += [f"--{line.replace('_', '-')}" for line in self.reading.problems]
-        if problems:
-            raise SpecError("These options of an import are not valid:", problems)
-
-    @property
-    def reading(self) -> Reading:
-        """How pictures and masks are read."""
-        return Reading(
-            mask_value=self.mask_value,
-            mask_threshold=self.mask_threshold,
-            invert_masks=self.invert_masks,
-            frame=self.frame,
-            exif=self.exif,
-            strict=self.strict,
-        )
 
 
 class ImportScan:
@@ -177,17 +70,15 @@ class ImportScan:
         self._root, self._reading = Path(spec.folder), spec.reading
         start = time.perf_counter()
         self._unusable: set[tuple[Kind, int]] = set()
-        sizes, self.ignored = find_files(self._root, (ARRAY_SUFFIX,))
-        stated: dict[Kind, str | None] = {
-            "images": spec.images,
-            "masks": spec.masks,
-            "depths": spec.depths,
-        }
-        without = [kind for kind, pattern in stated.items() if pattern == NONE]
-        given = {kind: None if kind in without else pattern for kind, pattern in stated.items()}
-        self.pairs = find_pairs(sizes, given, folder=spec.folder, without=without)
+        sizes, self.ignored = find_files(self._root, (ARRAY_SUFFIX, *ANNOTATIONS))
+        #: The set of annotated pictures that the folder holds; ``None`` where it holds files.
+        self.set = self._sample_set(sizes)
+        if self.set is None:
+            sizes = self._without_annotations(sizes)
+            self.pairs = self._paired(sizes)
+        else:
+            self.pairs = self.set.pairs
         files = self.pairs.files
-        self.ignored += len(sizes) - sum(map(len, files.values())) - self.pairs.left_out
         problems = CountedProblems()
         if not (spec.skip_unmatched and self.pairs.names):
             problems.update(self.pairs.unmatched)
@@ -195,20 +86,125 @@ class ImportScan:
             raise self.error(problems)
         digest = hashlib.sha256(b"fgbgpack files 1\n")
         for paths in zip(*files.values(), strict=True):
-            digest.update("".join(f"{path}\0{sizes[path]}\0" for path in paths).encode())
-        self.digest = digest.hexdigest()
-        del sizes
+            digest.update("".join(f"{path}\0{sizes[self._file_of(path)]}\0" for path in paths).encode())
+        used = {self._file_of(path) for of_kind in files.values() for path in of_kind}
+        self.ignored += len(sizes) - len(used | {*(self.set.annotations if self.set else ())})
+        self.ignored -= self.pairs.left_out
+        del sizes, used
         self.depth = self._depth_values() if self.has_depth else DepthValues()
-        self.frame = self._scan_headers(problems)
+        self.frame, picture_sizes = self._scan_headers(problems)
         self.extent = Extent(len(self.pairs.names), self.frame.height, self.frame.width)
+        #: The objects of each sample; ``None`` where nothing tells them apart.
+        self.objects = self._objects(problems)
+        for one in self.objects or ():
+            digest.update(one.digest)
+        self.digest = digest.hexdigest()
         self.files = SampleFiles(
-            self._root, self.pairs.files, self.frame, self.depth, self._reading, self._unusable
+            self._root,
+            self.pairs.files,
+            self.frame,
+            self.depth,
+            self._reading,
+            self._unusable,
+            tables=self.set.tables if self.set else None,
+            objects=self.objects,
+            sizes=picture_sizes,
         )
         self.probe = Probe(self, problems)
         self.files.remarks.clear()
         self._seconds = time.perf_counter() - start
         if problems:
             raise self.error(problems)
+
+    @property
+    def layout(self) -> ImportLayout:
+        """What the folder holds."""
+        return "files" if self.set is None else self.set.layout
+
+    def _sample_set(self, sizes: Mapping[str, int]) -> SampleSet | None:
+        """The set of annotated pictures, if that is asked for or recognised; its notices are told."""
+        spec = self.spec
+        folder = Folder(self._root, sizes, spec.images, spec.masks)
+        layout = spec.layout
+        if layout is None:
+            is_told = any((spec.images, spec.masks, spec.depths)) and bool(folder.pictures)
+            layout = "files" if is_told else recognised(folder)
+            if layout != "files":
+                self._on_event(Notice(f"{self._root} is imported as --from {layout}."))
+        if layout == "files":
+            return None
+        found = read_set(layout, folder, skip_unmatched=spec.skip_unmatched)
+        for line in found.notices:
+            self._on_event(Notice(line))
+        return found
+
+    def _without_annotations(self, sizes: Mapping[str, int]) -> dict[str, int]:
+        """The files that may be pictures, masks or depth; SourceError where there are none."""
+        found = {path: size for path, size in sizes.items() if not path.lower().endswith(ANNOTATIONS)}
+        self.ignored += len(sizes) - len(found)
+        return found or find_files(self._root, (ARRAY_SUFFIX,))[0]
+
+    def _paired(self, sizes: Mapping[str, int]) -> Pairs:
+        """The files of samples, by their names or the patterns that are given."""
+        spec = self.spec
+        stated: dict[Kind, str | None] = {
+            "images": spec.images,
+            "masks": spec.masks,
+            "depths": spec.depths,
+        }
+        without = [kind for kind, pattern in stated.items() if pattern == NONE]
+        given = {kind: None if kind in without else pattern for kind, pattern in stated.items()}
+        return find_pairs(sizes, given, folder=spec.folder, without=without)
+
+    def _file_of(self, path: str) -> str:
+        """The file that holds what stands for a picture."""
+        return path if self.set is None or self.set.tables is None else table_of(path)
+
+    def _objects(self, problems: CountedProblems) -> list[SampleObjects] | None:
+        """The objects of samples; those that pictures of instances tell apart, by the numbers in these."""
+        found = self.set
+        if found is None or not found.categories:
+            return None
+        said = found.objects
+        is_known = said is not None and all(len(one.values) == len(one) for one in said)
+        is_told = said is not None and ("instances" not in self.pairs.files or is_known)
+        if said is not None and is_told:
+            self._check_annotated(said, problems)
+            return list(said)
+        category = {name: number for number, name in enumerate(found.categories)}
+
+        def values_of(sample: int) -> SampleObjects | SourceError:
+            if ("instances", sample) in self._unusable:
+                return SampleObjects()
+            of_name = self.pairs.names[sample].rpartition("/")[0]
+            try:
+                file = self._file("instances", sample)
+                values = read_instance_values(file, self._reading)
+                known = None if said is None else said[sample]
+                return with_values(file, values, known, category.get(of_name, 0))
+            except SourceError as exc:
+                return exc
+
+        objects = []
+        everything = range(len(self.pairs.names))
+        for sample, one in self._threads.in_order(values_of, everything, ahead=_RUNS_AHEAD):
+            if isinstance(one, SourceError):
+                self._unusable.add(("instances", sample))
+                problems.add_error(f"{SINGULAR['instances']} that cannot be used", one)
+                one = SampleObjects()
+            objects.append(one)
+        return objects
+
+    def _check_annotated(self, objects: Sequence[SampleObjects], problems: CountedProblems) -> None:
+        """Pictures have the sizes that their outlines are of."""
+        for sample, one in enumerate(objects):
+            size = self._picture_sizes[sample].tolist()
+            if one.size is not None and any(size) and tuple(size) != one.size:
+                self._unusable.add(("images", sample))
+                hint = EXIF_ADVICE if tuple(size) == one.size[::-1] else ""
+                where = self._where("images", sample)
+                error = wrong_size(where, size, one.size, "as its annotations say: correct one of them", hint)
+                problems.add_error(f"{SINGULAR['images']}s of another size", error)
 
     @property
     def has_depth(self) -> bool:
@@ -228,15 +224,28 @@ class ImportScan:
         message = f"{self.spec.folder} cannot be imported ({counts}). {advice}:"
         return SourceError(message, problems.lines(), code=problems.code)
 
-    def fill(self, kind: Kind, samples: range, into: NDArray[Any], failures: Failures) -> None:
+    def fill(self, samples: range, into: Planes, failures: Failures) -> None:
         """As :meth:`~fgbgpack.pipeline.import_files.SampleFiles.fill`."""
-        self.files.fill(kind, samples, into, failures)
+        self.files.fill(samples, into, failures)
+
+    @staticmethod
+    def planes_into(
+        image: NDArray[np.uint8], mask: NDArray[np.uint8], instance: NDArray[np.uint8]
+    ) -> dict[Kind, NDArray[Any]]:
+        """The arrays that pixels are decoded into, by their kinds."""
+        return {"images": image, "masks": mask, "instances": instance}
 
     def estimated_seconds(self) -> float:
         """What an import of all samples would take, this scan included."""
         return self._seconds + self.probe.seconds(self, self._threads)
 
-    def _path(self, kind: Kind, sample: int) -> Path:
+    def _file(self, kind: Kind, sample: int) -> PictureFile:
+        path = self.pairs.files[kind][sample]
+        tables = None if self.set is None else self.set.tables
+        return self._root / path if tables is None else tables.picture(kind, path)
+
+    def _where(self, kind: Kind, sample: int) -> Path:
+        """What messages call the file of a sample."""
         return self._root / self.pairs.files[kind][sample]
 
     def _depth_values(self) -> DepthValues:
@@ -262,9 +271,13 @@ class ImportScan:
             self._on_event(Notice(f"Depth is taken as {path} says: {options}"))
         return DepthValues(**stated, **given)
 
-    def _scan_headers(self, problems: CountedProblems) -> Frame:
-        """The size of all samples; files of another one, or without a valid header, are problems."""
-        kinds, total = tuple(self.pairs.files), len(self.pairs.names)
+    def _scan_headers(self, problems: CountedProblems) -> tuple[Frame, NDArray[np.int64]]:
+        """The size of all samples, and those of their pictures, (n, 2); files of another one, or without a
+        valid header, are problems.
+        """
+        of_masks = self.set is not None and self.set.tables is not None and self.set.tables.of_masks
+        kinds = tuple(kind for kind in self.pairs.files if not (of_masks and kind == "instances"))
+        total = len(self.pairs.names)
         runs = [
             (kind, range(first, min(first + _HEADERS_AT_ONCE, total)))
             for first in range(0, total, _HEADERS_AT_ONCE)
@@ -309,16 +322,17 @@ class ImportScan:
             width, height = known[counts.argmax()].tolist()
             frame = Frame(height, width, None)
         self._check_sizes(sizes, orientations.values(), frame, problems)
-        return frame
+        self._picture_sizes = sizes["images"]
+        return frame, sizes["images"]
 
     def _read_headers(self, run: tuple[Kind, range]) -> list[Header | SourceError]:
-        def header(path: Path) -> Header | SourceError:
+        def header(sample: int) -> Header | SourceError:
             try:
-                return read_file_header(path, self._reading)
+                return read_file_header(self._file(run[0], sample), self._reading)
             except SourceError as exc:
                 return exc
 
-        return [header(self._path(run[0], sample)) for sample in run[1]]
+        return [header(sample) for sample in run[1]]
 
     def _check_sizes(
         self,
@@ -342,7 +356,7 @@ class ImportScan:
                 size, other = found[sample].tolist(), expected[sample].tolist()
                 is_turned = size == other[::-1] and any(of_kind[sample] >= 5 for of_kind in orientations)
                 hint = EXIF_ADVICE if is_turned else ""
-                error = wrong_size(self._path(kind, sample), size, other, advice, hint)
+                error = wrong_size(self._where(kind, sample), size, other, advice, hint)
                 problems.add_error(f"{SINGULAR[kind]}s of another size", error)
 
     def _report(
@@ -356,7 +370,7 @@ class ImportScan:
         if self.pairs.unmatched and self.spec.skip_unmatched:
             lines.append(f"Left out {counted(self.pairs.left_out, 'file')} without partners:")
             lines += [f"  {line}" for line in self.pairs.unmatched.lines()]
-        if "masks" not in self.pairs.files:
+        if "masks" not in self.pairs.files and (self.set is None or not self.set.categories):
             lines.append("No masks are imported: /mask is 0 everywhere.")
         lines += self._report_orientations(orientations)
         if transparent:

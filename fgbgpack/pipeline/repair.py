@@ -23,7 +23,6 @@ from fgbgpack.document import (
     EXTREMES,
     IMAGE,
     MANIFEST,
-    NAME,
     OBJECTS,
     SOURCES,
     Document,
@@ -284,7 +283,7 @@ class _Repairer:
         recipe = self._restore_recipe(inspection, broken)
         self._restore_pixels(inspection, broken, recipe)
         self._restore_depth(inspection, broken, recipe)
-        for path in broken.keys() & {NAME}:
+        for path in broken.keys() & {*inspection.document.of_imported}:
             self._leave(_faults_of(inspection, path), _IMPORT)
 
     def _broken(self, inspection: Inspection) -> dict[str, list[int]]:

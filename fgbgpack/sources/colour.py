@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 from PIL import ExifTags, Image, ImageCms
 
+from fgbgpack.sources.decoding import PictureFile
 from fgbgpack.sources.problems import problem
 
 _TIFF_WHITE_IS_ZERO = 0
@@ -21,7 +21,7 @@ _COMPARED, _SAME = 18, 1
 PROFILE_UNUSABLE = "with a colour profile that cannot be used; they are taken as sRGB"
 
 
-def to_srgb(path: Path, image: Image.Image) -> tuple[Image.Image, bool]:
+def to_srgb(path: PictureFile, image: Image.Image) -> tuple[Image.Image, bool]:
     """The colour of a decoded picture as sRGB, mode RGB, whatever its alpha says; and whether that took its
     colour profile into account, or it has none.
 
@@ -90,7 +90,7 @@ def _transform(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform |
     return transform if np.abs(difference).max() > _SAME else None
 
 
-def plain_rgb(path: Path, image: Image.Image) -> Image.Image:
+def plain_rgb(path: PictureFile, image: Image.Image) -> Image.Image:
     """Colour in 8 bits as it is stored, mode RGB, whatever alpha says."""
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
         return gray_from_16_bits(image).convert("RGB")

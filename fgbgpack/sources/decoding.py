@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import BinaryIO, TypeAlias
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
@@ -107,6 +108,30 @@ def hash_file(path: Path) -> str:
 
 
 @dataclass(frozen=True)
+class Embedded:
+    """A picture that is a part of another file: where that is, in words, and its bytes."""
+
+    where: str
+    data: bytes
+
+    def __str__(self) -> str:
+        return self.where
+
+    @property
+    def suffix(self) -> str:
+        """It has no extension."""
+        return ""
+
+
+#: What is decoded: a file, or a part of one.
+PictureFile: TypeAlias = Path | Embedded
+
+
+def _open(path: PictureFile) -> BinaryIO:
+    return io.BytesIO(path.data) if isinstance(path, Embedded) else open_file(path)
+
+
+@dataclass(frozen=True)
 class Header:
     """The header of a picture: upright ``(width, height)`` in pixels, Pillow's names of format and mode, and
     the EXIF orientation, 1 to 8, where that was looked for.
@@ -118,11 +143,11 @@ class Header:
     orientation: int = 1
 
 
-def read_header(path: Path, reading: Reading = AS_USUAL) -> Header:
+def read_header(path: PictureFile, reading: Reading = AS_USUAL) -> Header:
     """The size and kind of a picture. It is not decoded: the rest of the file may still be damaged. Raises
     SourceError where the file cannot be read or is no picture.
     """
-    with readable(path), open_file(path) as file, decodable(path):
+    with readable(path), _open(path) as file, decodable(path):
         image = Image.open(file, formats=_formats())
         # An EXIF block at the end of a PNG is not looked for: Pillow would decode all of it.
         known = image.format != "PNG" or "exif" in image.info
@@ -155,9 +180,9 @@ class Decoded:
         return image if self.turn is None else image.transpose(self.turn)
 
 
-def _rejection(path: Path) -> str | None:
+def _rejection(path: PictureFile) -> str | None:
     """Why Pillow rejects a file that begins as those of a format do; ``None`` where it begins as none."""
-    with open_file(path) as file:
+    with _open(path) as file:
         start = file.read(_RECOGNISED)
         for name, suffixes in _recognisable().items():
             opener, accepts = Image.OPEN[name]
@@ -183,14 +208,14 @@ def _recognisable() -> dict[str, set[str]]:
     }
 
 
-def decode(path: Path, reading: Reading, sha256: str | None = None) -> Decoded:
+def decode(path: PictureFile, reading: Reading, sha256: str | None = None) -> Decoded:
     """Reads and decodes a file, whose bytes must have the digest, if one is given.
 
     Raises SourceError where the file cannot be read, is none or more than one picture, is damaged, too small,
     too large, or has changed.
     """
     with readable(path):
-        data = read_file(path, _LARGEST_FILE)
+        data = path.data if isinstance(path, Embedded) else read_file(path, _LARGEST_FILE)
     if sha256 is not None and (now := hashlib.sha256(data).hexdigest()) != sha256:
         expected = f"{sha256[:12]}..., as when it was listed: leave it unchanged and run again"
         raise problem(path, f"the file has changed: SHA-256 {now[:12]}...", expected, "picture-changed")
@@ -219,7 +244,7 @@ def decode(path: Path, reading: Reading, sha256: str | None = None) -> Decoded:
     return Decoded(image, data, turns.get(orientation), orientation, remarks)
 
 
-def _remarks(path: Path, image: Image.Image, data: bytes, reading: Reading) -> tuple[str, ...]:
+def _remarks(path: PictureFile, image: Image.Image, data: bytes, reading: Reading) -> tuple[str, ...]:
     """What is to be said of damage that decoders pass over; raises SourceError where that is not to be."""
     if (fault := damage.fault(image, data)) is None:
         return ()
@@ -229,7 +254,7 @@ def _remarks(path: Path, image: Image.Image, data: bytes, reading: Reading) -> t
     return (DAMAGED,)
 
 
-def _check_frames(path: Path, image: Image.Image, reading: Reading) -> None:
+def _check_frames(path: PictureFile, image: Image.Image, reading: Reading) -> None:
     """Goes to the frame that is the picture."""
     # Further pictures in an MPO file (phones write them) belong to its first, the photograph.
     frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
@@ -247,7 +272,7 @@ def _check_frames(path: Path, image: Image.Image, reading: Reading) -> None:
 
 
 @contextmanager
-def readable(path: Path) -> Iterator[None]:
+def readable(path: PictureFile) -> Iterator[None]:
     """Turns an OSError into a SourceError."""
     try:
         yield
@@ -257,10 +282,10 @@ def readable(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def decodable(path: Path) -> Iterator[None]:
+def decodable(path: PictureFile) -> Iterator[None]:
     """Silences Pillow's warnings, and turns its errors into a SourceError."""
     try:
-        with quiet_pillow():
+        with quiet_decoders():
             yield
     except SourceError:
         raise
@@ -286,16 +311,17 @@ def _orientation(image: Image.Image) -> int:
 
 
 @contextmanager
-def quiet_pillow() -> Iterator[None]:
-    """Silences Pillow's warnings: what matters of them is reported as a problem. The filters belong to the
-    whole process, so the first thread to enter sets them and the last one to leave restores them.
+def quiet_decoders() -> Iterator[None]:
+    """Silences the warnings of Pillow and pycocotools: what matters of them is reported as a problem. The
+    filters belong to the whole process, so the first thread to enter sets them and the last one to leave
+    restores them.
     """
     global _quiet_users
     with _quiet_lock:
         _quiet_users += 1
         if _quiet_users == 1:
             _quiet_filters.enter_context(warnings.catch_warnings())
-            warnings.filterwarnings("ignore", module=r"PIL\.")
+            warnings.filterwarnings("ignore", module=r"(PIL|pycocotools)\.")
     try:
         yield
     finally:

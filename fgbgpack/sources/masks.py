@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from fgbgpack.errors import SourceError
+from fgbgpack.sources.decoding import PictureFile
 from fgbgpack.sources.names import listed
 from fgbgpack.sources.pictures import read_numbers
 from fgbgpack.sources.problems import problem
@@ -26,7 +25,7 @@ _SHOWN = 8
 
 
 def read_mask(
-    path: Path, reading: Reading = AS_USUAL, sha256: str | None = None, *, may_be_uniform: bool = False
+    path: PictureFile, reading: Reading = AS_USUAL, sha256: str | None = None, *, may_be_uniform: bool = False
 ) -> Image.Image:
     """A mask as alpha at its own size, upright: mode L, 0 for the background to 255 for the object.
 
@@ -58,7 +57,7 @@ def read_mask(
     return _checked(path, gray, reading, may_be_uniform)
 
 
-def _in_colour(path: Path, entries: NDArray[np.generic] | None) -> SourceError:
+def _in_colour(path: PictureFile, entries: NDArray[np.generic] | None) -> SourceError:
     found, expected = "a mask in colours", "gray, from 0 (background) to 255 (object)"
     if entries is not None:
         used = [str(entry) for entry in np.unique(entries)[: _SHOWN + 1].tolist()]
@@ -67,7 +66,7 @@ def _in_colour(path: Path, entries: NDArray[np.generic] | None) -> SourceError:
     return problem(path, found, expected, "mask-in-colour")
 
 
-def check_alpha(path: Path, alpha: Image.Image | None, reading: Reading = AS_USUAL) -> Image.Image:
+def check_alpha(path: PictureFile, alpha: Image.Image | None, reading: Reading = AS_USUAL) -> Image.Image:
     """The alpha of a foreground, mode L, as the mask that it is; raises SourceError where it is none."""
     if alpha is None:
         expected = "transparency around the object, or --masks"
@@ -79,7 +78,7 @@ def check_alpha(path: Path, alpha: Image.Image | None, reading: Reading = AS_USU
 
 
 def _where(
-    path: Path, values: NDArray[np.generic], value: int, *, may_be_absent: bool = False
+    path: PictureFile, values: NDArray[np.generic], value: int, *, may_be_absent: bool = False
 ) -> Image.Image:
     chosen = values == value
     if not (may_be_absent or chosen.any()):
@@ -90,7 +89,7 @@ def _where(
 
 
 def _checked(
-    path: Path, alpha: Image.Image, reading: Reading, may_be_uniform: bool, *, is_mask: bool = True
+    path: PictureFile, alpha: Image.Image, reading: Reading, may_be_uniform: bool, *, is_mask: bool = True
 ) -> Image.Image:
     """Alpha with threshold and inversion done; raises SourceError where it is none."""
     if reading.mask_threshold is None:
@@ -105,7 +104,7 @@ def _checked(
     return alpha
 
 
-def _refuse_numbers(path: Path, histogram: list[int], what: str) -> None:
+def _refuse_numbers(path: PictureFile, histogram: list[int], what: str) -> None:
     """Raises SourceError where alpha holds the numbers of classes."""
     used = [value for value, count in enumerate(histogram) if count and value]
     if used == [1]:
@@ -122,7 +121,7 @@ def _refuse_numbers(path: Path, histogram: list[int], what: str) -> None:
         raise problem(path, found, expected, "mask-of-classes")
 
 
-def _refuse_uniform(path: Path, alpha: Image.Image, *, is_mask: bool) -> None:
+def _refuse_uniform(path: PictureFile, alpha: Image.Image, *, is_mask: bool) -> None:
     what = "a mask that" if is_mask else "alpha that"
     lowest, highest = alpha.getextrema()
     assert not isinstance(lowest, tuple)

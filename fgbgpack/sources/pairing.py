@@ -19,10 +19,16 @@ from fgbgpack.errors import SourceError, SpecError
 from fgbgpack.sources.names import in_natural_order, listed, normal
 from fgbgpack.sources.problems import CountedProblems
 
-Kind: TypeAlias = Literal["images", "masks", "depths"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+Kind: TypeAlias = Literal["images", "masks", "depths", "instances"]
+#: The kinds of files that are paired.
+KINDS: tuple[Kind, ...] = get_args(Kind)[:3]
 #: What messages call one file of each kind.
-SINGULAR: Mapping[Kind, str] = {"images": "picture", "masks": "mask", "depths": "depth map"}
+SINGULAR: Mapping[Kind, str] = {
+    "images": "picture",
+    "masks": "mask",
+    "depths": "depth map",
+    "instances": "picture of instances",
+}
 
 _MISSING: Mapping[Kind, str] = {
     "images": "picture-missing",

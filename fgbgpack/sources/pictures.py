@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from fgbgpack.sources.colour import PROFILE_UNUSABLE, plain_rgb, to_srgb
-from fgbgpack.sources.decoding import Decoded, decodable, decode
+from fgbgpack.sources.decoding import Decoded, PictureFile, decodable, decode
 from fgbgpack.sources.problems import problem
 from fgbgpack.spec import AS_USUAL, Reading
 
@@ -35,7 +34,7 @@ class Picture:
     orientation: int
 
 
-def read_picture(path: Path, sha256: str | None = None, reading: Reading = AS_USUAL) -> Picture:
+def read_picture(path: PictureFile, sha256: str | None = None, reading: Reading = AS_USUAL) -> Picture:
     """Reads a file once and decodes it; its bytes must have the digest, if one is given. Colour becomes sRGB
     by the file's profile.
 
@@ -74,7 +73,7 @@ class Numbers:
 
 
 def read_numbers(
-    path: Path, reading: Reading = AS_USUAL, sha256: str | None = None, *, noise: int = 0
+    path: PictureFile, reading: Reading = AS_USUAL, sha256: str | None = None, *, noise: int = 0
 ) -> Numbers:
     """Reads a mask, of alpha or of classes. Colours whose channels differ by no more than ``noise`` are gray.
     Raises SourceError as :func:`read_picture`.
@@ -132,7 +131,7 @@ def _is_gray(rgb: Image.Image, noise: int) -> bool:
     return True
 
 
-def read_values(path: Path, reading: Reading = AS_USUAL) -> NDArray[np.generic]:
+def read_values(path: PictureFile, reading: Reading = AS_USUAL) -> NDArray[np.generic]:
     """The numbers in a gray picture, upright, as they are in the file: ``(h, w)`` uint8, uint16, int32 or
     float32. It may have one channel or equal ones; alpha is ignored. Raises SourceError for colours, or a
     file that cannot be used.
@@ -146,7 +145,7 @@ def read_values(path: Path, reading: Reading = AS_USUAL) -> NDArray[np.generic]:
     return values.astype(np.uint16) if image.mode.startswith("I;16") else values
 
 
-def _gray_of_colours(path: Path, image: Image.Image) -> Image.Image:
+def _gray_of_colours(path: PictureFile, image: Image.Image) -> Image.Image:
     rgb = plain_rgb(path, image)
     if not _is_gray(rgb, _GRAY_NOISE):
         expected = (
@@ -157,7 +156,7 @@ def _gray_of_colours(path: Path, image: Image.Image) -> Image.Image:
     return rgb.getchannel(1)
 
 
-def _alpha_of(path: Path, decoded: Decoded) -> Image.Image | None:
+def _alpha_of(path: PictureFile, decoded: Decoded) -> Image.Image | None:
     """Alpha as a channel, through a palette, or by one colour that stands for transparent."""
     image = decoded.image
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):

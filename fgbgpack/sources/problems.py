@@ -7,7 +7,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from pathlib import Path
 from typing import Any, TypeVar
 
 from fgbgpack.errors import SourceError
@@ -24,7 +23,7 @@ _LISTED = 5
 _THREADS = min(4, os.cpu_count() or 1)
 
 
-def problem(where: Path | str, found: str, expected: str, code: str) -> SourceError:
+def problem(where: object, found: str, expected: str, code: str) -> SourceError:
     """The error for one problem: the file or place, what was found there, what was expected.
 
     Example:
@@ -129,7 +128,7 @@ class Remarks:
             for remark, files in other._files.items():
                 self._files[remark] = [*self._files.get(remark, []), *files][:_LISTED]
 
-    def add(self, path: Path, remarks: Iterable[str]) -> None:
+    def add(self, path: object, remarks: Iterable[str]) -> None:
         """Adds what is to be said of a file, each as the end of a sentence that begins with "pictures"."""
         with self._lock:
             for remark in remarks:

@@ -18,7 +18,7 @@ from fgbgpack.document import Quantity
 from fgbgpack.errors import SourceError
 from fgbgpack.inputs import open_file
 from fgbgpack.sources import masks
-from fgbgpack.sources.decoding import Header, read_header, readable
+from fgbgpack.sources.decoding import Embedded, Header, PictureFile, read_header, readable
 from fgbgpack.sources.pictures import read_picture, read_values
 from fgbgpack.sources.problems import Remarks, problem
 from fgbgpack.sources.resizing import Frame
@@ -50,7 +50,7 @@ class DepthValues:
 
 
 def wrong_size(
-    path: Path, found: Sequence[int], expected: Sequence[int], advice: str = "", hint: str = ""
+    path: object, found: Sequence[int], expected: Sequence[int], advice: str = "", hint: str = ""
 ) -> SourceError:
     """The error for a file that is not of the expected size, both ``(width, height)`` in pixels."""
     advice = advice or "as the others: resize it, or all with --size"
@@ -58,9 +58,9 @@ def wrong_size(
     return problem(path, "{}x{} pixels".format(*found), size, "size-differs")
 
 
-def read_file_header(path: Path, reading: Reading = AS_USUAL) -> Header:
+def read_file_header(path: PictureFile, reading: Reading = AS_USUAL) -> Header:
     """The header of a picture or of a NumPy file, which has the format ``"NPY"``."""
-    if path.suffix.lower() != ARRAY_SUFFIX:
+    if isinstance(path, Embedded) or path.suffix.lower() != ARRAY_SUFFIX:
         return read_header(path, reading)
     with readable(path), open_file(path) as file:
         array = _ArrayFile.read(path, file)
@@ -68,7 +68,7 @@ def read_file_header(path: Path, reading: Reading = AS_USUAL) -> Header:
 
 
 def read_image(
-    path: Path, frame: Frame, reading: Reading = AS_USUAL, remarks: Remarks | None = None
+    path: PictureFile, frame: Frame, reading: Reading = AS_USUAL, remarks: Remarks | None = None
 ) -> NDArray[np.uint8]:
     """The picture of a sample, ``(h, w, 3)`` uint8, RGB; its alpha is ignored. Raises SourceError where the
     file cannot be used, or has another size and is not to be resized. What is to be said of it goes to
@@ -82,7 +82,7 @@ def read_image(
     return np.asarray(frame.resize(rgb))
 
 
-def read_mask(path: Path, frame: Frame, reading: Reading = AS_USUAL) -> NDArray[np.uint8]:
+def read_mask(path: PictureFile, frame: Frame, reading: Reading = AS_USUAL) -> NDArray[np.uint8]:
     """The mask of a sample, ``(h, w)`` uint8, 0 for background to 255 for foreground, which may be all of
     it. Raises SourceError as :func:`read_image`, and where :func:`fgbgpack.sources.masks.read_mask` does.
     """
@@ -92,7 +92,7 @@ def read_mask(path: Path, frame: Frame, reading: Reading = AS_USUAL) -> NDArray[
 
 
 def read_depth(
-    path: Path, frame: Frame, values: DepthValues, reading: Reading = AS_USUAL
+    path: PictureFile, frame: Frame, values: DepthValues, reading: Reading = AS_USUAL
 ) -> NDArray[np.float16]:
     """The depth map of a sample, ``(h, w)`` float16, NaN where depth is unknown, from a gray picture of 8 or
     16 bits or of floating-point numbers, or a NumPy file: its values times a factor plus an offset, rounded
@@ -119,12 +119,14 @@ def read_depth(
     return depth.astype(np.float16)
 
 
-def read_numbers(path: Path, reading: Reading = AS_USUAL) -> NDArray[Any]:
+def read_numbers(path: PictureFile, reading: Reading = AS_USUAL) -> NDArray[Any]:
     """The numbers, ``(h, w)``, in a gray picture or a NumPy file, as they are stored; raises SourceError."""
-    return _read_array(path) if path.suffix.lower() == ARRAY_SUFFIX else read_values(path, reading)
+    if isinstance(path, Embedded) or path.suffix.lower() != ARRAY_SUFFIX:
+        return read_values(path, reading)
+    return _read_array(path)
 
 
-def _check_size(path: Path, size: tuple[int, int], frame: Frame) -> None:
+def _check_size(path: PictureFile, size: tuple[int, int], frame: Frame) -> None:
     if frame.fit is None and size != frame.size:
         raise wrong_size(path, size, frame.size)
 

@@ -171,7 +171,7 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
             problems.append(
                 f"fields: {dataset.path} has no depth; fill it with fgbgpack depth, or leave depth out"
             )
-        if placements and not dataset.has_recipe:
+        if placements and not dataset.placed:
             problems.append(f"placements: {dataset.path} was imported and has none, expected False")
         if fresh and not dataset.has_recipe:
             problems.append(

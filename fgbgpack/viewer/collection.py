@@ -67,7 +67,7 @@ class Collection:
             *SORTS[:2],
             *(SORTS[2:4] if has_recipe else ()),
             "height",
-            *(("visible", "objects") if dataset.has_objects else ()),
+            *(("visible", "objects") if dataset.document.is_scene else ()),
             *(("depth_min", "depth_max") if dataset.has_depth else ()),
         ]
         return {
@@ -76,16 +76,16 @@ class Collection:
             "width": dataset.width,
             "height": dataset.height,
             "complete": dataset.complete,
-            "scenes": dataset.has_objects,
+            "scenes": dataset.document.is_scene,
             "virtual": dataset.document.is_virtual,
             "imported": not has_recipe,
             "layers": list(self.layers),
             "fields": list(dataset.fields),
-            "most_objects": dataset.document.most_objects if dataset.has_objects else 1,
+            "most_objects": dataset.document.most_objects if dataset.document.is_scene else 1,
             "backgrounds": [] if sources is None else [one.name for one in sources.backgrounds],
             "foregrounds": [] if sources is None else [one.name for one in sources.foregrounds],
             "categories": list(dataset.categories),
-            "blends": [] if not dataset.has_objects else list(BLENDS),
+            "blends": [] if not dataset.document.is_scene else list(BLENDS),
             "splits": {name: list(split["parts"]) for name, split in dataset.splits.items()},
             "depth": None
             if depth is None
@@ -141,14 +141,14 @@ class Collection:
         batch = dataset.read(samples, fields=())
         if sources is not None:
             found["background"] = _credits(sources.backgrounds[found["bg"]])
-            placed = batch.objects if dataset.has_objects else batch
+            placed = batch.objects if dataset.document.is_scene else batch
             for one in found["objects"]:
                 k = one["k"]
                 one["foreground"] = _credits(sources.foregrounds[one["fg"]])
                 for name in ("y", "x"):
                     value = getattr(placed, name)[0]
-                    one[name] = int(value[k] if dataset.has_objects else value)
-                if dataset.has_objects:
+                    one[name] = int(value[k] if dataset.document.is_scene else value)
+                if dataset.document.is_scene:
                     one["blend"] = BLENDS[one["blend"]]
                     one["width"] = int(batch.objects.width[0, k])
                     one["rotation"] = int(batch.objects.rotation[0, k]) / 10

@@ -126,7 +126,7 @@ class ColumnSource:
 
     def _derived(self, samples: range) -> Columns:
         """The columns of samples that follow one another."""
-        if not self._dataset.has_objects:
+        if not self._dataset.document.is_scene:
             return self.of(np.arange(samples.start, samples.stop)).columns
         # Read without what the dataset keeps of what it has read, which is three times as much as is needed.
         return _of_objects(
@@ -140,7 +140,7 @@ class ColumnSource:
         if not dataset.has_recipe:
             return self._of_masks(samples)
         batch = dataset.read(samples, fields=())
-        if dataset.has_objects:
+        if dataset.document.is_scene:
             objects = batch.objects
             return _of_objects(batch.background, *(getattr(objects, name) for name in _OF_OBJECTS))
         outlines, size = self._foregrounds

@@ -372,7 +372,9 @@ def _is_dealt_by_parts(dataset: Dataset, split: Split | ListedSplit) -> bool:
     return (
         isinstance(split, Split)
         and dataset.has_recipe
-        and (split.by in ("background", "both") or (split.by == "foreground" and not dataset.has_objects))
+        and (
+            split.by in ("background", "both") or (split.by == "foreground" and not dataset.document.is_scene)
+        )
     )
 
 

@@ -131,7 +131,7 @@ def _problems(
         if name not in COLUMNS:
             problems.append(f"columns: {name!r} is not one of {', '.join(COLUMNS)}")
         elif name not in _columns_of(dataset) and not (name == DEPTH and not dataset.has_depth):
-            kind = "made of scenes" if dataset.has_objects else "not made of scenes"
+            kind = "made of scenes" if dataset.document.is_scene else "not made of scenes"
             kind = kind if dataset.has_recipe else "imported"
             problems.append(f"columns: {dataset.path} is {kind}, and has no {name}")
     if columns is not None and not len(columns):
@@ -366,7 +366,7 @@ def _draw_row(canvas: _Canvas, row: int, sample: int, dataset: Dataset, catalog:
 def _columns_of(dataset: Dataset) -> tuple[str, ...]:
     """The columns that there are of a dataset."""
     if not dataset.has_recipe:
-        return tuple(name for name in COLUMNS[_IMAGE:] if name != INSTANCE)
+        return tuple(name for name in COLUMNS[_IMAGE:] if name != INSTANCE or dataset.has_objects)
     without = COLUMNS[_FOREGROUND : _ALPHA + 1] if dataset.has_objects else (INSTANCE,)
     return tuple(name for name in COLUMNS if name not in without)
 

@@ -1,0 +1,308 @@
+"""Sets as COCO keeps them: pictures, and JSON files of the objects in them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from fgbgpack.inputs import parse_json
+from fgbgpack.sources.names import counted, in_natural_order, normal
+from fgbgpack.sources.pairing import Kind
+from fgbgpack.sources.problems import CountedProblems
+from fgbgpack.sources.sets.objects import Outline, SampleObjects, mask_api
+from fgbgpack.sources.sets.sample_set import (
+    LACKING,
+    LARGEST_ANNOTATIONS,
+    WRONG,
+    Folder,
+    SampleSet,
+    common_folder,
+    pairs_of,
+    parts_of,
+    plain,
+    require_few,
+)
+
+_SETS = re.compile(r"(.*/)?(instances[_-][^/]*|[^/]*\.coco)\.json", re.IGNORECASE)
+_OTHERS = re.compile(
+    r"(.*/)?(captions|person_keypoints|panoptic|stuff|image_info)_[^/]*\.json|fgbgpack\.json"
+)
+#: Folders of pictures, where others have files of the same names, such as depth.
+_IMAGES = re.compile("(jpe?g|png)?(images?|imgs?)")
+_KEYS = (b'"images"', b'"annotations"', b'"categories"')
+_FIRST = 1 << 20  # bytes in which the keys of a file of annotations are looked for
+_LISTS = ("images", "annotations", "categories")
+
+
+def coco_files(folder: Folder) -> list[str]:
+    """The files of instances in a folder: those that are named as such, else those that hold some."""
+    found = [path for path in folder.ending(".json") if not _OTHERS.fullmatch(path)]
+    if named := [path for path in found if _SETS.fullmatch(path)]:
+        return named
+    near = [path for path in found if path.count("/") <= 1]
+    return [path for path in near if sum(key in _start(folder, path) for key in _KEYS) > 1]
+
+
+def _start(folder: Folder, path: str) -> bytes:
+    try:
+        with (folder.root / path).open("rb") as file:
+            return file.read(_FIRST)
+    except OSError:
+        return b""
+
+
+def read_coco(folder: Folder) -> SampleSet:
+    """The set in a folder. Each JSON file is a part, where there are several. Groups of objects that are not
+    told apart (``iscrowd``) are in the mask, and no objects.
+
+    Raises SourceError with all that is wrong with it, and SpecError where pycocotools is not installed.
+    """
+    paths = coco_files(folder)
+    if not paths:
+        raise folder.lacks("a JSON file of COCO instances, such as annotations/instances_train.json", "coco")
+    mask_api()
+    reader = _Reader(folder)
+    for path in paths:
+        reader.add(path, _part_of(path))
+    if reader.problems:
+        raise folder.error(reader.problems)
+    if not reader.samples:
+        raise folder.lacks(f"pictures in {', '.join(paths)}", "coco")
+    return reader.sample_set(paths)
+
+
+@dataclass
+class _Sample:
+    """A picture, in a part; its objects and groups as they are found."""
+
+    path: str
+    part: str
+    size: tuple[int, int]
+    categories: list[int] = field(default_factory=list)
+    outlines: list[Outline] = field(default_factory=list)
+    crowds: list[Outline] = field(default_factory=list)
+
+    def objects(self) -> SampleObjects:
+        return SampleObjects(tuple(self.categories), tuple(self.outlines), tuple(self.crowds), self.size)
+
+
+class _Reader:
+    """Reads the files of a set one after the other, and collects what is wrong with them."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+        self.problems = CountedProblems()
+        self.samples: dict[str, _Sample] = {}
+        self._categories: dict[str, int] = {}
+        self._boxes = 0
+
+    def add(self, path: str, part: str) -> None:
+        """The pictures and objects of a file."""
+        content = self._folder.read(path)
+        where = self._folder.root / path
+        try:
+            document = parse_json(content, LARGEST_ANNOTATIONS)
+        except ValueError as error:
+            line = f"{where}: it cannot be read ({error}); expected the JSON of a COCO instance set"
+            self.problems.add(WRONG, f"{line}: export it again", "annotations-unreadable")
+            return
+        lists = [document.get(name) if isinstance(document, dict) else None for name in _LISTS]
+        if not all(isinstance(one, list) and all(isinstance(item, dict) for item in one) for one in lists):
+            expected = f"expected lists of {', '.join(_LISTS)}, as a COCO instance set has them"
+            self.problems.add(WRONG, f"{where}: it is no such set; {expected}", "annotations-invalid")
+            return
+        images, annotations, categories = lists
+        numbers = self._numbers_of(where, categories or [])
+        samples = self._pictures_of(where, part, images or [])
+        for item in annotations or []:
+            self._add_object(where, item, samples, numbers)
+        for sample in samples.values():
+            require_few(f"{where}: {sample.path}", len(sample.outlines), self.problems)
+
+    def _numbers_of(self, where: object, categories: list[dict[str, Any]]) -> dict[Any, int]:
+        """The numbers of categories by their ids: those of one name are one, in all files."""
+        found: dict[Any, int] = {}
+        for item in categories:
+            name, key = item.get("name"), _key(item.get("id"))
+            if not isinstance(name, str) or key is None or key in found:
+                again = "an id that is there twice" if key in found else "no id and name"
+                self._wrong(where, f"the category {item.get('id')!r} has {again}; expected one of each")
+                continue
+            found[key] = self._categories.setdefault(plain(name), len(self._categories))
+        return found
+
+    def _pictures_of(self, where: object, part: str, images: list[dict[str, Any]]) -> dict[Any, _Sample]:
+        found: dict[Any, _Sample] = {}
+        for item in images:
+            key, name = _key(item.get("id")), item.get("file_name")
+            size = tuple(item.get(side) for side in ("width", "height"))
+            if key is None or not isinstance(name, str) or not all(_is_side(side) for side in size):
+                expected = "expected id, file_name, width and height"
+                self._wrong(where, f"the image {item.get('id')!r} is not described; {expected}")
+                continue
+            if key in found:
+                advice = f"expected an id for each picture: give {name} another one"
+                self._wrong(where, f"the image id {key} is there twice, for {found[key].path}; {advice}")
+                continue
+            path = self._find(where, name, part)
+            if path is None:
+                continue
+            if path in self.samples:
+                before = self.samples[path].part
+                advice = f"expected it in one part only: leave it out of {part or 'one of them'}"
+                self._wrong(where, f"{path} is there twice (in {before or 'this file'}); {advice}")
+                continue
+            found[key] = self.samples[path] = _Sample(path, part, (size[0] or 0, size[1] or 0))
+        return found
+
+    def _find(self, where: object, name: str, part: str) -> str | None:
+        """Where a picture is: the file whose path ends so, in a folder of the part if there are several."""
+        wanted = normal(name.replace("\\", "/")).lstrip("/")
+        called = self._folder.by_name.get(wanted.rpartition("/")[2], [])
+        found = [path for path in called if f"/{normal(path)}".endswith(f"/{wanted}")]
+        likely: tuple[Callable[[str], bool], ...] = (
+            lambda path: part in path.split("/")[:-1],
+            lambda path: any(map(_IMAGES.fullmatch, path.lower().split("/")[:-1])),
+            lambda path: normal(path) in (wanted, f"images/{wanted}"),
+        )
+        for is_likely in likely:
+            if len(found) > 1:
+                found = [path for path in found if is_likely(path)] or found
+        if len(found) == 1:
+            return found[0]
+        root = self._folder.root
+        if not found:
+            line = f"{where}: the picture {name} is not there; expected it below {root}"
+            self.problems.add(LACKING, f"{line}: put it there, or take it out of the file", "picture-missing")
+        else:
+            listed = ", ".join(in_natural_order(found)[:3])
+            found_line = f"{name} is the name of {len(found)} pictures ({listed})"
+            self._wrong(where, f"{found_line}; expected one: say where it is with --images")
+        return None
+
+    def _add_object(
+        self,
+        where: object,
+        item: Mapping[str, Any],
+        samples: Mapping[Any, _Sample],
+        numbers: Mapping[Any, int],
+    ) -> None:
+        name, image, category = (item.get(one) for one in ("id", "image_id", "category_id"))
+        sample = samples.get(_key(image))
+        if sample is None:
+            if not self.problems:
+                expected = "expected the id of one in the list of images: add it, or take this out"
+                found = f"the annotation {name!r} is of the image {image!r}, which is not there"
+                self._wrong(where, f"{found}; {expected}")
+            return
+        if (number := numbers.get(_key(category))) is None:
+            expected = "expected one in the list of categories: add it there"
+            self._wrong(where, f"the annotation {name!r} has the unknown category {category!r}; {expected}")
+            return
+        outline = self._outline_of(where, f"the annotation {name!r} of {sample.path}", item, sample.size)
+        if outline is None:
+            return
+        if item.get("iscrowd"):
+            sample.crowds.append(outline)
+        else:
+            sample.categories.append(number)
+            sample.outlines.append(outline)
+
+    def _outline_of(
+        self, where: object, what: str, item: Mapping[str, Any], size: tuple[int, int]
+    ) -> Outline | None:
+        outline = item.get("segmentation")
+        if isinstance(outline, dict):
+            return self._run_lengths(where, what, outline, size)
+        if not isinstance(outline, list) or not outline:
+            expected = "expected polygons or run lengths: boxes alone tell no mask"
+            self._wrong(where, f"{what} has no segmentation; {expected}")
+            return None
+        polygons = []
+        for polygon in outline:
+            are_numbers = isinstance(polygon, list) and all(map(_is_number, polygon))
+            if not are_numbers or len(polygon) < 6 or len(polygon) % 2:
+                count = f"{len(polygon)} numbers" if are_numbers else "something else than numbers"
+                expected = "expected x and y of three corners or more: fix or remove it"
+                self._wrong(where, f"{what} has a polygon of {count}; {expected}")
+                return None
+            polygons.append(np.array(polygon, np.float32))
+        return tuple(polygons)
+
+    def _run_lengths(
+        self, where: object, what: str, outline: Mapping[str, Any], size: tuple[int, int]
+    ) -> Outline | None:
+        """Run lengths, compressed; those that are not are lists of numbers."""
+        width, height = size
+        counts = outline.get("counts")
+        if outline.get("size") != [height, width]:
+            expected = f"expected [{height}, {width}], the height and width of its picture"
+            self._wrong(where, f"{what} has run lengths of the size {outline.get('size')!r}; {expected}")
+            return None
+        if isinstance(counts, str):
+            return {"size": [height, width], "counts": counts.encode()}
+        is_list = isinstance(counts, list) and all(isinstance(one, int) and one >= 0 for one in counts)
+        if not is_list or sum(counts or ()) != width * height:
+            expected = f"expected numbers that add up to its {width * height:,} pixels"
+            self._wrong(where, f"{what} has run lengths that are none; {expected}")
+            return None
+        plain = {"size": [height, width], "counts": counts}
+        made: dict[str, Any] = mask_api().frPyObjects(plain, height, width)
+        return made
+
+    def _wrong(self, where: object, line: str) -> None:
+        self.problems.add(WRONG, f"{where}: {line}", "annotations-invalid")
+
+    def sample_set(self, paths: list[str]) -> SampleSet:
+        """All that was read, part by part, in the natural order of the pictures."""
+        there = dict.fromkeys(sample.part for sample in self.samples.values())
+        parts = {part: number for number, part in enumerate(there)}
+        order = in_natural_order(self.samples)
+        samples = sorted((self.samples[path] for path in order), key=lambda sample: parts[sample.part])
+        pictures = [sample.path for sample in samples]
+        places: dict[Kind, str | None] = {"images": common_folder(pictures), "instances": ", ".join(paths)}
+        return SampleSet(
+            "coco",
+            pairs_of({"images": pictures}, places),
+            tuple(self._categories) or ("",),
+            [sample.objects() for sample in samples],
+            parts_of([sample.part for sample in samples]),
+            paths,
+            list(self._notices(samples)),
+        )
+
+    def _notices(self, samples: list[_Sample]) -> Iterator[str]:
+        if crowds := sum(len(sample.crowds) for sample in samples):
+            yield (
+                f"{counted(crowds, 'group')} of objects that are not told apart (iscrowd): they are in the "
+                "mask, and no objects."
+            )
+        if bare := sum(not sample.outlines and not sample.crowds for sample in samples):
+            yield f"{counted(bare, 'picture')} without objects."
+
+
+def _part_of(path: str) -> str:
+    """What the part is called that a file is of: what follows ``instances_``, or the folder of the file."""
+    stem = PurePosixPath(path).stem
+    if named := re.fullmatch(r"instances[_-](.+)", stem, re.IGNORECASE):
+        return named[1]
+    return PurePosixPath(path).parent.name if stem.startswith("_") else stem
+
+
+def _key(value: Any) -> Any:
+    """An id, which is a whole number or a text; ``None`` for anything else."""
+    return value if isinstance(value, (int, str)) and not isinstance(value, bool) else None
+
+
+def _is_side(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
