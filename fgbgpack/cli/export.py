@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 #: What --to takes: the targets of fgbgpack.export, known without importing it.
-FORMATS = ("folder", "webdataset", "mds", "coco", "coco-panoptic", "npz", "yolo", "parquet")
+FORMATS = ("folder", "webdataset", "mds", "litdata", "coco", "coco-panoptic", "npz", "yolo", "parquet")
 
 _MEGABYTE = 1_000_000
 
@@ -38,9 +38,9 @@ def export(
     to: str = Panel.CONTENT.option(
         "--to FORMAT",
         "folder: PNG files in folders of their sources; webdataset: tar files; mds: shards for "
-        "mosaicml-streaming; coco: PNG files and JSON for COCO tools; coco-panoptic: the same with maps of "
-        "segments; npz: arrays for numpy.load; yolo: PNG files and labels for Ultralytics; parquet: pictures "
-        "in Parquet files for Hugging Face datasets.",
+        "mosaicml-streaming; litdata: chunks for LitData; coco: PNG files and JSON for COCO tools; "
+        "coco-panoptic: the same with maps of segments; npz: arrays for numpy.load; yolo: PNG files and "
+        "labels for Ultralytics; parquet: pictures in Parquet files for Hugging Face datasets.",
         completion.one_of(*FORMATS),
         default=...,
     ),
@@ -67,22 +67,22 @@ def export(
     ),
     shard_size: str | None = Panel.CONTENT.option(
         "--shard-size MB",
-        "Largest size of a file of many samples, for webdataset (default 256), mds (default 67) and "
-        "parquet (default 500).",
+        "Largest size of a file of many samples, for webdataset (default 256), mds and litdata (default 67), "
+        "and parquet (default 500).",
     ),
     shard_samples: str | None = Panel.CONTENT.option(
         "--shard-samples N",
-        "Most samples in such a file, for webdataset, parquet and npz (default for npz: 256 MB before "
-        "compression).",
+        "Most samples in such a file, for webdataset, litdata, parquet and npz (default for npz: 256 MB "
+        "before compression).",
     ),
     compression: str | None = Panel.CONTENT.option(
         "--compression CODEC",
-        "Compression of shards, for mds: none, zstd or zstd:LEVEL (default zstd).",
+        "Compression of shards, for mds (default zstd) and litdata (default none): none, zstd or zstd:LEVEL.",
         completion.one_of("none", "zstd"),
     ),
     category: str | None = Panel.CONTENT.option(
         "--category NAME",
-        "What the foregrounds are, for coco, coco-panoptic, yolo and parquet (default foreground).",
+        "What the foregrounds are, for litdata, coco, coco-panoptic, yolo and parquet (default foreground).",
     ),
     segmentation: str | None = Panel.CONTENT.option(
         "--segmentation FORM",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import chain, product, repeat
 from pathlib import Path
@@ -14,16 +14,23 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fgbgpack.document import CATEGORIES, DEPTH, IMAGE, INSTANCE, MASK, OBJECT_FOREGROUND
+from fgbgpack.document import DEPTH, IMAGE, MASK, OBJECT_FOREGROUND
 from fgbgpack.errors import SpecError
+from fgbgpack.export.objects import (
+    MASK_ABOVE,
+    categories_of,
+    category_names,
+    category_of_all,
+    measures_in,
+    of_each_object,
+    problems_of_category,
+    problems_of_fields,
+)
 from fgbgpack.export.png import png
 from fgbgpack.export.polygons import polygons_of
 from fgbgpack.export.target import ExportJob, Part, Run, Target
 from fgbgpack.source_info import SourcesInfo
 from fgbgpack.sources.names import counted
-
-#: A pixel is foreground where its mask is greater.
-MASK_ABOVE = 127
 
 #: How masks are written.
 POLYGONS, RLE = SEGMENTATIONS = ("polygons", "rle")
@@ -97,7 +104,7 @@ class CocoTarget(Target):
         }
 
     def _categories(self) -> list[dict[str, Any]]:
-        above = _category(self._job)
+        above = category_of_all(self._job)
         return [
             {"id": FIRST_CATEGORY + number, "name": name, "supercategory": above}
             for number, name in enumerate(category_names(self._job))
@@ -152,58 +159,9 @@ class CocoTarget(Target):
         ]
 
 
-def problems_of_fields(job: ExportJob, format_name: str) -> list[str]:
-    """What is wrong with the exported fields for a format that needs those that show objects."""
-    needed = job.dataset.document.planes
-    if set(needed) <= set(job.fields):
-        return []
-    return [f"--fields: found {', '.join(job.fields)}; {format_name} needs {' and '.join(needed)}"]
-
-
-def problems_of_category(job: ExportJob) -> list[str]:
-    """What is wrong with the name that ``--category`` gives."""
-    if _category(job).strip():
-        return []
-    return ["--category: found an empty name, expected one such as person"]
-
-
-def _category(job: ExportJob) -> str:
-    """What foregrounds of no category are."""
-    return "foreground" if job.options.category is None else job.options.category
-
-
-def category_names(job: ExportJob) -> list[str]:
-    """The name of each category, by its number."""
-    return [name or _category(job) for name in job.dataset.categories or ("",)]
-
-
-def categories_of(job: ExportJob, run: Run) -> list[list[int]]:
-    """The number of the category of each object that a sample of a run can have."""
-    made_of = job.dataset.sample_arrays
-    if CATEGORIES not in made_of:
-        return [[0]] * len(run.samples)
-    found: list[list[int]] = made_of[CATEGORIES][run.samples].tolist()
-    return found
-
-
 def objects_of(job: ExportJob, run: Run, segmentation: str = POLYGONS) -> list[list[dict[str, Any]]]:
     """The outline of each sample of a run or, of scenes, of each object that there can be."""
-    return _of_each_object(job, run, partial(_outlines_in, segmentation=segmentation))
-
-
-def measures_of(job: ExportJob, run: Run) -> list[list[dict[str, Any]]]:
-    """Box and area of what :func:`objects_of` outlines."""
-    return _of_each_object(job, run, measures_in)
-
-
-def _of_each_object(
-    job: ExportJob, run: Run, describe: Callable[[NDArray[np.bool_]], list[dict[str, Any]]]
-) -> list[list[dict[str, Any]]]:
-    """What ``describe`` says of (n, h, w) masks, for each object that a sample of a run can have."""
-    if INSTANCE not in run.arrays:
-        return [[one] for one in describe(run.arrays[MASK] > MASK_ABOVE)]
-    numbers = np.arange(1, job.dataset.document.most_objects + 1, dtype=np.uint8)[:, None, None]
-    return [describe(instance == numbers) for instance in run.arrays[INSTANCE]]
+    return of_each_object(job, run, partial(_outlines_in, segmentation=segmentation))
 
 
 def mask_outlines(mask: NDArray[np.uint8], segmentation: str = POLYGONS) -> list[dict[str, Any]]:
@@ -227,26 +185,6 @@ def _outlines_in(inside: NDArray[np.bool_], segmentation: str) -> list[dict[str,
         measures | {"segmentation": outline}
         for measures, outline in zip(measures_in(inside), outlines, strict=True)
     ]
-
-
-def measures_in(inside: NDArray[np.bool_]) -> list[dict[str, Any]]:
-    """Box and area of each of (n, h, w) masks, as COCO's annotations have them."""
-    areas = np.count_nonzero(inside, axis=(1, 2)).tolist()
-    return [
-        {"bbox": box, "area": area, "iscrowd": 0} for box, area in zip(_boxes(inside), areas, strict=True)
-    ]
-
-
-def _boxes(inside: NDArray[np.bool_]) -> list[list[int]]:
-    """Left, top, width and height of each of (n, h, w) masks."""
-    firsts, lengths = [], []
-    for axis in (1, 2):
-        is_used = np.any(inside, axis=axis)
-        firsts.append(is_used.argmax(axis=1))
-        last = is_used.shape[1] - is_used[:, ::-1].argmax(axis=1)
-        lengths.append(np.where(np.any(is_used, axis=1), last - firsts[-1], 0))
-    boxes: list[list[int]] = np.stack([*firsts, *lengths], axis=1).tolist()
-    return boxes
 
 
 def _run_lengths(inside: NDArray[np.bool_]) -> list[dict[str, Any]]:

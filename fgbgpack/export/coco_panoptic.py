@@ -10,16 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgbgpack.document import INSTANCE, MASK
-from fgbgpack.export.coco import (
-    ANNOTATIONS,
-    FIRST_CATEGORY,
-    MASK_ABOVE,
-    CocoTarget,
-    categories_of,
-    category_names,
-    measures_in,
-    measures_of,
-)
+from fgbgpack.export.coco import ANNOTATIONS, FIRST_CATEGORY, CocoTarget
+from fgbgpack.export.objects import MASK_ABOVE, categories_of, category_names, measures_in, measures_of
 from fgbgpack.export.png import png
 from fgbgpack.export.target import Run
 

@@ -24,6 +24,7 @@ from fgbgpack.errors import IncompleteDatasetError, RecipeMismatchError, SpecErr
 from fgbgpack.export.coco import CocoTarget
 from fgbgpack.export.coco_panoptic import CocoPanopticTarget
 from fgbgpack.export.folder import FolderTarget
+from fgbgpack.export.litdata import LitdataTarget
 from fgbgpack.export.mds import MdsTarget
 from fgbgpack.export.naming import distinct_names, safe_name
 from fgbgpack.export.npz import NpzTarget
@@ -43,6 +44,7 @@ TARGETS: Mapping[str, type[Target]] = {
     "folder": FolderTarget,
     "webdataset": WebdatasetTarget,
     "mds": MdsTarget,
+    "litdata": LitdataTarget,
     "coco": CocoTarget,
     "coco-panoptic": CocoPanopticTarget,
     "npz": NpzTarget,
@@ -119,10 +121,10 @@ def export(
         dataset: A complete dataset: open, or a local path, a URL, or a Zarr store.
         out: The folder to create.
         to: ``"folder"`` (PNG files in folders of their sources), ``"webdataset"`` (tar files), ``"mds"``
-            (shards of mosaicml-streaming), ``"coco"`` (PNG files and JSON), ``"coco-panoptic"``
-            (the same with a map of segments for each picture), ``"npz"`` (arrays for NumPy),
-            ``"yolo"`` (PNG files and labels for Ultralytics) or ``"parquet"`` (Parquet files with PNG files
-            in them, for Hugging Face ``datasets``; needs the extra ``parquet``).
+            (shards of mosaicml-streaming), ``"litdata"`` (chunks of LitData), ``"coco"`` (PNG files and
+            JSON), ``"coco-panoptic"`` (the same with a map of segments for each picture), ``"npz"`` (arrays
+            for NumPy), ``"yolo"`` (PNG files and labels for Ultralytics) or ``"parquet"`` (Parquet files with
+            PNG files in them, for Hugging Face ``datasets``; needs the extra ``parquet``).
         samples: An index of the first axis as in NumPy, or several slices; each sample is written once, in
             ascending order. ``None`` for all.
         split: The name of a split saved in the dataset, or the samples of each part by its name, as
@@ -133,10 +135,11 @@ def export(
         depth_bits: Bits per pixel of depth pictures, 8 or 16 (the default), for ``"folder"``, both of COCO
             and ``"parquet"``: depth becomes ``round((depth - low) / (high - low) * (2**bits - 1))``, where
             low and high are the least and the greatest depth of all exported samples.
-        shard_bytes: Approximate size of a shard in bytes, for ``"webdataset"``, ``"mds"`` and ``"parquet"``.
+        shard_bytes: Approximate size of a shard in bytes, for ``"webdataset"``, ``"mds"``, ``"litdata"`` and
+            ``"parquet"``.
         shard_samples: Maximum number of samples in a shard, for the same but ``"mds"``, and ``"npz"``.
-        compression: ``"none"``, ``"zstd"`` or ``"zstd:<level>"``, for ``"mds"``.
-        category: What the foregrounds show, for both of COCO, ``"yolo"`` and ``"parquet"``.
+        compression: ``"none"``, ``"zstd"`` or ``"zstd:<level>"``, for ``"mds"`` and ``"litdata"``.
+        category: What the foregrounds show, for ``"litdata"``, both of COCO, ``"yolo"`` and ``"parquet"``.
         segmentation: How masks are written, for ``"coco"``: ``"polygons"`` (the default) or ``"rle"``,
             compressed run lengths (needs the extra ``coco``). Both cover the same pixels.
         workers: Threads; ``None`` for one per processor.

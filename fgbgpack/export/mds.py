@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,16 +25,13 @@ from numcodecs.zstd import compress
 
 from fgbgpack.document import OBJECTS
 from fgbgpack.errors import SpecError
+from fgbgpack.export.shards import ZSTD, problems_of_shards, zstd_level
 from fgbgpack.export.target import ExportJob, Run, Target
 
 _VERSION = 2
 _UINT32, _INT64 = np.dtype("<u4"), np.dtype("<i8")
 _SHARD_BYTES = 1 << 26
-#: Some readers take the 32-bit offsets as signed.
-_MAX_BYTES = (1 << 31) - 1
 _HASH = "sha1"
-_LEVEL = 3
-_COMPRESSION = re.compile(r"zstd(?::([1-9]|1[0-9]|2[0-2]))?")
 
 
 class MdsTarget(Target):
@@ -48,31 +44,21 @@ class MdsTarget(Target):
     OPTIONS: ClassVar = frozenset({"compression", "shard_bytes"})
 
     def __init__(self, job: ExportJob) -> None:
-        compression = job.options.compression or "zstd"
-        limit = job.options.shard_bytes or _SHARD_BYTES
-        problems = []
-        match = _COMPRESSION.fullmatch(compression)
-        if match is None and compression != "none":
-            problems.append(
-                f"--compression: found {compression!r}, expected none, zstd, or zstd:1 to zstd:22"
-            )
-        if limit > _MAX_BYTES:
-            found, most = (f"{size / 1e6:.0f} MB" for size in (limit, _MAX_BYTES))
-            problems.append(f"--shard-size: found {found}, expected at most {most}")
-        if problems:
+        if problems := problems_of_shards(job):
             raise SpecError("MDS cannot be written so.", problems, code="export-options-invalid")
         super().__init__(job)
         self._columns = _columns(job)
+        compression = job.options.compression or ZSTD
         #: The encoder's level; ``None`` without compression.
-        self._level = int(match[1] or _LEVEL) if match else None
+        self._level = zstd_level(compression)
         self._config = {
             "column_encodings": [encoding for encoding, _ in self._columns.values()],
             "column_names": list(self._columns),
             "column_sizes": [size for _, size in self._columns.values()],
-            "compression": compression if match else None,
+            "compression": None if self._level is None else compression,
             "format": "mds",
             "hashes": [_HASH],
-            "size_limit": limit,
+            "size_limit": job.options.shard_bytes or _SHARD_BYTES,
             "version": _VERSION,
         }
 

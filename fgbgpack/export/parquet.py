@@ -14,12 +14,12 @@ from typing import Any, ClassVar
 from fgbgpack.cards import exported_card, stated_about, summarize
 from fgbgpack.document import DEPTH, IMAGE, INSTANCE, MASK, OBJECTS
 from fgbgpack.errors import SpecError
-from fgbgpack.export.coco import (
+from fgbgpack.export.objects import (
     MASK_ABOVE,
-    categories_of,
     category_names,
-    measures_of,
     problems_of_category,
+    seen_objects,
+    shows_objects,
 )
 from fgbgpack.export.png import png
 from fgbgpack.export.target import ExportJob, Run, Target
@@ -94,11 +94,6 @@ class ParquetTarget(Target):
             f'samples[0]["{self._job.fields[0]}"]',
         ]
 
-    @property
-    def _has_objects(self) -> bool:
-        """Whether what shows objects is exported."""
-        return (INSTANCE if self._job.dataset.has_objects else MASK) in self._job.fields
-
     @cached_property
     def _columns(self) -> list[_Column]:
         pa, job = _pyarrow()[0], self._job
@@ -111,7 +106,7 @@ class ParquetTarget(Target):
             kind = kinds.get(name, "int64")
             arrow = pa.string() if kind == "string" else pa.bool_() if kind == "bool" else pa.int64()
             columns.append(_Column(name, arrow, _value(kind), kind, _MEANINGS[name]))
-        if self._has_objects:
+        if shows_objects(job):
             box = {"feature": _value("int32"), "length": 4, "_type": "Sequence"}
             label = {"names": category_names(job), "_type": "ClassLabel"}
             of_objects = {
@@ -150,7 +145,7 @@ class ParquetTarget(Target):
         pa, job = _pyarrow()[0], self._job
         paths = [f"{job.ids.key(sample)}.png" for sample in run.samples.tolist()]
         records = job.ids.records(run.samples)
-        objects = self._objects(run, records) if self._has_objects else []
+        objects = self._objects(run, records) if shows_objects(job) else []
         arrays = []
         for column in self._columns:
             if column.name in run.arrays:
@@ -165,20 +160,11 @@ class ParquetTarget(Target):
 
     def _objects(self, run: Run, records: list[dict[str, Any]]) -> list[dict[str, list[Any]]]:
         """Each of a sample's objects that is seen, as lists."""
-        rows = []
-        categories = categories_of(self._job, run)
-        for i, measures in enumerate(measures_of(self._job, run)):
-            seen = [number for number, one in enumerate(measures) if one["area"]]
-            row: dict[str, list[Any]] = {
-                "bbox": [measures[number]["bbox"] for number in seen],
-                "area": [measures[number]["area"] for number in seen],
-                "category": [categories[i][number] for number in seen],
-            }
-            if self._job.dataset.has_objects:
-                row["instance"] = [number + 1 for number in seen]
-            if OBJECTS in records[i]:
-                row["foreground"] = [records[i][OBJECTS][number]["foreground"] for number in seen]
-            rows.append(row)
+        rows = seen_objects(self._job, run)
+        for row, record in zip(rows, records, strict=True):
+            if OBJECTS in record:
+                made_of = record[OBJECTS]
+                row["foreground"] = [made_of[number - 1]["foreground"] for number in row["instance"]]
         return rows
 
     def _card(self, splits: Iterable[str]) -> str:

@@ -22,6 +22,7 @@ from fgbgpack.errors import DatasetError
 from fgbgpack.export.folder import file_column
 from fgbgpack.export.output_folder import DOCUMENT, FILES, files_of, size_of
 from fgbgpack.export.webdataset import TAR_END
+from fgbgpack.files import sha256_of
 from fgbgpack.inputs import read_json
 from fgbgpack.pipeline.events import Progress, Reporting, reporting, silent
 from fgbgpack.pipeline.executor import Monitor, Threads
@@ -248,6 +249,8 @@ class _Checks:
         content = json.loads((self._folder / name).read_text(encoding="utf-8"))
         if self._document["format"] == "mds" and Path(name).name == "index.json":
             self._shards(name, content)
+        elif self._document["format"] == "litdata" and Path(name).name == "index.json":
+            self._chunks(name, content)
         elif (
             self._document["format"].startswith("coco") and isinstance(content, dict) and "images" in content
         ):
@@ -266,6 +269,16 @@ class _Checks:
             ):
                 raise ValueError(f"it has a line that is no polygon: {line[:40]}")
         self._samples[name] = 1
+
+    def _chunks(self, name: str, index: Mapping[str, Any]) -> None:
+        """The chunks of an index have the digests that the document says."""
+        below = name.rpartition("/")[0]
+        for chunk in index["chunks"]:
+            self._samples[name] += chunk["chunk_size"]
+            path = f"{below}/{chunk['filename']}" if below else chunk["filename"]
+            expected = self._document["details"]["sha256"][path]
+            if sha256_of(self._folder / path) != expected:
+                self._fault("file-damaged", path, f"{path} is damaged: its SHA-256 is another one.")
 
     def _shards(self, name: str, index: Mapping[str, Any]) -> None:
         """The shards of an index have the digests that it says."""

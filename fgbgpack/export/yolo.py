@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from fgbgpack.document import DEPTH, IMAGE
 from fgbgpack.errors import SpecError
-from fgbgpack.export.coco import (
+from fgbgpack.export.coco import objects_of
+from fgbgpack.export.objects import (
     MASK_ABOVE,
     categories_of,
     category_names,
-    objects_of,
     problems_of_category,
     problems_of_fields,
 )

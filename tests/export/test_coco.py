@@ -19,7 +19,8 @@ from sealing import edit_document
 from fgbgpack import create, open_dataset
 from fgbgpack.errors import SpecError
 from fgbgpack.export import export
-from fgbgpack.export.coco import MASK_ABOVE, SEGMENTATIONS, mask_outlines
+from fgbgpack.export.coco import SEGMENTATIONS, mask_outlines
+from fgbgpack.export.objects import MASK_ABOVE
 from fgbgpack.pipeline import ImportSpec, import_folder
 
 # pycocotools meets NumPy 2 with a class of its own that is older.

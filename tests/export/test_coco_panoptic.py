@@ -10,7 +10,7 @@ from exports import read_picture
 
 from fgbgpack.errors import SpecError
 from fgbgpack.export import export, verify_export
-from fgbgpack.export.coco import MASK_ABOVE
+from fgbgpack.export.objects import MASK_ABOVE
 
 CATEGORY = {"id", "name", "supercategory", "isthing", "color"}
 SEGMENT = {"id", "category_id", "area", "bbox", "iscrowd"}

@@ -35,9 +35,8 @@ class TestFormats:
 
     def test_a_file_that_is_missing_or_damaged_is_named(self, exports, tmp_path, to, split):
         path = shutil.copytree(exports / (to + split), tmp_path / "it")
-        files = sorted(
-            file for file in path.rglob("*") if file.suffix in (".png", ".npz", ".tar", ".zstd", ".parquet")
-        )
+        suffixes = {".png", ".npz", ".tar", ".zstd", ".parquet", ".bin"}
+        files = sorted(file for file in path.rglob("*") if file.suffix in suffixes)
         last = files[-1]
         content = last.read_bytes()
         half = len(content) // 2

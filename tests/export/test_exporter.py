@@ -174,7 +174,7 @@ class TestRefusals:
             ({"fields": []}, "--fields: found none"),
             (
                 {"shard_bytes": 5},
-                "--shard-size: not an option of --to npz, only of webdataset, mds and parquet",
+                "--shard-size: not an option of --to npz, only of webdataset, mds, litdata and parquet",
             ),
             ({"shard_samples": 0}, "--shard-samples: found 0, expected 1 or more"),
             ({"to": "folder", "depth_bits": 12}, "--depth-bits: found 12, expected 8 or 16"),

@@ -20,7 +20,7 @@ from fgbgpack import open_dataset
 from fgbgpack.cards import About, write_cards
 from fgbgpack.errors import SpecError
 from fgbgpack.export import export, parquet, verify_export
-from fgbgpack.export.coco import MASK_ABOVE
+from fgbgpack.export.objects import MASK_ABOVE
 from fgbgpack.pipeline import pack
 
 arrow = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")

@@ -13,7 +13,7 @@ from test_polygons import soft_masks
 from fgbgpack import open_dataset
 from fgbgpack.errors import SpecError
 from fgbgpack.export import export, verify_export
-from fgbgpack.export.coco import MASK_ABOVE
+from fgbgpack.export.objects import MASK_ABOVE
 from fgbgpack.export.polygons import polygons_of
 from fgbgpack.export.yolo import joined
 from fgbgpack.pipeline import ImportSpec, Notice, import_folder

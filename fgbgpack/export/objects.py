@@ -1,0 +1,109 @@
+"""The objects of samples as exports describe them: what they are, and what is seen of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fgbgpack.document import CATEGORIES, INSTANCE, MASK
+from fgbgpack.export.target import ExportJob, Run
+
+#: A pixel is foreground where its mask is greater.
+MASK_ABOVE = 127
+
+
+def problems_of_fields(job: ExportJob, format_name: str) -> list[str]:
+    """What is wrong with the exported fields for a format that needs those that show objects."""
+    needed = job.dataset.document.planes
+    if set(needed) <= set(job.fields):
+        return []
+    return [f"--fields: found {', '.join(job.fields)}; {format_name} needs {' and '.join(needed)}"]
+
+
+def problems_of_category(job: ExportJob) -> list[str]:
+    """What is wrong with the name that ``--category`` gives."""
+    if category_of_all(job).strip():
+        return []
+    return ["--category: found an empty name, expected one such as person"]
+
+
+def category_of_all(job: ExportJob) -> str:
+    """What foregrounds of no category are."""
+    return "foreground" if job.options.category is None else job.options.category
+
+
+def category_names(job: ExportJob) -> list[str]:
+    """The name of each category, by its number."""
+    return [name or category_of_all(job) for name in job.dataset.categories or ("",)]
+
+
+def categories_of(job: ExportJob, run: Run) -> list[list[int]]:
+    """The number of the category of each object that a sample of a run can have."""
+    made_of = job.dataset.sample_arrays
+    if CATEGORIES not in made_of:
+        return [[0]] * len(run.samples)
+    found: list[list[int]] = made_of[CATEGORIES][run.samples].tolist()
+    return found
+
+
+def shows_objects(job: ExportJob) -> bool:
+    """Whether what shows objects is exported."""
+    return (INSTANCE if job.dataset.has_objects else MASK) in job.fields
+
+
+def seen_objects(job: ExportJob, run: Run) -> list[dict[str, list[Any]]]:
+    """Of each sample of a run the objects of which a pixel is seen, far to near, as lists: ``bbox``,
+    ``area``, ``category``, its number, and of scenes ``instance``, its number in the map of instances.
+    """
+    rows = []
+    for categories, measures in zip(categories_of(job, run), measures_of(job, run), strict=True):
+        seen = [number for number, one in enumerate(measures) if one["area"]]
+        row: dict[str, list[Any]] = {
+            "bbox": [measures[number]["bbox"] for number in seen],
+            "area": [measures[number]["area"] for number in seen],
+            "category": [categories[number] for number in seen],
+        }
+        if job.dataset.has_objects:
+            row["instance"] = [number + 1 for number in seen]
+        rows.append(row)
+    return rows
+
+
+def measures_of(job: ExportJob, run: Run) -> list[list[dict[str, Any]]]:
+    """Box and area of each object that a sample of a run can have; both are 0 where nothing of it is seen."""
+    return of_each_object(job, run, measures_in)
+
+
+def of_each_object(
+    job: ExportJob, run: Run, describe: Callable[[NDArray[np.bool_]], list[dict[str, Any]]]
+) -> list[list[dict[str, Any]]]:
+    """What ``describe`` says of (n, h, w) masks, for each object that a sample of a run can have."""
+    if INSTANCE not in run.arrays:
+        return [[one] for one in describe(run.arrays[MASK] > MASK_ABOVE)]
+    numbers = np.arange(1, job.dataset.document.most_objects + 1, dtype=np.uint8)[:, None, None]
+    return [describe(instance == numbers) for instance in run.arrays[INSTANCE]]
+
+
+def measures_in(inside: NDArray[np.bool_]) -> list[dict[str, Any]]:
+    """Box and area of each of (n, h, w) masks, as COCO's annotations have them: the box is left, top, width
+    and height in pixels, all 0 where no pixel is set.
+    """
+    areas = np.count_nonzero(inside, axis=(1, 2)).tolist()
+    return [
+        {"bbox": box, "area": area, "iscrowd": 0} for box, area in zip(_boxes(inside), areas, strict=True)
+    ]
+
+
+def _boxes(inside: NDArray[np.bool_]) -> list[list[int]]:
+    """Left, top, width and height of each of (n, h, w) masks."""
+    firsts, lengths = [], []
+    for axis in (1, 2):
+        is_used = np.any(inside, axis=axis)
+        firsts.append(is_used.argmax(axis=1))
+        last = is_used.shape[1] - is_used[:, ::-1].argmax(axis=1)
+        lengths.append(np.where(np.any(is_used, axis=1), last - firsts[-1], 0))
+    boxes: list[list[int]] = np.stack([*firsts, *lengths], axis=1).tolist()
+    return boxes
