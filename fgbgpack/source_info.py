@@ -11,9 +11,10 @@ class SourceInfo:
     floor, its horizon, as a share of its height from the top, and the file of its depth, where these are
     given and of use.
 
-    Two are equal when their names (of files, without folder), SHA-256 digests (64 hexadecimal digits) and
-    horizons are, whichever class they are of: what a dataset remembers of a picture equals the picture that
-    is found again. Licence, author and address are as ``sources.csv`` states them, and not compared.
+    Two are equal when their names (of files, without folder), SHA-256 digests (64 hexadecimal digits),
+    horizons and stated categories are, whichever class they are of: what a dataset remembers of a picture
+    equals the picture that is found again. Licence, author, address and category are as ``sources.csv``
+    states them; the first three are not compared.
     """
 
     name: str
@@ -26,11 +27,12 @@ class SourceInfo:
     horizon: float | None = None
     depth_name: str | None = None
     depth_sha256: str | None = None
+    stated_category: str | None = None
 
     @property
     def _identity(self) -> tuple[str | float | None, ...]:
         files = self.mask_name, self.mask_sha256, self.depth_name, self.depth_sha256
-        return self.name, self.sha256, *files, self.horizon
+        return self.name, self.sha256, *files, self.horizon, self.stated_category
 
     def __eq__(self, other: object) -> bool:
         return self._identity == other._identity if isinstance(other, SourceInfo) else NotImplemented
@@ -40,8 +42,8 @@ class SourceInfo:
 
     @property
     def category(self) -> str:
-        """What a foreground is, by the folder that its name begins with; empty where there is none."""
-        return self.name.rpartition("/")[0]
+        """What a foreground is: as it is stated, else the folder that its name begins with, else empty."""
+        return self.stated_category or self.name.rpartition("/")[0]
 
     @property
     def word(self) -> int:
@@ -67,3 +69,9 @@ class SourcesInfo:
         are none.
         """
         return tuple(dict.fromkeys(source.category for source in self.foregrounds))
+
+    @property
+    def category_numbers(self) -> tuple[int, ...]:
+        """The number of the category of each foreground."""
+        number_of = {name: number for number, name in enumerate(self.categories)}
+        return tuple(number_of[source.category] for source in self.foregrounds)

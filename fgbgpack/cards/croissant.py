@@ -221,6 +221,7 @@ def _sources(summary: DatasetSummary) -> list[dict[str, Any]]:
         "index": ("sc:Integer", "Its number in the arrays background and foreground of the samples."),
         "file": ("sc:Text", "The name of its file."),
         "sha256": ("sc:Text", "The SHA-256 of its file."),
+        "category": ("sc:Text", "What a foreground shows."),
         "mask_file": ("sc:Text", "The name of the file of its mask."),
         "mask_sha256": ("sc:Text", "The SHA-256 of that file."),
         "license": ("sc:Text", "Its licence, as stated."),
@@ -232,6 +233,7 @@ def _sources(summary: DatasetSummary) -> list[dict[str, Any]]:
             "kind": kind,
             "index": index,
             "file": source.name,
+            "category": (source.category or None) if kind == "foreground" else None,
             "mask_file": source.mask_name,
             **{name: getattr(source, name) for name in ("sha256", "mask_sha256", "license", "author", "url")},
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 
@@ -72,11 +73,12 @@ def exported_card(
     """
     title = about.name or "Samples of an fgbgpack dataset"
     recipe = summary.document.recipe
+    here = f"{samples:,} of {summary.samples:,}"
     sections = [
         _front_matter(summary, about, title, samples, data_files),
         f"# {_text(title)}",
         _text(about.description or sentences.description(summary)),
-        _table(("", ""), [("Samples here", f"{samples:,} of {summary.samples:,}"), *_stated(about)]),
+        _table(("", ""), [("Samples here", here), *_categories(summary), *_stated(about)]),
         "## How to open it",
         _python('from datasets import load_dataset\n\nsplits = load_dataset("PATH-OR-REPOSITORY")'),
         "## Columns",
@@ -164,7 +166,20 @@ def _overview(summary: DatasetSummary, about: About) -> str:
     if summary.document.has_recipe:
         pairs = f"{counted(summary.backgrounds, 'background')} x {counted(summary.foregrounds, 'foreground')}"
         rows.append(("Made of", f"{pairs}, {sentences.placements_per_pair(summary)}"))
-    return _table(("", ""), [*rows, ("Form", _form(summary)), *_stated(about)])
+    return _table(("", ""), [*rows, *_categories(summary), ("Form", _form(summary)), *_stated(about)])
+
+
+def _categories(summary: DatasetSummary) -> list[tuple[str, str]]:
+    """The categories by their numbers, and how many foregrounds are of each."""
+    sources = summary.document.sources
+    if sources is None or not any(sources.categories):
+        return []
+    counts = Counter(source.category for source in sources.foregrounds)
+    named = [
+        f"{number} {_text(name) or '(without a name)'} ({counted(counts[name], 'foreground')})"
+        for number, name in enumerate(sources.categories)
+    ]
+    return [("Categories", ", ".join(named))]
 
 
 def _stated(about: About) -> list[tuple[str, str]]:
@@ -352,10 +367,12 @@ def _licences(summary: DatasetSummary, about: About, croissant: str | None) -> l
 
 
 def _pictures(sources: SourcesInfo, croissant: str | None) -> str:
+    has_categories = any(sources.categories)
     rows = [
         (
             f"{kind} {index}",
             f"`{_code(source.name)}`",
+            *([_text(source.category if kind == "foreground" else "")] if has_categories else []),
             *(_text(credit or "") for credit in (source.license, source.author, source.url)),
         )
         for kind, pictures in (("background", sources.backgrounds), ("foreground", sources.foregrounds))
@@ -365,7 +382,8 @@ def _pictures(sources: SourcesInfo, croissant: str | None) -> str:
     more = len(rows) - len(shown)
     where = f", all of which are in `{croissant}`" if croissant else ""
     rest = f"\n\n... and {more:,} more{where}." if more else ""
-    table = _table(("picture", "file", "licence", "author", "from"), shown)
+    header = ("picture", "file", *(["category"] if has_categories else []), "licence", "author", "from")
+    table = _table(header, shown)
     return f"<details>\n<summary>All {counted(len(rows), 'picture')}</summary>\n\n{table}{rest}\n\n</details>"
 
 

@@ -50,11 +50,11 @@ class Recipe:
         sources = SourcesInfo(catalog.backgrounds, catalog.foregrounds)
         if not spec.is_scene:
             return cls(spec, catalog, plan_of(spec, sources, catalog.foreground_size))
-        scene, known = spec.scene, sources.categories
+        scene = spec.scene
         plan = ScenePlan(
             **_common(spec, sources, catalog.foreground_size),
             cut=tuple(catalog.cut.tolist()),
-            categories=tuple(known.index(source.category) for source in catalog.foregrounds),
+            categories=sources.category_numbers,
             random_samples=scene.samples,
             objects=scene.object_range,
             empty=round(scene.empty * _WORDS),

@@ -414,9 +414,9 @@ class DatasetArrays:
 
     @property
     def categories(self) -> tuple[str, ...]:
-        """The categories of the foregrounds, by the numbers that objects have; one without a name where the
-        foregrounds are in no subfolders. Of imported samples those of the objects, none where these are not
-        told apart.
+        """The categories of the foregrounds, by the numbers that objects have; one without a name is that of
+        foregrounds of which nothing says what they are. Of imported samples those of the objects, none where
+        these are not told apart.
         """
         return self.document.categories
 

@@ -66,10 +66,10 @@ class Dataset(DatasetReader):
             flip: Whether the foreground is mirrored or, of scenes, any object.
             replica: Which placement of its pair a sample is, or which ones; of scenes, which sample of its
                 background.
-            category: Of scenes and of imported objects, the category of an object: its number in
-                ``categories``, its name, or several.
-            visible: Of the same, where it is known, the least share of an object that is seen, or the least
-                and the greatest.
+            category: The category of the foreground or, of scenes and of imported objects, of an object: its
+                number in ``categories``, its name, or several.
+            visible: Of scenes and, where it is known, of imported objects, the least share of an object that
+                is seen, or the least and the greatest.
             height: Of scenes, the least height of an object in pixels, or the least and the greatest.
             name: Of imported samples, which have no sources: one of ``names``, a pattern, or several.
 

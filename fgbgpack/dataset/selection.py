@@ -59,8 +59,7 @@ def where(
             "foreground": [source.name for source in document.sources.foregrounds],
             "replica": [None] * _replicas(document.spec, document.sources, len(dataset)),
         }
-    if dataset.has_objects:
-        listed["category"] = dataset.categories
+    listed["category"] = dataset.categories
     problems: list[str] = []
     holds = _Conditions()
     for kind, value in conditions.items():
@@ -69,6 +68,8 @@ def where(
         if kind in listed:
             chosen = np.zeros(len(listed[kind]), np.bool_)
             chosen[_positions(kind, value, listed[kind], problems)] = True
+            if kind == "category" and document.sources is not None and not dataset.has_objects:
+                kind, chosen = "foreground", chosen[list(document.sources.category_numbers)]
             holds.choose(kind, chosen)
         elif kind == "flip":
             flip = truth(value)
@@ -102,8 +103,8 @@ class _Conditions:
         self._limits: dict[str, tuple[float, float]] = {}
 
     def choose(self, kind: str, chosen: NDArray[np.bool_]) -> None:
-        """Ask for those whose number of a kind is one of those chosen."""
-        self._chosen[kind] = chosen
+        """Ask for those whose number of a kind is one of those chosen, each time that it is called."""
+        self._chosen[kind] = chosen & self._chosen.get(kind, True)
 
     def limit(self, kind: str, least: float, greatest: float) -> None:
         """Ask for objects of which something is within limits, both included."""

@@ -130,7 +130,7 @@ class LitdataTarget(Target):
                 digests |= {f"{prefix}{name}": digest for name, digest in own_digests.items()}
         return {
             "columns": {leaf.name: leaf.meaning for leaf in self._leaves},
-            **({"sources": job.ids.source_names} if job.ids.source_names else {}),
+            **job.ids.meanings,
             **({"categories": category_names(job)} if shows_objects(job) else {}),
             "sha256": digests,
         }

@@ -73,8 +73,7 @@ class MdsTarget(Target):
                         shards.add(sample)
                 shards.finish()
         columns = {name: encoding for name, (encoding, _) in self._columns.items()}
-        sources = self._job.ids.source_names
-        return {"columns": columns, "sources": sources} if sources else {"columns": columns}
+        return {"columns": columns} | self._job.ids.meanings
 
     def _encode(self, run: Run) -> list[bytes]:
         arrays = run.arrays | self._job.ids.arrays(run.samples)

@@ -29,6 +29,8 @@ _SPLIT_WORDS = re.compile(
 )
 
 
+#: What a foreground shows.
+CATEGORY = "category"
 #: What is said of each object beside its foreground.
 _OF_OBJECTS = ("flip", "y", "x", "height", "width", "visible", "box")
 
@@ -36,8 +38,9 @@ _OF_OBJECTS = ("flip", "y", "x", "height", "width", "visible", "box")
 class SampleIds:
     """The identity of a dataset's samples in all formats.
 
-    A sample is identified by its number in the dataset. It is described by ``columns``: its placement or,
-    where it was imported, its name; a scene by its background and its objects, far to near. ``source_names``
+    A sample is identified by its number in the dataset. It is described by ``columns``: its placement, and
+    the category of its foreground where foregrounds have any, or, where it was imported, its name; a scene by
+    its background and its objects, far to near. ``source_names``
     has the file names of the ``"background"`` and ``"foreground"`` pictures that placements number; it is
     empty for an imported dataset.
     """
@@ -46,7 +49,10 @@ class SampleIds:
         self._dataset = dataset
         sources = dataset.document.sources
         scene = (*SCENE_PLACEMENTS, OBJECTS)
-        self.columns = ("name",) if not sources else scene if dataset.has_objects else PLACEMENTS
+        #: The names of the categories of foregrounds, where these have any.
+        self.category_names = list(dataset.categories) if any(dataset.categories) else []
+        pair = (*PLACEMENTS, CATEGORY) if self.category_names else PLACEMENTS
+        self.columns = ("name",) if not sources else scene if dataset.has_objects else pair
         self.source_names: dict[str, list[str]] = {}
         if sources:
             kinds = {"background": sources.backgrounds, "foreground": sources.foregrounds}
@@ -81,35 +87,50 @@ class SampleIds:
         if names is not None:
             return {"sample": samples, "name": np.array([names[i] for i in samples.tolist()], np.str_)}
         read = self._dataset.read(samples, ())
-        return {
-            "sample": samples,
-            **{
-                name: self._objects(read.objects) if name == OBJECTS else read.arrays[name]
-                for name in self.columns
-            },
-        }
+        found: dict[str, Any] = {"sample": samples}
+        for name in self.columns:
+            if name == OBJECTS:
+                found[name] = self._objects(read.objects)
+            elif name == CATEGORY:
+                found[name] = self._category_numbers[read.arrays["foreground"]]
+            else:
+                found[name] = read.arrays[name]
+        return found
+
+    @cached_property
+    def _category_numbers(self) -> NDArray[np.int64]:
+        """The number of the category of each foreground."""
+        sources = self._dataset.document.sources
+        return np.array(() if sources is None else sources.category_numbers, np.int64)
+
+    @property
+    def meanings(self) -> dict[str, Any]:
+        """What the numbers in columns stand for, as details of an export: the files of sources, and the names
+        of categories.
+        """
+        sources = {"sources": self.source_names} if self.source_names else {}
+        return sources | ({"categories": self.category_names} if self.category_names else {})
 
     def records(self, samples: NDArray[np.int64]) -> list[dict[str, Any]]:
-        """The same for each sample, as JSON; backgrounds and foregrounds by their file names."""
+        """The same for each sample, as JSON; backgrounds, foregrounds and categories by their names."""
         columns = {
             name: values if name == OBJECTS else values.tolist()
             for name, values in self._values(samples).items()
         }
-        for kind, names in self.source_names.items():
+        for kind, names in (self.source_names | {CATEGORY: self.category_names}).items():
             if kind in columns:
                 columns[kind] = [names[i] for i in columns[kind]]
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def _objects(self, objects: Objects) -> list[list[dict[str, Any]]]:
         """What there is to say of the objects of each sample, far to near."""
-        names = self.source_names["foreground"]
-        arrays = {name: getattr(objects, name).tolist() for name in ("foreground", "category", *_OF_OBJECTS)}
-        has_names = any(self._dataset.categories)
+        names, categories = self.source_names["foreground"], self.category_names
+        arrays = {name: getattr(objects, name).tolist() for name in ("foreground", CATEGORY, *_OF_OBJECTS)}
         return [
             [
                 {
                     "foreground": names[arrays["foreground"][i][k]],
-                    **({"category": self._dataset.categories[arrays["category"][i][k]]} if has_names else {}),
+                    **({CATEGORY: categories[arrays[CATEGORY][i][k]]} if categories else {}),
                     **{name: arrays[name][i][k] for name in _OF_OBJECTS},
                 }
                 for k in range(count)

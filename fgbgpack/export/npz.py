@@ -43,7 +43,7 @@ class NpzTarget(Target):
             for number, start in enumerate(range(0, len(part.samples), length)):
                 files.append((own / f"part-{number:05d}.npz", part.samples[start : start + length]))
         job.engine.run(_Files(job, folder), files, job.advance, "npz")
-        return {"sources": job.ids.source_names} if job.ids.source_names else {}
+        return job.ids.meanings
 
     def how_to_open(self, out: str, details: Mapping[str, Any]) -> list[str]:
         """With NumPy."""

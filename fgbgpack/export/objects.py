@@ -42,11 +42,14 @@ def category_names(job: ExportJob) -> list[str]:
 
 def categories_of(job: ExportJob, run: Run) -> list[list[int]]:
     """The number of the category of each object that a sample of a run can have."""
-    made_of = job.dataset.sample_arrays
-    if CATEGORIES not in made_of:
+    dataset = job.dataset
+    if dataset.document.sources is None:
         return [[0]] * len(run.samples)
-    found: list[list[int]] = made_of[CATEGORIES][run.samples].tolist()
-    return found
+    if dataset.has_objects:
+        found: list[list[int]] = dataset.sample_arrays[CATEGORIES][run.samples].tolist()
+        return found
+    numbers = dataset.document.sources.category_numbers
+    return [[numbers[foreground]] for foreground in dataset.sample_arrays["foreground"][run.samples].tolist()]
 
 
 def shows_objects(job: ExportJob) -> bool:

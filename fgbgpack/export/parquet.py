@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from fgbgpack.cards import exported_card, stated_about, summarize
 from fgbgpack.document import DEPTH, IMAGE, INSTANCE, MASK, OBJECTS
 from fgbgpack.errors import SpecError
+from fgbgpack.export.naming import CATEGORY
 from fgbgpack.export.objects import (
     MASK_ABOVE,
     category_names,
@@ -37,6 +38,7 @@ _MEANINGS = {
     "name": "its name in the dataset",
     "background": "the file of the background",
     "foreground": "the file of the foreground",
+    CATEGORY: "what the foreground shows",
     "flip": "whether the foreground is mirrored",
     "replica": "which placement of its pictures",
     "y": "top row of the pasted foreground, in pixels",
@@ -101,7 +103,8 @@ class ParquetTarget(Target):
         columns = [
             _Column(field, picture, {"_type": "Image"}, "PNG", self._meaning(field)) for field in job.fields
         ]
-        kinds = {"flip": "bool", "background": "string", "foreground": "string", "name": "string"}
+        texts = dict.fromkeys(("background", "foreground", CATEGORY, "name"), "string")
+        kinds = {"flip": "bool", **texts}
         for name in ("sample", *(name for name in job.ids.columns if name != OBJECTS)):
             kind = kinds.get(name, "int64")
             arrow = pa.string() if kind == "string" else pa.bool_() if kind == "bool" else pa.int64()

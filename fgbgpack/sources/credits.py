@@ -1,16 +1,17 @@
 """``sources.csv``: the licence of each picture of a folder, who made it, and where it comes from.
 
 It is a table in UTF-8 with a header. ``file`` names a picture of the same folder; ``license`` (or
-``licence``), ``author`` and ``url`` are what is known of it; ``cut`` of a foreground names the sides at which
-it is cut, such as ``bottom`` or ``bottom left``, or ``none``; ``horizon`` and ``floor`` of a background are
-where its horizon is, from 0 at the top to 1, and the mask of its floor, such as ``floors/hall.png``. Each may
-be left out or empty.
+``licence``), ``author`` and ``url`` are what is known of it; ``category`` of a foreground is what it shows,
+and ``cut`` names the sides at which it is cut, such as ``bottom`` or ``bottom left``, or ``none``;
+``horizon`` and ``floor`` of a background are where its horizon is, from 0 at the top to 1, and the mask of
+its floor, such as ``floors/hall.png``. Each may be left out or empty.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,28 +27,31 @@ CREDITS_FILE = "sources.csv"
 
 _FILE = "file"
 _CUT, _HORIZON = "cut", "horizon"
-_FLOOR = "floor"
-_COLUMNS = (_FILE, "license", "author", "url", _CUT, _HORIZON, _FLOOR)
+_FLOOR, _CATEGORY = "floor", "category"
+_COLUMNS = (_FILE, "license", "author", "url", _CATEGORY, _CUT, _HORIZON, _FLOOR)
 #: Columns that say something of pictures of one kind only.
-OF_FOREGROUNDS, OF_BACKGROUNDS = (_CUT,), (_HORIZON, _FLOOR)
+OF_FOREGROUNDS, OF_BACKGROUNDS = (_CATEGORY, _CUT), (_HORIZON, _FLOOR)
 _WHOSE = dict.fromkeys(OF_FOREGROUNDS, "foregrounds") | dict.fromkeys(OF_BACKGROUNDS, "backgrounds")
 _SPELLINGS = {"licence": "license"}
 #: What may separate cells: whichever the header uses first.
 _DELIMITERS = ",;\t"
 _SHOWN = 5
 _LARGEST_TABLE = 64 << 20  # bytes
+# As in the schema of the document, which holds the names of categories.
+_LABEL = re.compile("[^\x00-\x1f\x7f]{1,255}")
 
 
 @dataclass(frozen=True)
 class Credit:
     """What is known of a picture: an SPDX identifier, address or sentence; who made it; where it is from;
-    at which sides it is cut, as :func:`fgbgpack.sources.cuts.cut_sides` says; where its horizon is, 0 to 1;
-    and the mask of its floor, as it is written.
+    what it shows; at which sides it is cut, as :func:`fgbgpack.sources.cuts.cut_sides` says; where its
+    horizon is, 0 to 1; and the mask of its floor, as it is written.
     """
 
     license: str | None = None
     author: str | None = None
     url: str | None = None
+    category: str | None = None
     cut: int | None = None
     horizon: float | None = None
     floor: str | None = None
@@ -67,7 +71,8 @@ class Credits:
 def read_credits(folder: Path, names: Iterable[str], misplaced: Iterable[str] = ()) -> Credits:
     """Reads the ``sources.csv`` of a folder of pictures with these names, compared in NFC, if it has one.
 
-    ``misplaced`` are those of ``cut``, ``horizon`` and ``floor`` that pictures of this kind do not have.
+    ``misplaced`` are those of ``category``, ``cut``, ``horizon`` and ``floor`` that pictures of this kind do
+    not have.
     """
     path = folder / CREDITS_FILE
     credits = Credits()
@@ -179,6 +184,10 @@ def _rows(
             found = f"{written!r} in the column 'horizon'"
             expected = "a number from 0, the upper edge of the picture, to 1, the lower one"
             credits.problems.append(_problem(path, line, found, expected))
+        category = values.get(_CATEGORY)
+        if category is not None and _LABEL.fullmatch(category) is None:
+            expected = "1 to 255 characters, none of them a control character"
+            credits.problems.append(_problem(path, line, f"{category!r} in the column 'category'", expected))
         if file is None:
             credits.problems.append(_problem(path, line, "no file is named", "the name of a picture"))
         elif (first := lines.setdefault(normal(file), line)) != line:

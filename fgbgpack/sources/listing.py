@@ -73,7 +73,8 @@ def find_sources(
     NFC; hidden files are ignored and subfolders are not searched. Masks are matched by file stem in NFC, or
     are called as ``mask_pattern`` says, with ``{name}`` for the stem of the foreground, and then lie beside
     the foregrounds unless there is a folder of them. Without either the foregrounds' own alpha is their mask.
-    A ``sources.csv`` beside backgrounds or foregrounds may state their licences, authors and addresses. With
+    A ``sources.csv`` beside backgrounds or foregrounds may state their licences, authors and addresses, and
+    the categories of foregrounds. With
     ``classes`` each subfolder of the foregrounds is a category: it is searched, its masks are in a subfolder
     of the same name, and the names of its pictures begin with it and a slash. With ``floors`` the backgrounds
     have the horizons and masks of floors that ``sources.csv`` names. Each background has a file of its stem
@@ -139,6 +140,7 @@ def find_sources(
             mask_path=mask,
             reading=reading,
             cut=stated.cut,
+            stated_category=stated.category,
             depth_path=its_depth,
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from builders import Pictures
 from PIL import Image
 
 from fgbgpack import create, open_dataset
@@ -46,3 +47,30 @@ def imported(tmp_path_factory):
     )  # fmt: skip
     import_folder(folder / "imported.zarr", spec)
     return open_dataset(folder / "imported.zarr")
+
+
+#: What each foreground of the datasets with categories is: by its folder, unless a table states it.
+CATEGORY_OF = {
+    "pairs": {"f0.png": "dog", "f1.png": "a 'person': ü", "f2.png": "dog"},
+    "scenes": {"dog/f2.png": "dog", "person/f0.png": "person", "person/f1.png": "rider, 2"},
+}
+
+
+@pytest.fixture(scope="session")
+def categorised(tmp_path_factory):
+    """Open datasets of pairs and of scenes whose foregrounds have categories, and what each of these is."""
+    root = tmp_path_factory.mktemp("categorised")
+    pairs, scenes = Pictures(root / "pairs", 2, 3), Pictures(root / "scenes", 2, 3)
+    (pairs.foregrounds / "sources.csv").write_text(
+        "file,category\nf0.png,dog\nf1.png,a 'person': ü\nf2.png,dog\n", encoding="utf-8"
+    )
+    for name in CATEGORY_OF["scenes"]:
+        path = scenes.foregrounds / name
+        path.parent.mkdir(exist_ok=True)
+        (scenes.foregrounds / path.name).rename(path)
+    table = scenes.foregrounds / "person" / "sources.csv"
+    table.write_text('file,category\nf1.png,"rider, 2"\n', encoding="utf-8")
+    create(root / "pairs.zarr", pairs.spec(placements=2))
+    options = {"objects": "1-3", "foreground_height": "6-12", "truncate": 0.3, "empty": 0.2}
+    create(root / "scenes.zarr", scenes.spec(samples=24, classes=True, **options))
+    return {name: (open_dataset(root / f"{name}.zarr"), of) for name, of in CATEGORY_OF.items()}

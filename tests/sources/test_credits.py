@@ -98,6 +98,13 @@ class TestProblems:
             assert line.startswith(f"{tmp_path / 'sources.csv'}{where}: ")
             assert "; expected " in line
 
+    def test_categories_are_names(self, tmp_path):
+        credits = read(tmp_path, f"file,category\nb0.png,a  dog\nb1.png,\x01\nb2.png,{'x' * 256}\n")
+        assert credits.by_name["b0.png"].category == "a dog"
+        assert [error.code for error in credits.problems] == ["credits-invalid"] * 2
+        said = [problem.partition(":")[0] for error in credits.problems for problem in error.problems]
+        assert said == [f"{tmp_path / 'sources.csv'}, line {line}" for line in (3, 4)]
+
     def test_a_table_that_cannot_be_read(self, tmp_path):
         (tmp_path / "sources.csv").mkdir()
         credits = read_credits(tmp_path, NAMES)
@@ -143,6 +150,7 @@ class TestSources:
         ("kind", "table", "problem"),
         [
             ("backgrounds", "file,cut\nb0.png,\nb1.png,bottom\n", "line 3: the column 'cut' has values"),
+            ("backgrounds", "file,category\nb0.png,hall\n", "line 2: the column 'category' has values"),
             ("foregrounds", "file,horizon\nf0.png,0.4\n", "line 2: the column 'horizon' has values"),
             ("foregrounds", "file,floor\nf1.png,floors/a.png\n", "line 2: the column 'floor' has values"),
         ],
@@ -233,3 +241,12 @@ class TestInTheDataset:
         write_table(own_pictures.backgrounds, "file,license\nb0.png,CC0-1.0\n")
         with pytest.raises(RecipeMismatchError, match="1 have changed"):
             create(tmp_path / "d.zarr", own_pictures.spec())
+
+    def test_another_category_is_another_foreground(self, own_pictures, tmp_path):
+        spec = own_pictures.spec(samples=4, objects="1-2")
+        write_table(own_pictures.foregrounds, "file,category\nf0.png,dog\nf1.png,person\n")
+        create(tmp_path / "d.zarr", spec)
+        assert create(tmp_path / "d.zarr", spec).created == 0
+        write_table(own_pictures.foregrounds, "file,category\nf0.png,dog\nf1.png,dog\n")
+        with pytest.raises(RecipeMismatchError, match="1 have changed"):
+            create(tmp_path / "d.zarr", spec)

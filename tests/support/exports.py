@@ -120,3 +120,38 @@ def _litdata_tree(spec: dict, leaves: list) -> object:
     return {
         key: _litdata_tree(one, leaves) for key, one in zip(json.loads(spec["context"]), below, strict=True)
     }
+
+
+def mds_samples(folder: Path) -> list[dict]:
+    """The samples of a folder of MDS shards, read as its format is described."""
+    samples = []
+    for shard in json.loads((folder / "index.json").read_text(encoding="utf-8"))["shards"]:
+        entry = shard["zip_data"] or shard["raw_data"]
+        data = (folder / entry["basename"]).read_bytes()
+        if shard["zip_data"]:
+            data = bytes(zstd.decompress(data))
+        (count,) = struct.unpack_from("<I", data)
+        assert count == shard["samples"]
+        for start, _ in pairwise(struct.unpack_from(f"<{count + 1}I", data, 4)):
+            sizes = []
+            for size in shard["column_sizes"]:
+                if size is None:
+                    (size,) = struct.unpack_from("<I", data, start)
+                    start += 4
+                sizes.append(size)
+            sample = {}
+            for name, kind, size in zip(shard["column_names"], shard["column_encodings"], sizes, strict=True):
+                sample[name] = _mds_value(kind, data[start : start + size])
+                start += size
+            samples.append(sample)
+    return samples
+
+
+def _mds_value(kind: str, data: bytes) -> object:
+    if kind == "int":
+        (number,) = struct.unpack("<q", data)
+        return number
+    if kind == "str":
+        return data.decode()
+    _, dtype, shape = kind.split(":")
+    return np.frombuffer(data, dtype).reshape([int(length) for length in shape.split(",")])
