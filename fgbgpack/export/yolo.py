@@ -144,7 +144,24 @@ def _nearest(one: NDArray[np.int64], other: NDArray[np.int64]) -> tuple[int, int
 
 
 def _fractions(length: int) -> list[str]:
-    return [f"{place / length:.{_DIGITS}f}".rstrip("0").rstrip(".") for place in range(length + 1)]
+    """What fraction of a length each place from 0 to its end is, as text.
+
+    Ultralytics multiplies in single precision and cuts what is behind the point: a little less than a whole
+    number would be one pixel less. So the nearest fraction is taken that gives no less.
+
+    Example:
+        >>> _fractions(3), int(float("0.666667") * 3)
+        (['0', '0.333334', '0.666667', '1'], 2)
+    """
+    texts = []
+    for place in range(length + 1):
+        nearest = round(place / length * 10**_DIGITS)
+        while np.float32(nearest / 10**_DIGITS) * np.float32(length) < place or (
+            nearest / 10**_DIGITS * length < place
+        ):
+            nearest += 1
+        texts.append(f"{nearest / 10**_DIGITS:.{_DIGITS}f}".rstrip("0").rstrip("."))
+    return texts
 
 
 _text = partial(json.dumps, ensure_ascii=False)

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-import textwrap
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 from builders import tree
 from exports import export_document, litdata_items, source_names
+from other_tools import needs, printed_by
 
 from fgbgpack import open_dataset
 from fgbgpack.errors import SpecError
 from fgbgpack.export import export, verify_export
 from fgbgpack.export.objects import MASK_ABOVE
 
-needs_litdata = pytest.mark.skipif(
-    find_spec("litdata") is None or find_spec("zstd") is None, reason="litdata or zstd is not installed"
-)
+needs_litdata = needs("litdata", "zstd")
 
 #: Saves all samples of some addresses as LitData reads them, leaf by leaf.
 READ_ALL = """
@@ -46,14 +40,8 @@ READ_ALL = """
 
 def in_litdata(tmp_path: Path, code: str, *arguments: object) -> str:
     """What a program prints that reads by LitData; it fails as the program does."""
-    # It copies what is compressed below the home directory, and would look for a newer version of itself.
-    environment = os.environ | {"HOME": str(tmp_path / "home"), "LITDATA_DISABLE_VERSION_CHECK": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
-        env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    # It copies what is compressed below the home directory.
+    return printed_by(code, *arguments, cwd=tmp_path, HOME=tmp_path / "home")
 
 
 def flat(item: dict) -> dict:

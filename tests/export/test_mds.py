@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import subprocess
-import sys
 import textwrap
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 from builders import tree
+from other_tools import MDS, needs, printed_by
 
 from fgbgpack import create, open_dataset
 from fgbgpack.errors import SpecError
 from fgbgpack.export import export
 
-#: mosaicml-streaming in a folder of its own: what it says it needs does not go with the rest of .venv.
-READER = Path(sys.prefix) / "mds"
-needs_reader = pytest.mark.skipif(
-    not (READER / "streaming").exists() or find_spec("torch") is None,
-    reason=f"mosaicml-streaming is not in {READER}, where make puts it, or there is no torch",
-)
+needs_reader = needs("streaming", "torch", packages=MDS)
 
 #: The modules of the reader as they are, less what ``streaming`` and ``streaming.base`` import of themselves:
 #: data of other kinds, and a loader that needs transformers.
@@ -46,13 +38,7 @@ INDEX = "index.json"
 
 def in_reader(tmp_path: Path, code: str, *arguments: object) -> str:
     """What a program prints that has the reader; it fails as the program does."""
-    environment = os.environ | {"PYTHONPATH": str(READER), "TMPDIR": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "-c", PREAMBLE + textwrap.dedent(code), *map(str, arguments)],
-        env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return printed_by(PREAMBLE + textwrap.dedent(code), *arguments, cwd=tmp_path, packages=MDS)
 
 
 #: Reads all samples of some folders, and saves each column of each.

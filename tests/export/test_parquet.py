@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import json
-import os
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import yaml
 from exports import export_document, source_names
+from other_tools import needs, printed_by
 from PIL import Image
 
 from fgbgpack import open_dataset
@@ -49,9 +46,7 @@ print(json.dumps({
 
 
 def loaded_by_datasets(folder, home) -> dict:
-    environment = os.environ | {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-c", LOADS, str(folder)]
-    return json.loads(subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True).stdout)
+    return json.loads(printed_by(LOADS, folder, cwd=folder.parent, HF_HOME=home, HF_HUB_OFFLINE=1))
 
 
 def rows_of(out, split="train") -> list[dict]:
@@ -73,7 +68,7 @@ def box_of(inside) -> list[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("datasets") is None, reason="datasets is not installed")
+@needs("datasets")
 def test_datasets_loads_what_is_in_the_dataset(split_dataset, tmp_path):
     ds = split_dataset
     split = {"train": np.arange(5, 20), "hold-out": np.array([1, 3])}

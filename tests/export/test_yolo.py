@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from itertools import product
+
 import naive
 import numpy as np
 import pytest
 import yaml
 from exports import read_picture
+from other_tools import READERS, needs, printed_by
 from PIL import Image
 from test_polygons import soft_masks
 
@@ -15,7 +19,7 @@ from fgbgpack.errors import SpecError
 from fgbgpack.export import export, verify_export
 from fgbgpack.export.objects import MASK_ABOVE
 from fgbgpack.export.polygons import polygons_of
-from fgbgpack.export.yolo import joined
+from fgbgpack.export.yolo import _fractions, joined
 from fgbgpack.pipeline import ImportSpec, Notice, import_folder
 
 
@@ -31,6 +35,100 @@ def labels_in(path, shape) -> list[tuple[int, np.ndarray]]:
         inside = naive.inside_polygon(places.ravel().tolist(), height, width)
         found.append((int(category), inside.astype(bool)))
     return found
+
+
+#: Loads the parts of a data set as Ultralytics does to train, and saves what it has of each picture.
+LOADS = """
+    import json, sys
+    from pathlib import Path
+    import numpy as np
+    from ultralytics.cfg import get_cfg
+    from ultralytics.data.dataset import YOLODataset
+    from ultralytics.data.utils import check_det_dataset
+    from ultralytics.utils import USER_CONFIG_DIR
+
+    # It would fetch a font for the names of categories, to draw them.
+    for name in ("Arial.ttf", "Arial.Unicode.ttf"):
+        (USER_CONFIG_DIR / name).touch()
+    saved, data = sys.argv[1], check_det_dataset(sys.argv[2], autodownload=False)
+    options = get_cfg(overrides={"mask_ratio": 1, "overlap_mask": False})
+    arrays, said = {}, {}
+    for task in ("detect", "segment"):
+        for part in ("train", "val"):
+            found = YOLODataset(
+                img_path=data[part], data=data, task=task, imgsz=33, augment=False, hyp=options, cache=False
+            )
+            for i, label in enumerate(found.labels):
+                key = f"{task} {part} {Path(label['im_file']).stem}"
+                said[key] = [data["names"][int(number)] for number in label["cls"][:, 0]]
+                arrays[f"{key} boxes"] = label["bboxes"]
+                arrays[f"{key} image"] = found.load_image(i)[0]
+                if task == "segment":
+                    arrays[f"{key} masks"] = found[i]["masks"].numpy()
+    np.savez(saved, **arrays)
+    print(json.dumps(said))
+"""
+
+
+@pytest.mark.slow
+@needs("ultralytics", "cv2", "torchvision", packages=READERS)
+@pytest.mark.parametrize("kind", ["pairs", "scenes"])
+def test_ultralytics_loads_what_is_in_the_dataset(categorised, tmp_path, kind):
+    ds, category_of = categorised[kind]
+    parts = {"train": np.arange(0, len(ds), 2), "val": np.array([1, 5])}
+    export(ds, tmp_path / "out", to="yolo", split=parts)
+    printed = printed_by(
+        LOADS, tmp_path / "read.npz", tmp_path / "out" / "data.yaml",
+        cwd=tmp_path, packages=READERS, YOLO_CONFIG_DIR=tmp_path / "home", YOLO_OFFLINE=1, YOLO_VERBOSE=False,
+    )  # fmt: skip
+    categories, arrays = json.loads(printed.splitlines()[-1]), np.load(tmp_path / "read.npz")
+    made_of = ds.objects.foreground if ds.has_objects else ds.placements.foreground[:, None]
+    foregrounds = [source.name for source in ds.document.sources.foregrounds]
+    size = np.array([ds.width, ds.height, ds.width, ds.height])
+    assert len(categories) == 2 * sum(map(len, parts.values()))
+    for task, (part, samples) in product(("detect", "segment"), parts.items()):
+        for sample in samples.tolist():
+            key = f"{task} {part} {sample:08d}"
+            numbers = ds.instance[sample] if ds.has_objects else (ds.mask[sample] > MASK_ABOVE).astype(int)
+            seen = [number for number in np.unique(numbers) if number]
+            names = [category_of[foregrounds[made_of[sample, number - 1]]] for number in seen]
+            assert categories[key] == names
+            # Its pictures are blue, green and red.
+            np.testing.assert_array_equal(arrays[f"{key} image"], ds.image[sample][..., ::-1])
+            expected = np.array([centred_box(numbers == number) for number in seen]).reshape(-1, 4)
+            np.testing.assert_allclose(arrays[f"{key} boxes"] * size, expected, atol=1e-3)
+            if task == "segment" and seen:
+                top = (33 - ds.height) // 2
+                masks = arrays[f"{key} masks"][:, top : top + ds.height]
+                assert len(masks) == len(seen)
+                for mask, number in zip(masks, seen, strict=True):
+                    assert_filled(mask > 0, numbers == number)
+
+
+def centred_box(inside: np.ndarray) -> list[float]:
+    """The middle, width and height of what is set."""
+    rows, columns = np.nonzero(inside)
+    width, height = np.ptp(columns) + 1, np.ptp(rows) + 1
+    return [columns.min() + width / 2, rows.min() + height / 2, width, height]
+
+
+def assert_filled(mask: np.ndarray, inside: np.ndarray) -> None:
+    """OpenCV fills a polygon and its edges: to the right and below there is one pixel more."""
+    assert mask[inside].all()
+    if len(polygons_of(inside)) == 1:
+        grown = np.zeros(inside.shape, bool)
+        for down, right in product((0, 1), repeat=2):
+            grown[down:, right:] |= inside[: inside.shape[0] - down, : inside.shape[1] - right]
+        assert grown[mask].all()
+
+
+@pytest.mark.parametrize("length", [3, 21, 33, 128, 640, 1000, 4321])
+def test_fractions_give_their_pixels_where_what_is_behind_the_point_is_cut_off(length):
+    texts = _fractions(length)
+    for kind in (np.float32, np.float64):
+        products = np.array([float(text) for text in texts], kind) * kind(length)
+        np.testing.assert_array_equal(products.astype(int), np.arange(length + 1))
+        assert (products - np.arange(length + 1) < 0.01).all()
 
 
 @pytest.mark.parametrize("mask", soft_masks(), ids=["ring", "hips", "nested", "hair", "lace"])
