@@ -135,9 +135,10 @@ $(VENV)/.dev: pyproject.toml $(CONSTRAINTS) $(VENV)/.made $(if $(HEALTHY),,FORCE
 	@$(PIP) install -c $(CONSTRAINTS) --editable '.[dev]'
 	@touch $@ $(VENV)/.run
 
-# Readers that only tests need. If one cannot be installed, its tests are skipped. The reader of MDS, Ultralytics
-# and the evaluation of COCO panoptic require other versions of packages than .venv has, or more, without needing
-# them: they are installed apart, with only what they import. The JavaScript reader needs npm.
+# Readers that only tests need. If one cannot be installed, its tests are skipped. The reader of MDS, LitData,
+# Ultralytics and the evaluation of COCO panoptic require other versions of packages than .venv has, or more, without
+# needing them: they are installed apart, with only what they import. torchvision goes with one build of PyTorch
+# only, and is not imported. The JavaScript reader needs npm.
 MDS_PACKAGES := mosaicml-streaming==0.13.0 zstd==1.5.7.2 brotli==1.2.1 python-snappy==0.7.3 cramjam==2.14.0 \
   xxhash==3.8.2 catalogue==2.0.10 tqdm==4.70.1
 
@@ -146,13 +147,13 @@ $(MDS)/.made: Makefile $(VENV)/.dev
 	@$(PIP) install --no-deps --target $(MDS) $(MDS_PACKAGES) && touch $@ || { \
 	  rm -rf $(MDS); echo "The reader of MDS cannot be installed: its tests will be skipped."; }
 
-READERS_PACKAGES := ultralytics==8.4.190 opencv-python-headless==5.0.0.93 matplotlib==3.11.2 cycler==0.12.1 \
-  kiwisolver==1.5.1 panopticapi-lite==0.2.0
+READERS_PACKAGES := ultralytics==8.4.190 torchvision==0.28.0 opencv-python-headless==5.0.0.93 matplotlib==3.11.2 \
+  cycler==0.12.1 kiwisolver==1.5.1 panopticapi-lite==0.2.0 litdata==0.2.76 tifffile==2026.3.3 zstd==1.5.7.2
 
 $(READERS)/.made: Makefile $(VENV)/.dev
 	@rm -rf $(READERS)
 	@$(PIP) install --no-deps --target $(READERS) $(READERS_PACKAGES) && touch $@ || { \
-	  rm -rf $(READERS); echo "Ultralytics and panopticapi cannot be installed: their tests will be skipped."; }
+	  rm -rf $(READERS); echo "LitData, Ultralytics and panopticapi cannot be installed: their tests will be skipped."; }
 
 $(JS)/.made: tests/js/package.json tests/js/package-lock.json
 	@rm -rf $(JS)

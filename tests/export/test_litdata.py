@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from builders import tree
 from exports import export_document, litdata_items, source_names
-from other_tools import needs, printed_by
+from other_tools import READERS, needs, printed_by
 
 from fgbgpack import open_dataset
 from fgbgpack.errors import SpecError
 from fgbgpack.export import export, verify_export
 from fgbgpack.export.objects import MASK_ABOVE
 
-needs_litdata = needs("litdata", "zstd")
+needs_litdata = needs("litdata", "torch", packages=READERS)
 
 #: Saves all samples of some addresses as LitData reads them, leaf by leaf.
 READ_ALL = """
@@ -41,7 +41,7 @@ READ_ALL = """
 def in_litdata(tmp_path: Path, code: str, *arguments: object) -> str:
     """What a program prints that reads by LitData; it fails as the program does."""
     # It copies what is compressed below the home directory.
-    return printed_by(code, *arguments, cwd=tmp_path, HOME=tmp_path / "home")
+    return printed_by(code, *arguments, cwd=tmp_path, packages=READERS, HOME=tmp_path / "home")
 
 
 def flat(item: dict) -> dict:
