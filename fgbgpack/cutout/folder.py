@@ -142,13 +142,16 @@ class CutoutFolder:
         return None
 
     def _write_credits(self, cutouts: Iterable[Cutout]) -> None:
-        """``sources.csv`` beside the foregrounds: who made their photographs, and where they are cut."""
+        """``sources.csv`` beside the foregrounds: who made their photographs, what these show, and where they
+        are cut.
+        """
         text = io.StringIO(newline="")
         writer = csv.writer(text)
-        writer.writerow(["file", "license", "author", "url", "cut"])
+        writer.writerow(["file", "license", "author", "url", "category", "cut"])
         for cutout in cutouts:
             if cutout.quality is not None and self.is_used(cutout):
                 known = cutout.credit
-                row = [cutout.file, known.license, known.author, known.url, cutout.quality.sides]
+                stated = (known.license, known.author, known.url, known.category)
+                row = [cutout.file, *stated, cutout.quality.sides]
                 writer.writerow([cell or "" for cell in row])
         write_atomically(self.path / FOREGROUNDS / CREDITS_FILE, text.getvalue().encode())

@@ -114,12 +114,13 @@ class TestFiles:
     def test_credits_go_on_and_say_where_figures_are_cut(self, desk):
         share = np.vstack([np.zeros((30, 80)), figure(200, 80)[:90]])
         write_photo(desk / "photos/portrait.png", share)
-        credits = "file,licence,author\none.png,CC0-1.0,Ann\nportrait.png,CC-BY-4.0,Bob\n"
+        credits = "file,licence,author,category\none.png,CC0-1.0,Ann,person\nportrait.png,CC-BY-4.0,Bob,\n"
         (desk / "photos/sources.csv").write_text(credits, encoding="utf-8")
         cut()
         found = read_credits(desk / "out/foregrounds", names(desk / "out/foregrounds"))
         assert found.problems == []
         assert (found.by_name["one.png"].license, found.by_name["one.png"].author) == ("CC0-1.0", "Ann")
+        assert (found.by_name["one.png"].category, found.by_name["portrait.png"].category) == ("person", None)
         assert found.by_name["one.png"].cut == 0
         assert found.by_name["portrait.png"].cut == 4
 

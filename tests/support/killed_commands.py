@@ -367,7 +367,6 @@ COMMANDS: Mapping[str, Command] = {
     "export folder": _exports("folder"),
     "export webdataset": _exports("webdataset", shard_samples=2),
     "export mds": _exports("mds", shard_bytes=4000),
-    "export litdata": _exports("litdata", shard_samples=2),
     "export coco": _exports("coco"),
     "export npz": _exports("npz", shard_samples=2),
     "export --overwrite": _OVERWRITE_EXPORT,
