@@ -210,6 +210,11 @@ def _together(
                 problems.append(
                     f"{kind}: {source.name} has other depth in {dataset} (make that again, with it)"
                 )
+            if before.stated_category != source.stated_category:
+                problems.append(
+                    f"{kind}: {source.name} is of another category in {dataset} (make that again, with the "
+                    "same in its sources.csv)"
+                )
             other = owners.setdefault(before.name, (key, dataset))
             if other[0] != key:
                 problems.append(

@@ -318,6 +318,22 @@ def test_what_is_cut_goes_along_and_must_be_the_same(make, tmp_path):
     assert "cut" in error.value.problems[0]
 
 
+def test_categories_go_along_and_must_be_the_same(make, tmp_path):
+    maker = make()
+    parts = [
+        maker("0.zarr", foregrounds=(0, 1), table="file,category\nf0.png,dog\n"),
+        maker("1.zarr", foregrounds=(2,), table="file,category\nf2.png,person\n"),
+    ]
+    merge(parts, tmp_path / "it.zarr")
+    foregrounds = open_dataset(tmp_path / "it.zarr").document.sources.foregrounds
+    assert [source.category for source in foregrounds] == ["dog", "", "person"]
+    other = maker("2.zarr", foregrounds=(0, 1), table="file,category\nf0.png,cat\n")
+    with refused(DatasetError, "merge-names-clash") as error:
+        merge([*parts, other], tmp_path / "other.zarr")
+    assert len(error.value.problems) == 1
+    assert "f0.png is of another category" in error.value.problems[0]
+
+
 def test_depth_must_be_the_same_or_be_left_out(make, tmp_path, depth_model):
     maker, out = make(), tmp_path / "it.zarr"
     other = write_depth_model(tmp_path / "models", name="other", seed=1)
