@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from fgbgpack.document import OBJECT_FOREGROUND, OBJECTS
 from fgbgpack.errors import SpecError
+from fgbgpack.export.naming import CATEGORY
 from fgbgpack.export.objects import category_names, problems_of_category, seen_objects, shows_objects
 from fgbgpack.export.shards import NO_COMPRESSION, ZSTD, problems_of_shards, zstd_level
 from fgbgpack.export.target import ExportJob, Run, Target
@@ -264,7 +265,9 @@ def _leaves(job: ExportJob) -> list[_Leaf]:
         _Leaf((name,), _ARRAY, dtype.newbyteorder("<"), tuple(shape))
         for name, ((_, *shape), dtype) in job.shapes(1).items()
     ]
-    columns = [name for name in job.ids.columns if name not in ("name", OBJECTS)]
+    # What objects are is said with them.
+    elsewhere = ("name", OBJECTS, *((CATEGORY,) if shows_objects(job) else ()))
+    columns = [name for name in job.ids.columns if name not in elsewhere]
     leaves += [_Leaf((name,), _INTEGER, _INT64) for name in ("sample", *columns)]
     if shows_objects(job):
         most = _most_objects(job)

@@ -36,20 +36,29 @@ def category_of_all(job: ExportJob) -> str:
 
 
 def category_names(job: ExportJob) -> list[str]:
-    """The name of each category, by its number."""
+    """The name of each category, by its number here: no two are the same."""
+    return list(dict.fromkeys(_named(job)))
+
+
+def _named(job: ExportJob) -> list[str]:
+    """What each category of the dataset is called here, by its number there."""
     return [name or category_of_all(job) for name in job.dataset.categories or ("",)]
 
 
 def categories_of(job: ExportJob, run: Run) -> list[list[int]]:
-    """The number of the category of each object that a sample of a run can have."""
+    """The number of the category of each object that a sample of a run can have; -1 where there is none."""
     dataset = job.dataset
     if dataset.document.sources is None:
         return [[0]] * len(run.samples)
+    names = category_names(job)
+    numbers = np.array([*map(names.index, _named(job)), -1])
     if dataset.has_objects:
-        found: list[list[int]] = dataset.sample_arrays[CATEGORIES][run.samples].tolist()
-        return found
-    numbers = dataset.document.sources.category_numbers
-    return [[numbers[foreground]] for foreground in dataset.sample_arrays["foreground"][run.samples].tolist()]
+        of_objects = dataset.sample_arrays[CATEGORIES][run.samples]
+    else:
+        of_foregrounds = np.array(dataset.document.sources.category_numbers)
+        of_objects = of_foregrounds[dataset.sample_arrays["foreground"][run.samples]][:, None]
+    found: list[list[int]] = numbers[of_objects].tolist()
+    return found
 
 
 def shows_objects(job: ExportJob) -> bool:

@@ -14,8 +14,9 @@ import yaml
 from card_helpers import load
 from exports import export_document, litdata_items, mds_samples, table_rows
 from pyarrow import parquet
+from zarr.storage import MemoryStore
 
-from fgbgpack import open_dataset
+from fgbgpack import create, open_dataset
 from fgbgpack.cards import write_cards
 from fgbgpack.export import TARGETS, export
 from fgbgpack.pipeline import convert
@@ -78,6 +79,7 @@ def in_chunks(out: Path) -> Found:
 def in_coco(out: Path) -> Found:
     said = json.loads((out / "annotations" / "instances_all.json").read_text(encoding="utf-8"))
     names = {one["id"]: one["name"] for one in said["categories"]}
+    assert len(set(names.values())) == len(names)
     found: Found = {image["id"]: [] for image in said["images"]}
     for one in said["annotations"]:
         found[one["image_id"]].append(names[one["category_id"]])
@@ -110,6 +112,7 @@ def in_rows(out: Path) -> Found:
     rows = parquet.read_table(path)
     features = json.loads(rows.schema.metadata[b"huggingface"])["info"]["features"]
     names = features["objects"]["category"]["feature"]["names"]
+    assert len(set(names)) == len(names)
     return {
         row["sample"]: [names[number] for number in row["objects"]["category"]] for row in rows.to_pylist()
     }
@@ -154,6 +157,25 @@ def test_the_category_of_each_object_arrives_by_its_name(categorised, tmp_path, 
     expected = categories_in(ds, category_of, with_hidden=with_hidden)
     assert read(tmp_path / "out") == expected
     assert {name for names in expected.values() for name in names} == set(category_of.values())
+
+
+@pytest.mark.parametrize("to", ["litdata", "coco", "coco-panoptic", "yolo", "parquet"])
+def test_foregrounds_of_no_category_may_be_called_as_one(own_pictures, tmp_path, to):
+    (own_pictures.foregrounds / "sources.csv").write_text("file,category\nf1.png,dog\n")
+    store = MemoryStore()
+    create(store, own_pictures.spec(placements=1))
+    for name in ("dog", "cat"):
+        export(store, tmp_path / name, to=to, category=name)
+        found = READERS[to][0](tmp_path / name)
+        assert {names[0] for names in found.values()} == {"dog", name}
+        assert found[0] == [name]
+
+
+def test_categories_are_there_without_masks(categorised, tmp_path):
+    ds, category_of = categorised["pairs"]
+    export(ds, tmp_path / "chunks", to="litdata", fields="image")
+    found = in_columns(litdata_items(tmp_path / "chunks"), export_document(tmp_path / "chunks")["details"])
+    assert found == categories_in(ds, category_of, with_hidden=True)
 
 
 @pytest.mark.parametrize("kind", ["pairs", "scenes"])
