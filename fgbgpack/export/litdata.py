@@ -30,7 +30,13 @@ from numpy.typing import NDArray
 from fgbgpack.document import OBJECT_FOREGROUND, OBJECTS
 from fgbgpack.errors import SpecError
 from fgbgpack.export.naming import CATEGORY
-from fgbgpack.export.objects import category_names, problems_of_category, seen_objects, shows_objects
+from fgbgpack.export.objects import (
+    category_names,
+    most_objects,
+    problems_of_category,
+    seen_objects,
+    shows_objects,
+)
 from fgbgpack.export.shards import NO_COMPRESSION, ZSTD, problems_of_shards, zstd_level
 from fgbgpack.export.target import ExportJob, Run, Target
 
@@ -177,7 +183,7 @@ class LitdataTarget(Target):
                 row["foreground"] = [made_of[number - 1] for number in row["instance"]]
             for name, values in row.items():
                 if name not in found:
-                    shape = (len(run.samples), _most_objects(self._job), *_OF_OBJECTS[name])
+                    shape = (len(run.samples), most_objects(self._job), *_OF_OBJECTS[name])
                     found[name] = np.full(shape, _NONE, np.int32)
                 if values:
                     found[name][i, : len(values)] = values
@@ -254,11 +260,6 @@ def _sha256(pieces: list[bytes]) -> str:
     return digest.hexdigest()
 
 
-def _most_objects(job: ExportJob) -> int:
-    """The most objects that a sample can have."""
-    return job.dataset.document.most_objects if job.dataset.has_objects else 1
-
-
 def _leaves(job: ExportJob) -> list[_Leaf]:
     """The leaves of an item; a text is the last."""
     leaves = [
@@ -270,7 +271,7 @@ def _leaves(job: ExportJob) -> list[_Leaf]:
     columns = [name for name in job.ids.columns if name not in elsewhere]
     leaves += [_Leaf((name,), _INTEGER, _INT64) for name in ("sample", *columns)]
     if shows_objects(job):
-        most = _most_objects(job)
+        most = most_objects(job)
         leaves += [
             _Leaf((OBJECTS, name), _ARRAY, np.dtype("<i4"), (most, *shape))
             for name, shape in _OF_OBJECTS.items()

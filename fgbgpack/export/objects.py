@@ -46,11 +46,12 @@ def _named(job: ExportJob) -> list[str]:
 
 
 def categories_of(job: ExportJob, run: Run) -> list[list[int]]:
-    """The number of the category of each object that a sample of a run can have; -1 where there is none."""
-    dataset = job.dataset
-    if dataset.document.sources is None:
-        return [[0]] * len(run.samples)
-    names = category_names(job)
+    """The number of the category of each object that a sample of a run can have; of no matter where there is
+    none.
+    """
+    dataset, names = job.dataset, category_names(job)
+    if dataset.document.sources is None or len(names) == 1:
+        return [[0] * most_objects(job)] * len(run.samples)
     numbers = np.array([*map(names.index, _named(job)), -1])
     if dataset.has_objects:
         of_objects = dataset.sample_arrays[CATEGORIES][run.samples]
@@ -59,6 +60,11 @@ def categories_of(job: ExportJob, run: Run) -> list[list[int]]:
         of_objects = of_foregrounds[dataset.sample_arrays["foreground"][run.samples]][:, None]
     found: list[list[int]] = numbers[of_objects].tolist()
     return found
+
+
+def most_objects(job: ExportJob) -> int:
+    """The most objects that a sample can have."""
+    return job.dataset.document.most_objects if job.dataset.has_objects else 1
 
 
 def shows_objects(job: ExportJob) -> bool:
@@ -95,7 +101,7 @@ def of_each_object(
     """What ``describe`` says of (n, h, w) masks, for each object that a sample of a run can have."""
     if INSTANCE not in run.arrays:
         return [[one] for one in describe(run.arrays[MASK] > MASK_ABOVE)]
-    numbers = np.arange(1, job.dataset.document.most_objects + 1, dtype=np.uint8)[:, None, None]
+    numbers = np.arange(1, most_objects(job) + 1, dtype=np.uint8)[:, None, None]
     return [describe(instance == numbers) for instance in run.arrays[INSTANCE]]
 
 
