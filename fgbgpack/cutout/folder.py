@@ -39,6 +39,19 @@ class CutoutFolder:
         self._only_good = only_good
         self.decisions: Decisions = {}
 
+    def refuse_others(self) -> None:
+        """Raises SpecError if the folder has other files than cut-outs, or is none."""
+        if os.path.lexists(self.path) and not self.path.is_dir():
+            raise SpecError(f"{self.path} is a file: name a folder for the cut-outs.", code="output-is-file")
+        with disk_errors(str(self.path), "read", "Nothing is changed."):
+            names = sorted(entry.name for entry in self.path.iterdir()) if self.path.is_dir() else []
+        if names and not (self.path / _RECORDS).is_dir():
+            some = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+            raise SpecError(
+                f"{self.path} has other files than cut-outs ({some}): name another folder.",
+                code="output-not-cutouts",
+            )
+
     @contextmanager
     def opened(self) -> Iterator[None]:
         """Makes the folder if need be, keeps others out, and reads what somebody decided.
@@ -46,19 +59,12 @@ class CutoutFolder:
         Raises SpecError where other files are there, DatasetError where another process writes to it or it
         cannot be written, SourceError for a table that cannot be read.
         """
-        if os.path.lexists(self.path) and not self.path.is_dir():
-            raise SpecError(f"{self.path} is a file: name a folder for the cut-outs.", code="output-is-file")
+        self.refuse_others()
         with disk_errors(str(self.path), "written", "What is there is kept."):
             make_folders(self.path)
             refusal = f"Another process writes cut-outs to {self.path}: wait for it, or end it."
             with locked(self.path, refusal):
-                names = sorted(entry.name for entry in self.path.iterdir())
-                if names and not (self.path / _RECORDS).is_dir():
-                    some = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
-                    raise SpecError(
-                        f"{self.path} has other files than cut-outs ({some}): name another folder.",
-                        code="output-not-cutouts",
-                    )
+                self.refuse_others()
                 for name in (_RECORDS, FOREGROUNDS, MASKS):
                     make_folders(self.path / name)
                 self.decisions = read_decisions(self.path / TABLE)

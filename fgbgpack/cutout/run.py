@@ -115,20 +115,23 @@ def cut_out(
         SpecError: ``out`` holds something else.
         DatasetError: ``out`` cannot be written, or another process does that.
     """
-    network_model = load_model(model, "cutout")
-    run = _Run(Path(photos), Path(out), network_model, split=split, only_good=only_good, reading=reading)
     paths, problems = list_pictures(Path(photos))
     if problems:
         raise combined(problems)
+    folder = CutoutFolder(Path(out), only_good=only_good)
+    folder.refuse_others()
+    # The last: who lacks a network downloads it now.
+    network_model = load_model(model, "cutout")
+    run = _Run(Path(photos), folder, network_model, split=split, reading=reading)
     with reporting(on_event) as report, run.folder.opened():
         return run.execute(paths, execution or Execution(), report)
 
 
 class _Run:
     def __init__(
-        self, photos: Path, out: Path, model: DepthModel, *, split: bool, only_good: bool, reading: Reading
+        self, photos: Path, folder: CutoutFolder, model: DepthModel, *, split: bool, reading: Reading
     ) -> None:
-        self.folder = CutoutFolder(out, only_good=only_good)
+        self.folder = folder
         self._photos, self._model = photos, model
         self._split, self._reading = split, reading
         self._remarks = Remarks()

@@ -19,7 +19,7 @@ from refusals import refused
 
 from fgbgpack.cutout.run import cut_out
 from fgbgpack.depth import Execution
-from fgbgpack.errors import DatasetError, SourceError, SpecError
+from fgbgpack.errors import DatasetError, DepthModelError, SourceError, SpecError
 from fgbgpack.files import locked
 from fgbgpack.pipeline import Progress
 from fgbgpack.sources.credits import read_credits
@@ -262,6 +262,19 @@ class TestRefusals:
     def test_no_photographs(self, desk):
         with refused(SourceError, "folder-missing"):
             cut_out("nowhere", "out", model="net.onnx")
+
+    def test_folders_are_looked_at_before_the_network(self, desk, monkeypatch):
+        monkeypatch.setenv("FGBGPACK_MODELS", str(desk / "no networks"))
+        lacking = {"model": "isnet-general-use"}
+        with refused(SourceError, "folder-missing"):
+            cut_out("nowhere", "out", **lacking)
+        with refused(SpecError, "output-is-file"):
+            cut_out("photos", "net.onnx", **lacking)
+        with refused(SpecError, "output-not-cutouts"):
+            cut_out("photos", "photos", **lacking)
+        with refused(DepthModelError, "model-file-missing"):
+            cut_out("photos", "out", **lacking)
+        assert not (desk / "out").exists()
 
 
 class TestCommand:

@@ -18,10 +18,13 @@ import pytest
 import zarr
 from builders import tree
 from command_line import run
+from cutout_photos import figure, redness, write_photo
 from power_loss import Loss, Replay
 from recorded_calls import Files, Recording, can_record, record, restore, snapshot
 from stored import open_stored
 
+from fgbgpack.cutout import cut_out
+from fgbgpack.depth import Execution
 from fgbgpack.errors import FgbgError
 from fgbgpack.storage.store import DatasetStore
 
@@ -93,6 +96,21 @@ def commands(pictures, depth_model, dataset, depth_dataset, kinds) -> dict[str, 
         shutil.copytree(dataset, folder / "it.zarr")
         shutil.copy(kinds.hdf5("depth"), folder / "it.h5")
 
+    cutout = ("cutout", "photos", "out", "--model", "cutter.onnx", "--device", "cpu")
+
+    def photographs(folder: Path) -> None:
+        redness(folder / "cutter.onnx")
+        for seed, name in enumerate(("ann", "bob")):
+            write_photo(folder / f"photos/{name}.png", figure(40, 30 + seed), seed=seed)
+
+    def decided(folder: Path) -> None:
+        photographs(folder)
+        done = cut_out(
+            folder / "photos", folder / "out", model=folder / "cutter.onnx", execution=Execution(device="cpu")
+        )
+        Path(done.table).write_text("file,keep\nann.png,no\n", encoding="utf-8")
+        (folder / "out/masks/bob.png").unlink()
+
     images = Path(kinds["imported"]).parent / "pictures of imported"
     return {
         "create": Command(("create", "it.zarr", *made), "it.zarr"),
@@ -157,6 +175,8 @@ def commands(pictures, depth_model, dataset, depth_dataset, kinds) -> dict[str, 
             "new",
             parts=("new",),
         ),
+        "cutout": Command(cutout, "out", photographs, parts=("out",)),
+        "cutout after decisions": Command(cutout, "out", decided, parts=("out",)),
     }
 
 
@@ -164,8 +184,8 @@ def commands(pictures, depth_model, dataset, depth_dataset, kinds) -> dict[str, 
 GROUPS = (
     ("create", "create with depth", "convert to HDF5", "export", "verify --record", "sample"),
     ("create --overwrite", "create to HDF5", "depth", "export of files", "verify --accept"),
-    ("export --overwrite", "split", "convert to HDF5 --overwrite", "repair", "card"),
-    ("split in HDF5", "convert to Zarr", "materialize", "virtualize", "import"),
+    ("export --overwrite", "split", "convert to HDF5 --overwrite", "repair", "card", "cutout"),
+    ("split in HDF5", "convert to Zarr", "materialize", "virtualize", "import", "cutout after decisions"),
 )
 
 
