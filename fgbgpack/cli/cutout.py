@@ -26,7 +26,7 @@ app = typer.Typer()
 @command(
     app,
     "fgbgpack cutout photos cut",
-    "fgbgpack cutout photos cut --model u2net-human-seg --split --only-good",
+    "fgbgpack cutout photos cut --confirm u2net-human-seg --split --only-good",
     "fgbgpack create lobby.zarr --backgrounds bg --foregrounds cut/foregrounds",
 )
 def cutout(
@@ -36,6 +36,12 @@ def cutout(
         "--model MODEL",
         "The network: a name from 'fgbgpack models list', or an ONNX file with its card FILE.json beside it "
         "(default isnet-general-use).",
+        completion.cutout_models,
+    ),
+    confirm: str | None = Panel.CONTENT.option(
+        "--confirm MODEL",
+        "A second network, such as one that finds people: what it does not find is left out, and cut-outs on "
+        "which both differ are flagged.",
         completion.cutout_models,
     ),
     split: bool = Panel.CONTENT.flag(
@@ -76,6 +82,7 @@ def cutout(
             photos,
             out,
             model=DEFAULT_MODEL if model is None else model,
+            confirm=confirm,
             split=split,
             only_good=only_good,
             execution=Execution(arithmetic, where),
@@ -93,6 +100,7 @@ def _show(report: CutoutReport) -> None:
     say_rows(
         [
             ("model", report.model + ("" if report.provider is None else f" ({report.provider})")),
+            *([] if report.confirm is None else [("confirmed by", report.confirm)]),
             ("in this run", counted(report.done, "photograph")),
             ("used", f"{report.used:,}"),
             ("flagged", f"{report.flagged:,}" + (f": {flags}" if flags else "")),

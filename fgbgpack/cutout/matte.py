@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fgbgpack.cutout.kernels import label, spread
+from fgbgpack.cutout.kernels import box_mean, label, spread
 
 #: Alpha above this is the foreground's own.
 SOLID = 127
@@ -16,6 +16,10 @@ SOLID = 127
 _NOISE = 8
 #: Parts of the foreground of a smaller share of all of it are specks.
 _SPECK = 0.01
+#: What a second network finds: less than the first of these shares is nothing, more than the other is all.
+_FINDS = (0.35, 0.65)
+#: And it is known as exactly as this share of the photograph's longer side.
+_EXACT = 0.01
 #: A part is one of several foregrounds if it is at least so large, of the largest.
 _LARGE = 0.15
 
@@ -43,6 +47,30 @@ def alpha_of(answer: NDArray[np.float16], size: tuple[int, int]) -> NDArray[np.u
     stretched = (resized - _NOISE) * np.float32(255 / (255 - 2 * _NOISE))
     alpha: NDArray[np.uint8] = np.rint(np.clip(stretched, 0, 255)).astype(np.uint8)
     return alpha
+
+
+def agreement(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
+    """How much two alphas of the same shape have in common, from 0 to 1: the sum of what both have, of the
+    sum of what at least one has; 1 where both are empty.
+    """
+    union = int(np.maximum(one, other).sum(dtype=np.int64))
+    return int(np.minimum(one, other).sum(dtype=np.int64)) / union if union else 1.0
+
+
+def confirmed(alpha: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """What of an alpha ``(h, w)`` uint8 a second network finds, too, by its alpha of the same photograph.
+
+    Edges stay those of the first where the second has one nearby: that may be a coarser network.
+    """
+    nothing, all_of_it = _FINDS
+    found = (second.astype(np.float32) / np.float32(255) - nothing) / np.float32(all_of_it - nothing)
+    near = np.empty_like(found)
+    reach = max(1, round(_EXACT * max(alpha.shape)))
+    box_mean(np.clip(found, 0, 1), reach, np.empty_like(found), near)
+    # A straight edge is half a window away where a quarter of it is found.
+    limit = np.rint(np.minimum(near * 4, 1) * np.float32(255)).astype(np.uint8)
+    both: NDArray[np.uint8] = np.minimum(alpha, limit)
+    return both
 
 
 def parts_of(alpha: NDArray[np.uint8], *, split: bool) -> list[Part]:

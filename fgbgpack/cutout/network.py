@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fgbgpack.cutout.matte import alpha_of
+from fgbgpack.cutout.matte import agreement, alpha_of, box_of, parts_of
 from fgbgpack.depth.card import Filter, Size
 from fgbgpack.depth.model import DepthModel
 from fgbgpack.depth.providers import Execution
@@ -17,6 +17,13 @@ from fgbgpack.depth.session import DepthSession
 
 #: Sessions that are kept: a network that takes any size is compiled for each.
 _KEPT = 4
+
+#: A second look is worth its time if it shows so many times as much of the photograph, along each side.
+_WORTH = 1.5
+#: It shows the foreground, and so much around it, of its longer side.
+_AROUND = 0.2
+#: It counts if it agrees so much with the first: without the scene a network may lose the figure.
+_SAME = 0.8
 
 _FILTERS: dict[Filter, Image.Resampling] = {
     "nearest": Image.Resampling.NEAREST,
@@ -50,18 +57,60 @@ class CutoutNetwork:
         """The alpha, ``(h, w)`` uint8, of the foreground of an RGB photograph. Safe to call from many
         threads.
 
+        A network sees a large photograph made small. So where its foreground is a small part of it, the
+        network looks a second time, at that part. If it finds the same, its edges are those of that look.
+
         Raises DepthModelError where the network fails.
         """
+        answer = self._look(photo)
+        alpha = alpha_of(answer, photo.size)
+        box = self._closer(answer, photo.size)
+        if box is not None:
+            left, top, right, bottom = box
+            again = alpha_of(self._look(photo.crop(box)), (right - left, bottom - top))
+            if agreement(alpha[top:bottom, left:right], again) >= _SAME:
+                alpha[top:bottom, left:right] = again
+        return alpha
+
+    def _look(self, photo: Image.Image) -> NDArray[np.float16]:
+        """What the network answers to a photograph, in the size in which it sees that."""
         session = self._session_for((photo.height, photo.width))
-        height, width = self._model.card.input.size.size_for(photo.height, photo.width)
+        height, width = self._seen(photo.size)
         resample = _FILTERS[self._model.card.input.filter]
         seen = photo if photo.size == (width, height) else photo.resize((width, height), resample)
-        answer = np.empty((1, height, width), np.float16)
-        session.run(np.asarray(seen)[None], answer)
-        return alpha_of(answer[0], photo.size)
+        answer = np.empty((height, width), np.float16)
+        session.run(np.asarray(seen)[None], answer[None])
+        return answer
+
+    def _closer(self, answer: NDArray[np.float16], size: tuple[int, int]) -> tuple[int, int, int, int] | None:
+        """The box, ``(left, top, right, bottom)``, in a photograph of ``(width, height)`` to look at a second
+        time, of the same aspect; ``None`` where that shows no more than was seen.
+        """
+        height, width = answer.shape
+        lost = min(size[0] / width, size[1] / height)
+        parts = parts_of(alpha_of(answer, (width, height)), split=False) if lost >= _WORTH else []
+        if not parts:
+            return None
+        left, top, right, bottom = box_of(parts[0].alpha)
+        part = max((right - left) / width, (bottom - top) / height) * (1 + 2 * _AROUND)
+        if part * _WORTH > 1:
+            return None
+        around = round(size[0] * part), round(size[1] * part)
+        centre = (left + right) / 2 / width, (top + bottom) / 2 / height
+        corner = [
+            min(max(0, round(middle * whole - side / 2)), whole - side)
+            for middle, whole, side in zip(centre, size, around, strict=True)
+        ]
+        if self._seen(around) != self._seen(size):
+            return None
+        return corner[0], corner[1], corner[0] + around[0], corner[1] + around[1]
+
+    def _seen(self, size: tuple[int, int]) -> Size:
+        """The ``(height, width)`` in which the network sees a photograph of ``(width, height)``."""
+        return self._model.card.input.size.size_for(size[1], size[0])
 
     def _session_for(self, size: Size) -> DepthSession:
-        seen = self._model.card.input.size.size_for(*size)
+        seen = self._seen((size[1], size[0]))
         with self._opening:
             session = self._sessions.pop(seen, None)
             if session is None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgbgpack.cutout.kernels import count_weak, label
-from fgbgpack.cutout.matte import SOLID, Part, box_of
+from fgbgpack.cutout.matte import SOLID, Part, agreement, box_of
 from fgbgpack.sources.cuts import SIDES
 
 #: The flag of a photograph in which nothing was found.
@@ -38,6 +38,7 @@ class Quality:
         pieces: How many parts it has that do not touch.
         specks: The share of foreground that was dropped as specks.
         others: How many more parts of the photograph could be a foreground each.
+        agreement: How much of what it or the second network finds both do; ``None`` without one.
     """
 
     height: int
@@ -50,14 +51,17 @@ class Quality:
     pieces: int
     specks: float
     others: int
+    agreement: float | None = None
 
     @property
     def flags(self) -> tuple[str, ...]:
         """What is suspicious of it, in the words of the documentation."""
+        is_alone = self.agreement is None
         found = {
-            "unsure": self.confidence < _LEAST_CONFIDENCE,
+            "disputed": self.agreement is not None and self.agreement < _LEAST_AGREEMENT,
+            "unsure": self.confidence < (_LEAST_CONFIDENCE if is_alone else _LEAST_IF_CONFIRMED),
             "holes": self.holes > _MOST_HOLES,
-            "leaks": self.leaks > _MOST_LEAKS,
+            "leaks": is_alone and self.leaks > _MOST_LEAKS,
             "border": self.border > _MOST_BORDER,
             "tiny": self.area < _LEAST_AREA or self.height < _LEAST_HEIGHT,
             "fragmented": self.pieces > _MOST_PIECES or self.specks > _MOST_SPECKS,
@@ -69,6 +73,8 @@ class Quality:
 #: Beyond these a cut-out is flagged. They were set on photographs of people with known masks: docs/cutout.md
 #: says what they find there.
 _LEAST_CONFIDENCE = 0.97
+#: A second network tells more than these signs: so there is another limit where there is one, and no leaks.
+_LEAST_AGREEMENT, _LEAST_IF_CONFIRMED = 0.8, 0.9
 _MOST_HOLES = 0.1
 _MOST_LEAKS = 0.12
 _MOST_BORDER = 0.35
@@ -79,9 +85,11 @@ _MOST_PIECES, _MOST_SPECKS = 3, 0.05
 NUMBERS = tuple(field.name for field in fields(Quality))
 
 
-def measure(rgb: NDArray[np.uint8], part: Part, *, is_split: bool) -> Quality:
+def measure(
+    rgb: NDArray[np.uint8], part: Part, *, is_split: bool, second: NDArray[np.uint8] | None = None
+) -> Quality:
     """The numbers of a cut-out of a photograph ``(h, w, 3)`` uint8; ``is_split`` where each large part of it
-    is one of its own.
+    is one of its own. ``second`` is what a second network finds, ``(h, w)`` uint8, of that part if so.
     """
     alpha = part.alpha
     solid = (alpha > SOLID).astype(np.uint8)
@@ -108,6 +116,7 @@ def measure(rgb: NDArray[np.uint8], part: Part, *, is_split: bool) -> Quality:
         pieces=part.pieces,
         specks=_rounded(part.specks),
         others=0 if is_split else part.large - 1,
+        agreement=None if second is None else _rounded(agreement(alpha, second)),
     )
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from fgbgpack.cutout.colour import foreground_colour, reach_of
 from fgbgpack.cutout.folder import FOREGROUNDS, REVIEW, CutoutFolder
-from fgbgpack.cutout.matte import Part, box_of, parts_of
+from fgbgpack.cutout.matte import Part, box_of, confirmed, parts_of
 from fgbgpack.cutout.network import CutoutNetwork
 from fgbgpack.cutout.quality import measure
 from fgbgpack.cutout.review import review
@@ -39,9 +39,9 @@ from fgbgpack.visual.canvas import write_picture
 DEFAULT_MODEL = "isnet-general-use"
 
 #: Changes with what is made of the same photograph and the same network.
-_METHOD = 1
+_METHOD = 2
 #: What is computed of a photograph takes so many times the memory of decoding it.
-_WORK = 4
+_WORK = 5
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class CutoutReport:
         table: Their table, ``cutouts.csv``.
         review: The picture of them.
         model: The network's name.
+        confirm: That of the second network, if any.
         provider: What ran it; ``None`` where nothing was to be done.
         photos: How many photographs were looked at.
         done: How many of them in this run.
@@ -68,6 +69,7 @@ class CutoutReport:
     table: str
     review: str
     model: str
+    confirm: str | None
     provider: str | None
     photos: int
     done: int
@@ -86,6 +88,7 @@ def cut_out(
     out: str | Path,
     *,
     model: str | Path = DEFAULT_MODEL,
+    confirm: str | Path | None = None,
     split: bool = False,
     only_good: bool = False,
     execution: Execution | None = None,
@@ -103,6 +106,8 @@ def cut_out(
         photos: The folder.
         out: The folder to make or continue.
         model: The network: a name, or an ONNX file with its card beside it.
+        confirm: A second one, such as one that finds people: what it does not find is no foreground, and
+            cut-outs on which both differ are flagged.
         split: Whether parts that do not touch are cut-outs of their own.
         only_good: Whether flagged cut-outs are left out, except where the table's column ``keep`` says yes.
         execution: Where and how the network runs.
@@ -121,18 +126,18 @@ def cut_out(
     folder = CutoutFolder(Path(out), only_good=only_good)
     folder.refuse_others()
     # The last: who lacks a network downloads it now.
-    network_model = load_model(model, "cutout")
-    run = _Run(Path(photos), folder, network_model, split=split, reading=reading)
+    models = [load_model(one, "cutout") for one in (model, confirm) if one is not None]
+    run = _Run(Path(photos), folder, models, split=split, reading=reading)
     with reporting(on_event) as report, run.folder.opened():
         return run.execute(paths, execution or Execution(), report)
 
 
 class _Run:
     def __init__(
-        self, photos: Path, folder: CutoutFolder, model: DepthModel, *, split: bool, reading: Reading
+        self, photos: Path, folder: CutoutFolder, models: list[DepthModel], *, split: bool, reading: Reading
     ) -> None:
         self.folder = folder
-        self._photos, self._model = photos, model
+        self._photos, self._models = photos, models
         self._split, self._reading = split, reading
         self._remarks = Remarks()
         self._failed = threading.Event()
@@ -153,12 +158,12 @@ class _Run:
         on_event(Progress("cutouts", before, total))
         provider, failure = None, None
         if to_do:
-            network = self._network(to_do[0][0], execution)
-            provider = network.provider
-            for line in network.notices:
+            networks = self._networks(to_do[0][0], execution)
+            provider = networks[0].provider
+            for line in dict.fromkeys(line for network in networks for line in network.notices):
                 on_event(Notice(line))
             jobs = [
-                partial(self._cut, network, path, digest, credits.by_name.get(path.name, Credit()))
+                partial(self._cut, networks, path, digest, credits.by_name.get(path.name, Credit()))
                 for path, digest in to_do
             ]
             try:
@@ -174,32 +179,31 @@ class _Run:
             raise failure
         return self._report(cutouts, provider, total, len(to_do))
 
-    def _network(self, first: Path, execution: Execution) -> CutoutNetwork:
+    def _networks(self, first: Path, execution: Execution) -> list[CutoutNetwork]:
         try:
             width, height = read_header(first, self._reading).size
         except SourceError:  # it has its own error, later
             width = height = 1024
-        return CutoutNetwork(self._model, execution, (height, width))
+        return [CutoutNetwork(model, execution, (height, width)) for model in self._models]
 
     def _fingerprint(self, digest: str) -> dict[str, Any]:
         return {
             "photo": digest,
-            "model": self._model.sha256,
-            "card": self._model.card.document,
+            "models": [[model.sha256, model.card.document] for model in self._models],
             "split": self._split,
             "reading": asdict(self._reading),
             "method": _METHOD,
         }
 
-    def _cut(self, network: CutoutNetwork, path: Path, digest: str, credit: Credit) -> None:
+    def _cut(self, networks: list[CutoutNetwork], path: Path, digest: str, credit: Credit) -> None:
         if self._failed.is_set():
             return
         try:
             with decoding():
                 picture = read_picture(path, digest, self._reading)
                 take_pixels(picture.rgb.width, picture.rgb.height * _WORK)
-                alpha = network.alpha(picture.rgb)
-                made = list(self._cutouts(path, credit, np.asarray(picture.rgb), alpha))
+                alphas = [network.alpha(picture.rgb) for network in networks]
+                made = list(self._cutouts(path, credit, np.asarray(picture.rgb), *alphas))
         except DepthModelError:
             self._failed.set()
             raise
@@ -207,15 +211,23 @@ class _Run:
         self.folder.write(path.name, self._fingerprint(digest), made)
 
     def _cutouts(
-        self, path: Path, credit: Credit, rgb: NDArray[np.uint8], alpha: NDArray[np.uint8]
+        self,
+        path: Path,
+        credit: Credit,
+        rgb: NDArray[np.uint8],
+        alpha: NDArray[np.uint8],
+        second: NDArray[np.uint8] | None = None,
     ) -> Iterator[tuple[Cutout, bytes, bytes]]:
+        if second is not None:
+            alpha = confirmed(alpha, second)
         parts = parts_of(alpha, split=self._split)
         if not parts:
             yield Cutout(None, path.name, credit, None, None), b"", b""
         for number, part in enumerate(parts, 1):
             name = f"{path.stem}-{number}.png" if self._split else f"{path.stem}.png"
             box = box_of(part.alpha)
-            quality = measure(rgb, part, is_split=self._split)
+            theirs = _around(part, box, alpha, second) if self._split and second is not None else second
+            quality = measure(rgb, part, is_split=self._split, second=theirs)
             left, top, right, bottom = box
             picture = _cropped(rgb, part, box)
             mask = Image.fromarray(np.ascontiguousarray(part.alpha[top:bottom, left:right]))
@@ -229,7 +241,8 @@ class _Run:
             str(path / FOREGROUNDS),
             str(path / TABLE),
             str(path / REVIEW),
-            self._model.name,
+            self._models[0].name,
+            self._models[1].name if len(self._models) > 1 else None,
             provider,
             photos,
             done,
@@ -238,6 +251,17 @@ class _Run:
             sum(bool(cutout.flags) for cutout in cutouts),
             dict(sorted(flags.items())),
         )
+
+
+def _around(
+    part: Part, box: tuple[int, int, int, int], alpha: NDArray[np.uint8], second: NDArray[np.uint8]
+) -> NDArray[np.uint8]:
+    """What a second network finds in the box of a part, and is not of another part."""
+    left, top, right, bottom = box
+    inner = np.s_[top:bottom, left:right]
+    theirs = np.zeros_like(second)
+    theirs[inner] = np.where((alpha[inner] > 0) & (part.alpha[inner] == 0), 0, second[inner])
+    return theirs
 
 
 def _cropped(rgb: NDArray[np.uint8], part: Part, box: tuple[int, int, int, int]) -> Image.Image:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import failure, run, start
-from cutout_photos import FOREGROUND, card, figure, photo, redness, write_photo
+from cutout_photos import BACKGROUND, FOREGROUND, THING, card, figure, greenless, photo, redness, write_photo
 from picture_files import turned
 from PIL import Image
 from refusals import refused
@@ -61,6 +61,22 @@ def decide(**keep):
         writer.writerows(table.values())
 
 
+def pixels_of(path):
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def on(ground, image):
+    """A picture with alpha on a ground of one colour, as integers."""
+    return np.asarray(Image.alpha_composite(Image.new("RGBA", image.size, ground), image)).astype(int)
+
+
+def filled(colour, alpha):
+    image = Image.new("RGBA", alpha.size, colour)
+    image.putalpha(alpha)
+    return image
+
+
 def names(folder):
     return sorted(path.name for path in (folder if folder.is_dir() else folder.parent).glob("*.png"))
 
@@ -87,6 +103,22 @@ class TestFiles:
         assert pixels.shape[0] in (len(seen), len(seen) - 1, len(seen) - 2)
         soft = (pixels[..., 3] > 60) & (pixels[..., 3] < 255)
         assert np.abs(pixels[soft][:, :3].astype(int) - FOREGROUND).mean() < 25
+
+    @pytest.mark.parametrize("ground", [(0, 0, 0), (255, 255, 255), (0, 177, 64)])
+    def test_there_is_no_halo_on_another_ground(self, desk, ground):
+        share = figure(150, 110, soft=6)
+        write_photo(desk / "photos/soft.png", share, seed=2)
+        cut()
+        with Image.open("out/foregrounds/soft.png") as image:
+            alpha = image.getchannel("A")
+            seen = on(ground, image)
+        expected = on(ground, filled(FOREGROUND, alpha))
+        old = np.asarray(alpha)[..., None] / 255
+        mixed = old * FOREGROUND + (1 - old) * BACKGROUND
+        halo = on(ground, Image.fromarray(np.dstack([np.uint8(mixed), alpha])))
+        edge = (np.asarray(alpha) > 25) & (np.asarray(alpha) < 230)
+        assert np.abs(seen - expected)[edge].mean() < 5
+        assert np.abs(halo - expected)[edge].mean() > 20
 
     def test_the_table_has_numbers_and_flags(self, desk):
         report = cut()
@@ -145,6 +177,64 @@ class TestFiles:
         assert (np.abs(pixels.astype(int) - FOREGROUND).max(axis=1) < 30).sum() > 5000
 
 
+class TestTwoNetworks:
+    """``greenless`` finds people only; ``redness`` takes things that are red for foreground, too."""
+
+    @pytest.fixture
+    def street(self, desk):
+        """A photograph of somebody beside a thing, and one of a thing alone."""
+        greenless(desk / "people.onnx")
+        (desk / "photos").rename(desk / "others")
+        somebody = np.pad(figure(120, 80), ((0, 0), (40, 80)))
+        thing = np.pad(figure(60, 60), ((60, 0), (100, 40)))
+        pixels = photo(somebody)
+        both = np.where(thing[..., None] > 0.5, THING, pixels).astype(np.uint8)
+        (desk / "photos").mkdir()
+        Image.fromarray(both).save(desk / "photos/both.png")
+        alone = np.where(thing[..., None] > 0.5, THING, photo(0 * somebody)).astype(np.uint8)
+        Image.fromarray(alone).save(desk / "photos/alone.png")
+        return somebody
+
+    def test_things_go(self, street):
+        cut()
+        assert pixels_of("out/masks/both.png").shape[1] > 85
+        report = cut(confirm="people.onnx")
+        assert (report.model, report.confirm, report.done, report.cutouts) == ("redness", "greenless", 2, 1)
+        box = np.flatnonzero(street.any(axis=0))
+        found = pixels_of("out/masks/both.png")
+        assert abs(found.shape[1] - len(box)) <= 4
+        assert np.abs(found.sum() / 255 / street.sum() - 1) < 0.06
+        table = rows()
+        assert float(table["both.png"]["agreement"]) > 0.9
+        assert table["both.png"]["flags"] == ""
+        assert table["alone.png"]["flags"] == "nothing"
+        cut()
+        assert rows()["both.png"]["agreement"] == ""
+
+    def test_what_is_missed_is_disputed(self, street):
+        cut(model="people.onnx", confirm="net.onnx")
+        table = rows()
+        assert table["both.png"]["flags"] == "disputed"
+        assert float(table["both.png"]["agreement"]) < 0.8
+
+    def test_people_apart_are_compared_one_by_one(self, street, desk):
+        (desk / "others/two.png").rename(desk / "photos/two.png")
+        cut(confirm="people.onnx", split=True)
+        table = rows()
+        assert [float(table[f"two-{n}.png"]["agreement"]) > 0.9 for n in (1, 2)] == [True, True]
+
+    def test_the_command(self, street):
+        words = ("--model", "net.onnx", "--confirm", "people.onnx", "--device", "cpu")
+        printed = run("cutout", "photos", "out", *words)
+        assert printed.exit_code == 0, printed.output
+        assert "1 cut-out of 2 photographs" in printed.stdout
+        assert "greenless" in printed.stdout
+        assert failure("cutout", "photos", "out", "--model", "net.onnx", "--confirm", "x") == (
+            5,
+            "model-unknown",
+        )
+
+
 class TestAgain:
     def test_what_is_done_stays(self, desk):
         cut()
@@ -155,7 +245,7 @@ class TestAgain:
         assert times(desk / "out") == before
         assert events == [Progress("cutouts", 4, 4)]
 
-    @pytest.mark.parametrize("change", ["photo", "network", "option", "file"])
+    @pytest.mark.parametrize("change", ["photo", "network", "second network", "option", "file"])
     def test_what_has_changed_is_done_again(self, desk, change):
         cut()
         options = {}
@@ -163,6 +253,8 @@ class TestAgain:
             write_photo(desk / "photos/one.png", figure(90, 90))
         elif change == "network":
             redness(desk / "net.onnx", logits=True)
+        elif change == "second network":
+            options = {"confirm": greenless(desk / "second.onnx")}
         elif change == "option":
             options = {"split": True}
         else:

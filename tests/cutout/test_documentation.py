@@ -15,7 +15,10 @@ def test_flags_have_the_limits_that_are_documented():
     numbers = {flag: [int(number) for number in re.findall(r"\d+", text)] for flag, text in texts.items()}
     assert numbers == {
         "nothing": [],
-        "unsure": [round(100 * (1 - quality._LEAST_CONFIDENCE))],
+        "disputed": [round(100 * quality._LEAST_AGREEMENT)],
+        "unsure": [
+            round(100 * (1 - least)) for least in (quality._LEAST_CONFIDENCE, quality._LEAST_IF_CONFIRMED)
+        ],
         "leaks": [round(100 * quality._MOST_LEAKS)],
         "holes": [round(100 * quality._MOST_HOLES)],
         "border": [round(100 * quality._MOST_BORDER)],

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import onnx
 import pytest
-from cutout_photos import CARD, card, figure, photo, redness
+from cutout_photos import CARD, card, figure, photo, redness, short_sighted
 from onnx import helper
 from onnx_models import CARD as DEPTH_CARD
 from onnx_models import FLOAT, gray, write_network
@@ -101,6 +101,50 @@ class TestAnswers:
         onnx.save(network, path)
         share = figure(40, 30)
         np.testing.assert_array_equal(alpha_by(path, share), alpha_by(redness(tmp_path / "m.onnx"), share))
+
+
+class TestSecondLook:
+    """Networks that see 48 pixels, at photographs in which a figure is small."""
+
+    SHARE = np.pad(figure(80, 60, soft=3), ((170, 150), (40, 300)))
+
+    def peak(self, path, *, loses, share=SHARE):
+        network = short_sighted(path / "n.onnx", loses=loses, above=share.mean() * 1.5, seen=48)
+        return int(alpha_by(network, share).max())
+
+    def test_edges_are_finer(self, tmp_path):
+        document = card(input={"size": {"fixed": [48, 48]}})
+        found = alpha_by(redness(tmp_path / "n.onnx", card=document), self.SHARE)
+        seen = Image.fromarray(np.uint8(np.rint(self.SHARE * 255)))
+        once = np.asarray(seen.resize((48, 48), Image.Resampling.BILINEAR).resize(seen.size))
+        errors = [np.abs(one.astype(int) - np.asarray(seen)).sum() for one in (found, once)]
+        assert errors[0] < 0.5 * errors[1]
+
+    def test_it_counts_if_it_finds_the_same(self, tmp_path):
+        assert self.peak(tmp_path, loses=0.1) in range(225, 245)
+
+    def test_it_does_not_if_it_loses_the_figure(self, tmp_path):
+        assert self.peak(tmp_path, loses=0.9) > 250
+
+    @pytest.mark.parametrize(
+        "share",
+        [np.pad(figure(40, 30), ((5, 15), (3, 27))), figure(400, 300), np.zeros((400, 400))],
+        ids=["a small photograph", "a large figure", "nothing"],
+    )
+    def test_there_is_none_where_it_shows_no_more(self, tmp_path, share):
+        # Any other look would show more of the figure, and so lose it.
+        found = alpha_by(
+            short_sighted(tmp_path / "n.onnx", loses=0.1, above=share.mean() + 0.02, seen=48), share
+        )
+        assert found.max() == (255 if share.any() else 0)
+
+    def test_it_may_be_at_any_side(self, tmp_path):
+        document = card(input={"size": {"fixed": [48, 48]}})
+        for rows in ((0, 240), (240, 0)):
+            for columns in ((0, 340), (340, 0)):
+                share = np.pad(figure(160, 60, soft=3)[40:120], (rows, columns))
+                found = alpha_by(redness(tmp_path / "n.onnx", card=document), share)
+                assert np.abs(found.astype(int) - np.rint(share * 255)).mean() < 0.6
 
 
 class TestRefusals:

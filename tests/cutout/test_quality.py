@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from cutout_photos import figure, photo
+from PIL import Image
 
-from fgbgpack.cutout.matte import alpha_of, box_of, parts_of
+from fgbgpack.cutout.matte import agreement, alpha_of, box_of, confirmed, parts_of
 from fgbgpack.cutout.quality import measure
 
 HEIGHT, WIDTH = 200, 160
@@ -76,6 +77,57 @@ class TestParts:
 
     def test_there_may_be_none(self):
         assert parts_of(np.full((9, 9), 100, np.uint8), split=False) == []
+
+
+class TestTwoNetworks:
+    def test_agreement_is_what_both_have_of_what_one_has(self):
+        one, other = np.zeros((2, 4), np.uint8), np.zeros((2, 4), np.uint8)
+        one[0], other[:, 1] = 200, 100
+        assert agreement(one, other) == 100 / (4 * 200 + 100)
+        assert agreement(one, one) == 1
+        assert agreement(one, 0 * one) == 0
+        assert agreement(0 * one, 0 * one) == 1
+
+    def test_what_the_second_does_not_find_goes(self):
+        alpha = np.zeros((HEIGHT, WIDTH), np.uint8)
+        alpha[40:160, 20:130] = 255
+        second = alpha.copy()
+        second[:, 80:] = 80  # a third is nothing
+        found = confirmed(alpha, second)
+        np.testing.assert_array_equal(found[:, :79], alpha[:, :79])
+        assert not found[:, 83:].any()
+
+    def test_edges_are_those_of_the_first(self):
+        share = person()
+        alpha = alpha_from(share)
+        coarse = Image.fromarray(alpha).resize((WIDTH // 4, HEIGHT // 4)).resize((WIDTH, HEIGHT))
+        for second in (np.asarray(coarse), np.roll(alpha, 1, axis=1)):
+            found = confirmed(alpha, second)
+            assert np.abs(found.astype(int) - alpha).max() <= 8
+
+    def test_a_small_and_a_large_photograph_are_treated_alike(self):
+        alpha = alpha_from(person())
+        second = np.where(np.arange(HEIGHT)[:, None] < 100, alpha, 0).astype(np.uint8)
+        small = confirmed(alpha, second)
+        large = confirmed(*(one.repeat(4, 0).repeat(4, 1) for one in (alpha, second)))
+        assert np.abs(large[2::4, 2::4].astype(int) - small).mean() < 1
+
+    @pytest.mark.parametrize(("share", "expected"), [(1, ()), (0.85, ()), (0.7, ("disputed",))])
+    def test_disputed(self, share, expected):
+        alpha = alpha_from(person())
+        (part,) = parts_of(alpha, split=False)
+        second = np.where(alpha.cumsum(axis=0, dtype=np.int64) <= share * alpha.sum(axis=0), alpha, 0)
+        found = measure(photo(person()), part, is_split=False, second=second.astype(np.uint8))
+        assert found.agreement == pytest.approx(share, abs=0.02)
+        assert found.flags == expected
+
+    def test_signs_count_less_where_a_second_network_agrees(self):
+        share = person()
+        share[150:] *= 0.6
+        (part,) = parts_of(alpha_from(share), split=False)
+        plain = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
+        assert measure(plain, part, is_split=False).flags == ("unsure", "leaks")
+        assert measure(plain, part, is_split=False, second=part.alpha).flags == ()
 
 
 class TestFlags:

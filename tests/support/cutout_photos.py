@@ -21,6 +21,8 @@ CARD: dict[str, Any] = {
 
 #: Red and blue of foreground and background: their difference, 0.8 and -0.8, is what the network sees.
 FOREGROUND, BACKGROUND = (230, 60, 26), (26, 120, 230)
+#: What that network takes for foreground, too.
+THING = (230, 255, 26)
 
 
 def card(*, input: dict[str, Any] | None = None, output: dict[str, Any] | None = None, **top: Any) -> dict:
@@ -48,6 +50,44 @@ def redness(path: Path, *, logits: bool = False, shuffled: bool = False, **chang
     document = changes.pop("card", card(output={"values": "logits" if logits else "alpha"}))
     options: dict[str, Any] = {"output": ("output", FLOAT, None), "card": document} | changes
     return write_network(path, nodes[::-1] if shuffled else nodes, weights=weights, **options)
+
+
+def greenless(path: Path) -> Path:
+    """A network that finds the foreground, too, but nothing of ``THING``."""
+    nodes = [
+        helper.make_node("Conv", ["input", "weights"], ["scaled"]),
+        helper.make_node("Add", ["scaled", "offset"], ["output"]),
+    ]
+    weights = {
+        "weights": np.array([1.26, -1.31, -1.26], np.float32).reshape(1, 3, 1, 1),
+        "offset": np.array(0.3, np.float32),
+    }
+    return write_network(
+        path, nodes, weights=weights, output=("output", FLOAT, None), card=card(name="greenless")
+    )
+
+
+def short_sighted(path: Path, *, loses: float, above: float, seen: int) -> Path:
+    """A network as :func:`redness` that sees ``seen`` pixels, and whose answer is less by the share ``loses``
+    where the foreground is more than the share ``above`` of what it sees.
+    """
+    nodes = [
+        helper.make_node("Conv", ["input", "weights"], ["difference"]),
+        helper.make_node("Mul", ["difference", "factor"], ["scaled"]),
+        helper.make_node("Add", ["scaled", "half"], ["share"]),
+        helper.make_node("GlobalAveragePool", ["share"], ["mean"]),
+        helper.make_node("Sub", ["mean", "above"], ["more"]),
+        helper.make_node("Mul", ["more", "steep"], ["much more"]),
+        helper.make_node("Sigmoid", ["much more"], ["is close"]),
+        helper.make_node("Mul", ["is close", "loses"], ["lost"]),
+        helper.make_node("Sub", ["one", "lost"], ["kept"]),
+        helper.make_node("Mul", ["share", "kept"], ["output"]),
+    ]
+    numbers = {"factor": 1 / 1.6, "half": 0.5, "above": above, "steep": 1000, "loses": loses, "one": 1}
+    weights = {name: np.array(number, np.float32) for name, number in numbers.items()}
+    weights["weights"] = np.array([1, 0, -1], np.float32).reshape(1, 3, 1, 1)
+    document = card(input={"size": {"fixed": [seen, seen]}})
+    return write_network(path, nodes, weights=weights, output=("output", FLOAT, None), card=document)
 
 
 def figure(height: int, width: int, *, top: float = 0.1, soft: float = 1.5) -> NDArray[np.float64]:
