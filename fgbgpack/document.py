@@ -12,9 +12,10 @@ from typing import Any, ClassVar, Literal, TypeAlias, cast
 
 from fgbgpack import schema
 from fgbgpack.errors import DatasetError, SpecError
+from fgbgpack.import_info import ImportInfo
 from fgbgpack.manifest_info import ManifestInfo
 from fgbgpack.source_info import SourceInfo, SourcesInfo
-from fgbgpack.spec import AS_USUAL, FILES_MODEL, DatasetSpec, DepthMode, Reading
+from fgbgpack.spec import FILES_MODEL, DatasetSpec, DepthMode
 
 #: The attributes of the root group: the document, its SHA-256, and what ``verify --record`` found right.
 ATTRIBUTE, DIGEST, VERIFIED = "fgbgpack", "fgbgpack_sha256", "fgbgpack_verified"
@@ -76,8 +77,6 @@ def is_own(path: str) -> bool:
 
 
 Quantity: TypeAlias = Literal["depth", "inverse_depth"]
-#: What a folder that is imported holds: files of pictures, masks and depth, or a set of annotated pictures.
-ImportLayout: TypeAlias = Literal["files", "coco", "yolo", "parquet", "instance-masks"]
 
 
 @dataclass(frozen=True)
@@ -86,47 +85,6 @@ class RecipeInfo:
 
     sha256: str
     samples: int
-
-
-@dataclass(frozen=True)
-class ImportedObjects:
-    """What is known of the objects of imported samples: the ``most`` that one has, their ``categories`` by
-    number, and whether for each the share that is ``visible``.
-    """
-
-    most: int
-    categories: tuple[str, ...]
-    visible: bool = False
-
-
-@dataclass(frozen=True)
-class ImportInfo:
-    """What was imported, in the place of spec, recipe and sources; sizes are in pixels.
-
-    ``fit`` is how pictures of other sizes got this one, else ``None``; ``patterns`` are where ``images``,
-    ``masks``, ``depths`` and what shows ``instances`` were, ``sha256`` is of names and sizes, ``reading`` is
-    how files were read. ``objects`` is ``None`` where nothing tells the objects of a sample apart.
-    """
-
-    samples: int
-    height: int
-    width: int
-    fit: Literal["crop", "stretch"] | None
-    chunk: int
-    patterns: Mapping[str, str | None]
-    files: int
-    sha256: str
-    left_out: int
-    reading: Reading = AS_USUAL
-    layout: ImportLayout = "files"
-    objects: ImportedObjects | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """The same as JSON."""
-        section = dataclasses.asdict(self)
-        if self.objects is not None:
-            section["objects"]["categories"] = list(self.objects.categories)
-        return section
 
 
 @dataclass(frozen=True)
@@ -297,7 +255,7 @@ class Document:
         fields["pixels"] = PixelsInfo(**fields["pixels"])
         fields["merged"] = tuple(fields.get("merged", ()))
         if "imported" in fields:
-            fields["imported"] = _imported_from(fields["imported"])
+            fields["imported"] = ImportInfo.of(fields["imported"])
         else:
             spec = schema.read("spec", fields["spec"], where=f"the spec in {where}")
             try:
@@ -517,13 +475,6 @@ class Document:
         depth = None if self.depth is None else replace(self.depth, complete=False)
         begun = replace(self, complete=False, pixels=replace(self.pixels, complete=False), depth=depth)
         return replace(begun, in_parts=False, generation="", manifest=None)
-
-
-def _imported_from(section: Mapping[str, Any]) -> ImportInfo:
-    reading, objects = Reading(**section.get("reading", {})), section.get("objects")
-    if objects is not None:
-        objects = ImportedObjects(**{**objects, "categories": tuple(objects["categories"])})
-    return ImportInfo(**{**section, "reading": reading, "objects": objects})
 
 
 def _depth_from(section: Mapping[str, Any], where: str) -> DepthInfo:

@@ -18,11 +18,9 @@ from fgbgpack.document import (
     MASK,
     Document,
     ImportedDepthInfo,
-    ImportedObjects,
-    ImportInfo,
-    ImportLayout,
     PixelsInfo,
 )
+from fgbgpack.import_info import ImportedObjects, ImportInfo, ImportLayout
 from fgbgpack.pipeline.arrays import depth_arrays, pixel_arrays, write_names
 from fgbgpack.pipeline.conflicts import layout_differences
 from fgbgpack.pipeline.depth import bands, encoded_extremes, known_extremes

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fgbgpack.document import ImportLayout
 from fgbgpack.errors import SourceError
+from fgbgpack.import_info import ImportLayout
 from fgbgpack.pipeline.events import Notice, OnEvent, Progress
 from fgbgpack.pipeline.executor import Threads
 from fgbgpack.pipeline.import_files import Planes, SampleFiles

@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import get_args
 
-from fgbgpack.document import ImportLayout, Quantity
+from fgbgpack.document import Quantity
 from fgbgpack.errors import SpecError
+from fgbgpack.import_info import ImportLayout
 from fgbgpack.sources.resizing import Fit
 from fgbgpack.spec import LARGEST_ALPHA, LARGEST_MASK_VALUE, Exif, Reading
 

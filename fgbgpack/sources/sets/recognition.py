@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from fgbgpack.document import ImportLayout
 from fgbgpack.errors import SourceError
+from fgbgpack.import_info import ImportLayout
 from fgbgpack.sources.sets.coco import coco_files, read_coco
 from fgbgpack.sources.sets.instances import instance_folders, read_instances
 from fgbgpack.sources.sets.parquet import read_parquet

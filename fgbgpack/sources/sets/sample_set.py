@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from fgbgpack.document import ImportLayout
 from fgbgpack.errors import SourceError
+from fgbgpack.import_info import ImportLayout
 from fgbgpack.inputs import read_file
 from fgbgpack.sources.decoding import picture_suffixes
 from fgbgpack.sources.names import in_natural_order, listed, normal
