@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import random
+import re
 import socket
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from urllib.parse import quote
 
 import pytest
@@ -237,6 +239,46 @@ def test_answers_restrict_what_browsers_do(plain_page):
         assert fields["cross-origin-resource-policy"] == "same-origin"
         assert "access-control-allow-origin" not in fields
         assert "server" not in fields
+
+
+def test_whatever_is_sent_is_no_bug(plain_page, caplog):
+    rng, own = random.Random(0), host(plain_page)
+    chunked = b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+    requests = [
+        b"GET /api/rows?from=0&count=3 HTTP/1.1\r\n" + own + b"\r\n",
+        b"GET /api/numbers?form=txt HTTP/1.1\r\n" + own + b"Content-Length: 3\r\n\r\nabc",
+        b"GET / HTTP/1.1\r\n" + own.replace(b"close", b"upgrade") + b"Upgrade: websocket\r\n\r\n",
+        b"POST / HTTP/1.1\r\n" + own + chunked,
+    ]
+    pieces = [b"\r\n", b"\n", b"\0", b" ", b":", b"%", b"\xff", b"?", b"HTTP/1.1", b"a" * 9000] + [
+        field + b"\r\n"
+        for field in (
+            b"Host: x",
+            b"Expect: 100-continue",
+            b"Content-Length: 99999999999999999999",
+            b"Transfer-Encoding: gzip, chunked",
+        )
+    ]
+    statuses = set[int]()
+    for _ in range(300):
+        sent = bytearray(b"".join(rng.choices(requests, k=rng.choice((1, 1, 2, 4)))))
+        for _ in range(rng.randrange(1, 4)):
+            at, cut = rng.randrange(len(sent) + 1), rng.choice((0, 0, 1, 20))
+            sent[at : at + cut] = rng.choice(pieces)
+        with (
+            socket.create_connection(("127.0.0.1", port_of(plain_page)), timeout=20) as connection,
+            suppress(ConnectionError),
+        ):
+            connection.sendall(sent)
+            connection.shutdown(socket.SHUT_WR)
+            answer = bytearray()
+            while part := connection.recv(1 << 16):
+                answer += part
+            statuses |= {int(status) for status in re.findall(rb"HTTP/1\.1 ([0-9]{3}) ", answer)}
+    assert 400 in statuses
+    assert max(statuses) < 500
+    assert get(plain_page, "/")[0] == 200
+    assert caplog.records == []
 
 
 # --- slow clients ------------------------------------------------------------------------------------
