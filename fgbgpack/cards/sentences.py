@@ -7,14 +7,18 @@ import shlex
 from pathlib import PurePath
 
 from fgbgpack.cards.summary import DatasetSummary
-from fgbgpack.document import ImportedDepthInfo, NetworkDepthInfo
-from fgbgpack.sources.names import counted
+from fgbgpack.document import ImportedDepthInfo, ImportInfo, NetworkDepthInfo
+from fgbgpack.sources.names import counted, listed
 from fgbgpack.spec import DatasetSpec
+
+_SHOWN = 20  # categories that are named
 
 
 def description(summary: DatasetSummary) -> str:
     """What the dataset is, in two or three sentences."""
     fields = "images and masks" if summary.document.depth is None else "images, masks and depth maps"
+    if summary.document.of_imported and summary.document.has_objects:
+        fields = f"{fields}, and instances with boxes and categories"
     size = f"{summary.size} pixels"
     if summary.document.spec is None:
         return (
@@ -133,15 +137,35 @@ def privacy() -> str:
 
 
 def how_pixels_were_made(summary: DatasetSummary) -> list[str]:
-    """How images and masks were made, one sentence for each step."""
+    """How images and masks were made, one sentence for each step; and of which categories objects are."""
+    return [*_steps(summary), *_categories(summary)]
+
+
+def _categories(summary: DatasetSummary) -> list[str]:
+    names = [name for name in summary.document.categories if name]
+    if not names:
+        return []
+    return [f"Objects are of {counted(len(names), 'category', 'categories')}: {listed(names, _SHOWN)}."]
+
+
+def _steps_of_import(summary: DatasetSummary, imported: ImportInfo) -> list[str]:
+    patterns, told = imported.patterns, imported.patterns.get("instances")
+    place = patterns["images"] or "a folder"
+    masks = f" and masks from {patterns['masks']}" if patterns["masks"] else ", without masks"
+    if told:
+        masks = f"{masks if patterns['masks'] else ''}, and their objects from {told}"
+    kind = "Composites" if imported.layout == "files" else "Pictures"
+    steps = [f"{kind} were read from {place}{masks}: {imported.files:,} files in all."]
+    if imported.fit:
+        instances = ", instances to the nearest pixel" if told else ""
+        steps.append(f"Pictures of another size were fitted to {summary.size} ({imported.fit}){instances}.")
+    return steps
+
+
+def _steps(summary: DatasetSummary) -> list[str]:
     spec, imported = summary.document.spec, summary.document.imported
     if imported is not None:
-        patterns = imported.patterns
-        masks = f" and masks from {patterns['masks']}" if patterns["masks"] else ", without masks"
-        steps = [f"Composites were read from {patterns['images']}{masks}: {imported.files:,} files in all."]
-        if imported.fit:
-            steps.append(f"Pictures of another size were fitted to {summary.size} ({imported.fit}).")
-        return steps
+        return _steps_of_import(summary, imported)
     if spec is None:
         return []
     cut = "cut to the aspect of the samples around their centre, and " if spec.fit == "crop" else ""

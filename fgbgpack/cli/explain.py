@@ -70,12 +70,14 @@ def _show(it: Mapping[str, Any]) -> None:
     mask = it["mask"]
     rows = []
     if (imported := it["imported"]) is not None:
-        places = ", ".join(place for place in imported["patterns"].values() if place is not None)
+        places = ", ".join(place for place in imported["patterns"].values() if place)
         rows += [("picture", imported["name"]), ("imported", places)]
         if imported["fit"] is not None:
             rows.append(("resized", imported["fit"]))
     rows.append(("foreground", f"{mask['pixels']:,} pixels, {mask['share']:.2%} of the picture"))
     rows += [(f"in {name}", part or "no part") for name, part in it["parts"].items()]
+    if it["imported"] is not None:
+        rows += [_object_row(number, found) for number, found in enumerate(it["objects"] or (), start=1)]
     if (draw := it["draw"]) is not None:
         rows += [
             ("recipe", it["recipe"]),
@@ -100,6 +102,14 @@ def _show(it: Mapping[str, Any]) -> None:
         [f"fgbgpack preview {shlex.quote(path)} -o {file} --samples {number}"],
         ["import fgbgpack", f"sample = fgbgpack.open_dataset({path!r})[{number}]"],
     )
+
+
+def _object_row(number: int, found: Mapping[str, Any]) -> tuple[str, str]:
+    """An object of an imported sample."""
+    top, left, bottom, right = found["box"]
+    share = "" if found["visible"] is None else f", {found['visible']:.1%} seen"
+    place = f"rows {top} to {bottom}, columns {left} to {right}"
+    return f"object {number}", f"{found['category'] or 'no category'}, {place}{share}"
 
 
 def _show_sources(it: Mapping[str, Any]) -> None:

@@ -16,11 +16,13 @@ from fgbgpack.cli.console import per_sample, print_json, say, say_rows, say_titl
 from fgbgpack.cli.options import argument, command, option
 from fgbgpack.cli.output import Output
 from fgbgpack.cli.parse import Parser
-from fgbgpack.sources.names import counted, pictures_of
+from fgbgpack.sources.names import counted, listed, pictures_of
 from fgbgpack.terminal import amount, stdout
 from fgbgpack.version import describe_software
 
 app = typer.Typer()
+
+_SHOWN = 8  # categories that are named
 
 
 @command(app, "fgbgpack info lobby.zarr", "fgbgpack info lobby.zarr --json")
@@ -133,6 +135,7 @@ def _show(info: Mapping[str, Any]) -> None:
     say_rows(
         [
             *(_import_rows(info["imported"]) if recipe is None else _recipe_rows(info)),
+            *_object_rows(info),
             *([("pixels", "virtual: image and mask are composed when they are read")] * info["virtual"]),
             *_depth_rows(info["depth"]),
             ("all files", f"{amount(info['bytes'])}, {per_sample(info['bytes'], info['samples'])}"),
@@ -230,8 +233,19 @@ def _import_rows(imported: Mapping[str, Any]) -> list[tuple[str, str]]:
     fit = "" if imported["fit"] is None else f", resized ({imported['fit']})"
     count = imported["left_out"]
     left_out = f"; {count:,} without counterparts were left out" if count else ""
-    places = ", ".join(place for place in imported["patterns"].values() if place is not None)
-    return [("imported", f"{counted(imported['files'], 'file')} of {places}{fit}{left_out}")]
+    places = ", ".join(place for place in imported["patterns"].values() if place)
+    layout = "" if imported["layout"] == "files" else f", --from {imported['layout']}"
+    return [("imported", f"{counted(imported['files'], 'file')} of {places}{layout}{fit}{left_out}")]
+
+
+def _object_rows(info: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What is said of objects that are told apart: of imported samples, and their categories of all."""
+    rows = []
+    if info["recipe"] is None and info["objects"] is not None:
+        rows.append(("objects", f"up to {info['objects']} a sample, with instances and boxes"))
+    if named := [name for name in info["categories"] if name]:
+        rows.append(("categories", f"{len(named)}: {listed(named, _SHOWN)}"))
+    return rows
 
 
 def _depth_rows(depth: Mapping[str, Any] | None) -> list[tuple[str, str]]:

@@ -145,15 +145,16 @@ def _depth(depth: DepthStats) -> str:
 def _source_rows(found: Stats) -> list[tuple[str, str]]:
     if (counts := found.counts) is None:
         return [("made of", "pictures that were imported: nothing is known of their sources")]
-    objects = sum(counts.foregrounds)
-    rows = [
-        ("backgrounds", _each(counts.backgrounds, "sample")),
-        ("foregrounds", _each(counts.foregrounds, "object")),
-        (
-            "mirrored",
-            f"{counts.mirrored / objects:.1%} of {counted(objects, 'object')}" if objects else "none",
-        ),
-    ]
+    objects, rows = sum(counts.foregrounds), []
+    if counts.backgrounds:
+        rows = [
+            ("backgrounds", _each(counts.backgrounds, "sample")),
+            ("foregrounds", _each(counts.foregrounds, "object")),
+            (
+                "mirrored",
+                f"{counts.mirrored / objects:.1%} of {counted(objects, 'object')}" if objects else "none",
+            ),
+        ]
     if len(counts.objects) > 2:
         rows.append(
             ("objects", ", ".join(f"{n} in {many:,}" for n, many in enumerate(counts.objects) if many))
@@ -163,6 +164,8 @@ def _source_rows(found: Stats) -> list[tuple[str, str]]:
         more = f" and {len(named) - _SHOWN} more" if len(named) > _SHOWN else ""
         words = ", ".join(f"{name or 'none'} {many:,}" for name, many in named[:_SHOWN])
         rows.append(("categories", words + more))
+    if not counts.backgrounds:
+        return [*rows, ("made of", "pictures that were imported: nothing is known of their sources")]
     twice = [
         counted(many, kind)
         for kind, many in (

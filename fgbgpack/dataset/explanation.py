@@ -59,7 +59,7 @@ def explain(dataset: Dataset, sample: int) -> dict[str, Any]:
         "recipe": None if document.recipe is None else document.recipe.sha256,
         "draw": _draw(dataset, number, one) if dataset.has_recipe else None,
         "background": _background(dataset, one) if dataset.has_recipe else None,
-        "objects": _objects(dataset, one) if dataset.has_recipe else None,
+        "objects": _objects(dataset, one) if dataset.has_recipe else _imported_objects(dataset, one),
         "mask": _measured(one),
         "depth": _depth(dataset, number),
         "parts": _parts(dataset, number),
@@ -153,6 +153,22 @@ def _objects(dataset: Dataset, one: Batch) -> list[dict[str, Any]]:
                 }
             )
     return found
+
+
+def _imported_objects(dataset: Dataset, one: Batch) -> list[dict[str, Any]] | None:
+    """What is known of the objects of an imported sample; ``None`` where they are not told apart."""
+    if not dataset.has_objects:
+        return None
+    of = {name: values[0] for name, values in vars(one.objects).items()}
+    return [
+        {
+            "category": dataset.categories[number] or None,
+            "box": of["box"][k].tolist(),
+            "visible": float(of["visible"][k]) if "visible" in of else None,
+        }
+        for k, number in enumerate(of["category"].tolist())
+        if number >= 0
+    ]
 
 
 def _measured(one: Batch) -> dict[str, Any]:

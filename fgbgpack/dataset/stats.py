@@ -170,8 +170,8 @@ class Counts:
     """How often samples have each source, category and number of objects.
 
     Attributes:
-        backgrounds: Samples with each background.
-        foregrounds: Objects of each foreground.
+        backgrounds: Samples with each background; none of imported samples, of which objects are known.
+        foregrounds: Objects of each foreground; the same.
         categories: Objects of each category, by its name.
         mirrored: Mirrored objects.
         objects: Samples with 0, 1, ... objects.
@@ -238,7 +238,7 @@ class Stats:
         whole: All samples that were counted.
         places: (rows, columns) counts of foreground pixels (mask above 127) of all samples by their place:
             the picture in equal parts, as near as whole pixels allow.
-        counts: What samples are made of; ``None`` where they were imported.
+        counts: What samples are made of; ``None`` where they were imported with no objects.
         sizes: Sizes of objects; ``None`` where none can be seen.
         same_backgrounds: Backgrounds whose file is one of the others.
         same_foregrounds: Foregrounds whose files, masks included, are those of one of the others.

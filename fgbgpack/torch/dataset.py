@@ -6,6 +6,7 @@ import copy
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,20 @@ from torch.utils.data import Dataset as MapDataset
 from torch.utils.data import get_worker_info
 
 from fgbgpack.augment import Augment
+from fgbgpack.composition.objects import NO_OBJECT
 from fgbgpack.dataset.batch import shapes
 from fgbgpack.dataset.dataset import Dataset, EpochDataset, open_dataset
 from fgbgpack.dataset.mixing import Mixing
 from fgbgpack.dataset.pixel_source import PixelSource
-from fgbgpack.document import BACKGROUND_PICTURE, DEPTH, IMAGE, INSTANCE, OF_BACKGROUND
+from fgbgpack.document import (
+    BACKGROUND_PICTURE,
+    CATEGORIES,
+    DEPTH,
+    IMAGE,
+    INSTANCE,
+    OBJECTS,
+    OF_BACKGROUND,
+)
 from fgbgpack.errors import FgbgError, SpecError
 from fgbgpack.options import checked_flags, whole_number
 from fgbgpack.sources.names import counted
@@ -100,7 +110,8 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
             :class:`BlockShuffleSampler`, are those of epoch 0.
         transform: Changes one sample, after that. It gets all fields together, so that a crop or a flip is
             the same for all of them. It runs in the workers.
-        placements: Whether samples have their placement; imported samples have none.
+        placements: Whether samples have their placement, and what is known of their objects; imported samples
+            have the latter, where their objects are told apart.
         fresh: Whether samples are placed anew in each epoch, as :meth:`fgbgpack.Dataset.at_epoch` places
             them: epoch 0 is the dataset itself. They are composed, and nothing is stored. Objects of scenes
             are drawn from the foregrounds that the chosen samples have, so that what a split keeps apart
@@ -119,6 +130,10 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
         dtype: The floating type of samples; ``None`` for those as stored.
         fresh: Whether samples are placed anew in each epoch.
         size: (height, width) of samples.
+        placements: The names of what is read of placements and objects.
+        categories: What numbers of categories count: the dataset's categories or, beside other datasets in a
+            mixture, those of all.
+        most_objects: The most objects that a sample has, there.
         pool: Memory of this process.
 
     Raises:
@@ -200,11 +215,16 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
             )
         self.dataset = dataset
         self.fields = tuple(name for name in known if name in names)
+        #: Whether the fields were asked for by their names.
+        self.are_named = fields is not None
+        #: The categories that numbers of categories count.
+        self.categories = dataset.categories
+        self.most_objects = dataset.document.most_objects
         self.dtype = dtype
         self.augment = augment
         self.transform = transform
         self.pool = MemoryPool()
-        self._placements = dataset.placed if placements else ()
+        self.placements = dataset.placed if placements else ()
         self.fresh = fresh
         self._epochs: dict[int, EpochDataset] = {}
         self._drawn: tuple[int, ...] | None = None
@@ -295,6 +315,27 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
         some._prepare(is_part=True)
         return some
 
+    def among(
+        self,
+        fields: Sequence[str],
+        placements: Sequence[str],
+        categories: tuple[str, ...],
+        most_objects: int,
+    ) -> FgBgDataset:
+        """The same samples as those of others are: with these fields and placements, numbers of categories
+        that count ``categories``, and room for so many objects.
+        """
+        same = copy.copy(self)
+        same.fields, same.placements = tuple(fields), tuple(placements)
+        same.categories, same.most_objects = categories, most_objects
+        same.pool, same._groups = MemoryPool(), {}
+        return same
+
+    @cached_property
+    def _shapes(self) -> Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+        """The shapes of one sample in what is known of it beside its pictures, as it is stored."""
+        return shapes(1, self.dataset.document)
+
     def mixing(self, window: int | None, memory: int) -> Mixing:
         """What an order mixes: ``window`` whole chunks, or with ``None`` what is best in so many bytes."""
         dataset = self.dataset
@@ -317,9 +358,10 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
             kept = None if name == INSTANCE else dtype
             layout.add(name, kept or _STORED.get(name, torch.uint8), shape, channels_last=is_colour)
         layout.add("index", torch.int64, (count,))
-        expected = shapes(count, self.dataset.document)
-        for name in self._placements:
-            layout.add(name, _TYPES[expected[name][1].name], expected[name][0])
+        for name in self.placements:
+            (_, *more), kind = self._shapes[name]
+            more[:1] = [self.most_objects] if name.startswith(f"{OBJECTS}/") else more[:1]
+            layout.add(name, _TYPES[kind.name], (count, *more))
         return layout
 
     def read(self, positions: Sequence[int], allocate: Allocator) -> tuple[Buffer, list[TensorSpec]]:
@@ -356,10 +398,25 @@ class FgBgDataset(MapDataset[dict[str, Any]]):
         tensors = buffer.views(layout.tensors)
         samples = self._samples_at(positions)
         tensors["index"].copy_(torch.from_numpy(samples))
-        out = {name: _as_stored(tensors[name]).numpy() for name in (*self.fields, *self._placements)}
+        filled = {name: _as_stored(tensors[name]).numpy() for name in (*self.fields, *self.placements)}
+        out = {name: self._room(name, array) for name, array in filled.items()}
         threads = None if get_worker_info() is None else 1
         self._at_epoch(epoch).read(samples, self.fields, out=out, threads=threads)
+        for name, array in filled.items():
+            if (found := out[name]) is not array:
+                array[:, : found.shape[1]] = found
+                array[:, found.shape[1] :] = NO_OBJECT
+        if CATEGORIES in filled and self.categories != self.dataset.categories:
+            number = np.array([self.categories.index(name) for name in self.dataset.categories], np.int16)
+            there = filled[CATEGORIES] >= 0
+            filled[CATEGORIES][there] = number[filled[CATEGORIES][there]]
         return buffer, layout.tensors
+
+    def _room(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
+        """An array to read into: another one where samples of others have more objects."""
+        if name not in self.placements or array.shape[1:] == self._shapes[name][0][1:]:
+            return array
+        return np.empty((len(array), *self._shapes[name][0][1:]), array.dtype)
 
     def change(self, stored: Tensors, changed: Tensors, *, epoch: int) -> None:
         """Fill tensors with samples that are augmented as in an epoch."""

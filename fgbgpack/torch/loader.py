@@ -26,7 +26,7 @@ from fgbgpack.storage.targets import Target
 from fgbgpack.torch.batches import collate
 from fgbgpack.torch.dataset import FgBgDataset
 from fgbgpack.torch.memory import SharedBuffers
-from fgbgpack.torch.mixture import FgBgMixture, shares
+from fgbgpack.torch.mixture import FgBgMixture, alike, enough, shares
 from fgbgpack.torch.sampler import BlockShuffleSampler
 from fgbgpack.torch.trainers import rank_batches
 
@@ -254,7 +254,7 @@ def make_loader(
         adjacent: Chunks that are requested together.
         rank: Number of this process among ``world_size``.
         world_size: Number of processes that share the samples.
-        drop_last: Whether to leave out batches that are not full.
+        drop_last: Whether to leave out batches that are not full; those of several datasets always are.
         steps_per_epoch: Batches in an epoch, for trainers that count steps; ``math.inf`` for a stream without
             end.
         pin_memory: Whether batches lie in pinned memory; ``None``: where there is CUDA.
@@ -379,16 +379,19 @@ def _mixture(
         raise SpecError(f"weights: found {found} for {len(parts)} datasets.", code="option-invalid")
     (size,) = checked_numbers({"batch_size": (batch_size, 1, 1 << 31)}, "There are no such batches:")
     counts = shares(size, [len(part) for part in parts] if weights is None else weights)
+    parts = alike(parts)
     if given["workers"] is None:
         given = given | {"workers": max(map(_best_workers, parts))}
     if (workers := whole_number(given["workers"])) is not None:
         # Each dataset has workers of its own.
         given = given | {"workers": -(-workers // len(parts))}
+    place = {name: given[name] for name in ("rank", "world_size")}
+    ranks = BlockShuffleSampler(parts[0], 1, **place).world_size
     if steps_per_epoch is None:
-        ranks = BlockShuffleSampler(
-            parts[0], 1, rank=given["rank"], world_size=given["world_size"]
-        ).world_size
         steps_per_epoch = max(1, sum(map(len, parts)) // (size * ranks))
+    parts = [enough(part, count * ranks) for part, count in zip(parts, counts, strict=True)]
+    # A batch that is not full would have another proportion.
+    given = given | {"drop_last": True}
     return FgBgMixture(
         [
             make_loader(part, count, steps_per_epoch=steps_per_epoch, **given)

@@ -7,13 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from fgbgpack.document import DEPTH
 from fgbgpack.errors import SpecError
 from fgbgpack.options import truth
 
 if TYPE_CHECKING:
+    from fgbgpack.torch.dataset import FgBgDataset
     from fgbgpack.torch.loader import FgBgLoader
 
 
@@ -22,17 +25,28 @@ class FgBgMixture:
     :func:`make_loader`.
 
     Samples of a batch come in the order of the datasets. Besides the tensors of a ``FgBgLoader`` it has
-    ``dataset``: (n,) int64, the number of the dataset that each sample is of. Of each dataset all samples
-    come once before one comes again, and those of datasets that are small for their weight come more often.
+    ``dataset``: (n,) int64, the number of the dataset that each sample is of. Each batch has as many of each
+    dataset: where samples are left over when a dataset was gone through, these, others each time, are left
+    out. Else all samples of a dataset come once before one comes again, and those of datasets that are small
+    for their weight come more often; several times in a batch where it has more of them than there are.
+
+    Samples have the fields, and of placements and objects what all datasets have. Categories of one name have
+    one number.
 
     Epochs, ranks and states are those of a ``FgBgLoader`` with ``steps_per_epoch``.
 
     Attributes:
         loaders: The loader of each dataset.
+        counts: How many samples of a batch are of each dataset.
+        fields: The fields that samples have.
+        categories: What numbers of categories count: those of all datasets, by their names.
     """
 
     def __init__(self, loaders: Sequence[FgBgLoader]) -> None:
         self.loaders = list(loaders)
+        self.counts = tuple(loader.order.batch_size for loader in loaders)
+        first: FgBgDataset = loaders[0].order.dataset
+        self.fields, self.categories = first.fields, first.categories
         kinds = {
             (loader.dataset.fields, *loader.dataset.size)  # type: ignore[attr-defined]
             for loader in loaders
@@ -41,10 +55,15 @@ class FgBgMixture:
         if len(kinds) > 1:
             found = " and ".join(f"{', '.join(f)} of {w}x{h}" for f, h, w in sorted(kinds))
             raise SpecError(
-                f"Samples of a batch must be alike, but these datasets have {found}: name the same fields, "
-                "and give pictures one size, by Augment(size=...) or a transform.",
+                f"Samples of a batch must be alike, but these datasets have {found}: give pictures one size, "
+                "by Augment(size=...) or a transform.",
                 code="samples-differ",
             )
+
+    def __repr__(self) -> str:
+        pairs = zip(self.counts, self.loaders, strict=True)
+        parts = [f"{count} of {loader.order.dataset.dataset.path}" for count, loader in pairs]
+        return f"<fgbgpack.torch.FgBgMixture: batches of {' and '.join(parts)}: {', '.join(self.fields)}>"
 
     def __len__(self) -> int:
         """Batches in an epoch of this rank; TypeError where it has no end."""
@@ -101,6 +120,58 @@ def shares(batch_size: int, weights: Sequence[Any]) -> list[int]:
         usable = [i for i, count in enumerate(counts) if count + step >= 1]
         counts[max(usable, key=lambda i: step * (exact[i] - counts[i]))] += step
     return counts
+
+
+def alike(parts: Sequence[FgBgDataset]) -> list[FgBgDataset]:
+    """The same samples with what all of them have: the fields, those that were named if some were; placements
+    and objects; and numbers of categories that count the categories of all.
+
+    Raises SpecError (``samples-differ``) where named fields differ, one of the datasets lacks them, depth of
+    two of them means other things, or placements are asked for of some alone.
+    """
+    named = {part.fields for part in parts if part.are_named}
+    if len(named) > 1:
+        found = " and ".join(", ".join(fields) for fields in sorted(named))
+        raise _differ(f"these datasets are to be read as {found}: name the same fields")
+    meanings = {_meaning(part) for part in parts if DEPTH in part.fields}
+    fields = next(iter(named), parts[0].fields)
+    for part in parts:
+        known = (*part.dataset.fields, *part.dataset.background_fields)
+        if named and (lacking := [name for name in fields if name not in known]):
+            raise _differ(f"{part.dataset.path} has no {', '.join(lacking)}: name other fields")
+    if not named:
+        fields = tuple(name for name in fields if all(name in part.fields for part in parts))
+        fields = tuple(name for name in fields if name != DEPTH or len(meanings) == 1)
+    elif DEPTH in fields and len(meanings) > 1:
+        raise _differ(f"depth is {' and '.join(sorted(meanings))}: name other fields, or fill it alike")
+    if len({bool(part.placements) for part in parts}) > 1:
+        raise _differ("some have placements, and others none: ask for those of all, or of none")
+    placements = [name for name in parts[0].placements if all(name in part.placements for part in parts)]
+    if parts[0].placements and not placements:
+        raise _differ("they have no placements and nothing of objects in common: leave placements out")
+    categories = tuple(dict.fromkeys(name for part in parts for name in part.dataset.categories))
+    most = max(part.dataset.document.most_objects for part in parts)
+    return [part.among(fields, placements, categories, most) for part in parts]
+
+
+def enough(part: FgBgDataset, count: int) -> FgBgDataset:
+    """The same samples or, where they are fewer than the batches of all ranks have of them, each of them so
+    often that these are filled without a remainder.
+    """
+    if len(part) >= count:
+        return part
+    return part.subset(np.tile(np.arange(len(part)), count // math.gcd(count, len(part))))
+
+
+def _meaning(part: FgBgDataset) -> str:
+    """What the depth of a dataset means."""
+    attributes = part.dataset.depth.attrs
+    quantity, unit = (attributes.get(name) for name in ("quantity", "unit"))
+    return f"{str(quantity or 'of an unknown kind').replace('_', ' ')}{f' in {unit}' if unit else ''}"
+
+
+def _differ(what: str) -> SpecError:
+    return SpecError(f"Samples of a batch must be alike, but {what}.", code="samples-differ")
 
 
 def _joined(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -84,7 +84,7 @@ class Collection:
             "most_objects": dataset.document.most_objects if dataset.document.is_scene else 1,
             "backgrounds": [] if sources is None else [one.name for one in sources.backgrounds],
             "foregrounds": [] if sources is None else [one.name for one in sources.foregrounds],
-            "categories": list(dataset.categories),
+            "categories": list(dataset.categories) if has_recipe else [],
             "blends": [] if not dataset.document.is_scene else list(BLENDS),
             "splits": {name: list(split["parts"]) for name, split in dataset.splits.items()},
             "depth": None

@@ -86,6 +86,8 @@ def render_stats(stats: Stats, name: str) -> Image.Image:
             ("background", "samples", counts.backgrounds),
             ("foreground", "objects", counts.foregrounds),
         ):
+            if not numbers:
+                continue  # objects were imported
             title, note = (
                 f"{of.capitalize()} of each {kind}",
                 f"{counted(len(numbers), kind)}, in their order",

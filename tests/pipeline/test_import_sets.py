@@ -17,10 +17,17 @@ from refusals import refused
 from sample_folders import TINY_SHARDS, Events
 
 from fgbgpack import create, open_dataset
+from fgbgpack.cards import write_cards
+from fgbgpack.dataset.explanation import explain
+from fgbgpack.dataset.stats import Stats
 from fgbgpack.document import CATEGORIES
 from fgbgpack.errors import RecipeMismatchError, SpecError
 from fgbgpack.export import export
-from fgbgpack.pipeline import ImportSpec, import_folder, scan, verify
+from fgbgpack.pipeline import ImportSpec, convert, import_folder, pack, repair, scan, verify
+from fgbgpack.visual.info import describe
+from fgbgpack.visual.layers_picture import render_layers
+from fgbgpack.visual.preview import render_preview
+from fgbgpack.visual.stats_picture import render_stats
 
 
 @pytest.fixture(scope="module")
@@ -380,3 +387,40 @@ def test_labels_beside_no_polygon_are_empty(tmp_path):
         ]
         == "yolo"
     )
+
+
+def test_everything_tells_the_same_categories(tmp_path):
+    import_folder(tmp_path / "it.zarr", ImportSpec(str(Coco().write(tmp_path / "coco"))))
+    ds = open_dataset(tmp_path / "it.zarr")
+    described = describe(ds)
+    assert (described["objects"], described["scenes"]) == (2, False)
+    assert described["categories"] == ["dog", "person"]
+    assert explain(ds, 0)["objects"] == [
+        {"category": "person", "box": [3, 2, 10, 8], "visible": None},
+        {"category": "dog", "box": [3, 12, 9, 20], "visible": None},
+    ]
+    assert explain(ds, 1)["objects"] == []
+    write_cards(str(tmp_path / "it.zarr"))
+    card = (tmp_path / "it.zarr/DATACARD.md").read_text(encoding="utf-8")
+    assert "2 categories: dog, person" in card
+    stats = ds.stats()
+    assert Stats.from_dict(stats.to_dict()) == stats
+    for picture_of in (render_stats(stats, "it"), render_preview(ds, rows=2), render_layers(ds, 0)):
+        assert picture_of.size > (100, 100)
+    for form in ("it.h5", "it.zip"):
+        (convert if form == "it.h5" else pack)(tmp_path / "it.zarr", tmp_path / form)
+        again = open_dataset(tmp_path / form)
+        assert again.categories == ("dog", "person")
+        np.testing.assert_array_equal(again.objects.box, ds.objects.box)
+        np.testing.assert_array_equal(again.instance[:], ds.instance[:])
+
+
+def test_objects_that_are_damaged_are_found(tmp_path):
+    import_folder(tmp_path / "it.zarr", ImportSpec(str(Coco().write(tmp_path / "coco"))))
+    path = tmp_path / "it.zarr/objects/category/c/0/0"
+    path.write_bytes(path.read_bytes()[::-1])
+    found = verify(tmp_path / "it.zarr")
+    assert [fault.array for fault in found.faults] == ["objects/category"]
+    left = repair(tmp_path / "it.zarr").left
+    assert [one.fault.array for one in left] == ["objects/category"]
+    assert "fgbgpack import" in left[0].advice
