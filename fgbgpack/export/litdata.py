@@ -59,7 +59,6 @@ _OF_OBJECTS: Mapping[str, tuple[int, ...]] = {
     "instance": (),
     "foreground": (),
 }
-_OF_SCENES = ("instance", "foreground")
 #: Stands for an object that there is not, in all arrays of objects.
 _NONE = -1
 
@@ -178,7 +177,7 @@ class LitdataTarget(Target):
         """The arrays of the objects of each sample that are seen, followed by -1 for those that are not."""
         found: dict[str, NDArray[Any]] = {}
         for i, row in enumerate(seen_objects(self._job, run)):
-            if self._job.dataset.has_objects:
+            if self._job.dataset.document.is_scene:
                 made_of = self._job.dataset.sample_arrays[OBJECT_FOREGROUND][run.samples[i]]
                 row["foreground"] = [made_of[number - 1] for number in row["instance"]]
             for name, values in row.items():
@@ -271,11 +270,11 @@ def _leaves(job: ExportJob) -> list[_Leaf]:
     columns = [name for name in job.ids.columns if name not in elsewhere]
     leaves += [_Leaf((name,), _INTEGER, _INT64) for name in ("sample", *columns)]
     if shows_objects(job):
-        most = most_objects(job)
+        most, is_scene = most_objects(job), job.dataset.document.is_scene
         leaves += [
             _Leaf((OBJECTS, name), _ARRAY, np.dtype("<i4"), (most, *shape))
             for name, shape in _OF_OBJECTS.items()
-            if job.dataset.has_objects or name not in _OF_SCENES
+            if (job.dataset.has_objects or name != "instance") and (is_scene or name != "foreground")
         ]
     return leaves + [_Leaf(("name",), _TEXT, np.dtype("V")) for name in job.ids.columns if name == "name"]
 

@@ -77,18 +77,18 @@ class MdsTarget(Target):
 
     def _encode(self, run: Run) -> list[bytes]:
         arrays = run.arrays | self._job.ids.arrays(run.samples)
-        sizes: Any = [b""] * len(run.samples)
-        columns: list[Any] = []
+        sizes, columns = list[list[int]](), list[Any]()
         for name, (encoding, _) in self._columns.items():
             values = arrays[name]
-            if encoding == "str":  # the only column without a fixed size
+            if encoding == "str":  # no column of another kind is without a fixed size
                 columns.append([text.encode() for text in values.tolist()])
-                sizes = np.array([[len(text)] for text in columns[-1]], _UINT32)
+                sizes.append([len(text) for text in columns[-1]])
             elif encoding == "int":
                 columns.append(values.astype(_INT64)[:, None])
             else:
                 columns.append(np.ascontiguousarray(values, values.dtype.newbyteorder("<")))
-        return [b"".join(sample) for sample in zip(sizes, *columns, strict=True)]
+        heads = np.array(sizes, _UINT32).reshape(len(sizes), len(run.samples)).T.copy()
+        return [b"".join(sample) for sample in zip(heads, *columns, strict=True)]
 
     def how_to_open(self, out: str, details: Mapping[str, Any]) -> list[str]:
         """With mosaicml-streaming: it unpacks shards in a folder other than the one that it reads from."""

@@ -39,10 +39,10 @@ class SampleIds:
     """The identity of a dataset's samples in all formats.
 
     A sample is identified by its number in the dataset. It is described by ``columns``: its placement, and
-    the category of its foreground where foregrounds have any, or, where it was imported, its name; a scene by
-    its background and its objects, far to near. ``source_names``
-    has the file names of the ``"background"`` and ``"foreground"`` pictures that placements number; it is
-    empty for an imported dataset.
+    the category of its foreground where foregrounds have any, or, where it was imported, its name, and its
+    objects where these are told apart; a scene by its background and its objects, far to near.
+    ``source_names`` has the file names of the ``"background"`` and ``"foreground"`` pictures that placements
+    number; it is empty for an imported dataset.
     """
 
     def __init__(self, dataset: Dataset) -> None:
@@ -52,7 +52,8 @@ class SampleIds:
         #: The names of the categories of foregrounds, where these have any.
         self.category_names = list(dataset.categories) if any(dataset.categories) else []
         pair = (*PLACEMENTS, CATEGORY) if self.category_names else PLACEMENTS
-        self.columns = ("name",) if not sources else scene if dataset.has_objects else pair
+        imported = ("name", OBJECTS) if dataset.has_objects else ("name",)
+        self.columns = imported if not sources else scene if dataset.has_objects else pair
         self.source_names: dict[str, list[str]] = {}
         if sources:
             kinds = {"background": sources.backgrounds, "foreground": sources.foregrounds}
@@ -83,13 +84,13 @@ class SampleIds:
 
     def _values(self, samples: NDArray[np.int64]) -> dict[str, Any]:
         """The same, with a list of dictionaries for the objects of each sample."""
-        names = self._dataset.names
-        if names is not None:
-            return {"sample": samples, "name": np.array([names[i] for i in samples.tolist()], np.str_)}
         read = self._dataset.read(samples, ())
         found: dict[str, Any] = {"sample": samples}
         for name in self.columns:
-            if name == OBJECTS:
+            if name == "name":
+                names = self._dataset.names or []
+                found[name] = np.array([names[i] for i in samples.tolist()], np.str_)
+            elif name == OBJECTS:
                 found[name] = self._objects(read.objects)
             elif name == CATEGORY:
                 found[name] = self._category_numbers[read.arrays["foreground"]]
@@ -124,14 +125,15 @@ class SampleIds:
 
     def _objects(self, objects: Objects) -> list[list[dict[str, Any]]]:
         """What there is to say of the objects of each sample, far to near."""
-        names, categories = self.source_names["foreground"], self.category_names
-        arrays = {name: getattr(objects, name).tolist() for name in ("foreground", CATEGORY, *_OF_OBJECTS)}
+        known = {path.removeprefix(f"{OBJECTS}/"): array.tolist() for path, array in objects.arrays().items()}
+        names, categories = self.source_names.get("foreground", []), self.category_names
+        said = [name for name in _OF_OBJECTS if name in known]
         return [
             [
                 {
-                    "foreground": names[arrays["foreground"][i][k]],
-                    **({CATEGORY: categories[arrays[CATEGORY][i][k]]} if categories else {}),
-                    **{name: arrays[name][i][k] for name in _OF_OBJECTS},
+                    **({"foreground": names[known["foreground"][i][k]]} if names else {}),
+                    **({CATEGORY: categories[known[CATEGORY][i][k]]} if categories else {}),
+                    **{name: known[name][i][k] for name in said},
                 }
                 for k in range(count)
             ]

@@ -13,6 +13,8 @@ from fgbgpack.export.target import ExportJob, Run
 
 #: A pixel is foreground where its mask is greater.
 MASK_ABOVE = 127
+#: What there is to say of an object of which no pixel is seen.
+_NOTHING: dict[str, Any] = {"bbox": [0, 0, 0, 0], "area": 0, "iscrowd": 0}
 
 
 def problems_of_fields(job: ExportJob, format_name: str) -> list[str]:
@@ -49,14 +51,14 @@ def categories_of(job: ExportJob, run: Run) -> list[list[int]]:
     """The number of the category of each object that a sample of a run can have; of no matter where there is
     none.
     """
-    dataset, names = job.dataset, category_names(job)
-    if dataset.document.sources is None or len(names) == 1:
+    dataset, names, sources = job.dataset, category_names(job), job.dataset.document.sources
+    if len(names) == 1:
         return [[0] * most_objects(job)] * len(run.samples)
     numbers = np.array([*map(names.index, _named(job)), -1])
-    if dataset.has_objects:
+    if dataset.has_objects or sources is None:
         of_objects = dataset.sample_arrays[CATEGORIES][run.samples]
     else:
-        of_foregrounds = np.array(dataset.document.sources.category_numbers)
+        of_foregrounds = np.array(sources.category_numbers)
         of_objects = of_foregrounds[dataset.sample_arrays["foreground"][run.samples]][:, None]
     found: list[list[int]] = numbers[of_objects].tolist()
     return found
@@ -98,11 +100,20 @@ def measures_of(job: ExportJob, run: Run) -> list[list[dict[str, Any]]]:
 def of_each_object(
     job: ExportJob, run: Run, describe: Callable[[NDArray[np.bool_]], list[dict[str, Any]]]
 ) -> list[list[dict[str, Any]]]:
-    """What ``describe`` says of (n, h, w) masks, for each object that a sample of a run can have."""
+    """What ``describe`` says of (n, h, w) masks, for each object that a sample of a run can have. Of one that
+    is not seen in a map of instances it is box and area alone, which are 0.
+    """
     if INSTANCE not in run.arrays:
         return [[one] for one in describe(run.arrays[MASK] > MASK_ABOVE)]
-    numbers = np.arange(1, most_objects(job) + 1, dtype=np.uint8)[:, None, None]
-    return [describe(instance == numbers) for instance in run.arrays[INSTANCE]]
+    found = []
+    for instance in run.arrays[INSTANCE]:
+        seen = np.flatnonzero(np.bincount(instance.ravel(), minlength=1 << 8)[1:])
+        of_sample = [_NOTHING] * most_objects(job)
+        of_seen = describe(instance == (1 + seen).astype(np.uint8)[:, None, None]) if seen.size else []
+        for number, one in zip(seen.tolist(), of_seen, strict=True):
+            of_sample[number] = one
+        found.append(of_sample)
+    return found
 
 
 def measures_in(inside: NDArray[np.bool_]) -> list[dict[str, Any]]:

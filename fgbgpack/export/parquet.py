@@ -119,7 +119,7 @@ class ParquetTarget(Target):
             }
             if job.dataset.has_objects:
                 of_objects["instance"] = (pa.int32(), _value("int32"))
-            if OBJECTS in job.ids.columns:
+            if job.dataset.document.is_scene:
                 of_objects["foreground"] = (pa.string(), _value("string"))
             arrow = pa.struct([(name, pa.list_(of_one)) for name, (of_one, _) in of_objects.items()])
             feature = {
@@ -163,9 +163,10 @@ class ParquetTarget(Target):
 
     def _objects(self, run: Run, records: list[dict[str, Any]]) -> list[dict[str, list[Any]]]:
         """Each of a sample's objects that is seen, as lists."""
-        rows = seen_objects(self._job, run)
+        job = self._job
+        rows = seen_objects(job, run)
         for row, record in zip(rows, records, strict=True):
-            if OBJECTS in record:
+            if job.dataset.document.is_scene:
                 made_of = record[OBJECTS]
                 row["foreground"] = [made_of[number - 1]["foreground"] for number in row["instance"]]
         return rows

@@ -8,6 +8,7 @@ from builders import Pictures
 from PIL import Image
 
 from fgbgpack import create, open_dataset
+from fgbgpack.export import export
 from fgbgpack.pipeline import ImportSpec, import_folder
 
 HEIGHT, WIDTH = 21, 33
@@ -74,3 +75,12 @@ def categorised(tmp_path_factory):
     options = {"objects": "1-3", "foreground_height": "6-12", "truncate": 0.3, "empty": 0.2}
     create(root / "scenes.zarr", scenes.spec(samples=24, classes=True, **options))
     return {name: (open_dataset(root / f"{name}.zarr"), of) for name, of in CATEGORY_OF.items()}
+
+
+@pytest.fixture(scope="session")
+def annotated(tmp_path_factory, categorised):
+    """The scenes of ``categorised``, exported to COCO and imported, open."""
+    root = tmp_path_factory.mktemp("annotated")
+    export(categorised["scenes"][0], root / "coco", to="coco", segmentation="rle")
+    import_folder(root / "it.zarr", ImportSpec(str(root / "coco")))
+    return open_dataset(root / "it.zarr")

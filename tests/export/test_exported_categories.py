@@ -159,6 +159,15 @@ def test_the_category_of_each_object_arrives_by_its_name(categorised, tmp_path, 
     assert {name for names in expected.values() for name in names} == set(category_of.values())
 
 
+@pytest.mark.parametrize("to", TARGETS)
+def test_categories_of_imported_objects_arrive(categorised, annotated, tmp_path, to):
+    export(annotated, tmp_path / "out", to=to)
+    scenes, category_of = categorised["scenes"]
+    # What was hidden is not in the files that were imported.
+    expected = categories_in(scenes, category_of, with_hidden=False)
+    assert READERS[to][0](tmp_path / "out") == expected
+
+
 @pytest.mark.parametrize("to", ["litdata", "coco", "coco-panoptic", "yolo", "parquet"])
 def test_foregrounds_of_no_category_may_be_called_as_one(own_pictures, tmp_path, to):
     (own_pictures.foregrounds / "sources.csv").write_text("file,category\nf1.png,dog\n")
