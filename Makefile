@@ -17,7 +17,7 @@ JS := tests/js/node_modules
 .DEFAULT_GOAL := help
 .SUFFIXES:
 .DELETE_ON_ERROR:
-.PHONY: help demo test faults lint format docs bench bench-scale bench-gpu bench-peers bench-transfer wheel constraints clean FORCE
+.PHONY: help demo test faults lint format docs bench bench-exports bench-scale bench-gpu bench-peers bench-transfer wheel constraints clean FORCE
 
 help: ## List these commands
 	@sed -n 's/^\([a-z-]*\): .*## /  make \1|/p' Makefile | awk -F '|' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -67,6 +67,9 @@ docs: $(VENV)/.dev ## Build the documentation in site; a warning is an error
 
 bench: $(VENV)/.dev ## Measure; ARGS="--quick" takes a minute
 	$(BIN)/python benchmarks/bench.py $(ARGS)
+
+bench-exports: $(VENV)/.dev ## Measure exports to Parquet, YOLO and LitData; needs 6 GB of memory for files
+	$(BIN)/python benchmarks/exports.py $(ARGS)
 
 bench-scale: $(VENV)/.dev ## Measure clusters and object stores, and simulate a large one; ARGS="--quick" takes a minute
 	$(BIN)/python benchmarks/scale.py $(ARGS)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import shutil
 import subprocess
 import sys
@@ -22,14 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import convert
+from bench import ROOT, SAMPLES, peak_bytes, pictures_in
 
 from fgbgpack import DatasetSpec, create
 from fgbgpack.export import TARGETS, export
 
-ROOT = Path(__file__).resolve().parents[1]
-SHARED = ROOT.parent / "shared"
-#: 48 backgrounds, 47 foregrounds, 20 placements, each also mirrored.
-SAMPLES = 90_240
 FORMATS = ("parquet", "yolo", "litdata")
 
 
@@ -55,7 +51,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         "cpu_seconds": time.process_time() - before,
         "samples": report.samples,
         "bytes": report.bytes,
-        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_bytes": peak_bytes(),
     }
 
 
@@ -64,17 +60,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
     parser.add_argument("--only", nargs="+", choices=TARGETS, default=FORMATS, metavar="FORMAT")
     parser.add_argument("--samples", type=int, default=SAMPLES, help="at most so many")
-    parser.add_argument("--pictures", type=Path, default=SHARED / "images")
+    parser.add_argument("--pictures", type=Path, help="a folder with backgrounds/ and foregrounds/")
     parser.add_argument("--folder", type=Path, default=Path("/dev/shm"))
     parser.add_argument("--job", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.job:
         print(json.dumps(run(json.loads(options.job))))
         return
+    (ROOT / "bench-data").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="fgbgpack-exports-", dir=options.folder) as folder:
         dataset = Path(folder) / "it.zarr"
         placements = max(1, round(options.samples / SAMPLES * 20))
-        pictures = {name: str(options.pictures / name) for name in ("backgrounds", "foregrounds")}
+        root = options.pictures or pictures_in(ROOT / "bench-data")
+        pictures = {name: str(root / name) for name in ("backgrounds", "foregrounds")}
         create(dataset, DatasetSpec(**pictures, placements=placements, depth=None), virtual=True)
         print(f"{'format':14}{'samples/s':>11}{'ms of CPU':>11}{'one worker':>12}{'bytes':>9}{'peak MB':>9}")
         for to in options.only:
