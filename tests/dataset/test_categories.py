@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
-from pyarrow.parquet import read_table
 from refusals import refused
 from zarr.storage import MemoryStore
 
 from fgbgpack import create, open_dataset
 from fgbgpack.errors import SourceError, SpecError
-from fgbgpack.export import export
 from fgbgpack.pipeline import verify
 
 NAMES = ["chair/f0.png", "person/f0.png", "person/f1.png"]
@@ -59,33 +56,6 @@ def test_objects_have_the_categories_of_their_folders(sorted_pictures, tmp_path)
         ds.where(category="table")
     with refused(SpecError, "sample-unknown", "visible"):
         ds.where(visible="much")
-
-    export(ds, tmp_path / "coco", to="coco")
-    found = json.loads((tmp_path / "coco" / "annotations" / "instances_all.json").read_text())
-    assert [one["name"] for one in found["categories"]] == ["chair", "person"]
-    used = {one["image_id"]: set() for one in found["annotations"]}
-    for one in found["annotations"]:
-        used[one["image_id"]].add(one["category_id"] - 1)
-    assert all(numbers <= set(objects.category[i].tolist()) for i, numbers in used.items())
-
-    export(ds, tmp_path / "panoptic", to="coco-panoptic")
-    found = json.loads((tmp_path / "panoptic" / "annotations" / "panoptic_all.json").read_text())
-    assert [one["name"] for one in found["categories"]] == ["chair", "person", "background"]
-    for one in found["annotations"]:
-        of_sample = objects.category[one["image_id"]]
-        for segment in one["segments_info"]:
-            number = segment["id"]
-            expected = 3 if number == 256 else 1 + of_sample[number - 1]
-            assert segment["category_id"] == expected
-
-    export(ds, tmp_path / "parquet", to="parquet")
-    (path,) = (tmp_path / "parquet" / "data").iterdir()
-    rows = read_table(path)
-    features = json.loads(rows.schema.metadata[b"huggingface"])["info"]["features"]
-    labels = {"names": ["chair", "person"], "_type": "ClassLabel"}
-    assert features["objects"]["category"] == {"feature": labels, "_type": "Sequence"}
-    for sample, row in enumerate(rows.column("objects").to_pylist()):
-        assert row["category"] == [objects.category[sample, number - 1] for number in row["instance"]]
 
 
 def test_masks_and_tables_are_in_folders_of_the_same_names(sorted_pictures):

@@ -87,13 +87,14 @@ def test_masks_have_one_form(dataset, tmp_path):
     assert [problem.split(":")[0] for problem in caught.value.problems] == ["--segmentation"]
 
 
-#: What COCO's evaluation of panoptic segmentation says of predictions.
+#: What COCO's evaluation of panoptic segmentation says of some predictions.
 EVALUATES = """
     import json, sys
     from panopticapi.evaluation import pq_compute
 
     if __name__ == "__main__":
-        print(json.dumps(pq_compute(*sys.argv[1:])))
+        truth, *predictions = sys.argv[1:]
+        print(json.dumps([pq_compute(truth, one, pred_folder=truth[:-5]) for one in predictions]))
 """
 
 
@@ -101,24 +102,20 @@ EVALUATES = """
 @needs("panopticapi", packages=READERS)
 def test_the_evaluation_of_coco_finds_the_segments(categorised, tmp_path):
     ds, _ = categorised["scenes"]
-    export(ds, tmp_path / "truth", to="coco-panoptic")
-    export(ds, tmp_path / "other", to="coco-panoptic")
-    truth, other = (tmp_path / name / "annotations" / "panoptic_all.json" for name in ("truth", "other"))
+    export(ds, tmp_path / "out", to="coco-panoptic")
+    truth, other = tmp_path / "out" / "annotations" / "panoptic_all.json", tmp_path / "other.json"
     said = json.loads(truth.read_text(encoding="utf-8"))
     names = {one["id"]: one["name"] for one in said["categories"]}
-    found = json.loads(printed_by(EVALUATES, truth, other, cwd=tmp_path, packages=READERS).splitlines()[-1])
-    assert found["All"] == {"pq": 1, "sq": 1, "rq": 1, "n": 4}
-    assert (found["Things"]["n"], found["Stuff"]["n"]) == (3, 1)
     # An object that is called something else is found in neither category.
-    predicted = json.loads(other.read_text(encoding="utf-8"))
-    segment = next(
-        one for item in predicted["annotations"] for one in item["segments_info"] if one["id"] == 1
-    )
+    segments = (one for item in said["annotations"] for one in item["segments_info"])
+    segment = next(one for one in segments if one["id"] == 1)
     was = segment["category_id"]
-    segment["category_id"] = next(
-        number for number in names if number != was and names[number] != "background"
-    )
-    other.write_text(json.dumps(predicted), encoding="utf-8")
-    found = json.loads(printed_by(EVALUATES, truth, other, cwd=tmp_path, packages=READERS).splitlines()[-1])
-    worse = {int(number) for number, one in found["per_class"].items() if one["pq"] < 1}
+    others = (number for number in names if number != was and names[number] != "background")
+    segment["category_id"] = next(others)
+    other.write_text(json.dumps(said), encoding="utf-8")
+    printed = printed_by(EVALUATES, truth, truth, other, cwd=tmp_path, packages=READERS)
+    same, changed = json.loads(printed.splitlines()[-1])
+    assert same["All"] == {"pq": 1, "sq": 1, "rq": 1, "n": 4}
+    assert (same["Things"]["n"], same["Stuff"]["n"]) == (3, 1)
+    worse = {int(number) for number, one in changed["per_class"].items() if one["pq"] < 1}
     assert worse == {was, segment["category_id"]}

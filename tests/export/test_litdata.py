@@ -37,7 +37,7 @@ READ_ALL = """
         columns = {name: np.stack([item[name] for item in items]) for name in items[0]}
         np.savez(f"{saved}-{number}.npz", **columns)
         shuffled = StreamingDataset(address, shuffle=True, seed=1)
-        loader = StreamingDataLoader(shuffled, batch_size=4, num_workers=2)
+        loader = StreamingDataLoader(shuffled, batch_size=4, num_workers=0 if number else 2)
         orders.append([sample for batch in loader for sample in batch["sample"].tolist()])
     print(json.dumps(orders))
 """

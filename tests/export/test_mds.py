@@ -43,21 +43,34 @@ def in_reader(tmp_path: Path, code: str, *arguments: object) -> str:
 
 #: Reads all samples of some folders, and saves each column of each.
 READ_ALL = """
-    out, local, saved, *splits = sys.argv[1:]
-    for split in splits:
+    out, *parts = sys.argv[1:]
+    for number, part in enumerate(parts):
         ds = StreamingDataset(
-            remote=out, local=f"{local}/{split}", split=split, batch_size=1, validate_hash="sha1"
+            remote=out, local=f"cache-{number}", split=part, batch_size=1, validate_hash="sha1"
         )
         samples = [ds[i] for i in range(len(ds))]
         columns = {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
-        np.savez(f"{saved}-{split}.npz", **columns)
+        np.savez(f"read-{number}.npz", **columns)
 """
 
+COMPRESSIONS = {"none": "none", "zstd": "zstd", "best": "zstd:22"}
+PARTS = ("train", "val")
 
-def as_read(tmp_path: Path, out: Path, *splits: str) -> dict[str, dict[str, np.ndarray]]:
-    """All columns of the parts of an export."""
-    in_reader(tmp_path, READ_ALL, out, tmp_path / "cache", tmp_path / "read", *splits)
-    return {split: dict(np.load(tmp_path / f"read-{split}.npz")) for split in splits}
+
+@pytest.fixture(scope="module")
+def read_back(tmp_path_factory, depth_dataset, split_dataset, imported, annotated):
+    """All columns of exports as the reader has them, by their folders: to it any folder is a part. It starts
+    once.
+    """
+    out = tmp_path_factory.mktemp("read-back")
+    for folder, compression in COMPRESSIONS.items():
+        export(depth_dataset, out / folder, to="mds", compression=compression, shard_bytes=30_000)
+    export(split_dataset, out / "split", to="mds", split="by-background")
+    export(imported, out / "imported", to="mds")
+    export(annotated, out / "annotated", to="mds")
+    folders = [*COMPRESSIONS, *(f"split/{part}" for part in PARTS), "imported", "annotated"]
+    in_reader(out, READ_ALL, out, *folders)
+    return {folder: dict(np.load(out / f"read-{number}.npz")) for number, folder in enumerate(folders)}
 
 
 def assert_same(found: dict[str, np.ndarray], ds, samples: np.ndarray) -> None:
@@ -83,39 +96,31 @@ def exported(tmp_path_factory, depth_dataset):
 
 @pytest.mark.slow
 @needs_reader
-def test_streaming_reads_every_sample(tmp_path, depth_dataset):
-    names = {"none": "none", "zstd": "zstd", "best": "zstd:22"}
-    for folder, compression in names.items():
-        out = tmp_path / "out" / folder
-        export(depth_dataset, out, to="mds", compression=compression, shard_bytes=30_000)
-        assert len(list(out.glob("shard.*"))) > 3
+def test_streaming_reads_every_sample(read_back, depth_dataset):
     ds = open_dataset(depth_dataset)
-    # To the reader any folder is a part.
-    for found in as_read(tmp_path, tmp_path / "out", *names).values():
-        assert_same(found, ds, np.arange(len(ds)))
+    for folder in COMPRESSIONS:
+        assert_same(read_back[folder], ds, np.arange(len(ds)))
 
 
-@pytest.mark.slow
 @needs_reader
-def test_streaming_reads_each_part_of_a_split(tmp_path, own_pictures):
-    create(tmp_path / "d.zarr", own_pictures.spec())
-    ds = open_dataset(tmp_path / "d.zarr")
-    parts = ds.save_split("two", {"train": 2 / 3, "test": 1 / 3})
-    export(tmp_path / "d.zarr", tmp_path / "out", to="mds", split="two")
-    found = as_read(tmp_path, tmp_path / "out", *parts)
-    for name, samples in parts.items():
-        assert_same(found[name], ds, samples)
+def test_streaming_reads_each_part_of_a_split(read_back, split_dataset):
+    for part, samples in split_dataset.split("by-background").items():
+        assert_same(read_back[f"split/{part}"], split_dataset, samples)
 
 
-@pytest.mark.slow
 @needs_reader
-def test_imported_samples_have_their_names(tmp_path, imported):
-    export(imported, tmp_path / "out", to="mds")
-    found = as_read(tmp_path, tmp_path, "out")["out"]
+def test_imported_samples_have_their_names_and_objects(read_back, imported, annotated):
+    found = read_back["imported"]
     assert sorted(found) == ["depth", "image", "mask", "name", "sample"]
     assert found["name"].tolist() == imported.names
     for field in imported.fields:
         np.testing.assert_array_equal(found[field], getattr(imported, field)[:])
+    scenes = read_back["annotated"]
+    assert scenes["name"].tolist() == annotated.names
+    objects = [json.loads(text) for text in scenes["objects"].tolist()]
+    assert [len(of_sample) for of_sample in objects] == annotated.objects.count.tolist()
+    for of_sample, boxes in zip(objects, annotated.objects.box.tolist(), strict=True):
+        assert [one["box"] for one in of_sample] == boxes[: len(of_sample)]
 
 
 @pytest.mark.slow
