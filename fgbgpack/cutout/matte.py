@@ -16,10 +16,13 @@ SOLID = 127
 _NOISE = 8
 #: Parts of the foreground of a smaller share of all of it are specks.
 _SPECK = 0.01
-#: What a second network finds: less than the first of these shares is nothing, more than the other is all.
+#: What an alpha finds with which another is compared: less than the first of these shares is nothing, more
+#: than the other is all.
 _FINDS = (0.35, 0.65)
-#: And it is known as exactly as this share of the photograph's longer side.
+#: And it is known as exactly as this share of the longer side.
 _EXACT = 0.01
+#: An alpha of less than this share is not unsure: it finds little.
+_UNSURE_OF = 0.25
 #: A part is one of several foregrounds if it is at least so large, of the largest.
 _LARGE = 0.15
 
@@ -58,19 +61,38 @@ def agreement(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
 
 
 def confirmed(alpha: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """What of an alpha ``(h, w)`` uint8 a second network finds, too, by its alpha of the same photograph.
+    """An alpha ``(h, w)`` uint8 as a second network confirms it, by its alpha of the same photograph.
 
-    Edges stay those of the first where the second has one nearby: that may be a coarser network.
+    What the second does not find goes; what the first is unsure of becomes solid inside of what the second
+    finds. Edges stay those of the first where the second has one nearby: that may be a coarser network.
     """
+    near = _found_near(second)
+    # A straight edge is half a window away where a quarter of it is found.
+    kept = np.minimum(alpha, np.rint(np.minimum(near * 4, 1) * np.float32(255)).astype(np.uint8))
+    return _firmed(kept, near)
+
+
+def firmed(alpha: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """An alpha ``(h, w)`` uint8 that is solid where it is half-transparent inside of what another one has."""
+    return _firmed(alpha, _found_near(other))
+
+
+def _found_near(alpha: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """How much of what is around each pixel, as far as alpha is exact, is found: from 0 to 1."""
     nothing, all_of_it = _FINDS
-    found = (second.astype(np.float32) / np.float32(255) - nothing) / np.float32(all_of_it - nothing)
+    found = (alpha.astype(np.float32) / np.float32(255) - nothing) / np.float32(all_of_it - nothing)
     near = np.empty_like(found)
     reach = max(1, round(_EXACT * max(alpha.shape)))
     box_mean(np.clip(found, 0, 1), reach, np.empty_like(found), near)
-    # A straight edge is half a window away where a quarter of it is found.
-    limit = np.rint(np.minimum(near * 4, 1) * np.float32(255)).astype(np.uint8)
-    both: NDArray[np.uint8] = np.minimum(alpha, limit)
-    return both
+    return near
+
+
+def _firmed(alpha: NDArray[np.uint8], near: NDArray[np.float32]) -> NDArray[np.uint8]:
+    share = alpha.astype(np.float32) / np.float32(255)
+    # Half a window inside of a straight edge three quarters are found.
+    inside = np.clip(near * 4 - 3, 0, 1) * np.minimum(share / np.float32(_UNSURE_OF), 1)
+    solid: NDArray[np.uint8] = np.rint((share + (1 - share) * inside) * np.float32(255)).astype(np.uint8)
+    return solid
 
 
 def parts_of(alpha: NDArray[np.uint8], *, split: bool) -> list[Part]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fgbgpack.cutout.matte import agreement, alpha_of, box_of, parts_of
+from fgbgpack.cutout.matte import agreement, alpha_of, box_of, firmed, parts_of
 from fgbgpack.depth.card import Filter, Size
 from fgbgpack.depth.model import DepthModel
 from fgbgpack.depth.providers import Execution
@@ -58,7 +58,8 @@ class CutoutNetwork:
         threads.
 
         A network sees a large photograph made small. So where its foreground is a small part of it, the
-        network looks a second time, at that part. If it finds the same, its edges are those of that look.
+        network looks a second time, at that part. If it finds the same, alpha is that of the second look,
+        solid where that is unsure and the first was sure.
 
         Raises DepthModelError where the network fails.
         """
@@ -68,8 +69,9 @@ class CutoutNetwork:
         if box is not None:
             left, top, right, bottom = box
             again = alpha_of(self._look(photo.crop(box)), (right - left, bottom - top))
-            if agreement(alpha[top:bottom, left:right], again) >= _SAME:
-                alpha[top:bottom, left:right] = again
+            before = alpha[top:bottom, left:right]
+            if agreement(before, again) >= _SAME:
+                before[...] = firmed(again, before)
         return alpha
 
     def _look(self, photo: Image.Image) -> NDArray[np.float16]:
