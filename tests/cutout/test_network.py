@@ -112,8 +112,9 @@ class TestSecondLook:
         network = short_sighted(path / "n.onnx", loses=loses, above=share.mean() * 1.5, seen=48)
         return int(alpha_by(network, share).max())
 
-    def test_edges_are_finer(self, tmp_path):
-        document = card(input={"size": {"fixed": [48, 48]}})
+    @pytest.mark.parametrize("size", [{"fixed": [48, 48]}, {"multiple_of": 8, "target": {"short_side": 48}}])
+    def test_edges_are_finer(self, tmp_path, size):
+        document = card(input={"size": size})
         found = alpha_by(redness(tmp_path / "n.onnx", card=document), self.SHARE)
         seen = Image.fromarray(np.uint8(np.rint(self.SHARE * 255)))
         once = np.asarray(seen.resize((48, 48), Image.Resampling.BILINEAR).resize(seen.size))
