@@ -7,7 +7,8 @@ import shlex
 from pathlib import PurePath
 
 from fgbgpack.cards.summary import DatasetSummary
-from fgbgpack.document import ImportedDepthInfo, ImportInfo, NetworkDepthInfo
+from fgbgpack.document import ImportedDepthInfo, NetworkDepthInfo
+from fgbgpack.import_info import ImportInfo
 from fgbgpack.sources.names import counted, listed
 from fgbgpack.spec import DatasetSpec
 
