@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fgbgpack.document import INSTANCE, MASK
 from fgbgpack.export.coco import ANNOTATIONS, FIRST_CATEGORY, CocoTarget
+from fgbgpack.export.naming import distinct_names
 from fgbgpack.export.objects import MASK_ABOVE, categories_of, category_names, measures_in, measures_of
 from fgbgpack.export.png import png
 from fgbgpack.export.target import Run
@@ -56,10 +57,12 @@ class CocoPanopticTarget(CocoTarget):
             {**one, "isthing": 1, "color": _colour(number)}
             for number, one in enumerate(super()._categories())
         ]
+        # Things may be called so, too.
+        (name,) = distinct_names([_BACKGROUND], taken=[one["name"] for one in things])
         stuff = {
             "id": FIRST_CATEGORY + len(things),
-            "name": _BACKGROUND,
-            "supercategory": _BACKGROUND,
+            "name": name,
+            "supercategory": name,
             "isthing": 0,
             "color": _BACKGROUND_COLOUR,
         }

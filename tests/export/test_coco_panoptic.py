@@ -81,6 +81,13 @@ def test_segments_of_scenes_are_those_of_the_instance_maps(scenes, tmp_path):
     assert min(len(segments) for _, segments in found.values()) == 1
 
 
+def test_things_may_be_called_as_the_background(dataset, tmp_path):
+    export(dataset, tmp_path / "out", to="coco-panoptic", samples=[0], category="background")
+    said = json.loads((tmp_path / "out" / "annotations" / "panoptic_all.json").read_text())
+    names = [(one["name"], one["isthing"]) for one in said["categories"]]
+    assert names == [("background", 1), ("background-2", 0)]
+
+
 def test_masks_have_one_form(dataset, tmp_path):
     with pytest.raises(SpecError) as caught:
         export(dataset, tmp_path / "out", to="coco-panoptic", segmentation="rle")
