@@ -138,32 +138,7 @@ def privacy() -> str:
 
 
 def how_pixels_were_made(summary: DatasetSummary) -> list[str]:
-    """How images and masks were made, one sentence for each step; and of which categories objects are."""
-    return [*_steps(summary), *_categories(summary)]
-
-
-def _categories(summary: DatasetSummary) -> list[str]:
-    names = [name for name in summary.document.categories if name]
-    if not names:
-        return []
-    return [f"Objects are of {counted(len(names), 'category', 'categories')}: {listed(names, _SHOWN)}."]
-
-
-def _steps_of_import(summary: DatasetSummary, imported: ImportInfo) -> list[str]:
-    patterns, told = imported.patterns, imported.patterns.get("instances")
-    place = patterns["images"] or "a folder"
-    masks = f" and masks from {patterns['masks']}" if patterns["masks"] else ", without masks"
-    if told:
-        masks = f"{masks if patterns['masks'] else ''}, and their objects from {told}"
-    kind = "Composites" if imported.layout == "files" else "Pictures"
-    steps = [f"{kind} were read from {place}{masks}: {imported.files:,} files in all."]
-    if imported.fit:
-        instances = ", instances to the nearest pixel" if told else ""
-        steps.append(f"Pictures of another size were fitted to {summary.size} ({imported.fit}){instances}.")
-    return steps
-
-
-def _steps(summary: DatasetSummary) -> list[str]:
+    """How images and masks were made, one sentence for each step."""
     spec, imported = summary.document.spec, summary.document.imported
     if imported is not None:
         return _steps_of_import(summary, imported)
@@ -311,3 +286,20 @@ def command(summary: DatasetSummary) -> str | None:
     given = {option: str(value) for option, value in options.items() if value is not None}
     arguments = [text for pair in given.items() for text in pair if text]
     return shlex.join(["fgbgpack", "create", summary.name, *arguments])
+
+
+def _steps_of_import(summary: DatasetSummary, imported: ImportInfo) -> list[str]:
+    patterns, told = imported.patterns, imported.patterns.get("instances")
+    place = patterns["images"] or "a folder"
+    masks = f" and masks from {patterns['masks']}" if patterns["masks"] else ", without masks"
+    if told:
+        masks = f"{masks if patterns['masks'] else ''}, and their objects from {told}"
+    kind = "Composites" if imported.layout == "files" else "Pictures"
+    steps = [f"{kind} were read from {place}{masks}: {imported.files:,} files in all."]
+    if imported.fit:
+        instances = ", instances to the nearest pixel" if told else ""
+        steps.append(f"Pictures of another size were fitted to {summary.size} ({imported.fit}){instances}.")
+    if names := [name for name in summary.document.categories if name]:
+        many = counted(len(names), "category", "categories")
+        steps.append(f"Objects are of {many}: {listed(names, _SHOWN)}.")
+    return steps

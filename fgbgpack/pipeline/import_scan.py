@@ -96,8 +96,10 @@ class ImportScan:
         self.extent = Extent(len(self.pairs.names), self.frame.height, self.frame.width)
         #: The objects of each sample; ``None`` where nothing tells them apart.
         self.objects = self._objects(problems)
-        for one in self.objects or ():
-            digest.update(one.digest)
+        if self.set is not None and self.objects is not None:
+            digest.update("\0".join(self.set.categories).encode())
+            for one in self.objects:
+                digest.update(one.digest)
         self.digest = digest.hexdigest()
         self.files = SampleFiles(
             self._root,
@@ -176,12 +178,12 @@ class ImportScan:
         def values_of(sample: int) -> SampleObjects | SourceError:
             if ("instances", sample) in self._unusable:
                 return SampleObjects()
-            of_name = self.pairs.names[sample].rpartition("/")[0]
+            of_sample = found.of_samples[sample] if found.of_samples else ""
             try:
                 file = self._file("instances", sample)
                 values = read_instance_values(file, self._reading)
                 known = None if said is None else said[sample]
-                return with_values(file, values, known, category.get(of_name, 0))
+                return with_values(file, values, known, category.get(of_sample, 0))
             except SourceError as exc:
                 return exc
 

@@ -115,6 +115,7 @@ class ImportSpec:
             (is_number(self.depth_invalid), "depth-invalid", self.depth_invalid, "a number"),
             (self.layout in (None, *get_args(ImportLayout)), "from", repr(self.layout), _LAYOUTS),
             (not is_set or self.depths in (None, NONE), "depths", self.depths, f"none with {option}"),
+            (self.layout != "yolo" or self.images is None, "images", self.images, f"nothing with {option}"),
             (not drawn or self.masks is None, "masks", self.masks, f"nothing with {option}"),
             (chunk is None or chunk >= 1, "chunk", chunk, "1 or more samples"),
             (self.images != NONE, "images", NONE, "where they are"),

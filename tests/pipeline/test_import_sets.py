@@ -21,7 +21,7 @@ from fgbgpack.cards import write_cards
 from fgbgpack.dataset.explanation import explain
 from fgbgpack.dataset.stats import Stats
 from fgbgpack.document import CATEGORIES
-from fgbgpack.errors import RecipeMismatchError, SpecError
+from fgbgpack.errors import RecipeMismatchError, SourceError, SpecError
 from fgbgpack.export import export
 from fgbgpack.pipeline import ImportSpec, convert, import_folder, pack, repair, scan, verify
 from fgbgpack.visual.info import describe
@@ -208,6 +208,29 @@ def test_objects_are_of_the_category_of_their_folder(tmp_path):
     assert stats.sizes.objects == 5
     assert (stats.sizes.height[0], stats.sizes.height[-1]) == (min(heights), max(heights))
     assert stats.sizes.visible is None
+
+
+def test_a_table_says_the_categories_of_pictures(tmp_path):
+    penn_fudan(tmp_path / "pf")
+    table = "file,category\nFudan00000.png,dog\nFudan00002.png,cat\n"
+    (tmp_path / "pf/PNGImages/sources.csv").write_text(table)
+    import_folder(tmp_path / "it.zarr", ImportSpec(str(tmp_path / "pf")))
+    ds = open_dataset(tmp_path / "it.zarr")
+    assert ds.categories == ("dog", "", "cat")
+    assert (ds.where(category="dog").tolist(), ds.where(category="cat").tolist()) == ([0], [2])
+    (tmp_path / "pf/PNGImages/sources.csv").write_text("file,cut\nFudan00000.png,left\n")
+    with refused(SourceError, "credits-invalid", "cut"):
+        scan(ImportSpec(str(tmp_path / "pf")))
+
+
+def test_other_names_of_categories_are_another_dataset(tmp_path):
+    coco = Coco()
+    spec = ImportSpec(str(coco.write(tmp_path / "coco")))
+    import_folder(tmp_path / "it.zarr", spec)
+    coco.categories[0]["name"] = "wolf"
+    coco.write(tmp_path / "coco")
+    with refused(RecipeMismatchError, "dataset-differs", "annotations"):
+        import_folder(tmp_path / "it.zarr", spec)
 
 
 def test_groups_are_in_the_mask_and_no_objects(tmp_path):

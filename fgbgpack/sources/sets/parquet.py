@@ -62,7 +62,9 @@ def _form_of(folder: Folder, path: str) -> _Form:
     with readable_table(where):
         schema = pyarrow_parquet().read_schema(where)
         stated = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-    features = stated.get("info", {}).get("features", {}) if isinstance(stated, dict) else {}
+    info = stated.get("info") if isinstance(stated, dict) else None
+    features = info.get("features") if isinstance(info, dict) else None
+    features = features if isinstance(features, dict) else {}
     kinds = {one.name: str(one.type) for one in schema}
     pictures = [
         name
@@ -71,6 +73,8 @@ def _form_of(folder: Folder, path: str) -> _Form:
     ]
     chosen: dict[Kind, str] = {}
     for kind, given in (("images", folder.images), ("masks", folder.masks), ("instances", None)):
+        if given == "none" and kind == "masks":
+            continue
         if given is not None and given not in pictures:
             expected = f"one of pictures, for --{kind}: {', '.join(pictures[:_SHOWN]) or 'there are none'}"
             raise problem(where, f"no such column as {given}", expected, "annotations-invalid")
@@ -86,7 +90,7 @@ def _form_of(folder: Folder, path: str) -> _Form:
         )
         raise problem(where, f"the columns {', '.join(kinds)}", expected, "annotations-invalid")
     others = [name for name in kinds if name not in pictures]
-    return _Form(chosen, others, features if isinstance(features, dict) else {}, pictures)
+    return _Form(chosen, others, features, pictures)
 
 
 def _is_image(feature: Any) -> bool:
@@ -208,6 +212,9 @@ class _Reader:
 
     def _number_of(self, where: str, category: Any) -> int:
         """The number of a category, by its number in the declared names or by its name."""
+        if category is None:
+            self._wrong(where, "an object of no category; expected one: name it, or leave the column out")
+            return 0
         if self._labels is not None and isinstance(category, int):
             if 0 <= category < len(self._labels):
                 return category

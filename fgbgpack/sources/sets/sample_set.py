@@ -94,6 +94,7 @@ class SampleSet:
         annotations: The files that say what objects there are.
         notices: What is to be said of it.
         tables: What holds the pictures, where they are no files.
+        of_samples: The category of all objects of a sample, by its name, where that is known before them.
     """
 
     layout: ImportLayout
@@ -104,6 +105,7 @@ class SampleSet:
     annotations: Sequence[str] = ()
     notices: Sequence[str] = ()
     tables: Tables | None = None
+    of_samples: Sequence[str] = ()
 
     @property
     def most_objects(self) -> int:

@@ -15,8 +15,8 @@ from fgbgpack.sources.problems import problem
 
 #: Separates the path of a table from the number of a row.
 _ROW = "#"
-#: Groups of rows that a thread keeps: batches of neighbours come from the same one.
-_KEPT = 2
+#: Groups of rows that a thread keeps, each of one column: neighbours come from the same one.
+_KEPT = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,10 +55,9 @@ class Tables:
 
     def _value(self, path: str, row: int, column: str) -> Any:
         """A cell, of the group of rows that holds it."""
-        groups: dict[tuple[str, str], list[tuple[int, Any]]] = vars(self._kept).setdefault("groups", {})
-        known = groups.setdefault((path, column), [])
-        for first, values in known:
-            if first <= row < first + len(values):
+        known: list[tuple[str, str, int, Any]] = vars(self._kept).setdefault("groups", [])
+        for table, name, first, values in known:
+            if (table, name) == (path, column) and first <= row < first + len(values):
                 return values[row - first].as_py()
         with readable_table(self.root / path):
             file = pyarrow_parquet().ParquetFile(self.root / path, memory_map=True)
@@ -67,7 +66,7 @@ class Tables:
                 rows = file.metadata.row_group(number).num_rows
                 if first <= row < first + rows:
                     values = file.read_row_group(number, columns=[column]).column(0).combine_chunks()
-                    known[:] = [(first, values), *known][:_KEPT]
+                    known[:] = [(path, column, first, values), *known][:_KEPT]
                     return values[row - first].as_py()
                 first += rows
         raise problem(self.root / path, f"no row {row}", "the rows that it had", "annotations-unreadable")
