@@ -13,6 +13,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
+from annotated_sets import penn_fudan
 from builders import SMALL_SHARDS, assert_same_files, depth_of, tree
 from clusters import Cluster, free_port
 from zarr.storage import LocalStore, MemoryStore
@@ -131,6 +132,16 @@ class TestSameBytes:
         spec = ImportSpec(str(tmp_path / "files"), chunk=5)
         import_folder(tmp_path / "it.zarr", spec, layout=SMALL_SHARDS)
         import_folder(tmp_path / "other.zarr", spec, layout=SMALL_SHARDS, executor=executor)
+        assert_same_files(tmp_path / "other.zarr", tmp_path / "it.zarr")
+
+    @pytest.mark.parametrize("to", ["coco", "parquet"])
+    def test_import_of_objects(self, tmp_path, processes, to):
+        penn_fudan(tmp_path / "pf", [i % 4 for i in range(12)])
+        import_folder(tmp_path / "pf.zarr", ImportSpec(str(tmp_path / "pf")))
+        export(tmp_path / "pf.zarr", tmp_path / "files", to=to)
+        spec = ImportSpec(str(tmp_path / "files"), chunk=2)
+        import_folder(tmp_path / "it.zarr", spec, layout=SMALL_SHARDS)
+        import_folder(tmp_path / "other.zarr", spec, layout=SMALL_SHARDS, executor=processes)
         assert_same_files(tmp_path / "other.zarr", tmp_path / "it.zarr")
 
     @pytest.mark.parametrize(
