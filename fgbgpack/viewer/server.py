@@ -99,7 +99,9 @@ class Page:
         """Answer requests until ``stop`` is called in another thread or, in the main thread, until SIGINT or
         SIGTERM arrives, which is then raised again.
         """
-        self._server.run(sockets=[self._socket])
+        # Some versions of uvicorn leave the socket open where they are stopped before they have begun.
+        with self._socket:
+            self._server.run(sockets=[self._socket])
 
     def stop(self) -> None:
         """Make ``serve`` return."""
