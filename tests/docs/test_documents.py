@@ -95,16 +95,30 @@ class TestCommands:
         assert {command_of(words)[0] for words in shown if len(words) > 1} - {()} == set(COMMANDS)
 
 
+def assert_public(code: str) -> None:
+    """All that some Python takes of fgbgpack is on the API page."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "fgbgpack":
+            assert node.module in PUBLIC
+            names = {alias.name for alias in node.names}
+            assert names <= set(importlib.import_module(node.module).__all__)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            assert node.value.id != "fgbgpack" or node.attr in fgbgpack.__all__
+
+
 class TestSnippets:
     @pytest.mark.parametrize("block", blocks(*PAGES, language="python"), ids=lambda b: f"{b.page}:{b.line}")
     def test_python_uses_public_names(self, block: Block) -> None:
-        for node in ast.walk(ast.parse(block.text)):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "fgbgpack":
-                assert node.module in PUBLIC
-                names = {alias.name for alias in node.names}
-                assert names <= set(importlib.import_module(node.module).__all__)
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-                assert node.value.id != "fgbgpack" or node.attr in fgbgpack.__all__
+        assert_public(block.text)
+
+    @pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+    def test_notebooks_use_public_names(self, path: Path) -> None:
+        cells = [
+            cell
+            for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]
+            if cell["cell_type"] == "code"
+        ]
+        assert_public("\n".join("".join(cell["source"]) for cell in cells))
 
     def test_cards_follow_their_schema(self) -> None:
         cards = blocks(*PAGES, language="json")

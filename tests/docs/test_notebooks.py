@@ -11,6 +11,8 @@ import pytest
 from nbclient import NotebookClient
 from PIL import Image
 
+from fgbgpack.scene_spec import PRESETS
+
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 #: Bytes of a notebook with its outputs.
@@ -157,7 +159,8 @@ class TestRuns:
         monkeypatch.setenv("FGBGPACK_PHOTOS", str(photos))
         notebook = run(ROOT / "notebooks" / "scenes.ipynb", tmp_path, monkeypatch)
         printed = printed_by(notebook)
-        assert "'placement': 'anchored'" in printed
+        preset = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in PRESETS["scenes"].items())
+        assert f"--preset scenes is {preset}\n" in printed
         assert re.search(r"\d+ of [0-9,]+ people are hidden in part", printed)
         assert re.search(r"object 2: foreground \d, box .*% seen, [0-9.]+ m away", printed)
         # Of people who stand in rooms, and of the photographs, half of which is covered by their masks.
