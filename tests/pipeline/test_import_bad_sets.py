@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
+import random
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +39,26 @@ def one_line(error: FgbgError, code: str, *words: str) -> None:
         assert word in error.problems[0]
 
 
+#: What may stand where something else is expected.
+OTHERS = (None, True, 0, -1, 1e308, "x", [], {}, [[]], 10**19, 1.5, [1, 2, 3, 4, 5, 6], [None] * 6)
+
+
+def with_a_change(document: dict, rng: random.Random) -> dict:
+    """A document in which one value, wherever it is, is another one or is not there."""
+    node = document
+    while True:
+        keys = list(node) if isinstance(node, dict) else list(range(len(node)))
+        key = rng.choice(keys)
+        if isinstance(node[key], dict | list) and node[key] and rng.random() < 0.8:
+            node = node[key]
+        elif rng.random() < 0.2:
+            del node[key]
+            return document
+        else:
+            node[key] = rng.choice(OTHERS)
+            return document
+
+
 class TestCoco:
     @pytest.fixture
     def coco(self):
@@ -53,7 +76,8 @@ class TestCoco:
         one_line(error, "annotations-invalid", "instances_train.json", "annotation 2", "category 5", "add it")
 
     @pytest.mark.parametrize(
-        "polygon", [[1, 2, 3, 4, 5], [1, 2, 3, 4], [], [1, 2, 3, 4, 5, "6"], [1, 2, 3, 4, 5, True]]
+        "polygon",
+        [[1, 2, 3, 4, 5], [1, 2, 3, 4], [], *([1, 2, 3, 4, 5, other] for other in ("6", True, 1e308))],
     )
     def test_a_polygon_that_is_none(self, coco, tmp_path, polygon):
         coco.annotations[0]["segmentation"] = [polygon]
@@ -121,6 +145,19 @@ class TestCoco:
         error = error_of(coco.write(tmp_path / "coco"))
         one_line(error, "annotations-invalid", "p7.png", "256 objects", "255")
 
+    def test_whatever_a_file_holds_the_answer_is_an_error_or_a_set(self, coco, tmp_path):
+        coco.write(tmp_path / "coco")
+        path = tmp_path / "coco/annotations/instances_train.json"
+        whole, rng, codes = path.read_text(), random.Random(5), Counter()
+        for _ in range(150):
+            path.write_text(json.dumps(with_a_change(json.loads(whole), rng)))
+            try:
+                codes["none"] += scan(ImportSpec(str(tmp_path / "coco")), workers=1).samples > 0
+            except SourceError as error:
+                codes[error.code] += 1
+        assert codes["none"] > 10
+        assert codes["annotations-invalid"] > 50
+
     def test_all_that_is_wrong_is_told_together(self, coco, tmp_path):
         coco.annotations[0]["category_id"] = 5
         coco.annotations[1]["segmentation"] = [[1, 2, 3]]
@@ -140,6 +177,7 @@ class TestYolo:
             ("0 0.1 0.1 0.5 0.1 0.5", "polygon of 5 numbers"),
             ("0 0.1 0.1 0.5 0.1 0.5 1.5", "outside"),
             ("0 0.1 0.1 0.5 0.1 0.5 nan", "outside"),
+            ("0 0.1 0.1 0.5 0.1 0.5 1e308", "outside"),
             ("dog 0.1 0.1 0.5 0.1 0.5 0.2", "no numbers"),
         ],
     )

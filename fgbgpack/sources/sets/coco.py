@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -36,6 +35,7 @@ _OTHERS = re.compile(
 #: Folders of pictures, where others have files of the same names, such as depth.
 _IMAGES = re.compile("(jpe?g|png)?(images?|imgs?)")
 _KEYS = (b'"images"', b'"annotations"', b'"categories"')
+_FAR = 1e7  # pixels: no corner of a polygon is so far away
 _FIRST = 1 << 20  # bytes in which the keys of a file of annotations are looked for
 _LISTS = ("images", "annotations", "categories")
 
@@ -228,7 +228,7 @@ class _Reader:
         for polygon in outline:
             are_numbers = isinstance(polygon, list) and all(map(_is_number, polygon))
             if not are_numbers or len(polygon) < 6 or len(polygon) % 2:
-                count = f"{len(polygon)} numbers" if are_numbers else "something else than numbers"
+                count = f"{len(polygon)} numbers" if are_numbers else "other things than places"
                 expected = "expected x and y of three corners or more: fix or remove it"
                 self._wrong(where, f"{what} has a polygon of {count}; {expected}")
                 return None
@@ -305,4 +305,4 @@ def _is_side(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _FAR

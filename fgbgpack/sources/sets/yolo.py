@@ -213,7 +213,7 @@ def _label(line: str, categories: int) -> tuple[int, NDArray[np.float32]] | str:
     """The category and the corners of a label, as fractions of the picture; or what is wrong with it."""
     first, *rest = line.split()
     try:
-        corners = np.array([float(word) for word in rest], np.float32)
+        corners = np.array([float(word) for word in rest])
         number = int(first)
     except ValueError:
         return f"{line.strip()[:40]!r} are no numbers; expected a category, and x and y of corners"
@@ -226,4 +226,4 @@ def _label(line: str, categories: int) -> tuple[int, NDArray[np.float32]] | str:
         return f"{found}; expected x and y of three corners or more: fix or remove it"
     if not (np.isfinite(corners).all() and corners.min() >= -_OUTSIDE and corners.max() <= 1 + _OUTSIDE):
         return "corners outside of the picture; expected fractions of its width and height, 0 to 1"
-    return number, corners
+    return number, corners.astype(np.float32)
