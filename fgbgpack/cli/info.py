@@ -57,8 +57,8 @@ def preview(
     ),
     where: list[str] | None = option(
         "--where FIELD=VALUE",
-        "Only samples with this background, foreground or replica (its name or number), with flip=yes or "
-        "flip=no, or, of imported ones, this name; may be given several times.",
+        "Only samples with this background, foreground, replica or, of objects, category (its name or "
+        "number), with flip=yes or flip=no, or, of imported ones, this name; may be given several times.",
     ),
     rows: str | None = option("--rows N", "Number of randomly chosen samples (default 6)."),
     columns: str | None = option(

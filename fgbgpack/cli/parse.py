@@ -46,7 +46,7 @@ Word = TypeVar("Word", bound=str)
 
 
 #: What samples are found by.
-_FIELDS = ("background", "foreground", "flip", "replica", "name")
+_FIELDS = ("background", "foreground", "category", "flip", "replica", "name")
 
 
 class Parser:

@@ -48,6 +48,8 @@ from fgbgpack.storage.layout import Extent
 _HEADERS_AT_ONCE, _RUNS_AHEAD = 1000, 8
 _ASPECT_TOLERANCE = 0.02
 _WHOLE_NUMBERS = ("I", "int", "uint16", "uint32", "uint64")  # modes of Pillow, types of NumPy
+#: What is wrong with masks that may be pictures of instances.
+_OF_INSTANCES = ("mask-of-classes", "mask-of-0-and-1", "mask-in-colour")
 _TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")
 _JPEG_EFFECTS: Mapping[Kind, str] = {
     "masks": "around edges they have values that the original masks did not have",
@@ -220,6 +222,8 @@ class ImportScan:
         advice = "Fix or remove what is named here"
         if self.pairs.names and self.pairs.unmatched and not self.spec.skip_unmatched:
             advice += ", or leave out files without partners with --skip-unmatched"
+        if self.layout == "files" and problems.code in _OF_INSTANCES:
+            advice += ", or give --from instance-masks if their pixels have the numbers of objects"
         if unfinished:
             advice += f", then run again with --overwrite: {unfinished} was begun with the files as they were"
         counts = ", ".join(f"{group}: {count:,}" for group, count in problems.counts.items())

@@ -306,6 +306,18 @@ class TestParquet:
         one_line(error_of(self.write(tmp_path / "hub", table)), "annotations-invalid", "row 1", "2 instances")
 
 
+def test_masks_that_are_instances_are_told(tmp_path):
+    """A folder of masks may hold either: what it holds is seen when they are read."""
+    root = tmp_path / "it"
+    penn_fudan(root, (3, 3, 3))
+    (root / "PNGImages").rename(root / "images")
+    (root / "PedMasks").rename(root / "masks")
+    error = error_of(root)
+    assert error.code == "mask-of-classes"
+    assert "--from instance-masks" in error.message
+    assert scan(ImportSpec(str(root), layout="instance-masks")).objects == 9
+
+
 def test_a_folder_of_several_layouts_needs_a_word(tmp_path):
     root = Coco().write(tmp_path / "it")
     yolo(root, {"a": LABEL})
