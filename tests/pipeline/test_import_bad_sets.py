@@ -145,6 +145,7 @@ class TestCoco:
         error = error_of(coco.write(tmp_path / "coco"))
         one_line(error, "annotations-invalid", "p7.png", "256 objects", "255")
 
+    @pytest.mark.slow
     def test_whatever_a_file_holds_the_answer_is_an_error_or_a_set(self, coco, tmp_path):
         coco.write(tmp_path / "coco")
         path = tmp_path / "coco/annotations/instances_train.json"

@@ -93,6 +93,7 @@ def numbers_in(names) -> dict[int, int]:
     return {sample: int(name.rpartition("/")[2]) for sample, name in enumerate(names)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("segmentation", ["rle", "polygons"])
 def test_coco_comes_back_as_it_was(tmp_path, scenes, segmentation):
     export(scenes, tmp_path / "coco", to="coco", split=scenes.split("mine"), segmentation=segmentation)
@@ -127,6 +128,7 @@ def test_yolo_comes_back_nearly_as_it_was(tmp_path, scenes):
     assert {name: len(some) for name, some in again.split("imported").items()} == {"train": 18, "val": 6}
 
 
+@pytest.mark.slow
 def test_parquet_comes_back_as_it_was(tmp_path, scenes):
     export(scenes, tmp_path / "hub", to="parquet", split=scenes.split("mine"), shard_samples=7)
     import_folder(tmp_path / "again.zarr", ImportSpec(str(tmp_path / "hub")))
@@ -144,6 +146,7 @@ def test_parquet_comes_back_as_it_was(tmp_path, scenes):
     np.testing.assert_array_equal(twice.objects.box, again.objects.box)
 
 
+@pytest.mark.slow
 def test_parquet_of_one_foreground_a_sample_has_one_object(tmp_path, pictures):
     create(tmp_path / "it.zarr", pictures.spec())
     ds = open_dataset(tmp_path / "it.zarr")
@@ -363,6 +366,28 @@ def test_objects_of_tables_may_be_lists_of_structures_with_shares(tmp_path):
     assert ds.where(visible=(0.4, 0.6)).tolist() == [0]
 
 
+def test_declared_labels_of_one_name_are_one_category(tmp_path):
+    (tmp_path / "hub").mkdir()
+    stored = np.zeros((HEIGHT, WIDTH), np.uint8)
+    stored[2:5, 3:9], stored[10:12, 1:4], stored[15:17, 1:4] = 1, 2, 3
+    label = {"feature": {"names": ["dog", "dog ", "cat"], "_type": "ClassLabel"}, "_type": "Sequence"}
+    stated = {"info": {"features": {"image": {"_type": "Image"}, "objects": {"category": label}}}}
+    table = pa.table(
+        {
+            "image": [{"bytes": png(picture(0)), "path": "a.png"}],
+            "instance": [{"bytes": png(stored), "path": "a.png"}],
+            "objects": [{"category": [2, 1, 0], "instance": [1, 2, 3]}],
+        }
+    )
+    table = table.replace_schema_metadata({"huggingface": json.dumps(stated)})
+    parquet.write_table(table, tmp_path / "hub/0.parquet")
+    import_folder(tmp_path / "it.zarr", ImportSpec(str(tmp_path / "hub")))
+    ds = open_dataset(tmp_path / "it.zarr")
+    assert ds.categories == ("dog", "cat")
+    assert ds.objects.category.tolist() == [[1, 0, 0]]
+
+
+@pytest.mark.slow
 def test_an_import_that_was_stopped_goes_on(tmp_path, scenes):
     export(scenes, tmp_path / "coco", to="coco", segmentation="rle")
     spec = ImportSpec(str(tmp_path / "coco"), chunk=4)
@@ -412,6 +437,7 @@ def test_labels_beside_no_polygon_are_empty(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_everything_tells_the_same_categories(tmp_path):
     import_folder(tmp_path / "it.zarr", ImportSpec(str(Coco().write(tmp_path / "coco"))))
     ds = open_dataset(tmp_path / "it.zarr")

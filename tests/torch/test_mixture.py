@@ -126,6 +126,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "made.zarr"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_real_beside_made_has_one_set_of_fields(real: Path, made: Path, workers: int) -> None:
     options = {"weights": [1, 3], "workers": workers, "seed": 3, "steps_per_epoch": 3, "placements": True}
@@ -156,6 +157,7 @@ def test_real_beside_made_has_one_set_of_fields(real: Path, made: Path, workers:
     assert seen == 2 * 3 * 8
 
 
+@pytest.mark.slow
 def test_real_beside_made_is_the_same_again_and_resumes(real: Path, made: Path) -> None:
     def loader(**more: Any) -> FgBgMixture:
         parts = [

@@ -108,7 +108,9 @@ class _Reader:
     def __init__(self, folder: Folder, form: _Form, rows: Mapping[str, int]) -> None:
         self._folder, self._form, self._rows = folder, form, rows
         self._labels = _labels_of(form.features.get(OBJECTS))
-        self._categories: dict[str, int] = {name: number for number, name in enumerate(self._labels or ())}
+        self._categories: dict[str, int] = {}
+        for name in self._labels or ():
+            self._categories.setdefault(name, len(self._categories))
         self._problems = CountedProblems()
 
     def sample_set(self) -> SampleSet:
@@ -217,7 +219,7 @@ class _Reader:
             return 0
         if self._labels is not None and isinstance(category, int):
             if 0 <= category < len(self._labels):
-                return category
+                return self._categories[self._labels[category]]
             known = f"expected 0 to {len(self._labels) - 1}, the categories that are declared"
             self._wrong(where, f"the unknown category {category}; {known}")
             return 0
@@ -239,7 +241,7 @@ def _labels_of(feature: Any) -> tuple[str, ...] | None:
             one = one["feature"]
         names = one.get("names") if isinstance(one, dict) else None
         if isinstance(names, list) and all(isinstance(text, str) for text in names):
-            return tuple(dict.fromkeys(map(plain, names)))
+            return tuple(map(plain, names))
     return None
 
 
