@@ -89,10 +89,12 @@ class ImportScan:
         digest = hashlib.sha256(b"fgbgpack files 1\n")
         for paths in zip(*files.values(), strict=True):
             digest.update("".join(f"{path}\0{sizes[self._file_of(path)]}\0" for path in paths).encode())
-        used = {self._file_of(path) for of_kind in files.values() for path in of_kind}
-        self.ignored += len(sizes) - len(used | {*(self.set.annotations if self.set else ())})
-        self.ignored -= self.pairs.left_out
-        del sizes, used
+        used = sum(map(len, files.values()))
+        if self.set is not None:
+            there = {self._file_of(path) for of_kind in files.values() for path in of_kind}
+            used = len(there.union(self.set.annotations))
+        self.ignored += len(sizes) - used - self.pairs.left_out
+        del sizes
         self.depth = self._depth_values() if self.has_depth else DepthValues()
         self.frame, picture_sizes = self._scan_headers(problems)
         self.extent = Extent(len(self.pairs.names), self.frame.height, self.frame.width)

@@ -42,7 +42,7 @@ _LISTS = ("images", "annotations", "categories")
 
 def coco_files(folder: Folder) -> list[str]:
     """The files of instances in a folder: those that are named as such, else those that hold some."""
-    found = [path for path in folder.ending(".json") if not _OTHERS.fullmatch(path)]
+    found = [path for path in in_natural_order(folder.ending(".json")) if not _OTHERS.fullmatch(path)]
     if named := [path for path in found if _SETS.fullmatch(path)]:
         return named
     near = [path for path in found if path.count("/") <= 1]

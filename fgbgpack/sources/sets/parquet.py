@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from fgbgpack.document import IMAGE, INSTANCE, MASK, OBJECTS
+from fgbgpack.sources.names import in_natural_order
 from fgbgpack.sources.pairing import Kind
 from fgbgpack.sources.problems import CountedProblems, problem
 from fgbgpack.sources.sets.objects import SampleObjects
@@ -43,7 +44,7 @@ def read_parquet(folder: Folder) -> SampleSet:
 
     Raises SourceError with all that is wrong with it, and SpecError where pyarrow is not installed.
     """
-    paths = folder.ending(".parquet")
+    paths = in_natural_order(folder.ending(".parquet"))
     if not paths:
         raise folder.lacks("Parquet files, such as data/train-00000-of-00001.parquet", "parquet")
     form, rows = _form_of(folder, paths[0]), {}

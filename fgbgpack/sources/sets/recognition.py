@@ -24,7 +24,7 @@ def recognised(folder: Folder) -> ImportLayout:
     """
     found: dict[ImportLayout, str] = {}
     if tables := folder.ending(".parquet"):
-        found["parquet"] = tables[0]
+        found["parquet"] = min(tables)
     if files := coco_files(folder):
         found["coco"] = files[0]
     if files := yolo_files(folder):

@@ -41,8 +41,7 @@ class Folder:
     @cached_property
     def pictures(self) -> list[str]:
         """The paths of the pictures."""
-        suffixes = picture_suffixes()
-        return [path for path in self.files if PurePosixPath(path).suffix.lower() in suffixes]
+        return self.ending(*picture_suffixes())
 
     @cached_property
     def by_name(self) -> Mapping[str, list[str]]:
@@ -55,8 +54,8 @@ class Folder:
         return found
 
     def ending(self, *suffixes: str) -> list[str]:
-        """The paths of files with one of some extensions, in natural order."""
-        return in_natural_order(path for path in self.files if path.lower().endswith(suffixes))
+        """The paths of files with one of some extensions."""
+        return [path for path in self.files if path.lower().endswith(suffixes)]
 
     def read(self, path: str) -> bytes:
         """The content of a file; raises SourceError where it cannot be read."""

@@ -42,7 +42,7 @@ _OUTSIDE = 0.01
 
 def yolo_files(folder: Folder) -> list[str]:
     """The files in a folder that list categories and parts, as ``data.yaml`` does."""
-    near = [path for path in folder.ending(".yaml", ".yml") if "/" not in path]
+    near = sorted(path for path in folder.ending(".yaml", ".yml") if "/" not in path)
     return [path for path in near if all(one.search(folder.read(path)) for one in (_NAMES, _LISTED))]
 
 
