@@ -72,6 +72,7 @@ FEATURES: dict[str, Any] = {
     "truncate": 0.3,
     "empty": 0.1,
     "rotation": 10.0,
+    "blend": "soft,hard,feather",
     "light_match": True,
     "shadow": True,
 }

@@ -30,7 +30,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "objects": "1-3",
         "foreground_height": "20%-86%",
         "placement": "anchored",
-        "blend": "soft,hard,feather",
         "overlap": 0.3,
     },
 }
