@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fgbgpack.dataset.batch import Batch
 from fgbgpack.dataset.dataset import Dataset
-from fgbgpack.document import DEPTH, IMAGE, INSTANCE, MASK
+from fgbgpack.document import DEPTH, IMAGE, INSTANCE, MASK, VISIBLE
 from fgbgpack.errors import SpecError, redacted
 from fgbgpack.scene_spec import BLENDS
 from fgbgpack.source_info import SourceInfo
@@ -67,7 +67,8 @@ class Collection:
             *SORTS[:2],
             *(SORTS[2:4] if has_recipe else ()),
             "height",
-            *(("visible", "objects") if dataset.document.is_scene else ()),
+            *(("visible",) if dataset.has_objects and self._knows_shares else ()),
+            *(("objects",) if dataset.has_objects else ()),
             *(("depth_min", "depth_max") if dataset.has_depth else ()),
         ]
         return {
@@ -77,14 +78,16 @@ class Collection:
             "height": dataset.height,
             "complete": dataset.complete,
             "scenes": dataset.document.is_scene,
+            "objects": has_recipe or dataset.has_objects,
+            "shares": dataset.has_objects and self._knows_shares,
             "virtual": dataset.document.is_virtual,
             "imported": not has_recipe,
             "layers": list(self.layers),
             "fields": list(dataset.fields),
-            "most_objects": dataset.document.most_objects if dataset.document.is_scene else 1,
+            "most_objects": max(1, dataset.document.most_objects),
             "backgrounds": [] if sources is None else [one.name for one in sources.backgrounds],
             "foregrounds": [] if sources is None else [one.name for one in sources.foregrounds],
-            "categories": list(dataset.categories) if has_recipe else [],
+            "categories": list(dataset.categories),
             "blends": [] if not dataset.document.is_scene else list(BLENDS),
             "splits": {name: list(split["parts"]) for name, split in dataset.splits.items()},
             "depth": None
@@ -92,7 +95,7 @@ class Collection:
             else {"quantity": depth.quantity, "unit": depth.unit, "mode": depth.mode},
             "sorts": sorts,
             "most_sorted": MOST_SORTED,
-            "counted": has_recipe and len(dataset) <= _COUNTED,
+            "counted": (has_recipe or dataset.has_objects) and len(dataset) <= _COUNTED,
             "sheet_columns": SHEET_COLUMNS,
             "block": BLOCK,
         }
@@ -115,10 +118,12 @@ class Collection:
         return tuple(name for name in LAYERS if name not in absent)
 
     def rows(self, samples: NDArray[np.int64], *, boxes: bool) -> list[dict[str, Any]]:
-        """What cells say of some samples, as JSON data; of imported ones ``boxes`` read their masks."""
+        """What cells say of some samples, as JSON data; ``boxes`` read masks where nothing else tells of
+        objects.
+        """
         columns = self.searches.columns
         names = None if self.dataset.has_recipe else columns.names(samples)
-        if names is not None and not boxes:
+        if names is not None and not (boxes or self.dataset.has_objects):
             return [{"i": i, "name": name} for i, name in zip(samples.tolist(), names, strict=True)]
         placed = columns.of(samples)
         there = placed.columns.there
@@ -184,18 +189,23 @@ class Collection:
                 parts.append(plane.astype(kind).tobytes())
         return b"".join(parts)
 
+    @property
+    def _knows_shares(self) -> bool:
+        """Whether it is known how much of objects is seen."""
+        return self.dataset.has_recipe or VISIBLE in self.dataset.document.object_arrays
+
     def _object(self, placed: PlacedColumns, k: int, one: int) -> dict[str, Any]:
         """What is said of an object of a sample, as JSON data."""
-        columns, sources = placed.columns, self.dataset.document.sources
-        foreground = int(columns.foreground[k, one])
+        columns = placed.columns
+        category = int(columns.category[k, one])
         return {
             "k": one,
-            "fg": foreground,
-            "category": sources.foregrounds[foreground].category if sources and foreground >= 0 else "",
+            "fg": int(columns.foreground[k, one]),
+            "category": self.dataset.categories[category] if category >= 0 else "",
             "flip": int(columns.flip[k, one]),
             "blend": int(columns.blend[k, one]),
             "height": int(columns.height[k, one]),
-            "visible": round(float(columns.visible[k, one]), 4),
+            "visible": round(float(columns.visible[k, one]), 4) if self._knows_shares else None,
             "box": placed.box[k, one].tolist(),
         }
 

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from fgbgpack.dataset.dataset import Dataset
 from fgbgpack.dataset.geometry import Outlines, mask_boxes
 from fgbgpack.document import (
+    BOXES,
+    CATEGORIES,
     DEPTH_MAX,
     DEPTH_MIN,
     FOREGROUND_SIZE,
@@ -23,6 +25,7 @@ from fgbgpack.document import (
     OBJECTS,
     SCENE_PLACEMENTS,
     SOURCE_ARRAYS,
+    VISIBLE,
 )
 from fgbgpack.storage.reading import ArrayReader
 
@@ -35,28 +38,31 @@ _DEPTHS, _KEPT_DEPTHS = 8, 128
 #: Imported masks that are measured at a time.
 _MASKS_AT_ONCE = 256
 #: What is kept of scenes, by the names of their arrays.
-_BACKGROUND, _OF_OBJECTS = SCENE_PLACEMENTS[0], ("foreground", "flip", "blend", "height", "visible", "box")
+_BACKGROUND = SCENE_PLACEMENTS[0]
+_OF_OBJECTS = ("foreground", "category", "flip", "blend", "height", "visible", "box")
 #: Stands where there is no object, and where nothing of one is seen.
 NONE = -1
 
 
 @dataclass(frozen=True, eq=False)
 class Columns:
-    """Of n samples with up to K objects each, -1 where there is none; of imported samples K is 1.
+    """Of n samples with up to K objects each, -1 where there is none; K is 1 where none are told apart.
 
     Attributes:
         background: (n,) int32, -1 of imported samples.
-        foreground: (n, K) int32.
+        foreground: (n, K) int32, -1 of imported samples, as flip and blend.
+        category: (n, K) int32, the number of a category; -1 where nothing tells objects apart.
         flip: (n, K) int8.
         blend: (n, K) int8.
-        height: (n, K) int16, in pixels; of imported samples that of the box of the mask.
-        visible: (n, K) float32, the share that is seen.
+        height: (n, K) int16, in pixels; of imported samples that of the box of the object or the mask.
+        visible: (n, K) float32, the share that is seen; 1 where it is not known.
         row: (n, K) int16, twice the row of the middle of what is seen; -1 where nothing is.
         column: (n, K) int16, the same of the column.
     """
 
     background: NDArray[np.int32]
     foreground: NDArray[np.int32]
+    category: NDArray[np.int32]
     flip: NDArray[np.int8]
     blend: NDArray[np.int8]
     height: NDArray[np.int16]
@@ -110,10 +116,10 @@ class ColumnSource:
         return (range(start, min(start + PART, count)) for start in range(0, count, PART))
 
     def part(self, samples: range, *, measured: bool = True) -> Columns:
-        """The columns of one of ``parts``; unless they are ``measured``, masks of imported samples stay
-        unread, and their heights and boxes are 0.
+        """The columns of one of ``parts``; unless they are ``measured``, masks stay unread where nothing else
+        tells of objects, and their heights and boxes are 0.
         """
-        if not (measured or self._dataset.has_recipe):
+        if not (measured or self._dataset.has_recipe or self._dataset.has_objects):
             return _unplaced(np.zeros((len(samples), 4), np.int16)).columns
         with self._lock:
             if (kept := self._kept.get(samples.start)) is not None:
@@ -126,6 +132,8 @@ class ColumnSource:
 
     def _derived(self, samples: range) -> Columns:
         """The columns of samples that follow one another."""
+        if self._dataset.document.imported is not None and self._dataset.has_objects:
+            return self._imported(samples).columns
         if not self._dataset.document.is_scene:
             return self.of(np.arange(samples.start, samples.stop)).columns
         # Read without what the dataset keeps of what it has read, which is three times as much as is needed.
@@ -135,15 +143,17 @@ class ColumnSource:
         ).columns
 
     def of(self, samples: NDArray[np.int64]) -> PlacedColumns:
-        """The columns of some samples. Of imported ones masks are read, of others nothing of pictures."""
+        """The columns of some samples. Masks are read where nothing else tells of objects, else nothing of
+        pictures.
+        """
         dataset = self._dataset
         if not dataset.has_recipe:
-            return self._of_masks(samples)
+            return self._imported(samples) if dataset.has_objects else self._of_masks(samples)
         batch = dataset.read(samples, fields=())
         if dataset.document.is_scene:
             objects = batch.objects
             return _of_objects(batch.background, *(getattr(objects, name) for name in _OF_OBJECTS))
-        outlines, size = self._foregrounds
+        outlines, size, category = self._foregrounds
         one = batch.foreground[:, None]
         box = outlines.box[batch.flip.astype(np.intp), batch.foreground].astype(np.int16)
         corner = np.stack([batch.y, batch.x] * 2, axis=1).astype(np.int16)
@@ -152,6 +162,7 @@ class ColumnSource:
             box[:, None],
             background=batch.background,
             foreground=one,
+            category=category[one],
             flip=batch.flip.astype(np.int8)[:, None],
             blend=np.zeros(one.shape, np.int8),
             height=size[:, 0][one].astype(np.int16),
@@ -213,10 +224,20 @@ class ColumnSource:
         return self._readers[path]
 
     @cached_property
-    def _foregrounds(self) -> tuple[Outlines, NDArray[np.int32]]:
-        """Outlines and sizes of the foregrounds."""
+    def _foregrounds(self) -> tuple[Outlines, NDArray[np.int32], NDArray[np.int32]]:
+        """Outlines, sizes and categories of the foregrounds."""
         pictures, size = self._dataset.store.read(SOURCE_ARRAYS[1], FOREGROUND_SIZE)
-        return Outlines.of(pictures, size), size
+        sources = self._dataset.document.sources
+        category = np.array(() if sources is None else sources.category_numbers, np.int32)
+        return Outlines.of(pictures, size), size, category
+
+    def _imported(self, samples: range | NDArray[np.int64]) -> PlacedColumns:
+        """The columns of imported samples whose objects are told apart."""
+        category, box = (self._stored(path).read(samples) for path in (CATEGORIES, BOXES))
+        has_shares = VISIBLE in self._dataset.document.object_arrays
+        there = category >= 0
+        share = self._stored(VISIBLE).read(samples) if has_shares else np.ones(there.shape, np.float32)
+        return _of_imported(category, np.where(there[..., None], box, np.int16(0)), share)
 
     def _of_masks(self, samples: NDArray[np.int64]) -> PlacedColumns:
         box = np.zeros((len(samples), 4), np.int16)
@@ -229,6 +250,7 @@ class ColumnSource:
 def _of_objects(
     background: NDArray[np.int32],
     foreground: NDArray[np.int32],
+    category: NDArray[np.int32],
     flip: NDArray[np.int8],
     blend: NDArray[np.int8],
     height: NDArray[np.int16],
@@ -240,6 +262,7 @@ def _of_objects(
         np.where((foreground >= 0)[..., None], box, np.int16(0)),
         background=background,
         foreground=foreground,
+        category=category.astype(np.int32),
         flip=flip,
         blend=blend,
         height=height,
@@ -249,13 +272,30 @@ def _of_objects(
 
 def _unplaced(box: NDArray[np.int16]) -> PlacedColumns:
     """The columns of imported samples, of which the boxes (n, 4) of their masks are known."""
-    nothing = np.full((len(box), 1), NONE, np.int8)
+    nothing = np.full((len(box), 1), NONE, np.int32)
+    height = (box[:, 2] - box[:, 0])[:, None]
+    return _of_imported(nothing, box[:, None], np.ones(nothing.shape, np.float32), height)
+
+
+def _of_imported(
+    category: NDArray[Any],
+    box: NDArray[np.int16],
+    visible: NDArray[np.float32],
+    height: NDArray[np.int16] | None = None,
+) -> PlacedColumns:
+    """The columns of imported samples, of the categories (n, K), boxes (n, K, 4) and shares of their objects;
+    ``height`` is that of their boxes, or says which are there where no category does.
+    """
+    if height is None:
+        height = np.where(category >= 0, box[..., 2] - box[..., 0], np.int16(NONE))
+    nothing = np.full(category.shape, NONE, np.int8)
     return PlacedColumns.of(
-        box[:, None],
+        box,
         background=np.full(len(box), NONE, np.int32),
         foreground=nothing.astype(np.int32),
+        category=category.astype(np.int32),
         flip=nothing,
         blend=nothing,
-        height=(box[:, 2] - box[:, 0])[:, None],
-        visible=np.ones(nothing.shape, np.float32),
+        height=height,
+        visible=visible,
     )

@@ -157,8 +157,7 @@ class Search:
         if query.split is not None:
             of_samples["split"] = self._tables.in_part(samples, columns)
         for name, table in self._tables.of_objects.items():
-            numbers = columns.foreground if name == "category" else getattr(columns, name)
-            of_objects[name] = table[numbers]
+            of_objects[name] = table[getattr(columns, name)]
         if query.height is not None:
             of_objects["height"] = _within(columns.height, query.height)
         if query.visible is not None:
@@ -187,12 +186,9 @@ class Search:
         counts, columns = self.counts, view.columns
         if len(counts.background):
             counts.background += _bincount(columns.background[view.samples("background")], counts.background)
-        for name in ("foreground", "blend", "flip"):
+        for name in self._counted:
             total = getattr(counts, name)
             total += _bincount(getattr(columns, name)[view.objects(name)], total)
-        if len(counts.category) > 1:
-            pictures = _bincount(columns.foreground[view.objects("category")], counts.foreground)
-            np.add.at(counts.category, self._tables.category, pictures)
         height = columns.height[view.objects("height")].astype(np.int32)
         counts.height += _bincount(height * _BINS // (self._dataset.height + 1), counts.height)
         share = columns.visible[view.objects("visible")]
@@ -206,6 +202,13 @@ class Search:
             some = values[found & np.isfinite(values)]
             if len(some):
                 counts.depth[which] = float(where(counts.depth[which], where.reduce(some)))
+
+    @property
+    def _counted(self) -> tuple[str, ...]:
+        """What objects have numbers of."""
+        if self._dataset.has_recipe:
+            return ("foreground", "category", "blend", "flip")
+        return ("category",) if self._dataset.has_objects else ()
 
     @property
     def _cell(self) -> int:
@@ -281,11 +284,8 @@ class _View:
 
 @dataclass(frozen=True, eq=False)
 class _Tables:
-    """What a query says of sources, by their numbers, -1 being none of them; ``category`` has the number of
-    the category of each foreground.
-    """
+    """What a query says of sources and categories, by their numbers, -1 being none of them."""
 
-    category: NDArray[np.int64]
     backgrounds: NDArray[np.bool_]
     of_objects: dict[str, NDArray[np.bool_]]
     words: dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]]
@@ -322,15 +322,11 @@ class _Tables:
                 saved = saved_split(dataset, name)
         if problems:
             raise SpecError("This view cannot be shown:", problems, code="view-invalid")
-        known = dataset.categories
-        category = np.array([known.index(one.category) for one in foregrounds], np.int64)
         tables = {}
         for name, (numbers, count) in chosen.items():
             table = np.zeros(count + 1, np.bool_)  # what is not there has the number -1
             table[list(numbers)] = True
             tables[name] = table
-        # Objects are known by their foregrounds, and these by their categories.
-        tables["category"] = np.append(tables["category"][category], False)
         words = {
             word: (
                 np.array([word in one.name.lower() for one in backgrounds] + [False]),
@@ -342,7 +338,6 @@ class _Tables:
         if saved is not None and not _is_dealt_by_parts(dataset, saved):
             dealt = _dealt(dataset, *(query.split or ("", "")))
         return cls(
-            category,
             tables["background"],
             {name: tables[name] for name in ("foreground", "category", "blend", "flip") if chosen[name][0]},
             words,

@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import shutil
 
+import annotated_sets
 import numpy as np
 import pytest
 from builders import Pictures
 
 from fgbgpack import DatasetError, SpecError, create, open_dataset
+from fgbgpack.pipeline import ImportSpec, import_folder
 from fgbgpack.viewer import columns, filters, search
+from fgbgpack.viewer.collection import Collection
 from fgbgpack.viewer.query import Query
 from fgbgpack.viewer.search import Searches
 
@@ -152,6 +155,43 @@ def test_imported_samples(kinds):
     assert found(ds, height=f"{middle}:") == np.flatnonzero(height >= middle).tolist()
     y, x = (box[:, 0] + box[:, 2]) / 2, (box[:, 1] + box[:, 3]) / 2
     assert found(ds, region="0,0,16,33") == np.flatnonzero((x < 16) & (height > 0) & (y >= 0)).tolist()
+
+
+@pytest.fixture(scope="module")
+def annotated(tmp_path_factory):
+    """An imported set of objects of two categories; how much of them is seen is not known."""
+    folder = tmp_path_factory.mktemp("annotated")
+    maps = annotated_sets.penn_fudan(folder / "set", (2, 0, 3, 1))
+    rows = [f"Fudan{i:05d}.png,{('dog', 'cat')[i % 2]}" for i in range(len(maps))]
+    (folder / "set/PNGImages/sources.csv").write_text("\n".join(["file,category", *rows, ""]))
+    import_folder(folder / "it.zarr", ImportSpec(str(folder / "set")))
+    return open_dataset(folder / "it.zarr"), maps
+
+
+def test_imported_objects(annotated):
+    ds, maps = annotated
+    assert ds.categories == ("dog", "cat")
+    assert found(ds, cat="1") == ds.where(category="cat").tolist() == [3]
+    assert found(ds, cat="0") == [0, 2]
+    assert found(ds, objects="2:") == [0, 2]
+    assert found(ds, objects=":0") == [1]
+    # The heights of the rectangles are 6, 7 and 8.
+    assert found(ds, height="8:") == [2]
+    assert found(ds, height="8:", cat="1") == []
+    got = counts(ds)
+    assert got.category.tolist() == [5, 1]
+    assert got.placed.sum() == got.height.sum() == 6
+    assert got.foreground.tolist() == []
+    rows = Collection(ds).rows(np.arange(4), boxes=False)
+    assert [len(row["objects"]) for row in rows] == [2, 0, 3, 1]
+    rows_of, columns_of = (np.flatnonzero((maps[2] == 3).any(axis=axis)) for axis in (1, 0))
+    third = rows[2]["objects"][2]
+    assert third["box"] == [rows_of[0], columns_of[0], rows_of[-1] + 1, columns_of[-1] + 1]
+    assert (third["category"], third["visible"], third["fg"]) == ("dog", None, -1)
+    about = Collection(ds).describe()
+    assert (about["most_objects"], about["objects"], about["shares"]) == (3, True, False)
+    assert ("objects" in about["sorts"], "visible" in about["sorts"]) == (True, False)
+    assert [one["height"] for one in Collection(ds).sample(2)["objects"]] == [6, 7, 8]
 
 
 def test_a_word_does_not_go_from_one_name_to_the_next(kinds, monkeypatch):

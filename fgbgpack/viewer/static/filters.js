@@ -45,10 +45,8 @@ export class Filters {
       ...(info.imported ? [] : [this.#mirrored()]),
       ...(Object.keys(info.splits).length ? [this.#split()] : []),
       this.#range("height", "Height of the object", "pixels", 1, "height", [0, info.height]),
-      ...(info.scenes ? [
-        this.#range("visible", "Visible share", "%", 0.01, "visible", [0, 1]),
-        this.#range("objects", "Number of objects", "", 1, null, [0, info.most_objects]),
-      ] : []),
+      ...(info.shares ? [this.#range("visible", "Visible share", "%", 0.01, "visible", [0, 1])] : []),
+      ...(info.most_objects > 1 ? [this.#range("objects", "Number of objects", "", 1, null, [0, info.most_objects])] : []),
       ...(info.depth ? [
         this.#range("depth_min", "Least depth", info.depth.unit ?? "relative", 1),
         this.#range("depth_max", "Greatest depth", info.depth.unit ?? "relative", 1),

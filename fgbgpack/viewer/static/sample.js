@@ -236,8 +236,8 @@ export class SampleView {
     const objects = sample.objects ?? [];
     this.facts.replaceChildren(
       facts([["Name", sample.name], ["Background", sample.background?.name], ["Replica", sample.replica], ["Depth", depth],
-        ["Objects", info.imported ? null : String(objects.length)]]),
-      ...(info.imported || !objects.length ? [] : [el("h3", {}, "Objects, far to near"), this.#table(objects)]),
+        ["Objects", info.objects ? String(objects.length) : null]]),
+      ...(!info.objects || !objects.length ? [] : [el("h3", {}, info.imported ? "Objects" : "Objects, far to near"), this.#table(objects)]),
       ...(sample.background ? [el("h3", {}, "Sources"), sources([sample.background, ...objects.map((one) => one.foreground)])] : []),
       el("h3", {}, "Read it"),
       code(sample.python), code(sample.command),
@@ -246,9 +246,9 @@ export class SampleView {
 
   #table(objects) {
     const rows = [
-      ["Foreground", (one) => one.foreground.name], ["Category", (one) => one.category || null], ["Mirrored", (one) => (one.flip ? "yes" : "no")],
-      ["Left, top", (one) => `${one.x}, ${one.y}`], ["Height", (one) => one.height], ["Width", (one) => one.width],
-      ["Turned", (one) => (one.rotation ? `${one.rotation}°` : null)], ["Seen", (one) => `${Math.round(100 * one.visible)} %`], ["Box", (one) => one.box.join(", ")], ["Edges", (one) => (this.info.scenes ? one.blend : null)],
+      ["Foreground", (one) => one.foreground?.name], ["Category", (one) => one.category || null], ["Mirrored", (one) => (one.flip < 0 ? null : one.flip ? "yes" : "no")],
+      ["Left, top", (one) => (one.x === undefined ? null : `${one.x}, ${one.y}`)], ["Height", (one) => one.height], ["Width", (one) => one.width],
+      ["Turned", (one) => (one.rotation ? `${one.rotation}°` : null)], ["Seen", (one) => (one.visible === null ? null : `${Math.round(100 * one.visible)} %`)], ["Box", (one) => one.box.join(", ")], ["Edges", (one) => (this.info.scenes ? one.blend : null)],
       ["Light", (one) => one.gain?.map((value) => value.toFixed(2)).join(" ")], ["Shadow", (one) => one.shadow],
     ].filter(([, value]) => objects.some((one) => value(one) !== null && value(one) !== undefined));
     return el("div", { className: "scrolls", tabIndex: 0, role: "region", "aria-label": "Objects" }, el("table", {},
