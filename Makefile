@@ -69,7 +69,7 @@ bench: $(VENV)/.dev ## Measure; ARGS="--quick" takes a minute
 	$(BIN)/python benchmarks/bench.py $(ARGS)
 
 bench-exports: $(VENV)/.dev ## Measure exports to Parquet, YOLO and LitData; needs 6 GB of memory for files
-	$(BIN)/python benchmarks/exports.py $(ARGS)
+	$(BIN)/python benchmarks/export_rates.py $(ARGS)
 
 bench-scale: $(VENV)/.dev ## Measure clusters and object stores, and simulate a large one; ARGS="--quick" takes a minute
 	$(BIN)/python benchmarks/scale.py $(ARGS)

@@ -21,7 +21,7 @@ from fgbgpack.document import (
     PixelsInfo,
 )
 from fgbgpack.import_info import ImportedObjects, ImportInfo, ImportLayout
-from fgbgpack.pipeline.arrays import depth_arrays, pixel_arrays, write_names
+from fgbgpack.pipeline.arrays import depth_arrays, pixel_arrays, plane_layouts, write_names
 from fgbgpack.pipeline.conflicts import layout_differences
 from fgbgpack.pipeline.depth import bands, encoded_extremes, known_extremes
 from fgbgpack.pipeline.events import Reporting, StageName, reporting, silent
@@ -301,8 +301,8 @@ def _fill(run: Run, files: ImportScan, document: Document, policy: LayoutPolicy)
 
 def _layouts(files: ImportScan, document: Document, policy: LayoutPolicy) -> dict[str, Layout]:
     """How the arrays of imported samples are cut."""
-    image, mask = policy.pixels(files.extent, document.chunk)
-    return {IMAGE: image, MASK: mask, INSTANCE: mask, DEPTH: policy.depth(files.extent, guided=False)}
+    planes = plane_layouts(document.planes, policy.pixels(files.extent, document.chunk))
+    return planes | {DEPTH: policy.depth(files.extent, guided=False)}
 
 
 def _new_document(files: ImportScan) -> Document:

@@ -1,6 +1,6 @@
 """Measure exports, and that they are the same bytes each time and with any number of workers.
 
-    python benchmarks/exports.py [--only FORMAT ...] [--samples N] [--pictures DIR] [--folder DIR]
+    python benchmarks/export_rates.py [--only FORMAT ...] [--samples N] [--pictures DIR] [--folder DIR]
 
 The dataset is virtual, with images and masks of 128x128, in a folder in memory unless another is named. Each
 export runs twice in processes of their own, the second time with one worker, and is deleted again; a format
