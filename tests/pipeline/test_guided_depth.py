@@ -281,7 +281,7 @@ def test_which_device_made_what_is_recorded(tmp_path, made, stage, monkeypatch):
     spec, _ = made
     path = tmp_path / "again.zarr"
     with pytest.raises(KeyboardInterrupt):
-        create(path, spec, workers=1, on_event=Events(stage, 2))
+        create(path, spec, workers=1, on_event=Events(stage, 1))
     begun = open_dataset(path, allow_incomplete=True)
     first = begun.document.depth.devices[0].hardware
     array = "sources/background_depth" if stage == "backgrounds" else "depth"
