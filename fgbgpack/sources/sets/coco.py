@@ -100,7 +100,6 @@ class _Reader:
         self.problems = CountedProblems()
         self.samples: dict[str, _Sample] = {}
         self._categories: dict[str, int] = {}
-        self._boxes = 0
 
     def add(self, path: str, part: str) -> None:
         """The pictures and objects of a file."""
@@ -252,9 +251,9 @@ class _Reader:
             expected = f"expected numbers that add up to its {width * height:,} pixels"
             self._wrong(where, f"{what} has run lengths that are none; {expected}")
             return None
-        plain = {"size": [height, width], "counts": counts}
-        made: dict[str, Any] = mask_api().frPyObjects(plain, height, width)
-        return made
+        uncompressed = {"size": [height, width], "counts": counts}
+        compressed: dict[str, Any] = mask_api().frPyObjects(uncompressed, height, width)
+        return compressed
 
     def _wrong(self, where: object, line: str) -> None:
         self.problems.add(WRONG, f"{where}: {line}", "annotations-invalid")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,13 +101,15 @@ def numbered(path: object, values: NDArray[Any], objects: SampleObjects) -> NDAr
     return found.astype(np.uint8).reshape(values.shape)
 
 
-def mask_api() -> Any:
-    """pycocotools, which draws outlines; SpecError where it is not installed."""
+def mask_api(extra: Literal["coco", "yolo"] = "coco") -> Any:
+    """pycocotools, which draws outlines; SpecError where it is not installed, with the extra that has it and
+    what else a layout needs.
+    """
     try:
         from pycocotools import mask
     except ImportError as exc:
         raise SpecError(
-            "Outlines of objects are drawn by pycocotools: pip install 'fgbgpack[coco]'.",
+            f"Outlines of objects are drawn by pycocotools: pip install 'fgbgpack[{extra}]'.",
             code="extra-missing",
         ) from exc
     return mask

@@ -56,7 +56,7 @@ def read_yolo(folder: Folder) -> SampleSet:
     if len(paths) != 1:
         found = f" alone: there are {', '.join(paths)}" if paths else ""
         raise folder.lacks(f"data.yaml with names and train{found}", "yolo")
-    mask_api()
+    mask_api("yolo")
     where = folder.root / paths[0]
     data = _yaml(where, folder.read(paths[0]))
     names = _names_of(where, data)
@@ -74,10 +74,11 @@ def read_yolo(folder: Folder) -> SampleSet:
         raise folder.error(problems)
     if not pictures:
         raise folder.lacks(f"pictures in the folders that {paths[0]} names", "yolo")
-    bare = sum(not len(one) for one in objects)
-    in_first = f"{counted(again, 'picture')} listed in several parts: each is in the first one."
-    notices = [in_first] * bool(again)
-    notices += [f"{counted(bare, 'picture')} without objects."] * bool(bare)
+    notices = []
+    if again:
+        notices.append(f"{counted(again, 'picture')} listed in several parts: each is in the first one.")
+    if bare := sum(not len(one) for one in objects):
+        notices.append(f"{counted(bare, 'picture')} without objects.")
     places: dict[Kind, str | None] = {"images": common_folder(list(pictures)), "instances": paths[0]}
     return SampleSet(
         "yolo",
