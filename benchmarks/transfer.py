@@ -148,7 +148,8 @@ def _convolution(before: int, after: int, stride: int = 1) -> nn.Sequential:
 def trained(dataset: Path, row: Row, options: argparse.Namespace, seed: int) -> UNet:
     """A network after so many steps on batches of a dataset."""
     torch.manual_seed(seed)
-    network = UNet().to(memory_format=torch.channels_last)
+    # Made on the CPU, whose numbers are the same everywhere.
+    network = UNet().to(options.device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=1e-2)
     rates = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=options.steps)
     loader = make_loader(
@@ -162,7 +163,8 @@ def trained(dataset: Path, row: Row, options: argparse.Namespace, seed: int) -> 
     )
     begun, shown = time.monotonic(), 0.0
     for step, batch in enumerate(loader, 1):
-        logits, target = network(batch["image"]), batch["mask"].float() / 255
+        image, mask = (batch[name].to(options.device) for name in ("image", "mask"))
+        logits, target = network(image), mask.float() / 255
         cover = torch.sigmoid(logits)
         dice = 1 - (2 * (cover * target).sum() + 1) / (cover.sum() + target.sum() + 1)
         loss = binary_cross_entropy_with_logits(logits, target) + dice
@@ -175,7 +177,7 @@ def trained(dataset: Path, row: Row, options: argparse.Namespace, seed: int) -> 
             left = (shown - begun) / step * (options.steps - step)
             print(f"\r  step {step} of {options.steps}, {left:.0f} s left ", end="", file=sys.stderr)
     print("\r" + " " * 60, end="\r", file=sys.stderr)
-    return network.eval()
+    return network.cpu().eval()
 
 
 # --- the photographs ---------------------------------------------------------------------------------
@@ -231,7 +233,8 @@ def results(options: argparse.Namespace, rows: dict[str, Row]) -> Iterator[tuple
     kept: list[dict[str, Any]] = json.loads(options.json.read_text()) if options.json.exists() else []
     for seed in range(options.seeds):
         for name, row in rows.items():
-            about = {"key": row.key, "seed": seed, "steps": options.steps, "batch": options.batch}
+            about = {name: getattr(options, name) for name in ("steps", "batch", "device")}
+            about |= {"key": row.key, "seed": seed}
             done = next((one for one in kept if about.items() <= one.items()), None)
             if done is None:
                 print(f"{name}, seed {seed}", file=sys.stderr)
@@ -280,12 +283,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where networks are trained")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--threads", type=int, help="of PyTorch; one for each core that has no worker")
     parser.add_argument("--json", type=Path, default=ROOT / "bench-data" / "transfer.json")
     options = parser.parse_args()
     torch.set_num_threads(options.threads or max(1, len(os.sched_getaffinity(0)) - options.workers))
-    torch.use_deterministic_algorithms(True)
+    # On a GPU some gradients have no such algorithm: their last bits differ from run to run.
+    torch.use_deterministic_algorithms(True, warn_only=options.device == "cuda")
     chosen = {name: row for name, row in rows.items() if not options.rows or name in options.rows}
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in chosen}
     for name, done in results(options, chosen):
