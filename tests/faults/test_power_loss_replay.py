@@ -20,7 +20,7 @@ from builders import tree
 from command_line import run
 from cutout_photos import figure, redness, write_photo
 from power_loss import Loss, Replay
-from recorded_calls import Files, Recording, can_record, record, restore, snapshot
+from recorded_calls import Files, Recording, can_record, read_lines, record, restore, snapshot
 from stored import open_stored
 
 from fgbgpack.cutout import cut_out
@@ -282,6 +282,31 @@ def test_a_power_loss_leaves_the_old_the_new_or_an_error(
             wrong += [f"{name}: {what}" for what in found]
     count_faults("power losses", outcomes)
     assert not wrong, "\n".join(wrong)
+
+
+def test_folders_are_there_before_what_is_made_in_them_though_their_calls_end_later(tmp_path):
+    def quoted(path):
+        return "".join(f"\\x{byte:02x}" for byte in str(path).encode())
+
+    outer, inner = tmp_path / "outer", tmp_path / "outer" / "inner"
+    here = f"AT_FDCWD<{quoted(tmp_path)}>"
+    lines = [
+        f'1 mkdir("{quoted(outer)}", 0777 <unfinished ...>',
+        f'2 mkdirat({here}, "{quoted(inner)}", 0777 <unfinished ...>',
+        f'3 mkdir("{quoted(inner)}", 0777) = -1 EEXIST (File exists)',
+        f'3 openat({here}, "{quoted(inner / "file")}", O_WRONLY|O_CREAT, 0666) = 3<{quoted(inner / "file")}>',
+        "1 <... mkdir resumed>) = 0",
+        "2 <... mkdirat resumed>) = 0",
+        f'2 mkdir("{quoted(inner / "last")}", 0777) = 0',
+    ]
+    recording = Recording(tmp_path, {})
+    read_lines(lines, {tmp_path: recording})
+    made = [(call.kind, call.path) for call in recording.calls]
+    expected = [("mkdir", "outer"), ("mkdir", "outer/inner"), ("create", "outer/inner/file")]
+    assert made == [*expected, ("mkdir", "outer/inner/last")]
+
+    with pytest.raises(AssertionError, match="in a folder that nobody made"):
+        read_lines([f'1 mkdir("{quoted(tmp_path / "none" / "it")}", 0777) = 0'], {tmp_path: recording})
 
 
 @pytest.mark.parametrize("synced", [(), ("file",), ("file", "folder"), ("file system",)])

@@ -215,19 +215,29 @@ def record(commands: Mapping[Path, Sequence[str]], log: Path) -> dict[Path, Reco
         check=True,
         stdin=subprocess.DEVNULL,
     )
-    reader = _Reader(recordings)
     with log.open() as lines:
-        for line in lines:
-            reader.take(line.rstrip("\n"))
+        read_lines(lines, recordings)
     return recordings
 
 
+def read_lines(lines: Iterable[str], recordings: Mapping[Path, Recording]) -> None:
+    """Give the recordings the calls in the lines of strace."""
+    reader = _Reader(recordings)
+    for line in lines:
+        reader.take(line.rstrip("\n"))
+
+
 class _Reader:
-    """Reads the lines of strace, and gives each recording its calls, in the order in which they ended."""
+    """Reads the lines of strace, and gives each recording its calls, in the order in which they ended.
+
+    strace may see the end of a call after that of another one, which needed what the first had made: so a
+    folder is made as soon as something is made in it.
+    """
 
     def __init__(self, recordings: Mapping[Path, Recording]) -> None:
         self._recordings = recordings
         self._started: dict[str, tuple[str, dict[Path, int]]] = {}
+        self._made_early: set[tuple[Path, str]] = set()
         self._current = Path.cwd()
 
     def take(self, line: str) -> None:
@@ -259,6 +269,7 @@ class _Reader:
                         # A folder is opened like a file.
                         if not recording.is_folder.get(recording.names.inodes.get(path, -1)):
                             assert "O_TMPFILE" not in flags, f"a file without a name in {path}"
+                            self._make_folder_of(path, recording)
                             recording.note_open(path, flags, result)
             case "lseek":
                 for recording, _, descriptor in self._open(given[0]):
@@ -296,9 +307,12 @@ class _Reader:
                     recording.note_sync(name, "", counts[folder])
             case "mkdir" | "mkdirat" | "rmdir" | "unlink" | "unlinkat":
                 kind = "mkdir" if name.startswith("mkdir") else "unlink"
-                first = 1 if name.endswith("at") else 0
-                for recording, path in self._at(self._path(given[first], given[0] if first else None)):
-                    recording.note_naming(kind, path)
+                for recording, path in self._at(self._named(name, given)):
+                    if kind == "mkdir" and (recording.folder, path) in self._made_early:
+                        self._made_early.remove((recording.folder, path))
+                    else:
+                        self._make_folder_of(path, recording)
+                        recording.note_naming(kind, path)
             case "rename" | "renameat" | "renameat2" | "link" | "linkat":
                 kind = "link" if name.startswith("link") else "rename"
                 kind = "exchange" if "RENAME_EXCHANGE" in given[-1] else kind
@@ -310,6 +324,7 @@ class _Reader:
                     ends = recording.relative(one), recording.relative(two)
                     assert (ends[0] is None) == (ends[1] is None), f"{one} left its folder: {two}"
                     if ends[0] is not None and one != two:
+                        self._make_folder_of(ends[1], recording)
                         recording.note_naming(kind, *ends)
             case "mmap":
                 is_written = "PROT_WRITE" in given[2] and "MAP_SHARED" in given[3]
@@ -317,6 +332,26 @@ class _Reader:
             case _:
                 touched = [path for one in given for path in self._at(self._path_in(one))]
                 assert not touched, f"{name} is not understood: {given}"
+
+    def _make_folder_of(self, path: str, recording: Recording) -> None:
+        """Make the folder that a path is in where it is still being made."""
+        folder = path.rpartition("/")[0]
+        if folder in recording.names.inodes:
+            return
+        for text, _ in self._started.values():
+            name, _, given = text.partition("(")
+            if name in ("mkdir", "mkdirat"):
+                making = self._named(name, given.split(", "))
+                if recording.relative(making) == folder:
+                    self._make_folder_of(folder, recording)
+                    recording.note_naming("mkdir", folder)
+                    self._made_early.add((recording.folder, folder))
+                    return
+        raise AssertionError(f"{path} was made in a folder that nobody made")
+
+    def _named(self, call: str, given: Sequence[str]) -> str:
+        """The path that a call names, alone or in an open folder."""
+        return self._path(given[1], given[0]) if call.endswith("at") else self._path(given[0])
 
     def _at(self, path: str | None) -> Iterator[tuple[Recording, str]]:
         """The recording that a path is of, and the path in its folder."""
