@@ -8,13 +8,13 @@ from dataclasses import dataclass
 @dataclass(frozen=True, eq=False)
 class SourceInfo:
     """One input picture: a foreground with its mask file if it has one, or a background; with the mask of its
-    floor, its horizon, as a share of its height from the top, and the file of its depth, where these are
-    given and of use.
+    floor, its horizon, as a share of its height from the top, its focal length in pixels of the picture, and
+    the file of its depth, where these are given and of use.
 
     Two are equal when their names (of files, without folder), SHA-256 digests (64 hexadecimal digits),
-    horizons and stated categories are, whichever class they are of: what a dataset remembers of a picture
-    equals the picture that is found again. Licence, author, address and category are as ``sources.csv``
-    states them; the first three are not compared.
+    horizons, focal lengths and stated categories are, whichever class they are of: what a dataset remembers
+    of a picture equals the picture that is found again. Licence, author, address and category are as
+    ``sources.csv`` states them; the first three are not compared.
     """
 
     name: str
@@ -25,6 +25,7 @@ class SourceInfo:
     author: str | None = None
     url: str | None = None
     horizon: float | None = None
+    focal_length: float | None = None
     depth_name: str | None = None
     depth_sha256: str | None = None
     stated_category: str | None = None
@@ -32,7 +33,7 @@ class SourceInfo:
     @property
     def _identity(self) -> tuple[str | float | None, ...]:
         files = self.mask_name, self.mask_sha256, self.depth_name, self.depth_sha256
-        return self.name, self.sha256, *files, self.horizon, self.stated_category
+        return self.name, self.sha256, *files, self.horizon, self.focal_length, self.stated_category
 
     def __eq__(self, other: object) -> bool:
         return self._identity == other._identity if isinstance(other, SourceInfo) else NotImplemented

@@ -25,11 +25,11 @@ from fgbgpack.document import FRONT_ROW, PERSON_PIXELS, Document
 from fgbgpack.errors import FgbgError, SpecError
 from fgbgpack.pipeline.events import Notice, OnEvent, Progress
 from fgbgpack.source_info import SourceInfo
+from fgbgpack.sources.decoding import read_header
 from fgbgpack.sources.listing import Source
 from fgbgpack.sources.masks import read_mask
 from fgbgpack.sources.memory import decoding
 from fgbgpack.sources.names import counted
-from fgbgpack.sources.pictures import read_picture
 from fgbgpack.sources.problems import problem, run_all
 from fgbgpack.sources.resizing import Frame, crop_box
 from fgbgpack.spec import DepthSpec, Reading
@@ -130,8 +130,8 @@ def _find(recipe: Recipe, device: Device, on_event: OnEvent, seen: SeenBackgroun
 
     def floor_of(index: int) -> _Found:
         inverse = to_inverse(depth_of(index).astype(np.float64), quantity)
-        horizon, mask = _given(recipe.catalog.backgrounds[index], Frame(spec.height, spec.width, spec.fit))
-        floor = find_floor(inverse, is_metric=quantity.unit == "m", horizon=horizon, mask=mask)
+        given = _given(recipe.catalog.backgrounds[index], Frame(spec.height, spec.width, spec.fit))
+        floor = find_floor(inverse, is_metric=quantity.unit == "m", **vars(given))
         if not spec.occlude:
             return _Found(floor)
         front = front_rows(inverse, floor)
@@ -171,28 +171,40 @@ def _depth_of_backgrounds(
     return depth_of, model.card.output.meaning
 
 
-def _given(source: SourceInfo, frame: Frame) -> tuple[float | None, NDArray[np.bool_] | None]:
-    """The row of the horizon and the mask of the floor of a resized background, where the user gives them."""
-    if not isinstance(source, Source) or (source.horizon is None and source.mask_path is None):
-        return None, None
+@dataclass(frozen=True, eq=False)
+class _Given:
+    """What is known of a resized background beside its depth: the row of the horizon, the focal length in
+    rows, and the mask of the floor.
+    """
+
+    horizon: float | None = None
+    focal: float | None = None
+    mask: NDArray[np.bool_] | None = None
+
+
+def _given(source: SourceInfo, frame: Frame) -> _Given:
+    """What the user, or the picture's EXIF block, tells."""
+    if not isinstance(source, Source):
+        return _Given()
     with decoding():
-        size = read_picture(source.path, source.sha256, source.reading).rgb.size
-        horizon = mask = None
-        if source.horizon is not None:
-            top, height = 0.0, float(size[1])
-            if frame.fit == "crop":
-                _, top, _, bottom = crop_box(size, frame.height, frame.width)
-                height = bottom - top
-            horizon = (source.horizon * size[1] - top) / height * frame.height
-        if source.mask_path is not None:
-            reading = Reading(exif=source.reading.exif)
-            picture = read_mask(source.mask_path, reading, source.mask_sha256, may_be_uniform=True)
-            if picture.size != size:
-                found = "a mask of {}x{} pixels".format(*picture.size)
-                expected = "{}x{}, as {}".format(*size, source.path)
-                raise problem(source.mask_path, found, expected, "mask-size-differs")
-            mask = np.asarray(frame.resize(picture)) > _HALF
-    return horizon, mask
+        header = read_header(source.path, source.reading)
+        size, focal_length = header.size, source.focal_length or header.focal_length
+        top, height = 0.0, float(size[1])
+        if frame.fit == "crop":
+            _, top, _, bottom = crop_box(size, frame.height, frame.width)
+            height = bottom - top
+        rows = frame.height / height
+        horizon = None if source.horizon is None else (source.horizon * size[1] - top) * rows
+        focal = None if focal_length is None else focal_length * rows
+        if source.mask_path is None:
+            return _Given(horizon, focal)
+        reading = Reading(exif=source.reading.exif)
+        picture = read_mask(source.mask_path, reading, source.mask_sha256, may_be_uniform=True)
+        if picture.size != size:
+            found = "a mask of {}x{} pixels".format(*picture.size)
+            expected = "{}x{}, as {}".format(*size, source.path)
+            raise problem(source.mask_path, found, expected, "mask-size-differs")
+        return _Given(horizon, focal, np.asarray(frame.resize(picture)) > _HALF)
 
 
 def _report(recipe: Recipe, floors: Sequence[Floor], missing: dict[str, str], on_event: OnEvent) -> None:

@@ -7,10 +7,11 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from filecmp import cmp
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -22,6 +23,8 @@ from fgbgpack.rendering.render import check_numbers, render_figure, render_portr
 DEPTH_UNITS_PER_METRE = 1000.0
 
 _FOLDERS = ("backgrounds", "foregrounds", "depth")
+#: What is known of the backgrounds, beside them.
+_TABLE = "sources.csv"
 #: Of so many figures, the last is a portrait.
 _PORTRAITS = 3
 _STAGING = ".fgbgpack-sample"
@@ -37,7 +40,8 @@ def write_samples(
     seed: int = 0,
     on_picture: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Writes ``backgrounds/<kind>-000.png``, ``foregrounds/figure-000.png`` and ``depth/<kind>-000.png``.
+    """Writes ``backgrounds/<kind>-000.png``, ``foregrounds/figure-000.png`` and ``depth/<kind>-000.png``, and
+    a ``sources.csv`` with the focal lengths of the backgrounds.
 
     Backgrounds are 320x240; figures are 320 high, and each third one is a portrait, such as
     ``foregrounds/portrait-002.png``, which ends below in a straight edge. Depth has the name of its
@@ -61,12 +65,14 @@ def write_samples(
     check_numbers(backgrounds=backgrounds, foregrounds=foregrounds, seed=seed)
     staging = directory / _STAGING
 
-    def write_background(index: int) -> None:
+    def write_background(index: int) -> str:
+        """The line of ``sources.csv`` about it."""
         scene = render_scene(index, seed=seed)
         name = f"{scene.kind}-{index:03d}.png"
         millimetres = np.rint(scene.depth.astype(np.float64) * DEPTH_UNITS_PER_METRE).astype(np.uint16)
         Image.fromarray(millimetres).save(staging / "depth" / name)
         Image.fromarray(scene.image).save(staging / "backgrounds" / name)
+        return f"{name},{scene.camera.focal:.2f}\n"
 
     def write_figure(index: int) -> None:
         is_portrait = index % _PORTRAITS == _PORTRAITS - 1
@@ -81,7 +87,7 @@ def write_samples(
             if _finish(directory, staging) == asked_for:
                 return
             there = {name: _names_in(directory / name) for name in _FOLDERS}
-            counts = {"backgrounds": backgrounds, "foregrounds": foregrounds, "depth": backgrounds}
+            counts = {"backgrounds": backgrounds + 1, "foregrounds": foregrounds, "depth": backgrounds}
             is_used = any(there.values())
             if is_used and any(len(there[name]) != counts[name] for name in _FOLDERS):
                 raise _in_use(directory, there)
@@ -89,8 +95,11 @@ def write_samples(
             for name in _FOLDERS:
                 (staging / name).mkdir()
             with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-                jobs = [pool.submit(write_background, index) for index in range(backgrounds)]
-                jobs += [pool.submit(write_figure, index) for index in range(foregrounds)]
+                rooms = [pool.submit(write_background, index) for index in range(backgrounds)]
+                jobs: list[Future[Any]] = [
+                    *rooms,
+                    *(pool.submit(write_figure, index) for index in range(foregrounds)),
+                ]
                 try:
                     for done, job in enumerate(jobs, start=1):
                         job.result()
@@ -98,6 +107,8 @@ def write_samples(
                             on_picture(done, len(jobs))
                 finally:
                     pool.shutdown(cancel_futures=True)
+            table = "".join(["file,focal_length\n", *(room.result() for room in rooms)])
+            (staging / "backgrounds" / _TABLE).write_text(table, encoding="utf-8")
             if is_used:
                 if not all(_are_same(directory / name, staging / name) for name in _FOLDERS):
                     raise _in_use(directory, there)

@@ -3,16 +3,18 @@
 It is a table in UTF-8 with a header. ``file`` names a picture of the same folder; ``license`` (or
 ``licence``), ``author`` and ``url`` are what is known of it; ``category`` of a foreground is what it shows,
 and ``cut`` names the sides at which it is cut, such as ``bottom`` or ``bottom left``, or ``none``;
-``horizon`` and ``floor`` of a background are where its horizon is, from 0 at the top to 1, and the mask of
-its floor, such as ``floors/hall.png``. Each may be left out or empty.
+``horizon``, ``floor`` and ``focal_length`` of a background are where its horizon is, from 0 at the top to 1,
+the mask of its floor, such as ``floors/hall.png``, and the focal length in pixels of the picture. Each may be
+left out or empty.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,10 +29,13 @@ CREDITS_FILE = "sources.csv"
 
 _FILE = "file"
 _CUT, _HORIZON = "cut", "horizon"
-_FLOOR, _CATEGORY = "floor", "category"
-_COLUMNS = (_FILE, "license", "author", "url", _CATEGORY, _CUT, _HORIZON, _FLOOR)
+_FLOOR, _FOCAL, _CATEGORY = "floor", "focal_length", "category"
+_ORIGIN = ("license", "author", "url")
 #: Columns that say something of pictures of one kind only.
-OF_FOREGROUNDS, OF_BACKGROUNDS = (_CATEGORY, _CUT), (_HORIZON, _FLOOR)
+OF_FOREGROUNDS, OF_BACKGROUNDS = (_CATEGORY, _CUT), (_HORIZON, _FLOOR, _FOCAL)
+_COLUMNS = (_FILE, *_ORIGIN, *OF_FOREGROUNDS, *OF_BACKGROUNDS)
+#: Columns that change what is made of a picture: a row that names no picture would do nothing.
+_USED = (_CUT, *OF_BACKGROUNDS)
 _WHOSE = dict.fromkeys(OF_FOREGROUNDS, "foregrounds") | dict.fromkeys(OF_BACKGROUNDS, "backgrounds")
 _SPELLINGS = {"licence": "license"}
 #: What may separate cells: whichever the header uses first.
@@ -45,7 +50,8 @@ _LABEL = re.compile("[^\x00-\x1f\x7f]{1,255}")
 class Credit:
     """What is known of a picture: an SPDX identifier, address or sentence; who made it; where it is from;
     what it shows; at which sides it is cut, as :func:`fgbgpack.sources.cuts.cut_sides` says; where its
-    horizon is, 0 to 1; and the mask of its floor, as it is written.
+    horizon is, 0 to 1; the mask of its floor, as it is written; and its focal length in pixels of the
+    picture.
     """
 
     license: str | None = None
@@ -55,6 +61,7 @@ class Credit:
     cut: int | None = None
     horizon: float | None = None
     floor: str | None = None
+    focal_length: float | None = None
 
 
 @dataclass(frozen=True)
@@ -71,8 +78,8 @@ class Credits:
 def read_credits(folder: Path, names: Iterable[str], misplaced: Iterable[str] = ()) -> Credits:
     """Reads the ``sources.csv`` of a folder of pictures with these names, compared in NFC, if it has one.
 
-    ``misplaced`` are those of ``category``, ``cut``, ``horizon`` and ``floor`` that pictures of this kind do
-    not have.
+    ``misplaced`` are those of ``OF_FOREGROUNDS`` and ``OF_BACKGROUNDS`` that pictures of this kind do not
+    have.
     """
     path = folder / CREDITS_FILE
     credits = Credits()
@@ -100,8 +107,9 @@ def read_credits(folder: Path, names: Iterable[str], misplaced: Iterable[str] = 
             credits.problems.append(_problem(path, said[0], found, expected))
     for line, file, credit in rows:
         name = pictures.get(normal(file))
-        if name is None and (credit.cut, credit.horizon, credit.floor) != (None, None, None):
-            found = f"{file}, of which it says cut, horizon or floor, is not there"
+        used = [column for column in _USED if getattr(credit, column) is not None]
+        if name is None and used:
+            found = f"{file}, of which it says {' and '.join(used)}, is not there"
             credits.problems.append(_problem(path, line, found, "the name of a picture"))
         elif name is None:
             absent.append(f"{file} (line {line})")
@@ -111,7 +119,7 @@ def read_credits(folder: Path, names: Iterable[str], misplaced: Iterable[str] = 
     if absent:
         lacking = f"{len(absent)} of its rows are for pictures that are not there"
         credits.notices.append(f"{path}: {lacking}: {listed(absent, _SHOWN)}")
-    if unstated:
+    if unstated and not set(columns).isdisjoint(_ORIGIN):
         lacking = f"no licence is stated for {len(unstated)} of {len(pictures)} pictures"
         credits.notices.append(f"{path}: {lacking}: {listed(unstated, _SHOWN)}")
     return credits
@@ -179,11 +187,13 @@ def _rows(
         if sides is not None and cut is None:
             found = f"{sides!r} in the column 'cut'"
             credits.problems.append(_problem(path, line, found, f"some of {', '.join(SIDES)}, or none"))
-        horizon = None if (written := values.pop(_HORIZON, None)) is None else _share(written)
-        if written is not None and horizon is None:
-            found = f"{written!r} in the column 'horizon'"
-            expected = "a number from 0, the upper edge of the picture, to 1, the lower one"
-            credits.problems.append(_problem(path, line, found, expected))
+        numbers: dict[str, float] = {}
+        for column, (fits, expected) in _NUMBERS.items():
+            if (written := values.pop(column, None)) is not None:
+                numbers[column] = _number(written)
+                if not fits(numbers[column]):
+                    found = f"{written!r} in the column '{column}'"
+                    credits.problems.append(_problem(path, line, found, expected))
         category = values.get(_CATEGORY)
         if category is not None and _LABEL.fullmatch(category) is None:
             expected = "1 to 255 characters, none of them a control character"
@@ -193,17 +203,34 @@ def _rows(
         elif (first := lines.setdefault(normal(file), line)) != line:
             credits.problems.append(_problem(path, line, f"{file} is on line {first} too", "it once"))
         else:
-            rows.append((line, file, Credit(**values, cut=cut, horizon=horizon)))
+            rows.append(
+                (
+                    line,
+                    file,
+                    Credit(
+                        **values, cut=cut, horizon=numbers.get(_HORIZON), focal_length=numbers.get(_FOCAL)
+                    ),
+                )
+            )
     return rows
 
 
-def _share(text: str) -> float | None:
-    """A number from 0 to 1; ``None`` for other texts."""
+#: Columns of numbers: which ones, and these in words.
+_NUMBERS: dict[str, tuple[Callable[[float], bool], str]] = {
+    _HORIZON: (
+        lambda share: 0 <= share <= 1,
+        "a number from 0, the upper edge of the picture, to 1, the lower one",
+    ),
+    _FOCAL: (lambda pixels: 0 < pixels < math.inf, "a number of pixels of the picture, more than 0"),
+}
+
+
+def _number(text: str) -> float:
+    """A number; NaN for other texts."""
     try:
-        share = float(text)
+        return float(text)
     except ValueError:
-        return None
-    return share if 0 <= share <= 1 else None
+        return math.nan
 
 
 def _problem(path: Path, line: int | None, found: str, expected: str) -> SourceError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import io
+import math
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
@@ -134,13 +135,15 @@ def _open(path: PictureFile) -> BinaryIO:
 @dataclass(frozen=True)
 class Header:
     """The header of a picture: upright ``(width, height)`` in pixels, Pillow's names of format and mode, and
-    the EXIF orientation, 1 to 8, where that was looked for.
+    the EXIF orientation, 1 to 8, where that was looked for; and the focal length in pixels, if the EXIF block
+    tells it.
     """
 
     size: tuple[int, int]
     format: str
     mode: str
     orientation: int = 1
+    focal_length: float | None = None
 
 
 def read_header(path: PictureFile, reading: Reading = AS_USUAL) -> Header:
@@ -149,13 +152,16 @@ def read_header(path: PictureFile, reading: Reading = AS_USUAL) -> Header:
     """
     with readable(path), _open(path) as file, decodable(path):
         image = Image.open(file, formats=_formats())
+        if reading.frame:
+            image.seek(reading.frame)
         # An EXIF block at the end of a PNG is not looked for: Pillow would decode all of it.
         known = image.format != "PNG" or "exif" in image.info
         orientation = _orientation(image) if known else 1
+        focal_length = _focal_length(image) if known else None
     # The size of a TIFF is upright already. These exchange width and height:
     turns = orientation >= 5 and (reading.exif == "apply") != (image.format == "TIFF")
     size = image.size[::-1] if turns else image.size
-    return Header(size, image.format or "", image.mode, orientation)
+    return Header(size, image.format or "", image.mode, orientation, focal_length)
 
 
 def is_turned_apart(orientation: int, mask: Path, reading: Reading) -> bool:
@@ -308,6 +314,17 @@ def _orientation(image: Image.Image) -> int:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # A damaged EXIF block raises almost anything; viewers ignore it.
         return 1
+
+
+def _focal_length(image: Image.Image) -> float | None:
+    """In pixels: EXIF has it in millimetres of a film whose diagonal is that of 36 x 24 mm (CIPA DCG-001)."""
+    try:
+        tags = image.getexif().get_ifd(ExifTags.IFD.Exif)
+        millimetres = int(tags.get(ExifTags.Base.FocalLengthIn35mmFilm, 0))
+    except Exception:  # As with the orientation.
+        return None
+    # 0 stands for unknown.
+    return millimetres * math.hypot(*image.size) / math.hypot(36, 24) if millimetres > 0 else None
 
 
 @contextmanager

@@ -77,8 +77,8 @@ def find_sources(
     the categories of foregrounds. With
     ``classes`` each subfolder of the foregrounds is a category: it is searched, its masks are in a subfolder
     of the same name, and the names of its pictures begin with it and a slash. With ``floors`` the backgrounds
-    have the horizons and masks of floors that ``sources.csv`` names. Each background has a file of its stem
-    in the folder ``depth``, if there is one.
+    have the horizons, focal lengths and masks of floors that ``sources.csv`` names. Each background has a
+    file of its stem in the folder ``depth``, if there is one.
 
     Raises:
         SourceError: A folder is missing, a file, or without pictures; two files of a folder share a stem; a
@@ -134,6 +134,7 @@ def find_sources(
             stated.author,
             stated.url,
             stated.horizon if floors else None,
+            stated.focal_length if floors else None,
             None if its_depth is None else its_depth.name,
             None if its_depth is None else digest[its_depth],
             path=path,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import shutil
 
 import numpy as np
@@ -10,10 +11,10 @@ import onnx_models
 import pytest
 import zarr
 from builders import SMALL_SHARDS, Pictures, assert_same_arrays, assert_same_files, depth_of
-from PIL import Image
+from PIL import ExifTags, Image
 from refusals import refused
 
-from fgbgpack import create, open_dataset
+from fgbgpack import DatasetSpec, create, open_dataset
 from fgbgpack.composition.floor import find_floor
 from fgbgpack.composition.standing import person_pixels
 from fgbgpack.depth import strategies
@@ -21,6 +22,7 @@ from fgbgpack.depth.strategies import SceneDepth, SeenBackgrounds
 from fgbgpack.errors import RecipeMismatchError, SourceError, SpecError
 from fgbgpack.pipeline import begin_create, create_part, estimate, finish_create, repair, verify
 from fgbgpack.pipeline.events import Notice, Progress
+from fgbgpack.rendering import render_scene, write_samples
 from fgbgpack.storage.store import DatasetStore
 
 SIDE = 64
@@ -255,6 +257,31 @@ class TestGiven:
         assert (stored[0] != stored[1]).any()
         assert [source.horizon for source in ds.document.sources.backgrounds] == [0.45, None, None]
 
+    @pytest.mark.parametrize("told_by", ["table", "exif"])
+    def test_focal_length(self, begin, halls, tmp_path, told_by):
+        """Of depth in metres, which tells how far persons are, but not how high in the picture."""
+        metres = np.rint(1000 * 8.0 / np.maximum(np.arange(80) - 30.0, 1.0)).astype(np.uint16)
+        folder = tmp_path / "metres"
+        folder.mkdir()
+        for path in halls.backgrounds.iterdir():
+            Image.fromarray(np.broadcast_to(metres[:, None], (80, SIDE)).copy()).save(folder / path.name)
+        table, focal = "file,focal_length\nb0.png,70\n", 70.0
+        if told_by == "exif":
+            exif, table, focal = Image.Exif(), "file\n", 35 * np.hypot(80, SIDE) / np.hypot(36, 24)
+            exif[ExifTags.Base.Orientation] = 1
+            exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.FocalLengthIn35mmFilm] = 35
+            with Image.open(halls.backgrounds / "b0.png") as picture:
+                picture.save(halls.backgrounds / "b0.png", exif=exif)
+        ds = begin(table, depth=None, background_depth=str(folder))
+        stored = ds.whole(f"sources/{FLOOR}")
+        for number, length in ((0, focal), (1, None)):
+            inverse = np.broadcast_to(1000 / metres[8:72, None].astype(np.float64), (SIDE, SIDE))
+            floor = find_floor(inverse, is_metric=True, focal=length)
+            np.testing.assert_array_equal(stored[number], person_pixels(floor, 10, 50))
+        assert (stored[0] != stored[1]).any()
+        stated = [source.focal_length for source in ds.document.sources.backgrounds]
+        assert stated == [70.0 if told_by == "table" else None, None, None]
+
     def test_floor(self, begin, halls):
         mask = np.zeros((80, SIDE), np.uint8)
         mask[50:, 10:30] = 255
@@ -298,7 +325,20 @@ class TestGiven:
             ("file,horizon\nb0.png,-0.1\n", "credits-invalid", "'-0.1' in the column 'horizon'"),
             ("file,horizon\nb0.png,nan\n", "credits-invalid", "'nan' in the column 'horizon'"),
             ("file,horizon\nb0.png,40 %\n", "credits-invalid", "'40 %' in the column 'horizon'"),
-            ("file,horizon\nb9.png,0.4\n", "credits-invalid", "b9.png, of which it says"),
+            (
+                "file,horizon\nb9.png,0.4\n",
+                "credits-invalid",
+                "b9.png, of which it says horizon, is not there",
+            ),
+            ("file,focal_length\nb0.png,0\n", "credits-invalid", "'0' in the column 'focal_length'"),
+            ("file,focal_length\nb0.png,-3\n", "credits-invalid", "'-3' in the column 'focal_length'"),
+            ("file,focal_length\nb0.png,inf\n", "credits-invalid", "'inf' in the column 'focal_length'"),
+            ("file,focal_length\nb0.png,35 mm\n", "credits-invalid", "'35 mm' in the column 'focal_length'"),
+            (
+                "file,floor,focal_length\nb9.png,floors/a.png,9\n",
+                "credits-invalid",
+                "b9.png, of which it says floor and focal_length, is not there",
+            ),
             ("file,floor\nb9.png,floors/a.png\n", "credits-invalid", "b9.png, of which it says"),
             ("file,floor\nb0.png,floors/a.png\n", "floor-mask-missing", "'floors/a.png' as the floor of b0"),
             ("file,floor\nb0.png,../fg/f0.png\n", "floor-mask-missing", "'../fg/f0.png' as the floor"),
@@ -354,3 +394,27 @@ class TestNothingCanStand:
             "foreground f0.png: it is cut",
             "foreground f1.png: it is cut",
         ]
+
+
+def test_people_in_sample_pictures_are_as_high_as_they_would_be(tmp_path):
+    write_samples(tmp_path, backgrounds=12, foregrounds=1)
+    spec = DatasetSpec(
+        **{name: str(tmp_path / name) for name in ("backgrounds", "foregrounds")},
+        background_depth=str(tmp_path / "depth"),
+        placement="floor",
+        foreground_height="5%-95%",
+        samples=1,
+        depth=None,
+    )
+    create(tmp_path / "it.zarr", spec, virtual=True)
+    ds = open_dataset(tmp_path / "it.zarr")
+    found = {}
+    for source, persons in zip(ds.document.sources.backgrounds, ds.whole(f"sources/{FLOOR}"), strict=True):
+        scene = render_scene(int(source.name[-7:-4]))
+        height, camera = len(scene.depth), scene.camera
+        horizon = height / 2 + camera.focal * math.tan(camera.pitch)
+        rows = np.nonzero(persons.any(axis=1))[0]
+        expected = 1.7 / camera.position[1] * (rows + 0.5 - horizon * 128 / height)
+        found[source.name] = np.median(np.abs(persons.max(axis=1)[rows] / expected - 1))
+    assert max(found.values()) < 0.05, found
+    assert np.median(list(found.values())) < 0.02, found

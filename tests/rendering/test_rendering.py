@@ -206,6 +206,7 @@ def test_files_hold_what_is_rendered_whatever_their_number_and_that_of_threads(
         *(
             "backgrounds/lobby-001.png",
             "backgrounds/mall-000.png",
+            "backgrounds/sources.csv",
             "depth/lobby-001.png",
             "depth/mall-000.png",
         ),
@@ -226,7 +227,12 @@ def test_files_hold_what_is_rendered_whatever_their_number_and_that_of_threads(
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
     write_samples(tmp_path / "fewer", backgrounds=2, foregrounds=1)
     fewer = contents(tmp_path / "fewer")
-    assert len(fewer) == 5
+    assert len(fewer) == 6
+    assert more["backgrounds/sources.csv"].decode().splitlines() == [
+        "file,focal_length",
+        f"mall-000.png,{render_scene(0, height=60, width=80).camera.focal:.2f}",
+        f"lobby-001.png,{scene.camera.focal:.2f}",
+    ]
     assert fewer.items() <= more.items()
 
 
@@ -297,7 +303,8 @@ def test_pictures_move_to_another_disk_as_a_whole(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(os, "replace", as_on_another_disk)
     write_samples(tmp_path / "linked", backgrounds=1, foregrounds=1)
     assert contents(tmp_path / "linked") == contents(tmp_path / "whole")
-    assert sorted(copied) == ["figure-000.png", "finished.json", "mall-000.png", "mall-000.png"]
+    pictures = ["figure-000.png", "mall-000.png", "mall-000.png"]
+    assert sorted(copied) == sorted([*pictures, "finished.json", "sources.csv"])
 
 
 @pytest.mark.usefixtures("small_pictures")

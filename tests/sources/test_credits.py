@@ -151,6 +151,11 @@ class TestSources:
         [
             ("backgrounds", "file,cut\nb0.png,\nb1.png,bottom\n", "line 3: the column 'cut' has values"),
             ("backgrounds", "file,category\nb0.png,hall\n", "line 2: the column 'category' has values"),
+            (
+                "foregrounds",
+                "file,focal_length\nf0.png,900\n",
+                "line 2: the column 'focal_length' has values",
+            ),
             ("foregrounds", "file,horizon\nf0.png,0.4\n", "line 2: the column 'horizon' has values"),
             ("foregrounds", "file,floor\nf1.png,floors/a.png\n", "line 2: the column 'floor' has values"),
         ],
@@ -172,6 +177,12 @@ class TestSources:
         assert (
             find_sources(own_pictures.backgrounds, own_pictures.foregrounds).backgrounds[0].license == "MIT"
         )
+
+    def test_who_says_nothing_of_licences_is_not_asked_for_them(self, own_pictures):
+        write_table(own_pictures.backgrounds, "file,focal_length\nb0.png,301.5\n")
+        found = find_sources(own_pictures.backgrounds, own_pictures.foregrounds, floors=True)
+        assert found.notices == ()
+        assert [source.focal_length for source in found.backgrounds] == [301.5, None, None]
 
     def test_one_folder_of_both_has_one_table(self, own_pictures):
         write_table(own_pictures.foregrounds, "file,cut,horizon\nf0.png,bottom,0.4\n")

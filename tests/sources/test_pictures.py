@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 import pytest
 from picture_files import STORED, encoded, noise, png, smooth, tiff, turned, write
-from PIL import Image, ImageCms
+from PIL import ExifTags, Image, ImageCms
 
 from fgbgpack.errors import SourceError
 from fgbgpack.sources.decoding import hash_file, read_header
@@ -189,6 +189,21 @@ def test_exif_orientation(tmp_path, orientation, kind):
     assert np.abs(found.astype(int) - upright).max() < (24 if kind == "JPEG" else 1)
     assert read_header(path).size == (32, 24)
     assert read_header(path).format == kind
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize(
+    ("millimetres", "pixels"),
+    # 26 mm before a diagonal of 43.27 mm, of which that of 32 x 24 pixels is 40.
+    [(26, 26 * 40 / 43.2666153), (0, None), (None, None)],
+)
+def test_the_focal_length_in_exif(tmp_path, kind, millimetres, pixels):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 1
+    if millimetres is not None:
+        exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.FocalLengthIn35mmFilm] = millimetres
+    path = write(tmp_path / f"a.{kind.lower()}", encoded(noise(24, 32), kind, exif=exif))
+    assert read_header(path).focal_length == (None if pixels is None else pytest.approx(pixels))
 
 
 def test_exif_orientation_turns_alpha_and_values_too(tmp_path):
