@@ -61,6 +61,13 @@ class SpecError(FgbgError, ValueError):
     code = "spec-invalid"
 
 
+class MissingPackageError(FgbgError, ImportError):
+    """A package that is needed and cannot be imported: the message says how to install it."""
+
+    exit_status = 2
+    code = "extra-missing"
+
+
 class SourceError(FgbgError, ValueError):
     """Pictures that cannot be used: fix or remove the files that the message names."""
 

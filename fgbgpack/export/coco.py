@@ -29,6 +29,7 @@ from fgbgpack.export.objects import (
 from fgbgpack.export.png import png
 from fgbgpack.export.polygons import polygons_of
 from fgbgpack.export.target import ExportJob, Part, Run, Target
+from fgbgpack.extras import require
 from fgbgpack.source_info import SourcesInfo
 from fgbgpack.sources.names import counted
 
@@ -168,8 +169,8 @@ def mask_outlines(mask: NDArray[np.uint8], segmentation: str = POLYGONS) -> list
     """Box, area and polygons of each of (n, h, w) uint8 masks, as COCO's annotations have them.
 
     The box is left, top, width and height in pixels, all 0 where no pixel is foreground. With ``"rle"`` there
-    is a run-length encoding, compressed, in place of polygons; raises SpecError where pycocotools, which
-    makes it, is not installed.
+    is a run-length encoding, compressed, in place of polygons; raises MissingPackageError where pycocotools,
+    which makes it, is not installed.
 
     Example:
         >>> mask_outlines(np.array([[[0, 255], [0, 128], [0, 127]]], np.uint8))
@@ -195,14 +196,12 @@ def _run_lengths(inside: NDArray[np.bool_]) -> list[dict[str, Any]]:
 
 
 def _mask_api() -> Any:
-    try:
-        from pycocotools import mask
-    except ImportError as exc:
-        raise SpecError(
-            "--segmentation rle needs pycocotools (pip install 'fgbgpack[coco]'); polygons need nothing.",
-            code="extra-missing",
-        ) from exc
-    return mask
+    return require(
+        "pycocotools.mask",
+        extra="coco",
+        needed_by="--segmentation rle",
+        otherwise="Polygons need no package.",
+    )
 
 
 class _Licences:

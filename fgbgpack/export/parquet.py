@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -24,6 +25,7 @@ from fgbgpack.export.objects import (
 )
 from fgbgpack.export.png import png
 from fgbgpack.export.target import ExportJob, Run, Target
+from fgbgpack.extras import require
 
 _DATA, _README = "data", "README.md"
 _TRAIN = "train"
@@ -271,11 +273,5 @@ def _value(kind: str) -> dict[str, str]:
 
 
 def _pyarrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError as exc:
-        raise SpecError(
-            "--to parquet needs pyarrow (pip install 'fgbgpack[parquet]').", code="extra-missing"
-        ) from exc
-    return pyarrow, parquet
+    parquet = require("pyarrow.parquet", extra="parquet", needed_by="--to parquet")
+    return importlib.import_module("pyarrow"), parquet

@@ -22,6 +22,7 @@ from fgbgpack.errors import DatasetError
 from fgbgpack.export.folder import file_column
 from fgbgpack.export.output_folder import DOCUMENT, FILES, files_of, size_of
 from fgbgpack.export.webdataset import TAR_END
+from fgbgpack.extras import require
 from fgbgpack.files import sha256_of
 from fgbgpack.inputs import read_json
 from fgbgpack.pipeline.events import Progress, Reporting, reporting, silent
@@ -90,6 +91,7 @@ def verify_export(
 
     Raises:
         DatasetError: There is no export, or its document or its list is damaged.
+        MissingPackageError: The export is Parquet, and pyarrow is not installed.
 
     Example:
         >>> from fgbgpack.export import verify_export
@@ -147,6 +149,8 @@ class _Checks:
         self._folder, self._document, self._listed = folder, document, listed
         self.findings = Findings()
         self._samples: Counter[str] = Counter()
+        if any(name.endswith(".parquet") for name in listed):
+            self._parquet()
         self._checks: dict[str, Callable[[str], None]] = {
             ".png": self._picture,
             ".npz": self._arrays,
@@ -221,10 +225,12 @@ class _Checks:
         if end + len(TAR_END) != self._listed[name]:
             raise ValueError(f"its members end after {end:,} bytes")
 
-    def _rows(self, name: str) -> None:
-        from pyarrow import parquet
+    def _parquet(self) -> Any:
+        needed_by = f"Reading the Parquet files of {self._folder}"
+        return require("pyarrow.parquet", extra="parquet", needed_by=needed_by)
 
-        with parquet.ParquetFile(self._folder / name, page_checksum_verification=True) as file:
+    def _rows(self, name: str) -> None:
+        with self._parquet().ParquetFile(self._folder / name, page_checksum_verification=True) as file:
             for number in range(file.num_row_groups):
                 group = file.read_row_group(number)
                 for field in self._document["fields"]:

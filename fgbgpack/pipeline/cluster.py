@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from fgbgpack.errors import ClusterError, SpecError
+from fgbgpack.extras import require
 from fgbgpack.pipeline.ticket import differing_versions, versions, versions_error
 from fgbgpack.storage.reading.threads import usable_cores
 
@@ -53,8 +54,9 @@ def dask_executor(where: str, *, timeout: float = _CONNECT_SECONDS) -> Iterator[
 
     Raises:
         SpecError: ``where`` is neither.
-        ClusterError: ``distributed`` is not installed, the scheduler does not answer or has no worker, or
-            workers have other versions than this process.
+        MissingPackageError: ``distributed`` is not installed.
+        ClusterError: The scheduler does not answer or has no worker, or workers have other versions than this
+            process.
 
     Example:
         >>> from fgbgpack.pipeline import create, dask_executor
@@ -62,12 +64,9 @@ def dask_executor(where: str, *, timeout: float = _CONNECT_SECONDS) -> Iterator[
         ...     create("lobby.zarr", spec, executor=executor)
     """
     check_cluster(where)
-    try:
-        from distributed import Client
-    except ImportError as exc:
-        raise ClusterError(
-            f"Dask is not installed: pip install 'fgbgpack[dask]' ({exc})", code="extra-missing"
-        ) from exc
+    require("distributed", extra="dask", needed_by="Work on a Dask cluster")
+    from distributed import Client
+
     with ExitStack() as opened:
         address = where
         if local := _LOCAL.fullmatch(where):

@@ -98,8 +98,9 @@ def convert(
         SpecError: ``out`` is ``source``, both are Zarr, or Zarr is to be portable.
         RecipeMismatchError: Another dataset is at ``out``.
         IncompleteDatasetError: ``source`` is not complete.
-        DatasetError: ``source`` is damaged, something else is at ``out``, another process is writing it, a
-            package is not installed, or the disk is full.
+        DatasetError: ``source`` is damaged, something else is at ``out``, another process is writing it, or
+            the disk is full.
+        MissingPackageError: A package is not installed.
 
     Example:
         >>> from fgbgpack.pipeline import convert

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from zarr.errors import BaseZarrError
 
 from fgbgpack.document import Document
-from fgbgpack.errors import DatasetError
+from fgbgpack.errors import DatasetError, FgbgError
 from fgbgpack.files import disk_errors
 from fgbgpack.inputs import parse_json
 from fgbgpack.storage.arrays import METADATA
@@ -99,7 +99,7 @@ def _readable(store: DatasetStore, path: str) -> Iterator[None]:
     """Turn what Zarr says of an array that cannot be read into a DatasetError."""
     try:
         yield
-    except DatasetError:
+    except FgbgError:
         raise
     except (BaseZarrError, OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError) as exc:
         raise DatasetError(

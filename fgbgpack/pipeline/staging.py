@@ -108,9 +108,9 @@ def staged(
 
     Of a damaged file the folder holds what is whole. It becomes the file if nothing is missing in the end.
 
-    Raises SpecError if ``source`` is the file itself, and DatasetError if something else than a dataset is
-    there, its document is damaged, another process is writing it, a package is not installed, the disk is
-    full, or the folder was begun when another file, or none, was there.
+    Raises SpecError if ``source`` is the file itself, MissingPackageError if a package is not installed, and
+    DatasetError if something else than a dataset is there, its document is damaged, another process is
+    writing it, the disk is full, or the folder was begun when another file, or none, was there.
     """
     if not is_hdf5(target) or Path(str(target)).is_dir():
         replacement = Replacement.of(DatasetStore.open(target, read_only=False))

@@ -9,7 +9,7 @@ import math
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import BinaryIO, TypeAlias
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from fgbgpack.errors import SourceError
+from fgbgpack.extras import installing, lack_of
 from fgbgpack.files import sha256_of
 from fgbgpack.inputs import check_regular, open_file, read_file
 from fgbgpack.sources import damage
@@ -28,11 +29,12 @@ from fgbgpack.spec import AS_USUAL, Reading
 # Pillow only recognises these (HDF5, GRIB, BUFR, WMF and MPEG) or runs a program on them (EPS: Ghostscript).
 _UNDECODABLE_FORMATS = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
 
-#: Packages that teach Pillow more formats, those of the extra ``heif``, and the extensions of these.
+#: Packages that teach Pillow more formats, the extensions of these, and the extra that installs them.
 _PLUGINS: Mapping[str, tuple[str, ...]] = {
     "pillow_heif": (".heic", ".heif", ".hif"),
     "pillow_jxl": (".jxl",),
 }
+_PLUGINS_EXTRA = "heif"
 
 # Tried first: each begins with bytes that no other format begins with.
 _USUAL_FORMATS = frozenset({"JPEG", "PNG"})
@@ -72,25 +74,31 @@ def _formats() -> tuple[str, ...]:
     them: the usual ones first, as some of the others read far into a file before they reject it.
     """
     Image.init()
-    for package in _PLUGINS:
-        with suppress(ImportError):
-            _register(package)
+    _register_plugins()
     names = [name for name in Image.ID if name not in _UNDECODABLE_FORMATS]
     return tuple(sorted(names, key=lambda name: name not in _USUAL_FORMATS))
 
 
-def _register(package: str) -> None:
-    """Teaches Pillow the formats of a package; raises ImportError where it is not installed."""
-    plugin = importlib.import_module(package)
-    if hasattr(plugin, "register_heif_opener"):
-        plugin.register_heif_opener()
+@cache
+def _register_plugins() -> Mapping[str, str]:
+    """Teaches Pillow the formats of packages; what is lacking where that fails, by extension."""
+    lacking: dict[str, str] = {}
+    for package, suffixes in _PLUGINS.items():
+        try:
+            plugin = importlib.import_module(package)
+            if hasattr(plugin, "register_heif_opener"):
+                plugin.register_heif_opener()
+        except Exception as exc:  # a package that is broken raises errors of any kind
+            lacking |= dict.fromkeys(suffixes, lack_of(package, _PLUGINS_EXTRA, exc))
+    return lacking
 
 
 @cache
-def missing_suffixes() -> frozenset[str]:
-    """Lower-case extensions of pictures that need a plugin which is not installed."""
-    suffixes = {suffix for known in _PLUGINS.values() for suffix in known} | {".avif"}
-    return frozenset(suffixes - picture_suffixes())
+def lacking_plugins() -> Mapping[str, str]:
+    """What is lacking to decode pictures, by their lower-case extension: a package, and how to install it."""
+    avif = f"a Pillow that decodes AVIF: {installing(_PLUGINS_EXTRA)}"
+    lacking = {".avif": avif, **_register_plugins()}
+    return {suffix: lack for suffix, lack in lacking.items() if suffix not in picture_suffixes()}
 
 
 @cache

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from fgbgpack.errors import SourceError
 from fgbgpack.source_info import SourceInfo
 from fgbgpack.sources.credits import CREDITS_FILE, OF_BACKGROUNDS, OF_FOREGROUNDS, Credit, read_credits
-from fgbgpack.sources.decoding import hash_file, missing_suffixes, picture_suffixes
+from fgbgpack.sources.decoding import hash_file, lacking_plugins, picture_suffixes
 from fgbgpack.sources.memory import decoding
 from fgbgpack.sources.names import counted, listed, normal
 from fgbgpack.sources.pictures import read_picture
@@ -266,7 +266,7 @@ class _Listing:
                 )
             elif entry.is_dir():
                 folders.append(f"{entry}/")
-            elif entry.suffix.lower() in missing_suffixes():
+            elif entry.suffix.lower() in lacking_plugins():
                 self._add(entry, *needs_plugin(entry.suffix))
             elif entry.suffix.lower() not in picture_suffixes():
                 others.append(str(entry))
@@ -380,9 +380,9 @@ def _no_folder(path: Path) -> str:
 
 def needs_plugin(suffix: str) -> tuple[str, str, str]:
     """What is wrong with a picture that needs a plugin: what was found and expected, and the code."""
-    found = f"a {suffix.lower().removeprefix('.').upper()} file, which Pillow alone cannot decode"
-    expected = "the packages that can: pip install 'fgbgpack[heif]'"
-    return found, expected, "picture-plugin-missing"
+    suffix = suffix.lower()
+    found = f"a {suffix.removeprefix('.').upper()} file, which Pillow alone cannot decode"
+    return found, lacking_plugins()[suffix], "picture-plugin-missing"
 
 
 def find_files(folder: Path, more_suffixes: Iterable[str] = ()) -> tuple[dict[str, int], int]:
@@ -419,7 +419,7 @@ def find_files(folder: Path, more_suffixes: Iterable[str] = ()) -> tuple[dict[st
                         remaining.append(f"{below}{name}/")
                     elif suffix in suffixes and entry.is_file():
                         sizes[f"{below}{name}"] = entry.stat().st_size
-                    elif suffix in missing_suffixes():
+                    elif suffix in lacking_plugins():
                         undecodable.append(entry.path)
                     else:
                         others += 1

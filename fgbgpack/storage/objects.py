@@ -19,6 +19,7 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import ObjectStore
 
 from fgbgpack.errors import DatasetError, SpecError, redacted
+from fgbgpack.extras import require
 from fgbgpack.storage.failures import Failure
 from fgbgpack.storage.over import folder_of
 
@@ -93,20 +94,14 @@ def is_object_url(url: str) -> bool:
 def open_objects(url: str, options: Mapping[str, Any], *, read_only: bool) -> RemoteStore:
     """The store at a URL of an object store; ``options`` are those of obstore, and may be texts.
 
-    Raises DatasetError where obstore is not installed or does not know the URL, and SpecError for options
-    that it does not take; neither shows the value of an option.
+    Raises MissingPackageError where obstore is not installed, DatasetError where it does not know the URL,
+    and SpecError for options that it does not take; none shows the value of an option.
     """
     name = redacted(url)
-    try:
-        import obstore.store
-    except ImportError as exc:
-        raise DatasetError(
-            f"{name} is in an object store, which needs obstore: pip install 'fgbgpack[cloud]' ({exc})",
-            code="extra-missing",
-        ) from exc
+    opener = require("obstore.store", extra="cloud", needed_by=name)
     arguments = _arguments({**_client_options_of_environment(), **options})
     try:
-        store = obstore.store.from_url(_without_query(url), **arguments)
+        store = opener.from_url(_without_query(url), **arguments)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as exc:  # its native code has errors of its own, and panics

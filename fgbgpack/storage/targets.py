@@ -15,7 +15,7 @@ from zarr.abc.store import Store
 from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore
 
-from fgbgpack.errors import DatasetError, SpecError, redacted
+from fgbgpack.errors import DatasetError, MissingPackageError, SpecError, redacted
 from fgbgpack.inputs import parse_json
 from fgbgpack.storage.hdf5 import SUFFIXES, Hdf5Store, is_hdf5
 from fgbgpack.storage.objects import is_object_url, open_objects
@@ -87,7 +87,8 @@ def zarr_store(target: Target, *, read_only: bool, storage_options: Mapping[str,
     beside those of the environment.
 
     Raises DatasetError if a local path to be read is missing or no dataset, an HDF5 file is to be written, or
-    a URL cannot be opened; SpecError for options that cannot be used.
+    a URL cannot be opened; SpecError for options that cannot be used; MissingPackageError where the package
+    that opens such a URL is not installed.
     """
     target = located(target, storage_options)
     if isinstance(target, Group):
@@ -212,9 +213,8 @@ def _remote_store(target: Target, read_only: bool) -> Store:
             f"storage_options: {name} cannot be opened with {', '.join(options)}.", code="option-invalid"
         ) from None
     except ImportError as exc:
-        raise DatasetError(
-            f"{name} needs fsspec and the package of its protocol: pip install fsspec ({exc})",
-            code="extra-missing",
+        raise MissingPackageError(
+            f"{name} needs fsspec and the package of its protocol: pip install fsspec ({exc})."
         ) from exc
     except ValueError as exc:
         message = f"{name} is a URL that fsspec does not open: {redacted(str(exc))}."

@@ -18,14 +18,9 @@ Example:
 
 from __future__ import annotations
 
-try:
-    import torch as _torch  # noqa: F401 only to name the extra if it is missing
-except ModuleNotFoundError as exc:
-    if exc.name != "torch":
-        raise
-    raise ModuleNotFoundError(
-        'fgbgpack.torch needs PyTorch, which is not installed: pip install "fgbgpack[torch]"', name="torch"
-    ) from exc
+from fgbgpack.extras import require as _require
+
+_require("torch", extra="torch", needed_by="fgbgpack.torch")
 
 from fgbgpack.augment import Augment
 from fgbgpack.torch.batches import collate

@@ -11,13 +11,18 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from fgbgpack.errors import FgbgError
+from fgbgpack.errors import FgbgError, MissingPackageError
+from fgbgpack.extras import require
 from fgbgpack.files import sha256_of, write_atomically
 
 try:
-    import torch
-except ImportError as missing:
-    raise SystemExit("Training needs PyTorch: pip install 'fgbgpack[train]'") from missing
+    # onnxscript is what PyTorch writes ONNX with, at the end.
+    for _package in ("torch", "onnxscript"):
+        require(_package, extra="train", needed_by="Training")
+except MissingPackageError as missing:
+    raise SystemExit(str(missing)) from missing
+
+import torch
 
 from fgbgpack.depth import load_model
 from fgbgpack.depth.registry import our_card

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import h5py
 import numpy as np
 import pytest
@@ -84,8 +82,3 @@ def test_a_file_that_is_no_hdf5(tmp_path, content, text):
 def test_no_file_and_a_folder(tmp_path):
     for path in (tmp_path / "nyu.h5", tmp_path):
         assert str(path) in import_refused(path, "model-file-corrupt").message
-
-
-def test_without_h5py_the_extra_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "h5py", None)
-    assert "fgbgpack[keras]" in import_refused(SMALL, "extra-missing").message

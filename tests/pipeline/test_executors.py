@@ -311,12 +311,6 @@ class TestErrors:
             pytest.fail("there is no such cluster")
         assert error.value.code == "cluster-invalid"
 
-    def test_without_dask(self, monkeypatch):
-        monkeypatch.setitem(sys.modules, "distributed", None)
-        with pytest.raises(ClusterError) as error, dask_executor("local:1"):
-            pytest.fail("it is not installed")
-        assert error.value.code == "extra-missing"
-
     def test_no_executor(self):
         with pytest.raises(SpecError) as error:
             engine_of(None, "local:4")  # type: ignore[arg-type]

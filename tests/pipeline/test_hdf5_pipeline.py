@@ -23,7 +23,13 @@ from typer.testing import CliRunner
 
 from fgbgpack import create, fill_depth, open_dataset
 from fgbgpack.cli import app
-from fgbgpack.errors import DatasetError, IncompleteDatasetError, RecipeMismatchError, SpecError
+from fgbgpack.errors import (
+    DatasetError,
+    IncompleteDatasetError,
+    MissingPackageError,
+    RecipeMismatchError,
+    SpecError,
+)
 from fgbgpack.pipeline import Notice, Progress, convert, materialize, staging, virtualize
 from fgbgpack.storage.hdf5 import Hdf5Store
 
@@ -423,7 +429,7 @@ def test_missing_packages_are_told_of_before_any_work(tmp_path, spec, files, mon
     for package in ("hdf5plugin", "h5py"):
         monkeypatch.setitem(sys.modules, package, None)
         for path in (tmp_path / "it.h5", tmp_path / "there.h5"):
-            with refused(DatasetError, "extra-missing", package):
+            with refused(MissingPackageError, "extra-missing", package):
                 create(path, spec, overwrite=True, on_event=pytest.fail)
     assert names_in(tmp_path) == ["there.h5"]
 

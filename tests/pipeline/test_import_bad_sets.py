@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import random
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from pyarrow import parquet
 
 from fgbgpack.errors import FgbgError, SourceError, SpecError
 from fgbgpack.pipeline import ImportSpec, import_folder, scan
-from fgbgpack.sources.sets.objects import mask_api
 
 LABEL = "0 0.1 0.1 0.5 0.1 0.5 0.5 0.1 0.5\n"
 
@@ -345,11 +343,3 @@ def test_options_that_do_not_go_together():
     assert len(caught.value.problems) == 2
     with pytest.raises(SpecError, match="--from"):
         ImportSpec("x", layout="voc")
-
-
-@pytest.mark.parametrize("extra", ["coco", "yolo"])
-def test_what_draws_outlines_is_named_by_the_extra_of_the_layout(monkeypatch, extra):
-    monkeypatch.setitem(sys.modules, "pycocotools", None)
-    with pytest.raises(SpecError, match=rf"pip install 'fgbgpack\[{extra}\]'") as refusal:
-        mask_api(extra)
-    assert refusal.value.code == "extra-missing"

@@ -275,13 +275,13 @@ def test_files_of_phones_with_several_pictures_are_pictures(good):
 
 
 def test_pictures_that_need_a_plugin_are_refused_and_not_ignored(good, monkeypatch):
-    monkeypatch.setattr(listing, "missing_suffixes", lambda: frozenset({".heic"}))
+    monkeypatch.setattr(listing, "lacking_plugins", lambda: {".heic": "some-package, which lacks"})
     monkeypatch.setattr(listing, "picture_suffixes", lambda: frozenset({".jpg", ".png"}))
     good.background("a.HEIC", b"whatever")
     with pytest.raises(SourceError) as caught:
         good.find()
     assert caught.value.code == "picture-plugin-missing"
-    assert "fgbgpack[heif]" in caught.value.problems[0]
+    assert "some-package, which lacks" in caught.value.problems[0]
     with pytest.raises(SourceError) as caught:
         find_files(good.backgrounds)
     assert caught.value.code == "picture-plugin-missing"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -276,13 +274,3 @@ def test_subsets_are_loaded_as_such(path: Path, truth: Any) -> None:
     with pytest.raises(SpecError) as caught:
         make_loader(torch.utils.data.Subset([1, 2], [0]))  # type: ignore[arg-type]
     assert caught.value.code == "samples-invalid"
-
-
-def test_without_pytorch_the_extra_is_named() -> None:
-    code = "import sys; sys.modules['torch'] = None\nimport fgbgpack\nimport fgbgpack.torch"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == (
-        "ModuleNotFoundError: fgbgpack.torch needs PyTorch, which is not installed: "
-        'pip install "fgbgpack[torch]"'
-    )

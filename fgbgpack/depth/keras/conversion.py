@@ -36,8 +36,8 @@ def import_keras(path: str | Path, *, bilinear: Bilinear = "half_pixel", fold: b
             consumer; this changes the answer by rounding only.
 
     Raises:
-        DepthModelError: h5py is not installed, the file cannot be used, or layers cannot be converted: with
-            every such layer.
+        MissingPackageError: h5py is not installed.
+        DepthModelError: The file cannot be used, or layers cannot be converted: with every such layer.
     """
     path = Path(path)
     if bilinear not in get_args(Bilinear):

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from fgbgpack.depth.onnx_file import file_error, listed
 from fgbgpack.errors import DepthModelError
+from fgbgpack.extras import require
 from fgbgpack.inputs import parse_json
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -86,17 +87,11 @@ def read_network(path: Path, *, kinds: Collection[str]) -> KerasNetwork:
     """Reads a network of layers of these kinds and its weights from a Keras HDF5 file.
 
     Raises:
-        DepthModelError: h5py is not installed, the file is missing, damaged, not HDF5 or holds only weights;
-            or the network is not a graph of layers of these kinds, each used once, with one input and one
-            output: with every problem.
+        MissingPackageError: h5py is not installed.
+        DepthModelError: The file is missing, damaged, not HDF5 or holds only weights; or the network is not a
+            graph of layers of these kinds, each used once, with one input and one output: with every problem.
     """
-    try:
-        import h5py
-    except ImportError as exc:
-        raise DepthModelError(
-            f'Reading {path} needs h5py, which is not installed: pip install "fgbgpack[keras]"',
-            code="extra-missing",
-        ) from exc
+    h5py = require("h5py", extra="keras", needed_by=f"Reading {path}")
     _require_hdf5(path)
     try:
         with h5py.File(path, "r") as file:

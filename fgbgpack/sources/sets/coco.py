@@ -61,7 +61,8 @@ def read_coco(folder: Folder) -> SampleSet:
     """The set in a folder. Each JSON file is a part, where there are several. Groups of objects that are not
     told apart (``iscrowd``) are in the mask, and no objects.
 
-    Raises SourceError with all that is wrong with it, and SpecError where pycocotools is not installed.
+    Raises SourceError with all that is wrong with it, and MissingPackageError where pycocotools is not
+    installed.
     """
     paths = coco_files(folder)
     if not paths:

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fgbgpack.errors import SpecError
+from fgbgpack.extras import require
 from fgbgpack.sources.decoding import quiet_decoders
 from fgbgpack.sources.problems import problem
 
@@ -102,14 +102,7 @@ def numbered(path: object, values: NDArray[Any], objects: SampleObjects) -> NDAr
 
 
 def mask_api(extra: Literal["coco", "yolo"] = "coco") -> Any:
-    """pycocotools, which draws outlines; SpecError where it is not installed, with the extra that has it and
-    what else a layout needs.
+    """pycocotools, which draws outlines; MissingPackageError where it is not installed, with the extra that
+    has it and what else a layout needs.
     """
-    try:
-        from pycocotools import mask
-    except ImportError as exc:
-        raise SpecError(
-            f"Outlines of objects are drawn by pycocotools: pip install 'fgbgpack[{extra}]'.",
-            code="extra-missing",
-        ) from exc
-    return mask
+    return require("pycocotools.mask", extra=extra, needed_by="Drawing the outlines of objects")

@@ -42,7 +42,7 @@ def read_parquet(folder: Folder) -> SampleSet:
     """The set in a folder: pictures, their masks or instances, and ``objects``, as ``--to parquet`` exports
     them. Names of files such as ``train-00000-of-00002.parquet`` say the parts.
 
-    Raises SourceError with all that is wrong with it, and SpecError where pyarrow is not installed.
+    Raises SourceError with all that is wrong with it, and MissingPackageError where pyarrow is not installed.
     """
     paths = in_natural_order(folder.ending(".parquet"))
     if not paths:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fgbgpack.errors import SourceError, SpecError
+from fgbgpack.errors import FgbgError
+from fgbgpack.extras import require
 from fgbgpack.sources.decoding import Embedded, PictureFile
 from fgbgpack.sources.pairing import Kind
 from fgbgpack.sources.problems import problem
@@ -82,7 +83,7 @@ class readable_table:  # it reads as a statement
         pass
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if error is None or isinstance(error, (SourceError, SpecError)) or not isinstance(error, Exception):
+        if error is None or isinstance(error, FgbgError) or not isinstance(error, Exception):
             return
         found = f"it cannot be read ({' '.join(str(error).split()) or type(error).__name__})"
         expected = "a whole Parquet file: get it again"
@@ -108,11 +109,5 @@ def column_values(root: Path, path: str, columns: Sequence[str]) -> Iterator[Any
 
 
 def pyarrow_parquet() -> Any:
-    """Pyarrow's reader; SpecError where it is not installed."""
-    try:
-        from pyarrow import parquet
-    except ImportError as exc:
-        raise SpecError(
-            "--from parquet needs pyarrow: pip install 'fgbgpack[parquet]'.", code="extra-missing"
-        ) from exc
-    return parquet
+    """Pyarrow's reader; MissingPackageError where it is not installed."""
+    return require("pyarrow.parquet", extra="parquet", needed_by="--from parquet")

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fgbgpack.errors import SourceError, SpecError
+from fgbgpack.errors import SourceError
+from fgbgpack.extras import require
 from fgbgpack.sources.names import counted, in_natural_order
 from fgbgpack.sources.pairing import Kind
 from fgbgpack.sources.problems import CountedProblems, problem
@@ -50,7 +51,7 @@ def read_yolo(folder: Folder) -> SampleSet:
     """The set in a folder: pictures of the parts that ``data.yaml`` lists, and the polygons of their labels.
     A picture without a file of labels has no objects.
 
-    Raises SourceError with all that is wrong with it, and SpecError where PyYAML or pycocotools is missing.
+    Raises SourceError with all that is wrong with it, and MissingPackageError where PyYAML or pycocotools is.
     """
     paths = yolo_files(folder)
     if len(paths) != 1:
@@ -104,12 +105,7 @@ def label_of(picture: str) -> str:
 
 
 def _yaml(where: object, content: bytes) -> Mapping[str, Any]:
-    try:
-        import yaml
-    except ImportError as exc:
-        raise SpecError(
-            "--from yolo needs PyYAML: pip install 'fgbgpack[yolo]'.", code="extra-missing"
-        ) from exc
+    yaml: Any = require("yaml", extra="yolo", needed_by="--from yolo")
     try:
         data = yaml.safe_load(content)
     except (yaml.YAMLError, RecursionError, ValueError) as error:

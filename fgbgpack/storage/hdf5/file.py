@@ -94,8 +94,8 @@ class Hdf5File:
     ``root`` and ``nodes`` are the Zarr metadata of the root, with the document, and of all below it, as text.
     ``sealed`` is whether it is as fgbgpack wrote it, but for pixels, which are checked when they are read.
 
-    Raises IncompleteDatasetError if it is still being made, and DatasetError if it is missing, none of
-    fgbgpack's, cut short or damaged, or others changed it and h5py is not installed.
+    Raises IncompleteDatasetError if it is still being made, DatasetError if it is missing, none of
+    fgbgpack's, cut short or damaged, and MissingPackageError if others changed it and h5py is not installed.
     """
 
     front: Front | None
@@ -174,7 +174,7 @@ class Hdf5File:
                     return front, index, None
                 index = None if front is None else read_index(self._number, front)
         except DatasetError as exc:
-            if str(self.path) in exc.message or exc.code == "extra-missing":
+            if str(self.path) in exc.message:
                 raise
             raise _damaged(self.name, exc.message) from exc
         if front is not None and (found.document or (None,))[0] != front.at:

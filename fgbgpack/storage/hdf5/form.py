@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 from collections.abc import Iterator, Sequence
 from types import ModuleType
 
 from fgbgpack.errors import DatasetError
+from fgbgpack.extras import require
 from fgbgpack.storage.arrays import ArrayForm
 from fgbgpack.storage.codecs import BloscChunk, Checksum, ChunkCodec, DeflateChunk, ZstdChunk
 
@@ -40,23 +40,14 @@ def is_hdf5(target: object) -> bool:
 
 
 def h5py_for(name: str) -> ModuleType:
-    """The module h5py, which ``name`` needs; DatasetError if it is not installed."""
-    return _extra("h5py", f'{name} is an HDF5 file, which needs h5py: pip install "fgbgpack[hdf5]"')
+    """The module h5py, which ``name`` needs; MissingPackageError if it is not installed."""
+    return require("h5py", extra="hdf5", needed_by=name)
 
 
 def register_filters(name: str) -> None:
     """Make the filters known to the HDF5 library, which writes their names into the file ``name``."""
-    _extra(
-        "hdf5plugin",
-        f'Writing {name} needs hdf5plugin: pip install "fgbgpack[hdf5]", or write it with --portable.',
-    )
-
-
-def _extra(module: str, refusal: str) -> ModuleType:
-    try:
-        return importlib.import_module(module)
-    except ImportError as exc:
-        raise DatasetError(refusal, code="extra-missing") from exc
+    portable = "Files that are written with --portable need no such package."
+    require("hdf5plugin", extra="hdf5", needed_by=f"Writing {name}", otherwise=portable)
 
 
 def as_text(value: object) -> str:

@@ -87,8 +87,8 @@ class OwnNode:
 def probe(path: Path, wanted: Sequence[str] | None) -> Found:
     """What is in a file, with the chunks of some arrays, by their paths (``None``: that say they are Zarr's).
 
-    Raises DatasetError if the library finds the file damaged, crashes or does not come to an end, or h5py is
-    not installed.
+    Raises DatasetError if the library finds the file damaged, crashes or does not come to an end, and
+    MissingPackageError if h5py is not installed.
     """
     task = {"do": "describe", "path": os.fspath(path), "inside": GROUP, "document": DOCUMENT}
     with _asked(path, task | {"wanted": None if wanted is None else list(wanted)}) as answer:

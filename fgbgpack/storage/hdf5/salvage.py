@@ -96,9 +96,7 @@ def _probed(path: Path) -> Found | None:
     """What the HDF5 library says of a file; ``None`` where it says nothing."""
     try:
         return probe(path, None)
-    except DatasetError as exc:
-        if exc.code == "extra-missing":
-            raise
+    except DatasetError:
         return None
 
 

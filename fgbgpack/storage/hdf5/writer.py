@@ -63,7 +63,8 @@ _GZIP_LEVEL = 4
 class Hdf5Writer:
     """Writes one file, ``portable`` ones deflated; one that is there is replaced when the new one is whole.
 
-    Raises DatasetError if h5py or hdf5plugin is not installed, and OSError if the file cannot be written.
+    Raises MissingPackageError if h5py or hdf5plugin is not installed, and OSError if the file cannot be
+    written.
     """
 
     def __init__(self, path: Path, *, portable: bool) -> None:
