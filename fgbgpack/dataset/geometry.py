@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 #: A pixel belongs to a foreground where its alpha is above this.
 _OPAQUE_HALF = 127
 _MASKS_AT_ONCE = 256
+_NUMBERS = 256  # of a byte
 
 
 @dataclass(frozen=True)
@@ -38,15 +39,13 @@ class Outlines:
     def of(cls, foreground: NDArray[np.uint8], size: NDArray[np.int32]) -> Outlines:
         """Those of (F, ph, pw, 4) uint8 foregrounds, whose patches have the (F, 2) sizes."""
         alpha = foreground[..., 3]
-        box = np.zeros((2, len(alpha), 4), np.int64)
-        for i, (picture, width) in enumerate(zip(alpha, size[:, 1].tolist(), strict=True)):
-            rows, columns = (np.flatnonzero(picture.any(axis=axis)) for axis in (1, 0))
-            if len(rows):
-                top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
-                box[0, i] = top, left, bottom, right
-                box[1, i] = top, width - right, bottom, width - left
+        upright = mask_boxes(alpha).astype(np.int64)
+        top, left, bottom, right = upright.T
+        mirrored = np.stack([top, size[:, 1] - right, bottom, size[:, 1] - left], axis=1)
+        is_seen = bottom > 0
+        box = np.stack([upright, np.where(is_seen[:, None], mirrored, 0)])
         opaque = (alpha > _OPAQUE_HALF).sum(axis=(1, 2))
-        return cls(box, opaque, (box[0, :, 2] > 0).astype(np.float32))
+        return cls(box, opaque, is_seen.astype(np.float32))
 
     def boxes(self, placements: Placements) -> NDArray[np.int32]:
         """(n, 4) int32: top, left, bottom and right of each placed foreground; 0 where it is empty."""
@@ -76,9 +75,9 @@ def visible_area(sprites: Sprites, objects: Objects) -> NDArray[np.int64]:
     return np.rint(whole * share).astype(np.int64)
 
 
-def mask_boxes(mask: NDArray[np.uint8]) -> NDArray[np.int32]:
-    """(n, 4) int32: top, left, bottom and right of the pixels of each of (n, h, w) masks that are above 0; 0
-    where there are none.
+def mask_boxes(mask: NDArray[np.uint8] | NDArray[np.bool_]) -> NDArray[np.int32]:
+    """(n, 4) int32: top, left, bottom and right of the pixels of each of (n, h, w) masks that are not 0; 0
+    where there are none. Bottom and right are the first row and column behind them.
     """
     box = np.zeros((len(mask), 4), np.int32)
     for start, axis in ((0, 2), (1, 1)):  # rows that have any, then columns
@@ -86,6 +85,24 @@ def mask_boxes(mask: NDArray[np.uint8]) -> NDArray[np.int32]:
         box[:, start] = lines.argmax(axis=1)
         end = lines.shape[1] - lines[:, ::-1].argmax(axis=1)
         box[:, start + 2] = np.where(lines.any(axis=1), end, 0)
+    return box
+
+
+def instance_boxes(instance: NDArray[np.uint8], most: int) -> NDArray[np.int32]:
+    """(most, 4) int32: the boxes, as of :func:`mask_boxes`, of the pixels that are 1 to ``most`` in a map
+    (h, w), in the time that one mask takes.
+
+    Example:
+        >>> instance_boxes(np.array([[0, 2], [0, 2], [0, 0]], np.uint8), 2).tolist()
+        [[0, 0, 0, 0], [0, 1, 2, 2]]
+    """
+    box = np.zeros((most, 4), np.int32)
+    for start, map_ in enumerate((instance, instance.T)):  # rows, then columns
+        lines = np.zeros((len(map_), _NUMBERS), np.bool_)
+        lines[np.arange(len(map_))[:, None], map_] = True
+        lines = lines[:, 1 : most + 1]
+        box[:, start] = lines.argmax(axis=0)
+        box[:, start + 2] = np.where(lines.any(axis=0), len(map_) - lines[::-1].argmax(axis=0), 0)
     return box
 
 

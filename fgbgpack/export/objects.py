@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fgbgpack.dataset.geometry import mask_boxes
 from fgbgpack.document import CATEGORIES, INSTANCE, MASK
 from fgbgpack.export.target import ExportJob, Run
 
@@ -121,18 +122,6 @@ def measures_in(inside: NDArray[np.bool_]) -> list[dict[str, Any]]:
     and height in pixels, all 0 where no pixel is set.
     """
     areas = np.count_nonzero(inside, axis=(1, 2)).tolist()
-    return [
-        {"bbox": box, "area": area, "iscrowd": 0} for box, area in zip(_boxes(inside), areas, strict=True)
-    ]
-
-
-def _boxes(inside: NDArray[np.bool_]) -> list[list[int]]:
-    """Left, top, width and height of each of (n, h, w) masks."""
-    firsts, lengths = [], []
-    for axis in (1, 2):
-        is_used = np.any(inside, axis=axis)
-        firsts.append(is_used.argmax(axis=1))
-        last = is_used.shape[1] - is_used[:, ::-1].argmax(axis=1)
-        lengths.append(np.where(np.any(is_used, axis=1), last - firsts[-1], 0))
-    boxes: list[list[int]] = np.stack([*firsts, *lengths], axis=1).tolist()
-    return boxes
+    top, left, bottom, right = mask_boxes(inside).T
+    boxes = np.stack([left, top, right - left, bottom - top], axis=1).tolist()
+    return [{"bbox": box, "area": area, "iscrowd": 0} for box, area in zip(boxes, areas, strict=True)]

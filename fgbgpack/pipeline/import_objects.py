@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgbgpack.composition.objects import FORMS, NO_OBJECT, shapes
+from fgbgpack.dataset.geometry import instance_boxes
 from fgbgpack.document import BOXES, CATEGORIES, INSTANCE, OBJECTS, VISIBLE, Document
 from fgbgpack.pipeline.executor import Threads
 from fgbgpack.sources.sets import SampleObjects
@@ -16,7 +17,6 @@ from fgbgpack.storage.arrays import METADATA, ArraySpec, group_metadata
 from fgbgpack.storage.layout import LayoutPolicy
 from fgbgpack.storage.store import DatasetStore
 
-_NUMBERS = 256  # of a byte
 _READ_BYTES = 16 << 20  # of maps that are measured at a time
 
 
@@ -37,9 +37,9 @@ def write_objects(
     reader = store.reader(INSTANCE)
     many = max(1, _READ_BYTES // (document.height * document.width))
 
-    def measured(rows: range) -> NDArray[np.int16]:
+    def measured(rows: range) -> NDArray[np.int32]:
         maps = reader.read(rows)
-        return np.stack([boxes_of(one, document.most_objects) for one in maps])
+        return np.stack([instance_boxes(one, document.most_objects) for one in maps])
 
     for path, spec in specs.items():
         for number, rows in enumerate(spec.layout.rows()):
@@ -63,24 +63,3 @@ def _said(path: str, objects: SampleObjects) -> Sequence[Any]:
     """What is said of the objects of a sample for one array."""
     said = {CATEGORIES: objects.categories, VISIBLE: objects.visible or ()}
     return said[path]
-
-
-def boxes_of(instance: NDArray[np.uint8], most: int) -> NDArray[np.int16]:
-    """(most, 4) int16: top, left, bottom and right of the pixels of the objects 1 to ``most`` in a map
-    (h, w); 0 where there are none.
-
-    Example:
-        >>> boxes_of(np.array([[0, 2], [0, 2], [0, 0]], np.uint8), 2).tolist()
-        [[0, 0, 0, 0], [0, 1, 2, 2]]
-    """
-    edges = []
-    for map_ in (instance, instance.T):
-        there = np.zeros((len(map_), _NUMBERS), np.bool_)
-        there[np.arange(len(map_))[:, None], map_] = True
-        is_there = there.any(axis=0)
-        edges += [
-            np.where(is_there, there.argmax(axis=0), 0),
-            np.where(is_there, len(map_) - there[::-1].argmax(axis=0), 0),
-        ]
-    top, bottom, left, right = edges
-    return np.stack([top, left, bottom, right], axis=1)[1 : most + 1].astype(np.int16)

@@ -110,6 +110,14 @@ def paeth(picture, step):
     return np.array(lines, np.uint8)
 
 
+def box(inside):
+    """Top, left, bottom and right of the pixels (h, w) that are set, the last two exclusive; 0 for none."""
+    found = np.argwhere(inside)
+    if not len(found):
+        return [0, 0, 0, 0]
+    return [*found.min(axis=0).tolist(), *(found.max(axis=0) + 1).tolist()]
+
+
 def inside_polygon(polygon, height, width):
     """Pixels whose centre is in a polygon (x, y, x, y, ...): to the left, they see an odd number of edges."""
     corners = list(zip(polygon[::2], polygon[1::2], strict=True))

@@ -8,7 +8,7 @@ from functools import cache
 from math import ceil, cos, floor, radians, sin
 
 import numpy as np
-from naive import blend, multiply_high, philox4x32
+from naive import blend, box, multiply_high, philox4x32
 
 LEFT, BOTTOM, RIGHT, TOP = 2, 4, 8, 1
 
@@ -239,8 +239,7 @@ def draw(plan, counter, given, sprites, person=None, front=None):
             break
     for one, share, number in zip(found, shares(plan, found), range(1, 99), strict=False):
         one["visible"] = share or Fraction(0)
-        seen = np.argwhere(instances([o["placed"] for o in found], plan.height, plan.width) == number)
-        one["box"] = [*seen.min(axis=0), *(seen.max(axis=0) + 1)] if len(seen) else [0] * 4
+        one["box"] = box(instances([o["placed"] for o in found], plan.height, plan.width) == number)
     return found
 
 
