@@ -318,7 +318,7 @@ class _PixelCheck(LayoutStage):
         raise error
 
     def _absent(self, array: str, chunk: Chunk, samples: range) -> None:
-        key = f"{array}/{self._layout.key(chunk[0])}"
+        key = f"{array}/{self._stored[array].layout.key(chunk[0])}"
         raise DatasetError(f"A chunk of {key} is missing. {REPAIR}", code="chunk-missing")
 
     def _differs(self, array: str, sample: int, line: str) -> None:

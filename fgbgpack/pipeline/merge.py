@@ -169,7 +169,7 @@ class _Merging:
     ) -> None:
         self._run, self._union, self._policy = run, union, policy
         documents = [dataset.document for dataset in union.datasets]
-        first, recipe = documents[0], union.recipe
+        recipe = union.recipe
         self._depth = DepthOfUnion.of(union) if with_depth else None
         self._device = device
         depth = None if self._depth is None else self._depth.section()
@@ -185,7 +185,7 @@ class _Merging:
             spec=dataclasses.replace(recipe.spec, depth=None if depth is None else recipe.spec.depth),
             recipe=recipe.info,
             sources=SourcesInfo(recipe.catalog.backgrounds, recipe.catalog.foregrounds),
-            splits=self._splits(documents) if first.splits or len(documents) > 1 else {},
+            splits=self._splits(documents),
             merged=tuple(
                 {"recipe": one.recipe.sha256, "samples": one.samples, "generation": one.generation}
                 for one in documents

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +53,7 @@ from fgbgpack.pipeline.staging import StagingStore, staged
 from fgbgpack.pipeline.workers import engine_of
 from fgbgpack.sources.names import counted
 from fgbgpack.spec import DatasetSpec
+from fgbgpack.storage import sealing
 from fgbgpack.storage.arrays import METADATA, ArrayForm, ArraySpec, group_metadata
 from fgbgpack.storage.hdf5 import GROUP
 from fgbgpack.storage.layout import DEFAULT_POLICY, LayoutPolicy
@@ -409,19 +410,20 @@ class _Repairer:
         )
         previous = document.depth if isinstance(document.depth, NetworkDepthInfo) else None
         keys = _keys(inspection, broken)
-        values = dict(zip(keys, store.get_all(keys), strict=True))
+        there = inspection.forms.keys() & {*DEPTHS, *DEPTH_PARTS}
+        extremes = _keys(inspection, {path: broken.get(DEPTH, ()) for path in there.intersection(EXTREMES)})
+        rewritten = [*keys, *extremes, *(f"{path}/{METADATA}" for path in there)]
+        before = dict(zip(rewritten, store.get_all(rewritten), strict=True))
         # Another version of ONNX Runtime may give other bytes, which are right all the same.
         store.unchecked = frozenset({*DEPTHS, *DEPTH_PARTS})
         store.delete(keys)
         try:
             filling = DepthFilling.of(job, previous, store)
+            self._document = run.fill_depth(filling, document.with_depth(filling.section))
         except FgbgError:
-            for key, value in values.items():
-                if value is not None:
-                    store.put(key, value)
+            sealing.put_back(store, before)
             store.unchecked = frozenset()
             raise
-        self._document = run.fill_depth(filling, document.with_depth(filling.section))
 
     def _measure(self, inspection: Inspection, shards: list[int]) -> None:
         """Write the extremes of sound depth again."""
@@ -482,7 +484,7 @@ class _Repairer:
         return differing
 
 
-def _keys(inspection: Inspection, broken: Mapping[str, list[int]]) -> list[str]:
+def _keys(inspection: Inspection, broken: Mapping[str, Sequence[int]]) -> list[str]:
     layouts = {path: inspection.forms[path].layout for path in broken}
     return [f"{path}/{layouts[path].key(shard)}" for path, shards in broken.items() for shard in shards]
 

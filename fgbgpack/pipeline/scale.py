@@ -274,14 +274,15 @@ def scale_of(
     core_hours = (workers * busy + (seconds - busy if cluster else 0.0)) / 3600
     opening = manifest + document + fixed.reading_bytes_per_sample * samples
     worker = _PROCESS_BYTES + fixed.source_bytes + max((work.memory for work in works), default=0)
-    puts, gets = objects + lists, objects * _HEADS_PER_PUT + shard_objects * _CHECKS_PER_OBJECT
+    puts = objects + lists if remote else 0
+    gets = objects * _HEADS_PER_PUT + shard_objects * _CHECKS_PER_OBJECT if remote else 0
     found = Scale(
         workers=workers,
         is_cluster=cluster,
         stages=stages,
         objects=objects,
-        puts=puts if remote else 0,
-        gets=gets if remote else 0,
+        puts=puts,
+        gets=gets,
         manifest_bytes=manifest,
         document_bytes=document,
         opening_bytes=opening,

@@ -239,6 +239,17 @@ def discard(store: DatasetStore, faulty: Mapping[str, list[int]]) -> None:
         )
 
 
+def put_back(store: DatasetStore, values: Mapping[str, bytes | None]) -> None:
+    """Have under some keys what was there before, whole or not, as of a damaged shard some chunks may be: the
+    manifest goes on to say what it said.
+    """
+    store.delete(key for key, value in values.items() if value is None)
+    for key, value in values.items():
+        if value is not None:
+            store.put(key, value)
+            store.written.forget(key)
+
+
 def _checksums(store: DatasetStore, path: str, form: ArrayForm, may_lack: bool) -> Checksums:
     """The checksums of all chunks of an array: as they were written, as the manifest before has them, or else
     read back.

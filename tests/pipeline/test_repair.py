@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from refusals import refused
 
 from fgbgpack import create, open_dataset
 from fgbgpack.document import IMAGE, MASK, NAME, SOURCE_ARRAYS
-from fgbgpack.errors import DatasetError
+from fgbgpack.errors import DatasetError, DepthModelError
 from fgbgpack.pipeline import Repair, repair, verify
+from fgbgpack.storage.arrays import ArrayForm
+from fgbgpack.storage.sharding import read_index
 
 MADE = ["plain", "depth", "guided", "banded", "guided-virtual"]
 #: What an import cannot be given back without its files.
@@ -204,6 +207,38 @@ class TestLeft:
         before = tree(path)
         assert left(repair(path)) == {("depth", "checksum-wrong")}
         assert tree(path) == before
+
+    @pytest.mark.parametrize("place", [9, -1])
+    def test_depth_that_fails_on_the_way_stays_as_it_is(self, copy, monkeypatch, place):
+        from fgbgpack.pipeline.depth import DepthStage
+
+        def fail(self, run, monitor):
+            if run.start:
+                raise DepthModelError("the device is out of memory", code="inference-failed")
+            return encode(self, run, monitor)
+
+        first, second = damage.objects(copy, "depth")[:2]
+        whole, gone = first.read_bytes(), damage.objects(copy, "depth")[2]
+        layout = ArrayForm.of(json.loads((copy / "depth/zarr.json").read_text()), "depth").layout
+        end = int(read_index(whole, len(whole), layout.grid, "depth").reshape(-1, 2)[0].sum())
+        content = bytearray(whole)
+        # In the first of its chunks, or in the checksum of that.
+        content[place if place > 0 else end + place] ^= 4
+        first.write_bytes(content)
+        damage.flip(second)
+        damage.delete(gone)
+        before = tree(copy)
+        damage.flip(damage.objects(copy, "image")[0])
+        encode = DepthStage.encode
+        monkeypatch.setattr(DepthStage, "encode", fail)
+        done = repair(copy, device="cpu", workers=1)
+        assert left(done) == {("depth", "checksum-wrong"), ("depth", "chunk-missing")}
+        assert done.restored == {"image": 1}
+        assert tree(copy) == before
+        monkeypatch.undo()
+        first.write_bytes(whole)
+        assert repair(copy, device="cpu").restored == {"depth": 2, "depth_max": 2, "depth_min": 2}
+        assert verify(copy).sound
 
     def test_what_was_accepted_stays_as_it_is(self, copy):
         zarr.open_array(copy / "image", mode="r+")[3] = 7

@@ -88,6 +88,8 @@ def test_money_is_asked_only_where_there_is_a_price():
     assert found.money.cores == pytest.approx(found.core_hours * 0.5)
     assert found.money.requests == pytest.approx((found.puts * 2.0 + found.gets) / 1000)
     assert found.money.month == pytest.approx((1000 * 1e6 + found.manifest_bytes) / 1e9 * 3.0)
+    # Who writes to a folder asks no store.
+    assert scale([work()], 10, remote=False, **prices).money.requests == 0
 
 
 def test_cores_are_paid_for_while_there_is_work():

@@ -17,8 +17,10 @@ from zarr_arrays import pictures, reader_of, same, stored_of, write
 
 from fgbgpack.errors import DatasetError, SpecError
 from fgbgpack.storage import codecs
+from fgbgpack.storage.arrays import ArrayForm
 from fgbgpack.storage.codecs import BloscChunk, ZstdChunk
-from fgbgpack.storage.reading import read_together
+from fgbgpack.storage.layout import Layout
+from fgbgpack.storage.reading import ArrayReader, StoredArray, read_together
 
 
 def chunks_of(samples, size=4):
@@ -95,6 +97,15 @@ def test_every_index_gives_what_numpy_gives(arrays, drawn):
         found = stored[key]
         assert isinstance(found, np.ndarray) == isinstance(expected, np.ndarray)
         same(found, expected)
+
+
+def test_a_slice_takes_memory_for_what_it_names():
+    samples = 1 << 36
+    layout = Layout((samples, 2), (1 << 20, 2), (1 << 20, 2))
+    form = ArrayForm(layout, False, ZstdChunk(), np.dtype(np.uint8), 7, {})
+    far = StoredArray(ArrayReader(MemoryStore(), "image", "it", form))
+    same(far[5:8], np.full((3, 2), 7, np.uint8))
+    same(far[-1 : -samples : -(samples // 2)], np.full((2, 2), 7, np.uint8))
 
 
 @pytest.mark.slow

@@ -154,7 +154,7 @@ class StoredArray:
         if isinstance(axis, int):
             return np.array([axis]), 0
         if isinstance(axis, slice):
-            return np.arange(len(self))[axis], slice(None)
+            return np.arange(*axis.indices(len(self))), slice(None)
         if any(isinstance(other, np.ndarray) for other in axes[1:]):
             # Arrays are broadcast to each other: that is left to NumPy, and each sample read once.
             distinct, places = np.unique(axis, return_inverse=True)

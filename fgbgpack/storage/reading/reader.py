@@ -78,9 +78,10 @@ class ArrayReader:
         self._state = None
 
     def encoded(self, chunks: Sequence[Chunk]) -> Iterator[Bytes | None]:
-        """Some chunks as they are stored, unchecked; ``None`` for one that was never written.
+        """Some chunks as they are stored; ``None`` for one that was never written.
 
-        Each is good until the next one is asked for.
+        Each is good until the next one is asked for. What is looked at is whether it ends as the one that the
+        manifest names (DatasetError), and not whether it is damaged.
         """
         state, buffer = self._process_state().chunks, ByteBuffer()
         for start in range(0, len(chunks), min(state.prefetch_limit, max(1, len(chunks)))):
