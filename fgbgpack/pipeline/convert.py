@@ -271,11 +271,7 @@ def to_hdf5(source: Source, path: Path, run: Run, *, portable: bool) -> None:
             else:
                 file.put_group(node)
         for own, parts in source.own_nodes(run):
-            file.put_own(own)
-            row = 0
-            for rows in parts:
-                file.put_own_rows(own.path, row, rows)
-                row += len(rows) if rows.shape else 1
+            file.put_own(own, parts)
         # Those of users may be scales.
         file.put_scales()
         file.reserve_index()

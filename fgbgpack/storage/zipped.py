@@ -16,7 +16,7 @@ from fgbgpack.errors import DatasetError
 from fgbgpack.inputs import open_descriptor
 from fgbgpack.storage.answers import answer
 from fgbgpack.storage.arrays import METADATA
-from fgbgpack.storage.hdf5 import DerivedStore, span_of
+from fgbgpack.storage.hdf5 import FileStore, span_of
 from fgbgpack.storage.over import StoreOver
 from fgbgpack.storage.zip_directory import (
     HEADER_BYTES,
@@ -71,7 +71,7 @@ async def _list_dir(keys: Mapping[str, ZipEntry], prefix: str) -> AsyncIterator[
         yield name
 
 
-class LocalZipStore(DerivedStore):
+class LocalZipStore(FileStore):
     """A zip file of this machine as a Zarr store, which is read only. It can be pickled and forked, and used
     on threads.
 
@@ -79,8 +79,8 @@ class LocalZipStore(DerivedStore):
     """
 
     def __init__(self, path: Path, name: str | None = None) -> None:
-        super().__init__(read_only=True)
-        self.path, self.name = path, str(path) if name is None else name
+        super().__init__(path, read_only=True)
+        self.name = str(path) if name is None else name
         self._number, self._lock = -1, threading.Lock()
         try:
             self._number = open_descriptor(path)
@@ -102,18 +102,6 @@ class LocalZipStore(DerivedStore):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return LocalZipStore, (self.path, self.name)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, LocalZipStore) and self.path == other.path
-
-    def __hash__(self) -> int:
-        return hash((type(self), self.path))
-
-    def __str__(self) -> str:
-        return str(self.path)
-
-    def __repr__(self) -> str:
-        return f"<LocalZipStore {str(self.path)!r}>"
 
     def with_read_only(self, read_only: bool = False) -> LocalZipStore:
         """The same store; NotImplementedError where it is to be written."""

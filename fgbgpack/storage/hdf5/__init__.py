@@ -21,7 +21,7 @@ from fgbgpack.storage.hdf5.form import ATTRIBUTE_BYTES, SUFFIXES, UNFINISHED, is
 from fgbgpack.storage.hdf5.parts import GROUP
 from fgbgpack.storage.hdf5.probe import NOT_CLOSED, OwnNode, require_unused
 from fgbgpack.storage.hdf5.salvage import ChangedFile, SalvagedFile
-from fgbgpack.storage.hdf5.store import DerivedStore, Hdf5Store, span_of
+from fgbgpack.storage.hdf5.store import DerivedStore, FileStore, Hdf5Store, span_of
 from fgbgpack.storage.hdf5.writer import Hdf5Writer
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "UNFINISHED",
     "ChangedFile",
     "DerivedStore",
+    "FileStore",
     "Hdf5File",
     "Hdf5Store",
     "Hdf5Writer",

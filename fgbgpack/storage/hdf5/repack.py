@@ -62,11 +62,7 @@ def repack(file: Hdf5File, text: bytes) -> None:
         for node, parts in file.own_nodes():
             if node.left_out or (node.shape is not None and node.dtype is None):
                 raise _would_lose(file, f"/{node.path}, which is not only numbers")
-            new.put_own(node)
-            row = 0
-            for rows in parts:
-                new.put_own_rows(node.path, row, rows)
-                row += len(rows) if rows.shape else 1
+            new.put_own(node, parts)
         new.put_scales()
         new.reserve_index()
         for path, array in file.arrays.items():

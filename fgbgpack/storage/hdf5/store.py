@@ -48,7 +48,27 @@ class DerivedStore(Store):
         return False
 
 
-class Hdf5Store(DerivedStore):
+class FileStore(DerivedStore):
+    """A file of this machine as such a store."""
+
+    def __init__(self, path: Path, *, read_only: bool) -> None:
+        super().__init__(read_only=read_only)
+        self.path = path
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and self.path == other.path
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.path))
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {str(self.path)!r}>"
+
+
+class Hdf5Store(FileStore):
     """An HDF5 file as the Zarr store that it is a copy of, byte for byte.
 
     It is read-only, but for its root's metadata, for which there is room in the file. It can be pickled
@@ -64,8 +84,7 @@ class Hdf5Store(DerivedStore):
         kind: type[Hdf5File] = Hdf5File,
         name: str | None = None,
     ) -> None:
-        super().__init__(read_only=read_only)
-        self.path = path
+        super().__init__(path, read_only=read_only)
         self._kind = kind
         self._last: tuple[str, int, list[bytes | None]] | None = None
         self.file = kind(path, name)
@@ -80,18 +99,6 @@ class Hdf5Store(DerivedStore):
     def with_read_only(self, read_only: bool = False) -> Hdf5Store:
         """The same store, to be read only or not."""
         return self._again(self.path, read_only, self._kind, self.file.name)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Hdf5Store) and self.path == other.path
-
-    def __hash__(self) -> int:
-        return hash((type(self), self.path))
-
-    def __str__(self) -> str:
-        return str(self.path)
-
-    def __repr__(self) -> str:
-        return f"<Hdf5Store {str(self.path)!r}>"
 
     # --- as Zarr -----------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -168,8 +168,8 @@ class Hdf5Writer:
 
     # --- what is not fgbgpack's --------------------------------------------------------------------
 
-    def put_own(self, node: OwnNode) -> None:
-        """Make an array of others' or a group, with its attributes."""
+    def put_own(self, node: OwnNode, parts: Iterable[NDArray[Any]]) -> None:
+        """Make an array of others' or a group, with its attributes; the elements come in parts of rows."""
         if node.shape is None:
             thing = self._file.require_group(node.path)
         else:
@@ -185,20 +185,19 @@ class Hdf5Writer:
         if node.node is not None:
             self._put_attribute(thing, ZARR, as_text(node.node))
         self._own.append(node.path)
+        start = 0
+        for rows in parts:
+            if rows.shape:
+                thing[start : start + len(rows)] = rows
+                start += len(rows)
+            else:
+                thing[()] = rows
 
     def _put_own_attribute(self, thing: Any, name: str, value: Any) -> None:
         """Set an attribute of others'; what HDF5 has no like of is JSON."""
         if value is not None and not is_reserved(name):
             found = _own_value(value)
             thing.attrs[name] = json.dumps(value) if found is None else found
-
-    def put_own_rows(self, path: str, start: int, rows: NDArray[Any]) -> None:
-        """Write rows of an array of others', from a number on."""
-        array = self._file[path]
-        if array.shape:
-            array[start : start + len(rows)] = rows
-        else:
-            array[()] = rows
 
     # --- the chunks --------------------------------------------------------------------------------
 
