@@ -105,7 +105,8 @@ def estimate(
         workers: Threads, as for :func:`create`; or more than this machine has cores: those of a cluster.
         virtual: As for :func:`create`.
         layout: How large chunks and shards would become.
-        out: Where the dataset would be: requests count for a URL. It need not exist, and is not looked at.
+        out: Where the dataset would be: requests count for a URL, but one of ``file://``. It need not
+            exist, and is not looked at.
         assume: Of machines, store and prices, in the place of what is usual.
         on_event: Called in this thread with progress and notices; ``"progress"`` shows them.
 
@@ -116,7 +117,7 @@ def estimate(
     here = Threads()
     threads = Threads(workers)
     is_cluster = threads.count > here.count
-    remote = out is not None and "://" in out
+    remote = out is not None and "://" in out and not out.startswith("file://")
     assumed = (assume or Assumptions()).on(cluster=is_cluster, remote=remote)
     with reporting(on_event) as notify:
         rehearsal = _Rehearsal(spec, device, here if is_cluster else threads, virtual, layout, notify)

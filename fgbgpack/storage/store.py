@@ -196,10 +196,10 @@ class DatasetStore(Root):
         report = _raise if on_damage is None else on_damage
         root = self._root()
         # Another process may begin one meanwhile.
-        if root is None and (others := self.find(at_most=_SHOWN)) and (root := self._root()) is None:
+        if root is None and (others := self.find(at_most=_SHOWN + 1)) and (root := self._root()) is None:
+            some = ", ".join([*others[:_SHOWN], *["..."] * (len(others) > _SHOWN)])
             raise DatasetError(
-                f"{self.name} is no dataset, and holds other things ({', '.join(others)}, ...): give another "
-                "place.",
+                f"{self.name} is no dataset, and holds other things ({some}): give another place.",
                 code="dataset-foreign",
             )
         if root is None:

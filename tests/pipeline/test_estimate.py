@@ -60,8 +60,9 @@ def test_more_workers_than_cores_are_those_of_a_cluster(pictures):
     assert (found.scale.workers, found.scale.is_cluster) == (many, True)
     assert found.scale.puts > found.scale.objects
     assert found.scale.start_seconds > 5
-    here = estimate(pictures.spec(), workers=usable_cores(), out="it.zarr")
-    assert (here.scale.is_cluster, here.scale.puts) == (False, 0)
+    for out in ("it.zarr", "file:///folder/it.zarr"):
+        here = estimate(pictures.spec(), workers=usable_cores(), out=out)
+        assert (here.scale.is_cluster, here.scale.puts) == (False, 0)
 
 
 def test_what_is_assumed_counts(pictures):
