@@ -227,11 +227,16 @@ def pictures_in(data: Path) -> Path:
     return rendered
 
 
+def pictures_of(folder: Path) -> list[Path]:
+    """The pictures in a folder, without what is told of them."""
+    return sorted(path for path in folder.iterdir() if path.suffix != ".csv")
+
+
 def some_of(pictures: Path, part: Path, **counts: int) -> None:
     """Make a folder with the first so many pictures of each kind, all where no number is given."""
     for kind in ("backgrounds", "foregrounds"):
         (part / kind).mkdir(parents=True)
-        for path in sorted((pictures / kind).iterdir())[: counts.get(kind)]:
+        for path in pictures_of(pictures / kind)[: counts.get(kind)]:
             (part / kind / path.name).symlink_to(path.resolve())
 
 
@@ -251,7 +256,7 @@ class Bench:
         self.data, self.quick, self.model, self.dataset = data, quick, model, dataset
         self.pictures = pictures or pictures_in(data)
         self.results = Results()
-        counts = [len(list((self.pictures / kind).iterdir())) for kind in ("backgrounds", "foregrounds")]
+        counts = [len(pictures_of(self.pictures / kind)) for kind in ("backgrounds", "foregrounds")]
         self.samples_per_placement = 2 * counts[0] * counts[1]
         self.placements = max(1, round(SAMPLES / self.samples_per_placement))
         self.results.note(f"Pictures: {self.pictures} ({counts[0]} backgrounds, {counts[1]} foregrounds)")
@@ -425,7 +430,7 @@ class Bench:
         folder = self.temporary("huge-pictures")
         for kind, formats in (("backgrounds", ("jpg", "jpg", "png")), ("foregrounds", ("png", "png"))):
             (folder / kind).mkdir(parents=True)
-            chosen = sorted((self.pictures / kind).iterdir())[: len(formats)]
+            chosen = pictures_of(self.pictures / kind)[: len(formats)]
             for number, (path, suffix) in enumerate(zip(chosen, formats, strict=True)):
                 with Image.open(path) as picture:
                     mode = "RGBA" if kind == "foregrounds" else "RGB"
