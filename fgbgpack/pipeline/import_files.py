@@ -76,7 +76,8 @@ class SampleFiles:
     def file(self, kind: Kind, sample: int) -> PictureFile:
         """The file of a sample, or its part of a table; raises SourceError where there is no picture."""
         path = self.paths[kind][sample]
-        return self.root / path if self.tables is None else self.tables.picture(kind, path)
+        in_table = self.tables is not None and kind in self.tables.columns
+        return self.tables.picture(kind, path) if self.tables and in_table else self.root / path
 
     def fill(self, samples: range, into: Planes, failures: Failures) -> None:
         """Decodes the files of some samples into the first places of arrays, except those that cannot be

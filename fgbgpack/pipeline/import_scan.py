@@ -18,12 +18,12 @@ from fgbgpack.pipeline.events import Notice, OnEvent, Progress
 from fgbgpack.pipeline.executor import Threads
 from fgbgpack.pipeline.import_files import Planes, SampleFiles
 from fgbgpack.pipeline.import_probe import Failures, Probe
-from fgbgpack.pipeline.import_spec import NONE, ImportSpec
+from fgbgpack.pipeline.import_spec import ImportSpec
 from fgbgpack.sources.decoding import EXIF_ADVICE, Header, PictureFile
 from fgbgpack.sources.exported_depth import exported_depth
 from fgbgpack.sources.listing import find_files
 from fgbgpack.sources.names import counted
-from fgbgpack.sources.pairing import SINGULAR, Kind, Pairs, find_pairs
+from fgbgpack.sources.pairing import NONE, SINGULAR, Kind, Pairs, find_pairs
 from fgbgpack.sources.problems import CountedProblems
 from fgbgpack.sources.resizing import Frame
 from fgbgpack.sources.sample_files import (
@@ -37,6 +37,7 @@ from fgbgpack.sources.sets import (
     Folder,
     SampleObjects,
     SampleSet,
+    Tables,
     read_instance_values,
     read_set,
     recognised,
@@ -48,6 +49,7 @@ from fgbgpack.storage.layout import Extent
 _HEADERS_AT_ONCE, _RUNS_AHEAD = 1000, 8
 _ASPECT_TOLERANCE = 0.02
 _WHOLE_NUMBERS = ("I", "int", "uint16", "uint32", "uint64")  # modes of Pillow, types of NumPy
+_ROWS = "rows.png"  # what exports write to a column, too
 #: What is wrong with masks that may be pictures of instances.
 _OF_INSTANCES = ("mask-of-classes", "mask-of-0-and-1", "mask-in-colour")
 _TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")
@@ -88,10 +90,15 @@ class ImportScan:
             raise self.error(problems)
         digest = hashlib.sha256(b"fgbgpack files 1\n")
         for paths in zip(*files.values(), strict=True):
-            digest.update("".join(f"{path}\0{sizes[self._file_of(path)]}\0" for path in paths).encode())
+            digest.update(
+                "".join(
+                    f"{path}\0{sizes[self._file_of(kind, path)]}\0"
+                    for kind, path in zip(files, paths, strict=True)
+                ).encode()
+            )
         used = sum(map(len, files.values()))
         if self.set is not None:
-            there = {self._file_of(path) for of_kind in files.values() for path in of_kind}
+            there = {self._file_of(kind, path) for kind, of_kind in files.items() for path in of_kind}
             used = len(there.union(self.set.annotations))
         self.ignored += len(sizes) - used - self.pairs.left_out
         del sizes
@@ -130,10 +137,10 @@ class ImportScan:
     def _sample_set(self, sizes: Mapping[str, int]) -> SampleSet | None:
         """The set of annotated pictures, if that is asked for or recognised; its notices are told."""
         spec = self.spec
-        folder = Folder(self._root, sizes, spec.images, spec.masks)
+        folder = Folder(self._root, sizes, spec.images, spec.masks, spec.depths)
         layout = spec.layout
         if layout is None:
-            is_told = any((spec.images, spec.masks, spec.depths)) and bool(folder.pictures)
+            is_told = any((spec.images, spec.masks)) and bool(folder.pictures)
             layout = "files" if is_told else recognised(folder)
             if layout != "files":
                 self._on_event(Notice(f"{self._root} is imported as --from {layout}."))
@@ -162,9 +169,14 @@ class ImportScan:
         given = {kind: None if kind in without else pattern for kind, pattern in stated.items()}
         return find_pairs(sizes, given, folder=spec.folder, without=without)
 
-    def _file_of(self, path: str) -> str:
+    def _tables_of(self, kind: Kind) -> Tables | None:
+        """What holds the pictures of a kind, where they are no files."""
+        tables = None if self.set is None else self.set.tables
+        return tables if tables is not None and kind in tables.columns else None
+
+    def _file_of(self, kind: Kind, path: str) -> str:
         """The file that holds what stands for a picture."""
-        return path if self.set is None or self.set.tables is None else table_of(path)
+        return path if self._tables_of(kind) is None else table_of(path)
 
     def _objects(self, problems: CountedProblems) -> list[SampleObjects] | None:
         """The objects of samples; those that pictures of instances tell apart, by the numbers in these."""
@@ -249,7 +261,7 @@ class ImportScan:
 
     def _file(self, kind: Kind, sample: int) -> PictureFile:
         path = self.pairs.files[kind][sample]
-        tables = None if self.set is None else self.set.tables
+        tables = self._tables_of(kind)
         return self._root / path if tables is None else tables.picture(kind, path)
 
     def _where(self, kind: Kind, sample: int) -> Path:
@@ -263,7 +275,9 @@ class ImportScan:
             for field in dataclasses.fields(DepthValues)
             if (value := getattr(self.spec, f"depth_{field.name}")) is not None
         }
-        exported = exported_depth(self._root, self.pairs.files["depths"])
+        tables = self._tables_of("depths")
+        files = self.pairs.files["depths"] if tables is None else [f"{tables.columns['depths']}/{_ROWS}"]
+        exported = exported_depth(self._root, files)
         if exported is None:
             return DepthValues(**given)
         path, values = exported

@@ -9,11 +9,9 @@ from typing import get_args
 from fgbgpack.document import Quantity
 from fgbgpack.errors import SpecError
 from fgbgpack.import_info import ImportLayout
+from fgbgpack.sources.pairing import NONE
 from fgbgpack.sources.resizing import Fit
 from fgbgpack.spec import LARGEST_ALPHA, LARGEST_MASK_VALUE, Exif, Reading
-
-#: In place of a pattern: the folder's files of this kind are ignored.
-NONE = "none"
 
 _LARGEST_SIDE = 8192
 _LAYOUTS = ", ".join(get_args(ImportLayout))
@@ -29,11 +27,11 @@ class ImportSpec:
             ``"coco"``, ``"yolo"``, ``"parquet"`` (of the Hugging Face Hub) or ``"instance-masks"`` (pictures,
             each with one whose pixels have the numbers of objects); ``None`` for what is recognised.
         images: Where the composites are: a pattern below ``folder`` such as ``"fgbg/{bg}/{n}.jpg"``, or a
-            folder; ``None`` for a folder that is recognised by its name. Of tables a column, of other sets a
-            folder.
+            folder; ``None`` for a folder that is recognised by its name. Of tables a column.
         masks: The same of their masks, or of pictures of instances; ``"none"``: not at all, so that ``/mask``
             is 0.
-        depths: The same of their depth; ``None``: where there is such a folder, ``"none"``: not at all.
+        depths: The same of their depth; ``None``: where there is such a folder (of tables, such a column),
+            ``"none"``: not at all.
         mask_value: The number in masks that is the object, 0 to 65535; ``None`` where they are alpha.
         mask_threshold: The least alpha, 1 to 255, that becomes 255, while the rest becomes 0.
         invert_masks: Whether masks are 0 where the object is.
@@ -87,7 +85,10 @@ class ImportSpec:
         is_depth_left_out = self.depths == NONE and bool(self.depth_quantity or self.depth_unit)
         is_quantity = self.depth_quantity in (None, *get_args(Quantity))
         option = f"--from {self.layout}"
-        is_set, drawn = self.layout not in (None, "files"), self.layout in ("coco", "yolo")
+        drawn = self.layout in ("coco", "yolo")
+        # The pictures of YOLO are where data.yaml says; patterns tell which depth is theirs.
+        is_pattern = self.depths is not None and "{" in self.depths
+        says_pictures = self.layout == "yolo" and self.images is not None and not is_pattern
         checks: tuple[tuple[bool, str, object, str], ...] = (
             ((sides[0] is None) == (sides[1] is None), "size", "one side", "both, or neither"),
             *(
@@ -114,8 +115,12 @@ class ImportSpec:
             (is_number(self.depth_offset), "depth-offset", self.depth_offset, "a number"),
             (is_number(self.depth_invalid), "depth-invalid", self.depth_invalid, "a number"),
             (self.layout in (None, *get_args(ImportLayout)), "from", repr(self.layout), _LAYOUTS),
-            (not is_set or self.depths in (None, NONE), "depths", self.depths, f"none with {option}"),
-            (self.layout != "yolo" or self.images is None, "images", self.images, f"nothing with {option}"),
+            (
+                not says_pictures,
+                "images",
+                self.images,
+                f"nothing with {option} but with a pattern of --depths",
+            ),
             (not drawn or self.masks is None, "masks", self.masks, f"nothing with {option}"),
             (chunk is None or chunk >= 1, "chunk", chunk, "1 or more samples"),
             (self.images != NONE, "images", NONE, "where they are"),

@@ -28,9 +28,9 @@ def exported_depth(folder: Path, files: Sequence[str]) -> tuple[Path, DepthValue
         document = _read(path, is_export=is_whole) if path.is_file() else None
         if document is None or not (is_whole or document["parts"]):
             continue
-        if is_whole and document["parts"]:
-            files = [name.partition("/")[2] for name in files]
-        are_exported = all(name.startswith(f"{DEPTH}/") and name.endswith(_SUFFIX) for name in files)
+        # Folders of parts are above those of depth, or below them where annotations are of a part each.
+        levels = slice(2 if is_whole and document["parts"] else 1)
+        are_exported = all(DEPTH in name.split("/")[:-1][levels] and name.endswith(_SUFFIX) for name in files)
         return (path, _values(document["depth"])) if are_exported and document["depth"] else None
     return None
 

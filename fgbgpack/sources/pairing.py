@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -30,7 +30,10 @@ SINGULAR: Mapping[Kind, str] = {
     "instances": "picture of instances",
 }
 
-_MISSING: Mapping[Kind, str] = {
+#: In place of a pattern: the folder's files of this kind are ignored.
+NONE = "none"
+#: The codes of problems of files that are not there.
+MISSING: Mapping[Kind, str] = {
     "images": "picture-missing",
     "masks": "mask-missing",
     "depths": "depth-map-missing",
@@ -144,6 +147,10 @@ class Pattern:
         found = self._regex.fullmatch(path)
         return None if found is None else found.groupdict()
 
+    def holds(self, path: str) -> bool:
+        """Whether a file is in the folder, or matches."""
+        return path.startswith(self.folder) if not self.fields else self.match(path) is not None
+
     def fill(self, fields: Mapping[str, str]) -> str:
         """The path of a file with these fields."""
         return "".join(plain + (fields[name] if name is not None else "") for plain, name in self._pieces)
@@ -191,12 +198,42 @@ def find_pairs(
     if all(pattern.is_folder for pattern in patterns.values()):
         places = _recognised_folders(files, patterns, folder, without)
     else:
-        _check_patterns(patterns, without)
-        places = {kind: _Place(pattern, patterns["images"].fields) for kind, pattern in patterns.items()}
+        check_patterns(patterns, without)
+        places = {kind: Place(pattern, patterns["images"].fields) for kind, pattern in patterns.items()}
     return _Matcher(files, places, folder).pairs()
 
 
-def _check_patterns(patterns: Mapping[Kind, Pattern], without: Collection[Kind]) -> None:
+def common_folder(paths: Sequence[str]) -> str:
+    """The folder that all files are in, with a slash at the end; empty for the root."""
+    common = 0
+    first, last = min(paths, default=""), max(paths, default="")
+    while common < min(len(first), len(last)) and first[common] == last[common]:
+        common += 1
+    return first[: first.rfind("/", 0, common) + 1]
+
+
+def folders_of(kind: Kind, files: Iterable[str]) -> list[str]:
+    """The folders at the top that are called as those of a kind are."""
+    tops = in_natural_order({path.partition("/")[0] for path in files if "/" in path})
+    return [top for top in tops if _FOLDERS[kind].fullmatch(re.sub(r"[\W\d_]", "", top).lower())]
+
+
+def require_one(kind: Kind, folders: Sequence[str], folder: str) -> None:
+    """Raises SourceError where several folders may be those of a kind."""
+    if len(folders) > 1:
+        message = f"The {SINGULAR[kind]}s in {folder} are not recognised:"
+        raise SourceError(message, [_several(kind, folders)], code="folders-not-recognised")
+
+
+def _several(kind: Kind, folders: Sequence[str]) -> str:
+    return (
+        f"{', '.join(folders)}: {len(folders)} folders that could hold the {SINGULAR[kind]}s; choose "
+        f"one, as in --{kind} {folders[0]}"
+    )
+
+
+def check_patterns(patterns: Mapping[Kind, Pattern], without: Collection[Kind]) -> None:
+    """Raises SpecError where patterns with fields do not go together, with all that is wrong."""
     problems = [
         f"--{kind}: not given, expected a pattern as well"
         for kind in KINDS[:2]
@@ -214,27 +251,24 @@ def _check_patterns(patterns: Mapping[Kind, Pattern], without: Collection[Kind])
 
 
 def _recognised_folders(
-    files: Iterable[str], given: Mapping[Kind, Pattern], folder: str, without: Collection[Kind]
-) -> dict[Kind, _Place]:
+    files: Collection[str], given: Mapping[Kind, Pattern], folder: str, without: Collection[Kind]
+) -> dict[Kind, Place]:
     """The folder of each kind that is given or has a known name."""
     tops = in_natural_order({path.partition("/")[0] for path in files if "/" in path})
     present = listed([f"{top}/" for top in tops], _SHOWN) or f"only files, such as {_examples(files)}"
-    places: dict[Kind, _Place] = {}
+    places: dict[Kind, Place] = {}
     problems = []
     for kind in KINDS:
         if kind in given:
-            places[kind] = _Place(Pattern(given[kind].folder))
+            places[kind] = Place(Pattern(given[kind].folder))
             continue
         if kind in without:
             continue
-        named = [top for top in tops if _FOLDERS[kind].fullmatch(re.sub(r"[\W\d_]", "", top).lower())]
+        named = folders_of(kind, files)
         if len(named) > 1:
-            problems.append(
-                f"{', '.join(named)}: {len(named)} folders that could hold the {SINGULAR[kind]}s; choose "
-                f"one, as in --{kind} {named[0]}"
-            )
+            problems.append(_several(kind, named))
         elif named:
-            places[kind] = _Place(Pattern(f"{named[0]}/"))
+            places[kind] = Place(Pattern(f"{named[0]}/"))
         elif kind != "depths":
             problems.append(
                 f"no folder of {SINGULAR[kind]}s: there are {present}; expected one called "
@@ -256,8 +290,8 @@ def _without_extension(path: str, folder: str) -> str:
     return normal(name[:dot] if dot > name.rfind("/") + 1 else name)
 
 
-def _best_keys(keyed: _Keyed) -> _Keyed:
-    """The files by their keys, or by these without words where that pairs more."""
+def best_keys(keyed: _Keyed) -> _Keyed:
+    """The pictures and other files by their keys, or by these without words where that pairs more."""
     images, others = keyed.values()
     paired = len(images.keys() & others.keys())
     if paired == len(images) == len(others):
@@ -279,7 +313,7 @@ def _without_words(key: str) -> str:
 
 
 @dataclass
-class _Place:
+class Place:
     """Where the files of a kind are, and the fields of their keys: none where paths are keys."""
 
     pattern: Pattern
@@ -308,7 +342,7 @@ class _Place:
 
 
 class _Matcher:
-    def __init__(self, files: Collection[str], places: Mapping[Kind, _Place], folder: str) -> None:
+    def __init__(self, files: Collection[str], places: Mapping[Kind, Place], folder: str) -> None:
         self._places, self._folder = places, folder
         self._unmatched = CountedProblems()
         self._files: _Keyed = {}
@@ -324,13 +358,10 @@ class _Matcher:
                         self._duplicates.setdefault((kind, key), [first]).append(path)
                     break
         problems = [
-            f"--{kind} {place.pattern.text!r}: no file fits; there are {_examples(files)}"
-            for kind, place in places.items()
-            if kind not in self._files
+            unfitting(kind, place.pattern, files) for kind, place in places.items() if kind not in self._files
         ]
         if problems:
-            message = f"Nothing can be imported from {folder}:"
-            raise SourceError(message, problems, code="folder-without-pictures")
+            raise no_file_fits(folder, problems)
         for kind, place in places.items():
             place.example = min(self._files[kind].values())
 
@@ -362,17 +393,12 @@ class _Matcher:
         partners: dict[Kind, dict[str, str]] = {}
         for kind in [kind for kind in KINDS[1:] if kind in self._files]:
             pair: _Keyed = {"images": self._files["images"], kind: self._files.pop(kind)}
-            pictures, others = (pair if self._places[kind].fields else _best_keys(pair)).values()
+            pictures, others = (pair if self._places[kind].fields else best_keys(pair)).values()
             if not pictures.keys() & others.keys():
                 picture, other = (
                     in_natural_order(paths.values())[0] if paths else "(none)" for paths in (pictures, others)
                 )
-                raise SourceError(
-                    f"No {SINGULAR[kind]} in {self._folder} is named like a picture: there are {picture} and "
-                    f"{other}. Say what they share with patterns, such as "
-                    '--images "fgbg/{id}.jpg" --masks "masks/{id}_mask.png".',
-                    code="names-differ",
-                )
+                raise names_differ(self._folder, kind, picture, other)
             partners[kind] = {path: others[key] for key, path in pictures.items() if key in others}
             self._report_missing("images", pictures, kind, others)
             self._report_missing(kind, others, "images", pictures)
@@ -392,7 +418,27 @@ class _Matcher:
         for path in in_natural_order(alone):
             expected = self._places[partner].path_of(alone[path])
             line = f"{path}: there is no {SINGULAR[partner]} for it; expected {expected}"
-            self._unmatched.add(group, line, _MISSING[partner])
+            self._unmatched.add(group, line, MISSING[partner])
+
+
+def names_differ(folder: str, kind: Kind, picture: str, other: str) -> SourceError:
+    """The error where no file of a kind is named like a picture, with one of both."""
+    return SourceError(
+        f"No {SINGULAR[kind]} in {folder} is named like a picture: there are {picture} and {other}. Say what "
+        "they share with patterns, such as "
+        '--images "fgbg/{id}.jpg" --masks "masks/{id}_mask.png".',
+        code="names-differ",
+    )
+
+
+def no_file_fits(folder: str, problems: Sequence[str]) -> SourceError:
+    """The error where kinds of files are not where they were said to be."""
+    return SourceError(f"Nothing can be imported from {folder}:", problems, code="folder-without-pictures")
+
+
+def unfitting(kind: Kind, pattern: Pattern, files: Iterable[str]) -> str:
+    """What is wrong with a pattern that no file fits."""
+    return f"--{kind} {pattern.text!r}: no file fits; there are {_examples(files)}"
 
 
 def _examples(files: Iterable[str]) -> str:

@@ -49,6 +49,7 @@ class Coco:
     """A set of COCO's: two pictures and three objects, of which one is a group. Change it, then write it."""
 
     def __init__(self) -> None:
+        self.licenses: list[dict] | None = None
         self.images = [{"id": i, "file_name": f"p{i}.png", "width": WIDTH, "height": HEIGHT} for i in (7, 9)]
         self.categories = [{"id": 3, "name": "dog"}, {"id": 18, "name": "person"}]
         self.annotations = [
@@ -83,12 +84,14 @@ class Coco:
         (root / pictures).mkdir(parents=True, exist_ok=True)
         for image in self.images:
             Image.fromarray(picture(image["id"])).save(root / pictures / image["file_name"])
-        path.write_text(
-            json.dumps(
-                {"images": self.images, "annotations": self.annotations, "categories": self.categories}
-            )
-        )
+        path.write_text(json.dumps(self.document))
         return root
+
+    @property
+    def document(self) -> dict:
+        """What the file holds."""
+        lists = {"images": self.images, "annotations": self.annotations, "categories": self.categories}
+        return lists | ({} if self.licenses is None else {"licenses": self.licenses})
 
 
 def yolo(root: Path, labels: dict[str, str], names="names: [dog, person]", *, part="train") -> Path:

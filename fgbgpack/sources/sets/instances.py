@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from fgbgpack.sources.credits import CREDITS_FILE, OF_BACKGROUNDS, OF_FOREGROUNDS, read_credits
 from fgbgpack.sources.decoding import PictureFile
 from fgbgpack.sources.names import in_natural_order, listed, normal
-from fgbgpack.sources.pairing import Kind, Pairs, find_pairs
+from fgbgpack.sources.pairing import Kind, Pairs, common_folder, find_pairs
 from fgbgpack.sources.pictures import read_numbers
 from fgbgpack.sources.problems import combined, problem
 from fgbgpack.sources.sets.objects import MOST_OBJECTS, SampleObjects
-from fgbgpack.sources.sets.sample_set import Folder, SampleSet, common_folder, plain
+from fgbgpack.sources.sets.sample_set import Folder, SampleSet, plain
 from fgbgpack.spec import Reading
 
 #: Names of folders, in lower case and letters alone. Of masks of instances some are called plainly masks.

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from fgbgpack.document import IMAGE, INSTANCE, MASK, OBJECTS
+from fgbgpack.document import DEPTH, IMAGE, INSTANCE, MASK, OBJECTS
 from fgbgpack.sources.names import in_natural_order
-from fgbgpack.sources.pairing import Kind
+from fgbgpack.sources.pairing import NONE, Kind
 from fgbgpack.sources.problems import CountedProblems, problem
 from fgbgpack.sources.sets.objects import SampleObjects
 from fgbgpack.sources.sets.sample_set import WRONG, Folder, SampleSet, pairs_of, parts_of, plain, require_few
@@ -22,6 +22,7 @@ _NAMES: Mapping[Kind, tuple[str, ...]] = {
     "images": (IMAGE, "img", "picture", "photo", "pixel_values", "jpg"),
     "masks": (MASK, "masks", "alpha", "segmentation", "label", "annotation"),
     "instances": (INSTANCE, "instances", "instance_mask", "instance_map"),
+    "depths": (DEPTH, "depths", "depth_map", "disparity"),
 }
 _CATEGORY = ("category", "categories", "label", "labels", "category_id")
 _SHARD = re.compile(r"(.+?)-\d{5}-of-\d{5}(-[0-9a-f]+)?")
@@ -73,16 +74,28 @@ def _form_of(folder: Folder, path: str) -> _Form:
         if _is_image(features.get(name)) or (kind.startswith("struct<") and "bytes: binary" in kind)
     ]
     chosen: dict[Kind, str] = {}
-    for kind, given in (("images", folder.images), ("masks", folder.masks), ("instances", None)):
-        if given == "none" and kind == "masks":
+    asked: dict[Kind, str | None] = {
+        "images": folder.images,
+        "masks": folder.masks,
+        "instances": None,
+        "depths": folder.depths,
+    }
+    for kind, given in asked.items():
+        if given == NONE and kind in ("masks", "depths"):
             continue
+        if (
+            kind == "depths"
+            and given is not None
+            and any(map(folder.depth_places[0].holds, folder.depth_files))
+        ):
+            continue  # a folder beside the tables
         if given is not None and given not in pictures:
             expected = f"one of pictures, for --{kind}: {', '.join(pictures[:_SHOWN]) or 'there are none'}"
             raise problem(where, f"no such column as {given}", expected, "annotations-invalid")
-        usual = (name for name in _NAMES[kind] if name in pictures)  # type: ignore[index]
+        usual = (name for name in _NAMES[kind] if name in pictures)
         name = given or next(usual, None)
         if name is not None:
-            chosen[kind] = name  # type: ignore[index]
+            chosen[kind] = name
     if "images" not in chosen and len(pictures) == 1:
         chosen["images"] = pictures[0]
     if "images" not in chosen:

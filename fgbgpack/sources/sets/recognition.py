@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
-from fgbgpack.errors import SourceError
+from fgbgpack.errors import SourceError, SpecError
 from fgbgpack.import_info import ImportLayout
+from fgbgpack.sources.names import counted
+from fgbgpack.sources.pairing import Kind, Pattern, require_one
+from fgbgpack.sources.partners import find_partners
 from fgbgpack.sources.sets.coco import coco_files, read_coco
 from fgbgpack.sources.sets.instances import instance_folders, read_instances
 from fgbgpack.sources.sets.parquet import read_parquet
@@ -14,6 +19,11 @@ from fgbgpack.sources.sets.yolo import read_yolo, yolo_files
 
 #: The extensions of files that say what objects pictures have.
 ANNOTATIONS = (".json", ".yaml", ".yml", ".txt", ".parquet")
+_READERS: Mapping[str, Callable[[Folder], SampleSet]] = {
+    "coco": read_coco,
+    "yolo": read_yolo,
+    "parquet": read_parquet,
+}
 _MASKS = re.compile(r"(.*[\W_])?(masks?|alphas?|mattes?)", re.IGNORECASE)
 
 
@@ -47,10 +57,25 @@ def recognised(folder: Folder) -> ImportLayout:
 
 def read_set(layout: ImportLayout, folder: Folder, *, skip_unmatched: bool) -> SampleSet:
     """The set in a folder, which is of a layout other than ``"files"``."""
-    if layout == "coco":
-        return read_coco(folder)
-    if layout == "yolo":
-        return read_yolo(folder)
-    if layout == "parquet":
-        return read_parquet(folder)
-    return read_instances(folder, skip_unmatched=skip_unmatched)
+    if layout == "instance-masks":
+        found = read_instances(folder, skip_unmatched=skip_unmatched)
+    else:
+        found = _READERS[layout](folder)
+    return _with_depth(found, folder)
+
+
+def _with_depth(found: SampleSet, folder: Folder) -> SampleSet:
+    """The samples that have depth, where there is some beside the set. It is that of the sample's name."""
+    if "depths" in found.pairs.files or not (places := folder.depth_places):
+        return found
+    require_one("depths", [place.folder for place in places], str(folder.root))
+    given: dict[Kind, Pattern] = {"depths": places[0]}
+    if found.tables is None:
+        given |= {} if folder.images is None else {"images": Pattern(folder.images)}
+    elif places[0].fields:
+        expected = "a column or a folder with --from parquet, whose pictures are no files"
+        raise SpecError(f"--depths: found {folder.depths!r}, expected {expected}.", code="patterns-differ")
+    pairs, kept = find_partners(found.pairs, "depths", folder.depth_files, given, folder=str(folder.root))
+    alone = sum(places[0].holds(path) for path in folder.depth_files) - len(kept)
+    notices = [f"{counted(alone, 'depth map')} that belong to no sample are left out."] if alone else []
+    return replace(found.only(kept, pairs), notices=[*found.notices, *notices])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
@@ -13,8 +13,9 @@ from fgbgpack.import_info import ImportLayout
 from fgbgpack.inputs import read_file
 from fgbgpack.sources.decoding import picture_suffixes
 from fgbgpack.sources.names import in_natural_order, listed, normal
-from fgbgpack.sources.pairing import Kind, Pairs
+from fgbgpack.sources.pairing import NONE, Kind, Pairs, Pattern, common_folder, folders_of
 from fgbgpack.sources.problems import CountedProblems, problem
+from fgbgpack.sources.sample_files import ARRAY_SUFFIX
 from fgbgpack.sources.sets.objects import MOST_OBJECTS, SampleObjects
 from fgbgpack.sources.sets.tables import Tables
 
@@ -30,26 +31,40 @@ _LONGEST = 255  # characters of a name
 @dataclass(frozen=True)
 class Folder:
     """A folder that is imported: its ``files`` with their sizes, by their paths below ``root``; and what
-    ``images`` and ``masks`` say of where pictures are, ``None`` where nothing is said.
+    ``images``, ``masks`` and ``depths`` say of where pictures are, ``None`` where nothing is said.
     """
 
     root: Path
     files: Mapping[str, int]
     images: str | None = None
     masks: str | None = None
+    depths: str | None = None
 
     @cached_property
     def pictures(self) -> list[str]:
-        """The paths of the pictures."""
-        return self.ending(*picture_suffixes())
+        """The paths of the pictures, without those of depth."""
+        found = self.ending(*picture_suffixes())
+        return [path for path in found if not any(place.holds(path) for place in self.depth_places)]
+
+    @cached_property
+    def depth_places(self) -> list[Pattern]:
+        """Where depth is, as it is given, or else the folders that are called so."""
+        if self.depths is not None:
+            return [] if self.depths == NONE else [Pattern(self.depths)]
+        return [Pattern(f"{top}/") for top in folders_of("depths", self.depth_files)]
+
+    @cached_property
+    def depth_files(self) -> list[str]:
+        """The paths of the files that may be depth."""
+        return self.ending(*picture_suffixes(), ARRAY_SUFFIX)
 
     @cached_property
     def by_name(self) -> Mapping[str, list[str]]:
         """The paths of the pictures by their last parts, in NFC."""
         found: dict[str, list[str]] = {}
-        below = "" if self.images is None else f"{self.images.strip('/')}/"
+        given = None if self.images is None else Pattern(self.images)
         for path in self.pictures:
-            if path.startswith(below):
+            if given is None or given.holds(path):
                 found.setdefault(normal(path.rpartition("/")[2]), []).append(path)
         return found
 
@@ -106,10 +121,20 @@ class SampleSet:
     tables: Tables | None = None
     of_samples: Sequence[str] = ()
 
-    @property
-    def most_objects(self) -> int:
-        """The most objects that a sample has, at least 1."""
-        return max(1, max(map(len, self.objects or ()), default=1))
+    def only(self, kept: Sequence[int], pairs: Pairs) -> SampleSet:
+        """Some of the samples, by their numbers, in this order; ``pairs`` are theirs."""
+        place = {number: new for new, number in enumerate(kept)}
+        parts = {
+            part: [place[number] for number in numbers if number in place]
+            for part, numbers in self.parts.items()
+        }
+        return replace(
+            self,
+            pairs=pairs,
+            objects=None if self.objects is None else [self.objects[number] for number in kept],
+            parts={part: numbers for part, numbers in parts.items() if numbers},
+            of_samples=[self.of_samples[number] for number in kept] if self.of_samples else (),
+        )
 
 
 def pairs_of(
@@ -127,15 +152,6 @@ def pairs_of(
     kinds: tuple[Kind, ...] = ("images", "masks", "depths", "instances")
     patterns = {kind: places.get(kind) for kind in kinds}
     return Pairs(patterns, dict(files), list(names))
-
-
-def common_folder(paths: Sequence[str]) -> str:
-    """The folder that all files are in, with a slash at the end; empty for the root."""
-    common = 0
-    first, last = min(paths, default=""), max(paths, default="")
-    while common < min(len(first), len(last)) and first[common] == last[common]:
-        common += 1
-    return first[: first.rfind("/", 0, common) + 1]
 
 
 def plain(text: str) -> str:

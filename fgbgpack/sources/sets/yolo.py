@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fgbgpack.errors import SourceError
 from fgbgpack.extras import require
 from fgbgpack.sources.names import counted, in_natural_order
-from fgbgpack.sources.pairing import Kind
+from fgbgpack.sources.pairing import Kind, common_folder
 from fgbgpack.sources.problems import CountedProblems, problem
 from fgbgpack.sources.sets.objects import SampleObjects, mask_api
 from fgbgpack.sources.sets.sample_set import (
@@ -22,7 +22,6 @@ from fgbgpack.sources.sets.sample_set import (
     WRONG,
     Folder,
     SampleSet,
-    common_folder,
     pairs_of,
     parts_of,
     plain,
