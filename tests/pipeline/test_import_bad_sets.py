@@ -15,6 +15,7 @@ from annotated_sets import HEIGHT, WIDTH, Coco, instances, penn_fudan, picture, 
 from PIL import Image
 from pyarrow import parquet
 
+from fgbgpack import open_dataset
 from fgbgpack.errors import FgbgError, SourceError, SpecError
 from fgbgpack.pipeline import ImportSpec, import_folder, scan
 
@@ -77,13 +78,81 @@ class TestCoco:
 
     @pytest.mark.parametrize(
         "polygon",
-        [[1, 2, 3, 4, 5], [1, 2, 3, 4], [], *([1, 2, 3, 4, 5, other] for other in ("6", True, 1e308))],
+        [[1, 2, 3, 4, 5], [1, 2, 3, 4], [], *([1, 2, 3, 4, 5, other] for other in ("6", True, None))],
     )
     def test_a_polygon_that_is_none(self, coco, tmp_path, polygon):
         coco.annotations[0]["segmentation"] = [polygon]
         error = error_of(coco.write(tmp_path / "coco"))
         place = "annotation 1 of train/p7.png"
         one_line(error, "annotations-invalid", "instances_train.json", place, "three corners")
+
+    @pytest.mark.parametrize(
+        ("corners", "words"),
+        [
+            ([1, 2, 3, 4, 5, 1e308], ("a corner at y = 1e+308", "far outside")),
+            ([1, 2, 3, 4, 61, 4], ("a corner at x = 61", "far outside", "30x20 pixels")),
+            ([1, 2, -31, 4, 5, 4], ("a corner at x = -31", "far outside")),
+            ([30, 2, 40, 2, 40, 9], ("polygons outside of its picture", "30x20 pixels")),
+            ([1, -5, 9, -5, 9, 0], ("polygons outside of its picture",)),
+        ],
+    )
+    def test_a_polygon_that_is_not_of_its_picture(self, coco, tmp_path, corners, words):
+        coco.annotations[0]["segmentation"] = [corners]
+        error = error_of(coco.write(tmp_path / "coco"))
+        one_line(error, "annotations-invalid", "annotation 1 of train/p7.png", *words, "fix or remove")
+
+    def test_a_polygon_beyond_the_edge_is_cut_there(self, coco, tmp_path):
+        """Its slanted edges stay where they are: corners are not moved to the edge of the picture."""
+        corners = [20, 2, 40, 12, 20, 12]
+        coco.annotations[1]["segmentation"] = [corners]
+        import_folder(tmp_path / "it.zarr", ImportSpec(str(coco.write(tmp_path / "coco"))))
+        # The corners of the lines y = 2 + (x - 20) / 2 and y = 12, cut at x = 30, where y is 7.
+        y, x = np.mgrid[:HEIGHT, :WIDTH] + 0.5
+        inside = (x > 20) & (y < 12) & (y > 2 + (x - 20) / 2)
+        found = open_dataset(tmp_path / "it.zarr").instance[0] == 2
+        assert (found != inside).sum() <= 10  # of pixels that the edge goes through
+        assert found[11, 29]
+        assert not found[5, 29]
+
+    def test_an_annotation_id_that_is_there_twice(self, coco, tmp_path):
+        coco.annotations[1]["id"] = 1
+        error = error_of(coco.write(tmp_path / "coco"))
+        one_line(error, "annotations-invalid", "annotation id 1 is there twice", "another")
+
+    @pytest.mark.parametrize(("name", "key"), [("images", "width"), ("images", "id"), ("categories", "id")])
+    def test_numbers_that_are_none(self, coco, tmp_path, name, key):
+        path = coco.write(tmp_path / "coco") / "annotations/instances_train.json"
+        for number in (10**19, -1, 1.5, True, None) if key == "width" else (1.5, True, None):
+            getattr(coco, name)[0][key] = number
+            path.write_text(json.dumps(coco.document))
+            error = error_of(tmp_path / "coco")
+            assert error.code == "annotations-invalid"
+            assert ("pixels" if name == "images" else "no id and name") in error.problems[0]
+
+    @pytest.mark.parametrize(
+        ("old", "new", "word"),
+        [
+            ('"area": 42', '"area": NaN', "at 'NaN"),
+            ('"area": 42', '"area": -Infinity', "at 'Infinity"),
+            ('"id": 7', '"id": 1e999', "out of range"),
+            ('"id": 7', f'"id": {"9" * 5000}', "out of range"),
+            ('"area": 42', f'"area": {"[" * 100_000}', "too deep"),
+            ("]}", "", "truncated"),
+        ],
+    )  # fmt: skip
+    def test_numbers_and_files_that_are_broken(self, coco, tmp_path, old, new, word):
+        path = coco.write(tmp_path / "coco") / "annotations/instances_train.json"
+        whole = path.read_text()
+        path.write_text(new.join(whole.rsplit(old, 1)))
+        error = error_of(tmp_path / "coco")
+        assert error.code in ("annotations-unreadable", "annotations-invalid")
+        assert "instances_train.json" in error.problems[0]
+        assert word in error.problems[0]
+
+    def test_a_mark_of_utf8_is_passed_over(self, coco, tmp_path):
+        path = coco.write(tmp_path / "coco") / "annotations/instances_train.json"
+        path.write_text(path.read_text(), encoding="utf-8-sig")
+        assert scan(ImportSpec(str(tmp_path / "coco"))).samples == 2
 
     @pytest.mark.parametrize("outline", [None, [], {}, "abc"])
     def test_an_annotation_without_an_outline(self, coco, tmp_path, outline):
@@ -339,7 +408,7 @@ def test_a_folder_of_another_layout(tmp_path, layout):
 
 def test_options_that_do_not_go_together():
     with pytest.raises(SpecError) as caught:
-        ImportSpec("x", layout="coco", masks="m", depths="d")
+        ImportSpec("x", layout="yolo", masks="m", images="i")
     assert len(caught.value.problems) == 2
     with pytest.raises(SpecError, match="--from"):
         ImportSpec("x", layout="voc")

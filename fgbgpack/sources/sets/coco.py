@@ -6,27 +6,28 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fgbgpack.inputs import parse_json
+from fgbgpack.errors import SpecError
 from fgbgpack.sources.names import counted, in_natural_order, normal
-from fgbgpack.sources.pairing import Kind
+from fgbgpack.sources.pairing import Kind, common_folder
 from fgbgpack.sources.problems import CountedProblems
 from fgbgpack.sources.sets.objects import Outline, SampleObjects, mask_api
 from fgbgpack.sources.sets.sample_set import (
     LACKING,
-    LARGEST_ANNOTATIONS,
     WRONG,
     Folder,
     SampleSet,
-    common_folder,
     pairs_of,
     parts_of,
     plain,
     require_few,
 )
+
+if TYPE_CHECKING:
+    from fgbgpack.sources.sets.coco_json import Annotation, Category, Image, RunLengths
 
 _SETS = re.compile(r"(.*/)?(instances[_-][^/]*|[^/]*\.coco)\.json", re.IGNORECASE)
 _OTHERS = re.compile(
@@ -35,9 +36,9 @@ _OTHERS = re.compile(
 #: Folders of pictures, where others have files of the same names, such as depth.
 _IMAGES = re.compile("(jpe?g|png)?(images?|imgs?)")
 _KEYS = (b'"images"', b'"annotations"', b'"categories"')
-_FAR = 1e7  # pixels: no corner of a polygon is so far away
+#: No side of a picture is longer: so many pixels can be counted in 32 bits.
+_LONGEST_SIDE = 65_535
 _FIRST = 1 << 20  # bytes in which the keys of a file of annotations are looked for
-_LISTS = ("images", "annotations", "categories")
 
 
 def coco_files(folder: Folder) -> list[str]:
@@ -61,8 +62,8 @@ def read_coco(folder: Folder) -> SampleSet:
     """The set in a folder. Each JSON file is a part, where there are several. Groups of objects that are not
     told apart (``iscrowd``) are in the mask, and no objects.
 
-    Raises SourceError with all that is wrong with it, and MissingPackageError where pycocotools is not
-    installed.
+    Raises SourceError with all that is wrong with it, and MissingPackageError where pycocotools or msgspec is
+    not installed.
     """
     paths = coco_files(folder)
     if not paths:
@@ -78,7 +79,7 @@ def read_coco(folder: Folder) -> SampleSet:
     return reader.sample_set(paths)
 
 
-@dataclass
+@dataclass(slots=True)
 class _Sample:
     """A picture, in a part; its objects and groups as they are found."""
 
@@ -104,47 +105,55 @@ class _Reader:
 
     def add(self, path: str, part: str) -> None:
         """The pictures and objects of a file."""
-        content = self._folder.read(path)
-        where = self._folder.root / path
+        coco_json, where = _coco_json(), self._folder.root / path
         try:
-            document = parse_json(content, LARGEST_ANNOTATIONS)
+            found = coco_json.parse_instances(self._folder.read(path))
+        except coco_json.NotInstances as error:
+            expected = "expected lists of images, annotations and categories, as a COCO instance set has them"
+            self.problems.add(
+                WRONG, f"{where}: it is no such set ({error}); {expected}", "annotations-invalid"
+            )
+            return
         except ValueError as error:
             line = f"{where}: it cannot be read ({error}); expected the JSON of a COCO instance set"
             self.problems.add(WRONG, f"{line}: export it again", "annotations-unreadable")
             return
-        lists = [document.get(name) if isinstance(document, dict) else None for name in _LISTS]
-        if not all(isinstance(one, list) and all(isinstance(item, dict) for item in one) for one in lists):
-            expected = f"expected lists of {', '.join(_LISTS)}, as a COCO instance set has them"
-            self.problems.add(WRONG, f"{where}: it is no such set; {expected}", "annotations-invalid")
-            return
-        images, annotations, categories = lists
-        numbers = self._numbers_of(where, categories or [])
-        samples = self._pictures_of(where, part, images or [])
-        for item in annotations or []:
+        numbers = self._numbers_of(where, found.categories)
+        samples = self._pictures_of(where, part, found.images)
+        seen: set[Any] = set()
+        for item in found.annotations:
+            self._require_once(where, item, seen)
             self._add_object(where, item, samples, numbers)
         for sample in samples.values():
             require_few(f"{where}: {sample.path}", len(sample.outlines), self.problems)
 
-    def _numbers_of(self, where: object, categories: list[dict[str, Any]]) -> dict[Any, int]:
+    def _require_once(self, where: object, item: Annotation, seen: set[Any]) -> None:
+        """An annotation need not have an id; tools that read files by ids would drop one of two."""
+        if (key := _key(item.id)) is not None:
+            if key in seen:
+                expected = "expected an id for each: give one of them another one"
+                self._wrong(where, f"the annotation id {key!r} is there twice; {expected}")
+            seen.add(key)
+
+    def _numbers_of(self, where: object, categories: list[Category]) -> dict[Any, int]:
         """The numbers of categories by their ids: those of one name are one, in all files."""
         found: dict[Any, int] = {}
         for item in categories:
-            name, key = item.get("name"), _key(item.get("id"))
+            name, key = item.name, _key(item.id)
             if not isinstance(name, str) or key is None or key in found:
                 again = "an id that is there twice" if key in found else "no id and name"
-                self._wrong(where, f"the category {item.get('id')!r} has {again}; expected one of each")
+                self._wrong(where, f"the category {item.id!r} has {again}; expected one of each")
                 continue
             found[key] = self._categories.setdefault(plain(name), len(self._categories))
         return found
 
-    def _pictures_of(self, where: object, part: str, images: list[dict[str, Any]]) -> dict[Any, _Sample]:
+    def _pictures_of(self, where: object, part: str, images: list[Image]) -> dict[Any, _Sample]:
         found: dict[Any, _Sample] = {}
         for item in images:
-            key, name = _key(item.get("id")), item.get("file_name")
-            size = tuple(item.get(side) for side in ("width", "height"))
+            key, name, size = _key(item.id), item.file_name, (item.width, item.height)
             if key is None or not isinstance(name, str) or not all(_is_side(side) for side in size):
-                expected = "expected id, file_name, width and height"
-                self._wrong(where, f"the image {item.get('id')!r} is not described; {expected}")
+                expected = "expected id, file_name, and width and height in pixels"
+                self._wrong(where, f"the image {item.id!r} is not described; {expected}")
                 continue
             if key in found:
                 advice = f"expected an id for each picture: give {name} another one"
@@ -158,7 +167,7 @@ class _Reader:
                 advice = f"expected it in one part only: leave it out of {part or 'one of them'}"
                 self._wrong(where, f"{path} is there twice (in {before or 'this file'}); {advice}")
                 continue
-            found[key] = self.samples[path] = _Sample(path, part, (size[0] or 0, size[1] or 0))
+            found[key] = self.samples[path] = _Sample(path, part, size)
         return found
 
     def _find(self, where: object, name: str, part: str) -> str | None:
@@ -189,11 +198,11 @@ class _Reader:
     def _add_object(
         self,
         where: object,
-        item: Mapping[str, Any],
+        item: Annotation,
         samples: Mapping[Any, _Sample],
         numbers: Mapping[Any, int],
     ) -> None:
-        name, image, category = (item.get(one) for one in ("id", "image_id", "category_id"))
+        name, image, category = item.id, item.image_id, item.category_id
         sample = samples.get(_key(image))
         if sample is None:
             if not self.problems:
@@ -208,42 +217,48 @@ class _Reader:
         outline = self._outline_of(where, f"the annotation {name!r} of {sample.path}", item, sample.size)
         if outline is None:
             return
-        if item.get("iscrowd"):
+        if item.iscrowd:
             sample.crowds.append(outline)
         else:
             sample.categories.append(number)
             sample.outlines.append(outline)
 
     def _outline_of(
-        self, where: object, what: str, item: Mapping[str, Any], size: tuple[int, int]
+        self, where: object, what: str, item: Annotation, size: tuple[int, int]
     ) -> Outline | None:
-        outline = item.get("segmentation")
-        if isinstance(outline, dict):
+        coco_json = _coco_json()
+        corners = "expected x and y of three corners or more: fix or remove it"
+        try:
+            outline = coco_json.outline_of(item.segmentation)
+        except ValueError as error:
+            self._wrong(where, f"{what} has a polygon of other things than places ({error}); {corners}")
+            return None
+        if isinstance(outline, coco_json.RunLengths):
             return self._run_lengths(where, what, outline, size)
-        if not isinstance(outline, list) or not outline:
+        if not outline:
             expected = "expected polygons or run lengths: boxes alone tell no mask"
             self._wrong(where, f"{what} has no segmentation; {expected}")
             return None
-        polygons = []
         for polygon in outline:
-            are_numbers = isinstance(polygon, list) and all(map(_is_number, polygon))
-            if not are_numbers or len(polygon) < 6 or len(polygon) % 2:
-                count = f"{len(polygon)} numbers" if are_numbers else "other things than places"
-                expected = "expected x and y of three corners or more: fix or remove it"
-                self._wrong(where, f"{what} has a polygon of {count}; {expected}")
+            if len(polygon) < 6 or len(polygon) % 2:
+                self._wrong(where, f"{what} has a polygon of {len(polygon)} numbers; {corners}")
                 return None
-            polygons.append(np.array(polygon, np.float32))
-        return tuple(polygons)
+        if outside := _outside(outline, size):
+            width, height = size
+            expected = f"expected corners in or near it, which has {width}x{height} pixels: fix or remove it"
+            self._wrong(where, f"{what} has {outside} its picture; {expected}")
+            return None
+        return tuple(np.array(polygon, np.float32) for polygon in outline)
 
     def _run_lengths(
-        self, where: object, what: str, outline: Mapping[str, Any], size: tuple[int, int]
+        self, where: object, what: str, outline: RunLengths, size: tuple[int, int]
     ) -> Outline | None:
         """Run lengths, compressed; those that are not are lists of numbers."""
         width, height = size
-        counts = outline.get("counts")
-        if outline.get("size") != [height, width]:
+        counts = outline.counts
+        if outline.size != [height, width]:
             expected = f"expected [{height}, {width}], the height and width of its picture"
-            self._wrong(where, f"{what} has run lengths of the size {outline.get('size')!r}; {expected}")
+            self._wrong(where, f"{what} has run lengths of the size {outline.size!r}; {expected}")
             return None
         if isinstance(counts, str):
             return {"size": [height, width], "counts": counts.encode()}
@@ -301,8 +316,29 @@ def _key(value: Any) -> Any:
 
 
 def _is_side(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _LONGEST_SIDE
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _FAR
+def _outside(polygons: list[list[float]], size: tuple[int, int]) -> str:
+    """What is wrong with polygons that are not of a picture of this width and height, before "its picture":
+    corners may be beyond its edges, as rounding and cropping leave them, but not farther than it is large.
+    """
+    is_apart = False
+    for first, side in enumerate(size):
+        least = min(min(polygon[first::2]) for polygon in polygons)
+        most = max(max(polygon[first::2]) for polygon in polygons)
+        if least < -side or most > 2 * side:
+            return f"a corner at {'xy'[first]} = {least if least < -side else most:g}, far outside of"
+        is_apart |= most <= 0 or least >= side
+    return "polygons outside of" if is_apart else ""
+
+
+def _coco_json() -> Any:
+    """What decodes the files; SpecError where msgspec is not installed."""
+    try:
+        from fgbgpack.sources.sets import coco_json
+    except ImportError as exc:
+        raise SpecError(
+            "--from coco needs msgspec: pip install 'fgbgpack[coco]'.", code="extra-missing"
+        ) from exc
+    return coco_json

@@ -21,7 +21,7 @@ Outline: TypeAlias = tuple[NDArray[np.float32], ...] | dict[str, Any]
 MOST_OBJECTS = 255
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class SampleObjects:
     """The objects of a picture, in their order; with ``outlines``, or by the ``values`` of their pixels.
 
@@ -60,7 +60,8 @@ def draw(objects: SampleObjects, size: tuple[int, int]) -> tuple[NDArray[np.uint
     object; and (h, w) where an object or a group is.
 
     Where objects overlap, the smaller one is seen. Pixels are those that pycocotools gives polygons. Raises
-    ValueError for run lengths that are none.
+    ValueError for run lengths that are none. Time grows with the lengths of edges, so that corners should
+    not be far outside of the picture.
     """
     api, (width, height) = mask_api(), size
     instance = np.zeros((height, width), np.uint8)
@@ -69,8 +70,7 @@ def draw(objects: SampleObjects, size: tuple[int, int]) -> tuple[NDArray[np.uint
     def encoded(outline: Outline) -> Any:
         if isinstance(outline, dict):
             return outline
-        # Corners far outside would take time and memory without end.
-        flat = [np.clip(one.reshape(-1, 2) * scale, 0, size).reshape(-1).tolist() for one in outline]
+        flat = [(one.reshape(-1, 2) * scale).reshape(-1).tolist() for one in outline]
         return api.merge(api.frPyObjects(flat, height, width))
 
     with quiet_decoders():
