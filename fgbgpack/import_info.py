@@ -31,6 +31,7 @@ class ImportInfo:
     ``fit`` is how pictures of other sizes got this one, else ``None``; ``patterns`` are where ``images``,
     ``masks``, ``depths`` and what shows ``instances`` were, ``sha256`` is of names and sizes, ``reading`` is
     how files were read. ``objects`` is ``None`` where nothing tells the objects of a sample apart.
+    ``credits`` are those of ``license``, ``author`` and ``url`` that are stated of some pictures.
     """
 
     samples: int
@@ -45,6 +46,7 @@ class ImportInfo:
     reading: Reading = AS_USUAL
     layout: ImportLayout = "files"
     objects: ImportedObjects | None = None
+    credits: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, section: Mapping[str, Any]) -> ImportInfo:
@@ -52,11 +54,12 @@ class ImportInfo:
         reading, objects = Reading(**section.get("reading", {})), section.get("objects")
         if objects is not None:
             objects = ImportedObjects(**{**objects, "categories": tuple(objects["categories"])})
-        return cls(**{**section, "reading": reading, "objects": objects})
+        credits = tuple(section.get("credits", ()))
+        return cls(**{**section, "reading": reading, "objects": objects, "credits": credits})
 
     def to_dict(self) -> dict[str, Any]:
         """The same as JSON."""
-        section = dataclasses.asdict(self)
+        section = dataclasses.asdict(self) | {"credits": list(self.credits)}
         if self.objects is not None:
             section["objects"]["categories"] = list(self.objects.categories)
         return section

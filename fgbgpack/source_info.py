@@ -4,6 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+#: What is known of where a picture is from.
+CREDIT_FIELDS = ("license", "author", "url")
+
+
+@dataclass(frozen=True, slots=True)
+class PictureCredit:
+    """What is stated of a picture that was imported: an SPDX identifier, address or sentence; who made it;
+    where it is from. ``None`` where nothing is.
+    """
+
+    license: str | None = None
+    author: str | None = None
+    url: str | None = None
+
 
 @dataclass(frozen=True, eq=False)
 class SourceInfo:

@@ -116,6 +116,11 @@ def _responsible_ai(summary: DatasetSummary) -> dict[str, Any]:
         "rai:dataLimitations": sentences.limits(summary),
         "rai:personalSensitiveInformation": [sentences.privacy()],
     }
+    if summary.credits is not None:
+        described["rai:dataCollectionRawData"] = (
+            f"{counted(len(summary.credits), 'picture')}: the arrays of 'sources' hold the licence, author "
+            f"and address of each, where they are stated. {' '.join(findings(summary.licences))}"
+        )
     if has_recipe:
         described["rai:dataCollectionRawData"] = (
             f"{summary.backgrounds:,} background pictures and {summary.foregrounds:,} foreground pictures: "

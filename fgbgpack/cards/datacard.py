@@ -13,7 +13,7 @@ from fgbgpack.cards.about import About
 from fgbgpack.cards.croissant import keywords
 from fgbgpack.cards.licences import address_of, findings, terms_of
 from fgbgpack.cards.summary import DatasetSummary
-from fgbgpack.source_info import SourcesInfo
+from fgbgpack.source_info import PictureCredit, SourcesInfo
 from fgbgpack.sources.names import counted
 
 #: Length of the list of pictures; croissant.json has all of them.
@@ -346,24 +346,34 @@ def _licences(summary: DatasetSummary, about: About, croissant: str | None) -> l
     if about.license:
         whole = f"The dataset as a whole is under: {_text(about.license)}."
     sources = summary.document.sources
-    if sources is None:
+    if sources is None and summary.credits is None:
         return ["## Licences", whole, "Licences and authors of the imported pictures are not recorded."]
+    kinds = ("pictures",) if sources is None else ("backgrounds", "foregrounds")
     rows = [
         (
             "**none stated**" if group.terms is None else _text(group.terms.name),
-            f"{group.backgrounds:,}",
-            f"{group.foregrounds:,}",
+            *(f"{getattr(group, kind):,}" for kind in kinds),
         )
         for group in summary.licences
     ]
+    holds = "the imported pictures" if sources is None else "the resized pictures and composites of them"
     return [
         "## Licences",
         whole,
-        "The dataset contains the resized pictures and composites of them. What is stated of these:",
+        f"The dataset contains {holds}. What is stated of these:",
         _bullets(_text(line) for line in findings(summary.licences)),
-        _table(("licence", "backgrounds", "foregrounds"), rows),
-        _pictures(sources, croissant),
+        _table(("licence", *kinds), rows),
+        _imported_pictures(summary.credits or ()) if sources is None else _pictures(sources, croissant),
     ]
+
+
+def _imported_pictures(credits: Sequence[tuple[str, PictureCredit]]) -> str:
+    rows = [
+        (f"`{_code(name)}`", *(_text(text or "") for text in (one.license, one.author, one.url)))
+        for name, one in credits[:_MAX_PICTURES]
+    ]
+    where = "all of which are in the arrays of /sources"
+    return _folded(("picture", "licence", "author", "from"), rows, len(credits), where)
 
 
 def _pictures(sources: SourcesInfo, croissant: str | None) -> str:
@@ -378,13 +388,16 @@ def _pictures(sources: SourcesInfo, croissant: str | None) -> str:
         for kind, pictures in (("background", sources.backgrounds), ("foreground", sources.foregrounds))
         for index, source in enumerate(pictures)
     ]
-    shown = rows[:_MAX_PICTURES]
-    more = len(rows) - len(shown)
-    where = f", all of which are in `{croissant}`" if croissant else ""
-    rest = f"\n\n... and {more:,} more{where}." if more else ""
+    where = f"all of which are in `{croissant}`" if croissant else ""
     header = ("picture", "file", *(["category"] if has_categories else []), "licence", "author", "from")
-    table = _table(header, shown)
-    return f"<details>\n<summary>All {counted(len(rows), 'picture')}</summary>\n\n{table}{rest}\n\n</details>"
+    return _folded(header, rows[:_MAX_PICTURES], len(rows), where)
+
+
+def _folded(header: Sequence[str], rows: Sequence[Sequence[str]], total: int, where: str) -> str:
+    """A table of the first of so many pictures, which a reader unfolds, and where all of them are."""
+    rest = f"\n\n... and {total - len(rows):,} more{where and ', '}{where}." if total > len(rows) else ""
+    table = _table(header, rows)
+    return f"<details>\n<summary>All {counted(total, 'picture')}</summary>\n\n{table}{rest}\n\n</details>"
 
 
 def _python(code: str) -> str:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-
-from fgbgpack.source_info import SourcesInfo
 
 _CREATIVE_COMMONS = re.compile(r"CC-BY((?:-(?:NC|ND|SA))*)(?:-([1-4]\.[05]))?(?:-[A-Z]+)?")
 _CC_ADDRESS = re.compile(r"https?://creativecommons\.org/(licenses|publicdomain)/([a-z-]+)(?:/([0-9.]+))?.*")
+#: What follows the name of a licence whose address is stated, too.
+_WITH_ADDRESS = re.compile(r"\s+\(https?://[^\s()]+\)$")
 _SPDX_ADDRESS = re.compile(r"https?://spdx\.org/licenses/([A-Za-z0-9.+-]+?)(?:\.html|\.json)?/?")
 
 #: Licences without conditions, by their normalised names, with their SPDX identifiers.
@@ -87,6 +87,7 @@ def _normalised(licence: str) -> str:
         return f"{kind}-{match[3].rstrip('.')}" if match[3] else kind
     if match := _SPDX_ADDRESS.fullmatch(licence):
         licence = match[1]
+    licence = _WITH_ADDRESS.sub("", licence)
     name = re.sub(r"[\s_/-]+", "-", licence.strip().upper().rstrip("."))
     name = re.sub(r"-(LICENCE|LICENSE)$", "", name)
     return re.sub(r"^CCBY|^CC-?-BY", "CC-BY", name)
@@ -94,28 +95,32 @@ def _normalised(licence: str) -> str:
 
 @dataclass(frozen=True)
 class LicenceGroup:
-    """The number of pictures under one licence; its terms are ``None`` where none is stated."""
+    """The number of pictures under one licence, of each kind; its terms are ``None`` where none is stated."""
 
     terms: Terms | None
-    backgrounds: int
-    foregrounds: int
+    backgrounds: int = 0
+    foregrounds: int = 0
+    imported: int = 0
 
     @property
     def pictures(self) -> int:
         """Number of pictures."""
-        return self.backgrounds + self.foregrounds
+        return self.backgrounds + self.foregrounds + self.imported
 
 
-def group_by_licence(sources: SourcesInfo) -> list[LicenceGroup]:
-    """The licences of some sources, the most frequent first, sources without one last."""
-    backgrounds, foregrounds = (
-        Counter(None if source.license is None else terms_of(source.license) for source in kind)
-        for kind in (sources.backgrounds, sources.foregrounds)
-    )
-    groups = [
-        LicenceGroup(terms, backgrounds[terms], foregrounds[terms])
-        for terms in backgrounds.keys() | foregrounds.keys()
-    ]
+def group_by_licence(
+    backgrounds: Iterable[str | None] = (),
+    foregrounds: Iterable[str | None] = (),
+    imported: Iterable[str | None] = (),
+) -> list[LicenceGroup]:
+    """The licences of pictures of each kind, the most frequent first, pictures without one last."""
+    counts = [Counter(kind) for kind in (backgrounds, foregrounds, imported)]
+    terms = {text: None if text is None else terms_of(text) for count in counts for text in count}
+    numbers: dict[Terms | None, list[int]] = {}
+    for kind, count in enumerate(counts):
+        for text, number in count.items():
+            numbers.setdefault(terms[text], [0, 0, 0])[kind] += number
+    groups = [LicenceGroup(one, *number) for one, number in numbers.items()]
     return sorted(groups, key=lambda g: (g.terms is None, -g.pictures, g.terms.name if g.terms else ""))
 
 

@@ -17,6 +17,7 @@ from fgbgpack.document import (
     BACKGROUND_DEPTH,
     BOXES,
     CATEGORIES,
+    CREDITS,
     DEPTH,
     DEPTH_MAX,
     DEPTH_MIN,
@@ -35,6 +36,7 @@ from fgbgpack.document import (
     NetworkDepthInfo,
 )
 from fgbgpack.files import sha256_of
+from fgbgpack.source_info import PictureCredit
 from fgbgpack.storage.arrays import METADATA
 from fgbgpack.storage.hdf5 import is_hdf5
 
@@ -73,6 +75,17 @@ _SCENE_MEANINGS = {
 }
 
 
+_CREDIT_MEANINGS = dict(
+    zip(
+        CREDITS,
+        (
+            "the licence of each sample's picture, as stated, UTF-8; empty where none is",
+            "who made it, in the same form",
+            "where it is from, in the same form",
+        ),
+        strict=True,
+    )
+)
 _IMPORTED_MEANINGS = {
     CATEGORIES: "what each object is: the number of its category; -1 in all of these where there is none",
     VISIBLE: "the share of each object that is seen",
@@ -135,6 +148,8 @@ class DatasetSummary:
         checked: The file whose digest identifies the dataset: its document, or the whole HDF5 file.
         depth_attributes: The attributes of ``/depth``; ``None`` where there is no depth.
         stats: The statistics that the dataset keeps.
+        credits: The name of each imported sample, and what is stated of its picture; ``None`` where nothing
+            is stated of any.
     """
 
     name: str
@@ -148,6 +163,7 @@ class DatasetSummary:
     depth_attributes: Mapping[str, Any] | None
     parts: tuple[SplitPart, ...]
     stats: Stats | None
+    credits: tuple[tuple[str, PictureCredit], ...] | None = None
 
     @property
     def samples(self) -> int:
@@ -180,8 +196,15 @@ class DatasetSummary:
 
     @cached_property
     def licences(self) -> list[LicenceGroup]:
-        """The licences of the pictures."""
-        return group_by_licence(self.document.sources) if self.document.sources else []
+        """The licences of the pictures; none where nothing is stated of those that were imported."""
+        if self.credits is not None:
+            return group_by_licence(imported=[credit.license for _, credit in self.credits])
+        sources = self.document.sources
+        if sources is None:
+            return []
+        return group_by_licence(
+            *([one.license for one in kind] for kind in (sources.backgrounds, sources.foregrounds))
+        )
 
     @property
     def made_by(self) -> str:
@@ -222,7 +245,14 @@ def summarize(dataset: Dataset) -> DatasetSummary:
             for part, samples in dataset.split(split).items()
         ),
         stats=dataset.saved_stats,
+        credits=_credits(dataset),
     )
+
+
+def _credits(dataset: Dataset) -> tuple[tuple[str, PictureCredit], ...] | None:
+    if not dataset.document.credit_arrays or dataset.names is None or dataset.credits is None:
+        return None
+    return tuple(zip(dataset.names, dataset.credits, strict=True))
 
 
 def _arrays(dataset: Dataset, stored: Mapping[str, int]) -> tuple[ArraySummary, ...]:
@@ -244,6 +274,7 @@ def _arrays(dataset: Dataset, stored: Mapping[str, int]) -> tuple[ArraySummary, 
         }
     if not document.has_recipe:
         meanings[NAME] = "name of each sample, UTF-8"
+        meanings |= {path: _CREDIT_MEANINGS[path] for path in document.credit_arrays}
         meanings |= {path: _IMPORTED_MEANINGS[path] for path in document.object_arrays}
     else:
         source_meanings = (

@@ -74,6 +74,7 @@ def _show(it: Mapping[str, Any]) -> None:
         rows += [("picture", imported["name"]), ("imported", places)]
         if imported["fit"] is not None:
             rows.append(("resized", imported["fit"]))
+        rows += _credit_rows(imported)
     rows.append(("foreground", f"{mask['pixels']:,} pixels, {mask['share']:.2%} of the picture"))
     rows += [(f"in {name}", part or "no part") for name, part in it["parts"].items()]
     if it["imported"] is not None:
@@ -147,10 +148,12 @@ def _source_rows(source: Mapping[str, Any]) -> list[tuple[str, str]]:
     for file in ("mask", "depth"):
         if source[f"{file}_name"] is not None:
             rows += [(file, source[f"{file}_name"]), ("sha256", source[f"{file}_sha256"])]
-    rows.append(("licence", source["license"] or "none stated"))
-    return rows + [
-        (name, source[key]) for name, key in (("author", "author"), ("from", "url")) if source[key]
-    ]
+    return rows + _credit_rows(source)
+
+
+def _credit_rows(source: Mapping[str, Any]) -> list[tuple[str, str]]:
+    more = [(name, source[key]) for name, key in (("author", "author"), ("from", "url")) if source[key]]
+    return [("licence", source["license"] or "none stated"), *more]
 
 
 def _depth_rows(depth: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -33,10 +33,11 @@ from fgbgpack.document import (
     PERSON_PIXELS,
     PLACEMENTS,
     SOURCE_ARRAYS,
+    SOURCES,
     Document,
 )
 from fgbgpack.errors import DatasetError
-from fgbgpack.source_info import SourcesInfo
+from fgbgpack.source_info import PictureCredit, SourcesInfo
 from fgbgpack.sources.catalog import Catalog
 from fgbgpack.sources.names import counted
 from fgbgpack.spec import DatasetSpec
@@ -442,6 +443,28 @@ class DatasetArrays:
             return None
         (stored,) = self.store.read(NAME)
         return [name.decode() for name in stored.view(f"S{stored.shape[1]}")[:, 0].tolist()]
+
+    @cached_property
+    def credits(self) -> list[PictureCredit] | None:
+        """What is stated of each imported sample's picture: its licence, author and address.
+
+        ``None`` for samples that were made of a recipe, whose sources have them.
+
+        Example:
+            >>> fgbgpack.open_dataset("imported.zarr").credits[0].license  # doctest: +SKIP
+            'CC-BY-4.0'
+        """
+        if self.has_recipe:
+            return None
+        paths = self.document.credit_arrays
+        stated = [
+            [text.decode() or None for text in stored.view(f"S{stored.shape[1]}")[:, 0].tolist()]
+            for stored in self.store.read(*paths)
+        ]
+        names = [path.removeprefix(f"{SOURCES}/") for path in paths]
+        if not names:
+            return [PictureCredit()] * len(self)
+        return [PictureCredit(**dict(zip(names, row, strict=True))) for row in zip(*stated, strict=True)]
 
     @cached_property
     def placed(self) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from fgbgpack.document import (
 )
 from fgbgpack.errors import DatasetError
 from fgbgpack.scene_spec import BLENDS
-from fgbgpack.source_info import SourceInfo
+from fgbgpack.source_info import PictureCredit, SourceInfo
 from fgbgpack.storage.indices import sample_indices
 from fgbgpack.storage.places import chunks_of_sample
 
@@ -55,7 +55,7 @@ def explain(dataset: Dataset, sample: int) -> dict[str, Any]:
         "width": dataset.width,
         "complete": dataset.complete,
         "name": name,
-        "imported": _imported(dataset, name),
+        "imported": _imported(dataset, name, number),
         "recipe": None if document.recipe is None else document.recipe.sha256,
         "draw": _draw(dataset, number, one) if dataset.has_recipe else None,
         "background": _background(dataset, one) if dataset.has_recipe else None,
@@ -82,12 +82,15 @@ def _source(source: SourceInfo, number: int) -> dict[str, Any]:
     }
 
 
-def _imported(dataset: Dataset, name: str | None) -> dict[str, Any] | None:
-    """Where the pictures of an imported sample were: its name stands for the fields of the patterns."""
+def _imported(dataset: Dataset, name: str | None, number: int) -> dict[str, Any] | None:
+    """Where the pictures of an imported sample were: its name stands for the fields of the patterns; and what
+    is stated of its picture.
+    """
     imported = dataset.document.imported
     if imported is None:
         return None
-    return {"name": name, "patterns": dict(imported.patterns), "fit": imported.fit}
+    credit = dataclasses.asdict(PictureCredit() if dataset.credits is None else dataset.credits[number])
+    return {"name": name, "patterns": dict(imported.patterns), "fit": imported.fit, **credit}
 
 
 def _draw(dataset: Dataset, sample: int, one: Batch) -> dict[str, Any]:

@@ -133,7 +133,7 @@ class CocoTarget(Target):
                 image["depth_file_name"] = name
             if licences[i] is not None:
                 image["license"] = licences[i]
-            images.append(_dumps(image | record))
+            images.append(_dumps(image | self._licences.address_of(sample) | record))
         return images, [_dumps(annotation) for annotation in self._annotations(folder, slug, run)]
 
     def _annotations(self, folder: Path, slug: str, run: Run) -> Iterator[dict[str, Any]]:
@@ -210,11 +210,11 @@ class _Licences:
     def __init__(self, job: ExportJob) -> None:
         dataset = job.dataset
         sources = dataset.document.sources or SourcesInfo((), ())
-        self._dataset = dataset
+        self._dataset, self._credits = dataset, dataset.credits
         self._backgrounds = [source.license or None for source in sources.backgrounds]
         self._foregrounds = [source.license or None for source in sources.foregrounds]
-        if dataset.document.sources is None:
-            sets: dict[_LicenceSet, None] = {}  # nothing is known of what was imported
+        if self._credits is not None:
+            sets: dict[_LicenceSet, None] = {(one.license, ()): None for one in self._credits}
         elif dataset.has_objects:
             every = [part.samples for part in job.parts]
             sets = dict.fromkeys(chain.from_iterable(map(self._sets_of, every)))
@@ -231,7 +231,15 @@ class _Licences:
             return [None] * len(run.samples)
         return [self._numbers.get(one) for one in self._sets_of(run.samples)]
 
+    def address_of(self, sample: int) -> dict[str, str]:
+        """Where the picture of an imported sample is from, if that is stated, as a field of an image."""
+        url = None if self._credits is None else self._credits[sample].url
+        return {} if url is None else {"flickr_url" if "flickr.com/" in url else "coco_url": url}
+
     def _sets_of(self, samples: NDArray[np.int64]) -> Iterator[_LicenceSet]:
+        if self._credits is not None:
+            yield from ((self._credits[sample].license, ()) for sample in samples.tolist())
+            return
         made_of = self._dataset.sample_arrays
         foregrounds = made_of[OBJECT_FOREGROUND if self._dataset.has_objects else "foreground"]
         used = foregrounds[samples].reshape(len(samples), -1).tolist()
@@ -240,7 +248,7 @@ class _Licences:
             yield self._backgrounds[background], tuple(sorted(licences, key=lambda one: one or ""))
 
 
-#: That of a background, and those of foregrounds; ``None`` for one that is not known.
+#: That of a background or of an imported picture, and those of foregrounds; ``None`` where it is not known.
 _LicenceSet: TypeAlias = tuple[str | None, tuple[str | None, ...]]
 
 

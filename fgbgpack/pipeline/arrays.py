@@ -22,7 +22,6 @@ from fgbgpack.document import (
     FRONT_ROW,
     IMAGE,
     MASK,
-    NAME,
     OBJECT_ARRAYS,
     OBJECTS,
     PERSON_PIXELS,
@@ -172,13 +171,19 @@ def depth_arrays(
     return [spec for spec in specs if spec.path not in composed]
 
 
-def write_names(store: DatasetStore, names: Sequence[str], policy: LayoutPolicy = DEFAULT_POLICY) -> None:
-    """Publish the names of imported samples, none of which is empty."""
-    longest = max(len(name.encode()) for name in names)
-    spec = ArraySpec(NAME, policy.rows((len(names), longest), longest), np.uint8, ("sample", "byte"))
+def write_texts(
+    store: DatasetStore, path: str, texts: Sequence[str], policy: LayoutPolicy = DEFAULT_POLICY
+) -> None:
+    """Publish a text for each imported sample, at least one of which is not empty."""
+    longest = max(len(text.encode()) for text in texts)
+    group, _, name = path.rpartition("/")
+    dimensions = "sample", f"{name}_byte" if group else "byte"
+    spec = ArraySpec(path, policy.rows((len(texts), longest), longest), np.uint8, dimensions)
     for number, rows in enumerate(spec.layout.rows()):
-        encoded = np.array([name.encode() for name in names[rows]], f"S{longest}")
+        encoded = np.array([text.encode() for text in texts[rows]], f"S{longest}")
         store.write_rows(spec, number, encoded.view(np.uint8).reshape(-1, longest))
+    if group:
+        store.put_changed(f"{group}/{METADATA}", group_metadata())
     store.declare(spec)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgbgpack.dataset.dataset import Dataset, open_dataset
-from fgbgpack.document import DEPTH, DEPTHS, NAME, OBJECTS, NetworkDepthInfo
+from fgbgpack.document import CREDITS, DEPTH, DEPTHS, NAME, OBJECTS, NetworkDepthInfo
 from fgbgpack.options import checked_numbers
 from fgbgpack.pipeline.events import OnEvent, Progress, Reporting, reporting, silent
 from fgbgpack.storage.hdf5 import Hdf5Store
@@ -320,8 +320,8 @@ class _Diff:
             form = self._pair[0].store.forms([path], copied=True)[path]
             return ArrayComparison("same", "checksums", 0, form.layout.shape[0], None)
         values = [ds.store.read(path)[0] for ds in self._pair]
-        if path == NAME:
-            # Padded as far as the longest name.
+        if path in (NAME, *CREDITS):
+            # Padded as far as the longest text.
             width = max(one.shape[1] for one in values)
             values = [np.pad(one, ((0, 0), (0, width - one.shape[1]))) for one in values]
         count = len(values[0])

@@ -16,12 +16,14 @@ from fgbgpack.document import (
     IMAGE,
     INSTANCE,
     MASK,
+    NAME,
+    SOURCES,
     Document,
     ImportedDepthInfo,
     PixelsInfo,
 )
 from fgbgpack.import_info import ImportedObjects, ImportInfo, ImportLayout
-from fgbgpack.pipeline.arrays import depth_arrays, pixel_arrays, plane_layouts, write_names
+from fgbgpack.pipeline.arrays import depth_arrays, pixel_arrays, plane_layouts, write_texts
 from fgbgpack.pipeline.conflicts import layout_differences
 from fgbgpack.pipeline.depth import bands, encoded_extremes, known_extremes
 from fgbgpack.pipeline.events import Reporting, StageName, reporting, silent
@@ -280,7 +282,11 @@ def _fill(run: Run, files: ImportScan, document: Document, policy: LayoutPolicy)
     """
     store, layouts, failures = run.store, _layouts(files, document, policy), Failures()
     store.declare(*pixel_arrays({plane: layouts[plane] for plane in document.planes}))
-    write_names(store, files.pairs.names, policy)
+    write_texts(store, NAME, files.pairs.names, policy)
+    for name in files.credits.stated:
+        write_texts(
+            store, f"{SOURCES}/{name}", [getattr(one, name) or "" for one in files.credits.of], policy
+        )
     depth_layouts = {DEPTH: layouts[DEPTH]}
     store.declare(*depth_arrays(depth_layouts, document.depth, ()))
     run.execute(_PixelFiles(files.files, {plane: layouts[plane] for plane in document.planes}, failures))
@@ -325,6 +331,7 @@ def _new_document(files: ImportScan) -> Document:
             reading=files.spec.reading,
             layout=files.layout,
             objects=_known_objects(files),
+            credits=files.credits.stated,
         ),
         splits=_splits(files),
     )
@@ -369,7 +376,9 @@ def _differences(existing: Document, new: Document, spec: ImportSpec) -> list[st
         if (before := getattr(was.reading, field.name)) != (after := getattr(now.reading, field.name))
     ]
     if not lines and was.sha256 != now.sha256:
-        lines.append("files: their names or sizes, or annotations, have changed since they were imported")
+        lines.append(
+            "files: their names or sizes, annotations or licences have changed since they were imported"
+        )
     before, after = existing.depth, new.depth
     if after is None or was.patterns["depths"] is None:
         return lines  # Depth that a network has filled since then is no difference.

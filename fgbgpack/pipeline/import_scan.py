@@ -26,6 +26,7 @@ from fgbgpack.sources.names import counted
 from fgbgpack.sources.pairing import NONE, SINGULAR, Kind, Pairs, find_pairs
 from fgbgpack.sources.problems import CountedProblems
 from fgbgpack.sources.resizing import Frame
+from fgbgpack.sources.sample_credits import SampleCredits, read_sample_credits
 from fgbgpack.sources.sample_files import (
     ARRAY_SUFFIX,
     DepthValues,
@@ -100,13 +101,17 @@ class ImportScan:
         if self.set is not None:
             there = {self._file_of(kind, path) for kind, of_kind in files.items() for path in of_kind}
             used = len(there.union(self.set.annotations))
-        self.ignored += len(sizes) - used - self.pairs.left_out
+        #: What is stated of each sample's picture.
+        self.credits = self._credits() if self.set is None else self.set.credits
+        self.ignored += len(sizes) - used - self.pairs.left_out - len(self.credits.tables)
         del sizes
         self.depth = self._depth_values() if self.has_depth else DepthValues()
         self.frame, picture_sizes = self._scan_headers(problems)
         self.extent = Extent(len(self.pairs.names), self.frame.height, self.frame.width)
         #: The objects of each sample; ``None`` where nothing tells them apart.
         self.objects = self._objects(problems)
+        for credit in self.credits.of if self.credits.stated else ():
+            digest.update(repr((credit.license, credit.author, credit.url)).encode())
         if self.set is not None and self.objects is not None:
             digest.update("\0".join(self.set.categories).encode())
             for one in self.objects:
@@ -147,6 +152,14 @@ class ImportScan:
         if layout == "files":
             return None
         found = read_set(layout, folder, skip_unmatched=spec.skip_unmatched)
+        for line in found.notices:
+            self._on_event(Notice(line))
+        return found
+
+    def _credits(self) -> SampleCredits:
+        """What ``sources.csv`` says of the pictures of files; notices are told."""
+        pictures = self.pairs.files["images"]
+        found = read_sample_credits(self._root, pictures, {path.rpartition("/")[0] for path in pictures})
         for line in found.notices:
             self._on_event(Notice(line))
         return found

@@ -383,17 +383,19 @@ class Inspection:
         }
 
     def _check_names(self, whole: WholeArrays) -> None:
-        if NAME not in whole:
-            return
-        names = whole[NAME]
-        for sample, name in enumerate(names.view(f"S{names.shape[1]}")[:, 0].tolist()):
-            try:
-                sound = bool(name.decode())
-            except UnicodeDecodeError:
-                sound = False
-            if not sound:
-                layout = self.forms[NAME].layout
-                self.findings.of_sample("name-damaged", NAME, layout, sample, f"/name[{sample}] is no name.")
+        for path in (NAME, *self.document.credit_arrays):
+            if path not in whole:
+                continue
+            texts = whole[path]
+            for sample, text in enumerate(texts.view(f"S{texts.shape[1]}")[:, 0].tolist()):
+                try:
+                    sound = bool(text.decode()) or path != NAME
+                except UnicodeDecodeError:
+                    sound = False
+                if not sound:
+                    layout = self.forms[path].layout
+                    message = f"/{path}[{sample}] is no {path.rpartition('/')[2]}."
+                    self.findings.of_sample("name-damaged", path, layout, sample, message)
 
     # --- what was found ----------------------------------------------------------------------------
 

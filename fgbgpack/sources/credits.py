@@ -1,6 +1,7 @@
 """``sources.csv``: the licence of each picture of a folder, who made it, and where it comes from.
 
-It is a table in UTF-8 with a header. ``file`` names a picture of the same folder; ``license`` (or
+It is a table in UTF-8 with a header. ``file`` names a picture below its folder by its path, or by as much of
+the end of its path as no other picture has; ``license`` (or
 ``licence``), ``author`` and ``url`` are what is known of it; ``category`` of a foreground is what it shows,
 and ``cut`` names the sides at which it is cut, such as ``bottom`` or ``bottom left``, or ``none``;
 ``horizon``, ``floor`` and ``focal_length`` of a background are where its horizon is, from 0 at the top to 1,
@@ -14,7 +15,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,7 +47,7 @@ _LARGEST_TABLE = 64 << 20  # bytes
 _LABEL = re.compile("[^\x00-\x1f\x7f]{1,255}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Credit:
     """What is known of a picture: an SPDX identifier, address or sentence; who made it; where it is from;
     what it shows; at which sides it is cut, as :func:`fgbgpack.sources.cuts.cut_sides` says; where its
@@ -75,11 +76,13 @@ class Credits:
     notices: list[str] = field(default_factory=list)
 
 
-def read_credits(folder: Path, names: Iterable[str], misplaced: Iterable[str] = ()) -> Credits:
+def read_credits(
+    folder: Path, names: Iterable[str], misplaced: Iterable[str] = (), *, is_whole: bool = True
+) -> Credits:
     """Reads the ``sources.csv`` of a folder of pictures with these names, compared in NFC, if it has one.
 
     ``misplaced`` are those of ``OF_FOREGROUNDS`` and ``OF_BACKGROUNDS`` that pictures of this kind do not
-    have.
+    have. Pictures without a licence are noticed where nothing else may state it (``is_whole``).
     """
     path = folder / CREDITS_FILE
     credits = Credits()
@@ -98,31 +101,66 @@ def read_credits(folder: Path, names: Iterable[str], misplaced: Iterable[str] = 
     except SourceError as error:
         credits.problems.append(error)
         return credits
-    pictures = {normal(name): name for name in names}
+    pictures = _Pictures(names)
     absent = []
+    lines: dict[str, int] = {}
     rows = _rows(path, table[1:], columns, credits)
     for column in misplaced:
         if said := [line for line, _, credit in rows if getattr(credit, column) is not None]:
             found, expected = f"the column '{column}' has values", f"it in the table of the {_WHOSE[column]}"
             credits.problems.append(_problem(path, said[0], found, expected))
     for line, file, credit in rows:
-        name = pictures.get(normal(file))
+        named = pictures.called(file)
+        name = named[0] if len(named) == 1 else None
         used = [column for column in _USED if getattr(credit, column) is not None]
-        if name is None and used:
+        if len(named) > 1:
+            found = f"{file} is the name of {len(named)} pictures ({listed(named, _SHOWN)})"
+            credits.problems.append(_problem(path, line, found, "one: give more of its path"))
+        elif name is not None and (first := lines.setdefault(name, line)) != line:
+            credits.problems.append(_problem(path, line, f"{name} is on line {first} too", "it once"))
+        elif name is None and used:
             found = f"{file}, of which it says {' and '.join(used)}, is not there"
             credits.problems.append(_problem(path, line, found, "the name of a picture"))
         elif name is None:
             absent.append(f"{file} (line {line})")
         elif credit != Credit():
             credits.by_name[name] = credit
-    unstated = [name for name in pictures.values() if credits.by_name.get(name, Credit()).license is None]
+    unstated = [name for name in pictures if credits.by_name.get(name, Credit()).license is None]
     if absent:
         lacking = f"{len(absent)} of its rows are for pictures that are not there"
         credits.notices.append(f"{path}: {lacking}: {listed(absent, _SHOWN)}")
-    if unstated and not set(columns).isdisjoint(_ORIGIN):
+    if unstated and is_whole and not set(columns).isdisjoint(_ORIGIN):
         lacking = f"no licence is stated for {len(unstated)} of {len(pictures)} pictures"
         credits.notices.append(f"{path}: {lacking}: {listed(unstated, _SHOWN)}")
     return credits
+
+
+class _Pictures:
+    """Pictures by their paths, or by the ends of these, in NFC."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._by_path = {normal(name): name for name in names}
+        self._by_end: dict[str, list[str]] = {}
+        for path in self._by_path:
+            self._by_end.setdefault(path.rpartition("/")[2], []).append(path)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_path.values())
+
+    def __len__(self) -> int:
+        return len(self._by_path)
+
+    def called(self, file: str) -> list[str]:
+        """The pictures that a table means by this. What is no file may be named with an extension."""
+        path = normal(file.replace("\\", "/").removeprefix("./"))
+        before, _, after = path.rpartition(".")
+        for one in (path, *([before] if before and "/" not in after else [])):
+            if one in self._by_path:
+                return [self._by_path[one]]
+            alike = self._by_end.get(one.rpartition("/")[2], [])
+            if found := [self._by_path[other] for other in alike if other.endswith(f"/{one}")]:
+                return found
+        return []
 
 
 def _table(path: Path, content: bytes) -> list[tuple[int, list[str]]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from fgbgpack.cards.licences import Terms, findings, group_by_licence, terms_of
-from fgbgpack.source_info import SourceInfo, SourcesInfo
 
 
 class TestLicences:
@@ -31,11 +30,7 @@ class TestLicences:
 
     @staticmethod
     def groups(backgrounds, foregrounds):
-        pictures = (
-            tuple(SourceInfo("a.png", "0" * 64, license=licence) for licence in licences)
-            for licences in (backgrounds, foregrounds)
-        )
-        return group_by_licence(SourcesInfo(*pictures))
+        return group_by_licence(backgrounds, foregrounds)
 
     def found(self, background, foreground):
         return findings(self.groups([background], [foreground]))

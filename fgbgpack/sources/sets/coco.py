@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fgbgpack.errors import SpecError
+from fgbgpack.sources.credits import Credit
 from fgbgpack.sources.names import counted, in_natural_order, normal
 from fgbgpack.sources.pairing import Kind, common_folder
 from fgbgpack.sources.problems import CountedProblems
+from fgbgpack.sources.sample_credits import SampleCredits
 from fgbgpack.sources.sets.objects import Outline, SampleObjects, mask_api
 from fgbgpack.sources.sets.sample_set import (
     LACKING,
@@ -27,7 +29,7 @@ from fgbgpack.sources.sets.sample_set import (
 )
 
 if TYPE_CHECKING:
-    from fgbgpack.sources.sets.coco_json import Annotation, Category, Image, RunLengths
+    from fgbgpack.sources.sets.coco_json import Annotation, Category, Image, Licence, RunLengths
 
 _SETS = re.compile(r"(.*/)?(instances[_-][^/]*|[^/]*\.coco)\.json", re.IGNORECASE)
 _OTHERS = re.compile(
@@ -35,6 +37,7 @@ _OTHERS = re.compile(
 )
 #: Folders of pictures, where others have files of the same names, such as depth.
 _IMAGES = re.compile("(jpe?g|png)?(images?|imgs?)")
+_CREATIVE_COMMONS = re.compile(r"https?://(www\.)?creativecommons\.org/", re.IGNORECASE)
 _KEYS = (b'"images"', b'"annotations"', b'"categories"')
 #: No side of a picture is longer: so many pixels can be counted in 32 bits.
 _LONGEST_SIDE = 65_535
@@ -86,6 +89,7 @@ class _Sample:
     path: str
     part: str
     size: tuple[int, int]
+    credit: Credit
     categories: list[int] = field(default_factory=list)
     outlines: list[Outline] = field(default_factory=list)
     crowds: list[Outline] = field(default_factory=list)
@@ -102,6 +106,7 @@ class _Reader:
         self.problems = CountedProblems()
         self.samples: dict[str, _Sample] = {}
         self._categories: dict[str, int] = {}
+        self._unlisted = 0
 
     def add(self, path: str, part: str) -> None:
         """The pictures and objects of a file."""
@@ -119,7 +124,8 @@ class _Reader:
             self.problems.add(WRONG, f"{line}: export it again", "annotations-unreadable")
             return
         numbers = self._numbers_of(where, found.categories)
-        samples = self._pictures_of(where, part, found.images)
+        licences = self._licences_of(where, found.licenses or [])
+        samples = self._pictures_of(where, part, found.images, licences)
         seen: set[Any] = set()
         for item in found.annotations:
             self._require_once(where, item, seen)
@@ -147,7 +153,32 @@ class _Reader:
             found[key] = self._categories.setdefault(plain(name), len(self._categories))
         return found
 
-    def _pictures_of(self, where: object, part: str, images: list[Image]) -> dict[Any, _Sample]:
+    def _licences_of(self, where: object, licences: list[Licence]) -> dict[Any, str | None]:
+        """The texts of licences by their ids; ``None`` for one of which nothing is said."""
+        found: dict[Any, str | None] = {}
+        for item in licences:
+            key, texts = _key(item.id), [one or "" for one in (item.name, item.url)]
+            if key is None or key in found or not all(isinstance(text, str) for text in texts):
+                again = "an id that is there twice" if key in found else "no id, name and address"
+                self._wrong(where, f"the licence {item.id!r} has {again}; expected one of each")
+                found.setdefault(key, None)
+                continue
+            found[key] = _licence(*texts)
+        return found
+
+    def _credit_of(self, where: object, item: Image, licences: Mapping[Any, str | None]) -> Credit:
+        """What is said of a picture. Where no licence is listed, ids of some say nothing."""
+        licence = item.license if item.license not in ("", None) else None
+        if licence is not None and licences and _key(licence) not in licences:
+            expected = "expected one in the list of licenses: add it there, or take it out of the image"
+            self._wrong(where, f"the image {item.id!r} has the unknown licence {licence!r}; {expected}")
+        self._unlisted += licence is not None and not licences
+        addresses = [one for one in (item.flickr_url, item.coco_url) if isinstance(one, str) and one.strip()]
+        return Credit(license=licences.get(_key(licence)), url=addresses[0] if addresses else None)
+
+    def _pictures_of(
+        self, where: object, part: str, images: list[Image], licences: Mapping[Any, str | None]
+    ) -> dict[Any, _Sample]:
         found: dict[Any, _Sample] = {}
         for item in images:
             key, name, size = _key(item.id), item.file_name, (item.width, item.height)
@@ -167,7 +198,8 @@ class _Reader:
                 advice = f"expected it in one part only: leave it out of {part or 'one of them'}"
                 self._wrong(where, f"{path} is there twice (in {before or 'this file'}); {advice}")
                 continue
-            found[key] = self.samples[path] = _Sample(path, part, size)
+            credit = self._credit_of(where, item, licences)
+            found[key] = self.samples[path] = _Sample(path, part, size, credit)
         return found
 
     def _find(self, where: object, name: str, part: str) -> str | None:
@@ -290,6 +322,7 @@ class _Reader:
             parts_of([sample.part for sample in samples]),
             paths,
             list(self._notices(samples)),
+            credits=SampleCredits([sample.credit for sample in samples]),
         )
 
     def _notices(self, samples: list[_Sample]) -> Iterator[str]:
@@ -300,6 +333,9 @@ class _Reader:
             )
         if bare := sum(not sample.outlines and not sample.crowds for sample in samples):
             yield f"{counted(bare, 'picture')} without objects."
+        if self._unlisted:
+            several = counted(self._unlisted, "picture")
+            yield f"{several} with the id of a licence, where no licences are listed."
 
 
 def _part_of(path: str) -> str:
@@ -331,6 +367,16 @@ def _outside(polygons: list[list[float]], size: tuple[int, int]) -> str:
             return f"a corner at {'xy'[first]} = {least if least < -side else most:g}, far outside of"
         is_apart |= most <= 0 or least >= side
     return "polygons outside of" if is_apart else ""
+
+
+def _licence(name: str, url: str) -> str | None:
+    """A licence as ``sources.csv`` would state it: the addresses of Creative Commons tell theirs, whose names
+    are written in many ways; else its name, with its address if that says more.
+    """
+    name, url = name.strip(), url.strip()
+    if not name or _CREATIVE_COMMONS.match(url):
+        return url or name or None
+    return name if url in ("", name) else f"{name} ({url})"
 
 
 def _coco_json() -> Any:

@@ -17,6 +17,14 @@ _SHOWN = 20  # bytes
 # No field is required, and any value taken: what is wrong with them is told together, by what they are of.
 
 
+class Licence(msgspec.Struct, gc=False):
+    """A licence that pictures have."""
+
+    id: Any = None
+    name: Any = None
+    url: Any = None
+
+
 class Category(msgspec.Struct, gc=False):
     """A category of objects."""
 
@@ -31,6 +39,9 @@ class Image(msgspec.Struct, gc=False):
     file_name: Any = None
     width: Any = None
     height: Any = None
+    license: Any = None
+    flickr_url: Any = None
+    coco_url: Any = None
 
 
 class Annotation(msgspec.Struct, gc=False):
@@ -49,6 +60,7 @@ class Instances(msgspec.Struct):
     images: list[Image]
     annotations: list[Annotation]
     categories: list[Category]
+    licenses: list[Licence] | None = None
 
 
 class RunLengths(msgspec.Struct, gc=False):

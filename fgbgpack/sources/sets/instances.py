@@ -9,12 +9,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fgbgpack.sources.credits import CREDITS_FILE, OF_BACKGROUNDS, OF_FOREGROUNDS, read_credits
+from fgbgpack.sources.credits import CREDITS_FILE
 from fgbgpack.sources.decoding import PictureFile
-from fgbgpack.sources.names import in_natural_order, listed, normal
+from fgbgpack.sources.names import in_natural_order, listed
 from fgbgpack.sources.pairing import Kind, Pairs, common_folder, find_pairs
 from fgbgpack.sources.pictures import read_numbers
-from fgbgpack.sources.problems import combined, problem
+from fgbgpack.sources.problems import problem
 from fgbgpack.sources.sets.objects import MOST_OBJECTS, SampleObjects
 from fgbgpack.sources.sets.sample_set import Folder, SampleSet, plain
 from fgbgpack.spec import Reading
@@ -24,8 +24,6 @@ _PICTURES = re.compile("(png|jpe?g)?(images?|imgs?|pictures?)|photos?|rgb")
 _INSTANCES = re.compile("instances?(masks?|maps?|ids?|labels?)?|ped(estrian)?masks?|objectmasks?")
 _MASKS = re.compile("masks?|labels?|segmentations?|annotations?")
 _SHOWN = 5
-#: What sources.csv says of pictures that are pasted, or pasted on.
-_MISPLACED = tuple(name for name in (*OF_FOREGROUNDS, *OF_BACKGROUNDS) if name != "category")
 
 
 def instance_folders(folder: Folder, *, masks: bool) -> tuple[list[str], list[str]]:
@@ -40,8 +38,7 @@ def instance_folders(folder: Folder, *, masks: bool) -> tuple[list[str], list[st
 
 
 def read_instances(folder: Folder, *, skip_unmatched: bool) -> SampleSet:
-    """The set in a folder: each picture with that of its instances, which is called alike. Objects are
-    of the category that ``sources.csv`` beside the pictures, or else their sub-folder, says.
+    """The set in a folder: each picture with that of its instances, which is called alike.
 
     Raises SourceError where folders are not recognised, or pictures have no partners.
     """
@@ -67,25 +64,23 @@ def read_instances(folder: Folder, *, skip_unmatched: bool) -> SampleSet:
     }
     files: dict[Kind, list[str]] = {"images": found.files["images"], "instances": found.files["masks"]}
     pairs = Pairs(patterns, files, found.names, found.unmatched, found.left_out)
-    of_samples, notices = _categories(folder, found.files["images"])
+    return SampleSet("instance-masks", pairs)
+
+
+def with_categories(found: SampleSet) -> SampleSet:
+    """A set whose objects are of the category that ``sources.csv`` says, or else their sub-folder."""
+    pictures = found.pairs.files["images"]
+    below = common_folder(pictures)
+    of_samples = [
+        plain(credit.category or path.removeprefix(below).rpartition("/")[0])
+        for path, credit in zip(pictures, found.credits.of, strict=True)
+    ]
     categories = tuple(dict.fromkeys(of_samples))
+    notices = list(found.notices)
     if len(categories) > 1 or categories[0]:
         shown = listed([name or "none" for name in categories], _SHOWN)
         notices.append(f"Objects are of the categories that sub-folders or {CREDITS_FILE} say: {shown}.")
-    return SampleSet("instance-masks", pairs, categories, None, notices=notices, of_samples=of_samples)
-
-
-def _categories(folder: Folder, pictures: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The category of the objects in each picture, as ``sources.csv`` beside the pictures states it, or else
-    their sub-folder; and notices on that table.
-    """
-    below = common_folder(pictures)
-    names = [normal(path.removeprefix(below)) for path in pictures]
-    credits = read_credits(folder.root / below, names, _MISPLACED)
-    if credits.problems:
-        raise combined(credits.problems)
-    stated = {name: credit.category for name, credit in credits.by_name.items() if credit.category}
-    return [plain(stated.get(name) or name.rpartition("/")[0]) for name in names], list(credits.notices)
+    return replace(found, categories=categories, of_samples=of_samples, notices=notices)
 
 
 def read_instance_values(path: PictureFile, reading: Reading) -> NDArray[np.integer]:

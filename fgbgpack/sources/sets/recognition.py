@@ -11,10 +11,12 @@ from fgbgpack.import_info import ImportLayout
 from fgbgpack.sources.names import counted
 from fgbgpack.sources.pairing import Kind, Pattern, require_one
 from fgbgpack.sources.partners import find_partners
+from fgbgpack.sources.sample_credits import read_sample_credits
 from fgbgpack.sources.sets.coco import coco_files, read_coco
-from fgbgpack.sources.sets.instances import instance_folders, read_instances
+from fgbgpack.sources.sets.instances import instance_folders, read_instances, with_categories
 from fgbgpack.sources.sets.parquet import read_parquet
 from fgbgpack.sources.sets.sample_set import Folder, SampleSet
+from fgbgpack.sources.sets.tables import table_of
 from fgbgpack.sources.sets.yolo import read_yolo, yolo_files
 
 #: The extensions of files that say what objects pictures have.
@@ -61,7 +63,22 @@ def read_set(layout: ImportLayout, folder: Folder, *, skip_unmatched: bool) -> S
         found = read_instances(folder, skip_unmatched=skip_unmatched)
     else:
         found = _READERS[layout](folder)
-    return _with_depth(found, folder)
+    found = _with_credits(_with_depth(found, folder), folder)
+    return with_categories(found) if layout == "instance-masks" else found
+
+
+def _with_credits(found: SampleSet, folder: Folder) -> SampleSet:
+    """A set with what is stated of its pictures, in tables too."""
+    pictures = found.pairs.files["images"]
+    files = pictures if found.tables is None else [table_of(row) for row in pictures]
+    credits = read_sample_credits(
+        folder.root,
+        pictures if found.tables is None else found.pairs.names,
+        {path.rpartition("/")[0] for path in files},
+        stated=found.credits.of,
+        has_categories=found.layout == "instance-masks",
+    )
+    return replace(found, credits=credits, notices=[*found.notices, *credits.notices])
 
 
 def _with_depth(found: SampleSet, folder: Folder) -> SampleSet:

@@ -15,6 +15,7 @@ from fgbgpack.sources.decoding import picture_suffixes
 from fgbgpack.sources.names import in_natural_order, listed, normal
 from fgbgpack.sources.pairing import NONE, Kind, Pairs, Pattern, common_folder, folders_of
 from fgbgpack.sources.problems import CountedProblems, problem
+from fgbgpack.sources.sample_credits import SampleCredits
 from fgbgpack.sources.sample_files import ARRAY_SUFFIX
 from fgbgpack.sources.sets.objects import MOST_OBJECTS, SampleObjects
 from fgbgpack.sources.sets.tables import Tables
@@ -109,6 +110,7 @@ class SampleSet:
         notices: What is to be said of it.
         tables: What holds the pictures, where they are no files.
         of_samples: The category of all objects of a sample, by its name, where that is known before them.
+        credits: What is stated of each sample's picture.
     """
 
     layout: ImportLayout
@@ -120,6 +122,7 @@ class SampleSet:
     notices: Sequence[str] = ()
     tables: Tables | None = None
     of_samples: Sequence[str] = ()
+    credits: SampleCredits = field(default_factory=SampleCredits)
 
     def only(self, kept: Sequence[int], pairs: Pairs) -> SampleSet:
         """Some of the samples, by their numbers, in this order; ``pairs`` are theirs."""
@@ -133,7 +136,7 @@ class SampleSet:
             pairs=pairs,
             objects=None if self.objects is None else [self.objects[number] for number in kept],
             parts={part: numbers for part, numbers in parts.items() if numbers},
-            of_samples=[self.of_samples[number] for number in kept] if self.of_samples else (),
+            credits=SampleCredits([self.credits.of[number] for number in kept] if self.credits.of else ()),
         )
 
 
