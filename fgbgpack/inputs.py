@@ -24,6 +24,7 @@ LARGEST_JSON = 64 << 20
 _DEEPEST = 64
 _MOST_DIGITS = 20  # as many as 2^64 - 1 has
 _SHOWN = 40
+_AT_ONCE = 1 << 20  # bytes
 
 _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
     (stat.S_ISFIFO, "a named pipe"),
@@ -98,9 +99,15 @@ def read_file(path: str | os.PathLike[str], most: int | None = None) -> bytes:
     with open_file(path) as file:
         if most is None:
             return file.read()
-        _check(os.fstat(file.fileno()), path, most)
-        # A file of the system's may hold more than it says.
-        content = file.read(most + 1)
+        found = os.fstat(file.fileno())
+        _check(found, path, most)
+        # As much memory is taken as is asked for, however little there is to read.
+        content = file.read(found.st_size + 1)
+        if len(content) > found.st_size:  # A file of the system's may hold more than it says.
+            more = bytearray(content)
+            while len(more) <= most and (some := file.read(_AT_ONCE)):
+                more += some
+            content = bytes(more)
     if len(content) > most:
         raise _too_large(path, most)
     return content

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import sys
+import tracemalloc
 
 import pytest
 
@@ -69,6 +70,23 @@ def test_a_file_is_read_whole_or_not_at_all(tmp_path):
 def test_a_file_that_holds_more_than_it_says_is_limited():
     with pytest.raises(OSError, match="larger than 10 bytes"):
         read_file("/proc/self/status", 10)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="there is no /proc")
+def test_a_file_that_holds_more_than_it_says_is_read():
+    assert read_file("/proc/self/cmdline", 1 << 20) == read_file("/proc/self/cmdline") != b""
+
+
+def test_a_limit_takes_no_memory(tmp_path):
+    """Python's files take as much as they are asked for before they read."""
+    path = tmp_path / "small"
+    path.write_bytes(b"12345")
+    tracemalloc.start()
+    try:
+        assert read_file(path, 1 << 30) == b"12345"
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_hole_of_a_terabyte_is_not_read(tmp_path):
