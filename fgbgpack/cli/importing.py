@@ -62,8 +62,9 @@ def import_(
     ),
     depths: str | None = Panel.FILES.option(
         "--depths PATTERN|none",
-        "The same for their depth: grey pictures of 8 or 16 bits, or .npy files (default: a folder named "
-        "depth, fg_bg_depth or the like, if there is one).",
+        "The same for their depth, of annotated pictures too: grey pictures of 8 or 16 bits, or .npy files "
+        "(default: a folder named depth, fg_bg_depth or the like, if there is one). With --from parquet a "
+        "column, or a folder.",
         completion.one_of("none"),
     ),
     mask_value: str | None = options.MASK_VALUE,
@@ -125,7 +126,8 @@ def import_(
     by name (images, masks, depth, fg_bg, fg_bg_mask, ...); otherwise, patterns with fields in braces say
     where files are and which belong together. Sets of annotated pictures (COCO, YOLO, Parquet, pictures of
     instances) are recognised by their files; their objects become instances with categories and boxes, and
-    their parts a split. A run that was stopped is resumed by the same command.
+    their parts a split. Licences are what sources.csv and files of COCO state. A run that was stopped is
+    resumed by the same command.
     """
     parser = Parser()
     threads = parser.workers(workers)
