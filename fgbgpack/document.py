@@ -12,9 +12,9 @@ from typing import Any, ClassVar, Literal, TypeAlias, cast
 
 from fgbgpack import schema
 from fgbgpack.errors import DatasetError, SpecError
-from fgbgpack.import_info import ImportInfo
+from fgbgpack.import_info import CREDITS, ImportInfo
 from fgbgpack.manifest_info import ManifestInfo
-from fgbgpack.source_info import CREDIT_FIELDS, SourceInfo, SourcesInfo
+from fgbgpack.source_info import SourceInfo, SourcesInfo
 from fgbgpack.spec import FILES_MODEL, DatasetSpec, DepthMode
 
 #: The attributes of the root group: the document, its SHA-256, and what ``verify --record`` found right.
@@ -65,8 +65,6 @@ DEPTH_PARTS = (BACKGROUND_DEPTH, FIGURE_DEPTH)
 DEPTH_SOURCES: Mapping[str, tuple[str, ...]] = {"layered": DEPTH_PARTS, "guided": DEPTH_PARTS[:1]}
 #: The names of imported samples, (n, bytes) of UTF-8 padded with zeros: every reader of Zarr has such arrays.
 NAME = "name"
-#: What is stated of the pictures of imported samples, in the same form; empty where nothing is.
-CREDITS = tuple(f"{SOURCES}/{name}" for name in CREDIT_FIELDS)
 #: The group of the manifest: the array in it holds the checksums of all chunks.
 MANIFEST = "manifest"
 
@@ -396,12 +394,7 @@ class Document:
     @property
     def of_imported(self) -> tuple[str, ...]:
         """The paths of what imported samples have beside their pictures and depth."""
-        return (NAME, *self.credit_arrays, *self.object_arrays) if self.imported is not None else ()
-
-    @property
-    def credit_arrays(self) -> tuple[str, ...]:
-        """The paths of what is stated of the pictures of imported samples."""
-        return () if self.imported is None else tuple(f"{SOURCES}/{name}" for name in self.imported.credits)
+        return () if self.imported is None else (NAME, *self.imported.credits, *self.object_arrays)
 
     @property
     def recipe_arrays(self) -> tuple[str, ...]:
@@ -447,7 +440,7 @@ class Document:
     @property
     def nodes(self) -> tuple[str, ...]:
         """The paths of the arrays and groups that the dataset has once it is complete."""
-        has_sources = self.has_recipe or bool(self.credit_arrays)
+        has_sources = self.has_recipe or not set(CREDITS).isdisjoint(self.of_imported)
         groups = (*((SOURCES,) if has_sources else ()), *((OBJECTS,) if self.has_objects else ()))
         rest = (*groups, *self.recipe_arrays, *self.of_imported)
         manifest = () if self.manifest is None else (MANIFEST, self.manifest.path)

@@ -7,10 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+from fgbgpack.source_info import CREDIT_FIELDS
 from fgbgpack.spec import AS_USUAL, Reading
 
 #: What a folder that is imported holds: files of pictures, masks and depth, or a set of annotated pictures.
 ImportLayout: TypeAlias = Literal["files", "coco", "yolo", "parquet", "instance-masks"]
+
+
+#: What is stated of pictures that were imported: arrays in the form of their names, empty where nothing is.
+CREDITS = tuple(f"sources/{name}" for name in CREDIT_FIELDS)
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class ImportInfo:
     ``fit`` is how pictures of other sizes got this one, else ``None``; ``patterns`` are where ``images``,
     ``masks``, ``depths`` and what shows ``instances`` were, ``sha256`` is of names and sizes, ``reading`` is
     how files were read. ``objects`` is ``None`` where nothing tells the objects of a sample apart.
-    ``credits`` are those of ``license``, ``author`` and ``url`` that are stated of some pictures.
+    ``credits`` are the paths of what is stated of some pictures.
     """
 
     samples: int

@@ -17,7 +17,6 @@ from fgbgpack.document import (
     BACKGROUND_DEPTH,
     BOXES,
     CATEGORIES,
-    CREDITS,
     DEPTH,
     DEPTH_MAX,
     DEPTH_MIN,
@@ -36,6 +35,7 @@ from fgbgpack.document import (
     NetworkDepthInfo,
 )
 from fgbgpack.files import sha256_of
+from fgbgpack.import_info import CREDITS
 from fgbgpack.source_info import PictureCredit
 from fgbgpack.storage.arrays import METADATA
 from fgbgpack.storage.hdf5 import is_hdf5
@@ -250,7 +250,8 @@ def summarize(dataset: Dataset) -> DatasetSummary:
 
 
 def _credits(dataset: Dataset) -> tuple[tuple[str, PictureCredit], ...] | None:
-    if not dataset.document.credit_arrays or dataset.names is None or dataset.credits is None:
+    is_stated = not set(CREDITS).isdisjoint(dataset.document.of_imported)
+    if not is_stated or dataset.names is None or dataset.credits is None:
         return None
     return tuple(zip(dataset.names, dataset.credits, strict=True))
 
@@ -274,7 +275,7 @@ def _arrays(dataset: Dataset, stored: Mapping[str, int]) -> tuple[ArraySummary, 
         }
     if not document.has_recipe:
         meanings[NAME] = "name of each sample, UTF-8"
-        meanings |= {path: _CREDIT_MEANINGS[path] for path in document.credit_arrays}
+        meanings |= {path: _CREDIT_MEANINGS[path] for path in document.of_imported if path in CREDITS}
         meanings |= {path: _IMPORTED_MEANINGS[path] for path in document.object_arrays}
     else:
         source_meanings = (

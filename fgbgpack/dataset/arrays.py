@@ -18,6 +18,7 @@ from fgbgpack.dataset.composer import Composer
 from fgbgpack.dataset.mixing import ADJACENT
 from fgbgpack.dataset.pixel_source import PixelSource, is_drawn, is_worth_composing, pixel_source
 from fgbgpack.dataset.sample_table import SampleTable
+from fgbgpack.dataset.texts import stored_credits, stored_texts
 from fgbgpack.document import (
     BACKGROUND_DEPTH,
     DEPTH,
@@ -33,7 +34,6 @@ from fgbgpack.document import (
     PERSON_PIXELS,
     PLACEMENTS,
     SOURCE_ARRAYS,
-    SOURCES,
     Document,
 )
 from fgbgpack.errors import DatasetError
@@ -439,32 +439,17 @@ class DatasetArrays:
             >>> fgbgpack.open_dataset("imported.zarr").names[:2]  # doctest: +SKIP
             ['bg1/fg1/000', 'bg1/fg1/001']
         """
-        if self.has_recipe:
-            return None
-        (stored,) = self.store.read(NAME)
-        return [name.decode() for name in stored.view(f"S{stored.shape[1]}")[:, 0].tolist()]
+        return None if self.has_recipe else stored_texts(self.store, NAME)
 
     @cached_property
     def credits(self) -> list[PictureCredit] | None:
-        """What is stated of each imported sample's picture: its licence, author and address.
-
-        ``None`` for samples that were made of a recipe, whose sources have them.
+        """Licence, author and address of each imported sample's picture; ``None`` for a recipe's samples.
 
         Example:
             >>> fgbgpack.open_dataset("imported.zarr").credits[0].license  # doctest: +SKIP
             'CC-BY-4.0'
         """
-        if self.has_recipe:
-            return None
-        paths = self.document.credit_arrays
-        stated = [
-            [text.decode() or None for text in stored.view(f"S{stored.shape[1]}")[:, 0].tolist()]
-            for stored in self.store.read(*paths)
-        ]
-        names = [path.removeprefix(f"{SOURCES}/") for path in paths]
-        if not names:
-            return [PictureCredit()] * len(self)
-        return [PictureCredit(**dict(zip(names, row, strict=True))) for row in zip(*stated, strict=True)]
+        return None if self.has_recipe else stored_credits(self.store, self.document)
 
     @cached_property
     def placed(self) -> tuple[str, ...]:

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgbgpack.dataset.dataset import Dataset, open_dataset
-from fgbgpack.document import CREDITS, DEPTH, DEPTHS, NAME, OBJECTS, NetworkDepthInfo
+from fgbgpack.document import DEPTH, DEPTHS, NAME, OBJECTS, NetworkDepthInfo
+from fgbgpack.import_info import CREDITS
 from fgbgpack.options import checked_numbers
 from fgbgpack.pipeline.events import OnEvent, Progress, Reporting, reporting, silent
 from fgbgpack.storage.hdf5 import Hdf5Store

@@ -331,7 +331,7 @@ def _new_document(files: ImportScan) -> Document:
             reading=files.spec.reading,
             layout=files.layout,
             objects=_known_objects(files),
-            credits=files.credits.stated,
+            credits=tuple(f"{SOURCES}/{name}" for name in files.credits.stated),
         ),
         splits=_splits(files),
     )

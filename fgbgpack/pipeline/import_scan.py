@@ -251,6 +251,8 @@ class ImportScan:
             advice += ", or leave out files without partners with --skip-unmatched"
         if self.layout == "files" and problems.code in _OF_INSTANCES:
             advice += ", or give --from instance-masks if their pixels have the numbers of objects"
+        if self.spec.depths is None and any("depth map" in group for group in problems.counts):
+            advice += ", or leave out depth with --depths none"
         if unfinished:
             advice += f", then run again with --overwrite: {unfinished} was begun with the files as they were"
         counts = ", ".join(f"{group}: {count:,}" for group, count in problems.counts.items())

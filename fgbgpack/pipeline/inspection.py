@@ -29,6 +29,7 @@ from fgbgpack.document import (
     NetworkDepthInfo,
 )
 from fgbgpack.errors import DatasetError, FgbgError
+from fgbgpack.import_info import CREDITS
 from fgbgpack.inputs import parse_json
 from fgbgpack.pipeline.chunk_checks import WholeArrays, chunk_total
 from fgbgpack.pipeline.events import OnEvent, Progress
@@ -383,7 +384,7 @@ class Inspection:
         }
 
     def _check_names(self, whole: WholeArrays) -> None:
-        for path in (NAME, *self.document.credit_arrays):
+        for path in (NAME, *CREDITS):
             if path not in whole:
                 continue
             texts = whole[path]

@@ -62,7 +62,7 @@ def test_licences_of_coco(tmp_path):
         PictureCredit("MIT (https://opensource.org/license/mit)", None, COCO_URL),
     ]
     assert "no licence is stated" not in notices
-    assert ds.document.imported.credits == ("license", "url")
+    assert ds.document.imported.credits == ("sources/license", "sources/url")
     assert verify(tmp_path / "out.zarr").sound
     found = explain(ds, 0)["imported"]
     assert (found["license"], found["author"], found["url"]) == (BY_SA, None, FLICKR)
@@ -125,7 +125,7 @@ def test_categories_in_the_root(tmp_path):
     ds, notices = imported(root)
     assert ds.categories == ("dog", "", "cat")
     assert "x.png" in notices
-    assert ds.document.credit_arrays == ()
+    assert ds.document.imported.credits == ()
     assert ds.credits == [NOTHING] * 3
 
 
