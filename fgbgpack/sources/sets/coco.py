@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fgbgpack.errors import SpecError
+from fgbgpack.extras import require
 from fgbgpack.sources.credits import Credit
 from fgbgpack.sources.names import counted, in_natural_order, normal
 from fgbgpack.sources.pairing import Kind, common_folder
@@ -380,11 +380,8 @@ def _licence(name: str, url: str) -> str | None:
 
 
 def _coco_json() -> Any:
-    """What decodes the files; SpecError where msgspec is not installed."""
-    try:
-        from fgbgpack.sources.sets import coco_json
-    except ImportError as exc:
-        raise SpecError(
-            "--from coco needs msgspec: pip install 'fgbgpack[coco]'.", code="extra-missing"
-        ) from exc
+    """What decodes the files; MissingPackageError where msgspec is not installed."""
+    require("msgspec", extra="coco", needed_by="--from coco")
+    from fgbgpack.sources.sets import coco_json
+
     return coco_json
