@@ -34,6 +34,8 @@ _VALUES = 1 << 16
 #: Parts that the longer side of the picture is cut into, to say where foregrounds are.
 _PLACES = 16
 _SHARE_BINS, _HEIGHT_BINS, _VISIBLE_BINS = 50, 32, 20
+#: Batches whose samples are counted together, and the names of what was measured of each sample.
+_TOGETHER, _PART, _AREA, _ALPHA = 32, "part", "area", "alpha"
 
 
 class Counting:
@@ -60,9 +62,12 @@ class Counting:
         self._heights = np.zeros(dataset.height + 1, np.int64)
         self._widths = np.zeros(dataset.width + 1, np.int64)
         self._visible = np.zeros(_VISIBLE_BINS, np.int64)
+        #: Of batches whose pixels were counted, what samples are made of, and the parts and areas of these.
+        self._measured: list[dict[str, NDArray[Any]]] = []
 
     def join(self, other: Counting) -> None:
         """Add what another one has counted."""
+        other._add_measured()
         for name, counted in vars(self).items():
             if isinstance(counted, np.ndarray):
                 counted += vars(other)[name]
@@ -72,24 +77,39 @@ class Counting:
     # --- counting ----------------------------------------------------------------------------------
 
     def add(self, batch: Batch, part: NDArray[np.int64]) -> None:
-        """Count some samples, each in its part."""
+        """Count some samples, each in its part. The memory of the batch may be used again."""
         image, mask, depth = batch.image, batch.mask, batch.depth
-        n, pixels = len(image), self._pixels
-        area, alpha = np.zeros(n, np.int64), np.zeros(n, np.int64)
-        add_images(image.reshape(n, image.shape[1], -1), part, self._total, self._squares)
-        add_masks(mask.reshape(n, pixels), self._seen, area, alpha)
+        n, height, width = mask.shape
+        area, alpha = np.empty(n, np.int64), np.empty(n, np.int64)
+        add_images(image.reshape(n, height, -1), part, self._total, self._squares)
+        add_masks(mask, self._seen.reshape(height, width), area, alpha)
         if depth is not None:
-            add_depths(depth.reshape(n, pixels).view(np.uint16), part, self._depth)
+            add_depths(depth.view(np.uint16), part, self._depth)
+        if not (self._dataset.has_recipe or self._dataset.has_objects):
+            self._add_boxes(mask_boxes(mask), None, np.ones(n, np.int64))
+        made_of = {name: batch.arrays[name].copy() for name in self._dataset.placed}
+        self._measured.append({**made_of, _PART: part, _AREA: area, _ALPHA: alpha})
+        if len(self._measured) == _TOGETHER:
+            self._add_measured()
+
+    def _add_measured(self) -> None:
+        """Count what samples are made of, and how much of each is foreground: of many at once, as a call for
+        few takes as long.
+        """
+        if not self._measured:
+            return
+        arrays = {name: np.concatenate([one[name] for one in self._measured]) for name in self._measured[0]}
+        self._measured.clear()
+        part, area, alpha = (arrays.pop(name) for name in (_PART, _AREA, _ALPHA))
         self.samples += np.bincount(part, minlength=self._parts)
         for counted, values in ((self._area, area), (self._alpha, alpha), (self._empty, area == 0)):
             np.add.at(counted, part, values)
-        self._shares += self._pairs(part, area * _SHARE_BINS // pixels, _SHARE_BINS + 1)
+        self._shares += self._pairs(part, area * _SHARE_BINS // self._pixels, _SHARE_BINS + 1)
+        made_of = Batch(arrays)
         if self._dataset.has_recipe:
-            self._add_sources(batch, part)
+            self._add_sources(made_of, part)
         elif self._dataset.has_objects:
-            self._add_objects(batch.objects)
-        else:
-            self._add_boxes(mask_boxes(mask), None, np.ones(n, np.int64))
+            self._add_objects(made_of.objects)
 
     def _pairs(self, part: NDArray[np.int64], number: NDArray[Any], count: int) -> NDArray[np.int64]:
         """(parts, count): how often each number below ``count`` occurs in each part."""

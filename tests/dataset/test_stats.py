@@ -23,7 +23,7 @@ from fgbgpack.cards import write_cards
 from fgbgpack.dataset import measuring, selection
 from fgbgpack.dataset.kept_stats import STATS
 from fgbgpack.dataset.stats import Stats, quartiles, root
-from fgbgpack.dataset.stats_kernels import add_depths, add_images, add_masks
+from fgbgpack.dataset.stats_kernels import add_depths, add_images, add_masks, fill_reference
 from fgbgpack.errors import IncompleteDatasetError, SpecError
 from fgbgpack.pipeline import convert, verify
 from fgbgpack.visual.info import describe
@@ -171,40 +171,88 @@ def test_an_epoch_has_statistics_of_its_own_which_are_not_kept(copy):
             opened.save_stats(found)
 
 
+def of_few_backgrounds(rng, shape, most, dtype):
+    """Pictures (n, rows, width) that have one of two backgrounds, most of them with an object before it: of
+    some rows, of all, or of one pixel in the first row or in the last.
+    """
+    n, rows, width = shape
+    backgrounds = rng.integers(0, most + 1, (2, rows, width), dtype)
+    samples = backgrounds[rng.integers(0, 2, n)]
+    for sample in samples:
+        top, left = rng.integers(0, rows), rng.integers(0, width)
+        kind = rng.integers(0, 5)
+        if kind == 1:
+            sample[:] = most
+        elif kind == 2:
+            sample[top : top + 3, left : left + 4] = rng.integers(0, most + 1)
+        elif kind >= 3:
+            sample[-(kind % 2), left] ^= 1
+    return samples
+
+
 class TestKernels:
     """Each is what its naive twin gives."""
 
-    def test_images(self):
-        image = np.random.default_rng(0).integers(0, 256, (5, 7, 4, 3), np.uint8)
-        image[3] = 255
-        part = np.array([1, 0, 1, 2, 0])
-        total, squares = np.zeros((3, 3), np.int64), np.zeros((3, 3), np.int64)
-        add_images(image.reshape(5, 7, 12), part, total, squares)
-        expected = naive_sums(image, part, 3)
-        np.testing.assert_array_equal(total, expected[0])
-        np.testing.assert_array_equal(squares, expected[1])
+    @pytest.mark.parametrize("n", [1, 2, 3, 40])
+    def test_images(self, n):
+        rng = np.random.default_rng(n)
+        image = of_few_backgrounds(rng, (n, 7, 15), 255, np.uint8)
+        part = rng.integers(0, 3, n)
+        total, squares = np.ones((3, 3), np.int64), np.ones((3, 3), np.int64)
+        add_images(image, part, total, squares)
+        expected = naive_sums(image.reshape(n, 7, 5, 3), part, 3)
+        np.testing.assert_array_equal(total - 1, expected[0])
+        np.testing.assert_array_equal(squares - 1, expected[1])
 
     @pytest.mark.slow
-    def test_sums_of_very_high_images_do_not_overflow(self):
-        image = np.full((1, 70_000, 3), 255, np.uint8)
+    @pytest.mark.parametrize("others", [0, 1])
+    def test_sums_of_very_high_images_do_not_overflow(self, others):
+        """White, compared with itself and with a black picture."""
+        image = np.zeros((2 * others + 1, 70_000, 3), np.uint8)
+        image[-1] = 255
         total, squares = np.zeros((1, 3), np.int64), np.zeros((1, 3), np.int64)
-        add_images(image, np.zeros(1, np.int64), total, squares)
+        add_images(image, np.zeros(len(image), np.int64), total, squares)
         assert total.tolist() == [[70_000 * 255] * 3]
         assert squares.tolist() == [[70_000 * 255**2] * 3]
 
     def test_masks(self):
-        mask = np.array([[0, 127, 128, 255], [255, 255, 0, 0]], np.uint8)
-        seen, area, alpha = np.ones(4, np.int64), np.zeros(2, np.int64), np.zeros(2, np.int64)
+        mask = np.array([[[0, 127], [128, 255]], [[255, 255], [0, 0]]], np.uint8)
+        seen, area, alpha = np.ones((2, 2), np.int64), np.zeros(2, np.int64), np.zeros(2, np.int64)
         add_masks(mask, seen, area, alpha)
-        assert (seen.tolist(), area.tolist(), alpha.tolist()) == ([2, 2, 2, 2], [2, 2], [510, 510])
+        assert (seen.tolist(), area.tolist(), alpha.tolist()) == ([[2, 2], [2, 2]], [2, 2], [510, 510])
 
-    def test_depths(self):
-        depth = np.random.default_rng(0).normal(size=(4, 30)).round(1).astype(np.float16)
-        depth[2, :9] = np.nan
-        part = np.array([0, 1, 1, 0])
-        counts = np.zeros((2, 1 << 16), np.int64)
+    @pytest.mark.slow
+    @pytest.mark.parametrize("shape", [(70_000, 1, 2), (2, 70_000, 1)])
+    def test_counts_of_many_masks_and_of_high_ones_do_not_overflow(self, shape):
+        mask = np.full(shape, 255, np.uint8)
+        mask[0] = 0
+        n, *size = shape
+        seen, area, alpha = np.zeros(size, np.int64), np.ones(n, np.int64), np.ones(n, np.int64)
+        add_masks(mask, seen, area, alpha)
+        pixels = size[0] * size[1]
+        assert (seen == n - 1).all()
+        assert (area[0], alpha[0]) == (0, 0)
+        assert (area[1:] == pixels).all()
+        assert (alpha[1:] == 255 * pixels).all()
+
+    @pytest.mark.parametrize("n", [1, 2, 3, 40])
+    def test_depths(self, n):
+        rng = np.random.default_rng(n)
+        depth = of_few_backgrounds(rng, (n, 5, 6), 9, np.uint16).astype(np.float16)
+        depth[n // 2, :2] = np.nan
+        part = rng.integers(0, 2, n)
+        counts = np.ones((2, 1 << 16), np.int64)
         add_depths(depth.view(np.uint16), part, counts)
-        np.testing.assert_array_equal(counts, naive_counts(depth, part, 2))
+        np.testing.assert_array_equal(counts - 1, naive_counts(depth, part, 2))
+
+    def test_the_reference_is_the_background_where_two_samples_in_a_row_show_it(self):
+        background = np.arange(12, dtype=np.uint8).reshape(4, 3)
+        samples = np.repeat(background[None], 4, axis=0)
+        samples[0], samples[1, 1:], samples[3, 3] = 99, 98, 97
+        reference = np.zeros_like(background)
+        fill_reference(samples, reference)
+        # No two that follow one another have the last row.
+        assert reference.tolist() == [*background[:3].tolist(), [97] * 3]
 
 
 @given(st.integers(0, 2**200), st.integers(1, 2**200))
