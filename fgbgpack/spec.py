@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -261,16 +262,16 @@ class DatasetSpec:
             and depth.mode != "per-sample"
         ):
             object.__setattr__(self, "depth", dataclasses.replace(depth, model=FILES_MODEL))
-        problems = schema.problems("spec", self.to_dict())
-        problems += [
+        violations = schema.problems("spec", self.to_dict())
+        problems = violations + [
             f"{key}: the name {folder!r} is not valid Unicode (expected: a name that JSON can hold)"
             for key in _FOLDERS
             if isinstance(folder := getattr(self, key), str) and not is_unicode(folder)
         ]
-        if not problems:
-            problems += self.scene.problems
-        problems += self.reading.problems
-        problems += self._depth_problems()
+        if violations:
+            problems += _others(self.to_dict(), violations)
+        else:
+            problems += [*self.scene.problems, *self.reading.problems, *self._depth_problems()]
         if problems:
             raise SpecError("These options cannot be used:", problems)
 
@@ -326,7 +327,12 @@ class DatasetSpec:
         A depth model called ``"none"`` means no depth, as ``null`` does: TOML has no null. Raises SpecError
         (``schema-violated``) with all problems.
         """
-        fields = schema.read("spec", {"schema": "spec/1.0", **document}, where="the spec", error=SpecError)
+        whole = {"schema": "spec/1.0", **document}
+        try:
+            fields = schema.read("spec", whole, where="the spec", error=SpecError)
+        except SpecError as exc:
+            problems = [*exc.problems, *_others(document, exc.problems)]
+            raise SpecError(exc.message, problems, code=exc.code) from exc
         del fields["schema"]
         if fields.get("depth") is not None:
             depth = DepthSpec(**fields["depth"])
@@ -338,6 +344,18 @@ class DatasetSpec:
         """The fields that image and mask depend on, apart from the pictures themselves."""
         others = {"schema", "chunk", "depth", "mask_pattern", *_FOLDERS}
         return {key: value for key, value in self.to_dict().items() if key not in others}
+
+
+def _others(document: Mapping[str, Any], violations: Sequence[str]) -> list[str]:
+    """What else is wrong with a spec of which some fields violate the schema, where these do not matter."""
+    wrong = {re.split("[.:]", violation)[0] for violation in violations}
+    sound = {field.name for field in dataclasses.fields(DatasetSpec)} - wrong
+    rest = {name: value for name, value in document.items() if name in sound}
+    try:
+        DatasetSpec.from_dict({"backgrounds": ".", "foregrounds": ".", **rest})
+    except SpecError as exc:
+        return [problem for problem in exc.problems if wrong.isdisjoint(re.findall(r"\w+", problem))]
+    return []
 
 
 def is_unicode(text: str) -> bool:

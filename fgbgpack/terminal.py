@@ -69,6 +69,12 @@ def amount(size: float) -> str:
     return f"{size:,.1f} TB"
 
 
+def per_second(rate: float, unit: str = "") -> str:
+    """A rate for people: ``"33,098/s"``, ``"9.4 samples/s"``, ``"0.29/s"``: slow work is not shown as 0."""
+    digits = 0 if rate >= 9.95 else 1 if rate >= 0.995 else 2
+    return f"{rate:,.{digits}f}{unit and f' {unit}'}/s"
+
+
 def duration(seconds: float) -> str:
     """A duration for people: ``"0.4 s"``, ``"38 s"``, ``"4 min 05 s"``, ``"2 h 10 min"``."""
     if seconds < 0.1:

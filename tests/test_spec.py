@@ -175,6 +175,25 @@ def test_all_problems_are_reported_at_once():
         assert word in text
 
 
+def test_what_no_schema_says_is_reported_with_what_it_says():
+    wrong = {"backgrounds": "bg", "foregrounds": "fg", "seed": -1, "objects": "0-20", "blend": "softt"}
+    wrong |= {"mask_value": 1, "mask_threshold": 1, "depth_factor": 2}
+    for make in (lambda fields: DatasetSpec(**fields), DatasetSpec.from_dict):
+        with pytest.raises(SpecError) as caught:
+            make(wrong)
+        found = [problem.partition(":")[0] for problem in caught.value.problems]
+        assert sorted(found) == ["blend", "depth_factor", "mask_threshold", "objects", "seed"]
+
+
+def test_a_field_that_violates_the_schema_is_no_problem_of_another():
+    with pytest.raises(SpecError) as caught:
+        DatasetSpec("bg", "fg", foreground_height="all", placement="floor", empty=2.0)
+    assert [problem.partition(":")[0] for problem in caught.value.problems] == ["empty", "foreground_height"]
+    with pytest.raises(SpecError) as caught:
+        DatasetSpec("bg", "fg", height=9000, foreground_height=200)
+    assert [problem.partition(":")[0] for problem in caught.value.problems] == ["height"]
+
+
 def test_a_foreground_higher_than_the_sample_is_refused():
     with pytest.raises(SpecError) as caught:
         DatasetSpec("b", "f", height=50, foreground_height=60)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from fgbgpack.cli import options
-from fgbgpack.cli.console import say, say_rows, say_title
+from fgbgpack.cli.console import say, say_rows, say_text, say_title
 from fgbgpack.cli.options import argument, command, option
 from fgbgpack.cli.output import Output
 from fgbgpack.cli.parse import Parser
@@ -107,7 +107,7 @@ def _show(audit: Audit, output: Path | None) -> None:
         findings = list(group)
         say(f"\n{_TITLES[kind]} ({len(findings):,}):")
         for finding in findings[:_LISTED]:
-            say(f"  {', '.join(finding.paths)}: {finding.text}")
+            say_text(f"{', '.join(finding.paths)}: {finding.text}", indent="  ", hanging="  ")
         if len(findings) > _LISTED:
             say(f"  ... and {len(findings) - _LISTED:,} more (--json lists all)")
     if output is not None and audit.findings:

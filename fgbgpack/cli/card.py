@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from fgbgpack.cli import options
-from fgbgpack.cli.console import say, show_warning
+from fgbgpack.cli.console import say, say_text, show_warning
 from fgbgpack.cli.options import Panel, command, flag, option
 from fgbgpack.cli.output import Output
 from fgbgpack.cli.parse import Parser
@@ -106,6 +106,7 @@ def show(written: Cards) -> None:
         if path is not None:
             say(f"Wrote {path}")
     for line in written.findings:
-        say(f"  {line}")
+        say_text(line, indent="  ", hanging="  ")
     if written.unsaid:
-        say(f"\nStill missing for a publication: {', '.join(f'--{key}' for key in written.unsaid)}")
+        say("")
+        say_text(f"Still missing for a publication: {', '.join(f'--{key}' for key in written.unsaid)}")

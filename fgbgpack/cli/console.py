@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.text import Text
 
-from fgbgpack.terminal import stderr, stdout, visible, wrapped
+from fgbgpack.terminal import per_second, stderr, stdout, visible, wrapped
 
 # Of values that are wrapped.
 _LEAST_COLUMNS = 20
@@ -24,8 +24,8 @@ def say(line: str, *, style: str = "") -> None:
 
 
 def say_title(line: str) -> None:
-    """Print a line in bold on stdout."""
-    say(line, style="bold")
+    """Print a line in bold on stdout, broken where the terminal is narrower."""
+    say_text(line, style="bold")
 
 
 def say_rows(rows: Sequence[tuple[str, str]]) -> None:
@@ -40,10 +40,12 @@ def say_rows(rows: Sequence[tuple[str, str]]) -> None:
             stdout().print(line, soft_wrap=True)
 
 
-def say_text(text: str, *, indent: str = "", style: str = "") -> None:
-    """Print text on stdout, in lines as wide as the terminal, if there is one."""
-    for line in wrapped(visible(text), stdout().width - len(indent)):
-        stdout().print(Text(f"{indent}{line}", style=style), soft_wrap=True)
+def say_text(text: str, *, indent: str = "", hanging: str = "", style: str = "") -> None:
+    """Print text on stdout, in lines as wide as the terminal, if there is one; all but the first of them are
+    indented further by ``hanging``.
+    """
+    for number, line in enumerate(wrapped(visible(text), stdout().width - len(indent + hanging))):
+        stdout().print(Text(f"{indent}{hanging if number else ''}{line}", style=style), soft_wrap=True)
 
 
 def say_next(commands: Iterable[str], python: Iterable[str] = ()) -> None:
@@ -112,5 +114,5 @@ def work_done(done: int, samples: int, size: float, seconds: float = 0.0) -> str
     if not done:
         return f"already there, {stored}"
     some = "" if done == samples else f"{done:,} of {samples:,} in this run, "
-    rate = f"{done / seconds:,.0f}/s, " if seconds > 0 else ""
+    rate = f"{per_second(done / seconds)}, " if seconds > 0 else ""
     return f"{some}{rate}{stored}"

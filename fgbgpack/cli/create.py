@@ -18,7 +18,7 @@ from fgbgpack.cli.parse import DEVICES, FITS, Parser
 from fgbgpack.scene_spec import PLACEMENT_NAMES
 from fgbgpack.sources.names import counted
 from fgbgpack.spec import FILES_MODEL
-from fgbgpack.terminal import amount, duration
+from fgbgpack.terminal import amount, duration, per_second
 
 if TYPE_CHECKING:
     from fgbgpack.pipeline import PartReport, Report
@@ -429,7 +429,7 @@ def _show_part(report: PartReport) -> None:
         ("image, mask", report.created, report.sample_seconds),
         ("depth", report.depth_filled, report.depth_seconds),
     )
-    rows = [(what, f"{counted(n, 'sample')}, {n / seconds:,.0f}/s") for what, n, seconds in made if n]
+    rows = [(what, f"{counted(n, 'sample')}, {per_second(n / seconds)}") for what, n, seconds in made if n]
     if rows:
         say_rows(rows)
 

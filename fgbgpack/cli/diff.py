@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from fgbgpack.cli import options
-from fgbgpack.cli.console import say, say_rows, say_title
+from fgbgpack.cli.console import say, say_rows, say_text, say_title
 from fgbgpack.cli.options import argument, command, option
 from fgbgpack.cli.output import Output
 from fgbgpack.cli.parse import Parser
@@ -86,12 +86,11 @@ def _show(found: Comparison) -> None:
     if found.samples:
         say("\nFirst samples that differ")
         for sample in found.samples:
-            say(f"  {sample.sample:,}: {', '.join(sample.arrays)}")
+            say_text(f"{sample.sample:,}: {', '.join(sample.arrays)}", indent="  ", hanging="    ")
             if sample.first == sample.second:
-                say(f"      {_made_of(sample.first)}")
+                say_text(_made_of(sample.first), indent="      ")
             else:
-                say(f"    A {_made_of(sample.first)}")
-                say(f"    B {_made_of(sample.second)}")
+                _say_both(_made_of(sample.first), _made_of(sample.second))
 
 
 def _show_differences(differences: tuple[Difference, ...]) -> None:
@@ -101,10 +100,14 @@ def _show_differences(differences: tuple[Difference, ...]) -> None:
             say(f"  {one.what}: {first}, {second}")
         else:
             say(f"  {one.what}")
-            say(f"    A {first}")
-            say(f"    B {second}")
+            _say_both(first, second)
     if len(differences) > _SHOWN:
         say(f"  and {len(differences) - _SHOWN} more")
+
+
+def _say_both(first: str, second: str) -> None:
+    for name, text in (("A", first), ("B", second)):
+        say_text(f"{name} {text}", indent="    ", hanging="  ")
 
 
 def _value(value: Any) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fgbgpack.cli.console import say, say_rows, say_title
+from fgbgpack.cli.console import say, say_rows, say_text, say_title
 from fgbgpack.sources.names import counted, pictures_of
-from fgbgpack.terminal import amount, duration
+from fgbgpack.terminal import amount, duration, per_second
 
 if TYPE_CHECKING:
     from fgbgpack.pipeline import Estimate
@@ -22,9 +22,9 @@ def show(estimate: Estimate, size: str, *, in_full: bool) -> None:
     )
     rates = "image and mask are composed when they are read"
     if estimate.sample_rate is not None:
-        rates = f"image and mask {estimate.sample_rate:,.0f}/s"
+        rates = f"image and mask {per_second(estimate.sample_rate)}"
     if estimate.depth_rate is not None:
-        rates += f", depth {estimate.depth_rate:,.0f}/s on {estimate.provider}"
+        rates += f", depth {per_second(estimate.depth_rate)} on {estimate.provider}"
     if estimate.background_seconds:
         rates += f", after the depth of the backgrounds ({duration(estimate.background_seconds)})"
     if in_full:
@@ -43,7 +43,7 @@ def show(estimate: Estimate, size: str, *, in_full: bool) -> None:
     if in_full and estimate.scale.limits:
         say_title("\nIn the way:")
         for line in estimate.scale.limits:
-            say(f"  - {line}")
+            say_text(f"- {line}", indent="  ", hanging="  ")
     say("\nNothing was written.")
 
 

@@ -28,7 +28,7 @@ app = typer.Typer()
 )
 def explain(
     dataset: str = options.DATASET,
-    sample: str = argument("I", "The number of the sample, counted from 0."),
+    sample: str = argument("SAMPLE", "The number of the sample, counted from 0."),
     picture: Path | None = option(
         "--picture FILE.png",
         "Draw it as layers, too: background, each object, composite, mask, instances, depth.",
@@ -38,7 +38,7 @@ def explain(
 ) -> None:
     """Show all about one sample: its sources and their licences, the draw, objects, depth, bytes."""
     parser = Parser()
-    number = parser.integer("I", sample)
+    number = parser.integer("SAMPLE", sample)
     storage_options = parser.storage_options(storage_option)
     parser.check()
     from fgbgpack.dataset.dataset import open_dataset

@@ -13,7 +13,7 @@ from fgbgpack.cli.options import Panel, argument, command
 from fgbgpack.cli.output import NOTHING, Output
 from fgbgpack.cli.parse import Parser
 from fgbgpack.sources.names import counted
-from fgbgpack.terminal import amount, duration
+from fgbgpack.terminal import amount, duration, per_second
 
 if TYPE_CHECKING:
     from fgbgpack.export import ExportReport
@@ -57,7 +57,7 @@ def export(
         "--part NAME", "Only this part of the split; can be repeated.", completion.parts
     ),
     fields: str | None = Panel.CONTENT.option(
-        "--fields FIELD,...", "Only these of image, mask and depth (default: all)."
+        "--fields FIELD,...", "Only these of image, mask, instance and depth (default: all)."
     ),
     depth_bits: str | None = Panel.CONTENT.option(
         "--depth-bits 8|16",
@@ -152,7 +152,7 @@ def _show(report: ExportReport) -> None:
         [
             ("format", f"{report.to}: {', '.join(report.fields)}"),
             *([] if report.parts is None else [("parts", parts)]),
-            *([("rate", f"{report.written / report.seconds:,.0f} samples/s")] if report.written else []),
+            *([("rate", per_second(report.written / report.seconds, "samples"))] if report.written else []),
             ("all files", f"{report.files:,}, {size}"),
         ]
     )

@@ -275,5 +275,5 @@ def _depth_rows(depth: Mapping[str, Any] | None) -> list[tuple[str, str]]:
         f"{one['hardware'] or 'name unknown'}, ONNX Runtime {one['onnxruntime']}" for one in used
     )
     if names:
-        rows.append(("depth device", "; ".join(names)))
+        rows.append(("device", "; ".join(names)))
     return rows

@@ -347,6 +347,10 @@ def _options_of(depth_fields: Mapping[str, Any]) -> str:
     return ", ".join(OPTIONS[f"depth.{name}"] for name in depth_fields)
 
 
+# Other fields that a problem names; names of one word may be words.
+_FIELD = re.compile(r"\b[a-z]+(?:_[a-z]+)+\b")
+
+
 def _shown(text: str) -> str:
     return repr(text if len(text) <= 80 else f"{text[:80]}...")
 
@@ -357,4 +361,5 @@ def _by_option(problem: str, from_file: set[str], config: Path | None) -> str:
     if config is not None and (where in from_file or where not in OPTIONS):
         return f"{config}: {what}" if where == "the document" else f"{where} in {config}: {what}"
     option = OPTIONS.get(where, where)
+    what = _FIELD.sub(lambda match: OPTIONS.get(match[0], match[0]), what)
     return f"{option} ({where}): {what}" if option == "--size" else f"{option}: {what}"

@@ -16,7 +16,7 @@ from fgbgpack.cli.output import Output
 from fgbgpack.cli.parse import DEVICES, Parser
 from fgbgpack.errors import SpecError
 from fgbgpack.sources.names import counted
-from fgbgpack.terminal import amount, duration, stdout
+from fgbgpack.terminal import amount, duration, per_second, stdout
 
 if TYPE_CHECKING:
     from fgbgpack.export import ExportVerification
@@ -150,7 +150,7 @@ def _show(done: Verification) -> None:
 
 def _rows(done: Verification) -> list[tuple[str, str]]:
     chunks = sum(counts.chunks for counts in done.arrays.values())
-    rate = f", {done.samples / done.seconds:,.0f} samples/s" if done.seconds else ""
+    rate = f", {per_second(done.samples / done.seconds, 'samples')}" if done.seconds else ""
     rows = [("decoded", f"{counted(chunks, 'chunk')} in {duration(done.seconds)}{rate}")]
     if done.placed:
         rows.append(("placements", f"of {counted(done.placed, 'sample')} compared with the recipe"))

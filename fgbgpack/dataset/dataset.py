@@ -490,6 +490,6 @@ def open_dataset(
     if not (document.complete or allow_incomplete):
         raise IncompleteDatasetError(
             f"{store.name} is not complete: run the command that makes it again to finish it, or open it "
-            "with allow_incomplete=True to read what is there."
+            "in Python with allow_incomplete=True to read what is there."
         )
     return Dataset(store, document, pixels, layout)

@@ -22,7 +22,7 @@ from rich.progress import Progress as Bars
 from rich.text import Text
 
 from fgbgpack.pipeline.events import Event, Notice, Progress
-from fgbgpack.terminal import duration, on_terminal, stderr, visible, wrapped
+from fgbgpack.terminal import duration, on_terminal, per_second, stderr, visible, wrapped
 
 _TITLES = {
     "sources": "Pictures",
@@ -142,11 +142,12 @@ class ProgressDisplay(Display):
         seconds = now - stage.started
         rate = (done - stage.initial) / seconds if seconds > 0 else 0.0
         if done >= total:
-            self._print(f"{stage.title}: {done:,} of {total:,} in {duration(seconds)}, {rate:,.0f}/s")
+            self._print(f"{stage.title}: {done:,} of {total:,} in {duration(seconds)}, {per_second(rate)}")
         elif now - stage.last_line >= self._interval:
             stage.last_line = now
             left = f", {duration((total - done) / rate)} left" if rate > 0 else ""
-            self._print(f"{stage.title}: {done:,} of {total:,} ({done / total:.0%}), {rate:,.0f}/s{left}")
+            share = f"{done:,} of {total:,} ({done / total:.0%})"
+            self._print(f"{stage.title}: {share}, {per_second(rate)}{left}")
 
 
 @dataclass
@@ -218,5 +219,5 @@ class _RateColumn(ProgressColumn):
         rate = task.speed
         if task.finished and task.finished_time:
             rate = (task.completed - task.fields["initial"]) / task.finished_time
-        shown = f"{rate:,.0f}/s" if rate else ""
+        shown = per_second(rate) if rate else ""
         return Text(f"{shown:>10}", style="progress.data.speed", no_wrap=True)

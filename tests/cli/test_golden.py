@@ -36,7 +36,7 @@ _MASKS = (
     (rf"{_NUMBER} with true depth.*", "<rank agreement>"),
     (rf"{_NUMBER} to {_NUMBER}, no NaN", "<range>"),
     (rf"bytes {_NUMBER} to {_NUMBER} \({_NUMBER}\), CRC-32C [0-9a-f]{{8}}", "<bytes>, <checksum>"),
-    (r"(depth device +).*", r"\1<processor>"),
+    (r"^(  device +).*", r"\1<processor>"),
     (rf"(rounding error|rank agreement is|gradient .*reaches) {_NUMBER}%?", r"\1 <number>"),
 )
 #: Which of these lines there are depends on the speed of the machine.

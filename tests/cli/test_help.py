@@ -62,6 +62,26 @@ def test_addresses_and_paths_stay_whole(command, workspace):
 
 @needs_terminal
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "command",
+    [
+        "audit bg fg bad files/masks",
+        "info deep.zarr",
+        "info hurt.zarr",
+        "explain deep.zarr 1",
+        "diff deep.zarr tiny.zarr",
+        "card deep.zarr",
+        "create new.zarr --config tiny.toml --dry-run --workers 4000 --assume core-speed=1.5",
+    ],
+)
+def test_results_fit(command, workspace):
+    shown, _, status = in_terminal(80, [*PROGRAM, *command.split()], stdout=True)
+    assert status in (0, 1, 3)
+    assert [line for line in plain(shown).splitlines() if len(line) > 80] == []
+
+
+@needs_terminal
+@pytest.mark.slow
 def test_the_path_in_an_error_stays_whole(workspace):
     path = Path("a" * 60, "b" * 60, "lobby.zarr")
     shown, _, status = in_terminal(80, [*PROGRAM, "info", str(path)])

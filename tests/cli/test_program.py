@@ -43,6 +43,19 @@ class TestHelp:
         assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_ctrl_c_before_a_command_has_begun_leaves_no_traceback() -> None:
+    code = (
+        "import sys\n"
+        "class Stopped:\n"
+        "    def find_spec(name, path=None, target=None):\n"
+        "        if name == 'typer': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Stopped)\n"
+        "from fgbgpack.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 def test_the_version_names_the_commit_where_it_is_known() -> None:
     with start("--version") as process:
         stdout, stderr = process.communicate()

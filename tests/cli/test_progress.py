@@ -14,6 +14,7 @@ from terminals import in_terminal, plain
 
 from fgbgpack.pipeline import Notice, Progress
 from fgbgpack.pipeline.display import ProgressDisplay
+from fgbgpack.terminal import per_second
 
 
 def show(*events: Notice | Progress, interval: float = 0.0) -> list[str]:
@@ -29,9 +30,18 @@ def test_lines_where_there_is_no_terminal() -> None:
     lines = show(Notice("[b]note[/b]"), *stages, Progress("depth", 0, 9))
     assert lines[0] == "[b]note[/b]"
     assert lines[1] == "Samples: 500 of 2,000"
-    assert re.fullmatch(r"Samples: 1,000 of 2,000 \(50%\), [\d,]+/s, .* left", lines[2])
-    assert re.fullmatch(r"Samples: 2,000 of 2,000 in .*, [\d,]+/s", lines[3])
+    assert re.fullmatch(r"Samples: 1,000 of 2,000 \(50%\), [\d,.]+/s, .* left", lines[2])
+    assert re.fullmatch(r"Samples: 2,000 of 2,000 in .*, [\d,.]+/s", lines[3])
     assert lines[4:] == ["Depth: 0 of 9"]
+
+
+@pytest.mark.parametrize(
+    ("rate", "shown"),
+    [(33098.4, "33,098/s"), (9.96, "10/s"), (9.94, "9.9/s"), (1.0, "1.0/s"), (0.29, "0.29/s")],
+)
+def test_slow_work_has_a_rate_too(rate: float, shown: str) -> None:
+    assert per_second(rate) == shown
+    assert per_second(rate, "samples") == shown.replace("/", " samples/")
 
 
 def test_lines_are_few() -> None:
