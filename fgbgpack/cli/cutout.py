@@ -95,14 +95,14 @@ def cutout(
 
 def _show(report: CutoutReport) -> None:
     found = counted(report.cutouts, "cut-out")
-    say_title(f"{found} of {counted(report.photos, 'photograph')} in {report.foregrounds}")
+    say_title(f"{report.path}: {found} of {counted(report.photos, 'photograph')}")
     flags = ", ".join(f"{flag} {count:,}" for flag, count in report.flags.items())
     say_rows(
         [
             ("model", report.model + ("" if report.provider is None else f" ({report.provider})")),
             *([] if report.confirm is None else [("confirmed by", report.confirm)]),
             ("in this run", counted(report.done, "photograph")),
-            ("used", f"{report.used:,}"),
+            ("used", f"{report.used:,}, in {report.foregrounds}"),
             ("flagged", f"{report.flagged:,}" + (f": {flags}" if flags else "")),
             ("numbers", report.table),
             ("picture", report.review),

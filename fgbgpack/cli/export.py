@@ -24,6 +24,8 @@ app = typer.Typer()
 FORMATS = ("folder", "webdataset", "mds", "litdata", "coco", "coco-panoptic", "npz", "yolo", "parquet")
 
 _MEGABYTE = 1_000_000
+#: As many bytes as fgbgpack.export takes, which would name them in its own unit.
+_LARGEST_MEGABYTES = 10**9
 
 
 @command(
@@ -109,7 +111,7 @@ def export(
     storage_options = parser.storage_options(storage_option)
     chosen = parser.ranges("--samples", samples)
     bits = parser.integer("--depth-bits", depth_bits)
-    megabytes = parser.integer("--shard-size", shard_size)
+    megabytes = parser.within("--shard-size", shard_size, 1, _LARGEST_MEGABYTES)
     most = parser.integer("--shard-samples", shard_samples)
     parser.check()
     from fgbgpack.export import export as run

@@ -72,6 +72,14 @@ class Parser:
             self.problems.append(f"{option}: {value} is less than {smallest}")
         return default if value is None else value
 
+    def within(self, option: str, text: str | None, smallest: int, largest: int) -> int | None:
+        """An integer of a range; ``None`` if the option was not given or is wrong."""
+        value = self.integer(option, text)
+        if value is not None and not smallest <= value <= largest:
+            self.problems.append(f"{option}: found {value}, expected {smallest} to {largest}")
+            return None
+        return value
+
     def at_most_one_of(self, given: Mapping[str, bool]) -> str | None:
         """Which of some options is given, if any; they exclude each other."""
         found = [option for option, is_given in given.items() if is_given]

@@ -9,7 +9,7 @@ import typer
 
 from fgbgpack.cli.console import say_next, say_title
 from fgbgpack.cli.options import argument, command, option
-from fgbgpack.cli.output import Output
+from fgbgpack.cli.output import NOTHING, Output
 from fgbgpack.cli.parse import Parser
 from fgbgpack.sources.names import counted
 
@@ -43,7 +43,7 @@ def sample(
             on_picture=lambda done, total: on_event(Progress("sources", done, total)),
         )
 
-    Output().run(work)
+    Output().run(work, if_stopped=NOTHING)
     say_title(f"Made {counted(scenes, 'background')} with true depth and {counted(people, 'foreground')}")
     kinds = {"backgrounds": "backgrounds", "foregrounds": "foregrounds", "background-depth": "depth"}
     folders = " ".join(

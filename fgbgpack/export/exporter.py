@@ -54,6 +54,8 @@ TARGETS: Mapping[str, type[Target]] = {
 
 #: Options whose names on the command line differ.
 _FLAGS = {"shard_bytes": "--shard-size"}
+# Of bytes or samples: more than any file holds, and a number that every reader of JSON takes.
+_LARGEST_SHARD = 10**15
 
 
 @dataclass(frozen=True)
@@ -234,8 +236,8 @@ def _option_problems(to: str, options: Options) -> list[str]:
             problems.append(f"{flag}: not an option of --to {to}, only of {only}")
         elif field == "depth_bits" and value not in (8, 16):
             problems.append(f"{flag}: found {value}, expected 8 or 16")
-        elif field.startswith("shard_") and value < 1:
-            problems.append(f"{flag}: found {value}, expected 1 or more")
+        elif field.startswith("shard_") and not 1 <= value <= _LARGEST_SHARD:
+            problems.append(f"{flag}: found {value}, expected 1 to {_LARGEST_SHARD}")
     return problems
 
 

@@ -172,6 +172,8 @@ class _Checks:
         elif (check := self._checks.get(Path(name).suffix)) is not None:
             try:
                 check(name)
+            except PermissionError as exc:
+                self._fault("io-failed", name, f"{name} cannot be read: {exc.strerror}.")
             except Exception as exc:  # what decodes damaged files has errors of all kinds
                 self._fault("file-damaged", name, f"{name} is damaged: {' '.join(str(exc).split())}.")
         monitor.advance(1)

@@ -30,12 +30,16 @@ _TITLES = {
     "backgrounds": "Backgrounds",
     "depth": "Depth",
     "checks": "Checking",
+    "depth-checks": "Checking depth",
     "chunks": "Chunks",
     "export": "Samples",
     "verify": "Verifying",
     "cutouts": "Photographs",
 }
 
+
+# Two events that follow each other at once say nothing of the rate: for so long it is the average.
+_SETTLING_SECONDS = 10.0
 
 # Between two pictures of the bars in a notebook.
 _REDRAW_SECONDS = 0.2
@@ -80,8 +84,11 @@ class Display:
 
     def _print(self, line: str, style: str = "") -> None:
         if not self._quiet:
-            for part in wrapped(line, self._console.width):
-                self._console.print(Text(part, style=style), soft_wrap=True)
+            for one in line.split("\n"):
+                indent = " " * (len(one) - len(one.lstrip(" ")))
+                first, *others = wrapped(one, self._console.width - len(indent))
+                for part in (first, *(f"{indent * 2}{other}" for other in others)):
+                    self._console.print(Text(part, style=style), soft_wrap=True)
 
 
 @dataclass
@@ -213,11 +220,12 @@ class _CountColumn(ProgressColumn):
 
 
 class _RateColumn(ProgressColumn):
-    """Items per second: recent while it runs, average once it is finished."""
+    """Items per second: recent while it runs; average at first, and once it is finished."""
 
     def render(self, task: Task) -> Text:
         rate = task.speed
-        if task.finished and task.finished_time:
-            rate = (task.completed - task.fields["initial"]) / task.finished_time
+        seconds = task.finished_time if task.finished else task.elapsed
+        if seconds and (task.finished or seconds < _SETTLING_SECONDS):
+            rate = (task.completed - task.fields["initial"]) / seconds
         shown = per_second(rate) if rate else ""
         return Text(f"{shown:>10}", style="progress.data.speed", no_wrap=True)

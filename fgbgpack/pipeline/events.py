@@ -10,7 +10,16 @@ from typing import Literal, TypeAlias
 from fgbgpack.errors import SpecError
 
 StageName: TypeAlias = Literal[
-    "sources", "samples", "backgrounds", "depth", "checks", "chunks", "export", "verify", "cutouts"
+    "sources",
+    "samples",
+    "backgrounds",
+    "depth",
+    "checks",
+    "depth-checks",
+    "chunks",
+    "export",
+    "verify",
+    "cutouts",
 ]
 
 
@@ -22,8 +31,9 @@ class Progress:
         stage: ``"sources"`` counts pictures, ``"samples"`` and ``"depth"`` count samples, ``"backgrounds"``
             the backgrounds whose depth guides that of the samples, or whose floors are looked for,
             ``"checks"`` the samples whose pixels were read back and compared with those of the recipe,
-            ``"chunks"`` the chunks copied, ``"export"`` the samples written in another format, ``"verify"``
-            the chunks decoded and checked, ``"cutouts"`` the photographs cut out.
+            ``"depth-checks"`` those whose depth was compared with its layers, ``"chunks"`` the chunks copied,
+            ``"export"`` the samples written in another format, ``"verify"`` the chunks decoded and checked,
+            ``"cutouts"`` the photographs cut out.
         done: How many are done, those of earlier runs included.
         total: How many there are.
     """

@@ -102,7 +102,7 @@ class _LayeredDepth(LayoutStage):
 class _DepthCheck(LayoutStage):
     """The stage that compares stored depth with its layers, and writes nothing."""
 
-    name: ClassVar[StageName] = "checks"
+    name: ClassVar[StageName] = "depth-checks"
 
     def __init__(self, original: Dataset, layout: Layout) -> None:
         super().__init__({DEPTH: layout})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Container
@@ -67,6 +68,9 @@ class Replacement:
         old one, but not those arrays; with ``None`` it has nothing.
         """
         with self._disk_errors():
+            if not os.access(self._root, os.W_OK):
+                # It could be replaced, but what was replaced could not be deleted.
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self._root))
             if without is not None and not (self._beside / METADATA).exists():
                 self.remove()
                 self._link(without)

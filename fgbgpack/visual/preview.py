@@ -137,10 +137,10 @@ def _problems(
     if columns is not None and not len(columns):
         problems.append("columns: found none, expected at least one")
     count = min(rows, len(dataset)) if samples is None else len(samples)
-    if cell is not None and count * cell > _MOST_PIXELS:
-        problems.append(f"cell: {count} rows of {cell} pixels are more than {_MOST_PIXELS}")
     if cell is not None and not _SMALLEST_CELL <= cell <= _LARGEST_CELL:
         problems.append(f"cell: found {cell}, expected {_SMALLEST_CELL} to {_LARGEST_CELL} pixels")
+    elif cell is not None and count * cell > _MOST_PIXELS:
+        problems.append(f"cell: {count} rows of {cell} pixels are more than {_MOST_PIXELS}")
     return problems
 
 

@@ -44,6 +44,17 @@ def test_slow_work_has_a_rate_too(rate: float, shown: str) -> None:
     assert per_second(rate, "samples") == shown.replace("/", " samples/")
 
 
+def test_a_notice_that_is_broken_keeps_its_indent() -> None:
+    file = io.StringIO()
+    with ProgressDisplay(console=Console(file=file, width=40)) as display:
+        display(Notice("Left out 1 file:\n  images/1.jpg: there is no mask for it; expected masks/1.png"))
+    assert file.getvalue().splitlines() == [
+        "Left out 1 file:",
+        "  images/1.jpg: there is no mask for",
+        "    it; expected masks/1.png",
+    ]
+
+
 def test_lines_are_few() -> None:
     stages = [Progress("samples", done, 500) for done in range(501)]
     assert len(show(*stages, interval=3600.0)) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tarfile
 
@@ -54,6 +55,17 @@ class TestFormats:
             assert last.relative_to(path).as_posix() in {fault.key for fault in found.faults}
             with refused(DatasetError, "export-damaged"):
                 found.check()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="files of other systems have no such mode")
+def test_a_file_that_may_not_be_read_is_not_called_damaged(exports, tmp_path):
+    path = shutil.copytree(exports / "npz", tmp_path / "it")
+    (file,) = path.glob("*.npz")
+    file.chmod(0)
+    if os.access(file, os.R_OK):
+        pytest.skip("this user may read all files")
+    (fault,) = verify_export(path).faults
+    assert (fault.code, fault.message) == ("io-failed", f"{file.name} cannot be read: Permission denied.")
 
 
 def test_a_tar_file_that_breaks_off_at_a_member_is_named(exports, tmp_path):

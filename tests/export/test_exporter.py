@@ -176,7 +176,9 @@ class TestRefusals:
                 {"shard_bytes": 5},
                 "--shard-size: not an option of --to npz, only of webdataset, mds, litdata and parquet",
             ),
-            ({"shard_samples": 0}, "--shard-samples: found 0, expected 1 or more"),
+            ({"shard_samples": 0}, "--shard-samples: found 0, expected 1 to 1000000000000000"),
+            ({"shard_samples": 10**20}, "--shard-samples: found 100000000000000000000, expected 1 to"),
+            ({"to": "mds", "shard_bytes": 10**16}, "--shard-size: found 10000000000000000, expected 1 to"),
             ({"to": "folder", "depth_bits": 12}, "--depth-bits: found 12, expected 8 or 16"),
         ],
     )

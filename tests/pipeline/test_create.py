@@ -592,6 +592,22 @@ def test_a_second_writer_is_refused(tmp_path, made):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="folders of other systems have no such mode")
+def test_a_dataset_in_a_folder_that_is_read_only_is_not_replaced(tmp_path, pictures):
+    path = tmp_path / "it.zarr"
+    create(path, pictures.spec())
+    before = tree(path)
+    path.chmod(0o500)
+    if os.access(path, os.W_OK):
+        pytest.skip("this user may write to all folders")
+    with refused(DatasetError, "io-failed"):
+        create(path, pictures.spec(seed=1), overwrite=True)
+    assert_same_tree(path, before)
+    assert [entry.name for entry in tmp_path.iterdir() if "it.zarr" in entry.name] == ["it.zarr"]
+    path.chmod(0o700)
+    assert create(path, pictures.spec(seed=1), overwrite=True).complete
+
+
 @pytest.mark.skipif(os.name != "posix", reason="the lock is a POSIX one")
 def test_a_writer_in_another_process_is_noticed_until_it_ends(tmp_path, pictures):
     path = tmp_path / "it.zarr"
