@@ -227,8 +227,15 @@ def parsed_root(root: bytes, name: str) -> tuple[dict[str, Any], Any]:
     """The metadata of the root of a dataset, and the document in them; DatasetError if it is none."""
     try:
         node = parse_json(root)
+    except ValueError as exc:
+        raise DatasetError(
+            f"{METADATA} of {name} is damaged: it is no JSON ({exc}). Restore that file from a copy, or give "
+            "another place.",
+            code="metadata-damaged",
+        ) from exc
+    try:
         return node, node["attributes"][ATTRIBUTE]
-    except (ValueError, KeyError, TypeError) as exc:
+    except (KeyError, TypeError) as exc:
         kind = "a Zarr store" if b"zarr_format" in root else "a folder"
         raise DatasetError(
             f"{name} is {kind} that fgbgpack did not make: give another place.", code="dataset-foreign"

@@ -75,20 +75,20 @@ def test_a_damaged_document_is_refused(copy, change, code):
 
 
 @pytest.mark.parametrize(
-    "content",
+    ("content", "code"),
     [
-        b"{",
-        b"[]",
-        b"3",
-        b"null",
-        b"\xff\xfe",
-        b'{"attributes": {}}',
-        b'{"zarr_format": 3, "attributes": 1}',
+        (b"{", "metadata-damaged"),
+        (b"\xff\xfe", "metadata-damaged"),
+        (b"[]", "dataset-foreign"),
+        (b"3", "dataset-foreign"),
+        (b"null", "dataset-foreign"),
+        (b'{"attributes": {}}', "dataset-foreign"),
+        (b'{"zarr_format": 3, "attributes": 1}', "dataset-foreign"),
     ],
 )
-def test_a_damaged_group_is_refused(copy, content):
+def test_a_damaged_group_is_refused(copy, content, code):
     (copy / "zarr.json").write_bytes(content)
-    with refused(DatasetError, "dataset-foreign", r"copy\.zarr"):
+    with refused(DatasetError, code, r"copy\.zarr"):
         open_dataset(copy)
 
 
