@@ -225,8 +225,14 @@ def main() -> None:
     except KeyboardInterrupt:
         status = _INTERRUPTED
     except Exception as exc:
-        show_bug(exc)
-        status = 1
+        # Help is printed before a command is invoked, perhaps to a full disk.
+        failure = _Failure.of(exc)
+        if failure is None:
+            show_bug(exc)
+            status = 1
+        else:
+            show_error(failure.message)
+            status = failure.status
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         # A second Ctrl-C ends the process at once, without a traceback of its shutdown.
         signal.signal(signal.SIGINT, signal.SIG_DFL)

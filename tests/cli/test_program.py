@@ -56,6 +56,14 @@ def test_ctrl_c_before_a_command_has_begun_leaves_no_traceback() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_help_that_cannot_be_written_is_an_error_of_the_disk() -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "fgbgpack", "--help"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (4, "error: The disk is full.\n")
+
+
 def test_the_version_names_the_commit_where_it_is_known() -> None:
     with start("--version") as process:
         stdout, stderr = process.communicate()
