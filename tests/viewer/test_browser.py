@@ -209,6 +209,34 @@ def test_scrolling_is_exact_at_any_size(window, large_page):
     assert reached["height"] <= 8_000_000
 
 
+def test_a_scroll_that_no_event_has_told_of_yet_is_not_taken_back(window, large_page):
+    page = window(large_page)
+    first, last = page.evaluate(
+        """async () => {
+          const { Grid } = await import("/static/grid.js");
+          const tiles = {
+            datasets: [{ width: 33, height: 21, backgrounds: ["b"], foregrounds: [] }],
+            want() {}, draw: () => true, row: (place) => ({ i: place, bg: 0, objects: [] }),
+          };
+          const root = document.querySelector("#grid").cloneNode(true);
+          document.querySelector("#grid").replaceWith(root);
+          const grid = new Grid(root, tiles, { listen() {}, has: () => false });
+          const frames = async () => { for (let k = 0; k < 3; k += 1) await new Promise(requestAnimationFrame); };
+          const resting = [], real = window.setTimeout;
+          window.setTimeout = (rest) => { resting.push(rest); };
+          grid.show(1_000_000);
+          await frames();
+          root.scrollTop = root.scrollHeight;
+          resting.at(-1)();
+          await frames();
+          const places = [...root.querySelectorAll("[data-place]")].map((cell) => Number(cell.dataset.place));
+          window.setTimeout = real;
+          return [places[0], places.at(-1)];
+        }"""
+    )
+    assert (first > 999_000, last) == (True, 999_999)
+
+
 def test_keys_go_through_the_grid_and_select(window, large_page, tmp_path):
     page = window(large_page)
     page.keyboard.press("Tab")

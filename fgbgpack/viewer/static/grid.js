@@ -138,6 +138,8 @@ export class Grid {
   #moved() {
     clearTimeout(this.resting);
     this.resting = setTimeout(() => {
+      // The event of a scroll comes after it: what is not known of yet must not be taken back.
+      if (this.root.scrollTop !== this.last) return;
       const at = this.#toBar(this.top);
       if (Math.abs(at - this.root.scrollTop) > 1) {
         this.root.scrollTop = at;
