@@ -14,6 +14,9 @@ MDS := $(VENV)/mds
 READERS := $(VENV)/readers
 JS := tests/js/node_modules
 
+# Each of the many processes that tests start would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .SUFFIXES:
 .DELETE_ON_ERROR:

@@ -438,7 +438,7 @@ def resident_bytes(which: str = "VmRSS") -> int | None:
 def dataset_spec(settings: Settings, size: tuple[int, int], samples: int) -> DatasetSpec:
     """A spec of at least so many samples of the rendered pictures, which are made when first needed."""
     pictures = settings.folder / "pictures"
-    each = 3 if settings.quick or settings.device == "cpu" else 12
+    each = 1 if settings.quick else 3 if settings.device == "cpu" else 12
     if not pictures.exists():
         write_samples(pictures, backgrounds=each, foregrounds=each)
     return DatasetSpec(
@@ -482,7 +482,7 @@ def _end_to_end(name: str, subject: Subject, settings: Settings, report: Report)
     del run_by, network, runs
 
     # The kernels are compiled by now. A short run tells how many samples a long one takes.
-    seconds = 1.0 if settings.quick else 15.0
+    seconds = 0.2 if settings.quick else 15.0
     first = _fill(folder / "first.zarr", subject, settings, int(min(best * seconds / 5, 5_000)))
     left = max(1.0, settings.deadline - time.time())
     samples = int(min(first.rate * min(seconds, left / 2), 300_000))

@@ -29,14 +29,19 @@ def commit() -> str | None:
 
 def software() -> dict[str, str]:
     """The versions of fgbgpack and of the packages that write a dataset, and fgbgpack's commit if known."""
-    from importlib import metadata  # takes a third of the time of --help
-
     known = commit()
     return {
         "fgbgpack": __version__,
         **({} if known is None else {"fgbgpack-commit": known}),
-        **{package: metadata.version(package) for package in _PACKAGES},
+        **{package: _installed(package) for package in _PACKAGES},
     }
+
+
+@cache
+def _installed(package: str) -> str:
+    from importlib import metadata  # takes a third of the time of --help
+
+    return metadata.version(package)
 
 
 def describe_software(versions: Mapping[str, str]) -> str:

@@ -21,7 +21,7 @@ def differences(existing: Document, new: Document, spec: DatasetSpec, networks: 
     """How a dataset that is there differs from the one asked for, one line each."""
     if existing.spec is None or existing.sources is None or new.sources is None:
         return ["the dataset was imported from pictures, not made of backgrounds and foregrounds"]
-    before = existing.spec
+    before = {**existing.spec.recipe, "chunk": existing.spec.chunk}
     lines = []
     if existing.is_virtual and not new.is_virtual:
         lines = ["pixels: the dataset is virtual, asked for stored ones (fgbgpack materialize stores them)"]
@@ -30,7 +30,7 @@ def differences(existing: Document, new: Document, spec: DatasetSpec, networks: 
     lines += [
         f"{field}: the dataset has {was}, asked for {now}"
         for field, now in {**spec.recipe, "chunk": spec.chunk}.items()
-        if (was := {**before.recipe, "chunk": before.chunk}[field]) != now
+        if (was := before[field]) != now
     ]
     lines += _source_differences("backgrounds", existing.sources.backgrounds, new.sources.backgrounds)
     lines += _source_differences("foregrounds", existing.sources.foregrounds, new.sources.foregrounds)

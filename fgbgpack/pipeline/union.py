@@ -164,13 +164,13 @@ def _require_same_options(datasets: Sequence[Dataset]) -> None:
     """
     first, *others = datasets
     spec, _ = first.require_recipe("recipe, which merging needs")
-    lines = []
+    options, lines = spec.recipe, []
     for other in others:
-        theirs, _ = other.require_recipe("recipe, which merging needs")
+        theirs = other.require_recipe("recipe, which merging needs")[0].recipe
         lines += [
             f"{field}: {first.path} has {value}, {other.path} has {found}"
-            for field, value in spec.recipe.items()
-            if (found := theirs.recipe[field]) != value
+            for field, value in options.items()
+            if (found := theirs[field]) != value
         ]
     if lines:
         raise RecipeMismatchError(

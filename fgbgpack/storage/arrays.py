@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache, lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -51,23 +53,8 @@ class ArraySpec:
 
     def metadata(self) -> bytes:
         """What its ``zarr.json`` holds."""
-        layout, memory = self.layout, MemoryStore()
-        codecs = {"compressors": None} if self.codec is None else self.codec.zarr_codecs()
-        zarr.create_array(
-            store=memory,
-            name=self.path,
-            shape=layout.shape,
-            chunks=layout.chunk,
-            shards=layout.shard if self.sharded else None,
-            dtype=self.dtype,
-            fill_value=np.nan if issubclass(self.dtype, np.floating) else 0,
-            dimension_names=self.dimensions,
-            attributes=dict(self.attributes),
-            # A chunk of nothing but zeros is data like any other: its absence means it was never written.
-            config={"write_empty_chunks": True},
-            **codecs,
-        )
-        return _value(memory, f"{self.path}/{METADATA}")
+        attributes = json.dumps(dict(self.attributes))
+        return _metadata(self.layout, self.dtype, self.dimensions, self.codec, self.sharded, attributes)
 
     def chunk(self, number: int, rows: NDArray[Any]) -> tuple[str, bytes]:
         """The key and value of a chunk of whole rows, which the last one may lack, where chunks lie in no
@@ -91,6 +78,36 @@ class ArraySpec:
         )
 
 
+# Zarr takes a millisecond for each of a dataset's twenty arrays, which are declared again and again.
+@lru_cache(maxsize=1000)
+def _metadata(
+    layout: Layout,
+    dtype: type[np.generic],
+    dimensions: tuple[str, ...],
+    codec: ZstdChunk | BloscChunk | None,
+    sharded: bool,
+    attributes: str,
+) -> bytes:
+    memory = MemoryStore()
+    codecs = {"compressors": None} if codec is None else codec.zarr_codecs()
+    zarr.create_array(
+        store=memory,
+        name="array",
+        shape=layout.shape,
+        chunks=layout.chunk,
+        shards=layout.shard if sharded else None,
+        dtype=dtype,
+        fill_value=np.nan if issubclass(dtype, np.floating) else 0,
+        dimension_names=dimensions,
+        attributes=json.loads(attributes),
+        # A chunk of nothing but zeros is data like any other: its absence means it was never written.
+        config={"write_empty_chunks": True},
+        **codecs,
+    )
+    return _value(memory, f"array/{METADATA}")
+
+
+@cache
 def group_metadata() -> bytes:
     """What the ``zarr.json`` of a group without attributes holds."""
     memory = MemoryStore()

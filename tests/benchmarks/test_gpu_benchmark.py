@@ -84,12 +84,12 @@ def test_the_whole_script_on_a_cpu(tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(has_gpu(), reason="this machine has a GPU")
 def test_without_a_gpu_it_says_so_and_still_ends_with_the_table(tmp_path):
-    finished = run_script("--quick", "--only", "environment", "--only", "correctness", folder=tmp_path)
+    finished = run_script("--quick", "--only", "environment", "--only", "kernels", folder=tmp_path)
     assert finished.returncode == 1
     assert "FAILED: a session opens" in finished.stdout
     assert finished.stdout.rstrip().splitlines()[-1].startswith("|")
     document = json.loads((tmp_path / "gpu.json").read_text())
-    assert "there is no NVIDIA driver" in document["sections"]["correctness"]["errors"][0]["text"]
+    assert "there is no NVIDIA driver" in document["sections"]["kernels"]["errors"][0]["text"]
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ from fgbgpack.pipeline.replacing import Replacement
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="nothing is locked on Windows")
 
 #: How long all work, in ``make test`` and in ``make faults``.
-SECONDS = (3, 120)
+SECONDS = (1.5, 120)
 
 
 class AtOnce:

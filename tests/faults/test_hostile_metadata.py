@@ -1,7 +1,7 @@
 """JSON of datasets that is damaged in every way that a seed comes upon: an error of ours, or no harm.
 
 The damage, the limits and what is read are in ``hostile.py``. ``FGBGPACK_HOSTILE`` is how often each kind of
-dataset is damaged in the slow test.
+dataset is damaged.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import hostile
 import pytest
 
 KINDS = ("guided", "imported", "plain-virtual", "split")
-#: Damages in each kind of dataset: of the quick test, and of the slow one.
-FEW, MANY = 75, 750
+#: Damages in each kind of dataset.
+MANY = 750
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no limits of memory on Windows")
 
@@ -35,24 +35,16 @@ def damage(path: Path, seed: int, count: int) -> dict:
     return json.loads(ran.stdout)
 
 
-def check(path: Path, seed: int, count: int) -> None:
-    found = damage(path, seed, count)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_damaged_json_is_an_error_of_ours(kinds, kind):
+    count = int(os.environ.get("FGBGPACK_HOSTILE", MANY))
+    found = damage(kinds[kind], 2, count)
     counts = found["counts"]
-    print(path.name, counts, *found["silent"], sep="\n  ")
+    print(kind, counts, *found["silent"], sep="\n  ")
     assert found["others"] == []
     # There is enough damage that matters, and enough of it is noticed.
     assert counts["refused"] > count / 3
-
-
-@pytest.mark.parametrize("kind", KINDS[:2])
-def test_damaged_json_is_an_error_of_ours(kinds, kind):
-    check(kinds[kind], 1, 2 * FEW)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-def test_much_damaged_json_is_an_error_of_ours(kinds, kind):
-    check(kinds[kind], 2, int(os.environ.get("FGBGPACK_HOSTILE", MANY)))
 
 
 def test_the_sound_dataset_is_read_and_other_errors_are_told(kinds, tmp_path):

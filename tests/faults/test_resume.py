@@ -30,11 +30,11 @@ from fgbgpack.errors import IncompleteDatasetError
 #: before one is left to finish it.
 KILLS = {"per-sample": 20, "guided": 10, "scenes": 20, "standing": 20}
 #: The same unless all faults are made.
-FEW_KILLS = {"per-sample": 6, "guided": 6, "scenes": 6, "standing": 3}
+FEW_KILLS = {"per-sample": 6, "guided": 6, "scenes": 3, "standing": 3}
 STAGES = {
     "per-sample": ("samples", "start", "samples", "depth", "start", "depth"),
     "guided": ("samples", "backgrounds", "start", "backgrounds", "depth", "depth"),
-    "scenes": ("samples", "start", "samples", "depth", "start", "depth"),
+    "scenes": ("samples", "start", "depth", "samples", "start", "depth"),
     "standing": ("samples", "start", "samples", "backgrounds", "depth", "depth"),
 }
 #: What scenes are made with, as many as of the other samples.

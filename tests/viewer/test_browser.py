@@ -20,8 +20,9 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="needs the program chromium"),
 ]
 
-#: Milliseconds that the page may take for anything.
-PATIENCE = 30_000
+#: Milliseconds that the page may take for anything: what the first one asks for may have to be compiled, on a
+#: machine with other work.
+PATIENCE = 180_000
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-sync", "--no-first-run"),
     *("--disable-background-networking", "--disable-dev-shm-usage", "--disable-extensions"),
@@ -32,7 +33,7 @@ FLAGS = (
 def browser():
     """One Chromium for all tests, with a profile of its own."""
     with playwright.sync_playwright() as api:
-        chromium = api.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        chromium = api.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS), timeout=PATIENCE)
         yield chromium
         chromium.close()
 
@@ -221,7 +222,9 @@ def test_a_scroll_that_no_event_has_told_of_yet_is_not_taken_back(window, large_
           const root = document.querySelector("#grid").cloneNode(true);
           document.querySelector("#grid").replaceWith(root);
           const grid = new Grid(root, tiles, { listen() {}, has: () => false });
-          const frames = async () => { for (let k = 0; k < 3; k += 1) await new Promise(requestAnimationFrame); };
+          const frames = async () => {
+            for (let k = 0; k < 3; k += 1) await new Promise(requestAnimationFrame);
+          };
           const resting = [], real = window.setTimeout;
           window.setTimeout = (rest) => { resting.push(rest); };
           grid.show(1_000_000);
