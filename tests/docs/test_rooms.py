@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -48,8 +49,13 @@ def test_no_folder_is_called_build() -> None:
     assert [path for path in PACKAGE.rglob("build") if path.is_dir() and any(path.glob("*.py"))] == []
 
 
-def imports_of(room: str) -> Iterator[tuple[Path, str]]:
+@cache
+def imports_of(room: str) -> list[tuple[Path, str]]:
     """Each file of a room with the rooms that it imports, wherever in the file."""
+    return list(_imports_of(room))
+
+
+def _imports_of(room: str) -> Iterator[tuple[Path, str]]:
     folder = PACKAGE / room
     within = [PACKAGE / row for row in LAYERS if row.startswith(f"{room}/")]
     files = folder.rglob("*.py") if folder.is_dir() else [PACKAGE / f"{room}.py"]
