@@ -53,8 +53,8 @@ class ArraySpec:
 
     def metadata(self) -> bytes:
         """What its ``zarr.json`` holds."""
-        attributes = json.dumps(dict(self.attributes))
-        return _metadata(self.layout, self.dtype, self.dimensions, self.codec, self.sharded, attributes)
+        dtype, attributes = np.dtype(self.dtype), json.dumps(dict(self.attributes))
+        return _metadata(self.layout, dtype, self.dimensions, self.codec, self.sharded, attributes)
 
     def chunk(self, number: int, rows: NDArray[Any]) -> tuple[str, bytes]:
         """The key and value of a chunk of whole rows, which the last one may lack, where chunks lie in no
@@ -82,7 +82,7 @@ class ArraySpec:
 @lru_cache(maxsize=1000)
 def _metadata(
     layout: Layout,
-    dtype: type[np.generic],
+    dtype: np.dtype[Any],
     dimensions: tuple[str, ...],
     codec: ZstdChunk | BloscChunk | None,
     sharded: bool,
@@ -97,7 +97,7 @@ def _metadata(
         chunks=layout.chunk,
         shards=layout.shard if sharded else None,
         dtype=dtype,
-        fill_value=np.nan if issubclass(dtype, np.floating) else 0,
+        fill_value=np.nan if dtype.kind == "f" else 0,
         dimension_names=dimensions,
         attributes=json.loads(attributes),
         # A chunk of nothing but zeros is data like any other: its absence means it was never written.
