@@ -99,7 +99,7 @@ def read_batches(sender, path: Path, wholes_file: Path, seconds: float, seed: in
     datasets that there may be, and all that are read of one open dataset of the same one.
     """
     wholes, rng = Wholes(pickle.loads(wholes_file.read_bytes())), random.Random(seed)
-    attempts = Attempts(seconds, 5)
+    attempts = Attempts(seconds, 60)
     for _ in attempts:
         opened: list[Dataset] = []
         pixels = rng.choice(["auto", "auto", "recomposed"])
