@@ -10,8 +10,9 @@ from typing import Any, Literal, TypeAlias
 from fgbgpack.source_info import CREDIT_FIELDS
 from fgbgpack.spec import AS_USUAL, Reading
 
-#: What a folder that is imported holds: files of pictures, masks and depth, or a set of annotated pictures.
-ImportLayout: TypeAlias = Literal["files", "coco", "yolo", "parquet", "instance-masks"]
+#: What a folder that is imported holds: files of pictures, masks and depth, what ``fgbgpack export --to
+#: folder`` wrote, or a set of annotated pictures.
+ImportLayout: TypeAlias = Literal["files", "folder", "coco", "yolo", "parquet", "instance-masks"]
 
 
 #: What is stated of pictures that were imported: arrays in the form of their names, empty where nothing is.

@@ -25,7 +25,7 @@ app = typer.Typer()
 QUANTITIES = ("depth", "inverse_depth")
 #: What the split is called that a folder has.
 SPLIT = "imported"
-LAYOUTS = ("files", "coco", "yolo", "parquet", "instance-masks")
+LAYOUTS = ("files", "folder", "coco", "yolo", "parquet", "instance-masks")
 
 
 @command(
@@ -43,9 +43,10 @@ def import_(
     out: str = options.OUT,
     layout: str | None = Panel.FILES.option(
         "--from LAYOUT",
-        "What FOLDER holds: files of pictures, masks and depth; coco, yolo (Ultralytics) or parquet (of the "
-        "Hugging Face Hub); or instance-masks: pictures, each with one whose pixels have the numbers of "
-        "objects, as Penn-Fudan has them (default: what is recognised).",
+        "What FOLDER holds: files of pictures, masks and depth; folder, as export --to folder writes it; "
+        "coco, yolo (Ultralytics) or parquet (of the Hugging Face Hub); or instance-masks: pictures, each "
+        "with one whose pixels have the numbers of objects, as Penn-Fudan has them (default: what is "
+        "recognised).",
         completion.one_of(*LAYOUTS),
     ),
     images: str | None = Panel.FILES.option(
@@ -125,9 +126,9 @@ def import_(
     Each picture is paired with its mask, and with its depth if there is any, by name. Folders are recognised
     by name (images, masks, depth, fg_bg, fg_bg_mask, ...); otherwise, patterns with fields in braces say
     where files are and which belong together. Sets of annotated pictures (COCO, YOLO, Parquet, pictures of
-    instances) are recognised by their files; their objects become instances with categories and boxes, and
-    their parts a split. Licences are what sources.csv and files of COCO state. A run that was stopped is
-    resumed by the same command.
+    instances), and what export wrote in the first three or to a folder, are recognised by their files; their
+    objects become instances with categories and boxes, and their parts a split. Licences are what sources.csv
+    and files of COCO state. A run that was stopped is resumed by the same command.
     """
     parser = Parser()
     threads = parser.workers(workers)

@@ -40,7 +40,7 @@ class SampleFiles:
 
     ``tables`` hold them where they are no files. ``objects`` are those of each sample, if they are told
     apart: by pictures of instances, or by outlines, which are drawn at the ``sizes`` of the pictures,
-    (width, height).
+    (width, height). Where ``of_masks``, instances are the pixels of masks above 127.
     """
 
     root: Path
@@ -53,6 +53,7 @@ class SampleFiles:
     tables: Tables | None = None
     objects: Sequence[SampleObjects] | Mapping[int, SampleObjects] | None = None
     sizes: NDArray[np.int64] | Mapping[int, Any] = field(default_factory=dict)
+    of_masks: bool = False
 
     def of(self, samples: range) -> SampleFiles:
         """Those of some samples, with remarks of their own: small enough to be sent to another process."""
@@ -143,7 +144,7 @@ class SampleFiles:
         return self._nearest(instance), self._nearest(mask)
 
     def _values(self, path: PictureFile) -> NDArray[Any]:
-        if self.tables is not None and self.tables.of_masks:
+        if self.of_masks:
             mask = np.asarray(masks.read_mask(path, self.reading, may_be_uniform=True))
             return np.where(mask > _MASK_ABOVE, _OF_MASK, 0)
         return read_instance_values(path, self.reading)

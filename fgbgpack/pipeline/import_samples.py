@@ -73,7 +73,7 @@ class ImportPlan:
         patterns: Where each kind of file was found; ``None`` for depth where there is none.
         examples: The files of some samples, by their kind, below the folder.
         left_out: Files that nothing pairs with.
-        ignored: Files that are none of these.
+        ignored: Files that are not imported.
         bytes: Estimated bytes of each array.
         seconds: Estimated time.
         layout: What the folder holds.
@@ -157,7 +157,7 @@ def scan(spec: ImportSpec, *, workers: int | None = None, on_event: Reporting = 
         patterns=files.pairs.patterns,
         examples=[{kind: paths[i] for kind, paths in files.pairs.files.items()} for i in shown],
         left_out=files.pairs.left_out,
-        ignored=files.ignored,
+        ignored=files.ignored.files,
         bytes=files.probe.bytes,
         seconds=files.estimated_seconds(),
         layout=files.layout,

@@ -20,9 +20,9 @@ from fgbgpack.pipeline.import_files import Planes, SampleFiles
 from fgbgpack.pipeline.import_probe import Failures, Probe
 from fgbgpack.pipeline.import_spec import ImportSpec
 from fgbgpack.sources.decoding import EXIF_ADVICE, Header, PictureFile
-from fgbgpack.sources.exported_depth import exported_depth
+from fgbgpack.sources.exported import DOCUMENT, FILES, exported_depth
 from fgbgpack.sources.listing import find_files
-from fgbgpack.sources.names import counted
+from fgbgpack.sources.names import counted, in_natural_order, listed
 from fgbgpack.sources.pairing import NONE, SINGULAR, Kind, Pairs, find_pairs
 from fgbgpack.sources.problems import CountedProblems
 from fgbgpack.sources.resizing import Frame
@@ -49,6 +49,7 @@ from fgbgpack.storage.layout import Extent
 
 _HEADERS_AT_ONCE, _RUNS_AHEAD = 1000, 8
 _ASPECT_TOLERANCE = 0.02
+_SHOWN = 3
 _WHOLE_NUMBERS = ("I", "int", "uint16", "uint32", "uint64")  # modes of Pillow, types of NumPy
 _ROWS = "rows.png"  # what exports write to a column, too
 #: What is wrong with masks that may be pictures of instances.
@@ -60,11 +61,43 @@ _JPEG_EFFECTS: Mapping[Kind, str] = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class Ignored:
+    """Files of a folder that are not imported: ``pictures`` (or arrays), some of which are in ``folders`` of
+    which nothing is imported, and ``others``.
+    """
+
+    pictures: int
+    others: int
+    folders: Sequence[str]
+
+    @property
+    def files(self) -> int:
+        """How many files these are."""
+        return self.pictures + self.others
+
+    @property
+    def line(self) -> str:
+        """What is said of them."""
+        files = f"Ignored {counted(self.files, 'file')}"
+        if not self.pictures:
+            are = (
+                "is no picture, mask or depth map"
+                if self.files == 1
+                else "are no pictures, masks or depth maps"
+            )
+            return f"{files} that {are}."
+        where = f" (in {listed(self.folders, _SHOWN)})" if self.folders else ""
+        pictures = counted(self.pictures, "picture or depth map", "pictures or depth maps")
+        rest = f", {counted(self.others, 'other')}" if self.others else ""
+        return f"{files}: {pictures}{where}{rest}."
+
+
 class ImportScan:
     """The files of an import: found, paired, and their headers read. Files that can be used may cause
     notices.
 
-    ``ignored`` files are none of these; ``digest`` is the SHA-256 of their names and sizes: that of their
+    ``ignored`` files are not imported; ``digest`` is the SHA-256 of their names and sizes: that of their
     content would take reading all of them. ``depth`` is what the values in depth files mean, ``files``
     decodes them. Raises SpecError for patterns that do not go together, and
     SourceError with all files that cannot be used or paired.
@@ -75,12 +108,11 @@ class ImportScan:
         self._root, self._reading = Path(spec.folder), spec.reading
         start = time.perf_counter()
         self._unusable: set[tuple[Kind, int]] = set()
-        sizes, self.ignored = find_files(self._root, (ARRAY_SUFFIX, *ANNOTATIONS))
+        sizes, others = find_files(self._root, (ARRAY_SUFFIX, *ANNOTATIONS))
         #: The set of annotated pictures that the folder holds; ``None`` where it holds files.
         self.set = self._sample_set(sizes)
         if self.set is None:
-            sizes = self._without_annotations(sizes)
-            self.pairs = self._paired(sizes)
+            self.pairs = self._paired(self._without_annotations(sizes))
         else:
             self.pairs = self.set.pairs
         files = self.pairs.files
@@ -97,13 +129,9 @@ class ImportScan:
                     for kind, path in zip(files, paths, strict=True)
                 ).encode()
             )
-        used = sum(map(len, files.values()))
-        if self.set is not None:
-            there = {self._file_of(kind, path) for kind, of_kind in files.items() for path in of_kind}
-            used = len(there.union(self.set.annotations))
         #: What is stated of each sample's picture.
         self.credits = self._credits() if self.set is None else self.set.credits
-        self.ignored += len(sizes) - used - self.pairs.left_out - len(self.credits.tables)
+        self.ignored = self._ignored(sizes, others)
         del sizes
         self.depth = self._depth_values() if self.has_depth else DepthValues()
         self.frame, picture_sizes = self._scan_headers(problems)
@@ -127,6 +155,7 @@ class ImportScan:
             tables=self.set.tables if self.set else None,
             objects=self.objects,
             sizes=picture_sizes,
+            of_masks=self.set is not None and self.set.of_masks,
         )
         self.probe = Probe(self, problems)
         self.files.remarks.clear()
@@ -167,8 +196,23 @@ class ImportScan:
     def _without_annotations(self, sizes: Mapping[str, int]) -> dict[str, int]:
         """The files that may be pictures, masks or depth; SourceError where there are none."""
         found = {path: size for path, size in sizes.items() if not path.lower().endswith(ANNOTATIONS)}
-        self.ignored += len(sizes) - len(found)
         return found or find_files(self._root, (ARRAY_SUFFIX,))[0]
+
+    def _ignored(self, sizes: Mapping[str, int], others: int) -> Ignored:
+        """The files that are not imported, but those that say what is, and those that have no partners."""
+        used = {self._file_of(kind, path) for kind, of_kind in self.pairs.files.items() for path in of_kind}
+        used.update({DOCUMENT, FILES}, () if self.set is None else self.set.annotations)
+        tables = {path.relative_to(self._root).as_posix() for path in self.credits.tables}
+        unused = [path for path in sizes if path not in used and path not in tables]
+        others -= len(tables - sizes.keys())
+        pictures = [path for path in unused if not path.lower().endswith(ANNOTATIONS)]
+        used_folders = {path.partition("/")[0] for path in used}
+        apart = in_natural_order({path.partition("/")[0] for path in pictures if "/" in path} - used_folders)
+        return Ignored(
+            len(pictures) - self.pairs.left_out,
+            others + len(unused) - len(pictures),
+            [f"{top}/" for top in apart],
+        )
 
     def _paired(self, sizes: Mapping[str, int]) -> Pairs:
         """The files of samples, by their names or the patterns that are given."""
@@ -312,7 +356,7 @@ class ImportScan:
         """The size of all samples, and those of their pictures, (n, 2); files of another one, or without a
         valid header, are problems.
         """
-        of_masks = self.set is not None and self.set.tables is not None and self.set.tables.of_masks
+        of_masks = self.set is not None and self.set.of_masks
         kinds = tuple(kind for kind in self.pairs.files if not (of_masks and kind == "instances"))
         total = len(self.pairs.names)
         runs = [
@@ -400,10 +444,8 @@ class ImportScan:
         self, jpegs: Mapping[Kind, int], transparent: int, orientations: Mapping[Kind, NDArray[np.uint8]]
     ) -> None:
         lines = []
-        if self.ignored:
-            lines.append(
-                f"Ignored {counted(self.ignored, 'file')} that are no pictures, masks or depth maps."
-            )
+        if self.ignored.files:
+            lines.append(self.ignored.line)
         if self.pairs.unmatched and self.spec.skip_unmatched:
             lines.append(f"Left out {counted(self.pairs.left_out, 'file')} without partners:")
             lines += [f"  {line}" for line in self.pairs.unmatched.lines()]

@@ -23,9 +23,10 @@ class ImportSpec:
 
     Attributes:
         folder: The folder of all files.
-        layout: What it holds: ``"files"`` of pictures, masks and depth, or a set of annotated pictures, as
-            ``"coco"``, ``"yolo"``, ``"parquet"`` (of the Hugging Face Hub) or ``"instance-masks"`` (pictures,
-            each with one whose pixels have the numbers of objects); ``None`` for what is recognised.
+        layout: What it holds: ``"files"`` of pictures, masks and depth, what ``fgbgpack export --to folder``
+            wrote (``"folder"``), or a set of annotated pictures, as ``"coco"``, ``"yolo"``, ``"parquet"`` (of
+            the Hugging Face Hub) or ``"instance-masks"`` (pictures, each with one whose pixels have the
+            numbers of objects); ``None`` for what is recognised.
         images: Where the composites are: a pattern below ``folder`` such as ``"fgbg/{bg}/{n}.jpg"``, or a
             folder; ``None`` for a folder that is recognised by its name. Of tables a column.
         masks: The same of their masks, or of pictures of instances; ``"none"``: not at all, so that ``/mask``
@@ -85,10 +86,10 @@ class ImportSpec:
         is_depth_left_out = self.depths == NONE and bool(self.depth_quantity or self.depth_unit)
         is_quantity = self.depth_quantity in (None, *get_args(Quantity))
         option = f"--from {self.layout}"
-        drawn = self.layout in ("coco", "yolo")
-        # The pictures of YOLO are where data.yaml says; patterns tell which depth is theirs.
+        names_masks = self.layout in ("coco", "yolo", "folder")
+        # The pictures are where data.yaml or metadata.csv says; patterns tell which depth is theirs.
         is_pattern = self.depths is not None and "{" in self.depths
-        says_pictures = self.layout == "yolo" and self.images is not None and not is_pattern
+        says_pictures = self.layout in ("yolo", "folder") and self.images is not None and not is_pattern
         checks: tuple[tuple[bool, str, object, str], ...] = (
             ((sides[0] is None) == (sides[1] is None), "size", "one side", "both, or neither"),
             *(
@@ -121,7 +122,7 @@ class ImportSpec:
                 self.images,
                 f"nothing with {option} but with a pattern of --depths",
             ),
-            (not drawn or self.masks is None, "masks", self.masks, f"nothing with {option}"),
+            (not names_masks or self.masks is None, "masks", self.masks, f"nothing with {option}"),
             (chunk is None or chunk >= 1, "chunk", chunk, "1 or more samples"),
             (self.images != NONE, "images", NONE, "where they are"),
             (not is_depth_left_out, "depths", NONE, "somewhere: the quantity or unit of depth is given"),

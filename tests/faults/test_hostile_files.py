@@ -17,7 +17,7 @@ from fgbgpack import create, open_dataset
 from fgbgpack.depth import load_model
 from fgbgpack.errors import DatasetError, DepthModelError, SourceError, SpecError
 from fgbgpack.jit import kernel
-from fgbgpack.sources.exported_depth import exported_depth
+from fgbgpack.sources.exported import exported_depth
 from fgbgpack.sources.sample_files import read_file_header
 from fgbgpack.spec import read_config
 

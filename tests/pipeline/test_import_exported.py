@@ -76,14 +76,15 @@ def test_what_was_exported_comes_back(tmp_path, files, depth_dataset, source, bi
     assert f"--depth-factor {depth.factor} --depth-offset {depth.offset}" in events.notices
     assert "is not known" not in events.notices
     # With what it states given as options, the document is needed no more.
+    layout = {"layout": "folder"}
     assert import_folder(again_path, ImportSpec(str(folder))).depth_written == 0
     (folder / "fgbgpack.json").unlink()
     given = {
         f"depth_{name}": getattr(depth, name) for name in ("quantity", "unit", "factor", "offset", "invalid")
     }
-    assert import_folder(again_path, ImportSpec(str(folder), **given)).depth_written == 0
+    assert import_folder(again_path, ImportSpec(str(folder), **layout, **given)).depth_written == 0
     with pytest.raises(RecipeMismatchError, match="depth factor: "):
-        import_folder(again_path, ImportSpec(str(folder), depth_factor=1e-4))
+        import_folder(again_path, ImportSpec(str(folder), **layout, depth_factor=1e-4))
 
 
 @pytest.mark.slow
@@ -171,8 +172,8 @@ def test_a_document_of_an_export_that_cannot_be_understood(tmp_path, exported, c
     assert caught.value.code == code
     assert caught.value.message.startswith(str(path))
     assert "--depth-factor" in caught.value.message
-    # It matters to depth alone.
-    assert scan(ImportSpec(str(folder), depths="none")).samples == 36
+    # It matters to depth alone, and to what the folder is.
+    assert scan(ImportSpec(str(folder), layout="files", depths="none")).samples == 36
 
 
 def test_files_of_that_name_may_lie_above_other_folders(tmp_path, files):

@@ -11,7 +11,7 @@ import naive
 import numpy as np
 import pyarrow as pa
 import pytest
-from annotated_sets import HEIGHT, WIDTH, Coco, penn_fudan, picture, yolo
+from annotated_sets import HEIGHT, WIDTH, Coco, as_imported, penn_fudan, picture, yolo
 from PIL import Image
 from pyarrow import parquet
 from refusals import refused
@@ -46,18 +46,6 @@ def scenes(tmp_path_factory):
     ds = open_dataset(root / "it.zarr")
     ds.save_split("mine", {"train": range(18), "val": range(18, 24)})
     return ds
-
-
-def as_imported(ds, sample: int) -> tuple[np.ndarray, list[int]]:
-    """The instances of a scene without gaps in their numbers, and the categories of the objects: exports
-    leave out those that are not seen.
-    """
-    stored = ds.instance[sample]
-    seen = [k for k in range(int(ds.objects.count[sample])) if (stored == k + 1).any()]
-    found = np.zeros_like(stored)
-    for number, k in enumerate(seen, start=1):
-        found[stored == k + 1] = number
-    return found, [int(ds.objects.category[sample, k]) for k in seen]
 
 
 def boxes_of(instance: np.ndarray, count: int) -> list[list[int]]:

@@ -103,3 +103,15 @@ def yolo(root: Path, labels: dict[str, str], names="names: [dog, person]", *, pa
         (root / f"labels/{part}/{name}.txt").write_text(lines)
     (root / "data.yaml").write_text(f"path: .\ntrain: images/{part}\nval: images/{part}\n{names}\n")
     return root
+
+
+def as_imported(ds, sample: int) -> tuple[np.ndarray, list[int]]:
+    """The instances of a scene without gaps in their numbers, and the categories of the objects: exports
+    leave out those that are not seen.
+    """
+    stored = ds.instance[sample]
+    seen = [k for k in range(int(ds.objects.count[sample])) if (stored == k + 1).any()]
+    found = np.zeros_like(stored)
+    for number, k in enumerate(seen, start=1):
+        found[stored == k + 1] = number
+    return found, [int(ds.objects.category[sample, k]) for k in seen]

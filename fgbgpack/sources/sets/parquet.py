@@ -161,7 +161,8 @@ class _Reader:
             parts_of([_part_of(path) for path, count in self._rows.items() for _ in range(count)]),
             list(self._rows),
             lines,
-            Tables(self._folder.root, pictures, of_masks),
+            Tables(self._folder.root, pictures),
+            of_masks=of_masks,
         )
 
     def _names(self) -> list[str]:

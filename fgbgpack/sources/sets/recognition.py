@@ -8,11 +8,13 @@ from dataclasses import replace
 
 from fgbgpack.errors import SourceError, SpecError
 from fgbgpack.import_info import ImportLayout
+from fgbgpack.sources.exported import DOCUMENT, exported_format
 from fgbgpack.sources.names import counted
 from fgbgpack.sources.pairing import Kind, Pattern, require_one
 from fgbgpack.sources.partners import find_partners
 from fgbgpack.sources.sample_credits import read_sample_credits
 from fgbgpack.sources.sets.coco import coco_files, read_coco
+from fgbgpack.sources.sets.exported_folder import exported_tables, read_exported_folder
 from fgbgpack.sources.sets.instances import instance_folders, read_instances, with_categories
 from fgbgpack.sources.sets.parquet import read_parquet
 from fgbgpack.sources.sets.sample_set import Folder, SampleSet
@@ -20,8 +22,9 @@ from fgbgpack.sources.sets.tables import table_of
 from fgbgpack.sources.sets.yolo import read_yolo, yolo_files
 
 #: The extensions of files that say what objects pictures have.
-ANNOTATIONS = (".json", ".yaml", ".yml", ".txt", ".parquet")
+ANNOTATIONS = (".json", ".yaml", ".yml", ".txt", ".parquet", ".csv")
 _READERS: Mapping[str, Callable[[Folder], SampleSet]] = {
+    "folder": read_exported_folder,
     "coco": read_coco,
     "yolo": read_yolo,
     "parquet": read_parquet,
@@ -30,13 +33,18 @@ _MASKS = re.compile(r"(.*[\W_])?(masks?|alphas?|mattes?)", re.IGNORECASE)
 
 
 def recognised(folder: Folder) -> ImportLayout:
-    """What a folder holds: ``"files"`` unless there are annotations, or pictures of instances.
+    """What a folder holds: what its document says where it is an export, else ``"files"`` unless there are
+    annotations, or pictures of instances.
 
-    Raises SourceError where it holds several.
+    Raises SourceError where it holds several, or is an export of a format that is not imported.
     """
+    tables = exported_tables(folder)
+    exported = exported_format(folder.root) if tables or DOCUMENT in folder.files else None
+    if exported == "folder":
+        return "folder" if tables else "files"
     found: dict[ImportLayout, str] = {}
-    if tables := folder.ending(".parquet"):
-        found["parquet"] = min(tables)
+    if of_rows := folder.ending(".parquet"):
+        found["parquet"] = min(of_rows)
     if files := coco_files(folder):
         found["coco"] = files[0]
     if files := yolo_files(folder):
@@ -53,6 +61,12 @@ def recognised(folder: Folder) -> ImportLayout:
             f"{folder.root} can be imported in several ways: say which with --from.",
             [f"--from {layout}: {place}" for layout, place in found.items()],
             code="layout-ambiguous",
+        )
+    if exported is not None and exported not in _READERS:
+        raise SourceError(
+            f"{folder.root} is what fgbgpack export --to {exported} wrote, which import does not read: "
+            f"export to one of {', '.join(_READERS)}, or say where pictures are with --images and --masks.",
+            code="layout-not-imported",
         )
     return next(iter(found), "files")
 
@@ -83,7 +97,7 @@ def _with_credits(found: SampleSet, folder: Folder) -> SampleSet:
 
 def _with_depth(found: SampleSet, folder: Folder) -> SampleSet:
     """The samples that have depth, where there is some beside the set. It is that of the sample's name."""
-    if "depths" in found.pairs.files or not (places := folder.depth_places):
+    if "depths" in found.pairs.files or not found.pairs.names or not (places := folder.depth_places):
         return found
     require_one("depths", [place.folder for place in places], str(folder.root))
     given: dict[Kind, Pattern] = {"depths": places[0]}

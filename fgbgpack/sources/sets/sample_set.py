@@ -111,6 +111,7 @@ class SampleSet:
         tables: What holds the pictures, where they are no files.
         of_samples: The category of all objects of a sample, by its name, where that is known before them.
         credits: What is stated of each sample's picture.
+        of_masks: Whether instances are the pixels of masks above 127.
     """
 
     layout: ImportLayout
@@ -123,6 +124,7 @@ class SampleSet:
     tables: Tables | None = None
     of_samples: Sequence[str] = ()
     credits: SampleCredits = field(default_factory=SampleCredits)
+    of_masks: bool = False
 
     def only(self, kept: Sequence[int], pairs: Pairs) -> SampleSet:
         """Some of the samples, by their numbers, in this order; ``pairs`` are theirs."""

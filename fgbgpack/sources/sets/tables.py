@@ -22,17 +22,16 @@ _KEPT = 4
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """The pictures of some Parquet files below ``root``: of each kind in a column. Where ``of_masks``,
-    instances are the pixels of masks above 127. It can be pickled, and used from several threads.
+    """The pictures of some Parquet files below ``root``: of each kind in a column. It can be pickled, and
+    used from several threads.
     """
 
     root: Path
     columns: Mapping[Kind, str]
-    of_masks: bool = False
     _kept: threading.local = field(default_factory=threading.local, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"root": self.root, "columns": self.columns, "of_masks": self.of_masks}
+        return {"root": self.root, "columns": self.columns}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, _kept=threading.local())

@@ -61,8 +61,11 @@ def read_yolo(folder: Folder) -> SampleSet:
     data = _yaml(where, folder.read(paths[0]))
     names = _names_of(where, data)
     pictures: dict[str, str] = {}
-    again = 0
+    again, places = 0, []
     for part in _PARTS:
+        if data.get(part) in places:
+            continue  # Ultralytics asks for train and val, also where there is one part.
+        places.append(data.get(part))
         for path in _pictures_of(folder, where, data, part):
             again += path in pictures
             pictures.setdefault(path, part)
@@ -79,10 +82,10 @@ def read_yolo(folder: Folder) -> SampleSet:
         notices.append(f"{counted(again, 'picture')} listed in several parts: each is in the first one.")
     if bare := sum(not len(one) for one in objects):
         notices.append(f"{counted(bare, 'picture')} without objects.")
-    places: dict[Kind, str | None] = {"images": common_folder(list(pictures)), "instances": paths[0]}
+    patterns: dict[Kind, str | None] = {"images": common_folder(list(pictures)), "instances": paths[0]}
     return SampleSet(
         "yolo",
-        pairs_of({"images": list(pictures)}, places),
+        pairs_of({"images": list(pictures)}, patterns),
         names,
         objects,
         parts_of(list(pictures.values())),

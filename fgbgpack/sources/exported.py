@@ -1,4 +1,4 @@
-"""Folders that ``fgbgpack export`` wrote: what the pixels of their depth files mean."""
+"""Folders that ``fgbgpack export`` wrote: in which format, and what the pixels of their depth files mean."""
 
 from __future__ import annotations
 
@@ -12,8 +12,24 @@ from fgbgpack.errors import SourceError
 from fgbgpack.inputs import read_json
 from fgbgpack.sources.sample_files import DepthValues
 
-_DOCUMENT = "fgbgpack.json"
+#: The file that describes an export.
+DOCUMENT = "fgbgpack.json"
+#: The file that lists all others of an export.
+FILES = "fgbgpack-files.csv"
 _SUFFIX = ".png"
+
+
+def exported_format(folder: Path) -> str | None:
+    """The format of the export that a folder is, or is a part of; ``None`` where it is none. Raises
+    SourceError where the document that would say so cannot be read, is damaged or of a newer schema.
+    """
+    folder = folder.resolve()
+    for place in (folder, folder.parent):
+        path = place / DOCUMENT
+        document = _read(path, is_export=False) if path.is_file() else None
+        if document is not None and (place == folder or document["parts"]):
+            return str(document["format"])
+    return None
 
 
 def exported_depth(folder: Path, files: Sequence[str]) -> tuple[Path, DepthValues] | None:
@@ -24,7 +40,7 @@ def exported_depth(folder: Path, files: Sequence[str]) -> tuple[Path, DepthValue
     folder = folder.resolve()
     # The document of a split lies beside the folders of its parts.
     for place in (folder, folder.parent):
-        path, is_whole = place / _DOCUMENT, place == folder
+        path, is_whole = place / DOCUMENT, place == folder
         document = _read(path, is_export=is_whole) if path.is_file() else None
         if document is None or not (is_whole or document["parts"]):
             continue
@@ -39,7 +55,9 @@ def _read(path: Path, *, is_export: bool) -> dict[str, Any] | None:
     """The document in a file; ``None`` where it may be another document, and is."""
 
     def error(message: str, problems: list[str]) -> SourceError:
-        advice = "Or remove it and say what depth is with --depth-factor and its like"
+        advice = (
+            "Or remove it, and say what is there with --from, what depth is with --depth-factor and its like"
+        )
         end = ":" if problems else "."
         return SourceError(
             f"{message.rstrip(' .:')}. {advice}{end}", problems, code="export-document-damaged"
@@ -48,7 +66,7 @@ def _read(path: Path, *, is_export: bool) -> dict[str, Any] | None:
     try:
         document = read_json(path)
     except (OSError, ValueError) as exc:
-        message = f"{path} says what exported depth is, and cannot be read: {exc}. Restore it"
+        message = f"{path} says what was exported, and cannot be read: {exc}. Restore it"
         raise error(message, []) from exc
     stated = document.get("schema") if isinstance(document, Mapping) else None
     if not is_export and not str(stated).startswith("export/"):
