@@ -37,13 +37,31 @@ def require_local(path: str | os.PathLike[str], what: str) -> None:
 
     ``what`` begins the message, such as ``"Exports are"``.
     """
-    if _URL.match(os.fspath(path)):
-        scheme, rest = redacted(os.fspath(path)).split(":/", 1)
+    if is_url(path):
         raise SpecError(
-            f"{what} written to this machine only: found the URL {scheme}://{rest.lstrip('/')}. Give a path, "
-            "and copy the result to its place.",
+            f"{what} written to this machine only: found the URL {shown(path)}. Give a path, and copy the "
+            "result to its place.",
             code="target-not-local",
         )
+
+
+def is_url(path: str | os.PathLike[str]) -> bool:
+    """Whether what was given as a path is a URL."""
+    return bool(_URL.match(os.fspath(path)))
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    """A path as messages have it: a URL as it was given, without what is secret in it.
+
+    Example:
+        >>> from pathlib import PurePosixPath
+        >>> shown(PurePosixPath("s3://bucket/pictures")), shown("pictures")
+        ('s3://bucket/pictures', 'pictures')
+    """
+    if not is_url(path):
+        return os.fspath(path)
+    scheme, rest = os.fspath(path).split(":/", 1)
+    return redacted(f"{scheme}://{rest.lstrip('/')}")
 
 
 def sha256_of(path: Path) -> str:

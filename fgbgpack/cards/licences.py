@@ -135,16 +135,19 @@ def findings(groups: Sequence[LicenceGroup]) -> list[str]:
     closed = [(terms, count) for terms, count in stated if terms.adaptations is False]
     unknown = [(terms, count) for terms, count in stated if terms.adaptations is None]
     found = []
+    # Pictures that were imported are redistributed themselves.
+    is_made = any(group.backgrounds or group.foregrounds for group in groups)
     if unstated:
         some = f"any of the {total:,}" if unstated == total else f"{unstated:,} of the {total:,}"
         found.append(
-            f"No licence is stated for {some} pictures: nothing here permits redistributing them, or "
-            "composites made of them."
+            f"No licence is stated for {some} pictures: nothing here permits redistributing them"
+            f"{', or composites made of them' if is_made else ''}."
         )
     if closed:
+        adaptations = "adaptations, and composites are adaptations" if is_made else "adaptations"
         found.append(
-            f"{_pictures(closed)} under licences that do not permit redistributing adaptations, and "
-            f"composites are adaptations: {_names(closed)}."
+            f"{_pictures(closed)} under licences that do not permit redistributing {adaptations}: "
+            f"{_names(closed)}."
         )
     if unknown:
         found.append(
@@ -163,7 +166,10 @@ def findings(groups: Sequence[LicenceGroup]) -> list[str]:
             f"{_names(alike)}."
         )
     if len(alike) > 1:
-        found.append("These require different licences: a composite of two of them may meet neither.")
+        effect = (
+            "a composite of two of them may meet neither" if is_made else "keep each picture under its own"
+        )
+        found.append(f"These require different licences: {effect}.")
     if any(terms.attribution for terms, _ in stated):
         found.append("Name the authors where you redistribute it: the list of pictures names them.")
     return found

@@ -14,6 +14,8 @@ from fgbgpack.storage.layout import Layout
 from fgbgpack.storage.store import DatasetStore
 
 _SHOWN = 5
+#: What fields mean that are not given, where that is not "none".
+_UNSET = {"samples": "all pairs"}
 _CARD_CHANGED = "depth {}'s card: how the network is fed, or what its answer means, has changed"
 
 
@@ -28,7 +30,7 @@ def differences(existing: Document, new: Document, spec: DatasetSpec, networks: 
     elif new.is_virtual and not existing.is_virtual:
         lines = ["pixels: the dataset stores them, asked for a virtual one (fgbgpack virtualize makes one)"]
     lines += [
-        f"{field}: the dataset has {was}, asked for {now}"
+        f"{field}: the dataset has {said(was, field)}, asked for {said(now, field)}"
         for field, now in {**spec.recipe, "chunk": spec.chunk}.items()
         if (was := before[field]) != now
     ]
@@ -48,6 +50,11 @@ def differences(existing: Document, new: Document, spec: DatasetSpec, networks: 
             scale = spec.depth.resolved_scale(spec.height, spec.width, scenes=spec.is_scene)
             lines += depth_differences(existing.depth, spec.depth, networks, scale)
     return lines
+
+
+def said(value: object, field: str = "") -> object:
+    """A value as messages have it."""
+    return _UNSET.get(field, "none") if value is None else value
 
 
 def _source_differences(

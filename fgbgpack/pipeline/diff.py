@@ -187,7 +187,7 @@ class _Diff:
 
     def _specs(self) -> Iterator[Difference]:
         documents = [ds.document for ds in self._pair]
-        yield from _differing("samples", *map(len, self._pair))
+        yield from _differing("number of samples", *map(len, self._pair))
         yield from _differing("size", *(f"{ds.width}x{ds.height}" for ds in self._pair))
         yield from _differing("imported", *(not ds.has_recipe for ds in self._pair))
         specs = [{} if document.spec is None else document.spec.to_dict() for document in documents]

@@ -24,7 +24,7 @@ from fgbgpack.document import (
 )
 from fgbgpack.import_info import ImportedObjects, ImportInfo, ImportLayout
 from fgbgpack.pipeline.arrays import depth_arrays, pixel_arrays, plane_layouts, write_texts
-from fgbgpack.pipeline.conflicts import layout_differences
+from fgbgpack.pipeline.conflicts import layout_differences, said
 from fgbgpack.pipeline.depth import bands, encoded_extremes, known_extremes
 from fgbgpack.pipeline.events import Reporting, StageName, reporting, silent
 from fgbgpack.pipeline.executor import Monitor, Threads
@@ -358,7 +358,7 @@ def _differences(existing: Document, new: Document, spec: ImportSpec) -> list[st
     if was is None or now is None:
         return ["it was not imported, but made by fgbgpack create"]
     lines = [
-        f"{what}: the dataset has {getattr(was, key)}, asked for {getattr(now, key)}"
+        f"{what}: the dataset has {said(getattr(was, key))}, asked for {said(getattr(now, key))}"
         for key, what in _COMPARED
         if getattr(was, key) != getattr(now, key) and (key != "chunk" or spec.chunk is not None)
     ]
@@ -366,12 +366,12 @@ def _differences(existing: Document, new: Document, spec: ImportSpec) -> list[st
     if sizes[0] != sizes[1]:
         lines.append(f"--size: the dataset has {sizes[0]}, asked for {sizes[1]}")
     lines += [
-        f"--{kind}: the dataset has {was.patterns.get(kind)}, asked for {now.patterns.get(kind)}"
+        f"--{kind}: the dataset has {said(was.patterns.get(kind))}, asked for {said(now.patterns.get(kind))}"
         for kind in get_args(Kind)
         if was.patterns.get(kind) != now.patterns.get(kind)
     ]
     lines += [
-        f"--{field.name.replace('_', '-')}: the dataset has {before}, asked for {after}"
+        f"--{field.name.replace('_', '-')}: the dataset has {said(before)}, asked for {said(after)}"
         for field in dataclasses.fields(Reading)
         if (before := getattr(was.reading, field.name)) != (after := getattr(now.reading, field.name))
     ]
@@ -385,7 +385,7 @@ def _differences(existing: Document, new: Document, spec: ImportSpec) -> list[st
     if not isinstance(before, ImportedDepthInfo):
         return [*lines, "depth: that of the files was replaced since they were imported (fgbgpack depth)"]
     return lines + [
-        f"depth {key}: the dataset has {getattr(before, key)}, asked for {getattr(after, key)}"
+        f"depth {key}: the dataset has {said(getattr(before, key))}, asked for {said(getattr(after, key))}"
         for key in ("quantity", "unit", "factor", "offset", "invalid")
         if getattr(before, key) != getattr(after, key)
     ]

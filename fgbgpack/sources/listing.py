@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from fgbgpack.errors import SourceError
+from fgbgpack.files import is_url, shown
 from fgbgpack.source_info import SourceInfo
 from fgbgpack.sources.credits import CREDITS_FILE, OF_BACKGROUNDS, OF_FOREGROUNDS, Credit, read_credits
 from fgbgpack.sources.decoding import hash_file, lacking_plugins, picture_suffixes
@@ -202,7 +203,7 @@ def list_pictures(folder: Path) -> tuple[list[Path], list[SourceError]]:
     Raises SourceError where the folder is missing, cannot be listed or has no pictures.
     """
     listing = _Listing()
-    pictures = listing.pictures("the folder", folder)
+    pictures = listing.pictures("", folder)
     if not pictures and listing.problems:
         raise combined(listing.problems)
     return pictures, listing.problems
@@ -222,7 +223,7 @@ class _Listing:
 
     def categories(self, folder: Path) -> list[str]:
         """The names of the subfolders of a folder; what lies beside them is ignored."""
-        where, expected = f"{_FOREGROUNDS} {folder}", "a folder with a subfolder for each category"
+        where, expected = f"{_FOREGROUNDS} {shown(folder)}", "a folder with a subfolder for each category"
         entries = self._entries(where, folder, expected)
         if entries is None:
             return []
@@ -245,7 +246,7 @@ class _Listing:
 
     def pictures(self, option: str, folder: Path, masks: _MaskNames | None = None) -> list[Path]:
         """The pictures of a folder; those that are called as masks are ``masks_beside``."""
-        where = f"{option} {folder}"
+        where = f"{option} {shown(folder)}".lstrip()
         entries = self._entries(where, folder, "a folder of pictures")
         if entries is None:
             return []
@@ -343,7 +344,7 @@ class _Listing:
 
     def depths(self, folder: Path, backgrounds: list[Path]) -> dict[Path, Path]:
         """The file with the depth of each background, by its stem; others are ignored."""
-        where = f"{_DEPTH} {folder}"
+        where = f"{_DEPTH} {shown(folder)}"
         entries = self._entries(where, folder, "a folder with a file of depth for each background")
         if entries is None:
             return {}
@@ -375,6 +376,8 @@ def _stem(path: Path) -> str:
 
 
 def _no_folder(path: Path) -> str:
+    if is_url(path):
+        return "it is a URL, and pictures are read from folders of this machine: copy them to one"
     return "it is a file" if path.exists() else "there is no such folder"
 
 
@@ -393,7 +396,7 @@ def find_files(folder: Path, more_suffixes: Iterable[str] = ()) -> tuple[dict[st
     """
     if not folder.is_dir():
         raise SourceError(
-            f"{folder}: {_no_folder(folder)}; expected a folder of pictures, masks and perhaps depth.",
+            f"{shown(folder)}: {_no_folder(folder)}; expected a folder of pictures, masks and perhaps depth.",
             code="folder-missing",
         )
     suffixes = picture_suffixes().union(more_suffixes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import shlex
 import threading
@@ -16,7 +17,7 @@ from fgbgpack.dataset.dataset import Dataset
 from fgbgpack.document import DEPTH, IMAGE, INSTANCE, MASK, VISIBLE
 from fgbgpack.errors import SpecError, redacted
 from fgbgpack.scene_spec import BLENDS
-from fgbgpack.source_info import SourceInfo
+from fgbgpack.source_info import PictureCredit, SourceInfo
 from fgbgpack.viewer.columns import PlacedColumns
 from fgbgpack.viewer.layers import (
     LAYERS,
@@ -160,6 +161,9 @@ class Collection:
                     one["gain"] = (batch.objects.gain[0, k] / 256).tolist()
                     one["shadow"] = int(batch.objects.shadow[0, k])
             found["replica"] = int(batch.replica[0])
+        if dataset.names is not None:
+            credit = PictureCredit() if dataset.credits is None else dataset.credits[number]
+            found["picture"] = {"name": dataset.names[number], **dataclasses.asdict(credit)}
         low, high = (values[0] for values in self.searches.columns.depths(range(number, number + 1)))
         found["depth"] = [_finite(low), _finite(high)] if dataset.has_depth else None
         path = redacted(dataset.path)

@@ -46,6 +46,13 @@ class TestLicences:
         assert any("may meet neither" in line for line in mixed)
         assert mixed[-1].startswith("Name the authors")
 
+    def test_what_they_mean_for_pictures_that_were_imported(self):
+        found = findings(group_by_licence(imported=[None, "CC-BY-ND-4.0", "CC-BY-SA-4.0", "CC-BY-NC-SA-4.0"]))
+        assert "nothing here permits redistributing them." in found[0]
+        assert "redistributing adaptations: CC-BY-ND-4.0." in found[1]
+        assert "These require different licences: keep each picture under its own." in found
+        assert not any("composite" in line for line in found)
+
     def test_the_same_licence_is_counted_once(self):
         groups = self.groups(["CC0", None], ["CC0 1.0"])
         assert [(group.terms, group.backgrounds, group.foregrounds) for group in groups] == [

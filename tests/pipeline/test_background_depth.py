@@ -210,7 +210,7 @@ class TestWhatIsNotTheSame:
     def test_other_meaning(self, spec, begun):
         with refused(RecipeMismatchError, "dataset-differs") as error:
             create(begun, replace(spec, depth_factor=0.01), layout=SMALL_SHARDS)
-        assert "depth_factor: the dataset has None, asked for 0.01" in error.value.problems
+        assert "depth_factor: the dataset has none, asked for 0.01" in error.value.problems
 
     def test_a_network(self, spec, begun, depth_model):
         with refused(RecipeMismatchError, "dataset-differs") as error:

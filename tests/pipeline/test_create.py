@@ -290,6 +290,13 @@ def test_other_pictures_are_refused_by_name(tmp_path, own_pictures):
     assert_same_tree(path, before)
 
 
+def test_all_pairs_are_not_called_none(tmp_path, pictures):
+    create(tmp_path / "it.zarr", pictures.spec(samples=6))
+    with pytest.raises(RecipeMismatchError) as caught:
+        create(tmp_path / "it.zarr", pictures.spec())
+    assert "samples: the dataset has 6, asked for all pairs" in caught.value.problems
+
+
 @pytest.mark.slow
 def test_another_depth_is_refused_by_name(tmp_path, made, make_depth_model):
     spec, expected = made

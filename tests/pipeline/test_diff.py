@@ -122,6 +122,12 @@ class TestDiffering:
         assert outcomes(found)["image"] == "shape"
         assert "size" in {one.what for one in found.spec}
 
+    def test_the_samples_of_a_spec_are_not_their_number(self, kinds, tmp_path, own_pictures):
+        create(tmp_path / "it.zarr", own_pictures.spec(samples=6, chunk=5))
+        names = [one.what for one in diff(kinds["plain"], tmp_path / "it.zarr").spec]
+        assert {"number of samples", "samples"} <= set(names)
+        assert len(set(names)) == len(names)
+
     def test_splits(self, kinds, copy):
         open_dataset(copy).save_split("fair", {"all": 1.0})
         found = diff(kinds["depth"], copy)

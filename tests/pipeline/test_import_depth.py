@@ -214,7 +214,7 @@ def test_an_import_goes_on_after_a_network_or_says_why_not(plain, deep, files, d
     again = ImportSpec(str(files), chunk=3, depth_factor=0.001)
     with pytest.raises(RecipeMismatchError, match="depth: that of the files was replaced"):
         import_folder(deep, again)
-    with pytest.raises(RecipeMismatchError, match="--depths: the dataset has depth/, asked for None"):
+    with pytest.raises(RecipeMismatchError, match="--depths: the dataset has depth/, asked for none"):
         import_folder(deep, without)
     import_folder(deep, again, overwrite=True)
     assert open_dataset(deep).document.depth.mode == "imported"

@@ -91,6 +91,11 @@ def test_places_that_are_no_folders_of_pictures_are_named_with_their_options(fol
     with pytest.raises(SourceError) as caught:
         find_sources(file, missing)
     assert caught.value.code == "folder-missing"
+    for given in ("s3://bucket/x", "https://me:secret@host/x"):
+        with pytest.raises(SourceError) as caught:
+            find_sources(Path(given), folders.foregrounds, folders.masks)
+        url = given.replace("me:secret", "***")
+        assert caught.value.problems[0].startswith(f"--backgrounds {url}: it is a URL, and pictures are read")
 
 
 def test_folders_without_pictures(folders):

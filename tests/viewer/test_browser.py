@@ -10,8 +10,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from pages import served
+from sample_folders import write_samples
 
 from fgbgpack import create, open_dataset
+from fgbgpack.pipeline import ImportSpec, import_folder
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 CHROMIUM = shutil.which("chromium")
@@ -375,6 +377,21 @@ def test_samples_are_sorted(window, scenes_page, scenes):
 
 
 # --- one sample, two datasets ------------------------------------------------------------------------
+
+
+def test_one_imported_sample_tells_whose_it_is(window, tmp_path):
+    write_samples(tmp_path / "in", ["a", "b"], depth=False)
+    (tmp_path / "in/sources.csv").write_text(
+        "file,license,author,url\na.png,CC0-1.0,Ada,https://example.org/a\n"
+    )
+    import_folder(tmp_path / "it.zarr", ImportSpec(str(tmp_path / "in")))
+    with served(open_dataset(tmp_path / "it.zarr")) as address:
+        page = window(address)
+        page.focus("[data-place='0']")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#sample[open] .sources")
+        assert page.inner_text("#sample .sources").split() == ["a", "CC0-1.0,", "Ada", "origin"]
+        assert page.get_attribute("#sample .sources a", "href") == "https://example.org/a"
 
 
 def test_one_sample_tells_its_values_and_sources_to_keys_alone(window, scenes_page, scenes):

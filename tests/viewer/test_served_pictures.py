@@ -10,9 +10,11 @@ import pytest
 from builders import SMALL_SHARDS, Stop
 from command_line import run
 from PIL import Image
+from sample_folders import write_samples
 
 from fgbgpack import DatasetError, SpecError, create, open_dataset
 from fgbgpack.export.exporter import export
+from fgbgpack.pipeline import ImportSpec, import_folder
 from fgbgpack.viewer.collection import BLOCK, Collection
 from fgbgpack.viewer.comparison import Pair
 from fgbgpack.viewer.layers import (
@@ -179,6 +181,20 @@ def test_what_is_said_of_a_sample(deep):
     assert one["box"] == ds.bbox[number].tolist()
     assert told["depth"] == [float(ds.depth_min[number]), float(ds.depth_max[number])]
     assert told["python"] == f"fgbgpack.open_dataset({ds.path!r})[13]"
+
+
+def test_whose_an_imported_picture_is(tmp_path, kinds):
+    write_samples(tmp_path / "in", ["a", "b"], depth=False)
+    (tmp_path / "in/sources.csv").write_text(
+        "file,license,author,url\na.png,CC0-1.0,Ada,https://example.org/a\n"
+    )
+    import_folder(tmp_path / "it.zarr", ImportSpec(str(tmp_path / "in")))
+    found = [Collection(open_dataset(tmp_path / "it.zarr")).sample(i)["picture"] for i in (0, 1)]
+    assert found[0] == {"name": "a", "license": "CC0-1.0", "author": "Ada", "url": "https://example.org/a"}
+    nothing = {"license": None, "author": None, "url": None}
+    assert found[1] == {"name": "b", **nothing}
+    ds = open_dataset(kinds["imported"])
+    assert Collection(ds).sample(3)["picture"] == {"name": ds.names[3], **nothing}
 
 
 # --- two datasets ------------------------------------------------------------------------------------

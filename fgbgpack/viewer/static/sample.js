@@ -234,11 +234,12 @@ export class SampleView {
     const { sample, info } = this;
     const depth = sample.depth ? `${short(sample.depth[0])} to ${short(sample.depth[1])}${info.depth.unit ? ` ${info.depth.unit}` : ""}` : "none";
     const objects = sample.objects ?? [];
+    const pictures = sample.background ? [sample.background, ...objects.map((one) => one.foreground)] : sample.picture ? [sample.picture] : [];
     this.facts.replaceChildren(
       facts([["Name", sample.name], ["Background", sample.background?.name], ["Replica", sample.replica], ["Depth", depth],
         ["Objects", info.objects ? String(objects.length) : null]]),
       ...(!info.objects || !objects.length ? [] : [el("h3", {}, info.imported ? "Objects" : "Objects, far to near"), this.#table(objects)]),
-      ...(sample.background ? [el("h3", {}, "Sources"), sources([sample.background, ...objects.map((one) => one.foreground)])] : []),
+      ...(pictures.length ? [el("h3", {}, "Sources"), sources(pictures)] : []),
       el("h3", {}, "Read it"),
       code(sample.python), code(sample.command),
     );
@@ -267,7 +268,7 @@ export function facts(pairs) {
 function sources(all) {
   const distinct = [...new Map(all.map((one) => [one.name + one.sha256, one])).values()];
   return el("ul", { className: "sources" }, ...distinct.map((one) => el("li", {},
-    el("span", { title: `SHA-256 ${one.sha256}` }, one.name),
+    el("span", one.sha256 ? { title: `SHA-256 ${one.sha256}` } : {}, one.name),
     el("span", { className: "faint" }, ` ${[one.license ?? "no licence stated", one.author].filter(Boolean).join(", ")} `),
     /^https?:\/\//.test(one.url ?? "") ? el("a", { href: one.url, rel: "noreferrer noopener", target: "_blank" }, "origin") : null)));
 }
