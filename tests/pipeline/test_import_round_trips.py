@@ -253,6 +253,18 @@ def test_a_table_that_was_changed(tmp_path, exported, spoil, code, words):
     assert words in str(caught.value)
 
 
+def test_a_table_that_is_no_text(tmp_path, exported):
+    folder = Path(shutil.copytree(exported, tmp_path / "it"))
+    train = folder / "train/metadata.csv"
+    train.write_bytes(b"\xef\xbb\xbf" + train.read_bytes())  # as spreadsheets save it
+    assert scan(ImportSpec(str(folder))).samples == 24
+    with (folder / "val/metadata.csv").open("ab") as file:
+        file.write(b"\xff")
+    with refused(SourceError, "annotations-unreadable") as caught:
+        scan(ImportSpec(str(folder)))
+    assert "val/metadata.csv: it cannot be read" in str(caught.value)
+
+
 def test_samples_whose_files_are_gone_are_left_out_where_that_is_asked_for(tmp_path, exported):
     folder = Path(shutil.copytree(exported, tmp_path / "it"))
     gone = min((folder / "val/mask").rglob("*.png"))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from fgbgpack.document import DEPTH, IMAGE, INSTANCE, MASK, OBJECTS
@@ -40,9 +41,10 @@ def exported_tables(folder: Folder) -> list[str]:
 
 def _header(folder: Folder, path: str) -> list[str]:
     try:
-        with (folder.root / path).open(encoding="utf-8", newline="") as file:
+        # What follows the header may be damaged: that is told when all is read.
+        with (folder.root / path).open(encoding="utf-8-sig", errors="replace", newline="") as file:
             return next(csv.reader(file), [])
-    except (OSError, ValueError, csv.Error):
+    except (OSError, csv.Error):
         return []
 
 
@@ -98,14 +100,16 @@ class _Reader:
     def add(self, path: str) -> None:
         """The samples of a table, which are a part where there are several."""
         where = self._folder.root / path
-        below = path.removesuffix(_TABLE)
         try:
             text = self._folder.read(path).decode("utf-8-sig")
-            header, *rows = csv.reader(io.StringIO(text, newline=""))
-        except (ValueError, csv.Error) as error:
+            rows = csv.reader(io.StringIO(text, newline=""))
+            self._add_rows(where, path.removesuffix(_TABLE), rows)
+        except (UnicodeDecodeError, csv.Error) as error:
             line = f"{where}: it cannot be read ({error}); expected the table of an export: export it again"
             self.problems.add(WRONG, line, "annotations-unreadable")
-            return
+
+    def _add_rows(self, where: Path, below: str, rows: Iterator[list[str]]) -> None:
+        header = next(rows, [])
         if header != list(self._columns) or _COLUMNS["images"] not in header:
             known = ", ".join(self._columns)
             expected = f"expected {_COLUMNS['images']} and the same in all parts ({known}): export it again"
