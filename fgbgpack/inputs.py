@@ -12,6 +12,7 @@ import json
 import math
 import os
 import stat
+import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,10 @@ from typing import Any
 
 #: Bytes of the largest JSON that is read. In a dataset's document a picture takes about 200.
 LARGEST_JSON = 64 << 20
+
+#: Held while the header of a NumPy file is parsed. It is a Python literal, and Python 3.11 now and then fails
+#: to parse one while another thread parses another (``AST constructor recursion depth mismatch``).
+PARSING_NUMPY = threading.Lock()
 
 #: Of arrays and objects within one another. Documents have less than 20, with room for extensions of cards.
 _DEEPEST = 64

@@ -24,7 +24,7 @@ from fgbgpack.export.output_folder import DOCUMENT, FILES, files_of, size_of
 from fgbgpack.export.webdataset import TAR_END
 from fgbgpack.extras import require
 from fgbgpack.files import sha256_of
-from fgbgpack.inputs import read_json
+from fgbgpack.inputs import PARSING_NUMPY, read_json
 from fgbgpack.pipeline.events import Progress, Reporting, reporting, silent
 from fgbgpack.pipeline.executor import Monitor, Threads
 from fgbgpack.pipeline.faults import Fault, Findings
@@ -199,7 +199,7 @@ class _Checks:
                 raise ValueError(f"it is {picture.size[0]}x{picture.size[1]}")
 
     def _arrays(self, name: str) -> None:
-        with np.load(self._folder / name, allow_pickle=False) as arrays:
+        with PARSING_NUMPY, np.load(self._folder / name, allow_pickle=False) as arrays:
             # Reading a member to its end compares its checksum.
             lengths = [len(arrays[field]) for field in self._document["fields"]]
             for other in set(arrays.files) - set(self._document["fields"]):
@@ -219,7 +219,8 @@ class _Checks:
                 if suffix == ".png":
                     self._decode(content)
                 elif suffix == ".npy":
-                    np.load(io.BytesIO(content), allow_pickle=False)
+                    with PARSING_NUMPY:
+                        np.load(io.BytesIO(content), allow_pickle=False)
                 elif suffix == ".json":
                     json.loads(content)
                     self._samples[name] += 1

@@ -16,7 +16,7 @@ from PIL import Image
 
 from fgbgpack.document import Quantity
 from fgbgpack.errors import SourceError
-from fgbgpack.inputs import open_file
+from fgbgpack.inputs import PARSING_NUMPY, open_file
 from fgbgpack.sources import masks
 from fgbgpack.sources.decoding import Embedded, Header, PictureFile, read_header, readable
 from fgbgpack.sources.pictures import read_picture, read_values
@@ -173,7 +173,8 @@ class _ArrayFile:
         file.seek(0)
         try:
             # Version 3 is for names of fields.
-            header = cls(*_NPY_HEADERS[read_magic(file)](file))
+            with PARSING_NUMPY:
+                header = cls(*_NPY_HEADERS[read_magic(file)](file))
         except Exception as exc:  # On damaged headers, NumPy raises almost anything.
             told = f"its header cannot be read ({exc})"
             raise problem(path, told, _EXPECTED_ARRAY, "array-not-readable") from exc

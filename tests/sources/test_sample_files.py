@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from picture_files import disc, noise, turned, write
 from PIL import Image
 
 from fgbgpack.errors import SourceError
+from fgbgpack.sources import sample_files
 from fgbgpack.sources.resizing import Frame
 from fgbgpack.sources.sample_files import DepthValues, read_depth, read_file_header, read_image, read_mask
 
@@ -154,3 +158,23 @@ def test_all_files_of_a_sample_are_resized_alike(tmp_path, fit, box):
     # Never beyond what is in the file, and 0 is not a value.
     assert (known.min(), known.max()) == (1000, 2000)
     assert np.isnan(found).any() == (fit == "crop")
+
+
+def test_headers_of_numpy_files_are_parsed_one_at_a_time(tmp_path, monkeypatch):
+    np.save(tmp_path / "a.npy", np.zeros((4, 5), np.float32))
+    parsing, together = [], []
+    parse = sample_files._NPY_HEADERS[1, 0]
+
+    def slowly(file):
+        parsing.append(1)
+        together.append(len(parsing))
+        time.sleep(0.01)
+        found = parse(file)
+        parsing.pop()
+        return found
+
+    monkeypatch.setitem(sample_files._NPY_HEADERS, (1, 0), slowly)
+    with ThreadPoolExecutor(4) as pool:
+        sizes = list(pool.map(lambda _: read_file_header(tmp_path / "a.npy").size, range(8)))
+    assert sizes == [(5, 4)] * 8
+    assert together == [1] * 8
