@@ -28,13 +28,14 @@ from fgbgpack.export.litdata import LitdataTarget
 from fgbgpack.export.mds import MdsTarget
 from fgbgpack.export.naming import distinct_names, safe_name
 from fgbgpack.export.npz import NpzTarget
-from fgbgpack.export.output_folder import DOCUMENT, FILES, OutputFolder
+from fgbgpack.export.output_folder import OutputFolder
 from fgbgpack.export.parquet import ParquetTarget
 from fgbgpack.export.target import ExportJob, Options, Part, Target
 from fgbgpack.export.webdataset import WebdatasetTarget
 from fgbgpack.export.yolo import YoloTarget
 from fgbgpack.pipeline.events import Notice, Reporting, reporting, silent
 from fgbgpack.pipeline.workers import engine_of
+from fgbgpack.sources.exported import DOCUMENT, FILES
 from fgbgpack.storage.indices import Index, sample_indices
 from fgbgpack.storage.targets import Target as DatasetLocation
 from fgbgpack.version import __version__

@@ -10,16 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from fgbgpack.document import IMAGE
 from fgbgpack.export.png import png
 from fgbgpack.export.target import Run, Target
+from fgbgpack.sources.exported import TABLE, TEXT_MARK, file_column
 
-_TABLE = "metadata.csv"
 #: What a text begins with that spreadsheets take for a formula, and what marks it as text.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 #: Words that pandas takes for missing values or for truth, and datasets with it.
 _WORDS = {"na", "n/a", "#na", "#n/a", "<na>", "nan", "null", "none", "true", "false"}
-_TEXT_MARK = "'"
 
 
 class FolderTarget(Target):
@@ -37,7 +35,7 @@ class FolderTarget(Target):
         job = self._job
         for part in job.parts:
             own = part.folder_in(folder)
-            with (own / _TABLE).open("w", encoding="utf-8", newline="") as table:
+            with (own / TABLE).open("w", encoding="utf-8", newline="") as table:
                 table.write(_csv([[*map(file_column, job.fields), "sample", *job.ids.columns]]))
                 for rows in job.encoded(part, partial(self._write_pictures, own), writes_to=own):
                     table.write(rows)
@@ -61,14 +59,9 @@ class FolderTarget(Target):
         return [
             "import pandas, PIL.Image",
             f"folder = {str(folder)!r}",
-            f'samples = pandas.read_csv(folder + "/{_TABLE}")',
+            f'samples = pandas.read_csv(folder + "/{TABLE}")',
             f'picture = PIL.Image.open(folder + "/" + samples.{file_column(self._job.fields[0])}[0])',
         ]
-
-
-def file_column(field: str) -> str:
-    """The column of the table with the paths of a field's pictures, as Hugging Face's imagefolder has it."""
-    return "file_name" if field == IMAGE else f"{field}_file_name"
 
 
 def _cell(value: Any) -> Any:
@@ -79,8 +72,8 @@ def _cell(value: Any) -> Any:
         return json.dumps(value, ensure_ascii=False)
     if not isinstance(value, str):
         return int(value) if isinstance(value, bool) else value
-    is_marked = value.startswith((_TEXT_MARK, *_FORMULA_STARTS)) or value.casefold() in _WORDS
-    return f"{_TEXT_MARK}{value}" if is_marked or _is_number(value) else value
+    is_marked = value.startswith((TEXT_MARK, *_FORMULA_STARTS)) or value.casefold() in _WORDS
+    return f"{TEXT_MARK}{value}" if is_marked or _is_number(value) else value
 
 
 def _is_number(text: str) -> bool:

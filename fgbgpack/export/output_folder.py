@@ -27,11 +27,7 @@ from fgbgpack.files import (
 )
 from fgbgpack.inputs import read_json
 from fgbgpack.pipeline.events import Notice, OnEvent
-
-#: The file that describes an export; it is written last.
-DOCUMENT = "fgbgpack.json"
-#: The file that lists all others: their paths and sizes.
-FILES = "fgbgpack-files.csv"
+from fgbgpack.sources.exported import DOCUMENT, FILES
 
 _COLUMNS = ["file", "bytes"]
 _SHOWN = 5

@@ -19,8 +19,7 @@ from PIL import Image
 
 from fgbgpack import schema
 from fgbgpack.errors import DatasetError
-from fgbgpack.export.folder import file_column
-from fgbgpack.export.output_folder import DOCUMENT, FILES, files_of, size_of
+from fgbgpack.export.output_folder import files_of, size_of
 from fgbgpack.export.webdataset import TAR_END
 from fgbgpack.extras import require
 from fgbgpack.files import sha256_of
@@ -28,6 +27,7 @@ from fgbgpack.inputs import PARSING_NUMPY, read_json
 from fgbgpack.pipeline.events import Progress, Reporting, reporting, silent
 from fgbgpack.pipeline.executor import Monitor, Threads
 from fgbgpack.pipeline.faults import Fault, Findings
+from fgbgpack.sources.exported import DOCUMENT, FILES, file_column
 from fgbgpack.sources.names import counted
 
 #: The faults that a report names; the rest is counted.

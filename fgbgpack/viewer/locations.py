@@ -7,8 +7,8 @@ import shlex
 from pathlib import Path
 
 from fgbgpack.errors import DatasetError
-from fgbgpack.export.output_folder import DOCUMENT
 from fgbgpack.inputs import read_json
+from fgbgpack.sources.exported import DOCUMENT
 
 
 def refuse_export(path: str) -> None:

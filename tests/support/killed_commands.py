@@ -31,7 +31,7 @@ from fgbgpack.depth import Execution
 from fgbgpack.document import PLACEMENTS
 from fgbgpack.errors import FgbgError
 from fgbgpack.export import export, verify_export
-from fgbgpack.export.output_folder import DOCUMENT, files_of
+from fgbgpack.export.output_folder import files_of
 from fgbgpack.pipeline import (
     ImportSpec,
     convert,
@@ -43,6 +43,7 @@ from fgbgpack.pipeline import (
     virtualize,
 )
 from fgbgpack.rendering.samples import write_samples as write_sample_pictures
+from fgbgpack.sources.exported import DOCUMENT
 from fgbgpack.spec import DatasetSpec
 
 #: Two shards of each array that has any.

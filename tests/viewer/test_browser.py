@@ -30,6 +30,18 @@ FLAGS = (
     *("--disable-background-networking", "--disable-dev-shm-usage", "--disable-extensions"),
 )
 
+#: In the page: a grid of its own, in the place of the page's, of samples that need no server.
+GRID = """
+          const { Grid } = await import("/static/grid.js");
+          const tiles = {
+            datasets: [{ width: 33, height: 21, backgrounds: ["b"], foregrounds: [] }],
+            want() {}, draw: () => true, row: (place) => ({ i: place, bg: 0, objects: [] }),
+          };
+          const root = document.querySelector("#grid").cloneNode(true);
+          document.querySelector("#grid").replaceWith(root);
+          const grid = new Grid(root, tiles, { listen() {}, has: () => false });
+"""
+
 
 @pytest.fixture(scope="module")
 def browser():
@@ -188,15 +200,9 @@ def test_the_last_samples_are_reached_by_the_scroll_bar_and_by_keys(window, larg
 def test_scrolling_is_exact_at_any_size(window, large_page):
     page = window(large_page)
     reached = page.evaluate(
-        """async () => {
-          const { Grid } = await import("/static/grid.js");
-          const tiles = {
-            datasets: [{ width: 33, height: 21, backgrounds: ["b"], foregrounds: [] }],
-            want() {}, draw: () => true, row: (place) => ({ i: place, bg: 0, objects: [] }),
-          };
-          const root = document.querySelector("#grid").cloneNode(true);
-          document.querySelector("#grid").replaceWith(root);
-          const grid = new Grid(root, tiles, { listen() {}, has: () => false });
+        """async () => {"""
+        + GRID
+        + """
           const count = 2_000_000_000;
           grid.show(count, { place: 1_234_567_890 });
           const first = grid.first;
@@ -215,15 +221,9 @@ def test_scrolling_is_exact_at_any_size(window, large_page):
 def test_a_scroll_that_no_event_has_told_of_yet_is_not_taken_back(window, large_page):
     page = window(large_page)
     first, last = page.evaluate(
-        """async () => {
-          const { Grid } = await import("/static/grid.js");
-          const tiles = {
-            datasets: [{ width: 33, height: 21, backgrounds: ["b"], foregrounds: [] }],
-            want() {}, draw: () => true, row: (place) => ({ i: place, bg: 0, objects: [] }),
-          };
-          const root = document.querySelector("#grid").cloneNode(true);
-          document.querySelector("#grid").replaceWith(root);
-          const grid = new Grid(root, tiles, { listen() {}, has: () => false });
+        """async () => {"""
+        + GRID
+        + """
           const frames = async () => {
             for (let k = 0; k < 3; k += 1) await new Promise(requestAnimationFrame);
           };

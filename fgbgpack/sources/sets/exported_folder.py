@@ -10,32 +10,25 @@ from pathlib import Path
 from typing import Any
 
 from fgbgpack.document import DEPTH, IMAGE, INSTANCE, MASK, OBJECTS
+from fgbgpack.sources.exported import TABLE, TEXT_MARK, file_column
 from fgbgpack.sources.names import in_natural_order, normal
 from fgbgpack.sources.pairing import MISSING, SINGULAR, Kind, Pairs
 from fgbgpack.sources.problems import CountedProblems
 from fgbgpack.sources.sets.objects import SampleObjects
 from fgbgpack.sources.sets.sample_set import WRONG, Folder, SampleSet, parts_of, plain, require_few
 
-_TABLE = "metadata.csv"
-#: The columns with the paths of pictures, below the folder of the table, and the fields that they are of.
-_COLUMNS: Mapping[Kind, str] = {
-    "images": "file_name",
-    "masks": f"{MASK}_file_name",
-    "instances": f"{INSTANCE}_file_name",
-    "depths": f"{DEPTH}_file_name",
-}
+#: The fields that pictures are of, and the columns with the paths of these, below the folder of the table.
 _FIELDS: Mapping[Kind, str] = {"images": IMAGE, "masks": MASK, "instances": INSTANCE, "depths": DEPTH}
+_COLUMNS: Mapping[Kind, str] = {kind: file_column(field) for kind, field in _FIELDS.items()}
 _SAMPLE, _NAME, _CATEGORY, _VISIBLE = "sample", "name", "category", "visible"
-#: What texts begin with in the table that spreadsheets would take for something else.
-_TEXT_MARK = "'"
 _SUFFIX = ".png"
 _OF_MASK = 255  # the number of the one object that a mask shows
 
 
 def exported_tables(folder: Folder) -> list[str]:
     """The tables of samples of an export: that of all, or those of its parts."""
-    found = [path for path in in_natural_order(folder.ending(f"/{_TABLE}")) if path.count("/") == 1]
-    found = [_TABLE] if _TABLE in folder.files else found
+    found = [path for path in in_natural_order(folder.ending(f"/{TABLE}")) if path.count("/") == 1]
+    found = [TABLE] if TABLE in folder.files else found
     return [path for path in found if _SAMPLE in _header(folder, path)]
 
 
@@ -57,8 +50,8 @@ def read_exported_folder(folder: Folder) -> SampleSet:
     """
     tables = exported_tables(folder)
     if not tables:
-        raise folder.lacks(f"{_TABLE}, as fgbgpack export --to folder writes it", "folder")
-    starts = tuple(f"{path.removesuffix(_TABLE)}{DEPTH}/" for path in tables)
+        raise folder.lacks(f"{TABLE}, as fgbgpack export --to folder writes it", "folder")
+    starts = tuple(f"{path.removesuffix(TABLE)}{DEPTH}/" for path in tables)
     is_there = any(path.startswith(starts) and path.endswith(_SUFFIX) for path in folder.files)
     # Others may be in its place, which the table does not name.
     has_depth = folder.depths is None and is_there
@@ -103,7 +96,7 @@ class _Reader:
         try:
             text = self._folder.read(path).decode("utf-8-sig")
             rows = csv.reader(io.StringIO(text, newline=""))
-            self._add_rows(where, path.removesuffix(_TABLE), rows)
+            self._add_rows(where, path.removesuffix(TABLE), rows)
         except (UnicodeDecodeError, csv.Error) as error:
             line = f"{where}: it cannot be read ({error}); expected the table of an export: export it again"
             self.problems.add(WRONG, line, "annotations-unreadable")
@@ -172,7 +165,7 @@ class _Reader:
         """All that was read."""
         if not self._names and not self._unmatched:
             raise self._folder.lacks(f"samples in {', '.join(tables)}", "folder")
-        folders = [path.removesuffix(_TABLE) for path in tables]
+        folders = [path.removesuffix(TABLE) for path in tables]
         places: dict[Kind, str | None] = {
             kind: ", ".join(f"{below}{_FIELDS[kind]}/" for below in folders) for kind in self._kinds
         }
@@ -200,7 +193,7 @@ class _Reader:
 
 def _unmarked(cell: str) -> str:
     """The text that a cell stands for."""
-    return cell.removeprefix(_TEXT_MARK)
+    return cell.removeprefix(TEXT_MARK)
 
 
 def _is_share(value: Any) -> bool:
