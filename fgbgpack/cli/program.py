@@ -5,10 +5,12 @@ The library is imported inside the commands: ``fgbgpack --help`` needs no NumPy.
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import subprocess
 import sys
+import threading
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
@@ -51,6 +53,8 @@ from fgbgpack.files import is_full
 _USAGE = 2
 _INTERRUPTED = 130
 _TERMINATED = 143
+# After which a signal that was dropped is sent again.
+_AGAIN_SECONDS = 0.01
 
 
 class _Terminated(KeyboardInterrupt):
@@ -211,6 +215,7 @@ def _fgbgpack(
 def main() -> None:
     """Run the command line of this process, and exit."""
     signal.signal(signal.SIGTERM, _on_sigterm)
+    sys.unraisablehook = _on_dropped
     warnings.showwarning = lambda message, *_, **__: show_warning(str(message))
     for stream in (sys.stdout, sys.stderr):
         # The name of a file may hold bytes that the terminal's encoding lacks.
@@ -241,6 +246,21 @@ def main() -> None:
 
 def _on_sigterm(number: int, frame: FrameType | None) -> NoReturn:
     raise _Terminated
+
+
+def _on_dropped(dropped: sys.UnraisableHookArgs) -> None:
+    """A signal that came while Python ran a finalizer or a callback of a weak reference, where it drops every
+    exception, is sent again a moment later, or Ctrl-C would do nothing.
+    """
+    if not isinstance(dropped.exc_value, KeyboardInterrupt):
+        sys.__unraisablehook__(dropped)
+        return
+    number = signal.SIGTERM if isinstance(dropped.exc_value, _Terminated) else signal.SIGINT
+    if hasattr(signal, "pthread_kill") and (main_thread := threading.main_thread().ident) is not None:
+        # Also ends a wait of the main thread.
+        threading.Timer(_AGAIN_SECONDS, signal.pthread_kill, (main_thread, number)).start()
+    else:
+        threading.Timer(_AGAIN_SECONDS, _thread.interrupt_main, (number,)).start()
 
 
 def _after_flush(status: Any) -> Any:

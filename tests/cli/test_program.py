@@ -190,6 +190,29 @@ class TestPipesAndSignals:
 
     @pytest.mark.slow
     @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+    @pytest.mark.parametrize(
+        ("sent", "said"), [(signal.SIGINT, "interrupted\n"), (signal.SIGTERM, "terminated\n")]
+    )
+    def test_a_signal_that_comes_while_an_object_is_finalized(self, sent: signal.Signals, said: str) -> None:
+        code = (
+            "import os, sys\n"
+            "from threading import Event\n"
+            "from fgbgpack.cli import app, main\n"
+            "class Finalized:\n"
+            f"    def __del__(self): os.kill(os.getpid(), {sent.value})\n"
+            "@app.command()\n"
+            "def wait():\n"
+            "    Finalized()\n"
+            "    Event().wait(60)\n"
+            "    print('nobody heard it')\n"
+            "sys.argv = ['fgbgpack', 'wait']\n"
+            "main()\n"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (128 + sent, "", said)
+
+    @pytest.mark.slow
+    @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
     @pytest.mark.skipif(bool(os.environ.get("NUMBA_DISABLE_JIT")), reason="too much work for plain Python")
     def test_stopped_runs_resume_with_the_same_command(self, workspace: Path) -> None:
         # Several shards, and seconds of work for one thread.
