@@ -39,6 +39,7 @@ from fgbgpack.import_info import CREDITS
 from fgbgpack.source_info import PictureCredit
 from fgbgpack.storage.arrays import METADATA
 from fgbgpack.storage.hdf5 import is_hdf5
+from fgbgpack.storage.targets import is_elsewhere
 
 _PLACEMENT_MEANINGS = {
     "background": "which background",
@@ -215,7 +216,7 @@ class DatasetSummary:
 def summarize(dataset: Dataset) -> DatasetSummary:
     """Collect the facts about an open dataset; a DatasetError if it is damaged or cannot be read."""
     path = dataset.path
-    is_remote = "://" in path and not path.startswith("file://")
+    is_remote = is_elsewhere(path)
     name = (PurePosixPath(urlsplit(path).path) if is_remote else Path(path).resolve()).name
     is_file = is_hdf5(path)
     stored = dataset.stored_bytes()

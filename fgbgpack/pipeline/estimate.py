@@ -36,6 +36,7 @@ from fgbgpack.spec import MOST_SAMPLES, DatasetSpec
 from fgbgpack.storage.arrays import PIXEL_CODEC
 from fgbgpack.storage.layout import DEFAULT_POLICY, Extent, Layout, LayoutPolicy
 from fgbgpack.storage.manifest import chunk_count
+from fgbgpack.storage.targets import is_elsewhere
 
 _MEASURED_SHARDS = 97
 _MEASURED_CHUNKS = 16
@@ -117,7 +118,7 @@ def estimate(
     here = Threads()
     threads = Threads(workers)
     is_cluster = threads.count > here.count
-    remote = out is not None and "://" in out and not out.startswith("file://")
+    remote = is_elsewhere(out)
     assumed = (assume or Assumptions()).on(cluster=is_cluster, remote=remote)
     with reporting(on_event) as notify:
         rehearsal = _Rehearsal(spec, device, here if is_cluster else threads, virtual, layout, notify)

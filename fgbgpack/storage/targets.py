@@ -54,6 +54,11 @@ def is_url(target: object) -> bool:
     return isinstance(target, (str, os.PathLike)) and "://" in str(target)
 
 
+def is_elsewhere(target: object) -> bool:
+    """Whether a target is a URL of another place than the files of this machine."""
+    return is_url(target) and not str(target).startswith("file://")
+
+
 def located(target: Target, storage_options: Mapping[str, Any] | None) -> Target:
     """A target, with the options that its store is opened with if it is a URL; else they are refused
     (SpecError).
@@ -105,10 +110,10 @@ def zarr_store(target: Target, *, read_only: bool, storage_options: Mapping[str,
         return target
     if not read_only:
         require_writable_name(target)
-    if str(target).startswith("file://"):
-        target = url2pathname(urlsplit(str(target)).path)
-    elif is_url(target):
+    if is_elsewhere(target):
         return _remote_store(target, read_only)
+    if is_url(target):
+        target = url2pathname(urlsplit(str(target)).path)
     # The process may change its folder, and other processes may have another one.
     path = Path(target).absolute()
     if path.is_symlink() and not path.exists():
