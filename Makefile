@@ -20,7 +20,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .SUFFIXES:
 .DELETE_ON_ERROR:
-.PHONY: help demo test faults lint format docs bench bench-exports bench-scale bench-gpu bench-peers bench-transfer wheel constraints clean FORCE
+.PHONY: help demo setup test faults lint format docs bench bench-exports bench-scale bench-gpu bench-peers bench-transfer wheel constraints clean FORCE
 
 help: ## List these commands
 	@sed -n 's/^\([a-z-]*\): .*## /  make \1|/p' Makefile | awk -F '|' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -49,7 +49,9 @@ $(DEMO)/pictures/.made: | $(VENV)/.run
 	$(BIN)/fgbgpack sample $(DEMO)/pictures
 	@touch $@
 
-test: $(VENV)/.dev $(MDS)/.made $(READERS)/.made $(JS)/.made ## Set up and run all tests, in one process per core
+setup: $(VENV)/.dev $(MDS)/.made $(READERS)/.made $(JS)/.made ## Set up all that the tests need; -j3 does so at once
+
+test: setup ## Set up and run all tests, in one process per core
 	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 faults: $(VENV)/.dev ## Kill, damage and cut off what is written, thousands of times, and count how it ends
@@ -148,7 +150,7 @@ $(VENV)/.dev: pyproject.toml $(CONSTRAINTS) $(VENV)/.made $(if $(HEALTHY),,FORCE
 MDS_PACKAGES := mosaicml-streaming==0.13.0 zstd==1.5.7.2 brotli==1.2.1 python-snappy==0.7.3 cramjam==2.14.0 \
   xxhash==3.8.2 catalogue==2.0.10 tqdm==4.70.1
 
-$(MDS)/.made: Makefile $(VENV)/.dev
+$(MDS)/.made: Makefile | $(VENV)/.made
 	@rm -rf $(MDS)
 	@$(PIP) install --no-deps --target $(MDS) $(MDS_PACKAGES) && touch $@ || { \
 	  rm -rf $(MDS); echo "The reader of MDS cannot be installed: its tests will be skipped."; }
@@ -156,7 +158,7 @@ $(MDS)/.made: Makefile $(VENV)/.dev
 READERS_PACKAGES := ultralytics==8.4.190 torchvision==0.28.0 opencv-python-headless==5.0.0.93 matplotlib==3.11.2 \
   cycler==0.12.1 kiwisolver==1.5.1 panopticapi-lite==0.2.0 litdata==0.2.76 tifffile==2026.3.3 zstd==1.5.7.2
 
-$(READERS)/.made: Makefile $(VENV)/.dev
+$(READERS)/.made: Makefile | $(VENV)/.made
 	@rm -rf $(READERS)
 	@$(PIP) install --no-deps --target $(READERS) $(READERS_PACKAGES) && touch $@ || { \
 	  rm -rf $(READERS); echo "LitData, Ultralytics and panopticapi cannot be installed: their tests will be skipped."; }
