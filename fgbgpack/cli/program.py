@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, NoReturn
@@ -53,7 +54,7 @@ from fgbgpack.files import is_full
 _USAGE = 2
 _INTERRUPTED = 130
 _TERMINATED = 143
-# After which a signal that was dropped is sent again.
+# How long after it was dropped a signal is sent again.
 _AGAIN_SECONDS = 0.01
 
 
@@ -249,18 +250,19 @@ def _on_sigterm(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _on_dropped(dropped: sys.UnraisableHookArgs) -> None:
-    """A signal that came while Python ran a finalizer or a callback of a weak reference, where it drops every
-    exception, is sent again a moment later, or Ctrl-C would do nothing.
+    """Send a signal again, a moment later, that came while Python ran a finalizer or a callback of a weak
+    reference: it drops all exceptions of these, and Ctrl-C would do nothing.
     """
     if not isinstance(dropped.exc_value, KeyboardInterrupt):
         sys.__unraisablehook__(dropped)
         return
     number = signal.SIGTERM if isinstance(dropped.exc_value, _Terminated) else signal.SIGINT
-    if hasattr(signal, "pthread_kill") and (main_thread := threading.main_thread().ident) is not None:
-        # Also ends a wait of the main thread.
-        threading.Timer(_AGAIN_SECONDS, signal.pthread_kill, (main_thread, number)).start()
+    if hasattr(signal, "pthread_kill"):
+        # Signals are handled in the main thread, so this is it. Sent to it, they also end a wait.
+        again = partial(signal.pthread_kill, threading.get_ident(), number)
     else:
-        threading.Timer(_AGAIN_SECONDS, _thread.interrupt_main, (number,)).start()
+        again = partial(_thread.interrupt_main, number)
+    threading.Timer(_AGAIN_SECONDS, again).start()
 
 
 def _after_flush(status: Any) -> Any:

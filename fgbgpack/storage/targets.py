@@ -112,7 +112,7 @@ def zarr_store(target: Target, *, read_only: bool, storage_options: Mapping[str,
         require_writable_name(target)
     if is_elsewhere(target):
         return _remote_store(target, read_only)
-    if is_url(target):
+    if is_url(target):  # of a file
         target = url2pathname(urlsplit(str(target)).path)
     # The process may change its folder, and other processes may have another one.
     path = Path(target).absolute()
