@@ -24,7 +24,7 @@ from fgbgpack.inputs import LARGEST_JSON, parse_json, read_file, read_json
 from fgbgpack.storage.arrays import METADATA
 from fgbgpack.storage.hdf5 import is_hdf5
 from fgbgpack.storage.store import DatasetStore
-from fgbgpack.storage.targets import name_of
+from fgbgpack.storage.targets import is_url, name_of
 from fgbgpack.storage.zipped import SUFFIX
 from fgbgpack.visual.canvas import picture_bytes
 from fgbgpack.visual.preview import render_preview
@@ -149,7 +149,7 @@ def stated_about(dataset: str | os.PathLike[str]) -> About:
 
 def _has_no_place(dataset: str | os.PathLike[str]) -> bool:
     """Whether cards cannot lie with a dataset: at a URL, or in a zip file, which is not changed."""
-    return "://" in str(dataset) or _is_zip(dataset)
+    return is_url(dataset) or _is_zip(dataset)
 
 
 def _is_zip(dataset: str | os.PathLike[str]) -> bool:
@@ -191,7 +191,7 @@ class _Paths:
     @classmethod
     def of(cls, dataset: str | os.PathLike[str], folder: str | Path | None) -> _Paths:
         path = Path(dataset)
-        if folder is None and "://" in str(dataset):
+        if folder is None and is_url(dataset):
             raise SpecError(
                 f"{name_of(dataset)} is a URL: say in which folder to write its cards, with -o FOLDER.",
                 code="folder-missing",

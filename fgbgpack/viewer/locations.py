@@ -9,6 +9,7 @@ from pathlib import Path
 from fgbgpack.errors import DatasetError
 from fgbgpack.inputs import read_json
 from fgbgpack.sources.exported import DOCUMENT
+from fgbgpack.storage.targets import is_url
 
 
 def refuse_export(path: str) -> None:
@@ -16,7 +17,7 @@ def refuse_export(path: str) -> None:
     can be looked at.
     """
     file = Path(path) / DOCUMENT
-    if "://" in path or not os.path.lexists(file):
+    if is_url(path) or not os.path.lexists(file):
         return
     try:
         document = read_json(file)
